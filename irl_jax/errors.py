@@ -1,0 +1,31 @@
+"""Errors that a user can mend: each prints one clear line and ends a launcher with its own exit code."""
+
+
+class IrlJaxError(Exception):
+  """Base of every error that a user can mend; a launcher prints it without a traceback."""
+
+  exit_code = 1
+
+
+class ConfigError(IrlJaxError, ValueError):
+  """A bad command line, config value, path or work directory."""
+
+  exit_code = 2
+
+
+class InputError(IrlJaxError, ValueError):
+  """Bad weights, bad rows, or a hub that does not answer."""
+
+  exit_code = 3
+
+
+class DivergedError(IrlJaxError, ArithmeticError):
+  """Training diverged, or a self-check found that sampling and training disagree."""
+
+  exit_code = 4
+
+
+class CheckpointError(IrlJaxError):
+  """A checkpoint that cannot be restored or written."""
+
+  exit_code = 5
