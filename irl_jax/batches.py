@@ -1,0 +1,66 @@
+"""Token lists to padded arrays, in few shapes so that little is compiled; and the order of data.
+
+Dims: N examples, S padded length.
+"""
+
+from typing import Iterator, Sequence
+
+import numpy as np
+
+from irl_jax import structs
+
+BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+
+
+def bucket(length: int) -> int:
+  """The smallest padded length that holds `length` tokens."""
+  return next((size for size in BUCKETS if size >= length), length)
+
+
+def pad_left(sequences: Sequence[Sequence[int]], length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+  """Ids and validity [N, length], padding first."""
+  ids, valid = pad_right([sequence[::-1] for sequence in sequences], length, pad_id)
+  return np.ascontiguousarray(ids[:, ::-1]), np.ascontiguousarray(valid[:, ::-1])
+
+
+def pad_right(sequences: Sequence[Sequence[int]], length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+  """Ids and validity [N, length], padding last."""
+  ids = np.full((len(sequences), length), pad_id, np.int32)
+  valid = np.zeros((len(sequences), length), bool)
+  for row, sequence in enumerate(sequences):
+    ids[row, :len(sequence)] = sequence
+    valid[row, :len(sequence)] = True
+  return ids, valid
+
+
+def text_batch(sequences: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> structs.TextBatch:
+  """Right-padded texts; to the bucket of the longest where no length is given."""
+  return structs.TextBatch(*pad_right(sequences, length or bucket(max(map(len, sequences))), pad_id))
+
+
+def prompt_batch(sequences: Sequence[Sequence[int]], index: np.ndarray, pad_id: int) -> structs.PromptBatch:
+  """Left-padded prompts, to the bucket of the longest."""
+  ids, valid = pad_left(sequences, bucket(max(map(len, sequences))), pad_id)
+  return structs.PromptBatch(ids, valid, np.asarray(index, np.uint32))
+
+
+def by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[np.ndarray]:
+  """Indices of batches of texts of similar length; the last batch is filled up by repeating its last text.
+
+  Every batch has `batch_size` rows, so that each padded length is compiled once.
+  """
+  order = np.argsort([len(sequence) for sequence in sequences], kind='stable')
+  for start in range(0, len(order), batch_size):
+    rows = order[start:start + batch_size]
+    yield np.pad(rows, (0, batch_size - len(rows)), mode='edge')
+
+
+def shuffled_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+  """Which examples make batch number `step` [batch_size]: a pure function of (seed, step), so resuming is exact.
+
+  Examples run through one permutation after the other, without a break between them.
+  """
+  first = step * batch_size
+  numbers = np.arange(first, first + batch_size)
+  permutations = {epoch: np.random.default_rng((seed, epoch)).permutation(count) for epoch in set(numbers // count)}
+  return np.array([permutations[number // count][number % count] for number in numbers])

@@ -1,0 +1,302 @@
+"""GPT-NeoX (Pythia): a Linen block, and pure functions that scan it over a stack of layers that can be cut.
+
+Dims: B batch, S positions, K cache slots, H heads, E head size, R rotated part of E, D width, F feed-forward, L layers, V vocabulary.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import chex
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+Params = dict[str, Any]
+MASKED = -1e9  # a masked score: finite, so that a row without any visible position stays finite
+
+
+@dataclasses.dataclass(frozen=True)
+class GPTNeoXConfig:
+  """Shape of a GPT-NeoX model, under the names of its Hugging Face config."""
+
+  vocab_size: int
+  hidden_size: int
+  num_hidden_layers: int
+  num_attention_heads: int
+  intermediate_size: int
+  max_position_embeddings: int = 2048
+  rotary_pct: float = 0.25
+  rotary_emb_base: float = 10000.0
+  layer_norm_eps: float = 1e-5
+  use_parallel_residual: bool = True
+  tie_word_embeddings: bool = False
+  attention_bias: bool = True
+  hidden_act: str = 'gelu'
+  initializer_range: float = 0.02
+  bos_token_id: int = 0
+  eos_token_id: int = 0
+
+  @property
+  def head_dim(self) -> int:
+    return self.hidden_size // self.num_attention_heads
+
+  @property
+  def rotary_ndims(self) -> int:
+    return int(self.head_dim * self.rotary_pct)
+
+
+@struct.dataclass
+class Rotary:
+  """Cosine and sine of every position's rotation, float32."""
+
+  cos: jax.Array  # [B, S, 1, R]
+  sin: jax.Array  # [B, S, 1, R]
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of every layer; an explicit argument and result, carried through the decode loop."""
+
+  keys: jax.Array    # [L, B, H, K, E]
+  values: jax.Array  # [L, B, H, K, E]
+
+
+def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> Rotary:
+  """Rotary position tables (Su et al. 2021) of positions [B, S]."""
+  dims = config.rotary_ndims
+  frequencies = config.rotary_emb_base ** (-jnp.arange(0, dims, 2, dtype=jnp.float32) / max(dims, 1))
+  angles = positions.astype(jnp.float32)[..., None] * frequencies  # [B, S, R/2]
+  angles = jnp.concatenate([angles, angles], -1)[:, :, None]       # [B, S, 1, R]
+  return Rotary(jnp.cos(angles), jnp.sin(angles))
+
+
+def rotate(x: jax.Array, rotary: Rotary) -> jax.Array:
+  """Rotates the first R dims of each head of x [B, S, H, E], in the rotate-half form of GPT-NeoX."""
+  dims = rotary.cos.shape[-1]
+  if not dims:
+    return x
+  turned, kept = x[..., :dims], x[..., dims:]
+  half = jnp.concatenate([-turned[..., dims // 2:], turned[..., :dims // 2]], -1)
+  turned = (turned * rotary.cos + half * rotary.sin).astype(x.dtype)
+  return jnp.concatenate([turned, kept], -1)
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
+  """Softmax attention in float32: query [B, H, S, E] over key and value [B, H, K, E], mask [B, 1, S, K] -> [B, H, S, E]."""
+  scores = jnp.einsum('bhse,bhke->bhsk', query, key, preferred_element_type=jnp.float32)
+  weights = jax.nn.softmax(jnp.where(mask, scores * key.shape[-1] ** -0.5, MASKED), axis=-1)
+  return jnp.einsum('bhsk,bhke->bhse', weights.astype(value.dtype), value)
+
+
+class Attention(nn.Module):
+  """Self-attention over its own keys, or over a cache into which its own keys are written first."""
+
+  config: GPTNeoXConfig
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, hidden, rotary, mask, cache=None, layer=None, slot=None):
+    batch, length, width = hidden.shape
+    config = self.config
+    dense = functools.partial(nn.Dense, dtype=self.dtype, use_bias=config.attention_bias,
+                              kernel_init=nn.initializers.normal(config.initializer_range))
+    qkv = dense(3 * width, name='query_key_value')(hidden)
+    qkv = qkv.reshape(batch, length, config.num_attention_heads, 3 * config.head_dim)
+    query, key, value = jnp.split(qkv, 3, axis=-1)  # [B, S, H, E]
+    heads_first = lambda x: x.transpose(0, 2, 1, 3)
+    query, key, value = map(heads_first, (rotate(query, rotary), rotate(key, rotary), value))
+    if cache is None:
+      written = (key, value)
+    else:
+      write = lambda full, new: jax.lax.dynamic_update_slice(full, new[None].astype(full.dtype), (layer, 0, 0, slot, 0))
+      cache = Cache(write(cache.keys, key), write(cache.values, value))
+      key, value = cache.keys[layer], cache.values[layer]
+      written = cache
+    mixed = attend(query, key, value, mask).transpose(0, 2, 1, 3).reshape(batch, length, width)
+    return dense(width, name='dense')(mixed), written
+
+
+class MLP(nn.Module):
+  """Two dense layers with the exact (erf) GELU between them."""
+
+  config: GPTNeoXConfig
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, hidden):
+    dense = functools.partial(nn.Dense, dtype=self.dtype,
+                              kernel_init=nn.initializers.normal(self.config.initializer_range))
+    inner = jax.nn.gelu(dense(self.config.intermediate_size, name='dense_h_to_4h')(hidden), approximate=False)
+    return dense(self.config.hidden_size, name='dense_4h_to_h')(inner)
+
+
+class Block(nn.Module):
+  """One layer; returns the new hidden state, and the keys and values that it wrote (or the cache that holds them)."""
+
+  config: GPTNeoXConfig
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, hidden, rotary, mask, cache=None, layer=None, slot=None):
+    norm = functools.partial(nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype, use_fast_variance=False)
+    attention = Attention(self.config, self.dtype, name='attention')
+    mlp = MLP(self.config, self.dtype, name='mlp')
+    attended, written = attention(norm(name='input_layernorm')(hidden), rotary, mask, cache, layer, slot)
+    second_norm = norm(name='post_attention_layernorm')
+    if self.config.use_parallel_residual:
+      return hidden + attended + mlp(second_norm(hidden)), written
+    hidden = hidden + attended
+    return hidden + mlp(second_norm(hidden)), written
+
+
+def init(key: jax.Array, config: GPTNeoXConfig) -> Params:
+  """Random parameters, float32; every leaf under 'blocks' has a leading layer axis [L, ...]."""
+  embed_key, block_key, out_key = jax.random.split(key, 3)
+  normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, (config.vocab_size, config.hidden_size))}
+  dummy = jnp.zeros((1, 1, config.hidden_size))
+  rotary = rotary_tables(jnp.zeros((1, 1), jnp.int32), config)
+  init_block = lambda k: Block(config).init(k, dummy, rotary, jnp.ones((1, 1, 1, 1), bool))['params']
+  params = {
+      'embed_in': normal(embed_key),
+      'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
+      'final_layer_norm': {'scale': jnp.ones(config.hidden_size), 'bias': jnp.zeros(config.hidden_size)},
+  }
+  return params if config.tie_word_embeddings else params | {'embed_out': normal(out_key)}
+
+
+def embed(params: Params, ids: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+  """Token embeddings [B, S, D] of ids [B, S]."""
+  return params['embed_in']['embedding'].astype(dtype)[ids]
+
+
+def positions_of(valid: jax.Array) -> jax.Array:
+  """Position of every token [B, S]: how many valid tokens stand before it (padding may be on either side)."""
+  return jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
+
+
+def run_blocks(blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig) -> jax.Array:
+  """Runs stacked blocks over hidden [B, S, D], causally, unseen by it what valid [B, S] excludes -> [B, S, D]."""
+  return _scan_blocks(blocks, hidden, valid, config)[0]
+
+
+def _scan_blocks(blocks, hidden, valid, config):
+  chex.assert_rank([hidden, valid], [3, 2])
+  length = hidden.shape[1]
+  rotary = rotary_tables(positions_of(valid), config)
+  mask = (jnp.tril(jnp.ones((length, length), bool))[None] & valid[:, None])[:, None]  # [B, 1, S, S]
+  block = Block(config, hidden.dtype)
+  return jax.lax.scan(lambda h, p: block.apply({'params': p}, h, rotary, mask), hidden, blocks)
+
+
+def prefill(blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, slots: int
+            ) -> tuple[jax.Array, Cache]:
+  """As run_blocks, and the cache of the prompt [B, S, D] with room for `slots` positions in all."""
+  hidden, written = _scan_blocks(blocks, hidden, valid, config)
+  room = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, slots - x.shape[3]), (0, 0)))
+  return hidden, Cache(*map(room, written))
+
+
+def decode_blocks(blocks: Params, hidden: jax.Array, position: jax.Array, slot: jax.Array, visible: jax.Array,
+                  cache: Cache, config: GPTNeoXConfig) -> tuple[jax.Array, Cache]:
+  """One new token through all blocks.
+
+  Args:
+    blocks: stacked parameters.
+    hidden: [B, 1, D] embedding of the token.
+    position: [B] rotary position of the token.
+    slot: [] cache slot that the token is written to.
+    visible: [B, K] slots that the token may attend to, its own among them.
+    cache: what the tokens before it wrote. A scan carry indexed by layer: as xs and ys it would be copied.
+    config: the model's shape.
+
+  Returns:
+    hidden [B, 1, D] after the last block, and the cache.
+  """
+  rotary = rotary_tables(position[:, None], config)
+  block = Block(config, hidden.dtype)
+
+  def body(carry, layer_params):
+    hidden, cache = carry
+    layer, params = layer_params
+    return block.apply({'params': params}, hidden, rotary, visible[:, None, None], cache, layer, slot), None
+
+  layers = jnp.arange(cache.keys.shape[0])
+  return jax.lax.scan(body, (hidden, cache), (layers, blocks))[0]
+
+
+def final_norm(params: Params, hidden: jax.Array, config: GPTNeoXConfig) -> jax.Array:
+  """The layer norm after the last block."""
+  norm = nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=hidden.dtype, use_fast_variance=False)
+  return norm.apply({'params': params['final_layer_norm']}, hidden)
+
+
+def output_embedding(params: Params) -> jax.Array:
+  """The output head [V, D]; the input embedding where the two are tied."""
+  return params.get('embed_out', params.get('embed_in'))['embedding']
+
+
+def logits(params: Params, hidden: jax.Array) -> jax.Array:
+  """Next-token logits [..., V], float32, of normalised hidden states [..., D]."""
+  embedding = output_embedding(params).astype(hidden.dtype)
+  return jnp.einsum('...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32)
+
+
+def hidden_states(params: Params, ids: jax.Array, valid: jax.Array, config: GPTNeoXConfig,
+                  dtype: Any = jnp.float32) -> jax.Array:
+  """Hidden states [B, S, D] after the final norm, of ids [B, S] where valid [B, S]."""
+  hidden = run_blocks(params['blocks'], embed(params, ids, dtype), valid, config)
+  return final_norm(params, hidden, config)
+
+
+def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
+  """Cuts a model into what is trained and what is frozen.
+
+  Args:
+    params: of a whole model; heads beside it (value_head, reward_head) are always trained.
+    trained_blocks: -1 everything; 0 the heads alone; k the top k blocks, the final layer norm and the output head,
+      with frozen embeddings (trlX's num_layers_unfrozen).
+
+  Returns:
+    (trained, frozen). The blocks below the cut are `frozen['lower_blocks']`; `frozen` is empty if all is trained.
+
+  Raises:
+    ValueError: the model has fewer blocks than that.
+  """
+  if trained_blocks == -1:
+    return params, {}
+  depth = jax.tree.leaves(params['blocks'])[0].shape[0]
+  if trained_blocks > depth:
+    raise ValueError(f'trained_blocks = {trained_blocks}, but the model has {depth} blocks')
+  cut = depth - trained_blocks
+  frozen = {'embed_in': params['embed_in'], 'lower_blocks': jax.tree.map(lambda x: x[:cut], params['blocks'])}
+  trained = {name: value for name, value in params.items() if name != 'embed_in'}
+  trained['blocks'] = jax.tree.map(lambda x: x[cut:], params['blocks'])
+  if trained_blocks == 0:
+    frozen['final_layer_norm'] = trained.pop('final_layer_norm')
+  return trained, frozen
+
+
+def join(trained: Params, frozen: Params) -> Params:
+  """Undoes `split`."""
+  params = {**frozen, **trained}
+  if 'lower_blocks' in params:
+    params['blocks'] = jax.tree.map(lambda *x: jnp.concatenate(x), params.pop('lower_blocks'), params['blocks'])
+  return params
+
+
+def below_cut(frozen: Params, ids: jax.Array, valid: jax.Array, config: GPTNeoXConfig,
+              dtype: Any = jnp.float32) -> jax.Array | None:
+  """Hidden states [B, S, D] at the cut, or None where nothing is frozen."""
+  if not frozen:
+    return None
+  return run_blocks(frozen['lower_blocks'], embed(frozen, ids, dtype), valid, config)
+
+
+def above_cut(trained: Params, frozen: Params, cut_hidden: jax.Array | None, ids: jax.Array, valid: jax.Array,
+              config: GPTNeoXConfig, dtype: Any = jnp.float32, normalise: bool = True) -> jax.Array:
+  """The rest of the forward pass: from `below_cut` (or, where that is None, from ids) to hidden states [B, S, D]."""
+  hidden = embed(trained, ids, dtype) if cut_hidden is None else cut_hidden.astype(dtype)
+  hidden = run_blocks(trained['blocks'], hidden, valid, config)
+  return final_norm({**frozen, **trained}, hidden, config) if normalise else hidden
