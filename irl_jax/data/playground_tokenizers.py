@@ -1,0 +1,56 @@
+"""Tokenizers for models that are trained from scratch: a GPT-NeoX-like one and a RoBERTa-like one.
+
+Both are byte-level BPE, so every text can be encoded and decode(encode(text)) == text. They are trained on the texts
+themselves; the same texts give the same ids.
+"""
+
+from collections.abc import Iterable
+
+import tokenizers
+import transformers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+MAX_VOCABULARY = 4096                # far above what the playground's words need: a word then is one token
+MIN_FREQUENCY = 2                    # pairs seen less often are not merged
+
+
+def language_model_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokenizerFast:
+  """Trains a tokenizer like Pythia's: id 0 is '<|endoftext|>' (bos, eos, unk), id 1 is '<|padding|>' (pad).
+
+  Args:
+    texts: what it is trained on.
+
+  Returns:
+    A fast tokenizer that adds nothing before or behind a text.
+  """
+  return transformers.PreTrainedTokenizerFast(
+      tokenizer_object=byte_level_bpe(texts, ['<|endoftext|>', '<|padding|>']), bos_token='<|endoftext|>',
+      eos_token='<|endoftext|>', unk_token='<|endoftext|>', pad_token='<|padding|>',
+      clean_up_tokenization_spaces=False)
+
+
+def classifier_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokenizerFast:
+  """Trains a tokenizer like RoBERTa's: <s> 0, <pad> 1, </s> 2, <unk> 3, <mask> 4; a text becomes <s> text </s>.
+
+  Args:
+    texts: what it is trained on.
+
+  Returns:
+    A fast tokenizer that adds <s> and </s> where special tokens are asked for.
+  """
+  tokenizer = byte_level_bpe(texts, ['<s>', '<pad>', '</s>', '<unk>', '<mask>'])
+  tokenizer.post_processor = processors.RobertaProcessing(('</s>', 2), ('<s>', 0), add_prefix_space=False)
+  return transformers.PreTrainedTokenizerFast(
+      tokenizer_object=tokenizer, bos_token='<s>', cls_token='<s>', eos_token='</s>', sep_token='</s>',
+      unk_token='<unk>', pad_token='<pad>', mask_token='<mask>', clean_up_tokenization_spaces=False)
+
+
+def byte_level_bpe(texts: Iterable[str], specials: list[str]) -> tokenizers.Tokenizer:
+  """Trains a byte-level BPE over the full byte alphabet; the specials take the first ids, in their order."""
+  tokenizer = tokenizers.Tokenizer(models.BPE())
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
+      vocab_size=MAX_VOCABULARY, min_frequency=MIN_FREQUENCY, special_tokens=specials, show_progress=False,
+      initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+  return tokenizer
