@@ -1,0 +1,70 @@
+"""How toxic completions are before and after RLHF, how sure that is, and how varied they are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from irl_jax.evaluation.figures import collect, finite_vector
+
+NO_BIGRAM = 'no completion has two words'
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+  """Confidence interval of a share (Wilson 1927), both ends in [0, 1].
+
+  Raises:
+    ValueError: not 0 <= successes <= n, or n is 0.
+  """
+  if not 0 <= successes <= n or n == 0:
+    raise ValueError(f'{successes} successes of {n}: must be 0 <= successes <= n and n >= 1')
+  interval = stats.binomtest(int(successes), int(n)).proportion_ci(level, method='wilson')
+  return float(interval.low), float(interval.high)
+
+
+def toxicity(rewards) -> dict[str, Any]:
+  """Share of texts whose true reward [N] is below 0: rate, its Wilson 95 % interval low to high, and n."""
+  rewards = finite_vector(rewards, 'rewards')
+  if not rewards.size:
+    return collect({'rate': 'no text', 'low': 'no text', 'high': 'no text', 'n': 0})
+  toxic = int(np.sum(rewards < 0))
+  low, high = wilson(toxic, rewards.size)
+  return {'rate': toxic / rewards.size, 'low': low, 'high': high, 'n': rewards.size}
+
+
+def mcnemar(before, after) -> dict[str, Any]:
+  """Tests whether a verdict changed, paired by prompt (McNemar 1947, exact, two-sided).
+
+  Only prompts with two different verdicts count: without a change, each way is as likely as the other.
+
+  Args:
+    before: [N] bool, whether the completion of each prompt was toxic before.
+    after: [N] bool, the same prompts after.
+
+  Returns:
+    How many prompts are toxic before_only, after_only, in both and in neither, and p_value (1 where none differs).
+
+  Raises:
+    ValueError: the two are not of one length.
+  """
+  before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+  if before.ndim != 1 or before.shape != after.shape:
+    raise ValueError(f'before has shape {before.shape} and after {after.shape}: must be one-dimensional and the same')
+  before_only, after_only = int(np.sum(before & ~after)), int(np.sum(after & ~before))
+  differing = before_only + after_only
+  p_value = float(stats.binomtest(before_only, differing, 0.5).pvalue) if differing else 1.0
+  return collect({
+      'before_only': before_only, 'after_only': after_only, 'both': int(np.sum(before & after)),
+      'neither': int(np.sum(~before & ~after)), 'p_value': p_value if before.size else 'no prompt'})
+
+
+def distinct_2(completions: Sequence[str]) -> float | None:
+  """Distinct over all word bigrams of all completions (Li et al. 2016), in (0, 1]; words by white space.
+
+  Returns:
+    None where there is no bigram; the reason is `NO_BIGRAM`.
+  """
+  words = [completion.split() for completion in completions]
+  bigrams = [pair for row in words for pair in zip(row, row[1:])]
+  return len(set(bigrams)) / len(bigrams) if bigrams else None
