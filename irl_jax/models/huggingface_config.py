@@ -1,0 +1,137 @@
+"""A Hugging Face config.json and our configs, both ways: what a model is, its shape, and what of it we cannot run."""
+
+import dataclasses
+from typing import Any
+
+from irl_jax.errors import InputError
+from irl_jax.models.gpt_neox import GPTNeoXConfig
+from irl_jax.models.roberta import RobertaConfig
+
+KINDS = {'GPTNeoXForCausalLM': 'causal_lm', 'GPTNeoXForSequenceClassification': 'reward',
+         'RobertaForSequenceClassification': 'classifier'}
+ARCHITECTURES = {kind: architecture for architecture, kind in KINDS.items()}
+MODEL_TYPES = {'causal_lm': 'gpt_neox', 'reward': 'gpt_neox', 'classifier': 'roberta'}
+
+# What a config.json may leave out, and what transformers then takes; every other field of the shape must be there.
+DEFAULTS = {'hidden_act': 'gelu', 'initializer_range': 0.02, 'use_parallel_residual': True,
+            'tie_word_embeddings': False, 'attention_bias': True, 'bos_token_id': 0, 'eos_token_id': 0,
+            'pad_token_id': 1}
+# Settings that change what a model computes, with the only value that we compute.
+ONLY = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute', 'is_decoder': False,
+        'add_cross_attention': False, 'quantization_config': None}
+
+
+def kind_of(raw: dict[str, Any], where: str) -> str:
+  """What a config.json describes: 'causal_lm', 'reward' or 'classifier'.
+
+  Raises:
+    InputError: another architecture, or code of its own (`auto_map`), which is never run.
+  """
+  if 'auto_map' in raw:
+    raise InputError(f'{where}: config.json brings code of its own (auto_map): refused, nothing was executed')
+  architectures = raw.get('architectures') or []
+  kind = KINDS.get(architectures[0]) if architectures else None
+  if kind is None or raw.get('model_type') != MODEL_TYPES[kind]:
+    raise InputError(f'{where}: architecture {architectures} of model_type {raw.get("model_type")!r} is not '
+                     f'supported; must be one of {", ".join(KINDS)}')
+  return kind
+
+
+def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
+  """Names of a classifier's labels, in the order of its logits; as transformers names them where config.json does not.
+
+  Raises:
+    InputError: id2label does not number its labels from 0.
+  """
+  names = raw.get('id2label') or {str(i): f'LABEL_{i}' for i in range(raw.get('num_labels') or 2)}
+  if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+    raise InputError(f'{where}: config.json: id2label = {names}: its keys must be 0 to {len(names) - 1}')
+  return tuple(str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0])))
+
+
+def toxic_label(raw: dict[str, Any], where: str = 'the classifier') -> int:
+  """Which logit stands for toxic: the label of that name (in any case), else label 1 of 2.
+
+  Raises:
+    InputError: neither is there.
+  """
+  names = labels(raw, where)
+  named = [i for i, name in enumerate(names) if name.lower() == 'toxic']
+  if len(named) == 1:
+    return named[0]
+  if not named and len(names) == 2:
+    return 1
+  raise InputError(f'{where}: no label says which is toxic: id2label = {list(names)}; name one of them "toxic" in '
+                   'config.json')
+
+
+def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
+  """rotary_pct and rotary_emb_base, from either spelling; where both stand, the newer one holds, as in transformers."""
+  rope = raw.get('rope_scaling') or raw.get('rope_parameters') or {}
+  kind = rope.get('rope_type', rope.get('type', 'default'))
+  if kind != 'default':
+    raise InputError(f'{where}: config.json: rope_type = {kind!r} is not supported; must be default')
+  return {'rotary_pct': rope.get('partial_rotary_factor', raw.get('rotary_pct', 0.25)),
+          'rotary_emb_base': rope.get('rope_theta', raw.get('rotary_emb_base', 10000.0))}
+
+
+def _check_types(values: dict[str, Any], config_class: type, where: str) -> None:
+  for field in dataclasses.fields(config_class):
+    value = values[field.name]
+    if field.type is float and type(value) is int:
+      value = values[field.name] = float(value)
+    if isinstance(field.type, type) and type(value) is not field.type:
+      raise InputError(f'{where}: config.json: {field.name} = {value!r}: must be of type {field.type.__name__}')
+    if field.type in (int, float) and not 0 <= value < 2 ** 31:
+      raise InputError(f'{where}: config.json: {field.name} = {value!r}: out of range')
+  for name in ('vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size'):
+    if not values[name]:
+      raise InputError(f'{where}: config.json: {name} = 0: must be >= 1')
+  if values['hidden_size'] % values['num_attention_heads']:
+    raise InputError(f'{where}: config.json: num_attention_heads = {values["num_attention_heads"]}: must divide '
+                     f'hidden_size = {values["hidden_size"]}')
+
+
+def parse(raw: dict[str, Any], where: str) -> tuple[str, GPTNeoXConfig | RobertaConfig]:
+  """Kind and config of a raw config.json.
+
+  Args:
+    raw: the file as it stands, of any transformers version.
+    where: what to call it in an error.
+
+  Raises:
+    InputError: a model that we would not run as transformers does, or a field that is missing or out of range.
+  """
+  kind = kind_of(raw, where)
+  for name, only in ONLY.items():
+    if raw.get(name, only) != only:
+      raise InputError(f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}')
+  config_class = RobertaConfig if kind == 'classifier' else GPTNeoXConfig
+  found = {name: value for name, value in raw.items() if value is not None}
+  found |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
+  values = {field.name: found.get(field.name, DEFAULTS.get(field.name)) for field in dataclasses.fields(config_class)}
+  missing = [name for name, value in values.items() if value is None]
+  if missing:
+    raise InputError(f'{where}: config.json has no {", ".join(missing)}')
+  _check_types(values, config_class, where)
+  if kind == 'reward' and len(labels(raw, where)) != 1:
+    raise InputError(f'{where}: config.json: id2label = {list(labels(raw, where))}: a reward has exactly one label')
+  return kind, config_class(**values)
+
+
+def to_raw(kind: str, config: GPTNeoXConfig | RobertaConfig, pad_token_id: int) -> dict[str, Any]:
+  """The config.json of a model; GPT-NeoX's rotary settings in both spellings, for every transformers version."""
+  raw = {'architectures': [ARCHITECTURES[kind]], 'model_type': MODEL_TYPES[kind], 'dtype': 'float32',
+         'pad_token_id': pad_token_id, **dataclasses.asdict(config)}  # RoBERTa's own pad_token_id fixes its positions
+  if kind == 'classifier':
+    names = raw.pop('labels')
+    problem = {'problem_type': 'single_label_classification'}
+  else:
+    names = ('reward',)
+    problem = {'problem_type': 'regression'}
+    raw['rope_parameters'] = {'rope_type': 'default', 'rope_theta': config.rotary_emb_base,
+                              'partial_rotary_factor': config.rotary_pct}
+  if kind == 'causal_lm':
+    return raw
+  return raw | problem | {'num_labels': len(names), 'id2label': {str(i): name for i, name in enumerate(names)},
+                          'label2id': {name: i for i, name in enumerate(names)}}

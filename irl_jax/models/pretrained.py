@@ -1,0 +1,128 @@
+"""A Hugging Face folder or hub id <-> a model of ours: strictly, without torch, and never running a model's code."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from irl_jax.errors import CheckpointError
+from irl_jax.errors import InputError
+from irl_jax.models import hub
+from irl_jax.models import huggingface_config
+from irl_jax.models import huggingface_weights
+from irl_jax.models import tokenizer as tokenizers
+from irl_jax.models import weight_files
+from irl_jax.models.gpt_neox import GPTNeoXConfig
+from irl_jax.models.huggingface_config import toxic_label  # also part of this module's interface
+from irl_jax.models.roberta import RobertaConfig
+
+__all__ = ('Pretrained', 'load', 'read_config', 'save', 'toxic_label')
+KINDS = tuple(huggingface_config.ARCHITECTURES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+  """A model with all that is needed to run it."""
+
+  kind: str                              # 'causal_lm', 'reward' or 'classifier'
+  config: GPTNeoXConfig | RobertaConfig
+  params: dict[str, Any]                 # nested; float32
+  tokenizer: Any                         # a fast tokenizer of transformers; its padding is not its EOS
+  hf_config: dict[str, Any] = dataclasses.field(default_factory=dict)  # config.json as it was read; {}: made here
+  source: str = ''                       # the folder or hub id that it was loaded from; '': made here
+
+
+def read_config(spec: str) -> dict[str, Any]:
+  """The config.json of a model, as it stands; of a hub id nothing else is downloaded.
+
+  Args:
+    spec: a folder, a hub id, or `id@revision`.
+
+  Raises:
+    ConfigError: spec is a path that does not exist.
+    InputError: there is no readable config.json, or the hub does not answer.
+  """
+  return weight_files.read_json(hub.resolve(spec, only_config=True) / 'config.json')
+
+
+def load(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
+  """Loads a model from a Hugging Face folder or from the hub.
+
+  Args:
+    spec: a folder, a hub id, or `id@revision`.
+    kinds: which kinds of model will do.
+
+  Raises:
+    ConfigError: spec is a path that does not exist.
+    InputError: another kind of model, weights or a tokenizer that are damaged, unsafe or do not fit, or a hub that
+      does not answer.
+  """
+  raw = read_config(spec)
+  kind, config = huggingface_config.parse(raw, spec)
+  if kind not in kinds:
+    raise InputError(f'{spec}: is a {kind} ({huggingface_config.ARCHITECTURES[kind]}); needed here: '
+                     f'{" or ".join(kinds)}')
+  folder = hub.resolve(spec)
+  tokenizer = tokenizers.load(folder, config)
+  params = huggingface_weights.to_params(kind, config, weight_files.stream(folder), spec)
+  return Pretrained(kind, config, params, tokenizer, raw, spec)
+
+
+def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
+  """Writes a Hugging Face folder that transformers loads; replaces one of the same name once the new one is whole.
+
+  Args:
+    folder: where to.
+    model: its kind, config, params (arrays of NumPy or JAX) and tokenizer are written.
+    card: the text of README.md.
+
+  Raises:
+    CheckpointError: the folder cannot be written, or does not read back as it was written.
+  """
+  folder = pathlib.Path(folder)
+  partial, replaced = (folder.with_name(f'{folder.name}.{suffix}') for suffix in ('partial', 'replaced'))
+  try:
+    for leftover in (partial, replaced):
+      shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write(partial, model, card)
+    if folder.exists():
+      folder.rename(replaced)
+    partial.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+  except (OSError, safetensors.SafetensorError) as error:
+    raise CheckpointError(f'{folder}: cannot be written: {error}') from error
+
+
+def _write(folder: pathlib.Path, model: Pretrained, card: str) -> None:
+  raw = huggingface_config.to_raw(model.kind, model.config, model.tokenizer.pad_token_id)
+  weights = huggingface_weights.to_weights(model.kind, model.params)
+  (folder / 'config.json').write_text(json.dumps(raw, indent=2, sort_keys=True) + '\n', encoding='utf-8')
+  (folder / 'README.md').write_text(card, encoding='utf-8')
+  model.tokenizer.save_pretrained(folder)
+  safetensors.numpy.save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
+  _compare(folder, model, weights)
+
+
+def _compare(folder: pathlib.Path, model: Pretrained, weights: dict[str, np.ndarray]) -> None:
+  """Reads back what was written: neither safetensors nor transformers' tokenizers notice all that they get wrong."""
+  try:
+    same = huggingface_config.parse(weight_files.read_json(folder / 'config.json'), str(folder)) == (
+        model.kind, model.config)
+    tokenizer = tokenizers.load(folder, model.config)
+    found = {name: np.array_equal(array.view(np.uint32), weights[name].view(np.uint32))
+             for name, array in weight_files.stream(folder)}
+  except InputError as error:
+    raise CheckpointError(f'{folder}: does not read back: {error}') from error
+  wrong = [] if same else ['config.json']
+  wrong += [name for name in weights if not found.get(name)]
+  probe = lambda it: (it.get_vocab(), it('Hello world, how are you?')['input_ids'])
+  if probe(tokenizer) != probe(model.tokenizer):
+    wrong.append('the tokenizer')
+  if wrong:
+    raise CheckpointError(f'{folder}: does not read back as it was written: {", ".join(wrong)}')

@@ -1,0 +1,139 @@
+"""Reads a PyTorch `.bin` without PyTorch: the pickle inside may name tensors and nothing else, so it can run no code.
+
+Both formats of `torch.save`: the zip archive (PyTorch 1.6 and later) and the legacy stream.
+"""
+
+import collections
+from collections.abc import Iterator
+import io
+import math
+import pathlib
+import pickle
+import struct
+from typing import Any
+import zipfile
+
+import ml_dtypes
+import numpy as np
+
+from irl_jax.errors import InputError
+
+# Everything else that a pickle asks for is refused. The stand-ins are strings and bound methods, which a hostile
+# pickle cannot alter for those who read after it.
+_STORAGES = {'FloatStorage': 'float32', 'DoubleStorage': 'float64', 'HalfStorage': 'float16',
+             'BFloat16Storage': 'bfloat16', 'LongStorage': 'int64', 'IntStorage': 'int32', 'ShortStorage': 'int16',
+             'CharStorage': 'int8', 'ByteStorage': 'uint8', 'BoolStorage': 'bool'}
+_DTYPES = {name: np.dtype(name) for name in _STORAGES.values() if name != 'bfloat16'}
+_DTYPES['bfloat16'] = np.dtype(ml_dtypes.bfloat16)
+_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
+
+Storage = collections.namedtuple('Storage', 'key dtype size')          # size in elements
+Tensor = collections.namedtuple('Tensor', 'storage offset shape strides')  # offset and strides in elements
+
+
+class Refused(pickle.UnpicklingError):
+  """The pickle asks for something that no weights need."""
+
+
+class _TensorUnpickler(pickle.Unpickler):
+  """Builds dictionaries of Tensor descriptions."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    if module == 'torch' and name in _STORAGES:
+      return _STORAGES[name]
+    allowed = {('collections', 'OrderedDict'): collections.OrderedDict,
+               ('torch._utils', '_rebuild_tensor_v2'): self._rebuild_tensor,
+               ('torch._utils', '_rebuild_parameter'): self._rebuild_parameter}
+    if (module, name) not in allowed:
+      raise Refused(f'it asks for {module}.{name}, which no weights need')
+    return allowed[module, name]
+
+  def persistent_load(self, pid: Any) -> Storage:
+    kind, dtype, key, _, size, *view = pid
+    if kind != 'storage' or any(part is not None for part in view):
+      raise Refused('it refers to something that is not a storage of its own')
+    return Storage(str(key), _DTYPES[dtype], int(size))
+
+  def _rebuild_tensor(self, storage, offset, shape, strides, *_):
+    return Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+
+  def _rebuild_parameter(self, tensor, *_):
+    return tensor
+
+
+def _to_array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
+  """The tensor as a view of its storage's values [size]; it must not reach outside them, or be larger than they are."""
+  _, offset, shape, strides = tensor
+  count = math.prod(shape)
+  reach = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1 if count else 0
+  if min((offset, *shape, *strides)) < 0 or max(reach, count) > len(values):
+    raise ValueError('a tensor reaches outside its storage')
+  byte_strides = [stride * values.itemsize for stride in strides]
+  return np.lib.stride_tricks.as_strided(values[offset:], shape, byte_strides, writeable=False)
+
+
+def _named_tensors(state: Any) -> dict[str, Tensor]:
+  if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+    raise ValueError('it holds no table of named tensors')
+  wrong = [name for name, value in state.items() if not isinstance(value, Tensor) or not isinstance(value[0], Storage)]
+  if wrong:
+    raise ValueError('not tensors: ' + ', '.join(wrong))
+  return state
+
+
+def _read_zip(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+  with zipfile.ZipFile(path) as archive:
+    if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+      raise ValueError('its members are compressed, which torch.save never does')
+    pickles = [name for name in archive.namelist() if name.endswith('/data.pkl')]
+    if len(pickles) != 1:
+      raise ValueError('it is a zip archive, but not one of torch.save')
+    base = pickles[0].removesuffix('data.pkl')
+    if base + 'byteorder' in archive.namelist() and archive.read(base + 'byteorder') != b'little':
+      raise ValueError('it was written on a big-endian machine')
+    tensors = _named_tensors(_TensorUnpickler(io.BytesIO(archive.read(pickles[0]))).load())
+    for name, tensor in tensors.items():
+      storage = tensor.storage
+      values = np.frombuffer(archive.read(f'{base}data/{storage.key}'), storage.dtype)
+      yield name, _to_array(tensor, values)
+
+
+def _read_legacy(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+  with open(path, 'rb') as file:
+    if file.read(2) == b'PK':
+      raise ValueError('it is the beginning of a zip archive')
+    file.seek(0)
+    load = lambda: _TensorUnpickler(file).load()
+    if load() != _LEGACY_MAGIC or load() != _LEGACY_PROTOCOL:
+      raise ValueError('it is not a file of torch.save')
+    if not load().get('little_endian'):
+      raise ValueError('it was written on a big-endian machine')
+    tensors = _named_tensors(load())
+    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    values = {}
+    for key in load():
+      size, = struct.unpack('<q', file.read(8))
+      if key not in storages or size != storages[key].size:
+        raise ValueError(f'storage {key} is not the one that its tensors describe')
+      values[key] = np.frombuffer(file.read(size * storages[key].dtype.itemsize), storages[key].dtype)
+      if len(values[key]) != size:
+        raise ValueError('it ends early')
+    for name, tensor in tensors.items():
+      yield name, _to_array(tensor, values[tensor.storage.key])
+
+
+def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields every tensor of a `.bin` file as (name, array), in the file's order and dtype; arrays are read-only.
+
+  Raises:
+    InputError: the file is damaged, is no file of torch.save, or its pickle asks for more than tensors (nothing of
+      what it asks for is imported or run).
+  """
+  try:
+    yield from (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
+  except Refused as error:
+    raise InputError(f'{path}: refused, nothing was executed: {error}. Convert it to safetensors where it is trusted'
+                     ) from error
+  except Exception as error:  # a damaged pickle can fail in any way
+    raise InputError(f'{path}: truncated, damaged or no PyTorch weights: {error or type(error).__name__}. '
+                     'Download it again') from error
