@@ -1,0 +1,73 @@
+"""Text to token ids and back, the same way everywhere: what a text says is plain text, never a control token.
+
+Every tokenizer of the package is called through these functions, so that training, sampling and scoring agree.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from irl_jax.errors import InputError
+
+_SURROGATE = re.compile('[\ud800-\udfff]')
+
+
+def clean(text: str) -> str:
+  """Replaces each lone surrogate, which no tokenizer and no UTF-8 file accepts, by U+FFFD; lengths do not change."""
+  return _SURROGATE.sub('\ufffd', text)
+
+
+def encode(tokenizer: Any, texts: Sequence[str], *, max_tokens: int | None = None,
+           specials: bool = False) -> tuple[list[list[int]], int]:
+  """Turns texts into token ids; a typed '<|endoftext|>' or '</s>' becomes ordinary tokens.
+
+  Args:
+    tokenizer: a fast Hugging Face tokenizer.
+    texts: any strings; an empty one gives no ids (with `specials` the special ids alone).
+    max_tokens: the most ids of one text, specials included; longer ones lose tokens on the LEFT, so that the end
+      (the response) stays. None: no limit.
+    specials: whether to add what the tokenizer puts around a text (RoBERTa: <s> text </s>). The leading one stays in
+      front of a text that is cut.
+
+  Returns:
+    One list of ids for each text, and how many texts were cut.
+
+  Raises:
+    ValueError: max_tokens leaves no room beside the special ids.
+  """
+  if not texts:
+    return [], 0
+  rows = tokenizer([clean(text) for text in texts], add_special_tokens=specials, split_special_tokens=True,
+                   return_attention_mask=False, return_token_type_ids=False, truncation=False, padding=False,
+                   verbose=False)['input_ids']
+  if max_tokens is None:
+    return rows, 0
+  around = tokenizer([''], add_special_tokens=specials)['input_ids'][0]
+  if max_tokens <= len(around):
+    raise ValueError(f'max_tokens = {max_tokens}: must be above {len(around)}, the special tokens around a text')
+  front = around[:1]
+  shortened = [front + ids[len(ids) - max_tokens + len(front):] if len(ids) > max_tokens else ids for ids in rows]
+  return shortened, sum(len(ids) > max_tokens for ids in rows)
+
+
+def decode(tokenizer: Any, ids: Iterable[int]) -> str:
+  """Turns sampled ids into text: up to and without the first EOS, no special tokens, spaces exactly as sampled."""
+  kept = []
+  for token in map(int, ids):
+    if token == tokenizer.eos_token_id:
+      break
+    kept.append(token)
+  return tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def check(tokenizer: Any, source: str) -> None:
+  """Refuses a tokenizer that loses text (transformers 5 can load RoBERTa's so that every word is <unk>).
+
+  Raises:
+    InputError: a text does not come back whole, or a typed EOS becomes the real one; `source` is named.
+  """
+  probe = ' Hello  world' + (tokenizer.eos_token or '')
+  (ids,), _ = encode(tokenizer, [probe])
+  if tokenizer.eos_token_id in ids or decode(tokenizer, ids) != probe:
+    raise InputError(f'{source}: its tokenizer loses text ({probe!r} comes back as {decode(tokenizer, ids)!r}); give a '
+                     'folder whose tokenizer.json is byte-level (GPT-NeoX, RoBERTa)')

@@ -1,0 +1,213 @@
+"""Reading rows of every format, and every way in which a row, a file or a path can be bad."""
+
+import csv
+import gzip
+import json
+import os
+
+from hypothesis import given, settings, strategies as st
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from irl_jax.data import rows
+from irl_jax.errors import ConfigError, InputError
+
+TEXTS = ['plain', ' leading', 'say "hi", you', 'two\nlines', 'a\0b', '😀 مرحبا', '\u2028 line', '<|endoftext|>']
+ROWS = [{'id': str(index), 'text': value, 'note': 'x'} for index, value in enumerate(TEXTS)]
+
+
+def write_csv(path, delimiter):
+  with open(path, 'w', encoding='utf-8', newline='') as file:
+    writer = csv.DictWriter(file, list(ROWS[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+
+
+WRITERS = {
+    'x.jsonl': lambda path: rows.write_jsonl(path, ROWS),
+    'x.json': lambda path: path.write_text(json.dumps(ROWS, indent=2)),
+    'x.csv': lambda path: write_csv(path, ','),
+    'x.tsv': lambda path: write_csv(path, '\t'),
+    'x.parquet': lambda path: pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), path),
+}
+
+
+@pytest.mark.parametrize('packed', [False, True])
+@pytest.mark.parametrize('name', WRITERS)
+def test_every_format_keeps_fields_and_order(tmp_path, name, packed):
+  path = tmp_path / name
+  WRITERS[name](path)
+  if packed:
+    path = path.with_name(name + '.gz')
+    path.write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+  read, counts = rows.read_rows(path, fields=('text',))
+  assert read == ROWS and [list(row) for row in read] == [list(row) for row in ROWS]
+  assert counts == {'rows_read': len(ROWS), 'bad_rows': 0}
+
+
+def test_text_file_is_a_text_a_line(tmp_path):
+  path = tmp_path / 'x.txt'
+  path.write_bytes('\ufeffone\r\n\n two\u2028 \nthree'.encode())
+  assert [row['text'] for row in rows.read_rows(path, fields=('text',))[0]] == ['one', '', ' two\u2028 ', 'three']
+
+
+def test_json_may_be_one_object_or_lines(tmp_path):
+  path = tmp_path / 'x.json'
+  path.write_text('{\n "text": "a"\n}')
+  assert rows.read_rows(path)[0] == [{'text': 'a'}]
+  path.write_text('{"text": "a"}\n\n{"text": "b"}\n')
+  assert rows.read_rows(path)[0] == [{'text': 'a'}, {'text': 'b'}]
+
+
+def test_parquet_values_become_what_json_has(tmp_path):
+  path = tmp_path / 'x.parquet'
+  pyarrow.parquet.write_table(pa.table({
+      'text': ['a'], 'nan': [float('nan')], 'day': pa.array([0], pa.date32()), 'raw': [b'bytes'],
+      'inner': [{'score': float('inf'), 'list': [1]}]}), path)
+  row = {'text': 'a', 'nan': None, 'day': '1970-01-01', 'raw': 'bytes', 'inner': {'score': None, 'list': [1]}}
+  assert rows.read_rows(path)[0] == [row]
+
+
+LATIN = 'caf\xe9'.encode('latin-1')
+BAD = {  # name: (what stands in row 2 of a good file, what the message says)
+    'not_json.jsonl': (b'{"text": ', 'not JSON'),
+    'half.jsonl': (b'{"text": "a"', 'not JSON'),
+    'nan.jsonl': (b'{"text": "a", "score": NaN}', 'NaN is not a number'),
+    'huge.jsonl': (b'{"text": "a", "score": 1e999}', '1e999 is not a number'),
+    'deep.jsonl': (b'[' * 100000, 'not JSON'),
+    'list.jsonl': (b'["a"]', 'holds a list'),
+    'null_row.jsonl': (b'null', 'holds null'),
+    'null.jsonl': (b'{"text": null}', "field 'text' holds null"),
+    'number.jsonl': (b'{"text": 3}', "field 'text' holds a number"),
+    'missing.jsonl': (b'{"id": 1, "comment": "a"}', "no field 'text'; its fields: 'id', 'comment'"),
+    'latin.jsonl': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
+    'latin.csv': (LATIN + b',1', "field 'text' is not UTF-8"),
+    'long.csv': (b'a,1,2', '3 cells where the header has 2'),
+    'short.tsv': (b'a', '1 cells where the header has 2'),
+    'quote.csv': (b'"a"b,1', 'not well quoted'),
+    'latin.txt': (LATIN, 'not UTF-8'),
+}
+GOOD = {'.jsonl': b'{"text": "good"}', '.csv': b'good,1', '.tsv': b'good\t1', '.txt': b'good'}
+HEADER = {'.csv': b'text,id\n', '.tsv': b'text\tid\n'}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_rows_are_named_or_counted(tmp_path, name, monkeypatch):
+  logged = []
+  monkeypatch.setattr(rows.logging, 'warning', lambda message, *args: logged.append(message % args))
+  path = tmp_path / name
+  bad, message = BAD[name]
+  good = GOOD[path.suffix]
+  path.write_bytes(HEADER.get(path.suffix, b'') + b'\n'.join([good, bad, good, b'']))
+  with pytest.raises(InputError) as caught:
+    rows.read_rows(path, fields=('text',))
+  assert f'{name}, row 2: ' in str(caught.value) and message in str(caught.value)
+  assert '\n' not in str(caught.value) and '--bad_rows=skip' in str(caught.value)
+  read, counts = rows.read_rows(path, fields=('text',), bad_rows='skip')
+  assert [row['text'] for row in read] == ['good'] * 2 and counts == {'rows_read': 3, 'bad_rows': 1}
+  assert len(logged) == 1 and f'{name}: left out 1 of 3 rows (row 2: ' in logged[0]
+  path.write_bytes(HEADER.get(path.suffix, b'') + bad)
+  with pytest.raises(InputError, match='none of 1 rows is usable'):
+    rows.read_rows(path, fields=('text',), bad_rows='skip')
+
+
+def test_bad_rows_in_parquet(tmp_path):
+  path = tmp_path / 'x.parquet'
+  latin = pa.Array.from_buffers(pa.string(), 3, pa.array([b'good', LATIN, b'good']).buffers())
+  pyarrow.parquet.write_table(pa.table({'text': latin}), path)
+  with pytest.raises(InputError, match="row 2: field 'text' is not UTF-8"):
+    rows.read_rows(path)
+  assert rows.read_rows(path, bad_rows='skip')[1] == {'rows_read': 3, 'bad_rows': 1}
+
+
+def test_open_quote_swallows_the_rest_but_says_where(tmp_path):
+  path = tmp_path / 'x.csv'
+  path.write_bytes(b'text,id\na,1\n"b,2\nc,3\n')
+  with pytest.raises(InputError, match=r'row 2: \(lines 3 to 4\) is not well quoted'):
+    rows.read_rows(path)
+
+
+@pytest.mark.parametrize('name, content', [
+    ('x.parquet', b'no parquet'), ('x.parquet', b''), ('x.jsonl.gz', b'{"text": "a"}'), ('x.json', b'[{"text": "a"},'),
+    ('x.jsonl.gz', gzip.compress(os.urandom(4000))[:900]), ('x.csv', b'text,text\na,b\n'), ('x.csv', LATIN + b'\na\n'),
+    ('x.jsonl', b''), ('x.jsonl', b'\n\n'), ('x.json', b'[]'), ('x.json', b''), ('x.csv', b''), ('x.csv', b'text\n'),
+    ('x.txt', b''), ('x.txt.gz', gzip.compress(b''))])
+def test_broken_and_empty_files(tmp_path, name, content):
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(InputError, match=name) as caught:
+    rows.read_rows(tmp_path / name, bad_rows='skip')
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['absent.jsonl', 'folder.jsonl', 'x.xlsx', 'x.gz', 'x'])
+def test_bad_paths(tmp_path, name):
+  (tmp_path / 'folder.jsonl').mkdir()
+  if name in ('x.xlsx', 'x.gz', 'x'):
+    (tmp_path / name).write_text('text')
+  with pytest.raises(ConfigError, match=name):
+    rows.read_rows(tmp_path / name)
+
+
+def test_fields_are_alternatives(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  rows.write_jsonl(path, [{'prompt': 'p', 'text': 't'}, {'text': 't'}])
+  read, _ = rows.read_rows(path, fields=('prompt', 'text'))
+  assert [rows.text_of(row, ('prompt', 'text')) for row in read] == ['p', 't']
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path):
+  path = tmp_path / 'new' / 'x.jsonl'
+  rows.write_jsonl(path, [{'text': 'old'}])
+  def failing():
+    yield {'text': 'new'}
+    raise RuntimeError('half way')
+  with pytest.raises(RuntimeError):
+    rows.write_jsonl(path, failing())
+  with pytest.raises(ValueError):
+    rows.write_jsonl(path, [{'score': float('nan')}])
+  assert os.listdir(path.parent) == ['x.jsonl'] and rows.read_jsonl(path) == [{'text': 'old'}]
+  rows.write_jsonl(path, [])
+  assert rows.read_jsonl(path) == []
+  with pytest.raises(ConfigError, match='cannot be written'):
+    rows.write_jsonl(path / 'below_a_file.jsonl', [])
+
+
+def test_our_own_files_are_read_strictly(tmp_path):
+  (tmp_path / 'x.jsonl').write_text('{"a": 1}\n{"a"')
+  with pytest.raises(InputError, match='row 2'):
+    rows.read_jsonl(tmp_path / 'x.jsonl')
+
+
+def test_lone_surrogates_survive_as_escapes(tmp_path):
+  rows.write_jsonl(tmp_path / 'x.jsonl', [{'text': 'a\ud800é'}])
+  assert (tmp_path / 'x.jsonl').read_bytes() == b'{"text": "a\\ud800\xc3\xa9"}\n'
+  assert rows.read_rows(tmp_path / 'x.jsonl', fields=('text',))[0] == [{'text': 'a\ud800é'}]
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) |
+                    st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.dictionaries(st.text(), JSON, max_size=4), max_size=4))
+def test_what_is_written_is_read(tmp_path_factory, written):
+  path = tmp_path_factory.mktemp('rows') / 'x.jsonl'
+  rows.write_jsonl(path, written)
+  assert rows.read_jsonl(path) == written
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(['x.jsonl', 'x.json', 'x.csv', 'x.txt', 'x.parquet', 'x.csv.gz']))
+def test_no_bytes_end_in_another_error(tmp_path_factory, content, name):
+  path = tmp_path_factory.mktemp('rows') / name
+  path.write_bytes(content)
+  try:
+    rows.read_rows(path, fields=('text',), bad_rows='skip')
+  except InputError:
+    pass
+
+
+def test_real_data(shared):
+  read, counts = rows.read_rows(shared / 'data' / 'paradetox_dev.jsonl.gz', fields=('toxic',))
+  assert counts == {'rows_read': 1169, 'bad_rows': 0} and list(read[0]) == ['toxic', 'neutral']
