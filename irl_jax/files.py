@@ -1,0 +1,111 @@
+"""A file of rows in, the same rows with what a model says about them out: the work of score.py and generate.py."""
+
+import functools
+import os
+import pathlib
+import tempfile
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from irl_jax import api
+from irl_jax import terminal
+from irl_jax.config import Sampling
+from irl_jax.data import rows as rows_lib
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+
+BATCHES_PER_CHUNK = 32  # texts of one chunk are batched by length; the bar moves by chunks
+
+Row = dict[str, Any]
+
+
+def score(model: str, source: str, output: str, field: str = 'text', batch_size: int = 32,
+          bad_rows: str = 'error') -> None:
+  """Writes the rows of a file with a model's scores (`api.load_scorer`) behind their fields.
+
+  Args:
+    model: a hub id, `id@revision`, or a folder.
+    source: the file to read.
+    output: the .jsonl file to write.
+    field: the field that is scored.
+    batch_size: texts scored at once, over all devices.
+    bad_rows: what an unreadable row does: 'error' or 'skip' (counted).
+
+  Raises:
+    ConfigError: a path that cannot be read or written.
+    InputError: bad rows, or a model that cannot be loaded.
+  """
+  check_output(output, source)
+  rows, _ = rows_lib.read_rows(source, fields=(field,), bad_rows=bad_rows)
+  scorer = api.load_scorer(model, batch_size)
+  size = BATCHES_PER_CHUNK * batch_size
+  chunks = [rows[start:start + size] for start in range(0, len(rows), size)]
+  scored = []
+  for chunk in terminal.bar(chunks, 'score', unit='chunk'):
+    scored += with_columns(chunk, scorer([row[field] for row in chunk]), source)
+  _write(output, scored)
+
+
+def generate(model: str, source: str, output: str, field: str, sampling: Sampling, seed: int = 0,
+             bad_rows: str = 'error') -> None:
+  """Writes the rows of a file with a language model's `completion` behind their fields.
+
+  Args:
+    model: a hub id, `id@revision`, or a folder.
+    source: the file to read.
+    output: the .jsonl file to write.
+    field: the field that is completed; '': prompt, or text in a row that has no prompt.
+    sampling: how.
+    seed: the same seed gives the same completions.
+    bad_rows: what an unreadable row does: 'error' or 'skip' (counted).
+
+  Raises:
+    ConfigError: a path that cannot be read or written, or no room for a prompt.
+    InputError: bad rows, or a model that cannot be loaded.
+  """
+  check_output(output, source)
+  fields = (field,) if field else ('prompt', 'text')
+  rows, _ = rows_lib.read_rows(source, fields=fields, bad_rows=bad_rows)
+  with_columns(rows, {'completion': [''] * len(rows)}, source)  # a clash of names must not cost the generation
+  completions = api.generate(model, [rows_lib.text_of(row, fields) for row in rows], sampling, seed,
+                             progress=functools.partial(terminal.bar, label='generate'))
+  _write(output, with_columns(rows, {'completion': completions}, source))
+
+
+def check_output(output: str | os.PathLike, source: str | os.PathLike) -> None:
+  """Makes the output's folder and tries to write there, before any work is done.
+
+  Raises:
+    ConfigError: not a .jsonl file, the input itself, or not writable.
+  """
+  path = pathlib.Path(output)
+  if path.suffix != '.jsonl' or path.is_dir():
+    raise ConfigError(f'--output={output}: must be the name of a .jsonl file')
+  if path.exists() and os.path.exists(source) and path.samefile(source):
+    raise ConfigError(f'--output={output}: is the input itself; give another name')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent).close()
+  except OSError as error:
+    raise ConfigError(f'--output={output}: {path.parent} cannot be written: {error.strerror}') from error
+
+
+def with_columns(rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], source: str) -> list[Row]:
+  """New rows: the fields of each, and behind them its value of every column, as JSON holds them.
+
+  Raises:
+    InputError: a row already has a field of that name, which would be lost; or a score is not finite.
+  """
+  for name, values in columns.items():
+    if len(values) and not np.all(np.isfinite(values) if isinstance(values, np.ndarray) else True):
+      raise InputError(f'{source}: the model gives a {name} that is not finite; its weights are damaged')
+    if any(name in row for row in rows):
+      raise InputError(f'{source}: has a field {name!r} already, which would be overwritten; rename it')
+  columns = {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in columns.items()}
+  return [row | {name: values[index] for name, values in columns.items()} for index, row in enumerate(rows)]
+
+
+def _write(output: str, rows: Sequence[Row]) -> None:
+  rows_lib.write_jsonl(output, rows)
+  print(terminal.printable(f'{output}: {len(rows)} rows'))

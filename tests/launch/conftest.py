@@ -1,0 +1,19 @@
+"""Runs a launcher as its command line would, in this process."""
+
+import pathlib
+import runpy
+
+import pytest
+
+from irl_jax import command_line
+
+LAUNCH = pathlib.Path(__file__).parents[2] / 'launch'
+
+
+@pytest.fixture
+def launch():
+  """launch('score', '--model=M', ...) -> exit code."""
+  def run(name: str, *arguments: str) -> int:
+    module = runpy.run_path(str(LAUNCH / f'{name}.py'))
+    return command_line.run_main(module['main'], module['FLAGS'], module['__doc__'], [f'{name}.py', *arguments])
+  return run

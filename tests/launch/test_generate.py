@@ -1,0 +1,78 @@
+"""generate.py: which field is completed, how the settings reach the sampler, and what is refused."""
+
+import json
+
+import pytest
+
+from irl_jax import api
+from irl_jax.config import Sampling
+
+
+@pytest.fixture
+def calls(monkeypatch):
+  """What the model was asked; it repeats the prompt in capitals."""
+  seen = []
+
+  def generate(path, prompts, sampling, seed, progress):
+    seen.append((path, prompts, sampling, seed))
+    return [' ' + prompt.upper() for prompt in prompts]
+
+  monkeypatch.setattr(api, 'generate', generate)
+  return seen
+
+
+@pytest.fixture
+def run(launch, tmp_path):
+  """run(lines, *arguments) -> exit code, written rows."""
+  def start(lines, *arguments):
+    source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+    source.write_text(lines)
+    code = launch('generate', '--model=M', f'--input={source}', f'--output={output}', *arguments)
+    return code, [json.loads(line) for line in output.open()] if output.exists() else None
+  return start
+
+
+def test_prompt_else_text_is_completed(run, calls):
+  code, rows = run('{"prompt": "a", "text": "b"}\n')
+  assert (code, rows) == (0, [{'prompt': 'a', 'text': 'b', 'completion': ' A'}])
+  assert run('{"text": "b"}\n')[1] == [{'text': 'b', 'completion': ' B'}]
+  assert run('{"prompt": "a", "text": "b"}\n', '--field=text')[1][0]['completion'] == ' B'
+  assert calls[0] == ('M', ['a'], Sampling(max_new_tokens=64, batch_size=32), 0)
+
+
+def test_settings_reach_the_sampler(run, calls):
+  assert run('{"text": "b"}\n', '--max_new_tokens=5', '--min_new_tokens=2', '--temperature=0', '--top_k=3',
+             '--top_p=.5', '--batch_size=8', '--seed=11')[0] == 0
+  assert calls[0][2:] == (Sampling(max_new_tokens=5, min_new_tokens=2, temperature=0.0, top_k=3, top_p=0.5,
+                                   batch_size=8), 11)
+
+
+@pytest.mark.parametrize('argument, message', [
+    ('--temperature=nan', '--temperature = nan: must be >= 0'),
+    ('--temperature=-1', '--temperature = -1.0: must be >= 0'),
+    ('--top_p=0', '--top_p = 0.0: must be > 0 and <= 1'),
+    ('--max_new_tokens=2.5', '--max_new_tokens=2.5: must be a whole number >= 1'),
+    ('--min_new_tokens=65', '--min_new_tokens = 65: must be <= --max_new_tokens = 64'),
+    ('--seed=-1', '--seed=-1'),
+    ('stray', "stray argument 'stray'"),
+])
+def test_wrong_settings_name_the_flag_and_its_range(run, calls, capsys, argument, message):
+  assert run('{"text": "b"}\n', argument) == (2, None)
+  shown = capsys.readouterr().err
+  assert message in shown and shown.count('\n') == 1 and not calls
+
+
+def test_a_completion_that_is_there_is_not_overwritten(run, calls, capsys):
+  assert run('{"text": "b", "completion": "c"}\n') == (3, None)
+  assert "has a field 'completion' already" in capsys.readouterr().err and not calls
+
+
+def test_real_model_completes_and_ends_within_its_length(run, shared):
+  code, rows = run('{"text": "You are"}\n{"text": ""}\n', f'--model={shared}/models/neox_14m', '--max_new_tokens=4')
+  assert code == 0 and all(isinstance(row['completion'], str) for row in rows)
+
+
+def test_no_room_for_a_prompt_is_refused_before_weights_are_read(run, tmp_path, capsys):
+  (tmp_path / 'config.json').write_text('{"max_position_embeddings": 32}')
+  assert run('{"text": "b"}\n', f'--model={tmp_path}', '--max_new_tokens=32') == (2, None)
+  assert 'max_new_tokens = 32: must be < 32' in capsys.readouterr().err
