@@ -1,0 +1,38 @@
+"""A recovered reward as an ordinary GPTNeoXForSequenceClassification: bound, centre and scale folded in, exactly."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
+
+
+def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox.Params:
+  """Parameters whose score is (R̂ - zero) / (1 + |zero|), which still lies within [-1, 1].
+
+  R̂ = <w, z> / sqrt(D) with unit w [D] and normalised last state z. The final layer norm gets the gain
+  1 / (sqrt(D) (1 + |zero|)) and the bias -zero / (1 + |zero|) w, the score w, since <w, w> = 1.
+
+  Args:
+    trunk: embed_in and blocks.
+    direction: the reward head's, of any norm, [D].
+    zero: the R̂ that becomes 0.
+  """
+  unit = np.asarray(direction, np.float64) / np.linalg.norm(np.asarray(direction, np.float64))
+  shrink = 1 / (1 + abs(zero))
+  return {
+      'embed_in': trunk['embed_in'], 'blocks': trunk['blocks'],
+      'final_layer_norm': {'scale': np.full(len(unit), shrink / len(unit) ** 0.5, np.float32),
+                           'bias': (-zero * shrink * unit).astype(np.float32)},
+      'score': {'kernel': unit.astype(np.float32)[:, None]},
+  }
+
+
+def reward_model(base: pretrained.Pretrained, trained: Any, frozen: Any, zero: float) -> pretrained.Pretrained:
+  """The recovered reward, centred at `zero`, ready to be scored with or saved."""
+  params = gpt_neox.join(jax.device_get(trained), jax.device_get(frozen))
+  folded = fold(params, params['reward_head']['direction'], zero)
+  return dataclasses.replace(base, kind='reward', params=jax.tree.map(np.asarray, folded))

@@ -1,0 +1,238 @@
+"""Trains a policy with PPO on any reward: rollout, score, several epochs of updates, checkpoint.
+
+Dims: B responses of a rollout, P prompt, T response, S = P + T.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any, Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irl_jax import batches
+from irl_jax import checkpoint
+from irl_jax import config as config_lib
+from irl_jax import distribution
+from irl_jax import errors
+from irl_jax import interruption
+from irl_jax import optimizer
+from irl_jax import parallel
+from irl_jax import rewards
+from irl_jax import sampling
+from irl_jax import structs
+from irl_jax import text
+from irl_jax.models import gpt_neox
+from irl_jax.models import heads
+from irl_jax.models import pretrained
+from irl_jax.ppo import reward_scale
+from irl_jax.ppo import update as update_lib
+
+TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}  # FAULTS.md, row 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """The three functions that PPO runs on the devices."""
+
+  sample: Callable        # ((trained, frozen params, allowed, key), PromptBatch) -> Responses
+  make_rollout: Callable  # ((trained, Frozen, kl_coefficient), Experience) -> (Rollout, statistics)
+  update: Callable        # (TrainState, Frozen, Rollout) -> (TrainState, metrics)
+  learning_rate: Callable  # update number -> learning rate
+
+
+def sample_from_parts(inputs, batch: structs.PromptBatch, **statics) -> structs.Responses:
+  """`sampling.sample` of a policy whose trained and frozen parts are kept apart."""
+  trained, frozen, allowed, key = inputs
+  return sampling.sample((gpt_neox.join(trained, frozen), allowed, key), batch, **statics)
+
+
+def compile_functions(model_config: gpt_neox.GPTNeoXConfig, config: config_lib.Config, dtype) -> tuple[Compiled, Any]:
+  """Maps PPO's functions over the devices (they compile when first called); returns the optimiser too."""
+  ppo, limits = config.ppo, config.sampling
+  updates = ppo.steps * ppo.epochs * (ppo.rollouts_per_step // ppo.minibatch_size)
+  tx, rate = optimizer.adamw(
+      learning_rate=ppo.learning_rate, updates=updates, schedule=ppo.schedule, final=ppo.final_learning_rate,
+      warmup=ppo.warmup_steps, b1=ppo.adam_b1, b2=ppo.adam_b2, weight_decay=ppo.weight_decay,
+      max_norm=ppo.max_gradient_norm)
+  statics = dict(config=model_config, dtype=dtype)
+  shared = statics | dict(min_new_tokens=limits.min_new_tokens, ppo=ppo)
+  return Compiled(
+      sample=parallel.map_forward(
+          sample_from_parts, max_new_tokens=limits.max_new_tokens, min_new_tokens=limits.min_new_tokens,
+          top_k=limits.top_k, top_p=limits.top_p, greedy=False, **statics),
+      make_rollout=parallel.map_forward(update_lib.make_rollout, axis_name=parallel.AXIS, **shared),
+      update=parallel.map_update(update_lib.update, tx=tx, **shared), learning_rate=rate), tx
+
+
+def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx) -> tuple[structs.TrainState, update_lib.Frozen]:
+  """The policy with a fresh value head, cut into trained and frozen, and its frozen reference; placed on the devices.
+
+  Raises:
+    ConfigError: the policy has fewer blocks than are to be trained.
+  """
+  params = dict(policy.params)
+  params['value_head'] = heads.init_value_head(jax.random.key(config.seed), policy.config.hidden_size)
+  try:
+    trained, frozen = gpt_neox.split(params, config.ppo.trained_blocks)
+  except ValueError as error:
+    raise errors.ConfigError(f'config.ppo.{error}') from error
+  reference = {name: value for name, value in trained.items() if name != 'value_head'}
+  allowed = distribution.allowed_for(policy.tokenizer, policy.config, config.sampling.temperature)
+  state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
+  return state, parallel.replicate(update_lib.Frozen(frozen, reference, allowed))
+
+
+def prompt_and_original(rows: Sequence[dict[str, Any]], score_text: str) -> tuple[list[str], list[str]]:
+  """What stands before a completion when it is scored, and the original text that it is held against, for every row."""
+  if score_text == 'completion':
+    return [''] * len(rows), [row['original'] for row in rows]
+  return [row['prompt'] for row in rows], [row['prompt'] + row['original'] for row in rows]
+
+
+def original_scores(rows, reward: rewards.Reward, ppo: config_lib.PPO) -> np.ndarray:
+  """The reward of every row's original text [rows], 0 where there is none.
+
+  All are scored at once, before the first step: a score depends (in its last bits) on the batch that it is computed
+  in, and so must not depend on what was scored before an interruption.
+  """
+  scores = np.zeros(len(rows), np.float32)
+  has_original = [number for number, row in enumerate(rows) if row['original']]
+  if ppo.subtract_original and has_original:
+    _, originals = prompt_and_original(rows, ppo.score_text)
+    scores[has_original] = reward([originals[number] for number in has_original])
+  return scores
+
+
+def experience_of(batch: structs.PromptBatch, responses: structs.Responses, scores: np.ndarray) -> structs.Experience:
+  """Prompts and responses, side by side."""
+  response_mask = np.arange(responses.ids.shape[1]) < responses.length[:, None]
+  return structs.Experience(
+      ids=np.concatenate([batch.ids, responses.ids], axis=1), valid=np.concatenate([batch.valid, response_mask], axis=1),
+      response_mask=response_mask, score=scores)
+
+
+def minibatches(rollout: structs.Rollout, ppo: config_lib.PPO, seed: int, step: int):
+  """Shuffled minibatches of every epoch; the order is a pure function of (seed, step)."""
+  count = ppo.rollouts_per_step
+  for epoch in range(ppo.epochs):
+    order = np.random.default_rng((seed, step, epoch)).permutation(count)
+    for start in range(0, count, ppo.minibatch_size):
+      rows = order[start:start + ppo.minibatch_size]
+      yield parallel.shard(jax.tree.map(lambda x: x[rows], rollout))
+
+
+def check_agreement(statistics: dict[str, np.ndarray], responses: structs.Responses, rollout: structs.Rollout,
+                    first_update: dict[str, Any], dtype, at_start: bool) -> None:
+  """Sampling, rollout and update must see the same distribution (FAULTS.md, row 14).
+
+  Raises:
+    DivergedError: they do not.
+  """
+  tolerance = TOLERANCE[jnp.dtype(dtype).name]
+  mismatch = float(np.mean(np.abs(responses.log_probs - rollout.log_probs)[rollout.response_mask]))
+  deviations = {'the first minibatch\'s ratio is off 1': float(first_update['val/ratio_deviation']),
+                'log-probs of decoding and of training differ': mismatch}
+  if at_start:
+    deviations['the KL to the reference is off 0'] = float(np.max(np.abs(statistics['kl'])))
+  for what, deviation in deviations.items():
+    if not deviation <= tolerance:
+      raise errors.DivergedError(
+          f'PPO self-check: {what} by {deviation:.2g} (allowed {tolerance:g}): padding, positions or temperature '
+          'differ between sampling and training')
+
+
+def summarise(statistics, scores, scaled, kl_coefficient: float, updates: Sequence[dict[str, Any]]) -> dict[str, float]:
+  """One step's metrics, under TRL's names."""
+  kl = statistics['kl']
+  averaged = {name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]}
+  return {
+      'objective/kl': float(kl.mean()), 'objective/kl_per_token': float(kl.sum() / statistics['length'].sum()),
+      'objective/kl_coefficient': kl_coefficient, 'objective/entropy': float(statistics['entropy'].mean()),
+      'objective/scores': float(scores.mean()), 'objective/scores_std': float(scores.std()),
+      'objective/non_score_reward': float(-kl_coefficient * kl.mean()),
+      'objective/rlhf_reward': float(scaled.mean() - kl_coefficient * kl.mean()),
+      'objective/response_tokens': float(statistics['length'].mean()),
+  } | averaged | {'policy/skipped_updates': int(updates[-1]['policy/skipped_updates'])}
+
+
+def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward: rewards.Reward,
+          config: config_lib.Config, folder: pathlib.Path, *, dtype=jnp.float32,
+          log: Callable[[int, dict[str, float]], None], truncate_log: Callable[[int], None] = lambda step: None,
+          show_samples: Callable[[int, list[dict[str, Any]]], None] = lambda step, rows: None,
+          progress: Callable = iter) -> pretrained.Pretrained:
+  """Trains a policy with PPO; continues from the newest checkpoint in `folder`.
+
+  Args:
+    policy: where training starts, and the reference of the KL penalty.
+    rows: prompts, `{"prompt", "original"}` each.
+    reward: texts -> scores, any callable.
+    config: `ppo`, `sampling`, `seed` and `data.max_prompt_tokens` are read.
+    folder: of the checkpoints.
+    dtype: of computation.
+    log: called with every step's number and metrics.
+    truncate_log: called with the first step that this run will do.
+    show_samples: called now and then with `{"prompt", "completion", "score"}` rows.
+    progress: wraps the iterable of steps.
+
+  Returns:
+    The trained policy.
+
+  Raises:
+    ConfigError: too many blocks to train, or prompts and responses beyond the model's positions.
+    DivergedError: sampling and training disagree, or scores or KL are not finite.
+  """
+  ppo, seed = config.ppo, config.seed
+  functions, tx = compile_functions(policy.config, config, dtype)
+  state, frozen = initial_state(policy, config, tx)
+  tokens, _ = sampling.prompt_ids(policy.tokenizer, [row['prompt'] for row in rows], config.data.max_prompt_tokens)
+  prefixes, _ = prompt_and_original(rows, ppo.score_text)
+  originals = original_scores(rows, reward, ppo)
+  moments, kl_coefficient = reward_scale.RunningMoments(), ppo.kl_coefficient
+  with checkpoint.Checkpoints(folder, config.runtime.keep_checkpoints) as checkpoints:
+    first = 0
+    if restored := checkpoints.restore(state):
+      first, state, meta = restored
+      moments, kl_coefficient = reward_scale.RunningMoments(**meta['moments']), meta['kl_coefficient']
+    truncate_log(first)
+    for step in progress(range(first, ppo.steps)):
+      picked = batches.shuffled_indices(len(rows), ppo.rollouts_per_step, step, seed)
+      index = step * ppo.rollouts_per_step + np.arange(ppo.rollouts_per_step)
+      prompts = batches.prompt_batch([tokens[row] for row in picked], index, policy.config.eos_token_id)
+      key = jax.random.key(seed)
+      responses = parallel.gather(functions.sample((state.params, frozen.params, frozen.allowed, key),
+                                                   parallel.shard(prompts)))
+      completions = [text.decode(policy.tokenizer, ids[:length]) for ids, length in zip(responses.ids, responses.length)]
+      scores = reward([prefixes[row] + completion for row, completion in zip(picked, completions)]) - originals[picked]
+      moments = moments.add(scores)
+      scaled = (reward_scale.scale(scores, moments, ppo.clip_reward) if ppo.scale_reward == 'running' else
+                np.clip(scores, -ppo.clip_reward, ppo.clip_reward).astype(np.float32))
+      experience = experience_of(prompts, responses, scaled)
+      rollout, statistics = parallel.gather(functions.make_rollout(
+          (state.params, frozen, np.float32(kl_coefficient)), parallel.shard(experience)))
+      updates = []
+      for minibatch in minibatches(rollout, ppo, seed, step):
+        state, metrics = functions.update(state, frozen, minibatch)
+        updates.append(metrics)
+      updates = jax.device_get(updates)
+      if step == first:
+        check_agreement(statistics, responses, rollout, updates[0], dtype, at_start=step == 0)
+      metrics = summarise(statistics, scores, scaled, kl_coefficient, updates)
+      if not np.isfinite([metrics['objective/kl'], metrics['objective/scores'], metrics['loss/policy_avg']]).all():
+        raise errors.DivergedError(f'PPO step {step}: score, KL or loss is not finite; the last checkpoint is kept in '
+                                   f'{folder}. Lower config.ppo.learning_rate, or raise config.ppo.kl_coefficient')
+      rate = float(functions.learning_rate((step + 1) * len(updates) - 1))
+      log(step, metrics | {'learning_rate': rate, 'episode': (step + 1) * ppo.rollouts_per_step})
+      if step % ppo.samples_every == 0:
+        show_samples(step, [{'prompt': rows[row]['prompt'], 'completion': completion, 'score': float(score)}
+                            for row, completion, score in zip(picked[:5], completions, scores)])
+      kl_coefficient = reward_scale.adapt_kl(kl_coefficient, metrics['objective/kl'], ppo.kl_target, ppo.kl_horizon,
+                                             ppo.rollouts_per_step)
+      last = step + 1 == ppo.steps
+      if last or (step + 1) % ppo.checkpoint_every == 0 or interruption.requested():
+        checkpoints.save(step + 1, state, {'moments': dataclasses.asdict(moments), 'kl_coefficient': kl_coefficient})
+      if interruption.requested() and not last:
+        interruption.stop()
+  trained = {name: value for name, value in jax.device_get(state.params).items() if name != 'value_head'}
+  return dataclasses.replace(policy, params=jax.tree.map(np.asarray, gpt_neox.join(trained, jax.device_get(frozen.params))))

@@ -1,0 +1,93 @@
+"""A run's folder: its config, what is finished, how long each stage took; files appear whole or not at all."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import sys
+import time
+from typing import Any, Iterator
+
+from irl_jax import config as config_lib
+from irl_jax import errors
+
+PACKAGES = ('irl_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
+FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes value under a temporary name and renames it; NaN is refused."""
+  temporary = path.with_name(path.name + '.tmp')
+  with temporary.open('w', encoding='utf-8') as file:
+    json.dump(value, file, indent=2, allow_nan=False, ensure_ascii=False)
+    file.write('\n')
+    file.flush()
+    os.fsync(file.fileno())
+  temporary.replace(path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """What `write_json` wrote."""
+  return json.loads(path.read_text(encoding='utf-8'))
+
+
+def versions() -> dict[str, str]:
+  """Of Python and of the packages that figures depend on."""
+  found = {'python': sys.version.split()[0]}
+  for package in PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      found[package] = importlib.metadata.version(package)
+  return found
+
+
+def plain(config: config_lib.Config) -> dict[str, Any]:
+  """The config as JSON types."""
+  return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def differing(first: dict[str, Any], second: dict[str, Any], prefix: str = 'config.') -> list[str]:
+  """Names of the fields in which two plain configs differ."""
+  names = []
+  for name in dict.fromkeys([*first, *second]):
+    left, right = first.get(name), second.get(name)
+    if isinstance(left, dict) and isinstance(right, dict):
+      names += differing(left, right, f'{prefix}{name}.')
+    elif left != right:
+      names.append(f'{prefix}{name} ({left!r} there, {right!r} now)')
+  return names
+
+
+def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
+  """Makes the folder and writes config.json, or checks that the folder belongs to this config.
+
+  Raises:
+    ConfigError: the folder cannot be written to, or belongs to another config.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / '.writable').touch()
+    (folder / '.writable').unlink()
+  except OSError as error:
+    raise errors.ConfigError(f'--workdir={folder}: cannot be written to: {error.strerror}') from error
+  path, now = folder / 'config.json', plain(config)
+  if path.exists():
+    binding = lambda values: {name: value for name, value in values.items() if name not in FREE}
+    if names := differing(binding(read_json(path)['config']), binding(now)):
+      raise errors.ConfigError(f'--workdir={folder} holds a run of another config: {"; ".join(names)}. '
+                               'Give another --workdir')
+  write_json(path, {'config': now, 'versions': versions()})
+
+
+@contextlib.contextmanager
+def timed(folder: pathlib.Path, stage: str) -> Iterator[None]:
+  """Adds the seconds that a stage took to timings.json, also where it was interrupted."""
+  start = time.monotonic()
+  try:
+    yield
+  finally:
+    path = folder / 'timings.json'
+    timings = read_json(path) if path.exists() else {}
+    timings[stage] = round(timings.get(stage, 0.0) + time.monotonic() - start, 2)
+    write_json(path, timings)
