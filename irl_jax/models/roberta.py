@@ -150,6 +150,7 @@ class Classifier(nn.Module):
     return dense(self.config.num_labels, name='out_proj')(hidden)
 
 
+@functools.partial(jax.jit, static_argnames='config')
 def init(key: jax.Array, config: RobertaConfig) -> Params:
   """Random parameters, float32; every leaf under 'blocks' has a leading layer axis [L, ...]."""
   embed_key, block_key, head_key = jax.random.split(key, 3)

@@ -1,6 +1,8 @@
 """Loading and saving whole models: what torch wrote, what torch reads, and the two shared checkpoints."""
 
+import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -82,6 +84,25 @@ def test_the_shared_checkpoints(shared, name):
   np.testing.assert_allclose(outputs(model), torch_outputs(shared / 'models' / name, model), atol=1e-4, rtol=0)
 
 
+def test_a_folder_as_s_nlp_ships_it(tmp_path, shared):
+  torch = pytest.importorskip('torch')
+  from transformers import RobertaConfig, RobertaForSequenceClassification
+  raw = json.loads((shared / 'models/roberta_toxicity_classifier_config.json').read_text())
+  raw |= {'hidden_size': 16, 'num_hidden_layers': 2, 'num_attention_heads': 2, 'intermediate_size': 24}
+  (tmp_path / 'config.json').write_text(json.dumps(raw))
+  for name in ('vocab.json', 'merges.txt'):
+    shutil.copyfile(shared / 'models/roberta_tokenizer' / name, tmp_path / name)
+  network = RobertaForSequenceClassification(RobertaConfig(**raw)).eval()
+  buffers = {'roberta.embeddings.position_ids': torch.arange(514)[None], 'roberta.pooler.dense.bias': torch.zeros(16)}
+  torch.save(network.state_dict() | buffers, tmp_path / 'pytorch_model.bin')
+  model = pretrained.load(str(tmp_path))
+  ids, valid = encode(model)
+  with torch.no_grad():
+    logits = network(torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()).logits
+  np.testing.assert_allclose(outputs(model), logits, atol=1e-4, rtol=0)
+  assert pretrained.toxic_label(model.hf_config) == 1
+
+
 @pytest.mark.parametrize('fixture', ['language_model', 'reward', 'classifier'])
 def test_exports_come_back_and_score_the_same_in_torch(tmp_path, request, fixture):
   model = request.getfixturevalue(fixture)
@@ -97,7 +118,6 @@ def test_exports_come_back_and_score_the_same_in_torch(tmp_path, request, fixtur
 @pytest.mark.parametrize('changes', [{'tie_word_embeddings': True}, {'attention_bias': False, 'rotary_pct': 0.5},
                                      {'use_parallel_residual': False, 'rotary_emb_base': 777.0}])
 def test_exported_switches_score_the_same_in_torch(tmp_path, language_model, random_params, changes):
-  import dataclasses
   config = dataclasses.replace(language_model.config, **changes)
   model = dataclasses.replace(language_model, config=config, params=random_params('causal_lm', config))
   pretrained.save(tmp_path / 'model', model, '')
@@ -161,7 +181,6 @@ def test_save_notices_what_does_not_read_back(tmp_path, language_model, monkeypa
 
 
 def test_jax_arrays_and_transposed_ones_are_written_right(tmp_path, language_model):
-  import dataclasses
   odd = jax.tree.map(lambda leaf: np.asfortranarray(leaf), language_model.params)
   odd['embed_in'] = jax.device_put(odd['embed_in'])
   pretrained.save(tmp_path / 'model', dataclasses.replace(language_model, params=odd), '')

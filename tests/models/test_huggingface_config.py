@@ -1,0 +1,97 @@
+"""config.json of every version and size: what we run is read right, what we cannot run is refused."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import pytest
+
+from irl_jax.errors import InputError
+from irl_jax.models import huggingface_config
+from irl_jax.models import huggingface_weights
+
+NEOX = {'architectures': ['GPTNeoXForCausalLM'], 'model_type': 'gpt_neox', 'vocab_size': 264, 'hidden_size': 32,
+        'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48, 'max_position_embeddings': 64,
+        'layer_norm_eps': 1e-5, 'rotary_pct': 0.5, 'rotary_emb_base': 5000}
+ROBERTA = {name: NEOX[name] for name in NEOX if 'rotary' not in name} | {
+    'architectures': ['RobertaForSequenceClassification'], 'model_type': 'roberta', 'type_vocab_size': 1}
+
+
+def parse(raw, **changes):
+  return huggingface_config.parse(raw | changes, 'here')
+
+
+def test_all_pythia_sizes(shared):
+  models = json.loads((shared / 'models/pythia_configs.json').read_text())['models']
+  assert len(models) == 10
+  for raw in models.values():
+    kind, config = huggingface_config.parse(raw, 'here')
+    tree = huggingface_weights.shapes(kind, config)
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) == raw['_derived']['params_total']
+    assert config.rotary_ndims == raw['_derived']['rotary_ndims']
+
+
+def test_the_papers_classifier(shared):
+  raw = json.loads((shared / 'models/roberta_toxicity_classifier_config.json').read_text())
+  kind, config = huggingface_config.parse(raw, 'here')
+  assert kind == 'classifier' and config.labels == ('neutral', 'toxic') and config.max_tokens == 512
+  assert huggingface_config.toxic_label(raw) == 1
+
+
+def test_both_rotary_spellings():
+  _, old = parse(NEOX)
+  new = {'rope_parameters': {'rope_type': 'default', 'rope_theta': 5000, 'partial_rotary_factor': 0.5}}
+  only_new = {name: value for name, value in NEOX.items() if 'rotary' not in name}
+  assert (old.rotary_pct, old.rotary_emb_base) == (0.5, 5000.0)
+  assert parse(only_new, **new)[1] == old
+  assert parse(NEOX, **new)[1] == old
+  assert parse(only_new)[1].rotary_pct == 0.25
+  assert parse(NEOX, rope_parameters={'rope_theta': 7.0})[1] == dataclasses.replace(old, rotary_emb_base=7.0)
+
+
+@pytest.mark.parametrize('kind', ['causal_lm', 'reward', 'classifier'])
+def test_what_we_write_is_what_we_read(kind):
+  raw = ROBERTA | {'id2label': {'1': 'b', '0': 'a'}} if kind == 'classifier' else NEOX
+  config = parse(raw)[1]
+  written = json.loads(json.dumps(huggingface_config.to_raw(kind, config, 3)))
+  assert huggingface_config.parse(written, 'here') == (kind, config)
+  assert written['pad_token_id'] == (1 if kind == 'classifier' else 3)  # RoBERTa's fixes its positions
+
+
+@pytest.mark.parametrize('raw, changes, message', [
+    (NEOX, {'auto_map': {'AutoModel': 'evil.py'}}, 'auto_map.*nothing was executed'),
+    (NEOX, {'architectures': ['GPTNeoXForTokenClassification']}, 'is not supported; must be one of'),
+    (NEOX, {'architectures': []}, r'architecture \[\] of model_type'),
+    (NEOX, {'model_type': 'roberta'}, 'is not supported'),
+    (NEOX, {'hidden_act': 'relu'}, "hidden_act = 'relu' is not supported; must be gelu"),
+    (NEOX, {'rope_parameters': {'rope_type': 'linear', 'factor': 2.0}}, "rope_type = 'linear'"),
+    (NEOX, {'rope_scaling': {'type': 'dynamic', 'factor': 2.0}}, "rope_type = 'dynamic'"),
+    (NEOX, {'quantization_config': {'bits': 4}}, 'quantization_config'),
+    (NEOX, {'hidden_size': None}, 'has no hidden_size'),
+    (NEOX, {'hidden_size': '32'}, "hidden_size = '32': must be of type int"),
+    (NEOX, {'eos_token_id': [0, 2]}, 'eos_token_id'),
+    (NEOX, {'num_hidden_layers': 0}, 'num_hidden_layers = 0: must be >= 1'),
+    (NEOX, {'vocab_size': -1}, 'out of range'), (NEOX, {'layer_norm_eps': float('nan')}, 'out of range'),
+    (NEOX, {'num_attention_heads': 5}, 'must divide'),
+    (NEOX, {'architectures': ['GPTNeoXForSequenceClassification']}, 'a reward has exactly one label'),
+    (ROBERTA, {'position_embedding_type': 'relative_key'}, 'position_embedding_type'),
+    (ROBERTA, {'is_decoder': True}, 'is_decoder'),
+    (ROBERTA, {'id2label': {'1': 'a', '2': 'b'}}, 'its keys must be 0 to 1'),
+])
+def test_what_is_refused(raw, changes, message):
+  with pytest.raises(InputError, match=f'here: .*{message}'):
+    parse(raw, **changes)
+
+
+@pytest.mark.parametrize('id2label, expected', [
+    ({'0': 'neutral', '1': 'toxic'}, 1), ({'0': 'TOXIC', '1': 'fine'}, 0), ({'0': 'a', '1': 'b', '2': 'Toxic'}, 2),
+    ({'0': 'LABEL_0', '1': 'LABEL_1'}, 1), (None, 1)])
+def test_toxic_label(id2label, expected):
+  assert huggingface_config.toxic_label({'id2label': id2label}) == expected
+
+
+@pytest.mark.parametrize('names', [('a',), ('a', 'b', 'c'), ('toxic', 'Toxic')])
+def test_no_toxic_label(names):
+  with pytest.raises(InputError, match='no label says which is toxic'):
+    huggingface_config.toxic_label({'id2label': {str(i): name for i, name in enumerate(names)}})
