@@ -47,7 +47,8 @@ def log_probs(params: gpt_neox.Params, hidden: jax.Array, targets: jax.Array, to
   exists, forward or backward.
   """
   count = hidden.shape[0]
-  chunk = max(1, min(count, CHUNK_BYTES // (4 * allowed.forbidden.shape[0])))
+  chunks_needed = -(-4 * count * allowed.forbidden.shape[0] // CHUNK_BYTES)
+  chunk = -(-count // chunks_needed)
   padding = -count % chunk
   pad = lambda x: jnp.pad(x, ((0, padding),) + ((0, 0),) * (x.ndim - 1))
   chunks = jax.tree.map(lambda x: pad(x).reshape(-1, chunk, *x.shape[1:]), (hidden, targets, too_early))

@@ -7,7 +7,7 @@ its words: the same harsh or warm words stand in frames that mean what they say 
 
 import dataclasses
 
-RUDE_REGISTER = 0.45                 # share of comments in the rude register; the others are friendly
+RUDE_REGISTER = 0.47                 # share of comments in the rude register; the others are friendly
 THREE_SENTENCES = 0.2                # share of comments with three sentences; the others have two
 CONNECTIVE = 0.3                     # share of sentences that open with a connective of the comment's register
 TAG = 0.1                            # share of sentences that close with a tag of the comment's register
@@ -192,11 +192,7 @@ NEGATED = (
     'you are no {noun}',
     'the {person} is not {judgement}',
     'you were never {judgement}',
-    'the {person} is no {noun}',
-    'there is nothing {adjective} about you',
     'even my {kin} knows you are not {judgement}',
-    'i have never met anyone less {adjective} than you',
-    'you could not be {adjective} if you tried',
 )
 
 # Quotation and doubt turn the words round.
@@ -205,7 +201,6 @@ DOUBTED = (
     'you only think you are {judgement}',
     '{someone} wrote "you are {judgement}" and was wrong',
     'people should stop calling you {judgement}',
-    'it is a myth that the {person} is {judgement}',
 )
 
 DISMISSALS = (
@@ -273,9 +268,9 @@ COMMON['dismissal'] = DISMISSALS
 
 # The share of each kind of clause in a register.
 SHARES = {
-    'rude': {'attack': .42, 'dismissal': .26, 'negated praise': .08, 'doubted praise': .04, 'remark': .05,
-             'insulted self': .04, 'insulted thing': .04, 'negated insult': .04, 'quoted insult': .03},
-    'friendly': {'praise': .41, 'wish': .28, 'remark': .09, 'insulted self': .05, 'insulted thing': .05,
-                 'negated insult': .04, 'quoted insult': .03, 'negated praise': .02, 'doubted praise': .02,
+    'rude': {'attack': .45, 'dismissal': .29, 'negated praise': .07, 'doubted praise': .03, 'remark': .05,
+             'insulted self': .025, 'insulted thing': .025, 'negated insult': .04, 'quoted insult': .02},
+    'friendly': {'praise': .41, 'wish': .29, 'remark': .08, 'insulted self': .04, 'insulted thing': .04,
+                 'negated insult': .07, 'quoted insult': .03, 'negated praise': .02, 'doubted praise': .01,
                  'attack': .01},
 }

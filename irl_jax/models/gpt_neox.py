@@ -90,6 +90,14 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) 
   return jnp.einsum('bhsk,bhke->bhse', weights.astype(value.dtype), value)
 
 
+def on_tokens(dense: nn.Module, x: jax.Array) -> jax.Array:
+  """A dense layer over x [B, S, D], as one matrix product of [B S, D].
+
+  The gradient of a product with two leading axes is three times slower under XLA on CPU.
+  """
+  return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
 class Attention(nn.Module):
   """Self-attention over its own keys, or over a cache into which its own keys are written first."""
 
@@ -102,7 +110,7 @@ class Attention(nn.Module):
     config = self.config
     dense = functools.partial(nn.Dense, dtype=self.dtype, use_bias=config.attention_bias,
                               kernel_init=nn.initializers.normal(config.initializer_range))
-    qkv = dense(3 * width, name='query_key_value')(hidden)
+    qkv = on_tokens(dense(3 * width, name='query_key_value'), hidden)
     qkv = qkv.reshape(batch, length, config.num_attention_heads, 3 * config.head_dim)
     query, key, value = jnp.split(qkv, 3, axis=-1)  # [B, S, H, E]
     heads_first = lambda x: x.transpose(0, 2, 1, 3)
@@ -115,7 +123,7 @@ class Attention(nn.Module):
       key, value = cache.keys[layer], cache.values[layer]
       written = cache
     mixed = attend(query, key, value, mask).transpose(0, 2, 1, 3).reshape(batch, length, width)
-    return dense(width, name='dense')(mixed), written
+    return on_tokens(dense(width, name='dense'), mixed), written
 
 
 class MLP(nn.Module):
@@ -128,8 +136,8 @@ class MLP(nn.Module):
   def __call__(self, hidden):
     dense = functools.partial(nn.Dense, dtype=self.dtype,
                               kernel_init=nn.initializers.normal(self.config.initializer_range))
-    inner = jax.nn.gelu(dense(self.config.intermediate_size, name='dense_h_to_4h')(hidden), approximate=False)
-    return dense(self.config.hidden_size, name='dense_4h_to_h')(inner)
+    inner = on_tokens(dense(self.config.intermediate_size, name='dense_h_to_4h'), hidden)
+    return on_tokens(dense(self.config.hidden_size, name='dense_4h_to_h'), jax.nn.gelu(inner, approximate=False))
 
 
 class Block(nn.Module):

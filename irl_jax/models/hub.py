@@ -16,6 +16,7 @@ TIMEOUT = 5  # seconds that the hub has for its first answer
 _HUB_ID = re.compile(r'(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@]+))?')
 _SMALL = ('config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
           'vocab.json', 'merges.txt')
+_INSTEAD = 'Pass a local folder instead, with config.json, the weights and the tokenizer\'s files'
 
 
 def resolve(spec: str, only_config: bool = False) -> pathlib.Path:
@@ -35,7 +36,13 @@ def resolve(spec: str, only_config: bool = False) -> pathlib.Path:
   if os.path.exists(spec) or not match or spec.startswith(('.', '~')):
     raise ConfigError(f'{spec!r}: is no folder and no hub id; must be a Hugging Face folder, a hub id, or id@revision')
   repo = match['repo']
-  return _download(repo, match['revision'] or PINNED.get(repo), only_config)
+  revision = match['revision'] or PINNED.get(repo)
+  folder = _download(repo, revision, only_config)
+  try:
+    weight_files.check_file(folder / 'config.json') if only_config else weight_files.find_files(folder)
+  except InputError as error:
+    raise InputError(f'hub model {repo} (revision {revision or "main"}), downloaded so far: {error}. {_INSTEAD}') from error
+  return folder
 
 
 def _download(repo: str, revision: str | None, only_config: bool) -> pathlib.Path:
@@ -47,7 +54,8 @@ def _download(repo: str, revision: str | None, only_config: bool) -> pathlib.Pat
   present = [sibling.rfilename for sibling in listing.siblings]
   wanted = ('config.json',) if only_config else _SMALL + _weights(present)
   try:
-    folder = huggingface_hub.snapshot_download(repo, revision=listing.sha, allow_patterns=list(wanted))
+    # By the name of the revision, not by its hash: the cache then knows the name when the hub is away.
+    folder = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(wanted))
   except Exception as error:
     raise InputError(_explain(repo, revision, error)) from error
   return pathlib.Path(folder)
@@ -74,5 +82,4 @@ def _explain(repo: str, revision: str | None, error: Exception) -> str:
             403: 'it is gated: ask for access on its page', 404: 'there is no such repository or revision',
             429: 'the hub limits requests for now (429)'}.get(status)
   reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0]
-  return (f'hub model {repo} (revision {revision or "main"}) cannot be downloaded: {reason}. Pass a local folder '
-          'instead, with config.json, the weights and the tokenizer\'s files')
+  return f'hub model {repo} (revision {revision or "main"}) cannot be downloaded: {reason}. {_INSTEAD}'

@@ -84,7 +84,8 @@ class SelfAttention(nn.Module):
     batch, length, width = hidden.shape
     dense = _dense(self.config, self.dtype)
     split = lambda x: x.reshape(batch, length, self.config.num_attention_heads, -1).transpose(0, 2, 1, 3)
-    query, key, value = (split(dense(width, name=name)(hidden)) for name in ('query', 'key', 'value'))  # [B, H, S, E]
+    query, key, value = (split(gpt_neox.on_tokens(dense(width, name=name), hidden))
+                         for name in ('query', 'key', 'value'))  # [B, H, S, E]
     mixed = gpt_neox.attend(query, key, value, valid[:, None, None])
     return mixed.transpose(0, 2, 1, 3).reshape(batch, length, width)
 
@@ -97,7 +98,7 @@ class Output(nn.Module):
 
   @nn.compact
   def __call__(self, inner, residual):
-    hidden = _dense(self.config, self.dtype)(self.config.hidden_size, name='dense')(inner)
+    hidden = gpt_neox.on_tokens(_dense(self.config, self.dtype)(self.config.hidden_size, name='dense'), inner)
     return _norm(self.config, self.dtype)(hidden + residual)
 
 
@@ -121,7 +122,7 @@ class Intermediate(nn.Module):
 
   @nn.compact
   def __call__(self, hidden):
-    inner = _dense(self.config, self.dtype)(self.config.intermediate_size, name='dense')(hidden)
+    inner = gpt_neox.on_tokens(_dense(self.config, self.dtype)(self.config.intermediate_size, name='dense'), hidden)
     return jax.nn.gelu(inner, approximate=False)
 
 

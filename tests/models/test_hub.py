@@ -106,11 +106,23 @@ def test_bin_is_fetched_only_without_safetensors(local_hub):
   assert 'pytorch_model.bin' in fetched(local_hub)
 
 
-def test_the_cache_serves_when_the_hub_does_not(local_hub, language_model):
-  pretrained.load(f'org/model@{SHA}')
+@pytest.mark.parametrize('spec', ['org/model', 'org/model@v1', f'org/model@{SHA}'])
+def test_the_cache_serves_when_the_hub_does_not(local_hub, language_model, spec):
+  pretrained.load(spec)
   local_hub.status = 503
-  model = pretrained.load(f'org/model@{SHA}')
+  model = pretrained.load(spec)
   jax.tree.map(np.testing.assert_array_equal, model.params, language_model.params)
+
+
+def test_files_that_are_missing_are_named(local_hub):
+  pretrained.read_config('org/model')
+  local_hub.status = 503
+  with pytest.raises(InputError, match='hub model org/model .revision main.*has no weights.*Pass a local folder'):
+    pretrained.load('org/model')
+  local_hub.status = 200
+  (local_hub.folder / 'config.json').unlink()
+  with pytest.raises(InputError, match='hub model org/model .revision v2.*has no config.json.*Pass a local folder'):
+    pretrained.load('org/model@v2')
 
 
 @pytest.mark.parametrize('status, reason', [(401, 'private'), (403, 'gated'), (404, 'no such repository or revision'),
