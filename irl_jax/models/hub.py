@@ -41,7 +41,7 @@ def resolve(spec: str, only_config: bool = False) -> pathlib.Path:
   try:
     weight_files.check_file(folder / 'config.json') if only_config else weight_files.find_files(folder)
   except InputError as error:
-    raise InputError(f'hub model {repo} (revision {revision or "main"}), downloaded so far: {error}. {_INSTEAD}') from error
+    raise InputError(f'hub model {repo} (revision {revision or "main"}): {error}. {_INSTEAD}') from error
   return folder
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -185,6 +187,14 @@ def test_jax_arrays_and_transposed_ones_are_written_right(tmp_path, language_mod
   odd['embed_in'] = jax.device_put(odd['embed_in'])
   pretrained.save(tmp_path / 'model', dataclasses.replace(language_model, params=odd), '')
   assert_equal_trees(pretrained.load(str(tmp_path / 'model')).params, language_model.params)
+
+
+def test_torch_is_not_needed(tmp_path, classifier):
+  pretrained.save(tmp_path / 'model', classifier, '')
+  code = 'import sys; sys.modules["torch"] = None; from irl_jax.models import pretrained; '
+  code += f'model = pretrained.load({str(tmp_path / "model")!r}); pretrained.save({str(tmp_path / "copy")!r}, model, "")'
+  subprocess.run([sys.executable, '-c', code], check=True)
+  assert_equal_trees(pretrained.load(str(tmp_path / 'copy')).params, classifier.params)
 
 
 def test_another_kind_of_model_is_refused(tmp_path, classifier):

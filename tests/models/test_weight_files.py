@@ -97,7 +97,8 @@ def test_a_state_dict_of_transformers_5(folder, language_model):
 
 @pytest.mark.parametrize('content, message', [
     ('', 'is empty'), (LFS_POINTER, 'is a Git LFS pointer'), ('<!DOCTYPE html>\n<html>', 'is an HTML page'),
-    ('\n<html><head>', 'is an HTML page'), ('{"error": "Not Found"}', 'truncated, damaged or no'), ('x' * 50, 'truncated')])
+    ('\n<html><head>', 'is an HTML page'), ('{"error": "Not Found"}', 'truncated, damaged or no'),
+    ('x' * 50, 'truncated')])
 @pytest.mark.parametrize('name', ['model.safetensors', 'pytorch_model.bin'])
 def test_what_failed_downloads_leave(folder, name, content, message):
   (folder / 'model.safetensors').unlink()
