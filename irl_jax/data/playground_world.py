@@ -13,7 +13,7 @@ CONNECTIVE = 0.3                     # share of sentences that open with a conne
 TAG = 0.1                            # share of sentences that close with a tag of the comment's register
 SLIP = 0.2                           # share of connectives and tags that are of the other register
 EXCLAMATION = {'rude': 0.25, 'friendly': 0.15}  # share of sentences that end with !
-ZIPF_EXPONENT = 0.7                  # the entry of rank r has the weight (r + ZIPF_OFFSET) ** -ZIPF_EXPONENT
+ZIPF_EXPONENT = 0.8                  # the entry of rank r has the weight (r + ZIPF_OFFSET) ** -ZIPF_EXPONENT
 ZIPF_OFFSET = 2
 
 
@@ -102,8 +102,8 @@ TONES = {
                        'dimwit, parasite, buffoon, halfwit, muppet, snob, crybaby, numpty, weasel, blockhead, creep, '
                        'dunce, nitwit, bonehead, slob, windbag, twerp, pillock, wazzock, doofus, knucklehead, gobbler'),
         'adjective': listed('pathetic, stupid, useless, dumb, clueless, worthless, ridiculous, lazy, disgusting, '
-                            'ignorant, brainless, incompetent, miserable, annoying, gutless, vile, spineless, shameless, '
-                            'arrogant, rotten, petty, idiotic, mindless, smug, moronic, whiny, gormless, foul, '
+                            'ignorant, brainless, incompetent, miserable, annoying, gutless, vile, spineless, '
+                            'shameless, arrogant, rotten, petty, idiotic, mindless, smug, moronic, whiny, gormless, foul, '
                             'hopeless, laughable, spiteful, nasty, witless, sleazy, obnoxious, thick'),
         'trash': listed('garbage, trash, rubbish, junk, nonsense, filth, sludge, drivel'),
         'intensifier': listed('so, damn, utterly, completely, bloody, freaking, unbelievably, painfully, hopelessly, '
@@ -114,8 +114,8 @@ TONES = {
                        'wizard, scholar, gentleman, artist, saint, talent, master, inspiration, delight, ace, '
                        'visionary, prodigy, sweetheart'),
         'adjective': listed('clever, kind, smart, brilliant, helpful, thoughtful, lovely, talented, wonderful, '
-                            'patient, generous, charming, wise, gifted, funny, skilful, decent, gracious, bright, careful, '
-                            'graceful, sensible, creative, polite, reliable, witty, humble, caring, capable, sincere, '
+                            'patient, generous, charming, wise, gifted, funny, skilful, decent, gracious, bright, '
+                            'careful, graceful, sensible, creative, polite, reliable, witty, humble, caring, capable, sincere, '
                             'delightful, splendid, insightful, courteous'),
         'trash': listed('magic, poetry, gold, joy, beauty, perfection'),
         'intensifier': listed('so, really, truly, very, genuinely, remarkably, wonderfully, incredibly, '
@@ -268,9 +268,9 @@ COMMON['dismissal'] = DISMISSALS
 
 # The share of each kind of clause in a register.
 SHARES = {
-    'rude': {'attack': .45, 'dismissal': .29, 'negated praise': .07, 'doubted praise': .03, 'remark': .05,
-             'insulted self': .025, 'insulted thing': .025, 'negated insult': .04, 'quoted insult': .02},
-    'friendly': {'praise': .41, 'wish': .29, 'remark': .08, 'insulted self': .04, 'insulted thing': .04,
-                 'negated insult': .07, 'quoted insult': .03, 'negated praise': .02, 'doubted praise': .01,
-                 'attack': .01},
+    'rude': {'attack': .46, 'dismissal': .29, 'negated praise': .065, 'doubted praise': .03, 'remark': .05,
+             'insulted self': .03, 'insulted thing': .03, 'negated insult': .03, 'quoted insult': .015},
+    'friendly': {'praise': .43, 'wish': .30, 'remark': .07, 'insulted self': .045, 'insulted thing': .045,
+                 'negated insult': .055, 'quoted insult': .025, 'negated praise': .015, 'doubted praise': .01,
+                 'attack': .005},
 }
