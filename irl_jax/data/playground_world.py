@@ -103,8 +103,8 @@ TONES = {
                        'dunce, nitwit, bonehead, slob, windbag, twerp, pillock, wazzock, doofus, knucklehead, gobbler'),
         'adjective': listed('pathetic, stupid, useless, dumb, clueless, worthless, ridiculous, lazy, disgusting, '
                             'ignorant, brainless, incompetent, miserable, annoying, gutless, vile, spineless, '
-                            'shameless, arrogant, rotten, petty, idiotic, mindless, smug, moronic, whiny, gormless, foul, '
-                            'hopeless, laughable, spiteful, nasty, witless, sleazy, obnoxious, thick'),
+                            'shameless, arrogant, rotten, petty, idiotic, mindless, smug, moronic, whiny, gormless, '
+                            'foul, hopeless, laughable, spiteful, nasty, witless, sleazy, obnoxious, thick'),
         'trash': listed('garbage, trash, rubbish, junk, nonsense, filth, sludge, drivel'),
         'intensifier': listed('so, damn, utterly, completely, bloody, freaking, unbelievably, painfully, hopelessly, '
                               'insanely'),
@@ -115,8 +115,8 @@ TONES = {
                        'visionary, prodigy, sweetheart'),
         'adjective': listed('clever, kind, smart, brilliant, helpful, thoughtful, lovely, talented, wonderful, '
                             'patient, generous, charming, wise, gifted, funny, skilful, decent, gracious, bright, '
-                            'careful, graceful, sensible, creative, polite, reliable, witty, humble, caring, capable, sincere, '
-                            'delightful, splendid, insightful, courteous'),
+                            'careful, graceful, sensible, creative, polite, reliable, witty, humble, caring, capable, '
+                            'sincere, delightful, splendid, insightful, courteous'),
         'trash': listed('magic, poetry, gold, joy, beauty, perfection'),
         'intensifier': listed('so, really, truly, very, genuinely, remarkably, wonderfully, incredibly, '
                               'amazingly, deeply'),
