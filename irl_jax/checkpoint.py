@@ -51,5 +51,6 @@ class Checkpoints:
     try:
       restored = self._manager.restore(step, args=args)
     except (ValueError, KeyError, FileNotFoundError) as error:
-      raise errors.CheckpointError(f'{self.folder / str(step)}: cannot be restored: {str(error).splitlines()[0]}') from error
+      reason = str(error).splitlines()[0]
+      raise errors.CheckpointError(f'{self.folder / str(step)}: cannot be restored: {reason}') from error
     return step, restored['state'], restored['meta']

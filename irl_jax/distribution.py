@@ -35,7 +35,7 @@ def allowed_for(tokenizer, config: gpt_neox.GPTNeoXConfig, temperature: float) -
 def constrain(logits: jax.Array, too_early: jax.Array, allowed: Allowed) -> jax.Array:
   """Logits [N, V] of the allowed distribution; EOS is forbidden where too_early [N]."""
   is_eos = jnp.arange(logits.shape[-1]) == allowed.eos
-  blocked = allowed.forbidden | (is_eos & too_early[:, None])
+  blocked = allowed.forbidden[None] | (is_eos[None] & too_early[:, None])
   return jnp.where(blocked, FORBIDDEN, logits / allowed.temperature)
 
 

@@ -3,7 +3,6 @@
 Any callable of that signature can stand in for them. Dims: B texts of a batch, S padded length, N texts.
 """
 
-import functools
 import json
 import pathlib
 from typing import Any, Callable, Sequence
@@ -168,5 +167,5 @@ def load(spec: str, batch_size: int = BATCH_SIZE, dtype=jnp.float32) -> Reward:
   if pathlib.Path(spec).is_dir() and len(members := members_of(spec)) > 1:
     return ensemble([load(str(member), batch_size, dtype) for member in members])
   model = pretrained.load(str(members_of(spec)[0]) if pathlib.Path(spec).is_dir() else spec, ('reward', 'classifier'))
-  build = functools.partial(recovered_reward if model.kind == 'reward' else true_reward, batch_size=batch_size, dtype=dtype)
-  return build(model)
+  build = recovered_reward if model.kind == 'reward' else true_reward
+  return build(model, batch_size=batch_size, dtype=dtype)

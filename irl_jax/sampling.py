@@ -86,7 +86,8 @@ def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig
   visible = jnp.concatenate([batch.valid, jnp.ones((rows, max_new_tokens), bool)], axis=1)  # [B, K]
   prompt_length = jnp.sum(batch.valid, axis=1)
 
-  hidden, cache = gpt_neox.prefill(params['blocks'], gpt_neox.embed(params, batch.ids, dtype), batch.valid, config, slots)
+  embedded = gpt_neox.embed(params, batch.ids, dtype)
+  hidden, cache = gpt_neox.prefill(params['blocks'], embedded, batch.valid, config, slots)
   next_logits = lambda hidden: gpt_neox.logits(params, gpt_neox.final_norm(params, hidden[:, -1], config))
 
   def body(state: DecodeState) -> DecodeState:
@@ -98,7 +99,7 @@ def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig
     slot = prompt + state.step
     hidden, cache = gpt_neox.decode_blocks(
         params['blocks'], gpt_neox.embed(params, token[:, None], dtype), prompt_length + state.step, slot,
-        visible & (jnp.arange(slots) <= slot), state.cache, config)
+        visible & (jnp.arange(slots) <= slot)[None], state.cache, config)
     return DecodeState(
         step=state.step + 1, ids=state.ids.at[:, state.step].set(token),
         log_probs=state.log_probs.at[:, state.step].set(jnp.where(state.done, 0.0, log_prob)),

@@ -30,18 +30,20 @@ def response_log_probs_of(inputs, batch, *, config: gpt_neox.GPTNeoXConfig, dtyp
   hidden = gpt_neox.hidden_states(params, ids, valid, config, dtype)[:, -response_length - 1:-1]
   targets = ids[:, -response_length:]
   too_early = jnp.broadcast_to(jnp.arange(response_length) < min_new_tokens, targets.shape)
-  flat = distribution.log_probs(params, hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), too_early.reshape(-1),
-                                allowed)
+  flat = distribution.log_probs(params, hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1),
+                                too_early.reshape(-1), allowed)
   return flat.reshape(targets.shape)
 
 
 def response_log_probs(model: pretrained.Pretrained, prompts: Sequence[Sequence[int]],
-                       responses: Sequence[Sequence[int]], limits: config_lib.Sampling, dtype=jnp.float32) -> np.ndarray:
+                       responses: Sequence[Sequence[int]], limits: config_lib.Sampling, dtype=jnp.float32
+                       ) -> np.ndarray:
   """Log-probability [N] of each response given its prompt, nats, summed over its tokens."""
   longest = max(map(len, responses))
   forward = parallel.map_forward(response_log_probs_of, config=model.config, dtype=dtype, response_length=longest,
                                  min_new_tokens=limits.min_new_tokens)
-  inputs = parallel.replicate((model.params, distribution.allowed_for(model.tokenizer, model.config, limits.temperature)))
+  allowed = distribution.allowed_for(model.tokenizer, model.config, limits.temperature)
+  inputs = parallel.replicate((model.params, allowed))
   devices = parallel.device_count()
   batch_size = -(-min(limits.batch_size, len(prompts)) // devices) * devices
   out = np.zeros(len(prompts), np.float32)

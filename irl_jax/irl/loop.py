@@ -121,7 +121,8 @@ def train(base: pretrained.Pretrained, training: Sequence[Pair], validation: Seq
       delta = differences(score_pairs, (state.params, frozen), validation, batch_size, pad_id)
       loss = float(np.mean(objective(delta)))
       if not np.isfinite(loss):
-        raise errors.DivergedError(f'IRL epoch {epoch}: the validation loss is not finite; lower config.irl.learning_rate')
+        raise errors.DivergedError(f'IRL epoch {epoch}: the validation loss is not finite; lower '
+                                   'config.irl.learning_rate')
       if loss < best_loss:
         best, best_loss = jax.tree.map(jnp.copy, state.params), loss
       averaged = {name: float(np.mean([metrics[name] for metrics in jax.device_get(history)])) for name in history[0]}
@@ -136,5 +137,5 @@ def train(base: pretrained.Pretrained, training: Sequence[Pair], validation: Seq
 
 def recentred(model: pretrained.Pretrained, zero: float) -> pretrained.Pretrained:
   """The same uncentred reward with its 0 at `zero`."""
-  return export.reward_model(model, model.params | {'reward_head': {'direction': model.params['score']['kernel'][:, 0]}},
-                             {}, zero)
+  head = {'direction': model.params['score']['kernel'][:, 0]}
+  return export.reward_model(model, model.params | {'reward_head': head}, {}, zero)

@@ -1,6 +1,7 @@
 """GPT-NeoX (Pythia): a Linen block, and pure functions that scan it over a stack of layers that can be cut.
 
-Dims: B batch, S positions, K cache slots, H heads, E head size, R rotated part of E, D width, F feed-forward, L layers, V vocabulary.
+Dims: B batch, S positions, K cache slots, H heads, E head size, R rotated part of E, D width, F feed-forward, L layers,
+V vocabulary.
 """
 
 import dataclasses
@@ -67,7 +68,7 @@ def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> Rotary:
   """Rotary position tables (Su et al. 2021) of positions [B, S]."""
   dims = config.rotary_ndims
   frequencies = config.rotary_emb_base ** (-jnp.arange(0, dims, 2, dtype=jnp.float32) / max(dims, 1))
-  angles = positions.astype(jnp.float32)[..., None] * frequencies  # [B, S, R/2]
+  angles = positions.astype(jnp.float32)[..., None] * frequencies[None, None]  # [B, S, R/2]
   angles = jnp.concatenate([angles, angles], -1)[:, :, None]       # [B, S, 1, R]
   return Rotary(jnp.cos(angles), jnp.sin(angles))
 
@@ -84,7 +85,7 @@ def rotate(x: jax.Array, rotary: Rotary) -> jax.Array:
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
-  """Softmax attention in float32: query [B, H, S, E] over key and value [B, H, K, E], mask [B, 1, S, K] -> [B, H, S, E]."""
+  """Softmax attention in float32: query [B, H, S, E], key and value [B, H, K, E], mask [B, 1, S, K] -> as query."""
   scores = jnp.einsum('bhse,bhke->bhsk', query, key, preferred_element_type=jnp.float32)
   weights = jax.nn.softmax(jnp.where(mask, scores * key.shape[-1] ** -0.5, MASKED), axis=-1)
   return jnp.einsum('bhsk,bhke->bhse', weights.astype(value.dtype), value)
@@ -148,7 +149,8 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, hidden, rotary, mask, cache=None, layer=None, slot=None):
-    norm = functools.partial(nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype, use_fast_variance=False)
+    norm = functools.partial(nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype,
+                             use_fast_variance=False)
     attention = Attention(self.config, self.dtype, name='attention')
     mlp = MLP(self.config, self.dtype, name='mlp')
     attended, written = attention(norm(name='input_layernorm')(hidden), rotary, mask, cache, layer, slot)
@@ -159,10 +161,12 @@ class Block(nn.Module):
     return hidden + mlp(second_norm(hidden)), written
 
 
+@functools.partial(jax.jit, static_argnames='config')
 def init(key: jax.Array, config: GPTNeoXConfig) -> Params:
   """Random parameters, float32; every leaf under 'blocks' has a leading layer axis [L, ...]."""
   embed_key, block_key, out_key = jax.random.split(key, 3)
-  normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, (config.vocab_size, config.hidden_size))}
+  shape = (config.vocab_size, config.hidden_size)
+  normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, shape)}
   dummy = jnp.zeros((1, 1, config.hidden_size))
   rotary = rotary_tables(jnp.zeros((1, 1), jnp.int32), config)
   init_block = lambda k: Block(config).init(k, dummy, rotary, jnp.ones((1, 1, 1, 1), bool))['params']

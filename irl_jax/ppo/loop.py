@@ -66,7 +66,8 @@ def compile_functions(model_config: gpt_neox.GPTNeoXConfig, config: config_lib.C
       update=parallel.map_update(update_lib.update, tx=tx, **shared), learning_rate=rate), tx
 
 
-def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx) -> tuple[structs.TrainState, update_lib.Frozen]:
+def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx
+                  ) -> tuple[structs.TrainState, update_lib.Frozen]:
   """The policy with a fresh value head, cut into trained and frozen, and its frozen reference; placed on the devices.
 
   Raises:
@@ -109,8 +110,8 @@ def experience_of(batch: structs.PromptBatch, responses: structs.Responses, scor
   """Prompts and responses, side by side."""
   response_mask = np.arange(responses.ids.shape[1]) < responses.length[:, None]
   return structs.Experience(
-      ids=np.concatenate([batch.ids, responses.ids], axis=1), valid=np.concatenate([batch.valid, response_mask], axis=1),
-      response_mask=response_mask, score=scores)
+      ids=np.concatenate([batch.ids, responses.ids], axis=1),
+      valid=np.concatenate([batch.valid, response_mask], axis=1), response_mask=response_mask, score=scores)
 
 
 def minibatches(rollout: structs.Rollout, ppo: config_lib.PPO, seed: int, step: int):
@@ -203,7 +204,8 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
       key = jax.random.key(seed)
       responses = parallel.gather(functions.sample((state.params, frozen.params, frozen.allowed, key),
                                                    parallel.shard(prompts)))
-      completions = [text.decode(policy.tokenizer, ids[:length]) for ids, length in zip(responses.ids, responses.length)]
+      completions = [text.decode(policy.tokenizer, ids[:length])
+                     for ids, length in zip(responses.ids, responses.length)]
       scores = reward([prefixes[row] + completion for row, completion in zip(picked, completions)]) - originals[picked]
       moments = moments.add(scores)
       scaled = (reward_scale.scale(scores, moments, ppo.clip_reward) if ppo.scale_reward == 'running' else
@@ -235,4 +237,5 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
       if interruption.requested() and not last:
         interruption.stop()
   trained = {name: value for name, value in jax.device_get(state.params).items() if name != 'value_head'}
-  return dataclasses.replace(policy, params=jax.tree.map(np.asarray, gpt_neox.join(trained, jax.device_get(frozen.params))))
+  params = gpt_neox.join(trained, jax.device_get(frozen.params))
+  return dataclasses.replace(policy, params=jax.tree.map(np.asarray, params))

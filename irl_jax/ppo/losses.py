@@ -18,7 +18,7 @@ def token_rewards(score: jax.Array, log_probs: jax.Array, reference_log_probs: j
   """
   chex.assert_rank([score, log_probs, reference_log_probs, mask], [1, 2, 2, 2])
   last = jnp.sum(mask, axis=1) - 1
-  is_last = jnp.arange(mask.shape[1]) == last[:, None]
+  is_last = jnp.arange(mask.shape[1])[None] == last[:, None]
   penalty = -kl_coefficient * (log_probs - reference_log_probs)
   return jnp.where(mask, penalty, 0.0) + jnp.where(is_last, score[:, None], 0.0)
 

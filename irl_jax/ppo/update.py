@@ -78,7 +78,7 @@ def make_rollout(inputs, batch: structs.Experience, *, config: gpt_neox.GPTNeoXC
 def update(state: structs.TrainState, frozen: Frozen, batch: structs.Rollout, *, config: gpt_neox.GPTNeoXConfig, dtype,
            min_new_tokens: int, ppo: config_lib.PPO, tx: optax.GradientTransformation, axis_name: str | None
            ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One clipped PPO step on a minibatch; metrics under TRL's names, averaged over the response tokens of all devices."""
+  """One clipped PPO step on a minibatch; metrics under TRL's names, averaged over all devices' response tokens."""
   mask = batch.response_mask
   mean = lambda x: parallel.global_mean(x, mask, axis_name)
 
@@ -104,4 +104,5 @@ def update(state: structs.TrainState, frozen: Frozen, batch: structs.Rollout, *,
   gradients, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
   gradients = parallel.average_gradients(gradients, axis_name)
   state, applied = optimizer.apply_gradients(state, gradients, tx)
-  return state, metrics | {'policy/gradient_norm': applied['gradient_norm'], 'policy/skipped_updates': applied['skipped']}
+  return state, metrics | {'policy/gradient_norm': applied['gradient_norm'],
+                           'policy/skipped_updates': applied['skipped']}
