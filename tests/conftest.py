@@ -1,0 +1,53 @@
+"""Four devices on the CPU, strict broadcasting, no network; and a tiny language model that every test may share."""
+
+import os
+
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['HF_HUB_OFFLINE'] = '1'
+
+import pathlib  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import tokenizers  # noqa: E402
+import transformers  # noqa: E402
+
+from irl_jax.models import gpt_neox  # noqa: E402
+from irl_jax.models import pretrained  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+ALPHABET = 'Ġabcdefghijklmnopqrstuvw'  # Ġ is the space of a byte-level tokenizer
+
+
+@pytest.fixture(scope='session')
+def shared() -> pathlib.Path:
+  """The folder of real texts, tokenizers and checkpoints, beside the repository."""
+  folder = pathlib.Path(__file__).parents[2] / 'shared'
+  if not folder.is_dir():
+    pytest.skip(f'{folder} does not exist: it holds the real texts and checkpoints')
+  return folder
+
+
+@pytest.fixture(scope='session')
+def letters() -> transformers.PreTrainedTokenizerFast:
+  """A token for every letter from a to w and the space: 26 ids, of which 0 is EOS and 1 is padding."""
+  vocabulary = {token: number for number, token in enumerate(['<|endoftext|>', '<|padding|>', *ALPHABET])}
+  backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  backend.decoder = tokenizers.decoders.ByteLevel()
+  return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token='<|endoftext|>',
+                                              eos_token='<|endoftext|>', pad_token='<|padding|>')
+
+
+@pytest.fixture(scope='session')
+def policy(letters) -> pretrained.Pretrained:
+  """A language model of 3 layers over letters; its last 6 ids are beyond the tokenizer. Every parameter is random."""
+  config = gpt_neox.GPTNeoXConfig(vocab_size=32, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+                                  intermediate_size=32, max_position_embeddings=64)
+  rng = np.random.default_rng(0)
+  perturb = lambda leaf: np.asarray(leaf + rng.normal(0, 0.3, leaf.shape), np.float32)
+  params = jax.tree.map(perturb, jax.device_get(gpt_neox.init(jax.random.key(0), config)))
+  return pretrained.Pretrained('causal_lm', config, params, letters, source='the tiny policy')
