@@ -9,7 +9,7 @@ import numpy as np
 
 from irl_jax import structs
 
-BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+BUCKETS = (8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
 def bucket(length: int) -> int:

@@ -333,12 +333,12 @@ def ceiling(run: Run, count: int, true_reward: rewards.Reward) -> rewards.Reward
   encoded = []
   for split, size in (('train', count), ('validation', 256)):
     rows = run.rows(split)
-    texts = np.array(full_texts(rows), object)
+    texts = full_texts(rows)
     labels = [row['label'] for row in rows]
     toxic = true_reward(texts) < 0 if None in labels or len(set(labels)) < 2 else np.array(labels) == 1
     if toxic.all() or not toxic.any():
       return None
-    harmless, harmful = (rng.choice(texts[mask], size) for mask in (~toxic, toxic))
+    harmless, harmful = (rng.choice(np.array(texts, object)[mask], size).tolist() for mask in (~toxic, toxic))
     encoded.append(irl_loop.encode_pairs(base, harmless, harmful, run.config.irl.max_tokens))
   model = irl_loop.train(base, *encoded, run.config.irl, run.config.seed, run.folder / 'irl' / 'ceiling',
                          dtype=run.dtype, **run.logging('irl/ceiling'))
