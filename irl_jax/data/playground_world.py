@@ -266,11 +266,12 @@ CLAUSES = {
 }
 COMMON['dismissal'] = DISMISSALS
 
-# The share of each kind of clause in a register.
+# The share of each kind of clause in a register. The more are turned round, the harder a reward is to recover: with a
+# fifth instead of .18, a reward recovered from 5,000 pairs fell from AUROC .96 to .93 (a prototype; labels gave .99).
 SHARES = {
-    'rude': {'attack': .46, 'dismissal': .29, 'negated praise': .065, 'doubted praise': .03, 'remark': .05,
-             'insulted self': .03, 'insulted thing': .03, 'negated insult': .03, 'quoted insult': .015},
-    'friendly': {'praise': .43, 'wish': .30, 'remark': .07, 'insulted self': .045, 'insulted thing': .045,
-                 'negated insult': .055, 'quoted insult': .025, 'negated praise': .015, 'doubted praise': .01,
-                 'attack': .005},
+    'rude': {'attack': .47, 'dismissal': .30, 'negated praise': .06, 'doubted praise': .025, 'remark': .05,
+             'insulted self': .025, 'insulted thing': .025, 'negated insult': .03, 'quoted insult': .015},
+    'friendly': {'praise': .435, 'wish': .30, 'remark': .075, 'insulted self': .045, 'insulted thing': .045,
+                 'negated insult': .05, 'quoted insult': .02, 'negated praise': .015, 'doubted praise': .005,
+                 'attack': .01},
 }
