@@ -1,0 +1,81 @@
+"""Log-probs of the allowed distribution against a log-softmax over the whole vocabulary."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_jax import distribution
+
+COUNT, WIDTH, VOCABULARY = 11, 5, 13
+
+
+@pytest.fixture(scope='module')
+def problem():
+  """(params, hidden [N, D], targets [N], too_early [N], allowed); no target is a forbidden one."""
+  rng = np.random.default_rng(0)
+  params = {'embed_in': {'embedding': rng.normal(size=(VOCABULARY, WIDTH)).astype(np.float32)}}
+  hidden = rng.normal(size=(COUNT, WIDTH)).astype(np.float32)
+  forbidden = np.isin(np.arange(VOCABULARY), [1, 11, 12])
+  too_early = np.arange(COUNT) % 3 == 0
+  targets = np.where(too_early, 4, rng.choice([0, 3, 7, 10], COUNT)).astype(np.int32)
+  return params, hidden, targets, too_early, distribution.Allowed(forbidden, np.int32(0), np.float32(0.7))
+
+
+def dense(params, hidden, targets, too_early, allowed):
+  """The same by a loop over positions, each with a log-softmax over the ids that may come there."""
+  out = []
+  for position in range(COUNT):
+    may = np.flatnonzero(~allowed.forbidden & ~((np.arange(VOCABULARY) == allowed.eos) & too_early[position]))
+    logits = params['embed_in']['embedding'][may] @ hidden[position] / allowed.temperature
+    out.append(jax.nn.log_softmax(logits)[int(np.flatnonzero(may == targets[position])[0])])
+  return jnp.stack(out)
+
+
+def value_and_gradients(function, params, hidden, targets, too_early, allowed):
+  """Log-probs [N], and the gradients of a weighted sum of them with respect to params and hidden."""
+  values, vjp = jax.vjp(lambda params, hidden: function(params, hidden, targets, too_early, allowed), params, hidden)
+  return values, vjp(jnp.linspace(-1, 2, COUNT))
+
+
+@pytest.fixture(scope='module')
+def expected(problem):
+  return jax.device_get(value_and_gradients(dense, *problem))
+
+
+@pytest.mark.parametrize('chunk', [COUNT, 4, 1])
+def test_values_and_gradients_are_those_of_the_whole_softmax(problem, expected, monkeypatch, chunk):
+  monkeypatch.setattr(distribution, 'CHUNK_BYTES', 4 * VOCABULARY * chunk)
+  found = value_and_gradients(distribution.log_probs, *problem)
+  chex.assert_trees_all_close(found, expected, atol=1e-5)
+
+
+def test_no_array_of_positions_by_vocabulary_exists(problem, monkeypatch):
+  monkeypatch.setattr(distribution, 'CHUNK_BYTES', 4 * VOCABULARY * 2)
+  loss = lambda hidden: jnp.sum(distribution.log_probs(problem[0], hidden, *problem[2:]))
+  text = str(jax.make_jaxpr(jax.grad(loss))(problem[1]))
+  assert f'f32[2,{VOCABULARY}]' in text
+  assert f'[{COUNT},{VOCABULARY}]' not in text and f'[{COUNT + 1},{VOCABULARY}]' not in text
+  assert f'[6,2,{VOCABULARY}]' not in text
+
+
+def test_a_forbidden_id_has_no_probability(problem):
+  params, hidden, _, too_early, allowed = problem
+  logits = distribution.constrain(hidden @ params['embed_in']['embedding'].T, too_early, allowed)
+  probabilities = np.asarray(jax.nn.softmax(logits))
+  assert not probabilities[:, allowed.forbidden].any()
+  np.testing.assert_array_equal(probabilities[:, 0] == 0, too_early)
+
+
+def test_what_a_tokenizer_allows(policy):
+  allowed = distribution.allowed_for(policy.tokenizer, policy.config, 0.5)
+  np.testing.assert_array_equal(np.flatnonzero(allowed.forbidden), [1, *range(26, 32)])
+  assert (int(allowed.eos), float(allowed.temperature)) == (0, 0.5)
+
+
+def test_a_padding_that_is_eos_may_come(policy):
+  config = dataclasses.replace(policy.config, eos_token_id=policy.tokenizer.pad_token_id)
+  assert not distribution.allowed_for(policy.tokenizer, config, 1.0).forbidden[:26].any()
