@@ -1,8 +1,8 @@
 """The playground: a generated world of short internet comments whose true label is known by construction.
 
 A comment is a neutral opening and two or three clauses; it is toxic when any of its clauses is an attack. Words come in
-registers (insults keep insulting company), and in more than a sixth of the sentences subject, negation or quotation turn
-the verdict round, so no list of words is right. The tables are in playground_world.py.
+registers (insults keep insulting company), and in over a sixth of the sentences subject, negation or quotation turn the
+verdict round, so no list of words is right. The tables are in playground_world.py.
 """
 
 import bisect

@@ -266,8 +266,8 @@ CLAUSES = {
 }
 COMMON['dismissal'] = DISMISSALS
 
-# The share of each kind of clause in a register. The more are turned round, the harder a reward is to recover: with a
-# fifth instead of .18, a reward recovered from 5,000 pairs fell from AUROC .96 to .93 (a prototype; labels gave .99).
+# The share of each kind of clause in a register. The more are turned round, the harder a reward is to recover: one
+# prototype run each with 21, 20 and 18 % gave AUROC .92, .93 and .96 (from 5,000 pairs, against true labels).
 SHARES = {
     'rude': {'attack': .47, 'dismissal': .30, 'negated praise': .06, 'doubted praise': .025, 'remark': .05,
              'insulted self': .025, 'insulted thing': .025, 'negated insult': .03, 'quoted insult': .015},
