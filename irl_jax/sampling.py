@@ -164,7 +164,7 @@ def complete(model: pretrained.Pretrained, prompts: Sequence[str], sampling: con
   """Samples a completion of every prompt text; its leading space is kept, EOS is not.
 
   Raises:
-    ConfigError: the longest prompt and max_new_tokens do not fit the model's positions.
+    ValueError: max_new_tokens leaves no room for a prompt.
   """
   limit = model.config.max_position_embeddings - sampling.max_new_tokens
   ids, _ = prompt_ids(model.tokenizer, prompts, limit)
