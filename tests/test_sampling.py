@@ -1,0 +1,194 @@
+"""Sampling: greedy as transformers does it, keys by example, what may never come, and the log-probs it reports."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from irl_jax import batches
+from irl_jax import config as c
+from irl_jax import distribution
+from irl_jax import sampling
+from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
+
+# Sixteen slots with padding. Tests share their shapes and settings, since each that is new compiles for seconds.
+PROMPTS = [[5], [9, 2, 7, 7, 12], [3, 3, 8], [20, 21, 22, 23, 24, 25, 2, 3, 4], [14, 6], [0], [8, 8, 8, 8], [19, 4]]
+
+
+@functools.cache
+def compiled(config, **settings):
+  """`sampling.sample` with its statics bound, unmapped."""
+  statics = dict(dtype=jnp.float32, max_new_tokens=8, min_new_tokens=0, top_k=0, top_p=1.0, greedy=False) | settings
+  return jax.jit(functools.partial(sampling.sample, config=config, **statics))
+
+
+def on_one_device(policy, prompts, index, temperature=1.0, seed=0, **settings):
+  """Responses to prompts; example i uses the key of index[i]."""
+  frozen = (policy.params, distribution.allowed_for(policy.tokenizer, policy.config, temperature), jax.random.key(seed))
+  run = compiled(policy.config, **settings)
+  return jax.device_get(run(frozen, batches.prompt_batch(prompts, index, policy.config.eos_token_id)))
+
+
+def that_prefers(policy, **scores):
+  """The policy, with the same logits at every position: these scores by id ('id_7=3.0'), 0 for all others."""
+  params = jax.tree.map(np.array, policy.params)
+  params['final_layer_norm'] = {'scale': np.zeros(16, np.float32), 'bias': np.eye(16, dtype=np.float32)[0]}
+  params['embed_out'] = {'embedding': np.zeros((32, 16), np.float32)}
+  for name, score in scores.items():
+    params['embed_out']['embedding'][int(name.removeprefix('id_')), 0] = score
+  return dataclasses.replace(policy, params=params)
+
+
+def torch_greedy(folder, prompts, max_new_tokens, forbidden):
+  """Greedy responses by transformers to a left-padded batch, up to and with EOS."""
+  torch = pytest.importorskip('torch')
+  import transformers
+  network = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+  ids, valid = batches.pad_left(prompts, max(map(len, prompts)), 1)
+  out = network.generate(torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long(), do_sample=False,
+                         max_new_tokens=max_new_tokens, pad_token_id=1, eos_token_id=0,
+                         suppress_tokens=list(map(int, forbidden))).numpy()[:, ids.shape[1]:]
+  ends = [(list(row).index(0) + 1 if 0 in row else max_new_tokens) for row in out]
+  return [row[:end].tolist() for row, end in zip(out, ends)]
+
+
+def greedy(model, prompts, max_new_tokens):
+  limits = c.Sampling(max_new_tokens=max_new_tokens, temperature=0)
+  return sampling.complete_ids(model, prompts, limits, seed=0)[0]
+
+
+def test_greedy_continuations_are_those_of_transformers(policy, tmp_path):
+  pretrained.save(tmp_path / 'policy', policy, '')
+  forbidden = [1, *range(26, 32)]
+  assert greedy(policy, PROMPTS, 20) == torch_greedy(tmp_path / 'policy', PROMPTS, 20, forbidden)
+
+
+def test_greedy_continuations_of_the_shared_checkpoint_are_those_of_transformers(shared):
+  folder = shared / 'models/neox_14m'
+  model = pretrained.load(str(folder))
+  prompts = model.tokenizer(['You are', 'Hello', 'I think that the article should be', 'why would anyone'])['input_ids']
+  forbidden = [1, *range(len(model.tokenizer), model.config.vocab_size)]
+  found = greedy(model, prompts, 16)
+  assert found == torch_greedy(folder, prompts, 16, forbidden)
+  assert len({tuple(row) for row in found}) > 1
+
+
+def test_a_sample_depends_on_its_own_key_alone(policy):
+  limits = c.Sampling(max_new_tokens=8, batch_size=8)
+  together, lengths = sampling.complete_ids(policy, PROMPTS, limits, seed=3)
+  apart, _ = sampling.complete_ids(policy, PROMPTS, dataclasses.replace(limits, batch_size=4), seed=3)
+  assert together == apart
+  one_device = on_one_device(policy, PROMPTS, np.arange(8), seed=3)
+  assert together == [ids[:length].tolist() for ids, length in zip(one_device.ids, one_device.length)]
+  np.testing.assert_array_equal(lengths, one_device.length)
+  reordered = on_one_device(policy, PROMPTS[::-1], np.arange(8)[::-1], seed=3)
+  np.testing.assert_array_equal(reordered.ids[::-1], one_device.ids)
+  assert sampling.complete_ids(policy, PROMPTS, limits, seed=4)[0] != together
+
+
+def test_equal_prompts_and_later_steps_draw_anew(policy):
+  responses = on_one_device(that_prefers(policy), [PROMPTS[3]] * 64, np.arange(64))
+  assert len({tuple(row) for row in responses.ids}) == 64
+  before, after = responses.ids[:, :-1], responses.ids[:, 1:]
+  assert np.mean((before == after)[before != 0]) < 0.1
+
+
+@pytest.mark.parametrize('changes', [{}, {'top_k': 8}, {'top_p': 0.9}, {'greedy': True}])
+def test_a_forbidden_id_never_comes(policy, changes):
+  tempted = that_prefers(policy, id_1=20.0, id_26=30.0, id_31=30.0)
+  responses = on_one_device(tempted, PROMPTS * 8, np.arange(64), min_new_tokens=3, **changes)
+  assert not np.isin(responses.ids, [1, *range(26, 32)]).any()
+  assert np.isfinite(responses.log_probs).all()
+
+
+@pytest.mark.parametrize('minimum', [0, 3])
+def test_eos_comes_after_the_minimum_and_ends_a_response(policy, minimum):
+  ending = that_prefers(policy, id_0=20.0)
+  responses = on_one_device(ending, PROMPTS * 8, np.arange(64), **({'min_new_tokens': minimum} if minimum else {}))
+  np.testing.assert_array_equal(responses.length, minimum + 1)
+  assert (responses.ids[:, :minimum] != 0).all() and (responses.ids[:, minimum:] == 0).all()
+  assert (responses.log_probs[:, minimum + 1:] == 0).all()
+  np.testing.assert_allclose(responses.log_probs[:, :minimum], -np.log(24), atol=1e-5)  # 26 ids without EOS, padding
+
+
+def test_the_loop_ends_when_every_row_has_ended(policy, monkeypatch):
+  steps, decode = [], gpt_neox.decode_blocks
+
+  def counted(*arguments):
+    jax.debug.callback(lambda: steps.append(1))
+    return decode(*arguments)
+
+  monkeypatch.setattr(gpt_neox, 'decode_blocks', counted)
+  on_one_device(that_prefers(policy, id_0=30.0), PROMPTS, np.arange(8), max_new_tokens=40, min_new_tokens=2)
+  jax.effects_barrier()
+  assert len(steps) == 3
+
+
+def allowed_tokens(logits, top_k, top_p):
+  """Which ids of one row of logits [V] may be drawn: the k largest, of them the fewest that reach p."""
+  ranked = sorted(range(len(logits)), key=lambda token: -logits[token])[:top_k or None]
+  weights = [np.exp(logits[token]) for token in ranked]
+  kept, reached = [], 0.0
+  for token, weight in zip(ranked, weights):
+    if reached >= top_p:
+      break
+    kept.append(token)
+    reached += weight / sum(weights)
+  return kept
+
+
+@pytest.mark.parametrize('top_k, top_p', [(0, 1.0), (4, 1.0), (0, 0.6), (6, 0.7), (50, 1.0), (0, 1e-6), (1, 1.0)])
+def test_draws_have_the_support_and_the_frequencies_of_the_truncated_softmax(top_k, top_p):
+  logits = np.random.default_rng(2).normal(0, 1.5, 16)
+  draws = 4000
+  keys = jax.random.split(jax.random.key(0), draws)
+  run = jax.jit(functools.partial(sampling.draw, top_k=top_k, top_p=top_p, greedy=False))
+  counts = np.bincount(run(keys, np.tile(logits.astype(np.float32), (draws, 1))), minlength=16)
+  kept = allowed_tokens(logits, top_k, top_p)
+  assert counts[kept].sum() == draws
+  expected = np.exp(logits[kept]) / np.exp(logits[kept]).sum() * draws
+  if len(kept) > 1:
+    assert stats.chisquare(counts[kept], expected).pvalue > 1e-3
+
+
+def test_tokens_are_as_frequent_as_the_model_says(policy):
+  temperature, rows, prompt = 1.7, 4096, PROMPTS[1]
+  responses = on_one_device(policy, [prompt] * rows, np.arange(rows), temperature, max_new_tokens=1)
+  hidden = gpt_neox.hidden_states(policy.params, np.array([prompt]), np.ones((1, len(prompt)), bool), policy.config)
+  logits = np.asarray(gpt_neox.logits(policy.params, hidden))[0, -1].astype(np.float64) / temperature
+  may = np.array([0, *range(2, 26)])
+  expected = np.exp(logits[may]) / np.exp(logits[may]).sum() * rows
+  counts = np.bincount(responses.ids[:, 0], minlength=32)
+  assert counts[may].sum() == rows and expected.min() > 5
+  assert stats.chisquare(counts[may], expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize('changes', [{}, {'top_k': 8}, {'greedy': True}], ids=['whole', 'top_k', 'greedy'])
+def test_reported_log_probs_are_those_of_the_untruncated_distribution(policy, changes):
+  temperature, minimum = 0.6, 3
+  responses = on_one_device(policy, PROMPTS * 8, np.arange(64), temperature, min_new_tokens=minimum, **changes)
+  for prompt, ids, length, log_probs in list(zip(PROMPTS * 8, *jax.tree.leaves(responses)))[:8]:
+    whole = np.array([[*prompt, *ids[:length]]])
+    hidden = gpt_neox.hidden_states(policy.params, whole, np.ones(whole.shape, bool), policy.config)
+    logits = np.asarray(gpt_neox.logits(policy.params, hidden), np.float64)[0, len(prompt) - 1:-1] / temperature
+    for step in range(length):
+      may = np.array([token for token in range(26) if token != 1 and not (token == 0 and step < minimum)])
+      expected = logits[step, ids[step]] - np.log(np.exp(logits[step, may]).sum())
+      np.testing.assert_allclose(log_probs[step], expected, atol=1e-4)
+
+
+def test_prompts_as_ids(letters):
+  assert sampling.prompt_ids(letters, ['ab', '', 'abcd'], 3) == ([[3, 4], [0], [4, 5, 6]], 1)
+
+
+def test_completions_are_texts_that_fit_the_model(policy):
+  speaks = that_prefers(policy, id_2=30.0)
+  limits = c.Sampling(max_new_tokens=60)
+  assert sampling.complete(speaks, ['ab', '', 'abcdefgh' * 9], limits) == [' ' * 60] * 3
+  with pytest.raises(ValueError, match='max_tokens = 0'):
+    sampling.complete(speaks, ['ab'], dataclasses.replace(limits, max_new_tokens=64))
