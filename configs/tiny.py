@@ -9,9 +9,9 @@ from irl_jax import config as c
 def get_config() -> c.Config:
   return c.Config(
       name='tiny',
-      data=c.Data(source='playground', playground_comments=10000),
-      sft=c.Supervised(epochs=3, batch_size=64, learning_rate=3e-3, max_tokens=40, hidden_size=128, layers=3, heads=4),
-      classifier=c.ClassifierTraining(epochs=4, batch_size=64, learning_rate=2e-3, max_tokens=48, hidden_size=64,
+      data=c.Data(source='playground', playground_comments=16000),
+      sft=c.Supervised(epochs=2, batch_size=64, learning_rate=3e-3, max_tokens=40, hidden_size=128, layers=3, heads=4),
+      classifier=c.ClassifierTraining(epochs=3, batch_size=64, learning_rate=2e-3, max_tokens=48, hidden_size=64,
                                       layers=2, heads=4),
       sampling=c.Sampling(max_new_tokens=16, min_new_tokens=16, batch_size=256),
       ppo=c.PPO(learning_rate=3e-4, steps=16, rollouts_per_step=128, minibatch_size=32, epochs=2, kl_coefficient=0.1,

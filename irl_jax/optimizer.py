@@ -1,5 +1,6 @@
 """AdamW with a schedule, and the one way in which gradients become a new state."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import optax
 from irl_jax import structs
 
 
+@functools.lru_cache(maxsize=128)
 def adamw(*, learning_rate: float, updates: int, schedule: str = 'cosine', final: float = 0.0, warmup: int = 0,
           b1: float = 0.9, b2: float = 0.999, weight_decay: float = 0.0, max_norm: float = 1.0
           ) -> tuple[optax.GradientTransformation, optax.Schedule]:

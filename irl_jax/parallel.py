@@ -50,14 +50,16 @@ def gather(tree: Any) -> Any:
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(tree))
 
 
+@functools.lru_cache(maxsize=128)
 def map_update(update: Callable, **statics) -> Callable:
-  """Maps an update function over the devices; its state is donated."""
+  """Maps an update function over the devices; its state is donated. The same arguments share what was compiled."""
   bound = functools.partial(update, axis_name=AXIS, **statics)
   return jax.pmap(bound, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=(0,))
 
 
+@functools.lru_cache(maxsize=128)
 def map_forward(forward: Callable, **statics) -> Callable:
-  """Maps `forward(params, batch) -> per-example results` over the devices."""
+  """Maps `forward(params, batch) -> per-example results` over the devices, as `map_update` does."""
   return jax.pmap(functools.partial(forward, **statics), axis_name=AXIS, in_axes=(None, 0), out_axes=0)
 
 
