@@ -1,0 +1,211 @@
+"""The PPO update: what it starts from, what it changes, and that it is the same on any number of devices."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from irl_jax import batches
+from irl_jax import config as c
+from irl_jax import distribution
+from irl_jax import optimizer
+from irl_jax import parallel
+from irl_jax import structs
+from irl_jax.models import gpt_neox
+from irl_jax.models import heads
+from irl_jax.ppo import loop
+from irl_jax.ppo import update as update_lib
+
+ROWS, PROMPT, RESPONSE = 8, 8, 6
+TEMPERATURE, MINIMUM = 0.8, 1
+CUTS = pytest.mark.parametrize('trained_blocks', [-1, 0, 1])
+
+
+@pytest.fixture(scope='module')
+def params(policy):
+  return policy.params | {'value_head': heads.init_value_head(jax.random.key(5), policy.config.hidden_size)}
+
+
+@pytest.fixture(scope='module')
+def experience():
+  """Prompts of 1 to 8 tokens and responses of 2 to 6, with scores."""
+  rng = np.random.default_rng(0)
+  prompts = [rng.integers(2, 26, length).tolist() for length in (1, 8, 3, 5, 2, 7, 4, 6)]
+  ids = rng.integers(2, 26, (ROWS, RESPONSE)).astype(np.int32)
+  length = np.array([6, 2, 3, 6, 5, 2, 4, 6])
+  ids[np.arange(RESPONSE) >= length[:, None] - 1] = 0
+  responses = structs.Responses(ids, length, np.zeros((ROWS, RESPONSE), np.float32))
+  batch = batches.prompt_batch(prompts, np.arange(ROWS), 0)
+  return loop.experience_of(batch, responses, rng.normal(size=ROWS).astype(np.float32))
+
+
+@pytest.fixture(scope='module')
+def statics(policy):
+  """What rollout and update are bound with."""
+  return dict(config=policy.config, dtype=jnp.float32, min_new_tokens=MINIMUM, ppo=c.PPO())
+
+
+@pytest.fixture(scope='module')
+def start(policy, params):
+  """A function: trained_blocks and optimiser -> the first state, and what is frozen."""
+
+  def build(trained_blocks, tx):
+    trained, frozen = gpt_neox.split(params, trained_blocks)
+    reference = {name: value for name, value in trained.items() if name != 'value_head'}
+    allowed = distribution.allowed_for(policy.tokenizer, policy.config, TEMPERATURE)
+    return optimizer.new_state(jax.tree.map(jnp.asarray, trained), tx), update_lib.Frozen(frozen, reference, allowed)
+
+  return build
+
+
+SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
+
+
+@pytest.fixture(scope='module')
+def run(start, experience, statics):
+  """A function, its results kept: trained_blocks -> (state, frozen, rollout, statistics, next state, metrics)."""
+
+  @functools.cache
+  def steps(trained_blocks):
+    state, frozen = start(trained_blocks, SGD)
+    rollout, statistics = jax.jit(functools.partial(update_lib.make_rollout, axis_name=None, **statics))(
+        (state.params, frozen, 0.1), experience)
+    after, metrics = one_device(statics)(state, frozen, rollout)
+    return state, frozen, rollout, statistics, after, metrics
+
+  return steps
+
+
+@functools.cache
+def jitted(**bound):
+  return jax.jit(functools.partial(update_lib.update, axis_name=None, **bound))
+
+
+def one_device(statics, tx=SGD):
+  return jitted(tx=tx, **statics)
+
+
+def gradient(before, after):
+  return jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y), before.params, after.params)
+
+
+def dense_log_probs(policy, params, experience):
+  """Log-probs [B, T] in NumPy, from the model's logits, one position at a time; 0 outside the responses."""
+  logits = np.asarray(gpt_neox.logits(params, gpt_neox.hidden_states(
+      params, experience.ids, experience.valid, policy.config)), np.float64) / TEMPERATURE
+  out = np.zeros((ROWS, RESPONSE))
+  for row in range(ROWS):
+    for step in np.flatnonzero(experience.response_mask[row]):
+      may = [token for token in range(26) if token != 1 and not (token == 0 and step < MINIMUM)]
+      at = logits[row, PROMPT + step - 1]
+      out[row, step] = at[experience.ids[row, PROMPT + step]] - np.log(np.exp(at[may]).sum())
+  return out
+
+
+@CUTS
+def test_the_first_update_starts_at_ratio_1_and_kl_0(run, trained_blocks):
+  _, _, _, statistics, _, metrics = run(trained_blocks)
+  np.testing.assert_allclose(statistics['kl'], 0, atol=1e-5)
+  np.testing.assert_allclose(metrics['val/ratio_deviation'], 0, atol=1e-5)
+  np.testing.assert_allclose(metrics['val/ratio'], 1, atol=1e-5)
+  assert metrics['policy/clipfrac_avg'] == 0 and metrics['policy/gradient_norm'] > 0.01
+
+
+def test_a_rollout_holds_the_policys_log_probs(run, policy, params, experience):
+  _, _, rollout, statistics, _, _ = run(-1)
+  expected = dense_log_probs(policy, params, experience)
+  np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-4)
+  np.testing.assert_allclose(statistics['entropy'], -expected.sum(1), atol=1e-4)
+  np.testing.assert_array_equal(statistics['length'], [6, 2, 3, 6, 5, 2, 4, 6])
+  mask = experience.response_mask
+  advantages = np.asarray(rollout.advantages)[mask]
+  np.testing.assert_allclose([advantages.mean(), advantages.std()], [0, 1], atol=1e-4)
+  for row in range(ROWS):  # before the last token there is no reward yet, and gamma is 1
+    last = mask[row].sum() - 1
+    np.testing.assert_allclose(rollout.returns[row, last], experience.score[row], atol=1e-5)
+
+
+def test_metrics_are_means_over_response_tokens(run, policy, params, experience, statics):
+  state, frozen, rollout, _, _, _ = run(-1)
+  rng = np.random.default_rng(1)
+  moved = jax.tree.map(lambda x: jnp.asarray(x + rng.normal(0, 0.02, x.shape), jnp.float32), state.params)
+  _, metrics = one_device(statics)(state.replace(params=moved), frozen, rollout)
+  mask = experience.response_mask
+  new, old = dense_log_probs(policy, moved, experience)[mask], dense_log_probs(policy, params, experience)[mask]
+  ratio, advantages = np.exp(new - old), np.asarray(rollout.advantages)[mask]
+  losses = np.maximum(-advantages * ratio, -advantages * np.clip(ratio, 0.8, 1.2))
+  expected = {'val/ratio': ratio.mean(), 'val/ratio_var': ratio.var(), 'loss/policy_avg': losses.mean(),
+              'policy/approxkl_avg': ((new - old) ** 2).mean() / 2, 'val/ratio_deviation': np.abs(ratio - 1).max(),
+              'policy/clipfrac_avg': np.mean(losses > -advantages * ratio)}
+  for name, value in expected.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+  assert 0 < metrics['policy/clipfrac_avg'] < 1
+
+
+@pytest.mark.parametrize('trained_blocks', [-1, 1])
+def test_four_devices_give_the_gradient_of_one(run, start, experience, statics, trained_blocks):
+  state, frozen, rollout, statistics, after, metrics = run(trained_blocks)
+  map_rollout = parallel.map_forward(update_lib.make_rollout, axis_name=parallel.AXIS, **statics)
+  on_four = parallel.gather(map_rollout((state.params, frozen, np.float32(0.1)), parallel.shard(experience)))
+  chex.assert_trees_all_close(on_four, jax.device_get((rollout, statistics)), atol=1e-4)
+  update = parallel.map_update(update_lib.update, tx=SGD, **statics)
+  after_four, metrics_four = update(parallel.replicate(state), parallel.replicate(frozen), parallel.shard(rollout))
+  chex.assert_trees_all_close(gradient(state, after_four), gradient(state, after), atol=1e-5)
+  chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
+
+
+@CUTS
+def test_shard_map_finds_no_collective_missing(start, experience, statics, trained_blocks):
+  state, frozen = start(trained_blocks, SGD)
+  mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+  whole, split = jax.P(), jax.P(parallel.AXIS)
+  trace = lambda function, in_specs, out_specs, *arguments, **bound: jax.eval_shape(jax.shard_map(
+      functools.partial(function, axis_name=parallel.AXIS, **statics, **bound), mesh=mesh, in_specs=in_specs,
+      out_specs=out_specs, check_vma=True), *arguments)
+  rollout, _ = trace(update_lib.make_rollout, (whole, split), (split, split), (state.params, frozen, 0.1), experience)
+  after, _ = trace(update_lib.update, (whole, whole, split), (whole, whole), state, frozen, rollout, tx=SGD)
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+@pytest.mark.parametrize('trained_blocks', [0, 1])
+def test_a_cut_changes_no_gradient_above_it(run, trained_blocks):
+  state, _, rollout, _, after, _ = run(trained_blocks)
+  whole_state, _, whole_rollout, _, whole_after, _ = run(-1)
+  np.testing.assert_allclose(rollout.advantages, whole_rollout.advantages, atol=1e-4)
+  whole, _ = gpt_neox.split(gradient(whole_state, whole_after), trained_blocks)
+  found = gradient(state, after)
+  chex.assert_trees_all_close(found, whole, atol=1e-5)
+  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found) if leaf.size)
+
+
+@pytest.mark.parametrize('trained_blocks, still', [
+    (0, {'embed_in', 'blocks', 'final_layer_norm'}), (1, {'embed_in'}), (-1, set())])
+def test_only_what_stands_above_the_cut_changes(run, params, trained_blocks, still):
+  _, frozen, _, _, after, _ = run(trained_blocks)
+  joined = gpt_neox.join(after.params, frozen.params)
+  assert joined.keys() == params.keys()
+  for name, leaves in params.items():
+    same = jax.tree.map(lambda x, y: bool(np.array_equal(x, y)), joined[name], leaves)
+    assert all(jax.tree.leaves(same)) == (name in still), name
+  if trained_blocks == 1:
+    lower = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf[:2]), tree['blocks'])
+    chex.assert_trees_all_equal(lower(joined), lower(params))
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_counted(run, start, statics):
+  tx, _ = optimizer.adamw(learning_rate=1e-2, updates=10)
+  state, frozen = start(1, tx)
+  rollout = run(1)[2]
+  bad = rollout.replace(advantages=rollout.advantages.at[0, 0].set(jnp.nan))
+  update = one_device(statics, tx)
+  after, metrics = update(state, frozen, bad)
+  chex.assert_trees_all_equal((after.params, after.opt_state), (state.params, state.opt_state))
+  assert (int(after.step), int(after.skipped), int(metrics['policy/skipped_updates'])) == (1, 1, 1)
+  good, metrics = update(after, frozen, rollout)
+  expected, _ = update(state, frozen, rollout)
+  chex.assert_trees_all_equal(good.params, expected.params)
+  assert (int(good.step), int(good.skipped)) == (2, 1) and np.isfinite(metrics['policy/gradient_norm'])
