@@ -17,6 +17,11 @@ def bucket(length: int) -> int:
   return next((size for size in BUCKETS if size >= length), length)
 
 
+def round_up(length: int) -> int:
+  """A padded length for a data set of one shape: little padding, where `bucket` means few shapes."""
+  return -(-length // 4) * 4
+
+
 def pad_left(sequences: Sequence[Sequence[int]], length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
   """Ids and validity [N, length], padding first."""
   ids, valid = pad_right([sequence[::-1] for sequence in sequences], length, pad_id)

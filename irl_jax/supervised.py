@@ -126,7 +126,7 @@ def language_model_examples(model: pretrained.Pretrained, texts: Sequence[str], 
   eos = model.config.eos_token_id
   sequences, _ = text.encode(model.tokenizer, texts)
   sequences = [[eos, *sequence, eos][:max_tokens] for sequence in sequences]
-  return Examples(sequences, eos, batches.bucket(max(map(len, sequences))))
+  return Examples(sequences, eos, batches.round_up(max(map(len, sequences))))
 
 
 def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labels: Sequence[int], max_tokens: int
@@ -134,7 +134,7 @@ def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labe
   """Texts with their special tokens, and their labels."""
   limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
   sequences, _ = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
-  return Examples(sequences, model.config.pad_token_id, batches.bucket(max(map(len, sequences))), np.asarray(labels))
+  return Examples(sequences, model.config.pad_token_id, batches.round_up(max(map(len, sequences))), np.asarray(labels))
 
 
 def train_language_model(model: pretrained.Pretrained, training: Sequence[str], validation: Sequence[str],

@@ -47,7 +47,7 @@ def pair_batch(pairs: Sequence[Pair], weight: np.ndarray, pad_id: int, length: i
 
 def padded_length(pairs: Sequence[Pair]) -> int:
   """One length for all pairs, so that the update compiles once."""
-  return batches.bucket(max(max(map(len, pair)) for pair in pairs))
+  return batches.round_up(max(max(map(len, pair)) for pair in pairs))
 
 
 def differences(score_pairs: Callable, parts, pairs: Sequence[Pair], batch_size: int, pad_id: int) -> np.ndarray:
