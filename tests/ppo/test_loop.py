@@ -1,0 +1,206 @@
+"""PPO as a whole: it raises any reward, resumes bit for bit, and notices where sampling and training disagree."""
+
+import dataclasses
+import os
+import signal
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_jax import config as c
+from irl_jax import errors
+from irl_jax import interruption
+from irl_jax import structs
+from irl_jax.models import gpt_neox
+from irl_jax.ppo import loop
+
+STEPS = 8
+CONFIG = c.Config(
+    seed=1, sampling=c.Sampling(max_new_tokens=6, min_new_tokens=3), ppo=c.PPO(
+        learning_rate=0.02, steps=STEPS, rollouts_per_step=32, minibatch_size=16, epochs=2, kl_coefficient=0.01,
+        kl_target=2.0, kl_horizon=100, trained_blocks=1, score_text='completion', checkpoint_every=3, samples_every=4))
+ROWS = [{'prompt': prompt, 'original': original} for prompt, original in [
+    ('ab', ' ca'), ('hello', ''), ('what a', ' bad cat'), ('', 'a'), ('g h', ' aa'), ('foe', ' due'), ('a', 'bc')]]
+
+
+def share_of_early_letters(texts):
+  """How many characters are of the first half of the alphabet, as a share."""
+  return np.array([sum('a' <= letter <= 'k' for letter in text) / max(len(text), 1) for text in texts], np.float32)
+
+
+class Log(dict):
+  """Metrics by step, as a run's log keeps them."""
+
+  def truncate(self, first):
+    for step in [step for step in self if step >= first]:
+      del self[step]
+
+
+def train(policy, folder, log, reward=share_of_early_letters, config=CONFIG, **more):
+  return loop.train(policy, ROWS, reward, config, folder, log=log.__setitem__, truncate_log=log.truncate, **more)
+
+
+@pytest.fixture(scope='module')
+def finished(policy, tmp_path_factory):
+  """(trained policy, log, sample tables, folder) of a run that nothing interrupted."""
+  log, samples, folder = Log(), {}, tmp_path_factory.mktemp('whole')
+  return train(policy, folder, log, show_samples=samples.__setitem__), log, samples, folder
+
+
+def test_a_reward_that_is_any_callable_rises(finished, policy):
+  trained, log, samples, _ = finished
+  assert list(log) == list(range(STEPS))
+  scores = [metrics['objective/scores'] for metrics in log.values()]
+  assert np.mean(scores[-2:]) > scores[0] + 0.25
+  assert abs(log[0]['objective/kl']) < 1e-4 and log[STEPS - 1]['objective/kl'] > 0.1
+  assert log[STEPS - 1]['objective/kl_coefficient'] != log[0]['objective/kl_coefficient'] == 0.01
+  assert log[STEPS - 1]['episode'] == STEPS * 32 and 0.002 <= log[STEPS - 1]['learning_rate'] < log[0]['learning_rate']
+  assert {step: set(rows[0]) for step, rows in samples.items()} == dict.fromkeys(
+      (0, 4), {'prompt', 'completion', 'score'})
+  assert trained.params.keys() == policy.params.keys()
+  chex.assert_trees_all_equal(trained.params['embed_in'], policy.params['embed_in'])
+
+
+def assert_same(trained, log, finished):
+  assert log == finished[1]
+  chex.assert_trees_all_equal(trained.params, finished[0].params)
+
+
+def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(finished, policy, tmp_path):
+  log, calls = Log(), []
+
+  def interrupting(texts):
+    calls.append(texts)
+    if len(calls) == 5:  # the originals are scored first: this is step 3
+      os.kill(os.getpid(), signal.SIGTERM)
+    return share_of_early_letters(texts)
+
+  with interruption.handled(), pytest.raises(interruption.Interrupted) as caught:
+    train(policy, tmp_path, log, interrupting)
+  assert caught.value.exit_code == 143
+  assert list(log) == [0, 1, 2, 3]
+  with interruption.handled():
+    trained = train(policy, tmp_path, log)
+  assert_same(trained, log, finished)
+
+
+def test_a_crash_between_checkpoints_is_repeated_bit_for_bit(finished, policy, tmp_path):
+  log, steps_run = Log(), []
+
+  def crashing(step, metrics):
+    log[step] = metrics
+    if step == 4:
+      raise RuntimeError('crash')
+
+  with pytest.raises(RuntimeError, match='crash'):
+    loop.train(policy, ROWS, share_of_early_letters, CONFIG, tmp_path, log=crashing, truncate_log=log.truncate)
+  assert list(log) == [0, 1, 2, 3, 4]
+  count = lambda steps: steps_run.extend(steps) or steps
+  trained = train(policy, tmp_path, log, progress=count)
+  assert steps_run == [3, 4, 5, 6, 7]  # checkpoint_every is 3
+  assert_same(trained, log, finished)
+
+
+def test_a_finished_run_is_not_repeated(finished, policy):
+  trained, log, _, folder = finished
+  before = Log(log)
+  again = train(policy, folder, log, progress=lambda steps: pytest.fail('runs again') if len(steps) else steps)
+  chex.assert_trees_all_equal(again.params, trained.params)
+  assert log == before
+
+
+def sees_padding(inputs, batch, **statics):
+  return original_sample(inputs, batch.replace(valid=jnp.ones_like(batch.valid)), **statics)
+
+
+def is_warmer(inputs, batch, **statics):
+  trained, frozen, allowed, key = inputs
+  return original_sample((trained, frozen, allowed.replace(temperature=1.5), key), batch, **statics)
+
+
+def forgets_the_minimum(inputs, batch, **statics):
+  return original_sample(inputs, batch, **statics | {'min_new_tokens': 0})
+
+
+def counts_positions_otherwise(inputs, batch, **statics):
+  decode = gpt_neox.decode_blocks
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(gpt_neox, 'decode_blocks', lambda blocks, hidden, position, *rest: decode(
+        blocks, hidden, position + 1, *rest))
+    return original_sample(inputs, batch, **statics)
+
+
+original_sample = loop.sample_from_parts
+
+
+@pytest.mark.parametrize('sample', [sees_padding, is_warmer, forgets_the_minimum, counts_positions_otherwise])
+def test_a_sampler_that_differs_from_training_is_noticed(policy, tmp_path, monkeypatch, sample):
+  monkeypatch.setattr(loop, 'sample_from_parts', sample)
+  log = Log()
+  with pytest.raises(errors.DivergedError, match='self-check: .*padding, positions or temperature'):
+    train(policy, tmp_path, log)
+  assert not log
+
+
+def agreement(**changes):
+  """Arguments of the self-check where all agree, but for the changes."""
+  log_probs = np.full((4, 3), -1.0, np.float32)
+  numbers = dict(decoded=log_probs, ratio=0.0, kl=np.zeros(4)) | changes
+  rollout = structs.Rollout(None, None, np.ones((4, 3), bool), None, log_probs, None, None, None)
+  return ({'kl': numbers['kl']}, structs.Responses(None, None, numbers['decoded']), rollout,
+          {'val/ratio_deviation': numbers['ratio']})
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'ratio': 0.01}, 'ratio is off 1 by 0.01'), ({'ratio': np.nan}, 'ratio is off 1 by nan'),
+    ({'kl': np.array([0, 0, 0.02, 0])}, 'KL to the reference is off 0 by 0.02'),
+    ({'decoded': np.full((4, 3), -1.02)}, 'decoding and of training differ by 0.02')])
+def test_the_self_check_names_what_is_off(changes, message):
+  loop.check_agreement(*agreement(), jnp.float32, at_start=True)
+  with pytest.raises(errors.DivergedError, match=message):
+    loop.check_agreement(*agreement(**changes), jnp.float32, at_start=True)
+  if 'kl' in changes:  # later the policy has left its reference
+    loop.check_agreement(*agreement(**changes), jnp.float32, at_start=False)
+  if 'nan' not in message:
+    loop.check_agreement(*agreement(**changes), jnp.bfloat16, at_start=True)
+
+
+def test_a_score_that_is_not_finite_ends_the_run(policy, tmp_path):
+  log = Log()
+  spoilt = lambda texts: np.where(share_of_early_letters(texts) > 0, np.nan, 0.0)
+  with pytest.raises(errors.DivergedError, match='PPO step 0'):
+    train(policy, tmp_path, log, spoilt)
+  assert not log
+
+
+def test_what_the_reward_reads():
+  seen = []
+  remember = lambda texts: seen.append(list(texts)) or np.arange(1, len(texts) + 1)
+  rows = [{'prompt': 'a', 'original': ' b'}, {'prompt': 'c', 'original': ''}, {'prompt': 'd', 'original': ' e'}]
+  for score_text, texts in (('full', ['a b', 'd e']), ('completion', [' b', ' e'])):
+    scores = loop.original_scores(rows, remember, c.PPO(score_text=score_text))
+    np.testing.assert_array_equal(scores, [1, 0, 2])  # a prompt without an original subtracts 0
+    assert seen.pop() == texts
+  np.testing.assert_array_equal(loop.original_scores(rows, remember, c.PPO(subtract_original=False)), [0, 0, 0])
+  assert not seen
+  assert loop.prompt_and_original(rows, 'full')[0] == ['a', 'c', 'd']
+  assert loop.prompt_and_original(rows, 'completion')[0] == ['', '', '']
+
+
+def test_minibatches_hold_every_sample_once_an_epoch():
+  ppo = c.PPO(rollouts_per_step=16, minibatch_size=8, epochs=3)
+  numbers = lambda step: [np.asarray(batch).reshape(-1).tolist()
+                          for batch in loop.minibatches(np.arange(16), ppo, seed=2, step=step)]
+  found = numbers(0)
+  assert len(found) == 6
+  for epoch in range(3):
+    assert sorted(found[2 * epoch] + found[2 * epoch + 1]) == list(range(16))
+  assert found[0] != found[2] and found == numbers(0) and found != numbers(1)
+
+
+def test_more_blocks_than_the_model_has_are_refused(policy, tmp_path):
+  config = dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, trained_blocks=4))
+  with pytest.raises(errors.ConfigError, match='config.ppo.trained_blocks = 4, but the model has 3 blocks'):
+    train(policy, tmp_path, Log(), config=config)
