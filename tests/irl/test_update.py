@@ -1,0 +1,165 @@
+"""The IRL update: whole texts reach the loss, the reward is bounded, and any number of devices gives one gradient."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from irl_jax import batches
+from irl_jax import config as c
+from irl_jax import optimizer
+from irl_jax import parallel
+from irl_jax.irl import loop
+from irl_jax.irl import update as update_lib
+from irl_jax.models import gpt_neox
+from irl_jax.models import heads
+
+SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
+CUTS = pytest.mark.parametrize('trained_blocks', [-1, 0, 1])
+
+
+@pytest.fixture(scope='module')
+def params(policy):
+  trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
+  return trunk | {'reward_head': heads.init_reward_head(jax.random.key(2), policy.config.hidden_size)}
+
+
+@pytest.fixture(scope='module')
+def pairs():
+  """Eight pairs of texts of 1, 4 or 10 tokens."""
+  rng = np.random.default_rng(0)
+  draw = lambda length: rng.integers(2, 26, length).tolist()
+  return [(draw(aligned), draw(base)) for aligned, base in
+          [(1, 10), (4, 4), (10, 1), (10, 10), (4, 10), (4, 1), (10, 4), (1, 1)]]
+
+
+@pytest.fixture(scope='module')
+def batch(pairs):
+  return loop.pair_batch(pairs, np.array([1, 1, 1, 0, 1, 1, 0, 1]), 0, 16)
+
+
+@pytest.fixture(scope='module')
+def statics(policy):
+  return dict(config=policy.config, dtype=jnp.float32, irl=c.IRL(objective='logistic', temperature=0.3))
+
+
+@pytest.fixture(scope='module')
+def run(params, batch, statics):
+  """A function, its results kept: trained_blocks -> (state, frozen, next state, metrics), on one device."""
+
+  @functools.cache
+  def step(trained_blocks):
+    trained, frozen = gpt_neox.split(params, trained_blocks)
+    state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
+    update = jax.jit(functools.partial(update_lib.update, tx=SGD, axis_name=None, **statics))
+    return state, frozen, *update(state, frozen, batch)
+
+  return step
+
+
+def gradient(before, after):
+  return jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y), before.params, after.params)
+
+
+@pytest.fixture(scope='module')
+def by_hand(policy, params, pairs):
+  """R̂ of every pair [8, 2] in NumPy, each text alone and unpadded: the cosine of the head and the normalised state."""
+  states = jax.jit(lambda params, ids: gpt_neox.run_blocks(params['blocks'], gpt_neox.embed(params, ids),
+                                                           jnp.ones(ids.shape, bool), policy.config))
+  direction = np.asarray(params['reward_head']['direction'], np.float64)
+
+  def reward(ids):
+    last = np.asarray(states(params, np.array([ids])), np.float64)[0, -1]
+    normalised = (last - last.mean()) / np.sqrt(last.var() + policy.config.layer_norm_eps)
+    return normalised @ direction / np.linalg.norm(direction) / np.sqrt(len(last))
+
+  return np.array([[reward(text) for text in pair] for pair in pairs])
+
+
+@CUTS
+def test_loss_and_metrics_are_means_over_the_pairs(run, by_hand, trained_blocks):
+  _, _, _, metrics = run(trained_blocks)
+  deltas = [aligned - base for number, (aligned, base) in enumerate(by_hand) if number not in (3, 6)]  # of weight 1
+  expected = {'loss': np.mean([np.log1p(np.exp(-delta / 0.3)) for delta in deltas]), 'margin': np.mean(deltas),
+              'pairwise_accuracy': np.mean([delta > 0 for delta in deltas])}
+  for name, value in expected.items():
+    np.testing.assert_allclose(metrics[name], value, atol=1e-5, err_msg=name)
+
+
+def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(policy, params, batch, statics, monkeypatch):
+  valid = np.concatenate([batch.aligned.valid, batch.base.valid])
+  embedded = gpt_neox.embed(params, np.concatenate([batch.aligned.ids, batch.base.ids]))
+  whole = batch.replace(weight=np.ones(8, np.float32))
+
+  def loss(embedded):
+    monkeypatch.setattr(gpt_neox, 'embed', lambda *unused: embedded)
+    return update_lib.loss(params, {}, whole, axis_name=None, **statics)[0]
+
+  reaches = np.abs(jax.jit(jax.grad(loss))(embedded)).max(-1)  # [2 B, S]
+  assert (reaches[valid] > 1e-6).all()
+  assert (reaches[~valid] == 0).all()
+
+
+def test_the_reward_is_bounded_whatever_the_weights(policy, params, pairs):
+  rng = np.random.default_rng(3)
+  wild = jax.tree.map(lambda x: (100 * rng.normal(size=x.shape)).astype(np.float32), params)
+  texts = batches.text_batch([text for pair in pairs for text in pair], 0)
+  found = np.asarray(update_lib.reward(wild, {}, texts, policy.config, jnp.float32))
+  assert (np.abs(found) <= 1).all() and found.std() > 0.01
+  last = heads.normalise(rng.normal(size=(1, 16)).astype(np.float32), 1e-5)
+  aimed = heads.bounded_reward({'direction': 7 * last[0]}, last, 1e-5)
+  np.testing.assert_allclose(aimed, 1, atol=1e-4)  # the bound is reached
+
+
+def test_neither_padding_nor_the_heads_norm_changes_a_reward(policy, params, pairs):
+  texts = [text for pair in pairs for text in pair]
+  score = lambda params, length, pad: np.asarray(update_lib.reward(
+      params, {}, batches.text_batch(texts, pad, length), policy.config, jnp.float32))
+  found = score(params, 16, 0)
+  np.testing.assert_allclose(score(params, 24, 9), found, atol=1e-5)
+  longer = params | {'reward_head': {'direction': 30 * params['reward_head']['direction']}}
+  np.testing.assert_allclose(score(longer, 16, 0), found, atol=1e-5)
+
+
+@pytest.mark.parametrize('trained_blocks', [-1, 1])
+def test_four_devices_give_the_gradient_of_one(run, batch, statics, trained_blocks):
+  state, frozen, after, metrics = run(trained_blocks)
+  update = parallel.map_update(update_lib.update, tx=SGD, **statics)
+  after_four, metrics_four = update(parallel.replicate(state), parallel.replicate(frozen), parallel.shard(batch))
+  chex.assert_trees_all_close(gradient(state, after_four), gradient(state, after), atol=1e-5)
+  chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
+
+
+@CUTS
+def test_shard_map_finds_no_collective_missing(params, batch, statics, trained_blocks):
+  trained, frozen = gpt_neox.split(params, trained_blocks)
+  state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
+  mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+  whole, split = jax.P(), jax.P(parallel.AXIS)
+  update = functools.partial(update_lib.update, tx=SGD, axis_name=parallel.AXIS, **statics)
+  after, _ = jax.eval_shape(jax.shard_map(update, mesh=mesh, in_specs=(whole, whole, split), out_specs=(whole, whole),
+                                          check_vma=True), state, frozen, batch)
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+@pytest.mark.parametrize('trained_blocks, trained_names', [
+    (-1, {'embed_in', 'blocks', 'reward_head'}), (1, {'blocks', 'reward_head'}), (0, {'reward_head'})])
+def test_gradients_are_those_of_the_whole_above_the_cut(run, trained_blocks, trained_names):
+  found = gradient(*[run(trained_blocks)[number] for number in (0, 2)])
+  whole, _ = gpt_neox.split(gradient(*[run(-1)[number] for number in (0, 2)]), trained_blocks)
+  chex.assert_trees_all_close(found, whole, atol=1e-5)
+  moves = {name for name, tree in found.items() if any(map(np.any, jax.tree.leaves(tree)))}
+  assert moves == trained_names  # never the final layer norm: with it trained, the reward has no bound
+
+
+def test_deltas_and_texts_are_scored_as_the_update_sees_them(policy, params, by_hand, batch):
+  parts = gpt_neox.split(params, 1)
+  bound = dict(config=policy.config, dtype=jnp.float32)
+  deltas = jax.jit(functools.partial(update_lib.score_pairs, **bound))(parts, batch)
+  np.testing.assert_allclose(deltas, by_hand[:, 0] - by_hand[:, 1], atol=1e-5)
+  aligned = jax.jit(functools.partial(update_lib.score_texts, **bound))(parts, batch.aligned)
+  np.testing.assert_allclose(aligned, by_hand[:, 0], atol=1e-5)
