@@ -1,0 +1,156 @@
+"""The whole path, on configs/smoke.py: its folder and figures, skipping, refusing, resuming, and what it exports."""
+
+import dataclasses
+import json
+import pathlib
+import runpy
+import signal
+
+import numpy as np
+import pytest
+
+import irl_jax
+from irl_jax import command_line
+from irl_jax import config_flags
+from irl_jax import errors
+from irl_jax import interruption
+from irl_jax import metrics_log
+from irl_jax import pipeline
+from irl_jax.config import Models
+from irl_jax.data import rows as rows_lib
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = config_flags.load(str(ROOT / 'configs' / 'smoke.py'))
+SEEDS = [f'seed_{seed}' for seed in range(CONFIG.irl.seeds)]
+
+TOXICITY = {'rate', 'low', 'high', 'n'}
+POLICY = {'toxicity': TOXICITY, 'toxicity_full': TOXICITY} | dict.fromkeys(
+    ['true_reward', 'kl', 'kl_per_token', 'perplexity_under_base', 'response_tokens', 'distinct_2'])
+AGREEMENT = {'accuracy', 'f1', 'auroc', 'pearson', 'spearman', 'kendall', 'pairwise_accuracy', 'n', 'ties'}
+REWARD = {'heldout_texts': AGREEMENT, 'heldout_texts_human': AGREEMENT,
+          'heldout_pairs': AGREEMENT | {'prefers_aligned'}}
+CALIBRATION = {'zero', 'zero_low', 'zero_high', 'reliable_zero', 'saturated'}
+TEST = {'before_only', 'after_only', 'both', 'neither', 'p_value'}
+STAGE = {'before': POLICY, 'after': POLICY, 'mcnemar': TEST}
+SUMMARY = {
+    'true_reward': {'human_accuracy'},
+    'rlhf': STAGE,
+    'irl': {'seeds': [REWARD | {'calibration': CALIBRATION}] * len(SEEDS), 'mean': REWARD, 'std': REWARD,
+            'seed_spearman': None, 'ensemble': REWARD,
+            'baselines': dict.fromkeys(['constant', 'length', 'bag_of_words'], REWARD)},
+    'rerlhf': STAGE,
+}
+
+
+def check(node, expected, where='summary'):
+  """Holds keys, and nulls with their reasons, against what is expected."""
+  if isinstance(expected, list):
+    assert len(node) == len(expected), where
+    for number, (child, wanted) in enumerate(zip(node, expected)):
+      check(child, wanted, f'{where}[{number}]')
+  elif isinstance(expected, (dict, set)):
+    assert set(node) - {'why'} == set(expected), where
+    assert {name for name, value in node.items() if value is None} <= set(node.get('why', {})), where
+    for name in expected:
+      check(node[name], expected[name] if isinstance(expected, dict) else None, f'{where}.{name}')
+  else:
+    assert node is None or isinstance(node, (int, float)), where
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory) -> pathlib.Path:
+  """The folder of a finished run."""
+  folder = tmp_path_factory.mktemp('smoke')
+  pipeline.run(CONFIG, folder)
+  return folder
+
+
+def test_folder_holds_what_scripts_rely_on(finished):
+  models = ['rlhf/policy', 'rerlhf/policy', *(f'irl/{seed}/reward' for seed in SEEDS)]
+  for name in ['config.json', 'timings.json', 'log.jsonl', 'tensorboard', 'rlhf/checkpoints', 'rerlhf/checkpoints',
+               'irl/seed_0/checkpoints', *(f'{model}/model.safetensors' for model in models)]:
+    assert (finished / name).exists(), name
+  fields = {'data': ['prompt_id', 'prompt', 'original', 'label'],
+            'demos': ['prompt_id', 'sample', 'prompt', 'aligned', 'base', 'true_reward_aligned', 'true_reward_base']}
+  for stage, names in fields.items():
+    for split in ('train', 'validation', 'heldout'):
+      assert all(list(row) == names for row in rows_lib.read_jsonl(finished / stage / f'{split}.jsonl'))
+  assert json.loads((finished / 'irl' / 'config.json').read_text()) == {
+      'model_type': 'irl_jax_ensemble', 'members': [f'{seed}/reward' for seed in SEEDS]}
+  assert not list(finished.rglob('*.tmp'))
+
+
+def test_summary_has_the_keys_that_scripts_rely_on_and_a_reason_for_every_null(finished):
+  refuse = lambda constant: pytest.fail(f'{constant} in JSON')
+  check(json.loads((finished / 'summary.json').read_text(), parse_constant=refuse), SUMMARY)
+
+
+def test_finished_stages_are_skipped(finished, monkeypatch):
+  before = (finished / 'summary.json').read_bytes()
+  for stage in set(pipeline.STAGES) - {'report'}:
+    monkeypatch.setitem(pipeline.STAGES, stage, lambda run: pytest.fail('a finished stage ran'))
+  pipeline.run(CONFIG, finished)
+  assert (finished / 'summary.json').read_bytes() == before
+
+
+def test_folder_of_another_config_is_refused(finished):
+  with pytest.raises(errors.ConfigError, match=r'config.seed \(0 there, 1 now\)'):
+    pipeline.run(dataclasses.replace(CONFIG, seed=1), finished)
+
+
+def test_stage_without_its_input_is_refused(tmp_path):
+  with pytest.raises(errors.ConfigError, match='run the stage'):
+    pipeline.run(CONFIG, tmp_path, ['evaluate'])
+
+
+def test_interrupted_in_every_stage_and_continued_gives_the_same(finished, tmp_path, monkeypatch):
+  log, seen = metrics_log.MetricsLog.log, set()
+
+  def log_and_interrupt(self, stage, step, metrics):
+    log(self, stage, step, metrics)
+    if stage not in seen:
+      seen.add(stage)
+      signal.raise_signal(signal.SIGTERM)
+
+  monkeypatch.setattr(metrics_log.MetricsLog, 'log', log_and_interrupt)
+  stages = {'sft', 'classifier', 'rlhf', 'rerlhf', *(f'irl/{seed}' for seed in SEEDS)}
+  for _ in stages:
+    with pytest.raises(interruption.Interrupted) as interrupted:
+      pipeline.run(CONFIG, tmp_path)
+    assert interrupted.value.exit_code == 143
+  pipeline.run(CONFIG, tmp_path)
+  assert seen == stages
+  weights = [f'{name}/model.safetensors' for name in ('sft/policy', 'rlhf/policy', 'irl/seed_1/reward')]
+  for name in ['summary.json', 'demos/heldout.jsonl', *weights]:
+    assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+  # Supervised training logs means over an epoch, which an interruption cuts short.
+  records = lambda folder: [record for record in rows_lib.read_jsonl(folder / 'log.jsonl')
+                            if record['stage'] not in ('sft', 'classifier')]
+  assert records(tmp_path) == records(finished)
+
+
+def test_audit_of_two_existing_models_finds_the_same_reward(finished, tmp_path):
+  models = Models(base=str(finished / 'sft/policy'), aligned=str(finished / 'rlhf/policy'),
+                  classifier=str(finished / 'classifier/classifier'))
+  stages = ('data', 'demos', 'irl', 'evaluate', 'report')
+  audited = pipeline.run(dataclasses.replace(CONFIG, models=models, stages=stages), tmp_path)
+  whole = json.loads((finished / 'summary.json').read_text())
+  assert audited == {name: whole[name] for name in ('true_reward', 'irl')}
+
+
+def test_exports_load_and_the_ensemble_is_scored(finished, tmp_path):
+  assert irl_jax.load_model(str(finished / 'rlhf' / 'policy')).kind == 'causal_lm'
+  texts = ['what a lovely day', 'you are a complete idiot', '']
+  scores = np.stack([irl_jax.load_reward(str(finished / 'irl' / seed / 'reward'))(texts) for seed in SEEDS])
+  assert np.all(np.abs(scores) <= 2)  # bounded by 1 before its zero was chosen
+  np.testing.assert_allclose(irl_jax.load_reward(str(finished / 'irl'))(texts), scores.mean(0), rtol=1e-5)
+
+  source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+  rows_lib.write_jsonl(source, [{'text': text} for text in texts])
+  module = runpy.run_path(str(ROOT / 'launch' / 'score.py'))
+  arguments = ['score.py', f'--model={finished / "irl"}', f'--input={source}', f'--output={output}']
+  assert command_line.run_main(module['main'], module['FLAGS'], '', arguments) == 0
+  rows = rows_lib.read_jsonl(output)
+  assert [list(row) for row in rows] == [['text', 'reward', 'reward_std']] * len(texts)
+  np.testing.assert_allclose([row['reward'] for row in rows], scores.mean(0), rtol=1e-4)
+  np.testing.assert_allclose([row['reward_std'] for row in rows], scores.std(0), rtol=1e-3)
