@@ -1,0 +1,69 @@
+"""A recovered reward as a model of transformers: bound, zero and scale are folded in, and nothing else changes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_jax import batches
+from irl_jax import rewards
+from irl_jax.irl import export
+from irl_jax.irl import loop
+from irl_jax.irl import update as update_lib
+from irl_jax.models import gpt_neox
+from irl_jax.models import heads
+from irl_jax.models import pretrained
+
+TEXTS = ['a', 'hello there', '', ' what a bad cat', 'ab' * 20]
+
+
+@pytest.fixture(scope='module')
+def trained(policy):
+  """What IRL trains, whole."""
+  trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
+  return trunk | {'reward_head': {'direction': 5 * heads.init_reward_head(jax.random.key(1), 16)['direction']}}
+
+
+@pytest.fixture(scope='module')
+def bounded(policy, trained):
+  """R̂ of TEXTS as the update computes it; the empty one at EOS alone."""
+  pairs = loop.encode_pairs(policy, TEXTS, TEXTS, 64)
+  texts = batches.text_batch([ids for ids, _ in pairs], 0)
+  return np.asarray(update_lib.reward(trained, {}, texts, policy.config, jnp.float32))
+
+
+@pytest.mark.parametrize('zero', [0.0, 0.3, -0.9])
+@pytest.mark.parametrize('trained_blocks', [-1, 0, 2])
+def test_folding_is_exact(policy, trained, bounded, trained_blocks, zero):
+  model = export.reward_model(policy, *gpt_neox.split(trained, trained_blocks), zero)
+  assert model.kind == 'reward' and set(model.params) == {'embed_in', 'blocks', 'final_layer_norm', 'score'}
+  scores = rewards.recovered_reward(model)(TEXTS)
+  np.testing.assert_allclose(scores, (bounded - zero) / (1 + abs(zero)), atol=1e-6)
+  assert np.ptp(scores) > 0.1
+
+
+def test_a_zero_chosen_later_is_the_same_as_one_chosen_at_once(policy, trained, bounded):
+  uncentred = export.reward_model(policy, trained, {}, 0.0)
+  np.testing.assert_allclose(rewards.recovered_reward(uncentred)(TEXTS), bounded, atol=1e-6)
+  scores = rewards.recovered_reward(loop.recentred(uncentred, -0.4))(TEXTS)
+  np.testing.assert_allclose(scores, (bounded + 0.4) / 1.4, atol=1e-6)
+
+
+def test_transformers_give_the_same_number(policy, trained, bounded, tmp_path):
+  torch = pytest.importorskip('torch')
+  import transformers
+  folder = tmp_path / 'reward'
+  pretrained.save(folder, export.reward_model(policy, trained, {}, 0.25), '')
+  network = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  found = []
+  for text in TEXTS:
+    ids = tokenizer(text)['input_ids'] or [tokenizer.eos_token_id]
+    with torch.no_grad():
+      found.append(network(torch.tensor([ids])).logits.item())
+  np.testing.assert_allclose(found, (bounded - 0.25) / 1.25, atol=1e-4, rtol=0)
+  with torch.no_grad():
+    padded = network(**tokenizer([text for text in TEXTS if text], padding=True, padding_side='right',
+                                 return_token_type_ids=False, return_tensors='pt')).logits[:, 0].numpy()
+  np.testing.assert_allclose(padded, [score for score, text in zip(found, TEXTS) if text], atol=1e-4, rtol=0)
+  np.testing.assert_allclose(rewards.load(str(folder))(TEXTS), found, atol=1e-4, rtol=0)

@@ -1,0 +1,148 @@
+"""IRL as a whole: a known reward is recovered, the best epoch is kept, resuming is exact."""
+
+import dataclasses
+import os
+import signal
+
+import chex
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from irl_jax import batches
+from irl_jax import config as c
+from irl_jax import errors
+from irl_jax import interruption
+from irl_jax import parallel
+from irl_jax import rewards
+from irl_jax.irl import loop
+from irl_jax.irl import update as update_lib
+from irl_jax.models import gpt_neox
+
+IRL = c.IRL(objective='logistic', temperature=0.2, learning_rate=3e-3, epochs=4, batch_size=64, warmup_steps=5,
+            weight_decay=0.0)
+WEIGHTS = np.random.default_rng(7).normal(size=23)  # of the letters from a to w
+
+
+def texts(count, seed):
+  """Random letters, 4 to 8 of them."""
+  rng = np.random.default_rng(seed)
+  return [''.join(rng.choice(list('abcdefghijklmnopqrstuvw'), rng.integers(4, 9))) for _ in range(count)]
+
+
+def true_reward(text):
+  """Linear in how often each letter comes."""
+  return sum(WEIGHTS[ord(letter) - ord('a')] for letter in text)
+
+
+def demonstrations(count, seed):
+  """(aligned, base) texts; the one with the higher true reward is called the aligned one."""
+  pairs = [sorted(pair, key=true_reward, reverse=True) for pair in zip(texts(count, seed), texts(count, seed + 1))]
+  return tuple(zip(*pairs))
+
+
+@pytest.fixture(scope='module')
+def base(policy):
+  """A fresh model: unlike the random one, it has not lost what its embeddings say."""
+  params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config))
+  return dataclasses.replace(policy, params=params)
+
+
+@pytest.fixture(scope='module')
+def data(policy):
+  """Training and validation pairs."""
+  return [loop.encode_pairs(policy, *demonstrations(count, seed), 64) for count, seed in ((1024, 1), (100, 11))]
+
+
+def train(base, data, folder, log, irl=IRL, **more):
+  return loop.train(base, *data, irl, 5, folder, log=log.__setitem__, **more)
+
+
+@pytest.fixture(scope='module')
+def finished(base, data, tmp_path_factory):
+  """(reward, log, folder) of a run that nothing interrupted."""
+  log, folder = {}, tmp_path_factory.mktemp('whole')
+  return train(base, data, folder, log), log, folder
+
+
+def rank_correlation(model):
+  """Spearman's, of the recovered and the true reward of texts that nothing has seen."""
+  held = texts(300, seed=99)
+  scores = rewards.recovered_reward(model)(held)
+  assert (np.abs(scores) <= 1).all()
+  return stats.spearmanr(scores, list(map(true_reward, held))).statistic
+
+
+def test_a_known_linear_reward_is_recovered(finished):
+  model, log, _ = finished
+  assert rank_correlation(model) > 0.85
+  assert list(log) == [15, 31, 47, 63]
+  assert log[63]['validation/pairwise_accuracy'] > 0.8 and log[63]['loss'] < log[15]['loss']
+
+
+def test_the_papers_objective_recovers_it_too(base, data, tmp_path):
+  irl = dataclasses.replace(IRL, objective='asymmetric', epochs=3)
+  assert rank_correlation(train(base, data, tmp_path, {}, irl)) > 0.75
+
+
+def test_the_epoch_of_least_validation_loss_is_kept(base, data, tmp_path):
+  log, (aligned, worse) = {}, demonstrations(100, seed=11)
+  reversed_pairs = [pair[::-1] for pair in data[1]]  # the better it learns, the worse it does on these
+  model = train(base, (data[0], reversed_pairs), tmp_path, log)
+  losses = [metrics['validation/loss'] for metrics in log.values()]
+  assert losses[0] == min(losses) < losses[-1] - 0.1
+  score = rewards.recovered_reward(model)
+  delta = score(worse) - score(aligned)
+  np.testing.assert_allclose(np.mean(np.log1p(np.exp(-delta / IRL.temperature))), losses[0], atol=1e-4)
+
+
+def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(base, data, finished, tmp_path):
+  log, resumed_at = {}, []
+
+  def interrupting(step, metrics):
+    log[step] = metrics
+    if step == 31:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with interruption.handled(), pytest.raises(interruption.Interrupted):
+    loop.train(base, *data, IRL, 5, tmp_path, log=interrupting)
+  assert list(log) == [15, 31]
+  with interruption.handled():
+    model = train(base, data, tmp_path, log, truncate_log=resumed_at.append)
+  assert resumed_at == [32] and log == finished[1]
+  chex.assert_trees_all_equal(model.params, finished[0].params)
+
+
+def test_a_finished_run_is_not_repeated(base, data, finished):
+  again = train(base, data, finished[2], {}, progress=lambda epochs: pytest.fail('runs again') if len(epochs) else ())
+  chex.assert_trees_all_equal(again.params, finished[0].params)
+
+
+def test_differences_come_back_in_order(policy, data):
+  params = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')} | {
+      'reward_head': {'direction': np.arange(16, dtype=np.float32)}}
+  bound = dict(config=policy.config, dtype=np.dtype('float32'))
+  pairs = data[1][:21]
+  found = loop.differences(parallel.map_forward(update_lib.score_pairs, **bound), (params, {}), pairs, 8, 0)
+  aligned, base = (update_lib.reward(params, {}, batches.text_batch(side, 0), **bound) for side in zip(*pairs))
+  np.testing.assert_allclose(found, aligned - base, atol=1e-5)
+
+
+def test_fewer_pairs_than_devices_still_train(base, data, tmp_path):
+  log = {}
+  train(base, (data[0][:3], data[1][:3]), tmp_path, log, dataclasses.replace(IRL, epochs=1))
+  assert list(log) == [0]
+
+
+def test_pairs_are_whole_texts(policy):
+  pairs = loop.encode_pairs(policy, ['ab', '', 'abcdef'], ['c', 'd', 'e'], 4)
+  assert pairs == [([3, 4], [5]), ([0], [6]), ([5, 6, 7, 8], [7])]
+
+
+def test_what_cannot_be_trained_is_said(base, data, tmp_path):
+  with pytest.raises(errors.ConfigError, match='config.irl.trained_blocks = 9, but the model has 3 blocks'):
+    train(base, data, tmp_path, {}, dataclasses.replace(IRL, trained_blocks=9))
+  spoilt = dataclasses.replace(base, params=jax.tree.map(lambda x: np.full_like(x, np.nan), base.params))
+  with pytest.raises(errors.DivergedError, match='IRL epoch 0: the validation loss is not finite'):
+    train(spoilt, data, tmp_path, {})
