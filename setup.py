@@ -1,4 +1,4 @@
-"""Installs irl_jax: `pip install -e .`, with extras test, parity (torch), wandb, cuda and tpu."""
+"""Installs irl_jax: `pip install -e .`, with extras test, parity (torch), wandb, cuda12, cuda13 and tpu."""
 
 import pathlib
 import re
@@ -41,7 +41,8 @@ setuptools.setup(
         'test': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.5'],
         'parity': ['torch==2.13.0'],  # the tests that hold our models against transformers' own
         'wandb': ['wandb>=0.18'],
-        'cuda': ['jax[cuda12]>=0.10'],
+        'cuda12': ['jax[cuda12]>=0.10'],
+        'cuda13': ['jax[cuda13]>=0.10'],
         'tpu': ['jax[tpu]>=0.10'],
     },
     classifiers=[
