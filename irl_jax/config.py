@@ -24,7 +24,7 @@ def describe_range(low, above, high, choices) -> str:
   """Says which values are allowed, for an error message."""
   if choices is not None:
     return 'must be one of ' + ', '.join(map(str, choices))
-  bounds = [f'{sign} {bound:g}' for sign, bound in (('>=', low), ('>', above), ('<=', high)) if bound is not None]
+  bounds = [f'{sign} {bound}' for sign, bound in (('>=', low), ('>', above), ('<=', high)) if bound is not None]
   return 'must be ' + (' and '.join(bounds) or 'finite')
 
 
@@ -211,7 +211,7 @@ class Config(Section):
   """
 
   name: str = 'run'                  # the default work directory is runs/<name>
-  seed: int = setting(0, low=0)      # every random choice derives from it
+  seed: int = setting(0, low=0, high=2 ** 31 - 1)  # every random choice derives from it
   stages: tuple = STAGES             # in this order; a finished stage is skipped
   models: Models = Models()
   data: Data = Data()
@@ -231,6 +231,8 @@ class Config(Section):
     if self.sampling.min_new_tokens > self.sampling.max_new_tokens:
       raise ConfigError(f'config.sampling.min_new_tokens = {self.sampling.min_new_tokens}: must be <= '
                         f'config.sampling.max_new_tokens = {self.sampling.max_new_tokens}')
+    if self.sampling.temperature == 0:
+      raise ConfigError('config.sampling.temperature = 0.0: must be > 0; a run samples, and trains what it sampled')
     if self.ppo.rollouts_per_step % self.ppo.minibatch_size:
       raise ConfigError(f'config.ppo.minibatch_size = {self.ppo.minibatch_size}: must divide '
                         f'config.ppo.rollouts_per_step = {self.ppo.rollouts_per_step}')

@@ -12,16 +12,15 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import interruption
 from irl_jax import metrics_log
+from irl_jax import parallel
 from irl_jax import rewards
-from irl_jax import sampling
 from irl_jax import supervised
-from irl_jax import text
+from irl_jax import terminal
 from irl_jax import workdir as workdir_lib
 from irl_jax.data import playground_tokenizers
 from irl_jax.data import prompts
@@ -104,7 +103,7 @@ class Run:
                 progress=self.progress(stage))
 
   def progress(self, what: str) -> Callable:
-    return functools.partial(tqdm.tqdm, desc=what, mininterval=2, leave=False, disable=None)
+    return functools.partial(terminal.bar, label=what)
 
 
 def full_texts(rows: Sequence[Row], field: str = 'original') -> list[str]:
@@ -240,10 +239,9 @@ def demos(run: Run) -> None:
             for sample in range(irl.samples_per_prompt if split == 'train' else 1)]
     completions = {}
     for name, model in loaded.items():
-      tokens, _ = sampling.prompt_ids(model.tokenizer, [row['prompt'] for row in rows], run.config.data.max_prompt_tokens)
-      responses, _ = sampling.complete_ids(model, tokens, run.config.sampling, run.config.seed + 2 + number, run.dtype,
-                                           progress=run.progress(f'demos {split} {name}'))
-      completions[name] = [text.decode(model.tokenizer, response) for response in responses]
+      completions[name] = policy_figures.sample(
+          model, rows, run.config, run.config.seed + 2 + number, run.dtype,
+          progress=run.progress(f'demos {split} {name}')).completions
     pairs = [{'prompt_id': row['prompt_id'], 'sample': row['sample'], 'prompt': row['prompt'], 'aligned': aligned,
               'base': base} for row, aligned, base in zip(rows, completions['aligned'], completions['base'])]
     scores = {name: true_reward(full_texts(pairs, name)) for name in ('aligned', 'base')}
@@ -393,6 +391,7 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
   folder = pathlib.Path(workdir)
+  check_devices(config)
   workdir_lib.prepare(folder, config)
   use_compilation_cache()
   dtype = compute_dtype(config.runtime.dtype)
@@ -410,6 +409,19 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
       if interruption.requested():
         interruption.stop()
     return summarise(current)
+
+
+def check_devices(config: config_lib.Config) -> None:
+  """The devices must divide what is sharded over them.
+
+  Raises:
+    ConfigError: they do not.
+  """
+  devices = parallel.device_count()
+  for name in ('rollouts_per_step', 'minibatch_size'):
+    if getattr(config.ppo, name) % devices:
+      raise errors.ConfigError(f'config.ppo.{name} = {getattr(config.ppo, name)}: must be a multiple of {devices}, the '
+                               'number of devices')
 
 
 def compute_dtype(name: str) -> Any:

@@ -17,6 +17,7 @@ from irl_jax import parallel
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import text
+from irl_jax.evaluation import figures
 from irl_jax.evaluation import toxicity
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
@@ -105,13 +106,15 @@ def evaluate(policy: pretrained.Pretrained, reference: pretrained.Pretrained, ba
     untruncated = sample(policy, rows, config, seed, dtype, limits, progress)
   log_probs = lambda model, sampled: response_log_probs(
       model, sampled.prompts, sampled.responses, config.sampling, dtype)
-  kl = log_probs(policy, untruncated) - log_probs(reference, untruncated)
+  # A model against itself is 0 by definition, and not by two forward passes.
+  kl = (np.zeros(len(rows)) if policy is reference else
+        log_probs(policy, untruncated) - log_probs(reference, untruncated))
   under_base = log_probs(base, drawn)
-  figures = {
+  measured = figures.collect({
       'toxicity': toxicity.toxicity(scores), 'toxicity_full': toxicity.toxicity(full),
       'true_reward': float(np.mean(scores)), 'kl': float(np.mean(kl)),
       'kl_per_token': float(np.sum(kl) / sum(map(len, untruncated.responses))),
       'perplexity_under_base': float(np.exp(-np.sum(under_base, dtype=np.float64) / lengths.sum())),
-      'response_tokens': float(lengths.mean()), 'distinct_2': toxicity.distinct_2(drawn.completions),
-  }
-  return figures, scores < 0
+      'response_tokens': float(lengths.mean()), 'distinct_2': toxicity.distinct_2(drawn.completions) or toxicity.NO_BIGRAM,
+  })
+  return measured, scores < 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import transformers
 
+from irl_jax import text
 from irl_jax.errors import InputError
 from irl_jax.models import weight_files
 
@@ -33,6 +34,7 @@ def load(folder: pathlib.Path, config: Any) -> Any:
   _check_vocabulary(tokenizer, folder, config)
   _agree_on_eos(tokenizer, folder, config)
   _find_padding(tokenizer, folder)
+  text.check(tokenizer, str(folder))
   return tokenizer
 
 
