@@ -49,8 +49,10 @@ def text_log_prob_of(params, batch: structs.TextBatch, *, config: gpt_neox.GPTNe
   return jnp.sum(flat.reshape(targets.shape) * mask, axis=1)
 
 
-def batched(forward: Callable, model: pretrained.Pretrained, pad_id: int, batch_size: int, dtype) -> Callable:
-  """`forward` over any number of token lists: sorted by length, padded to buckets, mapped over the devices.
+def batched(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id: int, batch_size: int, dtype
+            ) -> Callable:
+  """`forward` over any number of token lists: sorted by length, padded to buckets (of `limit` at most), mapped over
+  the devices.
 
   Returns:
     A function: token lists [N] -> np.float32 [N, ...].
@@ -59,10 +61,14 @@ def batched(forward: Callable, model: pretrained.Pretrained, pad_id: int, batch_
   params = parallel.replicate(model.params)
   devices = parallel.device_count()
 
+  def batch_of(sequences: Sequence[Sequence[int]]) -> structs.TextBatch:
+    length = min(batches.bucket(max(map(len, sequences))), limit)
+    return parallel.shard(batches.text_batch(sequences, pad_id, length))
+
   def apply(sequences: Sequence[Sequence[int]]) -> np.ndarray:
     rows_in_batch = min(batch_size, 1 << max(len(sequences) - 1, 0).bit_length())
     rows_in_batch = -(-rows_in_batch // devices) * devices
-    pending = [(rows, run(params, parallel.shard(batches.text_batch([sequences[row] for row in rows], pad_id))))
+    pending = [(rows, run(params, batch_of([sequences[row] for row in rows])))
                for rows in batches.by_length(sequences, rows_in_batch)]
     results = [(rows, parallel.gather(result)) for rows, result in pending]
     out = np.zeros((len(sequences), *results[0][1].shape[1:]), np.float32)
@@ -83,7 +89,7 @@ def _encode(model: pretrained.Pretrained, texts: Sequence[str], limit: int, spec
 
 def _over_texts(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id: int, batch_size: int, dtype,
                 specials: bool = False, prefix: Sequence[int] = (), instead_of_empty: Sequence[int] = ()) -> Callable:
-  apply = batched(forward, model, pad_id, batch_size, dtype)
+  apply = batched(forward, model, limit, pad_id, batch_size, dtype)
 
   def score(texts: Sequence[str]) -> np.ndarray:
     if not len(texts):

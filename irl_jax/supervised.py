@@ -4,6 +4,7 @@ Dims: B texts, S padded length.
 """
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any, Callable, Sequence
 
@@ -75,18 +76,18 @@ def fit(params, loss: Callable, training: 'Examples', validation: 'Examples', co
   measure = parallel.map_update(evaluate, loss=loss)
   state = parallel.replicate(optimizer.new_state(parallel.replicate(params), tx))
   with checkpoint.Checkpoints(folder, keep) as checkpoints:
-    first = 0
+    first, history = 0, []  # the history of an epoch, so that its means survive an interruption
     if restored := checkpoints.restore(state):
-      first, state, _ = restored
+      first, state, meta = restored
+      history = meta['history']
     truncate_log(first)
-    history = []
     for step in progress(range(first, updates)):
       rows = batches.shuffled_indices(training.count, batch_size, step, seed)
       state, metrics = run(state, (), parallel.shard(training.batch(rows)))
       history.append(metrics)
       last, stopping = step + 1 == updates, interruption.requested()
       if (step + 1) % per_epoch == 0 or last:
-        averaged = {name: float(np.mean([m[name] for m in jax.device_get(history)])) for name in metrics}
+        averaged = {name: float(np.mean([m[name] for m in as_floats(history)])) for name in metrics}
         measured = []
         for start in range(0, validation.count - batch_size + 1, batch_size):
           state, m = measure(state, (), parallel.shard(validation.batch(np.arange(start, start + batch_size))))
@@ -96,10 +97,15 @@ def fit(params, loss: Callable, training: 'Examples', validation: 'Examples', co
                               for name in (validated[0] if validated else ())})
         history = []
       if last or stopping or (step + 1) % config.checkpoint_every == 0:
-        checkpoints.save(step + 1, state, {})
+        checkpoints.save(step + 1, state, {'history': as_floats(history)})
       if stopping and not last:
         interruption.stop()
   return jax.tree.map(np.asarray, jax.device_get(state.params))
+
+
+def as_floats(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+  """The metrics of several updates, from the devices or from a checkpoint."""
+  return [{name: float(value) for name, value in metrics.items()} for metrics in jax.device_get(history)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +140,8 @@ def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labe
   """Texts with their special tokens, and their labels."""
   limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
   sequences, _ = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
-  return Examples(sequences, model.config.pad_token_id, batches.round_up(max(map(len, sequences))), np.asarray(labels))
+  length = min(batches.round_up(max(map(len, sequences))), limit)
+  return Examples(sequences, model.config.pad_token_id, length, np.asarray(labels))
 
 
 def train_language_model(model: pretrained.Pretrained, training: Sequence[str], validation: Sequence[str],
@@ -161,5 +168,7 @@ def train_classifier(model: pretrained.Pretrained, training: tuple[Sequence[str]
   return dataclasses.replace(model, params=params)
 
 
+@functools.lru_cache(maxsize=8)
 def _bound(loss: Callable, config: Any, dtype) -> Callable:
+  # Kept, so that a loss of the same model is the same function, and is compiled once.
   return lambda params, batch, axis_name: loss(params, batch, config=config, dtype=dtype, axis_name=axis_name)
