@@ -1,4 +1,4 @@
-"""Four devices on the CPU, strict broadcasting, no network; and a tiny language model that every test may share."""
+"""Four devices on the CPU, strict broadcasting, no network; and tiny models that every test may share."""
 
 import os
 
@@ -16,10 +16,18 @@ import transformers  # noqa: E402
 
 from irl_jax.models import gpt_neox  # noqa: E402
 from irl_jax.models import pretrained  # noqa: E402
+from irl_jax.models import roberta  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 ALPHABET = 'Ġabcdefghijklmnopqrstuvw'  # Ġ is the space of a byte-level tokenizer
+
+
+def perturbed(params):
+  """Parameters with noise on every leaf, so that biases and norms count."""
+  rng = np.random.default_rng(0)
+  return jax.tree.map(lambda leaf: np.asarray(leaf + rng.normal(0, 0.3, leaf.shape), np.float32),
+                      jax.device_get(params))
 
 
 @pytest.fixture(scope='session')
@@ -47,7 +55,24 @@ def policy(letters) -> pretrained.Pretrained:
   """A language model of 3 layers over letters; its last 6 ids are beyond the tokenizer. Every parameter is random."""
   config = gpt_neox.GPTNeoXConfig(vocab_size=32, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
                                   intermediate_size=32, max_position_embeddings=64)
-  rng = np.random.default_rng(0)
-  perturb = lambda leaf: np.asarray(leaf + rng.normal(0, 0.3, leaf.shape), np.float32)
-  params = jax.tree.map(perturb, jax.device_get(gpt_neox.init(jax.random.key(0), config)))
+  params = perturbed(gpt_neox.init(jax.random.key(0), config))
   return pretrained.Pretrained('causal_lm', config, params, letters, source='the tiny policy')
+
+
+@pytest.fixture(scope='session')
+def classifier() -> pretrained.Pretrained:
+  """A toxicity classifier of 2 layers over letters; it reads 50 tokens at most. Every parameter is random."""
+  specials = ['<s>', '<pad>', '</s>', '<unk>']
+  vocabulary = {token: number for number, token in enumerate([*specials, *ALPHABET])}
+  backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[], unk_token='<unk>'))
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  backend.decoder = tokenizers.decoders.ByteLevel()
+  backend.post_processor = tokenizers.processors.TemplateProcessing(
+      single='<s> $A </s>', special_tokens=[('<s>', 0), ('</s>', 2)])
+  tokenizer = transformers.PreTrainedTokenizerFast(
+      tokenizer_object=backend, bos_token='<s>', cls_token='<s>', eos_token='</s>', sep_token='</s>', pad_token='<pad>',
+      unk_token='<unk>')
+  config = roberta.RobertaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                 intermediate_size=32, max_position_embeddings=52, labels=('neutral', 'toxic'))
+  return pretrained.Pretrained('classifier', config, perturbed(roberta.init(jax.random.key(0), config)), tokenizer,
+                               source='the tiny classifier')

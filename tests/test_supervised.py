@@ -1,0 +1,177 @@
+"""Supervised training: its losses against torch and NumPy, devices, exact resume, and that it learns."""
+
+import dataclasses
+import functools
+import os
+import signal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from irl_jax import batches
+from irl_jax import config as c
+from irl_jax import interruption
+from irl_jax import optimizer
+from irl_jax import parallel
+from irl_jax import rewards
+from irl_jax import sampling
+from irl_jax import structs
+from irl_jax import supervised
+from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
+from irl_jax.models import roberta
+
+SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
+
+
+@pytest.fixture(scope='module')
+def text_batch():
+  """Eight right-padded texts of 2 to 12 tokens."""
+  rng = np.random.default_rng(0)
+  return batches.text_batch([rng.integers(2, 26, length).tolist() for length in (12, 2, 3, 9, 5, 2, 7, 11)], 0, 12)
+
+
+@pytest.fixture(scope='module')
+def problems(policy, classifier, text_batch):
+  """(parameters, batch, loss) by the kind of model."""
+  labels = np.array([0, 1, 1, 0, 1, 0, 0, 0], np.int32)
+  bind = lambda loss, config: functools.partial(loss, config=config, dtype=jnp.float32)
+  return {'language_model': (policy.params, text_batch, bind(supervised.language_model_loss, policy.config)),
+          'classifier': (classifier.params, structs.LabelledBatch(text_batch, labels),
+                         bind(supervised.classifier_loss, classifier.config))}
+
+
+KINDS = pytest.mark.parametrize('kind', ['language_model', 'classifier'])
+
+
+def test_language_model_loss_is_that_of_transformers(policy, text_batch, tmp_path):
+  torch = pytest.importorskip('torch')
+  import transformers
+  pretrained.save(tmp_path / 'policy', policy, '')
+  network = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'policy', dtype=torch.float32).eval()
+  ids, mask = torch.tensor(text_batch.ids).long(), torch.tensor(text_batch.valid)
+  with torch.no_grad():
+    expected = network(ids, attention_mask=mask.long(), labels=ids.masked_fill(~mask, -100)).loss.item()
+  found, _ = supervised.language_model_loss(policy.params, text_batch, config=policy.config, dtype=jnp.float32,
+                                            axis_name=None)
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_classifier_loss_is_the_mean_cross_entropy(classifier, problems):
+  params, batch, loss = problems['classifier']
+  logits = np.asarray(roberta.classify(params, batch.text.ids, batch.text.valid, classifier.config), np.float64)
+  losses = [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, batch.label)]
+  found, metrics = loss(params, batch, axis_name=None)
+  np.testing.assert_allclose(found, np.mean(losses), atol=1e-5)
+  np.testing.assert_allclose(metrics['accuracy'], np.mean(logits.argmax(1) == batch.label))
+
+
+@KINDS
+def test_four_devices_give_the_gradient_of_one(problems, kind):
+  params, batch, loss = problems[kind]
+  new = lambda: optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
+  one, metrics = jax.jit(functools.partial(supervised.update, loss=loss, tx=SGD, axis_name=None))(new(), (), batch)
+  update = parallel.map_update(supervised.update, loss=loss, tx=SGD)
+  four, metrics_four = update(parallel.replicate(new()), (), parallel.shard(batch))
+  chex.assert_trees_all_close(jax.device_get(four.params), jax.device_get(one.params), atol=1e-5)
+  chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
+  assert metrics['gradient_norm'] > 0.01
+
+
+@KINDS
+def test_shard_map_finds_no_collective_missing(problems, kind):
+  params, batch, loss = problems[kind]
+  state = optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
+  mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+  whole, split = jax.P(), jax.P(parallel.AXIS)
+  update = functools.partial(supervised.update, loss=loss, tx=SGD, axis_name=parallel.AXIS)
+  after, _ = jax.eval_shape(jax.shard_map(update, mesh=mesh, in_specs=(whole, whole, split), out_specs=(whole, whole),
+                                          check_vma=True), state, (), batch)
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+TEXTS = ['ab', 'cde', 'fghij', 'klmn'] * 8
+SETTINGS = c.Supervised(learning_rate=0.02, epochs=10, batch_size=8, warmup_steps=2, max_tokens=12, weight_decay=0.0,
+                        checkpoint_every=3)
+
+
+@pytest.fixture(scope='module')
+def base(policy):
+  params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(1), policy.config))
+  return dataclasses.replace(policy, params=params)
+
+
+@pytest.fixture(scope='module')
+def finished(base, tmp_path_factory):
+  """(language model, log) of a run that nothing interrupted."""
+  log = {}
+  folder = tmp_path_factory.mktemp('whole')
+  return supervised.train_language_model(base, TEXTS, TEXTS[:8], SETTINGS, 1, folder, log=log.__setitem__), log
+
+
+def test_a_language_model_learns_how_texts_begin_go_on_and_end(finished):
+  model, log = finished
+  assert list(log) == list(range(3, 40, 4))  # the end of each epoch
+  assert log[39]['loss'] < log[3]['loss'] / 3 and log[39]['validation/loss'] < 1
+  completions = sampling.complete(model, ['cd', 'f', 'ab', ''], c.Sampling(max_new_tokens=12, temperature=0))
+  assert completions[:3] == ['e', 'ghij', ''] and completions[3] in TEXTS
+
+
+def test_interrupted_within_an_epoch_it_continues_bit_for_bit(base, finished, tmp_path):
+  log = {}
+
+  def interrupting(steps):
+    for step in steps:
+      if step == 5:  # the second of the second epoch
+        os.kill(os.getpid(), signal.SIGTERM)
+      yield step
+
+  run = functools.partial(supervised.train_language_model, base, TEXTS, TEXTS[:8], SETTINGS, 1, tmp_path,
+                          log=log.__setitem__)
+  with interruption.handled(), pytest.raises(interruption.Interrupted):
+    run(progress=interrupting)
+  resumed_at = []
+  with interruption.handled():
+    model = run(truncate_log=resumed_at.append)
+  assert resumed_at == [6]
+  assert log == finished[1]
+  chex.assert_trees_all_equal(model.params, finished[0].params)
+
+
+def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
+  rng = np.random.default_rng(0)
+  words = [rng.choice(list('bcdefgh'), 6) for _ in range(96)]
+  for word in words[1::2]:
+    word[rng.integers(6)] = 'a'
+  texts, labels, log = [''.join(word) for word in words], [number % 2 for number in range(96)], {}
+  fresh = dataclasses.replace(classifier, params=jax.tree.map(np.asarray, roberta.init(
+      jax.random.key(1), classifier.config)))
+  settings = dataclasses.replace(SETTINGS, epochs=6, batch_size=16)
+  model = supervised.train_classifier(fresh, (texts[:80], labels[:80]), (texts[80:], labels[80:]), settings, 0, tmp_path,
+                                      log=log.__setitem__)
+  assert log[29]['validation/accuracy'] == 1 and log[29]['loss'] < 0.1
+  reward = rewards.true_reward(model)
+  assert (reward(['bcdefg', 'hhcegb']) > 0).all() and (reward(['bacdef', 'cgbhad']) < 0).all()
+
+
+def test_examples_are_whole_texts_between_two_ends(policy, classifier):
+  examples = supervised.language_model_examples(policy, ['ab', '', 'abcdefghijkl'], 6)
+  assert examples.sequences == [[0, 3, 4, 0], [0, 0], [0, 3, 4, 5, 6, 7]]  # long ones are cut on the right
+  examples = supervised.classifier_examples(classifier, ['ab', 'w' * 60], [1, 0], 64)
+  assert examples.sequences == [[0, 5, 6, 2], [0, *[27] * 48, 2]]
+  batch = examples.batch(np.array([1, 0]))
+  np.testing.assert_array_equal(batch.label, [0, 1])
+  assert batch.text.ids.shape == (2, 50)  # no more than the model has positions for
+  logits = roberta.classify(classifier.params, batch.text.ids, batch.text.valid, classifier.config)
+  assert np.isfinite(logits).all()
+
+
+def test_fewer_texts_than_devices_still_train(base, tmp_path):
+  log = {}
+  supervised.train_language_model(base, TEXTS[:3], TEXTS[:3], dataclasses.replace(SETTINGS, epochs=1), 1, tmp_path,
+                                  log=log.__setitem__)
+  assert list(log) == [0] and np.isfinite(log[0]['loss'])
