@@ -271,7 +271,8 @@ def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
       with frozen embeddings (trlX's num_layers_unfrozen).
 
   Returns:
-    (trained, frozen). The blocks below the cut are `frozen['lower_blocks']`; `frozen` is empty if all is trained.
+    (trained, frozen). The blocks below the cut are `frozen['lower_blocks']`; `frozen` is empty if all is trained. Where
+    no block is trained, `trained` has no 'blocks': Orbax saves no array of size 0.
 
   Raises:
     ValueError: the model has fewer blocks than that.
@@ -283,10 +284,11 @@ def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
     raise ValueError(f'trained_blocks = {trained_blocks}, but the model has {depth} blocks')
   cut = depth - trained_blocks
   frozen = {'embed_in': params['embed_in'], 'lower_blocks': jax.tree.map(lambda x: x[:cut], params['blocks'])}
-  trained = {name: value for name, value in params.items() if name != 'embed_in'}
-  trained['blocks'] = jax.tree.map(lambda x: x[cut:], params['blocks'])
+  trained = {name: value for name, value in params.items() if name not in ('embed_in', 'blocks')}
   if trained_blocks == 0:
     frozen['final_layer_norm'] = trained.pop('final_layer_norm')
+  else:
+    trained['blocks'] = jax.tree.map(lambda x: x[cut:], params['blocks'])
   return trained, frozen
 
 
@@ -294,7 +296,9 @@ def join(trained: Params, frozen: Params) -> Params:
   """Undoes `split`."""
   params = {**frozen, **trained}
   if 'lower_blocks' in params:
-    params['blocks'] = jax.tree.map(lambda *x: jnp.concatenate(x), params.pop('lower_blocks'), params['blocks'])
+    stacks = [params[name] for name in ('lower_blocks', 'blocks') if name in params]
+    params['blocks'] = jax.tree.map(lambda *x: jnp.concatenate(x), *stacks)
+    del params['lower_blocks']
   return params
 
 
@@ -310,5 +314,6 @@ def above_cut(trained: Params, frozen: Params, cut_hidden: jax.Array | None, ids
               config: GPTNeoXConfig, dtype: Any = jnp.float32, normalise: bool = True) -> jax.Array:
   """The rest of the forward pass: from `below_cut` (or, where that is None, from ids) to hidden states [B, S, D]."""
   hidden = embed(trained, ids, dtype) if cut_hidden is None else cut_hidden.astype(dtype)
-  hidden = run_blocks(trained['blocks'], hidden, valid, config)
+  if 'blocks' in trained:
+    hidden = run_blocks(trained['blocks'], hidden, valid, config)
   return final_norm({**frozen, **trained}, hidden, config) if normalise else hidden
