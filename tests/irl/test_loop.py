@@ -135,6 +135,11 @@ def test_fewer_pairs_than_devices_still_train(base, data, tmp_path):
   assert list(log) == [0]
 
 
+def test_the_head_alone_can_be_trained(base, data, tmp_path):
+  model = train(base, (data[0][:64], data[1]), tmp_path, {}, dataclasses.replace(IRL, epochs=1, trained_blocks=0))
+  chex.assert_trees_all_equal(model.params['blocks'], base.params['blocks'])
+
+
 def test_pairs_are_whole_texts(policy):
   pairs = loop.encode_pairs(policy, ['ab', '', 'abcdef'], ['c', 'd', 'e'], 4)
   assert pairs == [([3, 4], [5]), ([0], [6]), ([5, 6, 7, 8], [7])]

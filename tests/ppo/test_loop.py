@@ -167,6 +167,13 @@ def test_the_self_check_names_what_is_off(changes, message):
     loop.check_agreement(*agreement(**changes), jnp.bfloat16, at_start=True)
 
 
+def test_the_head_alone_can_be_trained(policy, tmp_path):
+  ppo = dataclasses.replace(CONFIG.ppo, trained_blocks=0, steps=1, epochs=1)
+  trained = train(policy, tmp_path, Log(), config=dataclasses.replace(CONFIG, ppo=ppo))
+  chex.assert_trees_all_equal(trained.params['blocks'], policy.params['blocks'])
+  assert not np.array_equal(trained.params['embed_out']['embedding'], policy.params['embed_out']['embedding'])
+
+
 def test_a_score_that_is_not_finite_ends_the_run(policy, tmp_path):
   log = Log()
   spoilt = lambda texts: np.where(share_of_early_letters(texts) > 0, np.nan, 0.0)

@@ -1,0 +1,66 @@
+"""A run's folder: whole files, one config, seconds by stage."""
+
+import dataclasses
+import json
+
+import pytest
+
+from irl_jax import config as c
+from irl_jax import errors
+from irl_jax import workdir
+
+CONFIG = c.Config(seed=3, ppo=c.PPO(learning_rate=2e-6))
+
+
+def test_json_appears_whole_or_not_at_all(tmp_path):
+  path = tmp_path / 'summary.json'
+  workdir.write_json(path, {'naïve': [1, None, 0.1]})
+  assert workdir.read_json(path) == {'naïve': [1, None, 0.1]} and 'naïve' in path.read_text(encoding='utf-8')
+  with pytest.raises(ValueError):
+    workdir.write_json(path, {'rate': float('nan')})
+  assert workdir.read_json(path) == {'naïve': [1, None, 0.1]}
+
+
+def test_a_new_folder_holds_config_and_versions(tmp_path):
+  folder = tmp_path / 'runs' / 'new'
+  workdir.prepare(folder, CONFIG)
+  written = json.loads((folder / 'config.json').read_text())
+  assert written['config']['seed'] == 3 and written['config']['ppo']['learning_rate'] == 2e-6
+  assert {'python', 'jax', 'optax', 'numpy'} <= set(written['versions'])
+  assert [path.name for path in folder.iterdir()] == ['config.json']
+
+
+def test_the_same_config_may_continue_with_other_stages_and_another_machine(tmp_path):
+  workdir.prepare(tmp_path, CONFIG)
+  workdir.prepare(tmp_path, dataclasses.replace(CONFIG, name='other', stages=('rlhf',),
+                                                runtime=c.Runtime(keep_checkpoints=5)))
+
+
+def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
+  workdir.prepare(tmp_path, CONFIG)
+  before = (tmp_path / 'config.json').read_bytes()
+  other = dataclasses.replace(CONFIG, seed=4, ppo=c.PPO(learning_rate=1e-6, epochs=2))
+  with pytest.raises(errors.ConfigError) as caught:
+    workdir.prepare(tmp_path, other)
+  message = str(caught.value)
+  assert 'config.seed (3 there, 4 now)' in message and 'config.ppo.learning_rate (2e-06 there, 1e-06 now)' in message
+  assert 'config.ppo.epochs' in message and 'clip' not in message and caught.value.exit_code == 2
+  assert (tmp_path / 'config.json').read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(errors.ConfigError, match='cannot be written to'):
+    workdir.prepare(tmp_path / 'file' / 'run', CONFIG)
+
+
+def test_seconds_add_up_over_interruptions(tmp_path, monkeypatch):
+  clock = iter([0.0, 2.0, 10.0, 13.0, 20.0, 21.0])
+  monkeypatch.setattr(workdir.time, 'monotonic', lambda: next(clock))
+  with pytest.raises(KeyboardInterrupt), workdir.timed(tmp_path, 'irl'):
+    raise KeyboardInterrupt
+  with workdir.timed(tmp_path, 'irl'):
+    pass
+  with workdir.timed(tmp_path, 'report'):
+    pass
+  assert workdir.read_json(tmp_path / 'timings.json') == {'irl': 5.0, 'report': 1.0}
