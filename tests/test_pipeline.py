@@ -121,12 +121,8 @@ def test_interrupted_in_every_stage_and_continued_gives_the_same(finished, tmp_p
   pipeline.run(CONFIG, tmp_path)
   assert seen == stages
   weights = [f'{name}/model.safetensors' for name in ('sft/policy', 'rlhf/policy', 'irl/seed_1/reward')]
-  for name in ['summary.json', 'demos/heldout.jsonl', *weights]:
+  for name in ['summary.json', 'log.jsonl', 'demos/heldout.jsonl', *weights]:
     assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
-  # Supervised training logs means over an epoch, which an interruption cuts short.
-  records = lambda folder: [record for record in rows_lib.read_jsonl(folder / 'log.jsonl')
-                            if record['stage'] not in ('sft', 'classifier')]
-  assert records(tmp_path) == records(finished)
 
 
 def test_audit_of_two_existing_models_finds_the_same_reward(finished, tmp_path):
