@@ -20,7 +20,7 @@ from irl_jax.models import roberta  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
-ALPHABET = 'Ġabcdefghijklmnopqrstuvw'  # Ġ is the space of a byte-level tokenizer
+ALPHABET = 'ĠabcdefghijklmnopqrstuvwxH<|>/'  # Ġ is a space; with them the text is written that checks a tokenizer
 
 
 def perturbed(params):
@@ -41,7 +41,7 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope='session')
 def letters() -> transformers.PreTrainedTokenizerFast:
-  """A token for every letter from a to w and the space: 26 ids, of which 0 is EOS and 1 is padding."""
+  """A token for every letter of a small alphabet: 32 ids, of which 0 is EOS and 1 is padding; others are lost."""
   vocabulary = {token: number for number, token in enumerate(['<|endoftext|>', '<|padding|>', *ALPHABET])}
   backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
   backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -52,8 +52,8 @@ def letters() -> transformers.PreTrainedTokenizerFast:
 
 @pytest.fixture(scope='session')
 def policy(letters) -> pretrained.Pretrained:
-  """A language model of 3 layers over letters; its last 6 ids are beyond the tokenizer. Every parameter is random."""
-  config = gpt_neox.GPTNeoXConfig(vocab_size=32, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+  """A language model of 3 layers over letters; its last 4 ids are beyond the tokenizer. Every parameter is random."""
+  config = gpt_neox.GPTNeoXConfig(vocab_size=36, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
                                   intermediate_size=32, max_position_embeddings=64)
   params = perturbed(gpt_neox.init(jax.random.key(0), config))
   return pretrained.Pretrained('causal_lm', config, params, letters, source='the tiny policy')
@@ -72,7 +72,7 @@ def classifier() -> pretrained.Pretrained:
   tokenizer = transformers.PreTrainedTokenizerFast(
       tokenizer_object=backend, bos_token='<s>', cls_token='<s>', eos_token='</s>', sep_token='</s>', pad_token='<pad>',
       unk_token='<unk>')
-  config = roberta.RobertaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+  config = roberta.RobertaConfig(vocab_size=36, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                                  intermediate_size=32, max_position_embeddings=52, labels=('neutral', 'toxic'))
   return pretrained.Pretrained('classifier', config, perturbed(roberta.init(jax.random.key(0), config)), tokenizer,
                                source='the tiny classifier')

@@ -72,10 +72,10 @@ def test_a_forbidden_id_has_no_probability(problem):
 
 def test_what_a_tokenizer_allows(policy):
   allowed = distribution.allowed_for(policy.tokenizer, policy.config, 0.5)
-  np.testing.assert_array_equal(np.flatnonzero(allowed.forbidden), [1, *range(26, 32)])
+  np.testing.assert_array_equal(np.flatnonzero(allowed.forbidden), [1, *range(32, 36)])
   assert (int(allowed.eos), float(allowed.temperature)) == (0, 0.5)
 
 
 def test_a_padding_that_is_eos_may_come(policy):
   config = dataclasses.replace(policy.config, eos_token_id=policy.tokenizer.pad_token_id)
-  assert not distribution.allowed_for(policy.tokenizer, config, 1.0).forbidden[:26].any()
+  assert not distribution.allowed_for(policy.tokenizer, config, 1.0).forbidden[:32].any()

@@ -34,11 +34,21 @@ def on_one_device(policy, prompts, index, temperature=1.0, seed=0, **settings):
   return jax.device_get(run(frozen, batches.prompt_batch(prompts, index, policy.config.eos_token_id)))
 
 
+@functools.partial(jax.jit, static_argnames='config')
+def forward(params, ids, valid, config):
+  return gpt_neox.logits(params, gpt_neox.hidden_states(params, ids, valid, config))
+
+
+def whole_logits(policy, ids, valid):
+  """Logits [B, S, V] of the model's training forward."""
+  return np.asarray(forward(policy.params, ids, valid, policy.config), np.float64)
+
+
 def that_prefers(policy, **scores):
   """The policy, with the same logits at every position: these scores by id ('id_7=3.0'), 0 for all others."""
   params = jax.tree.map(np.array, policy.params)
   params['final_layer_norm'] = {'scale': np.zeros(16, np.float32), 'bias': np.eye(16, dtype=np.float32)[0]}
-  params['embed_out'] = {'embedding': np.zeros((32, 16), np.float32)}
+  params['embed_out'] = {'embedding': np.zeros((36, 16), np.float32)}
   for name, score in scores.items():
     params['embed_out']['embedding'][int(name.removeprefix('id_')), 0] = score
   return dataclasses.replace(policy, params=params)
@@ -64,7 +74,7 @@ def greedy(model, prompts, max_new_tokens):
 
 def test_greedy_continuations_are_those_of_transformers(policy, tmp_path):
   pretrained.save(tmp_path / 'policy', policy, '')
-  forbidden = [1, *range(26, 32)]
+  forbidden = [1, *range(32, 36)]
   assert greedy(policy, PROMPTS, 20) == torch_greedy(tmp_path / 'policy', PROMPTS, 20, forbidden)
 
 
@@ -100,9 +110,9 @@ def test_equal_prompts_and_later_steps_draw_anew(policy):
 
 @pytest.mark.parametrize('changes', [{}, {'top_k': 8}, {'top_p': 0.9}, {'greedy': True}])
 def test_a_forbidden_id_never_comes(policy, changes):
-  tempted = that_prefers(policy, id_1=20.0, id_26=30.0, id_31=30.0)
+  tempted = that_prefers(policy, id_1=20.0, id_32=30.0, id_35=30.0)
   responses = on_one_device(tempted, PROMPTS * 8, np.arange(64), min_new_tokens=3, **changes)
-  assert not np.isin(responses.ids, [1, *range(26, 32)]).any()
+  assert not np.isin(responses.ids, [1, *range(32, 36)]).any()
   assert np.isfinite(responses.log_probs).all()
 
 
@@ -113,7 +123,7 @@ def test_eos_comes_after_the_minimum_and_ends_a_response(policy, minimum):
   np.testing.assert_array_equal(responses.length, minimum + 1)
   assert (responses.ids[:, :minimum] != 0).all() and (responses.ids[:, minimum:] == 0).all()
   assert (responses.log_probs[:, minimum + 1:] == 0).all()
-  np.testing.assert_allclose(responses.log_probs[:, :minimum], -np.log(24), atol=1e-5)  # 26 ids without EOS, padding
+  np.testing.assert_allclose(responses.log_probs[:, :minimum], -np.log(30), atol=1e-5)  # 32 ids without EOS, padding
 
 
 def test_the_loop_ends_when_every_row_has_ended(policy, monkeypatch):
@@ -159,11 +169,10 @@ def test_draws_have_the_support_and_the_frequencies_of_the_truncated_softmax(top
 def test_tokens_are_as_frequent_as_the_model_says(policy):
   temperature, rows, prompt = 1.7, 4096, PROMPTS[1]
   responses = on_one_device(policy, [prompt] * rows, np.arange(rows), temperature, max_new_tokens=1)
-  hidden = gpt_neox.hidden_states(policy.params, np.array([prompt]), np.ones((1, len(prompt)), bool), policy.config)
-  logits = np.asarray(gpt_neox.logits(policy.params, hidden))[0, -1].astype(np.float64) / temperature
-  may = np.array([0, *range(2, 26)])
+  logits = whole_logits(policy, np.array([prompt]), np.ones((1, len(prompt)), bool))[0, -1] / temperature
+  may = np.array([0, *range(2, 32)])
   expected = np.exp(logits[may]) / np.exp(logits[may]).sum() * rows
-  counts = np.bincount(responses.ids[:, 0], minlength=32)
+  counts = np.bincount(responses.ids[:, 0], minlength=36)
   assert counts[may].sum() == rows and expected.min() > 5
   assert stats.chisquare(counts[may], expected).pvalue > 1e-3
 
@@ -172,14 +181,15 @@ def test_tokens_are_as_frequent_as_the_model_says(policy):
 def test_reported_log_probs_are_those_of_the_untruncated_distribution(policy, changes):
   temperature, minimum = 0.6, 3
   responses = on_one_device(policy, PROMPTS * 8, np.arange(64), temperature, min_new_tokens=minimum, **changes)
-  for prompt, ids, length, log_probs in list(zip(PROMPTS * 8, *jax.tree.leaves(responses)))[:8]:
-    whole = np.array([[*prompt, *ids[:length]]])
-    hidden = gpt_neox.hidden_states(policy.params, whole, np.ones(whole.shape, bool), policy.config)
-    logits = np.asarray(gpt_neox.logits(policy.params, hidden), np.float64)[0, len(prompt) - 1:-1] / temperature
-    for step in range(length):
-      may = np.array([token for token in range(26) if token != 1 and not (token == 0 and step < minimum)])
-      expected = logits[step, ids[step]] - np.log(np.exp(logits[step, may]).sum())
-      np.testing.assert_allclose(log_probs[step], expected, atol=1e-4)
+  prompts = batches.prompt_batch(PROMPTS, np.arange(8), 0)
+  ids = np.concatenate([prompts.ids, responses.ids[:8]], axis=1)
+  valid = np.concatenate([prompts.valid, np.ones((8, 8), bool)], axis=1)
+  logits = whole_logits(policy, ids, valid)[:, -9:-1] / temperature
+  for row in range(8):
+    for step in range(responses.length[row]):
+      may = np.array([token for token in range(32) if token != 1 and not (token == 0 and step < minimum)])
+      expected = logits[row, step, responses.ids[row, step]] - np.log(np.exp(logits[row, step, may]).sum())
+      np.testing.assert_allclose(responses.log_probs[row, step], expected, atol=1e-4)
 
 
 def test_prompts_as_ids(letters):

@@ -100,7 +100,7 @@ def dense_log_probs(policy, params, experience):
   out = np.zeros((ROWS, RESPONSE))
   for row in range(ROWS):
     for step in np.flatnonzero(experience.response_mask[row]):
-      may = [token for token in range(26) if token != 1 and not (token == 0 and step < MINIMUM)]
+      may = [token for token in range(32) if token != 1 and not (token == 0 and step < MINIMUM)]
       at = logits[row, PROMPT + step - 1]
       out[row, step] = at[experience.ids[row, PROMPT + step]] - np.log(np.exp(at[may]).sum())
   return out

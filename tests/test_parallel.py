@@ -1,0 +1,48 @@
+"""Placing, splitting and bringing back; sums that are of all devices."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_jax import parallel
+
+
+def test_there_are_four_devices():
+  assert parallel.device_count() == 4
+
+
+def test_what_is_split_comes_back():
+  tree = {'x': np.arange(24.0).reshape(8, 3), 'y': np.arange(8)}
+  placed = parallel.shard(tree)
+  assert placed['x'].shape == (4, 2, 3) and len(placed['x'].devices()) == 4
+  chex.assert_trees_all_equal(parallel.gather(placed), tree)
+  with pytest.raises((TypeError, ValueError)):
+    parallel.shard(np.zeros(6))
+
+
+def test_what_is_replicated_is_a_copy_on_every_device():
+  first = jnp.arange(3.0)
+  placed = parallel.replicate({'x': first, 'key': jax.random.key(0)})
+  assert placed['x'].sharding.is_fully_replicated and len(placed['x'].devices()) == 4
+  jax.jit(lambda x: x + 1, donate_argnums=0)(placed['x'])
+  np.testing.assert_array_equal(first, [0, 1, 2])
+
+
+def test_a_mean_is_of_all_devices_together():
+  values = np.arange(8.0, dtype=np.float32)
+  mask = np.array([1, 0, 0, 0, 1, 1, 1, 1], bool)  # the second device has none
+  mean = jax.pmap(lambda x, m: parallel.global_mean(x, m, parallel.AXIS), axis_name=parallel.AXIS, out_axes=None)
+  expected = values[mask].mean()
+  np.testing.assert_allclose(mean(values.reshape(4, 2), mask.reshape(4, 2)), expected)
+  np.testing.assert_allclose(parallel.global_mean(values, mask, None), expected)
+  assert parallel.global_mean(values, np.zeros(8), None) == 0
+
+
+def test_the_same_arguments_share_what_was_compiled():
+  forward = lambda params, batch, scale: params * batch * scale
+  assert parallel.map_forward(forward, scale=2) is parallel.map_forward(forward, scale=2)
+  assert parallel.map_forward(forward, scale=2) is not parallel.map_forward(forward, scale=3)
+  found = parallel.map_forward(forward, scale=3)(np.float32(2), parallel.shard(np.arange(4.0)))
+  np.testing.assert_array_equal(parallel.gather(found), [0, 6, 12, 18])
