@@ -231,8 +231,6 @@ class Config(Section):
     if self.sampling.min_new_tokens > self.sampling.max_new_tokens:
       raise ConfigError(f'config.sampling.min_new_tokens = {self.sampling.min_new_tokens}: must be <= '
                         f'config.sampling.max_new_tokens = {self.sampling.max_new_tokens}')
-    if self.sampling.temperature == 0:
-      raise ConfigError('config.sampling.temperature = 0.0: must be > 0; a run samples, and trains what it sampled')
     if self.ppo.rollouts_per_step % self.ppo.minibatch_size:
       raise ConfigError(f'config.ppo.minibatch_size = {self.ppo.minibatch_size}: must divide '
                         f'config.ppo.rollouts_per_step = {self.ppo.rollouts_per_step}')

@@ -391,7 +391,7 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
   folder = pathlib.Path(workdir)
-  check_devices(config)
+  check(config)
   workdir_lib.prepare(folder, config)
   use_compilation_cache()
   dtype = compute_dtype(config.runtime.dtype)
@@ -411,12 +411,14 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
     return summarise(current)
 
 
-def check_devices(config: config_lib.Config) -> None:
-  """The devices must divide what is sharded over them.
+def check(config: config_lib.Config) -> None:
+  """What a run needs beyond a valid config.
 
   Raises:
-    ConfigError: they do not.
+    ConfigError: sampling is greedy, or the devices do not divide what is sharded over them.
   """
+  if config.sampling.temperature == 0:
+    raise errors.ConfigError('config.sampling.temperature = 0.0: must be > 0; a run trains on what it samples')
   devices = parallel.device_count()
   for name in ('rollouts_per_step', 'minibatch_size'):
     if getattr(config.ppo, name) % devices:
