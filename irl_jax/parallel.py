@@ -19,6 +19,12 @@ def device_count() -> int:
   return jax.local_device_count()
 
 
+def batch_size(wanted: int, count: int) -> int:
+  """The largest batch of at most `wanted` of `count` examples that the devices divide; at least one a device."""
+  devices = device_count()
+  return max(min(wanted, count) // devices, 1) * devices
+
+
 def _sharding(*axes) -> jax.sharding.NamedSharding:
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

@@ -66,8 +66,7 @@ def evaluate(state, frozen, batch, *, loss: Callable, axis_name: str | None):
 def fit(params, loss: Callable, training: 'Examples', validation: 'Examples', config: config_lib.Supervised, seed: int,
         folder: pathlib.Path, *, keep: int, log: Callable, truncate_log: Callable, progress: Callable) -> Any:
   """Minimises a loss over shuffled minibatches; continues from the newest checkpoint; returns the last parameters."""
-  batch_size = min(config.batch_size, training.count)
-  batch_size = max(batch_size - batch_size % parallel.device_count(), parallel.device_count())
+  batch_size = parallel.batch_size(config.batch_size, training.count)
   per_epoch = max(training.count // batch_size, 1)
   updates = config.epochs * per_epoch
   tx, _ = optimizer.adamw(learning_rate=config.learning_rate, updates=updates, warmup=config.warmup_steps, b2=0.98,

@@ -13,6 +13,11 @@ def test_there_are_four_devices():
   assert parallel.device_count() == 4
 
 
+@pytest.mark.parametrize('wanted, count, expected', [(64, 1000, 64), (64, 30, 28), (66, 100, 64), (8, 3, 4), (2, 9, 4)])
+def test_a_batch_is_divided_by_the_devices_and_never_empty(wanted, count, expected):
+  assert parallel.batch_size(wanted, count) == expected
+
+
 def test_what_is_split_comes_back():
   tree = {'x': np.arange(24.0).reshape(8, 3), 'y': np.arange(8)}
   placed = parallel.shard(tree)

@@ -168,10 +168,3 @@ def test_examples_are_whole_texts_between_two_ends(policy, classifier):
   assert batch.text.ids.shape == (2, 50)  # no more than the model has positions for
   logits = roberta.classify(classifier.params, batch.text.ids, batch.text.valid, classifier.config)
   assert np.isfinite(logits).all()
-
-
-def test_fewer_texts_than_devices_still_train(base, tmp_path):
-  log = {}
-  supervised.train_language_model(base, TEXTS[:3], TEXTS[:3], dataclasses.replace(SETTINGS, epochs=1), 1, tmp_path,
-                                  log=log.__setitem__)
-  assert list(log) == [0] and np.isfinite(log[0]['loss'])

@@ -87,8 +87,7 @@ def train(base: pretrained.Pretrained, training: Sequence[Pair], validation: Seq
     DivergedError: the validation loss is not finite.
   """
   pad_id, length = base.config.eos_token_id, padded_length(training)
-  batch_size = min(irl.batch_size, len(training))
-  batch_size = max(batch_size - batch_size % parallel.device_count(), parallel.device_count())
+  batch_size = parallel.batch_size(irl.batch_size, len(training))
   per_epoch = max(len(training) // batch_size, 1)
   tx, _ = optimizer.adamw(learning_rate=irl.learning_rate, updates=irl.epochs * per_epoch, schedule=irl.schedule,
                           warmup=irl.warmup_steps, weight_decay=irl.weight_decay)

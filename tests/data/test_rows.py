@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import random
 
 from hypothesis import given, settings, strategies as st
 import pyarrow as pa
@@ -130,9 +131,10 @@ def test_open_quote_swallows_the_rest_but_says_where(tmp_path):
 
 @pytest.mark.parametrize('name, content', [
     ('x.parquet', b'no parquet'), ('x.parquet', b''), ('x.jsonl.gz', b'{"text": "a"}'), ('x.json', b'[{"text": "a"},'),
-    ('x.jsonl.gz', gzip.compress(os.urandom(4000))[:900]), ('x.csv', b'text,text\na,b\n'), ('x.csv', LATIN + b'\na\n'),
+    ('x.jsonl.gz', gzip.compress(random.Random(0).randbytes(4000), mtime=0)[:900]),
+    ('x.csv', b'text,text\na,b\n'), ('x.csv', LATIN + b'\na\n'),
     ('x.jsonl', b''), ('x.jsonl', b'\n\n'), ('x.json', b'[]'), ('x.json', b''), ('x.csv', b''), ('x.csv', b'text\n'),
-    ('x.txt', b''), ('x.txt.gz', gzip.compress(b''))])
+    ('x.txt', b''), ('x.txt.gz', gzip.compress(b'', mtime=0))])
 def test_broken_and_empty_files(tmp_path, name, content):
   (tmp_path / name).write_bytes(content)
   with pytest.raises(InputError, match=name) as caught:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax import checkpoint
 from irl_jax import config as c
 from irl_jax import errors
 from irl_jax import interruption
@@ -167,11 +168,15 @@ def test_the_self_check_names_what_is_off(changes, message):
     loop.check_agreement(*agreement(**changes), jnp.bfloat16, at_start=True)
 
 
-def test_the_head_alone_can_be_trained(policy, tmp_path):
-  ppo = dataclasses.replace(CONFIG.ppo, trained_blocks=0, steps=1, epochs=1)
-  trained = train(policy, tmp_path, Log(), config=dataclasses.replace(CONFIG, ppo=ppo))
-  chex.assert_trees_all_equal(trained.params['blocks'], policy.params['blocks'])
-  assert not np.array_equal(trained.params['embed_out']['embedding'], policy.params['embed_out']['embedding'])
+@pytest.mark.parametrize('trained_blocks', [-1, 0, 3])
+def test_every_cut_can_be_saved(policy, tmp_path, trained_blocks):
+  config = dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, trained_blocks=trained_blocks))
+  _, tx = loop.compile_functions(policy.config, config, jnp.float32)
+  state, _ = loop.initial_state(policy, config, tx)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, state, {})
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    chex.assert_trees_all_equal(checkpoints.restore(state)[1], state)
 
 
 def test_a_score_that_is_not_finite_ends_the_run(policy, tmp_path):
