@@ -1,11 +1,13 @@
 """IRL as a whole: a known reward is recovered, the best epoch is kept, resuming is exact."""
 
 import dataclasses
+import functools
 import os
 import signal
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -122,10 +124,10 @@ def test_a_finished_run_is_not_repeated(base, data, finished):
 def test_differences_come_back_in_order(policy, data):
   params = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')} | {
       'reward_head': {'direction': np.arange(16, dtype=np.float32)}}
-  bound = dict(config=policy.config, dtype=np.dtype('float32'))
-  pairs = data[1][:21]
-  found = loop.differences(parallel.map_forward(update_lib.score_pairs, **bound), (params, {}), pairs, 8, 0)
-  aligned, base = (update_lib.reward(params, {}, batches.text_batch(side, 0), **bound) for side in zip(*pairs))
+  bound, pairs = dict(config=policy.config, dtype=jnp.float32), data[1]  # more than one batch of 64, less than two
+  found = loop.differences(parallel.map_forward(update_lib.score_pairs, **bound), (params, {}), pairs, 64, 0)
+  reward = jax.jit(functools.partial(update_lib.score_texts, **bound))
+  aligned, base = (reward((params, {}), batches.text_batch(side, 0)) for side in zip(*pairs))
   np.testing.assert_allclose(found, aligned - base, atol=1e-5)
 
 
