@@ -43,7 +43,7 @@ def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainSta
 def apply_gradients(state: structs.TrainState, gradients: Any, tx: optax.GradientTransformation
                     ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
   """One optimiser step; a gradient that is not finite is left out and counted, parameters and moments stay."""
-  norm = optax.global_norm(gradients)
+  norm = optax.tree.norm(gradients)
   finite = jnp.isfinite(norm)
   updates, opt_state = tx.update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
