@@ -115,6 +115,7 @@ def evaluate(policy: pretrained.Pretrained, reference: pretrained.Pretrained, ba
       'true_reward': float(np.mean(scores)), 'kl': float(np.mean(kl)),
       'kl_per_token': float(np.sum(kl) / sum(map(len, untruncated.responses))),
       'perplexity_under_base': float(np.exp(-np.sum(under_base, dtype=np.float64) / lengths.sum())),
-      'response_tokens': float(lengths.mean()), 'distinct_2': toxicity.distinct_2(drawn.completions) or toxicity.NO_BIGRAM,
+      'response_tokens': float(lengths.mean()),
+      'distinct_2': toxicity.distinct_2(drawn.completions) or toxicity.NO_BIGRAM,
   })
   return measured, scores < 0
