@@ -166,6 +166,17 @@ def test_draws_have_the_support_and_the_frequencies_of_the_truncated_softmax(top
     assert stats.chisquare(counts[kept], expected).pvalue > 1e-3
 
 
+def test_draws_by_blocks_have_the_frequencies_of_the_whole_softmax(monkeypatch):
+  monkeypatch.setattr(sampling, 'BLOCK', 8)
+  logits = np.random.default_rng(4).normal(0, 1.5, 21)  # the last block is not full
+  logits[8:16] = distribution.FORBIDDEN                 # and one is forbidden
+  keys = jax.random.split(jax.random.key(1), 4000)
+  draws = jax.jit(jax.vmap(sampling.categorical, (0, None)))(keys, logits.astype(np.float32))
+  counts, may = np.bincount(draws, minlength=21), np.r_[:8, 16:21]
+  assert counts[may].sum() == 4000 and len(counts) == 21
+  assert stats.chisquare(counts[may], 4000 * np.exp(logits[may]) / np.exp(logits[may]).sum()).pvalue > 1e-3
+
+
 def test_tokens_are_as_frequent_as_the_model_says(policy):
   temperature, rows, prompt = 1.7, 4096, PROMPTS[1]
   responses = on_one_device(policy, [prompt] * rows, np.arange(rows), temperature, max_new_tokens=1)
