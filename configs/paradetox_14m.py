@@ -15,7 +15,7 @@ def get_config() -> c.Config:
       sampling=c.Sampling(max_new_tokens=16, min_new_tokens=16, batch_size=256),
       ppo=c.PPO(learning_rate=2e-4, steps=140, rollouts_per_step=64, minibatch_size=32, epochs=2, kl_coefficient=0.03,
                 score_text='completion', checkpoint_every=25),
-      # Slow and short: more updates tell the two models apart by style (pairs .98 right, AUROC .83 on validation texts).
+      # Slow and short: more updates tell the two models apart by style.
       irl=c.IRL(seeds=3, epochs=1, learning_rate=3e-5, batch_size=16, objective='logistic', max_prompts=5000,
                 max_tokens=48),
       evaluation=c.Evaluation(ceiling=False),  # the prompts' originals are nearly all toxic: nothing to train one on
