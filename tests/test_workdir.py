@@ -34,6 +34,8 @@ def test_the_same_config_may_continue_with_other_stages_and_another_machine(tmp_
   workdir.prepare(tmp_path, CONFIG)
   workdir.prepare(tmp_path, dataclasses.replace(CONFIG, name='other', stages=('rlhf',),
                                                 runtime=c.Runtime(keep_checkpoints=5)))
+  written = json.loads((tmp_path / 'config.json').read_text())['config']
+  assert written['stages'] == ['rlhf'] and written['runtime']['keep_checkpoints'] == 5
 
 
 def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
