@@ -1,0 +1,50 @@
+"""The stages rlhf and rerlhf: one PPO, on the true reward and on the recovered one."""
+
+from irl_jax import rewards
+from irl_jax import workdir
+from irl_jax.errors import ConfigError
+from irl_jax.evaluation import policy as policy_figures
+from irl_jax.evaluation import toxicity
+from irl_jax.models import pretrained
+from irl_jax.ppo import loop as ppo_loop
+from irl_jax.report import table
+from irl_jax.run import Run
+
+
+def rlhf(run: Run) -> None:
+  """PPO on the true reward -> rlhf/policy."""
+  train_policy(run, 'rlhf', run.true_reward(run.config.ppo.reward))
+
+
+def rerlhf(run: Run) -> None:
+  """PPO on the recovered reward, the mean of all seeds -> rerlhf/policy."""
+  train_policy(run, 'rerlhf', rewards.ensemble(run.recovered_rewards()))
+
+
+def train_policy(run: Run, stage: str, reward: rewards.Reward) -> None:
+  """PPO from where RLHF starts, on any reward; then the figures before and after -> <stage>/{policy,figures.json}."""
+  start = pretrained.load(run.start, ('causal_lm',))
+  show = lambda step, rows: table.show(table.sample_table(
+      [(row['prompt'], row['completion'], row['score']) for row in rows], title=f'{stage}, step {step}'))
+  check_positions(run, start)
+  policy = ppo_loop.train(start, run.rows('train'), reward, run.config, run.folder / stage / 'checkpoints',
+                          dtype=run.dtype, show_samples=show, **run.logging(stage))
+  base = pretrained.load(run.base, ('causal_lm',))
+  held, true_reward = run.rows('heldout'), run.true_reward()
+  measure = lambda model: policy_figures.evaluate(model, start, base, held, true_reward, run.config, run.dtype)
+  (before, toxic_before), (after, toxic_after) = measure(start), measure(policy)
+  figures = {'before': before, 'after': after, 'mcnemar': toxicity.mcnemar(toxic_before, toxic_after)}
+  workdir.write_json(run.folder / stage / 'figures.json', figures)
+  run.save(f'{stage}/policy', policy, run.start, figures)
+
+
+def check_positions(run: Run, model: pretrained.Pretrained) -> None:
+  """Prompt and response must fit the model.
+
+  Raises:
+    ConfigError: they do not.
+  """
+  needed = run.config.data.max_prompt_tokens + run.config.sampling.max_new_tokens
+  if needed > model.config.max_position_embeddings:
+    raise ConfigError(f'config.data.max_prompt_tokens + config.sampling.max_new_tokens = {needed}: must be <= '
+                      f'{model.config.max_position_embeddings}, the positions of {model.source}')

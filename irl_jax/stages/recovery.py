@@ -1,0 +1,48 @@
+"""The irl stage: rewards recovered from the demonstrations, one per seed, each with a zero of its own."""
+
+from typing import Sequence
+
+from irl_jax import rewards
+from irl_jax import workdir
+from irl_jax.config import IRL
+from irl_jax.evaluation import calibration
+from irl_jax.irl import loop as irl_loop
+from irl_jax.models import pretrained
+from irl_jax.run import SPLITS
+from irl_jax.run import Row
+from irl_jax.run import Run
+from irl_jax.run import full_texts
+
+
+def irl(run: Run) -> None:
+  """Recovers config.irl.seeds rewards -> irl/seed_<k>/reward, and irl/config.json: their ensemble."""
+  base = pretrained.load(run.base, ('causal_lm',))
+  settings = run.config.irl
+  training, validation = (encode_demonstrations(base, run.rows(split, 'demos'), settings) for split in SPLITS[:2])
+  unlabelled = full_texts(run.rows('validation'))
+  members = []
+  for seed in range(settings.seeds):
+    folder = run.folder / 'irl' / f'seed_{seed}'
+    members.append(f'seed_{seed}/reward')
+    if (folder / 'calibration.json').exists():
+      continue
+    uncentred = irl_loop.train(base, training, validation, settings, run.config.seed * 1000 + seed,
+                               folder / 'checkpoints', dtype=run.dtype, keep=run.config.runtime.keep_checkpoints,
+                               **run.logging(f'irl/seed_{seed}'))
+    calibrated, model = centre(run, uncentred, unlabelled)
+    run.save(f'irl/seed_{seed}/reward', model, run.base, calibrated)
+    workdir.write_json(folder / 'calibration.json', calibrated)
+  workdir.write_json(run.folder / 'irl' / 'config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
+
+
+def encode_demonstrations(model: pretrained.Pretrained, rows: Sequence[Row], settings: IRL) -> list[irl_loop.Pair]:
+  """Demonstration rows as pairs of token ids; pairs of one text twice say nothing and are left out."""
+  rows = [row for row in rows if row['aligned'] != row['base']]
+  return irl_loop.encode_pairs(model, full_texts(rows, 'aligned'), full_texts(rows, 'base'), settings.max_tokens)
+
+
+def centre(run: Run, uncentred: pretrained.Pretrained, unlabelled: Sequence[str]) -> tuple[Row, pretrained.Pretrained]:
+  """Chooses the zero without labels, by what it gives to unlabelled texts."""
+  scores = rewards.recovered_reward(uncentred, run.config.evaluation.batch_size, run.dtype)(unlabelled)
+  calibrated = calibration.calibration(scores, run.config.evaluation.bootstrap_samples, run.config.seed)
+  return calibrated, irl_loop.recentred(uncentred, calibrated['zero'])

@@ -1,0 +1,23 @@
+"""The report stage: the figures of all stages in one file."""
+
+from typing import Any
+
+from irl_jax import workdir
+from irl_jax.run import Run
+
+
+def report(run: Run) -> None:
+  """Collects every stage's figures -> summary.json."""
+  workdir.write_json(run.folder / 'summary.json', summarise(run))
+
+
+def summarise(run: Run) -> dict[str, Any]:
+  """The figures of the stages that have run; no times and no paths, so that two runs of one config agree."""
+  summary = {}
+  for stage in ('rlhf', 'irl', 'rerlhf'):
+    path = run.folder / stage / 'figures.json'
+    if path.exists():
+      figures = workdir.read_json(path)
+      summary |= figures if stage == 'irl' else {stage: figures}
+  order = ('true_reward', 'rlhf', 'irl', 'rerlhf')
+  return {name: summary[name] for name in order if name in summary}

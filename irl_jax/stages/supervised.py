@@ -1,0 +1,69 @@
+"""The stages sft and classifier: a language model and a true reward, trained on the run's own texts."""
+
+from typing import Sequence
+
+import jax
+import numpy as np
+
+from irl_jax import supervised
+from irl_jax.data import playground_tokenizers
+from irl_jax.errors import InputError
+from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
+from irl_jax.models import roberta
+from irl_jax.run import SPLITS
+from irl_jax.run import Run
+from irl_jax.run import full_texts
+
+
+def sft(run: Run) -> None:
+  """Trains the base model, or a new one, on the training texts -> sft/policy."""
+  training, validation = (full_texts(run.rows(split)) for split in SPLITS[:2])
+  base = run.config.models.base
+  model = pretrained.load(base, ('causal_lm',)) if base else new_language_model(run, training)
+  model = supervised.train_language_model(
+      model, training, validation, run.config.sft, run.config.seed, run.folder / 'sft' / 'checkpoints',
+      dtype=run.dtype, keep=run.config.runtime.keep_checkpoints, **run.logging('sft'))
+  run.save('sft/policy', model, base)
+
+
+def classifier(run: Run) -> None:
+  """Trains a toxicity classifier on labelled training texts -> classifier/classifier."""
+  labelled = [[row for row in run.rows(split) if row['label'] is not None] for split in SPLITS[:2]]
+  if len({row['label'] for row in labelled[0]}) < 2:
+    raise InputError('stage classifier: the training texts have no labels of both classes; set '
+                     'config.data.label_field, or name a classifier in config.models.classifier')
+  examples = [(full_texts(rows), [row['label'] for row in rows]) for rows in labelled]
+  base = run.config.models.classifier
+  model = pretrained.load(base, ('classifier',)) if base else new_classifier(run, examples[0][0])
+  model = supervised.train_classifier(
+      model, *examples, run.config.classifier, run.config.seed, run.folder / 'classifier' / 'checkpoints',
+      dtype=run.dtype, keep=run.config.runtime.keep_checkpoints, **run.logging('classifier'))
+  run.save('classifier/classifier', model, base)
+
+
+def new_language_model(run: Run, texts: Sequence[str]) -> pretrained.Pretrained:
+  """A GPT-NeoX with random weights and a tokenizer trained on the texts."""
+  shape = run.config.sft
+  tokenizer = playground_tokenizers.language_model_tokenizer(texts)
+  config = gpt_neox.GPTNeoXConfig(
+      vocab_size=padded_vocabulary(tokenizer), hidden_size=shape.hidden_size, num_hidden_layers=shape.layers,
+      num_attention_heads=shape.heads, intermediate_size=4 * shape.hidden_size)
+  params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(run.config.seed), config))
+  return pretrained.Pretrained('causal_lm', config, params, tokenizer, {}, 'a new language model')
+
+
+def new_classifier(run: Run, texts: Sequence[str]) -> pretrained.Pretrained:
+  """A RoBERTa classifier with random weights and a tokenizer trained on the texts."""
+  shape = run.config.classifier
+  tokenizer = playground_tokenizers.classifier_tokenizer(texts)
+  config = roberta.RobertaConfig(
+      vocab_size=padded_vocabulary(tokenizer), hidden_size=shape.hidden_size, num_hidden_layers=shape.layers,
+      num_attention_heads=shape.heads, intermediate_size=4 * shape.hidden_size, labels=('neutral', 'toxic'))
+  params = jax.tree.map(np.asarray, roberta.init(jax.random.key(run.config.seed), config))
+  return pretrained.Pretrained('classifier', config, params, tokenizer, {}, 'a new classifier')
+
+
+def padded_vocabulary(tokenizer) -> int:
+  """The tokenizer's size rounded up to a multiple of 128, as Pythia's."""
+  return -(-len(tokenizer) // 128) * 128
