@@ -76,3 +76,10 @@ def classifier() -> pretrained.Pretrained:
                                  intermediate_size=32, max_position_embeddings=52, labels=('neutral', 'toxic'))
   return pretrained.Pretrained('classifier', config, perturbed(roberta.init(jax.random.key(0), config)), tokenizer,
                                source='the tiny classifier')
+
+
+@pytest.fixture
+def tanh_gelu(monkeypatch):
+  """The GELU by tanh, for checks of collectives: JAX 0.12's gradient of erf does not pass its own check_vma=True."""
+  gelu = jax.nn.gelu
+  monkeypatch.setattr(jax.nn, 'gelu', lambda x, approximate: gelu(x, approximate=True))

@@ -83,6 +83,7 @@ def test_four_devices_give_the_gradient_of_one(problems, kind):
 
 
 @KINDS
+@pytest.mark.usefixtures('tanh_gelu')
 def test_shard_map_finds_no_collective_missing(problems, kind):
   params, batch, loss = problems[kind]
   state = optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)

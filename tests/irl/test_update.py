@@ -135,6 +135,7 @@ def test_four_devices_give_the_gradient_of_one(run, batch, statics, trained_bloc
 
 
 @CUTS
+@pytest.mark.usefixtures('tanh_gelu')
 def test_shard_map_finds_no_collective_missing(params, batch, statics, trained_blocks):
   trained, frozen = gpt_neox.split(params, trained_blocks)
   state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)

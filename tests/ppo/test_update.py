@@ -159,6 +159,7 @@ def test_four_devices_give_the_gradient_of_one(run, start, experience, statics, 
 
 
 @CUTS
+@pytest.mark.usefixtures('tanh_gelu')
 def test_shard_map_finds_no_collective_missing(start, experience, statics, trained_blocks):
   state, frozen = start(trained_blocks, SGD)
   mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
