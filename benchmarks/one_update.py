@@ -46,7 +46,7 @@ def main(options: flags.FlagValues) -> None:
   from irl_jax import parallel
   from irl_jax import pipeline
   from irl_jax import structs
-  from irl_jax.irl import loop as irl_loop
+  from irl_jax.irl import pairs as irl_pairs
   from irl_jax.irl import update as irl_update
   from irl_jax.models import gpt_neox
   from irl_jax.models import heads
@@ -98,7 +98,7 @@ def main(options: flags.FlagValues) -> None:
     del params, trained
     length = options.prompt_tokens + limits.max_new_tokens
     texts = rng.integers(2, 50000, (2, options.pairs, length)).tolist()
-    batch = parallel.shard(irl_loop.pair_batch(list(zip(*texts)), np.ones(options.pairs), 0, length))
+    batch = parallel.shard(irl_pairs.pair_batch(list(zip(*texts)), np.ones(options.pairs), 0, length))
     update = parallel.map_update(irl_update.update, irl=config.irl, tx=tx, config=shape, dtype=dtype)
     for again in ('with compilation', 'again'):
       with measured(f'IRL update of {options.pairs} pairs, {config.irl.trained_blocks} blocks trained, {again}'):

@@ -175,7 +175,10 @@ class IRL(Section):
   epochs: int = setting(3, low=1)
   batch_size: int = setting(32, low=1)  # pairs in one update, over all devices
   seeds: int = setting(3, low=1)     # how many rewards are recovered
-  trained_blocks: int = setting(-1, low=-1)
+  trained_blocks: int = setting(-1, low=-1)  # -1 everything; 0 the head alone; k the top k blocks
+  pooling: str = setting('last', choices=('last', 'mean'))  # the state that is scored: last token's, or their mean
+  prefixes: bool = False             # compare every prefix of a pair beside the whole texts
+  evaluate_every: int = setting(0, low=0)  # updates between two looks at the validation pairs; 0: an epoch
   contrast: str = setting('base', choices=('base', 'sft'))  # which model the aligned one is held against
   samples_per_prompt: int = setting(1, low=1)  # pairs demonstrated for one prompt
   max_prompts: int = setting(0, low=0)  # training prompts that are demonstrated; 0: all
@@ -231,6 +234,8 @@ class Config(Section):
     if self.sampling.min_new_tokens > self.sampling.max_new_tokens:
       raise ConfigError(f'config.sampling.min_new_tokens = {self.sampling.min_new_tokens}: must be <= '
                         f'config.sampling.max_new_tokens = {self.sampling.max_new_tokens}')
+    if self.irl.prefixes and self.irl.pooling != 'last':
+      raise ConfigError(f'config.irl.prefixes = True: needs config.irl.pooling = last, not {self.irl.pooling}')
     if self.ppo.rollouts_per_step % self.ppo.minibatch_size:
       raise ConfigError(f'config.ppo.minibatch_size = {self.ppo.minibatch_size}: must divide '
                         f'config.ppo.rollouts_per_step = {self.ppo.rollouts_per_step}')

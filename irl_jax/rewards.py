@@ -49,15 +49,15 @@ def text_log_prob_of(params, batch: structs.TextBatch, *, config: gpt_neox.GPTNe
   return jnp.sum(flat.reshape(targets.shape) * mask, axis=1)
 
 
-def batched(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id: int, batch_size: int, dtype
-            ) -> Callable:
+def batched(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id: int, batch_size: int, dtype,
+            **statics) -> Callable:
   """`forward` over any number of token lists: sorted by length, padded to buckets (of `limit` at most), mapped over
   the devices.
 
   Returns:
     A function: token lists [N] -> np.float32 [N, ...].
   """
-  run = parallel.map_forward(forward, config=model.config, dtype=dtype)
+  run = parallel.map_forward(forward, config=model.config, dtype=dtype, **statics)
   params = parallel.replicate(model.params)
   devices = parallel.device_count()
 
@@ -88,8 +88,9 @@ def _encode(model: pretrained.Pretrained, texts: Sequence[str], limit: int, spec
 
 
 def _over_texts(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id: int, batch_size: int, dtype,
-                specials: bool = False, prefix: Sequence[int] = (), instead_of_empty: Sequence[int] = ()) -> Callable:
-  apply = batched(forward, model, limit, pad_id, batch_size, dtype)
+                specials: bool = False, prefix: Sequence[int] = (), instead_of_empty: Sequence[int] = (),
+                **statics) -> Callable:
+  apply = batched(forward, model, limit, pad_id, batch_size, dtype, **statics)
 
   def score(texts: Sequence[str]) -> np.ndarray:
     if not len(texts):
@@ -121,11 +122,17 @@ def true_reward(model: pretrained.Pretrained, kind: str = 'logit', batch_size: i
   return lambda texts: -softmax(logits(texts))[:, toxic] if len(texts) else np.zeros(0, np.float32)
 
 
+def trunk_scorer(forward: Callable, model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32,
+                 **statics) -> Reward:
+  """`forward(params, batch, *, config, dtype, <statics>)` over whole texts; an empty text is read at EOS alone."""
+  config = model.config
+  return _over_texts(forward, model, config.max_position_embeddings, config.eos_token_id, batch_size, dtype,
+                     instead_of_empty=[config.eos_token_id], **statics)
+
+
 def recovered_reward(model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32) -> Reward:
   """A recovered reward R̂, read at the last token of the text; an empty text is read at EOS alone."""
-  config = model.config
-  return _over_texts(recovered_reward_of, model, config.max_position_embeddings, config.eos_token_id, batch_size, dtype,
-                     instead_of_empty=[config.eos_token_id])
+  return trunk_scorer(recovered_reward_of, model, batch_size, dtype)
 
 
 def text_log_prob(model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32) -> Reward:

@@ -78,9 +78,16 @@ class LabelledBatch:
 
 
 @struct.dataclass
-class PairBatch:
-  """For each prompt the aligned and the base model's text."""
+class Features:
+  """What a frozen trunk makes of texts."""
 
-  aligned: TextBatch    # [B, S]
-  base: TextBatch       # [B, S]
+  pooled: jax.Array     # [B, D] float32
+
+
+@struct.dataclass
+class PairBatch:
+  """For each prompt the aligned and the base model's text, or what a frozen trunk makes of them."""
+
+  aligned: TextBatch | Features  # [B, ...]
+  base: TextBatch | Features  # [B, ...]
   weight: jax.Array     # [B] float32: 0 for padding pairs

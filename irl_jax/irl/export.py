@@ -6,8 +6,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from irl_jax import config as config_lib
+from irl_jax import errors
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+
+
+def check(irl: config_lib.IRL) -> None:
+  """Only what is read at the last token has this form.
+
+  Raises:
+    ConfigError: the reward is the mean over all tokens.
+  """
+  if irl.pooling != 'last':
+    raise errors.ConfigError(f'config.irl.pooling = {irl.pooling}: transformers has no model of that form, so it cannot '
+                             'be exported; set last (benchmarks/recovery.py compares the two)')
 
 
 def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox.Params:

@@ -1,10 +1,12 @@
-"""Recovers one reward from demonstrations: shuffled minibatches of pairs, the epoch of least validation loss is kept.
+"""Recovers one reward from demonstrations: shuffled minibatches of pairs; what has the least validation loss is kept.
 
-Dims: B pairs, S padded length.
+Dims: N pairs, B pairs of a minibatch, D width.
 """
 
+import dataclasses
+import functools
 import pathlib
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,121 +19,154 @@ from irl_jax import errors
 from irl_jax import interruption
 from irl_jax import optimizer
 from irl_jax import parallel
-from irl_jax import structs
-from irl_jax import text
+from irl_jax import rewards
 from irl_jax.irl import export
 from irl_jax.irl import objectives
+from irl_jax.irl import pairs as pairs_lib
+from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 
-Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and of the base text
+Parts = tuple[Any, Any]  # (trained, frozen) parameters of a reward
 
 
-def encode_pairs(model: pretrained.Pretrained, aligned: Sequence[str], base: Sequence[str], max_tokens: int
-                 ) -> list[Pair]:
-  """Whole texts to token ids, nothing added before or behind; an empty text is EOS alone."""
-  limit = min(max_tokens, model.config.max_position_embeddings)
-  encode = lambda texts: [ids or [model.config.eos_token_id]
-                          for ids in text.encode(model.tokenizer, texts, max_tokens=limit)[0]]
-  return list(zip(encode(aligned), encode(base)))
+def initial_parts(base: pretrained.Pretrained, irl: config_lib.IRL, seed: int) -> Parts:
+  """The base model's trunk under a head of random direction, cut into trained and frozen.
+
+  Raises:
+    ConfigError: there are more blocks to train than the model has.
+  """
+  trunk = {name: base.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
+  head = heads.init_reward_head(jax.random.key(seed), base.config.hidden_size)
+  try:
+    return gpt_neox.split(trunk | {'reward_head': head}, irl.trained_blocks)
+  except ValueError as error:
+    raise errors.ConfigError(f'config.irl.{error}') from error
 
 
-def pair_batch(pairs: Sequence[Pair], weight: np.ndarray, pad_id: int, length: int) -> structs.PairBatch:
-  """Right-padded pairs; weight [B] is 0 for those that only fill the batch."""
-  aligned, base = zip(*pairs)
-  return structs.PairBatch(batches.text_batch(aligned, pad_id, length), batches.text_batch(base, pad_id, length),
-                           np.asarray(weight, np.float32))
+def prepare(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: config_lib.IRL, parts: Parts, dtype
+            ) -> pairs_lib.Pairs:
+  """What every update reads: token ids, or, where the head alone is trained, features that are computed here, once."""
+  pad_id = base.config.eos_token_id
+  if irl.trained_blocks != 0 or irl.prefixes:
+    return pairs_lib.token_pairs(pairs, pad_id)
+  model = dataclasses.replace(base, params=parts)
+  return pairs_lib.compute_features(pairs, rewards.batched(
+      reward_lib.features, model, base.config.max_position_embeddings, pad_id, rewards.BATCH_SIZE, dtype,
+      pooling=irl.pooling))
 
 
-def padded_length(pairs: Sequence[Pair]) -> int:
-  """One length for all pairs, so that the update compiles once."""
-  return batches.round_up(max(max(map(len, pair)) for pair in pairs))
+def score(score_pairs: Callable, parts: Parts, pairs: pairs_lib.Pairs, batch_size: int) -> np.ndarray:
+  """R̂ [N, 2] of the aligned and of the base text of every pair."""
+  blocks = pairs_lib.blocks_of_rows(len(pairs), batch_size)
+  pending = [score_pairs(parts, parallel.shard(pairs.batch(rows))) for rows in blocks]
+  return np.concatenate([parallel.gather(scores) for scores in pending])[:len(pairs)]
 
 
-def differences(score_pairs: Callable, parts, pairs: Sequence[Pair], batch_size: int, pad_id: int) -> np.ndarray:
-  """Δ [N] of all pairs, in their order."""
-  length = padded_length(pairs)
-  out = np.zeros(len(pairs), np.float32)
-  for rows in batches.by_length([max(pair, key=len) for pair in pairs], batch_size):
-    batch = pair_batch([pairs[row] for row in rows], np.ones(len(rows)), pad_id, length)
-    out[rows] = parallel.gather(score_pairs(parts, parallel.shard(batch)))
-  return out
+def validate(scores: np.ndarray, irl: config_lib.IRL) -> dict[str, float]:
+  """Figures of the validation pairs, from their R̂ [N, 2]; the loss is that of the whole texts."""
+  delta = scores[:, 0] - scores[:, 1]
+  return {'validation/loss': float(np.mean(objectives.objective(irl.objective, irl.margin, irl.temperature)(delta))),
+          'validation/margin': float(delta.mean()),
+          'validation/pairwise_accuracy': float(np.mean((delta > 0) + 0.5 * (delta == 0)))}
 
 
-def train(base: pretrained.Pretrained, training: Sequence[Pair], validation: Sequence[Pair], irl: config_lib.IRL,
-          seed: int, folder: pathlib.Path, *, dtype=jnp.float32, keep: int = 2,
-          log: Callable[[int, dict[str, float]], None], truncate_log: Callable[[int], None] = lambda step: None,
-          progress: Callable = iter) -> pretrained.Pretrained:
+def average(history: Sequence[dict[str, float]]) -> dict[str, float]:
+  """Mean of every metric over updates."""
+  return {name: float(np.mean([float(metrics[name]) for metrics in history])) for name in history[0]}
+
+
+def compile_functions(config: gpt_neox.GPTNeoXConfig, irl: config_lib.IRL, updates: int, dtype
+                      ) -> tuple[Callable, Callable, Any]:
+  """Maps `update` and `score_pairs` over the devices (they compile when first called); returns the optimiser too."""
+  tx, _ = optimizer.adamw(learning_rate=irl.learning_rate, updates=updates, schedule=irl.schedule,
+                          warmup=irl.warmup_steps, weight_decay=irl.weight_decay)
+  statics = dict(config=config, dtype=dtype)
+  return (parallel.map_update(update_lib.update, irl=irl, tx=tx, **statics),
+          parallel.map_forward(update_lib.score_pairs, pooling=irl.pooling, **statics), tx)
+
+
+def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], validation: Sequence[pairs_lib.Pair],
+                irl: config_lib.IRL, seed: int, folder: pathlib.Path, *, dtype=jnp.float32, keep: int = 2,
+                log: Callable[[int, dict[str, float]], None],
+                truncate_log: Callable[[int], None] = lambda step: None, progress: Callable = iter,
+                report: Callable[[np.ndarray], dict[str, float]] = lambda scores: {}) -> Parts:
   """Recovers a reward by max-margin IRL; continues from the newest checkpoint in `folder`.
 
   Args:
     base: the language model that the reward starts from.
     training: pairs that are trained on.
-    validation: pairs whose loss selects the epoch.
+    validation: pairs whose loss selects the update.
     irl: hyper-parameters.
     seed: of the head's first direction and the order of the data.
     folder: of the checkpoints.
     dtype: of computation.
     keep: checkpoints that stay.
-    log: called after every epoch with the number of updates and metrics.
+    log: called at every look at the validation pairs with the number of the update and metrics.
     truncate_log: called with the first update that this run will do.
-    progress: wraps the iterable of epochs.
+    progress: wraps the iterable of updates.
+    report: more figures to log, of R̂ [N, 2] of the validation pairs; nothing is selected by them.
 
   Returns:
-    The uncentred reward (its zero is 0) of the epoch with the least validation loss.
+    The reward of least validation loss, in its parts on the host.
 
   Raises:
     ConfigError: there are more blocks to train than the model has.
+    InputError: there are no pairs.
     DivergedError: the validation loss is not finite.
   """
-  pad_id, length = base.config.eos_token_id, padded_length(training)
+  if not training or not validation:
+    raise errors.InputError(f'IRL has {len(training)} training and {len(validation)} validation pairs of two different '
+                            'texts and needs both: give more prompts, or an aligned model that differs from the base')
+  trained, frozen = initial_parts(base, irl, seed)
+  training, validation = (prepare(base, pairs, irl, (trained, frozen), dtype) for pairs in (training, validation))
   batch_size = parallel.batch_size(irl.batch_size, len(training))
   per_epoch = max(len(training) // batch_size, 1)
-  tx, _ = optimizer.adamw(learning_rate=irl.learning_rate, updates=irl.epochs * per_epoch, schedule=irl.schedule,
-                          warmup=irl.warmup_steps, weight_decay=irl.weight_decay)
-  statics = dict(config=base.config, dtype=dtype)
-  update = parallel.map_update(update_lib.update, irl=irl, tx=tx, **statics)
-  score_pairs = parallel.map_forward(update_lib.score_pairs, **statics)
-  trunk = {name: base.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  head = heads.init_reward_head(jax.random.key(seed), base.config.hidden_size)
-  try:
-    trained, frozen = gpt_neox.split(trunk | {'reward_head': head}, irl.trained_blocks)
-  except ValueError as error:
-    raise errors.ConfigError(f'config.irl.{error}') from error
+  updates, every = irl.epochs * per_epoch, irl.evaluate_every or per_epoch
+  update, score_pairs, tx = compile_functions(base.config, irl, updates, dtype)
   state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
-  frozen = parallel.replicate(frozen)
-  best = parallel.replicate(trained)
-  objective = objectives.objective(irl.objective, irl.margin, irl.temperature)
+  frozen, best = parallel.replicate(frozen), parallel.replicate(trained)
   with checkpoint.Checkpoints(folder, keep) as checkpoints:
-    first, best_loss = 0, float('inf')
+    first, best_loss, history = 0, float('inf'), []
     if restored := checkpoints.restore({'state': state, 'best': best}):
       first, saved, meta = restored
-      state, best, best_loss = saved['state'], saved['best'], meta['best_loss']
-    truncate_log(first * per_epoch)
-    for epoch in progress(range(first, irl.epochs)):
-      history = []
-      for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-        rows = batches.shuffled_indices(len(training), batch_size, step, seed)
-        batch = pair_batch([training[row] for row in rows], np.ones(batch_size), pad_id, length)
-        state, metrics = update(state, frozen, parallel.shard(batch))
-        history.append(metrics)
-      delta = differences(score_pairs, (state.params, frozen), validation, batch_size, pad_id)
-      loss = float(np.mean(objective(delta)))
-      if not np.isfinite(loss):
-        raise errors.DivergedError(f'IRL epoch {epoch}: the validation loss is not finite; lower '
-                                   'config.irl.learning_rate')
-      if loss < best_loss:
-        best, best_loss = jax.tree.map(jnp.copy, state.params), loss
-      averaged = {name: float(np.mean([metrics[name] for metrics in jax.device_get(history)])) for name in history[0]}
-      log((epoch + 1) * per_epoch - 1, averaged | {
-          'epoch': epoch + 1, 'validation/loss': loss, 'validation/margin': float(delta.mean()),
-          'validation/pairwise_accuracy': float(np.mean((delta > 0) + 0.5 * (delta == 0)))})
-      checkpoints.save(epoch + 1, {'state': state, 'best': best}, {'best_loss': best_loss})
-      if interruption.requested() and epoch + 1 < irl.epochs:
+      state, best, best_loss, history = saved['state'], saved['best'], meta['best_loss'], meta['history']
+    truncate_log(first)
+    for step in progress(range(first, updates)):
+      rows = batches.shuffled_indices(len(training), batch_size, step, seed)
+      state, metrics = update(state, frozen, parallel.shard(training.batch(rows)))
+      history.append(metrics)
+      last = step + 1 == updates
+      evaluated, interrupted = last or (step + 1) % every == 0, interruption.requested()
+      if evaluated:
+        scores = score(score_pairs, (state.params, frozen), validation, batch_size)
+        figures = validate(scores, irl)
+        if not np.isfinite(figures['validation/loss']):
+          raise errors.DivergedError(f'IRL update {step}: the validation loss is not finite; lower '
+                                     'config.irl.learning_rate')
+        if figures['validation/loss'] < best_loss:
+          best, best_loss = jax.tree.map(jnp.copy, state.params), figures['validation/loss']
+        log(step, average(jax.device_get(history)) | {'epoch': (step + 1) / per_epoch} | figures | report(scores))
+        history = []
+      if evaluated or interrupted:
+        history = [jax.tree.map(float, metrics) for metrics in jax.device_get(history)]
+        checkpoints.save(step + 1, {'state': state, 'best': best}, {'best_loss': best_loss, 'history': history})
+      if interrupted and not last:
         interruption.stop()
-  return export.reward_model(base, best, frozen, zero=0.0)
+  return jax.device_get((best, frozen))
+
+
+def train(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], validation: Sequence[pairs_lib.Pair],
+          irl: config_lib.IRL, seed: int, folder: pathlib.Path, **more) -> pretrained.Pretrained:
+  """`train_parts`, as a model that can be saved: the uncentred reward (its zero is 0).
+
+  Raises:
+    ConfigError: this reward has no such form.
+  """
+  export.check(irl)
+  return export.reward_model(base, *train_parts(base, training, validation, irl, seed, folder, **more), zero=0.0)
 
 
 def recentred(model: pretrained.Pretrained, zero: float) -> pretrained.Pretrained:

@@ -1,7 +1,9 @@
-"""One update of max-margin IRL on whole texts, and the reward that it trains.
+"""One update of max-margin IRL on whole texts.
 
-Dims: B pairs, S padded length, D width.
+Dims: B pairs, S padded length.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,30 +14,52 @@ from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import structs
 from irl_jax.irl import objectives
+from irl_jax.irl import reward as reward_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 
 
-def reward(trained, frozen, batch: structs.TextBatch, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
-  """R̂ [B], within [-1, 1], at the last token of each text; see heads.bounded_reward."""
-  cut_hidden = gpt_neox.below_cut(frozen, batch.ids, batch.valid, config, dtype)
-  hidden = gpt_neox.above_cut(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype, normalise=False)
-  return heads.bounded_reward(trained['reward_head'], heads.last_token(hidden, batch.valid), config.layer_norm_eps)
+def both_texts(batch: structs.PairBatch) -> structs.TextBatch | structs.Features:
+  """Aligned texts, then base texts [2B, ...]: one forward pass for both."""
+  return jax.tree.map(lambda *x: jnp.concatenate(x), batch.aligned, batch.base)
 
 
-def differences(trained, frozen, batch: structs.PairBatch, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
-  """Δ [B] = R̂(aligned) - R̂(base), both in one forward pass."""
-  both = jax.tree.map(lambda *x: jnp.concatenate(x), batch.aligned, batch.base)
-  aligned, base = jnp.split(reward(trained, frozen, both, config, dtype), 2)
-  return aligned - base
+def rewards(trained, frozen, batch: structs.PairBatch, **statics) -> tuple[jax.Array, jax.Array]:
+  """R̂ [B] of the aligned and of the base texts."""
+  return jnp.split(reward_lib.reward(trained, frozen, both_texts(batch), **statics), 2)
+
+
+def prefix_rewards(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str
+                   ) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """R̂ of every prefix of the aligned and of the base texts [B, S] each, and where two prefixes are of a length and
+  differ [B, S]: each is what the two models would have written, had they been stopped there.
+  """
+  hidden = reward_lib.hidden_states(trained, frozen, both_texts(batch), config, dtype)
+  aligned, base = jnp.split(heads.bounded_reward(trained['reward_head'], hidden, config.layer_norm_eps), 2)
+  in_both = batch.aligned.valid & batch.base.valid
+  differs = jnp.cumsum(in_both & (batch.aligned.ids != batch.base.ids), axis=1) > 0
+  return aligned, base, in_both & differs
 
 
 def loss(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, irl: config_lib.IRL,
          axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """The objective averaged over the pairs of all devices, and what goes with it."""
-  delta = differences(trained, frozen, batch, config, dtype)
-  mean = lambda x: parallel.global_mean(x, batch.weight, axis_name)
-  value = mean(objectives.objective(irl.objective, irl.margin, irl.temperature)(delta))
+  """The objective averaged over the pairs of all devices, and what goes with it.
+
+  With irl.prefixes a pair's loss is the mean over its whole texts and the mean of its prefixes, half each.
+  """
+  statics = dict(config=config, dtype=dtype, pooling=irl.pooling)
+  objective = objectives.objective(irl.objective, irl.margin, irl.temperature)
+  mean = functools.partial(parallel.global_mean, mask=batch.weight, axis_name=axis_name)
+  if irl.prefixes:
+    aligned, base, counted = prefix_rewards(trained, frozen, batch, **statics)
+    ends = jnp.split(jax.nn.one_hot(jnp.sum(both_texts(batch).valid, axis=1) - 1, aligned.shape[1]), 2)
+    delta = jnp.sum(aligned * ends[0] - base * ends[1], axis=1)
+    of_prefixes = jnp.sum(objective(aligned - base) * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
+    value = mean(0.5 * objective(delta) + 0.5 * of_prefixes)
+  else:
+    aligned, base = rewards(trained, frozen, batch, **statics)
+    delta = aligned - base
+    value = mean(objective(delta))
   return value, {'loss': value, 'margin': mean(delta), 'pairwise_accuracy': mean((delta > 0) + 0.5 * (delta == 0))}
 
 
@@ -49,11 +73,6 @@ def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, confi
   return state, metrics | applied
 
 
-def score_pairs(parts, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
-  """Δ [B] of pairs; parts is (trained, frozen)."""
-  return differences(*parts, batch, config, dtype)
-
-
-def score_texts(parts, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
-  """R̂ [B] of texts; parts is (trained, frozen)."""
-  return reward(*parts, batch, config, dtype)
+def score_pairs(parts, batch: structs.PairBatch, **statics) -> jax.Array:
+  """R̂ [B, 2] of the aligned and of the base texts; parts is (trained, frozen)."""
+  return jnp.stack(rewards(*parts, batch, **statics), axis=1)

@@ -30,8 +30,10 @@ def values(head: dict, hidden: jax.Array) -> jax.Array:
 
 
 def init_reward_head(key: jax.Array, width: int) -> dict:
-  """A random direction; only its direction matters."""
-  return {'direction': jax.random.normal(key, (width,))}
+  """A random direction. Its length does not change the reward, but how fast Adam turns it: each weight moves by about
+  the learning rate, so the head is drawn as small as the trunk's weights are (GPT-NeoX's initializer_range).
+  """
+  return {'direction': 0.02 * jax.random.normal(key, (width,))}
 
 
 def normalise(hidden: jax.Array, epsilon: float) -> jax.Array:
@@ -47,13 +49,13 @@ def unit(direction: jax.Array) -> jax.Array:
 
 
 def bounded_reward(head: dict, hidden: jax.Array, epsilon: float) -> jax.Array:
-  """R̂ = <w / |w|, normalise(h)> / sqrt(D) of last-token states h [B, D] -> [B], within [-1, 1].
+  """R̂ = <w / |w|, normalise(h)> / sqrt(D) of states h [..., D] -> [...], within [-1, 1].
 
   The bound is part of the objective: without it max-margin IRL has no maximum (Ng & Russell 2000; Abbeel & Ng 2004
   ask for |w| <= 1), and rewards of the paper's released code ran to +-15,000. A normalised state has norm at most
   sqrt(D), so that a unit-norm head cannot leave [-1, 1].
   """
-  chex.assert_rank([hidden, head['direction']], [2, 1])
+  chex.assert_equal_shape_suffix([hidden, head['direction']], 1)
   return normalise(hidden, epsilon) @ unit(head['direction']) / hidden.shape[-1] ** 0.5
 
 
@@ -61,3 +63,9 @@ def last_token(hidden: jax.Array, valid: jax.Array) -> jax.Array:
   """State [B, D] of the last valid token of right-padded hidden states [B, S, D]."""
   last = jnp.maximum(jnp.sum(valid, axis=1) - 1, 0)
   return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+
+
+def mean_token(hidden: jax.Array, valid: jax.Array) -> jax.Array:
+  """Mean state [B, D] over the valid tokens of hidden states [B, S, D]."""
+  weights = valid.astype(jnp.float32)[..., None]
+  return jnp.sum(hidden.astype(jnp.float32) * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1)

@@ -1,12 +1,17 @@
 """The irl stage: rewards recovered from the demonstrations, one per seed, each with a zero of its own."""
 
+import functools
 from typing import Sequence
+
+import numpy as np
 
 from irl_jax import rewards
 from irl_jax import workdir
 from irl_jax.config import IRL
+from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
 from irl_jax.irl import loop as irl_loop
+from irl_jax.irl import pairs
 from irl_jax.models import pretrained
 from irl_jax.run import SPLITS
 from irl_jax.run import Row
@@ -18,7 +23,9 @@ def irl(run: Run) -> None:
   """Recovers config.irl.seeds rewards -> irl/seed_<k>/reward, and irl/config.json: their ensemble."""
   base = pretrained.load(run.base, ('causal_lm',))
   settings = run.config.irl
-  training, validation = (encode_demonstrations(base, run.rows(split, 'demos'), settings) for split in SPLITS[:2])
+  demonstrations = [different(run.rows(split, 'demos')) for split in SPLITS[:2]]
+  training, validation = (encode_demonstrations(base, rows, settings) for rows in demonstrations)
+  report = functools.partial(against_true_reward, demonstrations[1])
   unlabelled = full_texts(run.rows('validation'))
   members = []
   for seed in range(settings.seeds):
@@ -28,17 +35,29 @@ def irl(run: Run) -> None:
       continue
     uncentred = irl_loop.train(base, training, validation, settings, run.config.seed * 1000 + seed,
                                folder / 'checkpoints', dtype=run.dtype, keep=run.config.runtime.keep_checkpoints,
-                               **run.logging(f'irl/seed_{seed}'))
+                               report=report, **run.logging(f'irl/seed_{seed}'))
     calibrated, model = centre(run, uncentred, unlabelled)
     run.save(f'irl/seed_{seed}/reward', model, run.base, calibrated)
     workdir.write_json(folder / 'calibration.json', calibrated)
   workdir.write_json(run.folder / 'irl' / 'config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
 
 
-def encode_demonstrations(model: pretrained.Pretrained, rows: Sequence[Row], settings: IRL) -> list[irl_loop.Pair]:
-  """Demonstration rows as pairs of token ids; pairs of one text twice say nothing and are left out."""
-  rows = [row for row in rows if row['aligned'] != row['base']]
-  return irl_loop.encode_pairs(model, full_texts(rows, 'aligned'), full_texts(rows, 'base'), settings.max_tokens)
+def different(rows: Sequence[Row]) -> list[Row]:
+  """Demonstrations without those whose two texts are the same: they say nothing."""
+  return [row for row in rows if row['aligned'] != row['base']]
+
+
+def encode_demonstrations(model: pretrained.Pretrained, rows: Sequence[Row], settings: IRL) -> list[pairs.Pair]:
+  """Demonstration rows as pairs of token ids."""
+  return pairs.encode_pairs(model, full_texts(rows, 'aligned'), full_texts(rows, 'base'), settings.max_tokens)
+
+
+def against_true_reward(rows: Sequence[Row], scores: np.ndarray) -> dict[str, float]:
+  """How well R̂ [N, 2] of the demonstrations agrees with r*: to look at, never to select by; empty without r*."""
+  true = np.array([[row['true_reward_aligned'], row['true_reward_base']] for row in rows], float)
+  if not np.isfinite(true).all() or not 0 < np.mean(true < 0) < 1:
+    return {}
+  return {'true_reward/auroc': agreement.auroc(scores.ravel(), true.ravel() < 0)}
 
 
 def centre(run: Run, uncentred: pretrained.Pretrained, unlabelled: Sequence[str]) -> tuple[Row, pretrained.Pretrained]:

@@ -9,7 +9,8 @@ from irl_jax import batches
 from irl_jax import rewards
 from irl_jax.irl import export
 from irl_jax.irl import loop
-from irl_jax.irl import update as update_lib
+from irl_jax.irl import pairs as pairs_lib
+from irl_jax.irl import reward as reward_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
@@ -27,9 +28,9 @@ def trained(policy):
 @pytest.fixture(scope='module')
 def bounded(policy, trained):
   """R̂ of TEXTS as the update computes it; the empty one at EOS alone."""
-  pairs = loop.encode_pairs(policy, TEXTS, TEXTS, 64)
+  pairs = pairs_lib.encode_pairs(policy, TEXTS, TEXTS, 64)
   texts = batches.text_batch([ids for ids, _ in pairs], 0)
-  return np.asarray(update_lib.reward(trained, {}, texts, policy.config, jnp.float32))
+  return np.asarray(reward_lib.reward(trained, {}, texts, config=policy.config, dtype=jnp.float32, pooling='last'))
 
 
 @pytest.mark.parametrize('zero', [0.0, 0.3, -0.9])

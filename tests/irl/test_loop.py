@@ -19,6 +19,8 @@ from irl_jax import interruption
 from irl_jax import parallel
 from irl_jax import rewards
 from irl_jax.irl import loop
+from irl_jax.irl import pairs as pairs_lib
+from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import gpt_neox
 
@@ -54,7 +56,7 @@ def base(policy):
 @pytest.fixture(scope='module')
 def data(policy):
   """Training and validation pairs."""
-  return [loop.encode_pairs(policy, *demonstrations(count, seed), 64) for count, seed in ((1024, 1), (100, 11))]
+  return [pairs_lib.encode_pairs(policy, *demonstrations(count, seed), 64) for count, seed in ((1024, 1), (100, 11))]
 
 
 def train(base, data, folder, log, irl=IRL, **more):
@@ -99,20 +101,22 @@ def test_the_epoch_of_least_validation_loss_is_kept(base, data, tmp_path):
   np.testing.assert_allclose(np.mean(np.log1p(np.exp(-delta / IRL.temperature))), losses[0], atol=1e-4)
 
 
-def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(base, data, finished, tmp_path):
+@pytest.mark.parametrize('update', [31, 40])  # at the end of an epoch, and within one
+def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(base, data, finished, tmp_path, update):
   log, resumed_at = {}, []
 
-  def interrupting(step, metrics):
-    log[step] = metrics
-    if step == 31:
-      os.kill(os.getpid(), signal.SIGTERM)
+  def interrupting(updates):
+    for step in updates:
+      if step == update:
+        os.kill(os.getpid(), signal.SIGTERM)
+      yield step
 
   with interruption.handled(), pytest.raises(interruption.Interrupted):
-    loop.train(base, *data, IRL, 5, tmp_path, log=interrupting)
+    train(base, data, tmp_path, log, progress=interrupting)
   assert list(log) == [15, 31]
   with interruption.handled():
     model = train(base, data, tmp_path, log, truncate_log=resumed_at.append)
-  assert resumed_at == [32] and log == finished[1]
+  assert resumed_at == [update + 1] and log == finished[1]
   chex.assert_trees_all_equal(model.params, finished[0].params)
 
 
@@ -121,14 +125,15 @@ def test_a_finished_run_is_not_repeated(base, data, finished):
   chex.assert_trees_all_equal(again.params, finished[0].params)
 
 
-def test_differences_come_back_in_order(policy, data):
+def test_scores_come_back_in_order(policy, data):
   params = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')} | {
       'reward_head': {'direction': np.arange(16, dtype=np.float32)}}
-  bound, pairs = dict(config=policy.config, dtype=jnp.float32), data[1]  # more than one batch of 64, less than two
-  found = loop.differences(parallel.map_forward(update_lib.score_pairs, **bound), (params, {}), pairs, 64, 0)
-  reward = jax.jit(functools.partial(update_lib.score_texts, **bound))
-  aligned, base = (reward((params, {}), batches.text_batch(side, 0)) for side in zip(*pairs))
-  np.testing.assert_allclose(found, aligned - base, atol=1e-5)
+  bound, pairs = dict(config=policy.config, dtype=jnp.float32, pooling='last'), data[1]  # between one and two batches
+  found = loop.score(parallel.map_forward(update_lib.score_pairs, **bound), (params, {}),
+                     pairs_lib.token_pairs(pairs, 0), 64)
+  reward = jax.jit(functools.partial(reward_lib.of_texts, **bound))
+  expected = [reward((params, {}), batches.text_batch(side, 0)) for side in zip(*pairs)]
+  np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-5)
 
 
 def test_the_head_alone_and_fewer_pairs_than_devices_can_be_trained(base, data, tmp_path):
@@ -138,14 +143,39 @@ def test_the_head_alone_and_fewer_pairs_than_devices_can_be_trained(base, data, 
   assert list(log) == [0, 1]
 
 
-def test_pairs_are_whole_texts(policy):
-  pairs = loop.encode_pairs(policy, ['ab', '', 'abcdef'], ['c', 'd', 'e'], 4)
-  assert pairs == [([3, 4], [5]), ([0], [6]), ([5, 6, 7, 8], [7])]
+@pytest.mark.parametrize('pooling', ['last', 'mean'])
+def test_the_head_alone_learns_from_features_what_it_learns_from_texts(base, data, tmp_path, monkeypatch, pooling):
+  irl = dataclasses.replace(IRL, epochs=1, trained_blocks=0, pooling=pooling)
+  train_head = lambda folder: loop.train_parts(base, *data, irl, 5, folder, log=lambda *unused: None)
+  from_features = train_head(tmp_path / 'features')
+  monkeypatch.setattr(loop, 'prepare', lambda base, pairs, *unused: pairs_lib.token_pairs(pairs, 0))
+  from_texts = train_head(tmp_path / 'texts')
+  chex.assert_trees_all_close(from_features, from_texts, atol=1e-3)
+  assert np.abs(from_features[0]['reward_head']['direction']).max() > 0.02
+
+
+def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_asks(base, data, tmp_path):
+  irl, log, seen = dataclasses.replace(IRL, epochs=1, evaluate_every=6), {}, []
+  report = lambda scores: seen.append(scores) or {'true_reward/auroc': len(seen)}
+  loop.train(base, *data, irl, 5, tmp_path, log=log.__setitem__, report=report)
+  assert list(log) == [5, 11, 15] and [row['true_reward/auroc'] for row in log.values()] == [1, 2, 3]
+  chex.assert_shape(seen, (100, 2))
+  for metrics, scores in zip(log.values(), seen):
+    np.testing.assert_allclose(metrics['validation/margin'], np.mean(scores[:, 0] - scores[:, 1]), atol=1e-6)
+
+
+def test_a_mean_over_tokens_can_be_trained_but_not_exported(base, data, tmp_path):
+  irl = dataclasses.replace(IRL, epochs=1, pooling='mean')
+  with pytest.raises(errors.ConfigError, match='config.irl.pooling = mean: .* cannot be exported; set last'):
+    train(base, data, tmp_path, {}, irl)
+  assert loop.train_parts(base, *data, irl, 5, tmp_path, log=lambda *unused: None)
 
 
 def test_what_cannot_be_trained_is_said(base, data, tmp_path):
   with pytest.raises(errors.ConfigError, match='config.irl.trained_blocks = 9, but the model has 3 blocks'):
     train(base, data, tmp_path, {}, dataclasses.replace(IRL, trained_blocks=9))
   spoilt = dataclasses.replace(base, params=jax.tree.map(lambda x: np.full_like(x, np.nan), base.params))
-  with pytest.raises(errors.DivergedError, match='IRL epoch 0: the validation loss is not finite'):
+  with pytest.raises(errors.InputError, match='IRL has 1024 training and 0 validation pairs of two different texts'):
+    train(base, (data[0], []), tmp_path, {})
+  with pytest.raises(errors.DivergedError, match='IRL update 15: the validation loss is not finite'):
     train(spoilt, data, tmp_path, {})

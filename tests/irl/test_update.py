@@ -1,5 +1,6 @@
 """The IRL update: whole texts reach the loss, the reward is bounded, and any number of devices gives one gradient."""
 
+import dataclasses
 import functools
 
 import chex
@@ -13,7 +14,8 @@ from irl_jax import batches
 from irl_jax import config as c
 from irl_jax import optimizer
 from irl_jax import parallel
-from irl_jax.irl import loop
+from irl_jax.irl import pairs as pairs_lib
+from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
@@ -39,7 +41,7 @@ def pairs():
 
 @pytest.fixture(scope='module')
 def batch(pairs):
-  return loop.pair_batch(pairs, np.array([1, 1, 1, 0, 1, 1, 0, 1]), 0, 16)
+  return pairs_lib.pair_batch(pairs, np.array([1, 1, 1, 0, 1, 1, 0, 1]), 0, 16)
 
 
 @pytest.fixture(scope='module')
@@ -104,25 +106,24 @@ def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(policy, par
   assert (reaches[~valid] == 0).all()
 
 
-def test_the_reward_is_bounded_whatever_the_weights(policy, params, pairs):
-  rng = np.random.default_rng(3)
-  wild = jax.tree.map(lambda x: (100 * rng.normal(size=x.shape)).astype(np.float32), params)
-  texts = batches.text_batch([text for pair in pairs for text in pair], 0)
-  found = np.asarray(update_lib.reward(wild, {}, texts, policy.config, jnp.float32))
-  assert (np.abs(found) <= 1).all() and found.std() > 0.01
-  last = heads.normalise(rng.normal(size=(1, 16)).astype(np.float32), 1e-5)
-  aimed = heads.bounded_reward({'direction': 7 * last[0]}, last, 1e-5)
-  np.testing.assert_allclose(aimed, 1, atol=1e-4)  # the bound is reached
-
-
-def test_neither_padding_nor_the_heads_norm_changes_a_reward(policy, params, pairs):
-  texts = [text for pair in pairs for text in pair]
-  score = lambda params, length, pad: np.asarray(update_lib.reward(
-      params, {}, batches.text_batch(texts, pad, length), policy.config, jnp.float32))
-  found = score(params, 16, 0)
-  np.testing.assert_allclose(score(params, 24, 9), found, atol=1e-5)
-  longer = params | {'reward_head': {'direction': 30 * params['reward_head']['direction']}}
-  np.testing.assert_allclose(score(longer, 16, 0), found, atol=1e-5)
+def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(policy, params, pairs, batch, statics):
+  """Against a double loop over pairs and lengths, each prefix scored alone."""
+  reward = jax.jit(functools.partial(reward_lib.of_texts, pooling='last', config=policy.config, dtype=jnp.float32))
+  score = lambda ids: float(reward((params, {}), batches.text_batch([ids], 0, 16))[0])
+  loss = lambda delta: np.log1p(np.exp(-delta / 0.3))
+  rows = []
+  for number, (aligned, base) in enumerate(pairs):
+    if number in (3, 6):  # of weight 0
+      continue
+    deltas = [score(aligned[:n]) - score(base[:n]) for n in range(1, min(len(aligned), len(base)) + 1)
+              if aligned[:n] != base[:n]]
+    rows.append(0.5 * loss(score(aligned) - score(base)) + 0.5 * (np.mean(loss(np.array(deltas))) if deltas else 0))
+  irl = dataclasses.replace(statics['irl'], prefixes=True)
+  found, metrics = update_lib.loss(params, {}, batch, axis_name=None, **statics | {'irl': irl})
+  np.testing.assert_allclose(found, np.mean(rows), atol=1e-5)
+  _, whole_only = update_lib.loss(params, {}, batch, axis_name=None, **statics)
+  np.testing.assert_allclose(metrics['margin'], whole_only['margin'], atol=1e-5)
+  assert abs(metrics['loss'] - whole_only['loss']) > 1e-3
 
 
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
@@ -157,10 +158,7 @@ def test_gradients_are_those_of_the_whole_above_the_cut(run, trained_blocks, tra
   assert moves == trained_names  # never the final layer norm: with it trained, the reward has no bound
 
 
-def test_deltas_and_texts_are_scored_as_the_update_sees_them(policy, params, by_hand, batch):
-  parts = gpt_neox.split(params, 1)
-  bound = dict(config=policy.config, dtype=jnp.float32)
-  deltas = jax.jit(functools.partial(update_lib.score_pairs, **bound))(parts, batch)
-  np.testing.assert_allclose(deltas, by_hand[:, 0] - by_hand[:, 1], atol=1e-5)
-  aligned = jax.jit(functools.partial(update_lib.score_texts, **bound))(parts, batch.aligned)
-  np.testing.assert_allclose(aligned, by_hand[:, 0], atol=1e-5)
+def test_pairs_are_scored_as_the_update_sees_them(policy, params, by_hand, batch):
+  bound = dict(config=policy.config, dtype=jnp.float32, pooling='last')
+  found = jax.jit(functools.partial(update_lib.score_pairs, **bound))(gpt_neox.split(params, 1), batch)
+  np.testing.assert_allclose(found, by_hand, atol=1e-5)

@@ -1,0 +1,48 @@
+"""The reward that IRL trains: which state of a text it reads, and R̂ of it.
+
+Dims: B texts, S padded length, D width.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from irl_jax import rewards
+from irl_jax import structs
+from irl_jax.models import gpt_neox
+from irl_jax.models import heads
+from irl_jax.models import pretrained
+
+POOL = {'last': heads.last_token, 'mean': heads.mean_token}
+
+
+def hidden_states(trained, frozen, batch: structs.TextBatch, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
+  """States [B, S, D] of every token after the last block, not normalised."""
+  cut_hidden = gpt_neox.below_cut(frozen, batch.ids, batch.valid, config, dtype)
+  return gpt_neox.above_cut(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype, normalise=False)
+
+
+def features(parts, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str) -> jax.Array:
+  """The state [B, D] of each text that the head scores; parts is (trained, frozen)."""
+  return POOL[pooling](hidden_states(*parts, batch, config, dtype), batch.valid)
+
+
+def reward(trained, frozen, batch: structs.TextBatch | structs.Features, *, config: gpt_neox.GPTNeoXConfig, dtype,
+           pooling: str) -> jax.Array:
+  """R̂ [B], within [-1, 1] (heads.bounded_reward), of texts or of their features."""
+  pooled = batch.pooled if isinstance(batch, structs.Features) else features(
+      (trained, frozen), batch, config=config, dtype=dtype, pooling=pooling)
+  return heads.bounded_reward(trained['reward_head'], pooled, config.layer_norm_eps)
+
+
+def of_texts(parts, batch: structs.TextBatch, **statics) -> jax.Array:
+  """`reward` of texts; parts is (trained, frozen)."""
+  return reward(*parts, batch, **statics)
+
+
+def scorer(base: pretrained.Pretrained, parts: tuple[Any, Any], pooling: str = 'last',
+           batch_size: int = rewards.BATCH_SIZE, dtype=jnp.float32) -> rewards.Reward:
+  """A reward that is still in its parts, (trained, frozen), as texts -> scores [N]; `base` gives shape and tokenizer."""
+  return rewards.trunk_scorer(of_texts, dataclasses.replace(base, params=parts), batch_size, dtype, pooling=pooling)

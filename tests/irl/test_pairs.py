@@ -1,0 +1,41 @@
+"""Demonstrations as minibatches: whole texts, one padded length, features once."""
+
+import chex
+import numpy as np
+import pytest
+
+from irl_jax.irl import pairs as pairs_lib
+
+
+def test_pairs_are_whole_texts(policy):
+  pairs = pairs_lib.encode_pairs(policy, ['ab', '', 'abcdef'], ['c', 'd', 'e'], 4)
+  assert pairs == [([3, 4], [5]), ([0], [6]), ([5, 6, 7, 8], [7])]
+
+
+def test_token_pairs_are_padded_to_the_longest_text_of_all():
+  pairs = pairs_lib.token_pairs([([1], [2, 3]), ([4] * 9, [5]), ([6], [7])], pad_id=0)
+  batch = pairs.batch(np.array([2, 0]))
+  assert len(pairs) == 3
+  chex.assert_shape([batch.aligned.ids, batch.aligned.valid, batch.base.ids, batch.base.valid], (2, 12))
+  assert batch.base.ids[:, :3].tolist() == [[7, 0, 0], [2, 3, 0]]
+  assert batch.base.valid.sum(1).tolist() == [1, 2] and batch.weight.tolist() == [1, 1]
+
+
+def test_features_are_computed_once_for_both_texts_of_every_pair():
+  calls = []
+
+  def features(sequences):
+    calls.append(len(sequences))
+    return np.array([[sum(sequence), len(sequence)] for sequence in sequences], np.float32)
+
+  pairs = pairs_lib.compute_features([([1], [2, 3]), ([4, 4], [5])], features)
+  assert calls == [4] and len(pairs) == 2
+  batch = pairs.batch(np.array([1, 0, 1]))
+  assert batch.aligned.pooled.tolist() == [[8, 2], [1, 1], [8, 2]]
+  assert batch.base.pooled.tolist() == [[5, 1], [5, 2], [5, 1]]
+
+
+@pytest.mark.parametrize('count, size, expected', [
+    (5, 2, [[0, 1], [2, 3], [4, 4]]), (4, 2, [[0, 1], [2, 3]]), (1, 3, [[0, 0, 0]])])
+def test_blocks_of_rows_are_full_and_in_order(count, size, expected):
+  assert [rows.tolist() for rows in pairs_lib.blocks_of_rows(count, size)] == expected
