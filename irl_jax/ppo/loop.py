@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax import batches
 from irl_jax import checkpoint
 from irl_jax import config as config_lib
 from irl_jax import distribution
@@ -22,14 +21,14 @@ from irl_jax import parallel
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
-from irl_jax import text
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.ppo import reward_scale
+from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
 
-TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}  # FAULTS.md, row 14
+TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}  # what rounding alone may change, in nats a token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,35 +84,6 @@ def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx
   return state, parallel.replicate(update_lib.Frozen(frozen, reference, allowed))
 
 
-def prompt_and_original(rows: Sequence[dict[str, Any]], score_text: str) -> tuple[list[str], list[str]]:
-  """What stands before a completion when it is scored, and the original text that it is held against, for every row."""
-  if score_text == 'completion':
-    return [''] * len(rows), [row['original'] for row in rows]
-  return [row['prompt'] for row in rows], [row['prompt'] + row['original'] for row in rows]
-
-
-def original_scores(rows, reward: rewards.Reward, ppo: config_lib.PPO) -> np.ndarray:
-  """The reward of every row's original text [rows], 0 where there is none.
-
-  All are scored at once, before the first step: a score depends (in its last bits) on the batch that it is computed
-  in, and so must not depend on what was scored before an interruption.
-  """
-  scores = np.zeros(len(rows), np.float32)
-  has_original = [number for number, row in enumerate(rows) if row['original']]
-  if ppo.subtract_original and has_original:
-    _, originals = prompt_and_original(rows, ppo.score_text)
-    scores[has_original] = reward([originals[number] for number in has_original])
-  return scores
-
-
-def experience_of(batch: structs.PromptBatch, responses: structs.Responses, scores: np.ndarray) -> structs.Experience:
-  """Prompts and responses, side by side."""
-  response_mask = np.arange(responses.ids.shape[1]) < responses.length[:, None]
-  return structs.Experience(
-      ids=np.concatenate([batch.ids, responses.ids], axis=1),
-      valid=np.concatenate([batch.valid, response_mask], axis=1), response_mask=response_mask, score=scores)
-
-
 def minibatches(rollout: structs.Rollout, ppo: config_lib.PPO, seed: int, step: int):
   """Shuffled minibatches of every epoch; the order is a pure function of (seed, step)."""
   count = ppo.rollouts_per_step
@@ -126,7 +96,7 @@ def minibatches(rollout: structs.Rollout, ppo: config_lib.PPO, seed: int, step: 
 
 def check_agreement(statistics: dict[str, np.ndarray], responses: structs.Responses, rollout: structs.Rollout,
                     first_update: dict[str, Any], dtype, at_start: bool) -> None:
-  """Sampling, rollout and update must see the same distribution (FAULTS.md, row 14).
+  """Sampling, rollout and update must see the same distribution.
 
   Raises:
     DivergedError: they do not.
@@ -158,6 +128,80 @@ def summarise(statistics, scores, scaled, kl_coefficient: float, updates: Sequen
   } | averaged | {'policy/skipped_updates': int(updates[-1]['policy/skipped_updates'])}
 
 
+@dataclasses.dataclass(frozen=True)
+class Learner:
+  """What a step of PPO changes."""
+
+  state: structs.TrainState
+  moments: reward_scale.RunningMoments
+  kl_coefficient: float
+
+  def meta(self) -> dict[str, Any]:
+    """All but the state, as a checkpoint keeps it."""
+    return {'moments': dataclasses.asdict(self.moments), 'kl_coefficient': self.kl_coefficient}
+
+
+def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[int, Learner]:
+  """The first step to be run and the learner of the newest checkpoint; step 0 and the given one where there is none."""
+  if not (restored := checkpoints.restore(learner.state)):
+    return 0, learner
+  first, state, meta = restored
+  return first, Learner(state, reward_scale.RunningMoments(**meta['moments']), meta['kl_coefficient'])
+
+
+def optimise(update: Callable, state: structs.TrainState, frozen: update_lib.Frozen, rollout: structs.Rollout,
+             config: config_lib.Config, step: int) -> tuple[structs.TrainState, list[dict[str, Any]]]:
+  """The epochs of updates on one rollout, and the metrics of each update."""
+  updates = []
+  for minibatch in minibatches(rollout, config.ppo, config.seed, step):
+    state, metrics = update(state, frozen, minibatch)
+    updates.append(metrics)
+  return state, jax.device_get(updates)
+
+
+def learn(functions: Compiled, learner: Learner, frozen: update_lib.Frozen, sampled: rollout_lib.Sampled,
+          config: config_lib.Config, dtype, step: int, check: bool) -> tuple[Learner, dict[str, float]]:
+  """One step of PPO on what was sampled; returns its metrics too.
+
+  Raises:
+    DivergedError: `check` finds that sampling and training disagree.
+  """
+  ppo, kl_coefficient = config.ppo, learner.kl_coefficient
+  moments = learner.moments.add(sampled.scores)
+  scaled = reward_scale.scaled_or_clipped(sampled.scores, moments, ppo.scale_reward, ppo.clip_reward)
+  experience = rollout_lib.experience_of(sampled.batch, sampled.responses, scaled)
+  rollout, statistics = parallel.gather(functions.make_rollout(
+      (learner.state.params, frozen, np.float32(kl_coefficient)), parallel.shard(experience)))
+  state, updates = optimise(functions.update, learner.state, frozen, rollout, config, step)
+  if check:
+    check_agreement(statistics, sampled.responses, rollout, updates[0], dtype, at_start=step == 0)
+  metrics = summarise(statistics, sampled.scores, scaled, kl_coefficient, updates)
+  adapted = reward_scale.adapt_kl(kl_coefficient, metrics['objective/kl'], ppo.kl_target, ppo.kl_horizon,
+                                  ppo.rollouts_per_step)
+  rate = float(functions.learning_rate((step + 1) * len(updates) - 1))
+  return Learner(state, moments, adapted), metrics | {
+      'learning_rate': rate, 'episode': (step + 1) * ppo.rollouts_per_step}
+
+
+def check_finite(metrics: dict[str, float], step: int, folder: pathlib.Path) -> None:
+  """What is not finite once stays so: the run ends at the step, before it is logged or saved.
+
+  Raises:
+    DivergedError: score, KL or loss is not finite.
+  """
+  if not np.isfinite([metrics['objective/kl'], metrics['objective/scores'], metrics['loss/policy_avg']]).all():
+    raise errors.DivergedError(f'PPO step {step}: score, KL or loss is not finite; the last checkpoint is kept in '
+                               f'{folder}. Lower config.ppo.learning_rate, or raise config.ppo.kl_coefficient')
+
+
+def joined(policy: pretrained.Pretrained, state: structs.TrainState, frozen: update_lib.Frozen
+           ) -> pretrained.Pretrained:
+  """The policy with what was trained, without the value head, on the host."""
+  trained = {name: value for name, value in jax.device_get(state.params).items() if name != 'value_head'}
+  params = gpt_neox.join(trained, jax.device_get(frozen.params))
+  return dataclasses.replace(policy, params=jax.tree.map(np.asarray, params))
+
+
 def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward: rewards.Reward,
           config: config_lib.Config, folder: pathlib.Path, *, dtype=jnp.float32,
           log: Callable[[int, dict[str, float]], None], truncate_log: Callable[[int], None] = lambda step: None,
@@ -184,58 +228,24 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
     ConfigError: too many blocks to train, or prompts and responses beyond the model's positions.
     DivergedError: sampling and training disagree, or scores or KL are not finite.
   """
-  ppo, seed = config.ppo, config.seed
   functions, tx = compile_functions(policy.config, config, dtype)
   state, frozen = initial_state(policy, config, tx)
-  tokens, _ = sampling.prompt_ids(policy.tokenizer, [row['prompt'] for row in rows], config.data.max_prompt_tokens)
-  prefixes, _ = prompt_and_original(rows, ppo.score_text)
-  originals = original_scores(rows, reward, ppo)
-  moments, kl_coefficient = reward_scale.RunningMoments(), ppo.kl_coefficient
+  prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)
+  learner = Learner(state, reward_scale.RunningMoments(), config.ppo.kl_coefficient)
   with checkpoint.Checkpoints(folder, config.runtime.keep_checkpoints) as checkpoints:
-    first = 0
-    if restored := checkpoints.restore(state):
-      first, state, meta = restored
-      moments, kl_coefficient = reward_scale.RunningMoments(**meta['moments']), meta['kl_coefficient']
+    first, learner = restored_or(learner, checkpoints)
     truncate_log(first)
-    for step in progress(range(first, ppo.steps)):
-      picked = batches.shuffled_indices(len(rows), ppo.rollouts_per_step, step, seed)
-      index = step * ppo.rollouts_per_step + np.arange(ppo.rollouts_per_step)
-      prompts = batches.prompt_batch([tokens[row] for row in picked], index, policy.config.eos_token_id)
-      key = jax.random.key(seed)
-      responses = parallel.gather(functions.sample((state.params, frozen.params, frozen.allowed, key),
-                                                   parallel.shard(prompts)))
-      completions = [text.decode(policy.tokenizer, ids[:length])
-                     for ids, length in zip(responses.ids, responses.length)]
-      scores = reward([prefixes[row] + completion for row, completion in zip(picked, completions)]) - originals[picked]
-      moments = moments.add(scores)
-      scaled = (reward_scale.scale(scores, moments, ppo.clip_reward) if ppo.scale_reward == 'running' else
-                np.clip(scores, -ppo.clip_reward, ppo.clip_reward).astype(np.float32))
-      experience = experience_of(prompts, responses, scaled)
-      rollout, statistics = parallel.gather(functions.make_rollout(
-          (state.params, frozen, np.float32(kl_coefficient)), parallel.shard(experience)))
-      updates = []
-      for minibatch in minibatches(rollout, ppo, seed, step):
-        state, metrics = functions.update(state, frozen, minibatch)
-        updates.append(metrics)
-      updates = jax.device_get(updates)
-      if step == first:
-        check_agreement(statistics, responses, rollout, updates[0], dtype, at_start=step == 0)
-      metrics = summarise(statistics, scores, scaled, kl_coefficient, updates)
-      if not np.isfinite([metrics['objective/kl'], metrics['objective/scores'], metrics['loss/policy_avg']]).all():
-        raise errors.DivergedError(f'PPO step {step}: score, KL or loss is not finite; the last checkpoint is kept in '
-                                   f'{folder}. Lower config.ppo.learning_rate, or raise config.ppo.kl_coefficient')
-      rate = float(functions.learning_rate((step + 1) * len(updates) - 1))
-      log(step, metrics | {'learning_rate': rate, 'episode': (step + 1) * ppo.rollouts_per_step})
-      if step % ppo.samples_every == 0:
-        show_samples(step, [{'prompt': rows[row]['prompt'], 'completion': completion, 'score': float(score)}
-                            for row, completion, score in zip(picked[:5], completions, scores)])
-      kl_coefficient = reward_scale.adapt_kl(kl_coefficient, metrics['objective/kl'], ppo.kl_target, ppo.kl_horizon,
-                                             ppo.rollouts_per_step)
-      last = step + 1 == ppo.steps
-      if last or (step + 1) % ppo.checkpoint_every == 0 or interruption.requested():
-        checkpoints.save(step + 1, state, {'moments': dataclasses.asdict(moments), 'kl_coefficient': kl_coefficient})
-      if interruption.requested() and not last:
+    for step in progress(range(first, config.ppo.steps)):
+      parts = (learner.state.params, frozen.params, frozen.allowed)
+      sampled = rollout_lib.sample_and_score(functions.sample, parts, prompts, policy, reward, config, step)
+      learner, metrics = learn(functions, learner, frozen, sampled, config, dtype, step, check=step == first)
+      check_finite(metrics, step, folder)
+      log(step, metrics)
+      if step % config.ppo.samples_every == 0:
+        show_samples(step, sampled.table(5))
+      last, stopping = step + 1 == config.ppo.steps, interruption.requested()
+      if last or stopping or (step + 1) % config.ppo.checkpoint_every == 0:
+        checkpoints.save(step + 1, learner.state, learner.meta())
+      if stopping and not last:
         interruption.stop()
-  trained = {name: value for name, value in jax.device_get(state.params).items() if name != 'value_head'}
-  params = gpt_neox.join(trained, jax.device_get(frozen.params))
-  return dataclasses.replace(policy, params=jax.tree.map(np.asarray, params))
+  return joined(policy, learner.state, frozen)

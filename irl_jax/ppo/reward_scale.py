@@ -30,6 +30,13 @@ def scale(scores: np.ndarray, moments: RunningMoments, clip: float) -> np.ndarra
   return np.clip(scores / np.sqrt(moments.variance + 1e-8), -clip, clip).astype(np.float32)
 
 
+def scaled_or_clipped(scores: np.ndarray, moments: RunningMoments, scaling: str, clip: float) -> np.ndarray:
+  """Scores as PPO takes them, float32 within +- clip; scaling: 'running' (over their deviation) or 'none'."""
+  if scaling == 'running':
+    return scale(scores, moments, clip)
+  return np.clip(scores, -clip, clip).astype(np.float32)
+
+
 def adapt_kl(coefficient: float, kl: float, target: float, horizon: int, samples: int) -> float:
   """The adaptive KL coefficient of Ziegler et al. 2019, section 2.2; target 0 keeps it fixed."""
   if not target:

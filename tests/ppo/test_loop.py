@@ -187,20 +187,6 @@ def test_a_score_that_is_not_finite_ends_the_run(policy, tmp_path):
   assert not log
 
 
-def test_what_the_reward_reads():
-  seen = []
-  remember = lambda texts: seen.append(list(texts)) or np.arange(1, len(texts) + 1)
-  rows = [{'prompt': 'a', 'original': ' b'}, {'prompt': 'c', 'original': ''}, {'prompt': 'd', 'original': ' e'}]
-  for score_text, texts in (('full', ['a b', 'd e']), ('completion', [' b', ' e'])):
-    scores = loop.original_scores(rows, remember, c.PPO(score_text=score_text))
-    np.testing.assert_array_equal(scores, [1, 0, 2])  # a prompt without an original subtracts 0
-    assert seen.pop() == texts
-  np.testing.assert_array_equal(loop.original_scores(rows, remember, c.PPO(subtract_original=False)), [0, 0, 0])
-  assert not seen
-  assert loop.prompt_and_original(rows, 'full')[0] == ['a', 'c', 'd']
-  assert loop.prompt_and_original(rows, 'completion')[0] == ['', '', '']
-
-
 def test_minibatches_hold_every_sample_once_an_epoch():
   ppo = c.PPO(rollouts_per_step=16, minibatch_size=8, epochs=3)
   numbers = lambda step: [np.asarray(batch).reshape(-1).tolist()

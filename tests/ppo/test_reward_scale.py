@@ -24,6 +24,15 @@ def test_scores_are_divided_by_their_deviation_and_clipped():
   assert scaled.dtype == np.float32
 
 
+def test_unscaled_scores_are_clipped_only():
+  moments = reward_scale.RunningMoments().add(np.array([-2.0, 2.0]))
+  scores = np.array([-30.0, -1.0, 3.0, 50.0])
+  plain = reward_scale.scaled_or_clipped(scores, moments, 'none', 10.0)
+  np.testing.assert_array_equal(plain, np.float32([-10, -1, 3, 10]))
+  assert plain.dtype == np.float32
+  np.testing.assert_allclose(reward_scale.scaled_or_clipped(scores, moments, 'running', 10.0), [-10, -0.5, 1.5, 10])
+
+
 def test_constant_scores_stay_finite():
   moments = reward_scale.RunningMoments().add(np.full(4, 2.0))
   np.testing.assert_array_equal(reward_scale.scale(np.array([2.0, -2.0]), moments, 10.0), [10, -10])

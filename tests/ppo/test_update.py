@@ -17,7 +17,7 @@ from irl_jax import parallel
 from irl_jax import structs
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
-from irl_jax.ppo import loop
+from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
 
 ROWS, PROMPT, RESPONSE = 8, 8, 6
@@ -40,7 +40,7 @@ def experience():
   ids[np.arange(RESPONSE) >= length[:, None] - 1] = 0
   responses = structs.Responses(ids, length, np.zeros((ROWS, RESPONSE), np.float32))
   batch = batches.prompt_batch(prompts, np.arange(ROWS), 0)
-  return loop.experience_of(batch, responses, rng.normal(size=ROWS).astype(np.float32))
+  return rollout_lib.experience_of(batch, responses, rng.normal(size=ROWS).astype(np.float32))
 
 
 @pytest.fixture(scope='module')
