@@ -14,6 +14,7 @@ import pytest
 
 from irl_jax import batches
 from irl_jax import config as c
+from irl_jax import errors
 from irl_jax import interruption
 from irl_jax import optimizer
 from irl_jax import parallel
@@ -39,16 +40,17 @@ def text_batch():
 def problems(policy, classifier, text_batch):
   """(parameters, batch, loss) by the kind of model."""
   labels = np.array([0, 1, 1, 0, 1, 0, 0, 0], np.int32)
-  bind = lambda loss, config: functools.partial(loss, config=config, dtype=jnp.float32)
-  return {'language_model': (policy.params, text_batch, bind(supervised.language_model_loss, policy.config)),
+  bind = lambda losses, model: functools.partial(supervised.mean_loss, losses=functools.partial(
+      losses, config=model.config, dtype=jnp.float32))
+  return {'language_model': (policy.params, text_batch, bind(supervised.language_model_losses, policy)),
           'classifier': (classifier.params, structs.LabelledBatch(text_batch, labels),
-                         bind(supervised.classifier_loss, classifier.config))}
+                         bind(supervised.classifier_losses, classifier))}
 
 
 KINDS = pytest.mark.parametrize('kind', ['language_model', 'classifier'])
 
 
-def test_language_model_loss_is_that_of_transformers(policy, text_batch, tmp_path):
+def test_language_model_loss_is_that_of_transformers(policy, text_batch, problems, tmp_path):
   torch = pytest.importorskip('torch')
   import transformers
   pretrained.save(tmp_path / 'policy', policy, '')
@@ -56,8 +58,8 @@ def test_language_model_loss_is_that_of_transformers(policy, text_batch, tmp_pat
   ids, mask = torch.tensor(text_batch.ids).long(), torch.tensor(text_batch.valid)
   with torch.no_grad():
     expected = network(ids, attention_mask=mask.long(), labels=ids.masked_fill(~mask, -100)).loss.item()
-  found, _ = supervised.language_model_loss(policy.params, text_batch, config=policy.config, dtype=jnp.float32,
-                                            axis_name=None)
+  params, batch, loss = problems['language_model']
+  found, _ = loss(params, batch, axis_name=None)
   np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -141,6 +143,33 @@ def test_interrupted_within_an_epoch_it_continues_bit_for_bit(base, finished, tm
   assert resumed_at == [6]
   assert log == finished[1]
   chex.assert_trees_all_equal(model.params, finished[0].params)
+
+
+@pytest.mark.parametrize('count', [1, 8, 11])
+def test_every_validation_text_counts_once(base, count):
+  texts = ['ab', 'cde', '', 'fghij', 'aaaaaaaaaa', 'h', 'klm', 'b', 'jihgf', 'dd', 'fade'][:count]
+  examples = supervised.language_model_examples(base, texts, 12)
+  losses = functools.partial(supervised.language_model_losses, config=base.config, dtype=jnp.float32)
+  found = supervised.validate(parallel.map_forward(losses), parallel.replicate(base.params), examples, 8)
+  alone = [losses(base.params, examples.batch(np.array([row])))[0]['loss'][0] for row in range(count)]
+  assert found.keys() == {'validation/loss'}
+  tokens = sum(len(text) + 1 for text in texts)  # with the EOS behind each
+  np.testing.assert_allclose(found['validation/loss'], np.sum(alone) / tokens, rtol=1e-5)
+
+
+def test_without_validation_texts_the_training_is_logged(base, tmp_path):
+  log = {}
+  settings = dataclasses.replace(SETTINGS, epochs=1)
+  supervised.train_language_model(base, TEXTS, [], settings, 1, tmp_path, log=log.__setitem__)
+  assert log[3].keys() == {'loss', 'gradient_norm', 'skipped'}
+
+
+def test_a_loss_that_is_not_finite_ends_training(base, tmp_path):
+  log = {}
+  spoilt = dataclasses.replace(base, params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), base.params))
+  with pytest.raises(errors.DivergedError, match='stage sft, by step 2: .*Lower config.sft.learning_rate'):
+    supervised.train_language_model(spoilt, TEXTS, TEXTS[:8], SETTINGS, 1, tmp_path, log=log.__setitem__)
+  assert not log and not [path for path in tmp_path.iterdir() if path.name.isdigit()]  # nothing spoilt is saved
 
 
 def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
