@@ -30,32 +30,53 @@ from irl_jax.models import heads
 from irl_jax.models import pretrained
 
 Parts = tuple[Any, Any]  # (trained, frozen) parameters of a reward
+DIRECTION_PAIRS = 2000    # training pairs, of the seed's choosing, that give the first head
 
 
-def initial_parts(base: pretrained.Pretrained, irl: config_lib.IRL, seed: int) -> Parts:
-  """The base model's trunk under a head of random direction, cut into trained and frozen.
+def initial_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: config_lib.IRL, seed: int, dtype
+                  ) -> Parts:
+  """The base model's trunk under the first head, cut into trained and frozen.
 
   Raises:
     ConfigError: there are more blocks to train than the model has.
   """
   trunk = {name: base.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  head = heads.init_reward_head(jax.random.key(seed), base.config.hidden_size)
   try:
-    return gpt_neox.split(trunk | {'reward_head': head}, irl.trained_blocks)
+    parts = gpt_neox.split(trunk, irl.trained_blocks)
   except ValueError as error:
     raise errors.ConfigError(f'config.irl.{error}') from error
+  if irl.initial_head == 'random':
+    head = heads.init_reward_head(jax.random.key(seed), base.config.hidden_size)
+  else:
+    rows = np.random.default_rng(seed).permutation(len(pairs))[:DIRECTION_PAIRS]
+    head = difference_head(features(base, [pairs[row] for row in rows], irl, parts, dtype), base.config.layer_norm_eps)
+  return parts[0] | {'reward_head': head}, parts[1]
+
+
+def difference_head(pairs: pairs_lib.FeaturePairs, epsilon: float) -> dict[str, Any]:
+  """The direction from the mean feature of base texts to that of aligned texts: what one step of Abbeel & Ng's (2004)
+  matching of feature expectations finds. From there trunk and head learn together; from a random direction the trunk
+  would have to turn to whatever that direction is, another one for each seed.
+  """
+  means = [jnp.mean(heads.normalise(side, epsilon), axis=0) for side in (pairs.aligned, pairs.base)]
+  return jax.device_get(heads.reward_head_along(means[0] - means[1]))
+
+
+def features(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: config_lib.IRL, parts: Parts, dtype
+             ) -> pairs_lib.FeaturePairs:
+  """What the trunk makes of both texts of every pair."""
+  model = dataclasses.replace(base, params=parts)
+  return pairs_lib.compute_features(pairs, rewards.batched(
+      reward_lib.features, model, base.config.max_position_embeddings, base.config.eos_token_id, rewards.BATCH_SIZE,
+      dtype, pooling=irl.pooling))
 
 
 def prepare(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: config_lib.IRL, parts: Parts, dtype
             ) -> pairs_lib.Pairs:
   """What every update reads: token ids, or, where the head alone is trained, features that are computed here, once."""
-  pad_id = base.config.eos_token_id
-  if irl.trained_blocks != 0 or irl.prefixes:
-    return pairs_lib.token_pairs(pairs, pad_id)
-  model = dataclasses.replace(base, params=parts)
-  return pairs_lib.compute_features(pairs, rewards.batched(
-      reward_lib.features, model, base.config.max_position_embeddings, pad_id, rewards.BATCH_SIZE, dtype,
-      pooling=irl.pooling))
+  if irl.trained_blocks == 0 and not irl.prefixes:
+    return features(base, pairs, irl, parts, dtype)
+  return pairs_lib.token_pairs(pairs, base.config.eos_token_id)
 
 
 def score(score_pairs: Callable, parts: Parts, pairs: pairs_lib.Pairs, batch_size: int) -> np.ndarray:
@@ -100,7 +121,7 @@ def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair],
     training: pairs that are trained on.
     validation: pairs whose loss selects the update.
     irl: hyper-parameters.
-    seed: of the head's first direction and the order of the data.
+    seed: of the pairs that give the head's first direction (or of that direction), and of the order of the data.
     folder: of the checkpoints.
     dtype: of computation.
     keep: checkpoints that stay.
@@ -120,7 +141,7 @@ def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair],
   if not training or not validation:
     raise errors.InputError(f'IRL has {len(training)} training and {len(validation)} validation pairs of two different '
                             'texts and needs both: give more prompts, or an aligned model that differs from the base')
-  trained, frozen = initial_parts(base, irl, seed)
+  trained, frozen = initial_parts(base, training, irl, seed, dtype)
   training, validation = (prepare(base, pairs, irl, (trained, frozen), dtype) for pairs in (training, validation))
   batch_size = parallel.batch_size(irl.batch_size, len(training))
   per_epoch = max(len(training) // batch_size, 1)

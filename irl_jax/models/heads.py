@@ -30,10 +30,17 @@ def values(head: dict, hidden: jax.Array) -> jax.Array:
 
 
 def init_reward_head(key: jax.Array, width: int) -> dict:
-  """A random direction. Its length does not change the reward, but how fast Adam turns it: each weight moves by about
-  the learning rate, so the head is drawn as small as the trunk's weights are (GPT-NeoX's initializer_range).
+  """A random direction."""
+  return reward_head_along(jax.random.normal(key, (width,)))
+
+
+def reward_head_along(direction: jax.Array) -> dict:
+  """A head of that direction [D].
+
+  Its length does not change the reward, but how fast Adam turns it: each weight moves by about the learning rate, so
+  the head is made as small as the trunk's weights are (GPT-NeoX's initializer_range).
   """
-  return {'direction': 0.02 * jax.random.normal(key, (width,))}
+  return {'direction': 0.02 * unit(jnp.asarray(direction, jnp.float32)) * direction.shape[0] ** 0.5}
 
 
 def normalise(hidden: jax.Array, epsilon: float) -> jax.Array:

@@ -154,6 +154,24 @@ def test_the_head_alone_learns_from_features_what_it_learns_from_texts(base, dat
   assert np.abs(from_features[0]['reward_head']['direction']).max() > 0.02
 
 
+def test_the_first_head_points_from_base_texts_to_aligned_ones(base, data):
+  pairs = data[0][:40]
+  statics = dict(config=base.config, dtype=jnp.float32, pooling='last')
+  trunk = {name: base.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
+  expected = np.zeros(16)
+  for aligned, other in pairs:
+    for sign, ids in ((1, aligned), (-1, other)):
+      state = np.asarray(reward_lib.features((trunk, {}), batches.text_batch([ids], 0), **statics), np.float64)[0]
+      expected += sign * (state - state.mean()) / np.sqrt(state.var() + base.config.layer_norm_eps) / len(pairs)
+  trained, frozen = loop.initial_parts(base, pairs, IRL, 0, jnp.float32)
+  found = trained['reward_head']['direction']
+  np.testing.assert_allclose(found, 0.02 * expected / np.sqrt(np.mean(expected ** 2)), atol=1e-5)
+  assert frozen == {}
+  drawn = [loop.initial_parts(base, pairs, dataclasses.replace(IRL, initial_head='random'), seed, jnp.float32)[0]
+           ['reward_head']['direction'] for seed in (0, 1)]
+  assert np.corrcoef(*drawn)[0, 1] < 0.9
+
+
 def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_asks(base, data, tmp_path):
   irl, log, seen = dataclasses.replace(IRL, epochs=1, evaluate_every=6), {}, []
   report = lambda scores: seen.append(scores) or {'true_reward/auroc': len(seen)}
