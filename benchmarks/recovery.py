@@ -32,13 +32,13 @@ flags.DEFINE_integer('seeds', 2, 'rewards of each variant', lower_bound=1, flag_
 flags.DEFINE_integer('pairs', 0, 'training pairs of every variant; 0: all', lower_bound=0, flag_values=FLAGS)
 
 OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared')
-HEAD = dict(trained_blocks=0, prefixes=False, learning_rate=1e-2)  # a head alone bears a larger step
+HEAD = dict(trained_blocks=0, prefix_weight=0.0, learning_rate=1e-2)  # a head alone bears a larger step
 VARIANTS = {
     **{f'{name}, everything': dict(objective=name) for name in OBJECTIVES},
     **{f'{name}, head alone': dict(objective=name, **HEAD) for name in OBJECTIVES},
     'logistic, top 2 blocks': dict(objective='logistic', trained_blocks=2),
-    'logistic, whole texts only': dict(objective='logistic', prefixes=False),
-    'logistic, mean pooling': dict(objective='logistic', prefixes=False, pooling='mean'),
+    'logistic, whole texts only': dict(objective='logistic', prefix_weight=0.0),
+    'logistic, mean pooling': dict(objective='logistic', prefix_weight=0.0, pooling='mean'),
     'logistic, a quarter of the pairs': dict(objective='logistic', share=0.25),
     'logistic, half of the pairs': dict(objective='logistic', share=0.5),
     'logistic, two epochs': dict(objective='logistic', epochs=2),

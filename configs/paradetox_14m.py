@@ -1,6 +1,9 @@
 """Real comments: prompts from ParaDetox, a Pythia-14m-shaped base and a RoBERTa toxicity classifier, by id or folder.
 
   python launch/train.py --config=configs/paradetox_14m.py
+
+RLHF is strong here: few completions stay toxic, and the style of the others changes too. paradetox_14m_gentle.py asks
+for less, and its reward is recovered better.
 """
 
 from irl_jax import config as c
@@ -13,10 +16,9 @@ def get_config() -> c.Config:
       models=c.Models(base='EleutherAI/pythia-14m', classifier='s-nlp/roberta_toxicity_classifier'),
       data=c.Data(source='paradetox', prompt_fraction=0.25, max_prompt_tokens=16),
       sampling=c.Sampling(max_new_tokens=16, min_new_tokens=16, batch_size=256),
-      ppo=c.PPO(learning_rate=2e-4, steps=140, rollouts_per_step=64, minibatch_size=32, epochs=2, kl_coefficient=0.03,
-                score_text='completion', checkpoint_every=25),
-      # Slow and short: more updates tell the two models apart by style.
-      irl=c.IRL(seeds=3, epochs=1, learning_rate=3e-5, batch_size=16, objective='logistic', max_prompts=5000,
-                max_tokens=48),
-      evaluation=c.Evaluation(ceiling=False),  # the prompts' originals are nearly all toxic: nothing to train one on
+      # A probability has no more to give once a text is harmless; a logit goes on rewarding style.
+      ppo=c.PPO(learning_rate=2e-4, steps=140, rollouts_per_step=64, minibatch_size=32, epochs=2, kl_coefficient=0.05,
+                reward='probability', score_text='completion', checkpoint_every=25),
+      irl=c.IRL(seeds=3, epochs=1, learning_rate=4e-4, batch_size=32, objective='logistic', prefix_weight=1.0,
+                evaluate_every=58, max_tokens=48),
   )

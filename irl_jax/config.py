@@ -180,7 +180,7 @@ class IRL(Section):
   trained_blocks: int = setting(-1, low=-1)  # -1 everything; 0 the head alone; k the top k blocks
   pooling: str = setting('last', choices=('last', 'mean'))  # the state that is scored: last token's, or their mean
   initial_head: str = setting('difference', choices=('difference', 'random'))  # of feature means, or any direction
-  prefixes: bool = False             # compare every prefix of a pair beside the whole texts
+  prefix_weight: float = setting(0.0, low=0, high=1)  # share of the loss on a pair's prefixes, else on whole texts
   evaluate_every: int = setting(0, low=0)  # updates between two looks at the validation pairs; 0: an epoch
   contrast: str = setting('base', choices=('base', 'sft'))  # which model the aligned one is held against
   samples_per_prompt: int = setting(1, low=1)  # pairs demonstrated for one prompt
@@ -240,8 +240,9 @@ class Config(Section):
     if self.sampling.min_new_tokens > self.sampling.max_new_tokens:
       raise ConfigError(f'config.sampling.min_new_tokens = {self.sampling.min_new_tokens}: must be <= '
                         f'config.sampling.max_new_tokens = {self.sampling.max_new_tokens}')
-    if self.irl.prefixes and self.irl.pooling != 'last':
-      raise ConfigError(f'config.irl.prefixes = True: needs config.irl.pooling = last, not {self.irl.pooling}')
+    if self.irl.prefix_weight and self.irl.pooling != 'last':
+      raise ConfigError(f'config.irl.prefix_weight = {self.irl.prefix_weight}: must be 0 where config.irl.pooling = '
+                        f'{self.irl.pooling}')
     if self.ppo.rollouts_per_step % self.ppo.minibatch_size:
       raise ConfigError(f'config.ppo.minibatch_size = {self.ppo.minibatch_size}: must divide '
                         f'config.ppo.rollouts_per_step = {self.ppo.rollouts_per_step}')

@@ -74,7 +74,7 @@ def features(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: 
 def prepare(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: config_lib.IRL, parts: Parts, dtype
             ) -> pairs_lib.Pairs:
   """What every update reads: token ids, or, where the head alone is trained, features that are computed here, once."""
-  if irl.trained_blocks == 0 and not irl.prefixes:
+  if irl.trained_blocks == 0 and not irl.prefix_weight:
     return features(base, pairs, irl, parts, dtype)
   return pairs_lib.token_pairs(pairs, base.config.eos_token_id)
 

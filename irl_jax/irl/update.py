@@ -45,17 +45,17 @@ def loss(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXC
          axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The objective averaged over the pairs of all devices, and what goes with it.
 
-  With irl.prefixes a pair's loss is the mean over its whole texts and the mean of its prefixes, half each.
+  A pair's loss is that of its whole texts, and with irl.prefix_weight > 0, so much of it, the mean over its prefixes.
   """
   statics = dict(config=config, dtype=dtype, pooling=irl.pooling)
   objective = objectives.objective(irl.objective, irl.margin, irl.temperature)
   mean = functools.partial(parallel.global_mean, mask=batch.weight, axis_name=axis_name)
-  if irl.prefixes:
+  if irl.prefix_weight:
     aligned, base, counted = prefix_rewards(trained, frozen, batch, **statics)
     ends = jnp.split(jax.nn.one_hot(jnp.sum(both_texts(batch).valid, axis=1) - 1, aligned.shape[1]), 2)
     delta = jnp.sum(aligned * ends[0] - base * ends[1], axis=1)
     of_prefixes = jnp.sum(objective(aligned - base) * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
-    value = mean(0.5 * objective(delta) + 0.5 * of_prefixes)
+    value = mean((1 - irl.prefix_weight) * objective(delta) + irl.prefix_weight * of_prefixes)
   else:
     aligned, base = rewards(trained, frozen, batch, **statics)
     delta = aligned - base

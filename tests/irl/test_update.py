@@ -117,8 +117,8 @@ def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(policy,
       continue
     deltas = [score(aligned[:n]) - score(base[:n]) for n in range(1, min(len(aligned), len(base)) + 1)
               if aligned[:n] != base[:n]]
-    rows.append(0.5 * loss(score(aligned) - score(base)) + 0.5 * (np.mean(loss(np.array(deltas))) if deltas else 0))
-  irl = dataclasses.replace(statics['irl'], prefixes=True)
+    rows.append(0.75 * loss(score(aligned) - score(base)) + 0.25 * (np.mean(loss(np.array(deltas))) if deltas else 0))
+  irl = dataclasses.replace(statics['irl'], prefix_weight=0.25)
   found, metrics = update_lib.loss(params, {}, batch, axis_name=None, **statics | {'irl': irl})
   np.testing.assert_allclose(found, np.mean(rows), atol=1e-5)
   _, whole_only = update_lib.loss(params, {}, batch, axis_name=None, **statics)
