@@ -3,11 +3,15 @@
 Each baseline is a function texts -> scores [N], higher = less toxic, fitted on demonstrations at most: never on r*.
 """
 
+from collections import Counter
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import optimize, sparse, special
+
+from irl_jax import text as text_lib
 
 Scorer = Callable[[Sequence[str]], np.ndarray]
 
@@ -26,6 +30,42 @@ def length(aligned: Sequence[str], base: Sequence[str]) -> Scorer:
 def count_words(texts: Sequence[str]) -> np.ndarray:
   """Words by white space, [N]."""
   return np.array([len(text.split()) for text in texts], dtype=np.float64)
+
+
+def last_token(tokenizer: Any, aligned: Sequence[str], base: Sequence[str], smoothing: float = 0.5) -> Scorer:
+  """Scores a text by its last token alone: the log-odds of that token at the end of aligned against base texts.
+
+  log (a_t + s) / (A + s V) - log (b_t + s) / (B + s V), where t ends a_t of A aligned and b_t of B base texts and V is
+  the size of the vocabulary. More than this no reward can learn whose training reads nothing but the ends of texts (as
+  the paper's released code does), nor one that has found only how the two models end. An empty text ends in EOS.
+
+  Raises:
+    ValueError: one of the two is empty.
+  """
+  if not len(aligned) or not len(base):
+    raise ValueError(f'{len(aligned)} aligned and {len(base)} base texts: last tokens need both')
+  ends_of = lambda texts: [ids[-1] if ids else tokenizer.eos_token_id
+                           for ids in text_lib.encode(tokenizer, list(texts))[0]]
+  counted, vocabulary = [Counter(ends_of(texts)) for texts in (aligned, base)], len(tokenizer)
+  log_share = lambda count, token: np.log((count[token] + smoothing) / (count.total() + smoothing * vocabulary))
+  return lambda texts: np.array([log_share(counted[0], token) - log_share(counted[1], token)
+                                 for token in ends_of(texts)], np.float64)
+
+
+def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
+  """Scores a text by DPO's implicit reward, log pi_aligned(text) - log pi_base(text), in nats: nothing is trained.
+
+  A policy that maximises E[r] - beta KL(pi | pi_ref) is pi_ref exp(r / beta) / Z(prompt), so that
+  beta log(pi / pi_ref) is r up to a constant of each prompt (Rafailov et al. 2023, section 4; Peters and Schaal 2007).
+  beta only scales it: ranks, signs and correlations do not depend on it. It is the whole text's: every token after EOS,
+  the prompt's too, so that texts without a prompt can be scored; for two completions of one prompt the prompt's share
+  cancels.
+
+  Args:
+    aligned_log_prob: texts [N] -> log-probability of each under the aligned model (rewards.text_log_prob).
+    base_log_prob: the same under the model that it is held against.
+  """
+  return lambda texts: np.asarray(aligned_log_prob(texts), np.float64) - np.asarray(base_log_prob(texts), np.float64)
 
 
 def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1.0) -> Scorer:

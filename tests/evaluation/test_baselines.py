@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from irl_jax.evaluation.baselines import bag_of_words, constant, length
+from irl_jax.evaluation.baselines import bag_of_words, constant, dpo_implicit, last_token, length
 
 
 def test_constant_calls_nothing_toxic():
@@ -42,3 +42,22 @@ def test_bag_of_words_reads_presence_and_no_order():
 def test_bag_of_words_needs_both_sides():
   with pytest.raises(ValueError, match='0 aligned and 1 base'):
     bag_of_words([], ['a'])
+
+
+def test_last_token_is_the_smoothed_log_odds_of_how_texts_end(letters):
+  aligned, base = ['xa', 'a', 'bba', 'b'], ['ab', 'b']
+  found = last_token(letters, aligned, base)(['ca', 'cccb', 'c', '', 'a'])
+  odds = lambda a, b: np.log((a + 0.5) / (4 + 0.5 * 32)) - np.log((b + 0.5) / (2 + 0.5 * 32))
+  np.testing.assert_allclose(found, [odds(3, 0), odds(1, 2), odds(0, 0), odds(0, 0), odds(3, 0)])
+  np.testing.assert_allclose(last_token(letters, ['', ''], ['a', 'b'])(['', 'a']), np.log([2.5 / 0.5, 0.5 / 1.5]))
+  with pytest.raises(ValueError, match='1 aligned and 0 base'):
+    last_token(letters, ['a'], [])
+
+
+def test_dpo_implicit_is_the_reward_of_the_policy_that_is_best_for_it():
+  texts, reference, reward, beta = ['a', 'b', 'c'], np.array([0.5, 0.3, 0.2]), np.array([1.0, -1.0, 0.3]), 0.7
+  tilted = reference * np.exp(reward / beta)
+  policy = tilted / tilted.sum()
+  log_prob_of = lambda shares: lambda asked: np.log([shares[texts.index(text)] for text in asked])
+  found = beta * dpo_implicit(log_prob_of(policy), log_prob_of(reference))(['c', 'a', 'b'])
+  np.testing.assert_allclose(np.diff(found), np.diff(reward[[2, 0, 1]]), atol=1e-12)
