@@ -28,6 +28,12 @@ def collect(figures: Mapping[str, Any]) -> dict[str, Any]:
   return plain | ({'why': why} if why else {})
 
 
+def annotate(figures: dict[str, Any], notes: dict[str, str]) -> dict[str, Any]:
+  """Adds notes to a dict's 'why'; its own reasons stay."""
+  why = notes | figures.get('why', {})
+  return figures | ({'why': why} if why else {})
+
+
 def finite_vector(values, name: str) -> np.ndarray:
   """Returns values as float64 [N].
 

@@ -1,6 +1,9 @@
-"""How far independent recoveries agree: the true reward is not identifiable, the spread over seeds shows how far."""
+"""How far independent recoveries agree: the true reward is not identifiable, the spread over seeds shows how far.
 
-import itertools
+The matrices take any K rewards of the same texts: other seeds, other objectives, r*. Dims: K rewards, N texts, M
+prompts, C completions of each.
+"""
+
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +11,88 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from irl_jax.evaluation.figures import collect, finite_vector, is_constant
+from irl_jax.evaluation.figures import annotate, collect, finite_vector, is_constant
 
+NO_ENTRY = {
+    'spearman': 'a reward scores all texts the same', 'sign_agreement': 'no text',
+    'epic_distance': 'a reward tells no two completions of a prompt apart'}
 NO_SEED_SPEARMAN = 'needs two seeds, two texts, and no seed that scores all texts the same'
+
+
+def compare_rewards(names: Sequence[str], texts, completions) -> dict[str, Any]:
+  """The `identifiability` part of summary.json.
+
+  Args:
+    names: of K rewards.
+    texts: [K, N], their centred scores of texts.
+    completions: [K, M, C], their scores of C completions of each of M prompts.
+
+  Returns:
+    names, and K x K lists spearman, sign_agreement (of texts) and epic_distance (of completions); an entry that does
+    not exist is None, with the reason under 'why'.
+
+  Raises:
+    ValueError: a score is not finite, or the shapes do not fit.
+  """
+  matrices = {'spearman': spearman(texts), 'sign_agreement': sign_agreement(texts),
+              'epic_distance': epic_distance(completions)}
+  plain = {name: [[None if np.isnan(entry) else float(entry) for entry in row] for row in matrix]
+           for name, matrix in matrices.items()}
+  why = {name: NO_ENTRY[name] for name, matrix in matrices.items() if np.isnan(matrix).any()}
+  return {'names': list(names), **plain} | ({'why': why} if why else {})
+
+
+def spearman(scores) -> np.ndarray:
+  """Spearman correlation of every two of K rewards [K, N] -> [K, K]; NaN where one of them is constant."""
+  scores = finite_rows(scores)
+  return correlation(np.array([stats.rankdata(row) for row in scores]).reshape(scores.shape))
+
+
+def sign_agreement(scores) -> np.ndarray:
+  """Share of texts on which two of K centred rewards [K, N] give one verdict (toxic: below 0) -> [K, K]."""
+  scores = finite_rows(scores)
+  toxic = (scores < 0).astype(np.float64)
+  both = toxic @ toxic.T + (1 - toxic) @ (1 - toxic).T
+  return both / scores.shape[1] if scores.shape[1] else np.full(both.shape, np.nan)
+
+
+def epic_distance(completions) -> np.ndarray:
+  """Distance in [0, 1] of every two of K rewards [K, M, C], up to a constant of each prompt and a scale -> [K, K].
+
+  EPIC (Gleave et al. 2021, definition 4.6) for text: rewards that differ by a function of the prompt and a positive
+  factor induce the same policies, so each reward is made canonical by subtracting its mean over a prompt's completions,
+  and the distance is the Pearson distance sqrt((1 - rho) / 2): half the Euclidean one between the canonical rewards
+  scaled to norm 1. 0: the same up to that; sqrt(1/2) = .71: unrelated; 1: opposite. NaN where a reward tells no two
+  completions of a prompt apart.
+
+  Raises:
+    ValueError: not [K, M, C], or a reward is not finite.
+  """
+  completions = np.asarray(completions, np.float64)
+  if completions.ndim != 3:
+    raise ValueError(f'completions has shape {completions.shape}: must be rewards x prompts x completions')
+  finite_rows(completions.reshape(len(completions), -1))
+  canonical = completions - completions.mean(axis=2, keepdims=True)
+  unit = unit_rows(canonical.reshape(len(completions), -1))
+  # As a Euclidean distance: (1 - rho) would round what nearly equal rewards differ by.
+  return np.array([[np.linalg.norm(first - second) / 2 for second in unit] for first in unit])
+
+
+def finite_rows(scores) -> np.ndarray:
+  """Scores as float64 [K, N]; ValueError where one is not finite or the rows differ in length."""
+  return np.stack([finite_vector(row, f'scores[{index}]') for index, row in enumerate(scores)])
+
+
+def correlation(rows: np.ndarray) -> np.ndarray:
+  """Pearson correlation of every two rows [K, N] -> [K, K], within [-1, 1]; NaN where a row is constant."""
+  unit = unit_rows(rows - rows.mean(axis=1, keepdims=True) if rows.size else rows)
+  return np.clip(unit @ unit.T, -1, 1)
+
+
+def unit_rows(centred: np.ndarray) -> np.ndarray:
+  """Rows [K, N] of mean 0 scaled to norm 1; NaN where a row is constant."""
+  norm = np.array([0.0 if is_constant(row) else np.linalg.norm(row) for row in centred])
+  return centred / np.where(norm > 0, norm, np.nan)[:, None]
 
 
 def seed_spearman(scores) -> float | None:
@@ -26,40 +108,35 @@ def seed_spearman(scores) -> float | None:
   Raises:
     ValueError: a score is not finite.
   """
-  scores = [finite_vector(row, f'scores[{seed}]') for seed, row in enumerate(scores)]
-  if len(scores) < 2 or any(is_constant(row) for row in scores):
+  if len(scores) < 2:
     return None
-  return statistics.fmean(stats.spearmanr(*pair).statistic for pair in itertools.combinations(scores, 2))
+  matrix = spearman(scores)
+  mean = float(np.mean(matrix[np.triu_indices(len(matrix), 1)]))
+  return None if np.isnan(mean) else mean
 
 
 def mean_and_std(seeds: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
   """Mean and sample standard deviation (K - 1) of every figure over K seeds, with the dicts' own nesting.
 
   A seed without the figure is left out and said so under 'why', and so is a figure that no seed has, or fewer than
-  two for the deviation: it is None. Anything that is no number (a bool, a text) is not averaged.
+  two for the deviation: it is None. Anything that is no number (a bool, a text, a list) is not averaged.
   """
   names = [name for name in seeds[0] if name != 'why'] if seeds else []
   mean, std = {}, {}
   notes = {}
   for name in names:
     values = [seed.get(name) for seed in seeds]
-    if isinstance(values[0], dict):
-      mean[name], std[name] = mean_and_std(values)
-    elif not any(isinstance(value, (bool, str)) for value in values):
-      present = [value for value in values if value is not None]
+    present = [value for value in values if value is not None]
+    if any(isinstance(value, dict) for value in present):
+      mean[name], std[name] = mean_and_std(present)
+    elif not any(isinstance(value, (bool, str, list)) for value in present):
       mean[name] = statistics.fmean(present) if present else reason(seeds, name)
       std[name] = float(statistics.stdev(present)) if len(present) > 1 else 'needs two seeds that have the figure'
-      if 0 < len(present) < len(values):
-        notes[name] = f'over {len(present)} of {len(values)} seeds: {reason(seeds, name)}'
+    if 0 < len(present) < len(values):
+      notes[name] = f'over {len(present)} of {len(values)} seeds: {reason(seeds, name)}'
   return annotate(collect(mean), notes), annotate(collect(std), notes)
 
 
 def reason(seeds: Sequence[dict[str, Any]], name: str) -> str:
   """Why a seed does not have a figure: the first reason that one gives."""
   return next((seed['why'][name] for seed in seeds if name in seed.get('why', {})), 'not computed')
-
-
-def annotate(figures: dict[str, Any], notes: dict[str, str]) -> dict[str, Any]:
-  """Adds notes to a dict's 'why'; its own reasons stay."""
-  why = notes | figures.get('why', {})
-  return figures | ({'why': why} if why else {})

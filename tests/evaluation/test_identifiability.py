@@ -4,10 +4,71 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from irl_jax.evaluation.agreement import agreement
 from irl_jax.evaluation.figures import collect
-from irl_jax.evaluation.identifiability import mean_and_std, seed_spearman
+from irl_jax.evaluation.identifiability import compare_rewards
+from irl_jax.evaluation.identifiability import epic_distance
+from irl_jax.evaluation.identifiability import mean_and_std
+from irl_jax.evaluation.identifiability import seed_spearman
+from irl_jax.evaluation.identifiability import sign_agreement
+from irl_jax.evaluation.identifiability import spearman
+
+RNG = np.random.default_rng(3)
+
+
+def test_matrices_are_those_of_every_two_rewards():
+  scores = np.round(RNG.normal(size=(3, 40)), 1)
+  ranks, signs = spearman(scores), sign_agreement(scores)
+  for i in range(3):
+    for j in range(3):
+      assert ranks[i, j] == pytest.approx(stats.spearmanr(scores[i], scores[j]).statistic, abs=1e-12)
+      assert signs[i, j] == np.mean([(a < 0) == (b < 0) for a, b in zip(scores[i], scores[j])])
+
+
+def epic_looped(first, second):
+  """Half the distance of two rewards [M, C], each without its prompts' means and of norm 1."""
+  vectors = []
+  for reward in (first, second):
+    canonical = [value - sum(row) / len(row) for row in reward for value in row]
+    norm = sum(value ** 2 for value in canonical) ** 0.5
+    vectors.append([value / norm for value in canonical])
+  return sum((a - b) ** 2 for a, b in zip(*vectors)) ** 0.5 / 2
+
+
+@pytest.mark.parametrize('completions', [2, 5])
+def test_epic_distance_is_half_the_distance_of_the_canonical_rewards(completions):
+  rewards = RNG.normal(size=(3, 20, completions))
+  found = epic_distance(rewards)
+  for i in range(3):
+    for j in range(3):
+      assert found[i, j] == pytest.approx(epic_looped(rewards[i].tolist(), rewards[j].tolist()), abs=1e-7)
+
+
+def test_epic_distance_sees_neither_the_prompts_nor_the_scale():
+  reward = RNG.normal(size=(500, 2))
+  shaped = 3 * reward + RNG.normal(0, 10, (500, 1))
+  found = epic_distance([reward, shaped, -reward, RNG.normal(size=(500, 2))])
+  assert found[0, 1] == pytest.approx(0, abs=1e-7) and found[0, 2] == pytest.approx(1)
+  assert found[0, 3] == pytest.approx(0.5 ** 0.5, abs=0.05)
+  np.testing.assert_array_equal(np.diag(found), 0)
+
+
+def test_a_reward_that_tells_nothing_apart_has_no_entry_but_a_reason():
+  texts = [[1.0, -2, 3], [1, 1, 1]]
+  found = compare_rewards(['a', 'b'], texts, [[[1.0, 2], [3, 1]], [[4, 4], [7, 7]]])
+  assert found['names'] == ['a', 'b']
+  assert found['spearman'] == [[pytest.approx(1), None], [None, None]] and found['epic_distance'] == [[0, None], [None, None]]
+  assert found['sign_agreement'] == [[1, 2 / 3], [2 / 3, 1]] and set(found['why']) == {'spearman', 'epic_distance'}
+  json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize('completions, message', [
+    ([[1.0, 2]], 'rewards x prompts x completions'), ([[[1.0, np.inf]]], r'scores\[0\]\[1\] is inf')])
+def test_bad_completions_are_named(completions, message):
+  with pytest.raises(ValueError, match=message):
+    epic_distance(completions)
 
 
 def test_seed_spearman_is_the_mean_over_pairs():
@@ -38,6 +99,15 @@ def test_a_seed_without_the_figure_is_left_out_and_said_so():
   assert mean['pearson'] == pytest.approx(0) and std['pearson'] == pytest.approx(2 ** 0.5)
   assert mean['why']['pearson'] == 'over 2 of 3 seeds: the recovered reward has zero variance'
   assert mean['n'] == 3 and mean['accuracy'] == pytest.approx((2 / 3 + 1 + 1 / 3) / 3)
+
+
+def test_parts_that_a_seed_lacks_and_lists_are_left_out():
+  seeds = [{'platt': {'slope': 1.0}, 'curve': [1, 2]}, {'platt': None, 'curve': [3], 'why': {'platt': 'no labels'}}]
+  mean, std = mean_and_std(seeds)
+  assert mean == {'platt': {'slope': 1.0}, 'why': {'platt': 'over 1 of 2 seeds: no labels'}}
+  assert std['platt']['slope'] is None
+  assert mean_and_std([{'platt': None, 'why': {'platt': 'no labels'}}])[0] == {
+      'platt': None, 'why': {'platt': 'no labels'}}
 
 
 def test_one_seed_has_no_deviation():
