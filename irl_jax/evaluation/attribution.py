@@ -2,8 +2,8 @@
 
 A token's attribution is the mean of R(text) - R(text without a span that holds the token), over spans of 1, 2, 4 and 8
 tokens: above 0, R likes it. Single tokens alone miss what two of them say twice ("dumb idiot"), and leave a sentence
-that nobody writes. Measured on the playground's R̂, 80 comments in which one of two or three sentences is an attack: the
-token of the lowest attribution lies in the attack in 86 % (single tokens 72 %, gradient x input 75 %, integrated
+that nobody writes. Measured on R̂ of the playground, 80 comments in which one of two or three sentences is an attack:
+the token of the lowest attribution lies in the attack in 86 % (single tokens 72 %, gradient x input 75 %, integrated
 gradients 81 %, chance 47 %), and the attack's insulting words are told from all others with an AUROC of .97 (.93, .85,
 .92). Where R is a sum over tokens (tests/evaluation/test_attribution.py) all but gradient x input find what it is.
 Spans overlap, so the attributions of a text do not add up to its reward.
@@ -74,8 +74,8 @@ def choose(texts: Sequence[str], reward, true_reward, count: int = 40) -> list[t
     count: how many, at most.
 
   Returns:
-    (index, 'highest' | 'lowest' | 'disagreement' | 'by hash'): the highest and lowest R̂, the largest difference between
-    the ranks of R̂ and r*, and the smallest hashes of the text, which pick without looking.
+    (index, 'highest' | 'lowest' | 'disagreement' | 'by hash'): the highest and lowest R̂, the largest difference
+    between the ranks of R̂ and r*, and the smallest hashes of the text, which pick without looking.
   """
   reward = np.asarray(reward, np.float64)
   orders = {'highest': np.argsort(-reward, kind='stable'), 'lowest': np.argsort(reward, kind='stable')}

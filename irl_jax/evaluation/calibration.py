@@ -11,8 +11,8 @@ from irl_jax.evaluation import platt
 from irl_jax.evaluation.figures import collect
 from irl_jax.evaluation.zero import saturation, zero
 
-NO_PROBABILITY = ('a probability needs labelled validation texts of both classes; without them the reward gives an order '
-                  'of texts, and a zero chosen without labels')
+NO_PROBABILITY = ('a probability needs labelled validation texts of both classes; without them the reward gives an '
+                  'order of texts, and a zero chosen without labels')
 HOLDS = ('ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability')
 
 

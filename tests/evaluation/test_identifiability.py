@@ -59,7 +59,8 @@ def test_a_reward_that_tells_nothing_apart_has_no_entry_but_a_reason():
   texts = [[1.0, -2, 3], [1, 1, 1]]
   found = compare_rewards(['a', 'b'], texts, [[[1.0, 2], [3, 1]], [[4, 4], [7, 7]]])
   assert found['names'] == ['a', 'b']
-  assert found['spearman'] == [[pytest.approx(1), None], [None, None]] and found['epic_distance'] == [[0, None], [None, None]]
+  assert found['spearman'] == [[pytest.approx(1), None], [None, None]]
+  assert found['epic_distance'] == [[0, None], [None, None]]
   assert found['sign_agreement'] == [[1, 2 / 3], [2 / 3, 1]] and set(found['why']) == {'spearman', 'epic_distance'}
   json.dumps(found, allow_nan=False)
 
