@@ -28,16 +28,27 @@ POLICY = {'toxicity': TOXICITY, 'toxicity_full': TOXICITY} | dict.fromkeys(
     ['true_reward', 'kl', 'kl_per_token', 'perplexity_under_base', 'response_tokens', 'distinct_2'])
 AGREEMENT = {'accuracy', 'f1', 'auroc', 'pearson', 'spearman', 'kendall', 'pairwise_accuracy', 'n', 'ties'}
 REWARD = {'heldout_texts': AGREEMENT, 'heldout_texts_human': AGREEMENT,
-          'heldout_pairs': AGREEMENT | {'prefers_aligned'}}
-CALIBRATION = {'zero', 'zero_low', 'zero_high', 'reliable_zero', 'saturated'}
+          'heldout_pairs': AGREEMENT | {'prefers_aligned', 'epic_distance'}}
+INTERVALS = dict.fromkeys(['heldout_texts', 'heldout_texts_human', 'heldout_pairs'], {'auroc', 'spearman'})
+ZERO = dict.fromkeys(['zero', 'zero_low', 'zero_high', 'saturated'])
+PROBABILITY = {'platt': {'slope', 'intercept', 'n'}} | dict.fromkeys(
+    ['ece', 'ece_if_calibrated', 'brier', 'brier_constant'])
+CONFOUNDS = {'length_spearman', 'partial_pearson_given_length', 'partial_spearman_given_length', 'style_auroc',
+             'style_low', 'style_high', 'style_n'}
+SEED = REWARD | {'intervals': INTERVALS, 'confounds': CONFOUNDS,
+                 'calibration': ZERO | PROBABILITY | dict.fromkeys(['reliable_zero', 'reliability'])}
+MEAN = REWARD | {'confounds': CONFOUNDS, 'calibration': ZERO | PROBABILITY}
+ENSEMBLE = SEED | {'calibration': PROBABILITY | {'reliability': None}}
+BASELINE = REWARD | {'intervals': INTERVALS, 'ensemble_gain': INTERVALS}
 TEST = {'before_only', 'after_only', 'both', 'neither', 'p_value'}
 STAGE = {'before': POLICY, 'after': POLICY, 'mcnemar': TEST}
 SUMMARY = {
     'true_reward': {'human_accuracy'},
     'rlhf': STAGE,
-    'irl': {'seeds': [REWARD | {'calibration': CALIBRATION}] * len(SEEDS), 'mean': REWARD, 'std': REWARD,
-            'seed_spearman': None, 'ensemble': REWARD,
-            'baselines': dict.fromkeys(['constant', 'length', 'bag_of_words'], REWARD)},
+    'irl': {'seeds': [SEED] * len(SEEDS), 'mean': MEAN, 'std': MEAN, 'seed_spearman': None, 'ensemble': ENSEMBLE,
+            'identifiability': dict.fromkeys(['names', 'spearman', 'sign_agreement', 'epic_distance']),
+            'baselines': {'ceiling': dict.fromkeys(REWARD)} | dict.fromkeys(
+                ['constant', 'length', 'bag_of_words', 'last_token', 'dpo_implicit'], BASELINE)},
     'rerlhf': STAGE,
 }
 
@@ -48,13 +59,13 @@ def check(node, expected, where='summary'):
     assert len(node) == len(expected), where
     for number, (child, wanted) in enumerate(zip(node, expected)):
       check(child, wanted, f'{where}[{number}]')
-  elif isinstance(expected, (dict, set)):
+  elif isinstance(expected, (dict, set)) and node is not None:
     assert set(node) - {'why'} == set(expected), where
     assert {name for name, value in node.items() if value is None} <= set(node.get('why', {})), where
     for name in expected:
       check(node[name], expected[name] if isinstance(expected, dict) else None, f'{where}.{name}')
   else:
-    assert node is None or isinstance(node, (int, float)), where
+    assert node is None or isinstance(node, (int, float, list)), where
 
 
 @pytest.fixture(scope='module')
@@ -83,6 +94,27 @@ def test_folder_holds_what_scripts_rely_on(finished):
 def test_summary_has_the_keys_that_scripts_rely_on_and_a_reason_for_every_null(finished):
   refuse = lambda constant: pytest.fail(f'{constant} in JSON')
   check(json.loads((finished / 'summary.json').read_text(), parse_constant=refuse), SUMMARY)
+
+
+def test_evaluation_leaves_what_each_text_was_given(finished):
+  rows = {name: rows_lib.read_jsonl(finished / 'evaluation' / f'{name}.jsonl')
+          for name in ('texts', 'pairs', 'attributions')}
+  fields = {'texts': ['text', 'label', 'true_reward', 'rewards'],
+            'pairs': ['prompt_id', 'prompt', 'aligned', 'base', 'true_reward_aligned', 'true_reward_base',
+                      'rewards_aligned', 'rewards_base'],
+            'attributions': ['text', 'true_reward', 'reward', 'chosen', 'tokens']}
+  for name, names in fields.items():
+    assert all(list(row) == names for row in rows[name])
+  texts = rows['texts']
+  scores = irl_jax.load_reward(str(finished / 'irl' / 'seed_1' / 'reward'))([row['text'] for row in texts])
+  np.testing.assert_allclose([row['rewards'][1] for row in texts], scores, atol=1e-5)
+  assert all(len(row['rewards_base']) == len(SEEDS) for row in rows['pairs'])
+  means = {row['text']: np.mean(row['rewards']) for row in texts}
+  for row in rows['attributions']:
+    assert ''.join(token['piece'] for token in row['tokens']) == row['text']
+    assert row['reward'] == pytest.approx(means[row['text']], abs=1e-5)
+  assert len(rows['attributions']) == 40 and {row['chosen'] for row in rows['attributions']} == {
+      'highest', 'lowest', 'disagreement', 'by hash'}
 
 
 def test_finished_stages_are_skipped(finished, monkeypatch):

@@ -1,60 +1,103 @@
 """The evaluate stage: what the recovered rewards are worth on held-out texts and pairs, beside simpler rewards."""
 
+from typing import Any, Sequence
+
 import numpy as np
 
 from irl_jax import rewards
 from irl_jax import workdir
+from irl_jax.data import rows as rows_lib
+from irl_jax.evaluation import attribution
+from irl_jax.evaluation import baselines
+from irl_jax.evaluation import heldout
 from irl_jax.evaluation import recovered
-from irl_jax.irl import loop as irl_loop
 from irl_jax.models import pretrained
+from irl_jax.run import Row
 from irl_jax.run import Run
 from irl_jax.run import full_texts
-from irl_jax.stages import recovery
+from irl_jax.stages import ceiling
 
 
 def evaluate(run: Run) -> None:
-  """Measures the recovered rewards on held-out texts and pairs -> irl/figures.json."""
-  held, pairs, train_pairs = run.rows('heldout'), run.rows('heldout', 'demos'), run.rows('train', 'demos')
-  texts, true_reward = full_texts(held), run.true_reward()
-  labels = [row['label'] for row in held]
-  reference = recovered.Reference(
-      texts=texts, labels=None if None in labels else np.array(labels),
-      aligned=full_texts(pairs, 'aligned'), base=full_texts(pairs, 'base'), true_texts=true_reward(texts),
-      true_aligned=np.array([row['true_reward_aligned'] for row in pairs]),
-      true_base=np.array([row['true_reward_base'] for row in pairs]))
-  calibrations = [workdir.read_json(member.parent / 'calibration.json')
-                  for member in rewards.members_of(run.folder / 'irl')]
-  others = recovered.demonstration_baselines(full_texts(train_pairs, 'aligned'), full_texts(train_pairs, 'base'))
-  if run.config.evaluation.ceiling and (best := ceiling(run, len(train_pairs), true_reward)):
-    others['ceiling'] = best
-  figures = recovered.compare(run.recovered_rewards(), reference, calibrations, others)
-  accuracy = None
-  if reference.labels is not None:
-    accuracy = float(np.mean((reference.true_texts < 0) == (reference.labels == 1)))
+  """Measures the recovered rewards -> evaluation/{texts,pairs,attributions}.jsonl, irl/figures.json."""
+  true_reward = run.true_reward() if has_true_reward(run) else None
+  held = reference(run, true_reward)
+  places = rewards.members_of(run.folder / 'irl')
+  # One after the other: a large model's weights are held once.
+  seeds = [heldout.score(load(run, place), held, validation=True) for place in run.progress('evaluate')(places)]
+  calibrations = [workdir.read_json(place.parent / 'calibration.json') for place in places]
+  simpler = {name: heldout.score(reward, held) for name, reward in baseline_rewards(run).items()}
+  best, trained_on = ceiling.ceiling(run, true_reward)
+  simpler |= {'ceiling': heldout.score(best, held)} if best else {}
+  figures = recovered.compare(seeds, held, calibrations, simpler, run.config.evaluation.bootstrap_samples,
+                              run.config.seed)
+  of_baselines = figures['baselines']
+  of_baselines['ceiling'] = of_baselines['ceiling'] | {'trained_on': trained_on} if best else recovered.missing(
+      trained_on)
+  write_rows(run, held, seeds)
+  ensemble = heldout.mean(seeds)
+  rows_lib.write_jsonl(run.folder / 'evaluation' / 'attributions.jsonl', attributions(run, held, ensemble))
   workdir.write_json(run.folder / 'irl' / 'figures.json', {
-      'true_reward': {'human_accuracy': accuracy} | (
-          {} if accuracy is not None else {'why': {'human_accuracy': 'the held-out texts have no labels'}}),
-      'irl': figures})
+      'true_reward': recovered.human_accuracy(held), 'irl': figures})
 
 
-def ceiling(run: Run, count: int, true_reward: rewards.Reward) -> rewards.Reward | None:
-  """What recovery could reach at best: the same model and objective, trained on pairs of a non-toxic and a toxic text.
+def has_true_reward(run: Run) -> bool:
+  """Whether there is a classifier; an audit need not have one."""
+  return bool(run.config.models.classifier) or (run.folder / 'classifier' / 'classifier').is_dir()
 
-  The classes are the labels of the training texts, else the sign of r*; None where there is one class only.
-  """
-  base = pretrained.load(run.base, ('causal_lm',))
-  rng = np.random.default_rng(run.config.seed)
-  encoded = []
-  for split, size in (('train', count), ('validation', 256)):
-    rows = run.rows(split)
-    texts = full_texts(rows)
-    labels = [row['label'] for row in rows]
-    toxic = true_reward(texts) < 0 if None in labels or len(set(labels)) < 2 else np.array(labels) == 1
-    if toxic.all() or not toxic.any():
-      return None
-    harmless, harmful = (rng.choice(np.array(texts, object)[mask], size).tolist() for mask in (~toxic, toxic))
-    encoded.append(irl_loop.encode_pairs(base, harmless, harmful, run.config.irl.max_tokens))
-  model = irl_loop.train(base, *encoded, run.config.irl, run.config.seed, run.folder / 'irl' / 'ceiling',
-                         dtype=run.dtype, **run.logging('irl/ceiling'))
-  _, model = recovery.centre(run, model, full_texts(run.rows('validation')))
-  return rewards.recovered_reward(model, run.config.evaluation.batch_size, run.dtype)
+
+def load(run: Run, place: Any) -> rewards.Reward:
+  """One recovered reward."""
+  return rewards.load(str(place), run.config.evaluation.batch_size, run.dtype)
+
+
+def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference:
+  """The held-out texts and pairs with what r* and people say of them; the validation texts with their labels."""
+  rows, pairs, validation = run.rows('heldout'), run.rows('heldout', 'demos'), run.rows('validation')
+  texts = full_texts(rows)
+  of_pairs = lambda side: np.array([row[f'true_reward_{side}'] for row in pairs]) if true_reward else None
+  return heldout.Reference(
+      texts=texts, labels=[row['label'] for row in rows], aligned=full_texts(pairs, 'aligned'),
+      base=full_texts(pairs, 'base'), true_texts=np.asarray(true_reward(texts), np.float64) if true_reward else None,
+      true_aligned=of_pairs('aligned'), true_base=of_pairs('base'),
+      validation=full_texts(validation), validation_labels=[row['label'] for row in validation])
+
+
+def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
+  """Rewards that understand less, by name: none has seen r*."""
+  irl, settings = run.config.irl, run.config.evaluation
+  places = run.aligned, run.base if irl.contrast == 'base' else run.start
+  models = [pretrained.load(place, ('causal_lm',)) for place in places]
+  demonstrated = [full_texts(run.rows('train', 'demos'), side) for side in ('aligned', 'base')]
+  return {'constant': baselines.constant, 'length': baselines.length(*demonstrated),
+          'bag_of_words': baselines.bag_of_words(*demonstrated),
+          'last_token': baselines.last_token(models[0].tokenizer, *demonstrated),
+          'dpo_implicit': baselines.dpo_implicit(
+              *(rewards.text_log_prob(model, settings.batch_size, run.dtype) for model in models))}
+
+
+def write_rows(run: Run, held: heldout.Reference, seeds: Sequence[heldout.Scores]) -> None:
+  """Every held-out text and pair with its rewards -> evaluation/{texts,pairs}.jsonl."""
+  or_null = lambda values, index: None if values is None else float(values[index])
+  of_seeds = lambda name, index: [float(getattr(scores, name)[index]) for scores in seeds]
+  rows_lib.write_jsonl(run.folder / 'evaluation' / 'texts.jsonl', [
+      {'text': text, 'label': label, 'true_reward': or_null(held.true_texts, index),
+       'rewards': of_seeds('texts', index)} for index, (text, label) in enumerate(zip(held.texts, held.labels))])
+  rows_lib.write_jsonl(run.folder / 'evaluation' / 'pairs.jsonl', [
+      {name: row[name] for name in ('prompt_id', 'prompt', 'aligned', 'base')} |
+      {'true_reward_aligned': or_null(held.true_aligned, index), 'true_reward_base': or_null(held.true_base, index),
+       'rewards_aligned': of_seeds('aligned', index), 'rewards_base': of_seeds('base', index)}
+      for index, row in enumerate(run.rows('heldout', 'demos'))])
+
+
+def attributions(run: Run, held: heldout.Reference, ensemble: heldout.Scores) -> list[Row]:
+  """Some held-out texts, and how much each of their tokens adds to the mean of the seeds."""
+  chosen = attribution.choose(held.texts, ensemble.texts, held.true_texts)
+  tokenizer = pretrained.load(run.base, ('causal_lm',)).tokenizer
+  texts = [attribution.pieces(tokenizer, held.texts[index]) for index, _ in chosen]
+  asked = attribution.asked(texts)
+  scores = np.mean([load(run, place)(asked) for place in rewards.members_of(run.folder / 'irl')], axis=0)
+  return [{'text': held.texts[index],
+           'true_reward': None if held.true_texts is None else float(held.true_texts[index]),
+           'reward': float(ensemble.texts[index]), 'chosen': why, 'tokens': tokens}
+          for (index, why), tokens in zip(chosen, attribution.attributions(texts, scores))]

@@ -1,12 +1,20 @@
 """What a recovered reward is worth, put together: seeds, ensemble and baselines on one set of held-out data."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
 from irl_jax.evaluation import agreement
+from irl_jax.evaluation import heldout
+from irl_jax.evaluation import identifiability
+from irl_jax.evaluation import intervals
+from irl_jax.evaluation import platt
 from irl_jax.evaluation import recovered
 
 TEXTS = ['good', 'bad', 'very good', 'so bad', 'goodbye', 'badly', 'a good one', 'the bad one']
+LABELS = [0, 1] * 4
 
 
 def true_reward(texts):
@@ -20,54 +28,143 @@ def blind(texts):
 
 def held_out(labels):
   aligned, base = TEXTS[::2], TEXTS[1::2]
-  return recovered.Reference(TEXTS, labels, aligned, base, true_reward(TEXTS), true_reward(aligned), true_reward(base))
+  return heldout.Reference(TEXTS, labels, aligned, base, true_reward(TEXTS), true_reward(aligned), true_reward(base),
+                           TEXTS[:6], labels[:6])
 
 
-LABELS = np.array([0, 1] * 4)
+def without_true_reward(held):
+  return dataclasses.replace(held, true_texts=None, true_aligned=None, true_base=None)
+
+
+def agree(reward, held):
+  return recovered.agree(heldout.score(reward, held), held)
+
+
+def compare(rewards, held, others, **more):
+  scores = [heldout.score(reward, held, validation=True) for reward in rewards]
+  calibrations = [{'zero': 0.1, 'why': {'reliable_zero': 'few texts'}}, {'zero': -0.2}][:len(rewards)]
+  return recovered.compare(scores, held, calibrations,
+                           {name: heldout.score(reward, held) for name, reward in others.items()}, **more)
+
+
+def test_every_text_is_scored_once():
+  asked = []
+
+  def reward(texts):
+    asked.extend(texts)
+    return true_reward(texts)
+
+  held = held_out(LABELS)
+  scores = heldout.score(reward, held, validation=True)
+  assert sorted(asked) == sorted(TEXTS)
+  for name, texts in {'texts': TEXTS, 'aligned': TEXTS[::2], 'base': TEXTS[1::2], 'validation': TEXTS[:6]}.items():
+    np.testing.assert_array_equal(getattr(scores, name), true_reward(texts))
+  assert heldout.score(reward, held).validation.size == 0
 
 
 def test_a_reward_that_equals_the_true_one_agrees_with_it():
-  figures, scores = recovered.agree(true_reward, held_out(LABELS))
+  figures = agree(true_reward, held_out(LABELS))
   for name in ('heldout_texts', 'heldout_texts_human'):
     assert figures[name]['accuracy'] == figures[name]['auroc'] == 1 and figures[name]['n'] == 8
   assert figures['heldout_texts']['spearman'] == pytest.approx(1)
-  assert figures['heldout_pairs']['pairwise_accuracy'] == figures['heldout_pairs']['prefers_aligned'] == 1
-  np.testing.assert_array_equal(scores, true_reward(TEXTS))
+  pairs = figures['heldout_pairs']
+  assert pairs['pairwise_accuracy'] == pairs['prefers_aligned'] == 1 and pairs['epic_distance'] == 0
 
 
 def test_pairs_are_compared_within_a_prompt():
-  figures, _ = recovered.agree(blind, held_out(LABELS))
+  held = held_out(LABELS)
+  figures = agree(blind, held)
   longer = [len(aligned) - len(base) for aligned, base in zip(TEXTS[::2], TEXTS[1::2])]
   assert figures['heldout_pairs']['prefers_aligned'] == np.mean([(gap > 0) + 0.5 * (gap == 0) for gap in longer])
   assert figures['heldout_pairs']['n'] == 8
+  both = [np.stack([reward(held.aligned), reward(held.base)], 1) for reward in (blind, true_reward)]
+  assert figures['heldout_pairs']['epic_distance'] == pytest.approx(identifiability.epic_distance(both)[0, 1])
   expected = agreement.agreement(blind(TEXTS), true_reward(TEXTS))
   assert figures['heldout_texts'] == expected and expected['auroc'] != 1
 
 
-def test_without_labels_there_is_a_reason():
-  figures, _ = recovered.agree(true_reward, held_out(None))
-  assert figures['heldout_texts_human'] is None and 'no labels' in figures['why']['heldout_texts_human']
+def test_labels_of_some_texts_are_used():
+  figures = agree(blind, held_out([0, 1, None, 1, None, None, 0, 1]))
+  kept = [0, 1, 3, 6, 7]
+  assert figures['heldout_texts_human'] == agreement.agreement(
+      blind([TEXTS[index] for index in kept]), agreement.labels_to_reward([0, 1, 1, 0, 1]))
+
+
+def nulls_without_reason(node, where=''):
+  """Places where a dict holds None and no reason for it."""
+  if isinstance(node, list):
+    return [place for index, child in enumerate(node) for place in nulls_without_reason(child, f'{where}[{index}]')]
+  if not isinstance(node, dict):
+    return []
+  here = [f'{where}.{name}' for name, value in node.items() if value is None and name not in node.get('why', {})]
+  return here + [place for name, child in node.items() for place in nulls_without_reason(child, f'{where}.{name}')]
+
+
+@pytest.mark.parametrize('labels, has_true_reward', [
+    (LABELS, True), ([None] * 8, True), ([1] * 8, True), (LABELS, False), ([None] * 8, False)])
+def test_what_is_missing_is_null_beside_a_reason(labels, has_true_reward):
+  held = held_out(labels) if has_true_reward else without_true_reward(held_out(labels))
+  found = compare([true_reward, blind], held, {'length': blind}, samples=20)
+  assert nulls_without_reason(found) == []
+  json.dumps(found, allow_nan=False)
+  for row in (*found['seeds'], found['ensemble'], found['baselines']['length']):
+    assert (row['heldout_texts'] is None) == (not has_true_reward)
+    assert (row['heldout_texts_human'] is None) == (labels[0] is None)
+    assert row['heldout_pairs']['prefers_aligned'] is not None
+    assert (row['heldout_pairs']['auroc'] is None) == (not has_true_reward)
+    assert (row['intervals']['heldout_texts'] is None) == (not has_true_reward)
+  for seed in found['seeds']:
+    assert (seed['calibration']['platt'] is None) == (len(set(labels)) < 2)
+    assert seed['confounds']['length_spearman'] is not None
+    assert (seed['confounds']['partial_pearson_given_length'] is None) == (not has_true_reward)
+  assert np.shape(found['identifiability']['epic_distance']) == (2, 2)
+  human = recovered.human_accuracy(held)
+  assert human['human_accuracy'] == (np.mean(np.array(labels) == np.array(LABELS)) if has_true_reward and (
+      labels[0] is not None) else None) and nulls_without_reason(human) == []
 
 
 def test_seeds_their_mean_and_their_ensemble():
-  seeds = [true_reward, blind]
-  calibrations = [{'zero': 0.1}, {'zero': -0.2}]
-  found = recovered.compare(seeds, held_out(LABELS), calibrations, {'length': blind})
-  assert [seed['calibration'] for seed in found['seeds']] == calibrations
-  aurocs = [seed['heldout_texts']['auroc'] for seed in found['seeds']]
-  assert found['mean']['heldout_texts']['auroc'] == pytest.approx(np.mean(aurocs))
-  assert found['std']['heldout_texts']['auroc'] == pytest.approx(np.std(aurocs, ddof=1))
-  assert found['baselines']['length'] == {name: found['seeds'][1][name] for name in found['baselines']['length']}
-  both = recovered.agree(lambda texts: (true_reward(texts) + blind(texts)) / 2, held_out(LABELS))[0]
-  assert found['ensemble'] == both
+  held = held_out(LABELS)
+  found = compare([true_reward, blind], held, {'length': blind}, samples=20)
+  assert [seed['calibration']['zero'] for seed in found['seeds']] == [0.1, -0.2]
+  assert found['seeds'][0]['calibration']['why'] == {'reliable_zero': 'few texts'}
+  for part, name in (('heldout_texts', 'auroc'), ('calibration', 'brier'), ('confounds', 'length_spearman')):
+    values = [seed[part][name] for seed in found['seeds']]
+    assert found['mean'][part][name] == pytest.approx(np.mean(values))
+    assert found['std'][part][name] == pytest.approx(np.std(values, ddof=1))
+  sets = ('heldout_texts', 'heldout_pairs', 'heldout_texts_human')
+  assert all(found['baselines']['length'][name] == found['seeds'][1][name] for name in sets)
+  both = agree(lambda texts: (true_reward(texts) + blind(texts)) / 2, held)
+  assert all(found['ensemble'][name] == both[name] for name in sets)
   assert -1 < found['seed_spearman'] < 1
+  assert found['identifiability']['spearman'][0][1] == pytest.approx(found['seed_spearman'])
+  assert found['identifiability']['names'] == ['seed_0', 'seed_1']
 
 
-def test_baselines_from_demonstrations_alone():
-  aligned, base = ['a good day', 'good', 'such a good one'], ['bad', 'so bad', 'bad bad']
-  baselines = recovered.demonstration_baselines(aligned, base)
-  assert set(baselines) == {'constant', 'length', 'bag_of_words'}
-  assert np.ptp(baselines['constant'](TEXTS)) == 0
-  assert baselines['length'](['long text', 'x'])[0] > baselines['length'](['long text', 'x'])[1]
-  good, bad = baselines['bag_of_words'](['good', 'bad'])
-  assert good > bad
+def test_every_reward_has_its_own_intervals():
+  held = held_out(LABELS)
+  found = compare([true_reward, blind], held, {'length': blind, 'opposite': lambda texts: -true_reward(texts)},
+                  samples=50, seed=3)
+  both = (true_reward(TEXTS) + blind(TEXTS)) / 2
+  alone = intervals.resample([blind(TEXTS), both, -true_reward(TEXTS)], held.true_texts, 50, 3)
+  assert found['seeds'][1]['intervals']['heldout_texts'] == alone.intervals(0)
+  assert found['ensemble']['intervals']['heldout_texts'] == alone.intervals(1)
+  assert found['baselines']['length']['intervals'] == found['seeds'][1]['intervals']
+  assert found['baselines']['opposite']['ensemble_gain']['heldout_texts'] == alone.gains(1, 2)
+  order = [*range(0, 8, 2), *range(1, 8, 2)]
+  scores = blind([TEXTS[index] for index in order])
+  pairs = intervals.resample([scores], held.true_pairs, 50, 3, np.tile(np.arange(4), 2))
+  assert found['seeds'][1]['intervals']['heldout_pairs'] == pairs.intervals(0)
+
+
+def test_probabilities_never_see_held_out_labels():
+  held = held_out(LABELS)
+  found = compare([true_reward], held, {}, samples=20)['seeds'][0]['calibration']
+  assert found['platt'] == platt.fit(true_reward(TEXTS[:6]), [True, False] * 3)
+  wrong = dataclasses.replace(held, labels=[1, 0] * 4)
+  assert compare([true_reward], wrong, {}, samples=20)['seeds'][0]['calibration']['platt'] == found['platt']
+
+
+def test_a_reward_that_there_is_not():
+  found = recovered.missing('nothing to train it on')
+  assert found['heldout_texts'] is None and nulls_without_reason(found) == []
