@@ -1,5 +1,6 @@
 """Checkpoints of a stage, through Orbax: the latest ones are kept, and a stage continues from the newest."""
 
+import copy
 import pathlib
 from typing import Any
 
@@ -33,6 +34,7 @@ class Checkpoints:
     Raises:
       CheckpointError: Orbax did not save.
     """
+    meta = copy.deepcopy(meta)  # it is written later, and the caller may go on changing its own
     args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
     if not self._manager.save(step, args=args, force=True):
       raise errors.CheckpointError(f'{self.folder}: step {step} was not saved; is there free space?')

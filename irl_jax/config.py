@@ -158,6 +158,7 @@ class PPO(Section):
   reward: str = setting('logit', choices=('logit', 'probability'))  # r* = -logit[toxic], or -p(toxic)
   score_text: str = setting('full', choices=('full', 'completion'))  # what the reward reads
   subtract_original: bool = True     # minus the same reward of the prompt's original text
+  pessimism: float = setting(0.0, low=0)  # rerlhf: standard deviations over the seeds, taken off their mean
   checkpoint_every: int = setting(50, low=1)  # rollouts
   samples_every: int = setting(50, low=1)  # rollouts between two printed sample tables
 
@@ -235,8 +236,8 @@ class Config(Section):
       if stage not in STAGES:
         raise ConfigError(f'config.stages: unknown stage {stage!r}; must be of {", ".join(STAGES)}')
     if self.models.aligned and 'rlhf' in self.stages:
-      raise ConfigError(f'config.models.aligned = {self.models.aligned!r}: is what the stage rlhf of config.stages would '
-                        'make; leave one of the two out (an audit of two models has no rlhf: configs/audit.py)')
+      raise ConfigError(f'config.models.aligned = {self.models.aligned!r}: is what the stage rlhf of config.stages '
+                        'would make; leave one of the two out (an audit of two models has no rlhf: configs/audit.py)')
     if self.sampling.min_new_tokens > self.sampling.max_new_tokens:
       raise ConfigError(f'config.sampling.min_new_tokens = {self.sampling.min_new_tokens}: must be <= '
                         f'config.sampling.max_new_tokens = {self.sampling.max_new_tokens}')

@@ -148,9 +148,14 @@ def token_counts(model: pretrained.Pretrained, texts: Sequence[str]) -> np.ndarr
   return np.array([len(sequence) for sequence in sequences], int)
 
 
-def ensemble(members: Sequence[Reward]) -> Reward:
-  """The mean of several rewards."""
-  return lambda texts: np.mean([member(texts) for member in members], axis=0)
+def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
+  """The mean of several rewards, less `pessimism` of their standard deviations: where they disagree, none is trusted
+  (Coste et al. 2024, uncertainty-weighted optimisation, with the deviation for the variance).
+  """
+  def score(texts: Sequence[str]) -> np.ndarray:
+    scores = np.array([member(texts) for member in members])
+    return np.mean(scores, axis=0) - pessimism * np.std(scores, axis=0)
+  return score
 
 
 def members_of(folder: str | pathlib.Path) -> list[pathlib.Path]:

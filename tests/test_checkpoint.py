@@ -1,5 +1,7 @@
 """Checkpoints: what is saved comes back bit for bit, the latest ones stay, and what does not fit is refused."""
 
+import copy
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,9 @@ def test_state_and_meta_come_back_bit_for_bit(tmp_path):
   meta = {'moments': {'count': 3.0, 'mean': 0.1 + 0.2, 'variance': 1e-17}, 'list': [{'loss': 1 / 3}]}
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.restore(state_of(0)) is None
-    checkpoints.save(7, state_of(1), meta)
+    saved = copy.deepcopy(meta)
+    checkpoints.save(7, state_of(1), saved)
+    saved['list'].append(jnp.zeros(1))  # it is written in the background; what the caller does now is not saved
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     step, state, restored = checkpoints.restore(state_of(0))
   assert step == 7 and restored == meta

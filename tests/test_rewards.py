@@ -111,6 +111,12 @@ def test_an_ensemble_is_the_mean_of_its_members(recovered, tmp_path):
   np.testing.assert_allclose(rewards.load(str(tmp_path))(TEXTS), 0.25 * alone, atol=1e-5)
 
 
+def test_a_pessimistic_ensemble_trusts_no_text_on_which_its_members_differ():
+  members = [lambda texts, scores=scores: np.array(scores) for scores in ([1.0, 1.0, -2.0], [1.0, 3.0, 0.0])]
+  np.testing.assert_allclose(rewards.ensemble(members)('abc'), [1, 2, -1])
+  np.testing.assert_allclose(rewards.ensemble(members, pessimism=2.0)('abc'), [1, 0, -3])
+
+
 @pytest.mark.parametrize('outside', ['../reward', '/tmp', 'seed_0/../../reward', '.'])
 def test_a_member_outside_the_ensembles_folder_is_refused(tmp_path, outside):
   folder = tmp_path / 'irl'

@@ -206,6 +206,7 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
           config: config_lib.Config, folder: pathlib.Path, *, dtype=jnp.float32,
           log: Callable[[int, dict[str, float]], None], truncate_log: Callable[[int], None] = lambda step: None,
           show_samples: Callable[[int, list[dict[str, Any]]], None] = lambda step, rows: None,
+          report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {},
           progress: Callable = iter) -> pretrained.Pretrained:
   """Trains a policy with PPO; continues from the newest checkpoint in `folder`.
 
@@ -219,6 +220,7 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
     log: called with every step's number and metrics.
     truncate_log: called with the first step that this run will do.
     show_samples: called now and then with `{"prompt", "completion", "score"}` rows.
+    report: more figures to log, of the texts that a rollout was scored on; nothing is trained by them.
     progress: wraps the iterable of steps.
 
   Returns:
@@ -240,7 +242,7 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
       sampled = rollout_lib.sample_and_score(functions.sample, parts, prompts, policy, reward, config, step)
       learner, metrics = learn(functions, learner, frozen, sampled, config, dtype, step, check=step == first)
       check_finite(metrics, step, folder)
-      log(step, metrics)
+      log(step, metrics | report(sampled.scored))
       if step % config.ppo.samples_every == 0:
         show_samples(step, sampled.table(5))
       last, stopping = step + 1 == config.ppo.steps, interruption.requested()

@@ -37,6 +37,7 @@ class Sampled:
   batch: structs.PromptBatch     # [B, P]
   responses: structs.Responses   # [B, T]
   completions: list[str]         # [B]
+  scored: list[str]              # [B] what the reward read
   scores: np.ndarray             # [B] as the reward gives them, less the originals'
 
   def table(self, count: int) -> list[dict[str, Any]]:
@@ -94,9 +95,9 @@ def sample_and_score(sample: Callable, parts: tuple, prompts: Prompts, model: pr
                                model.config.eos_token_id)
   responses = parallel.gather(sample((*parts, jax.random.key(seed)), parallel.shard(batch)))
   completions = [text.decode(model.tokenizer, ids[:length]) for ids, length in zip(responses.ids, responses.length)]
-  scores = reward([prompts.prefixes[row] + completion for row, completion in zip(picked, completions)])
-  return Sampled([prompts.texts[row] for row in picked], batch, responses, completions,
-                 scores - prompts.original_scores[picked])
+  scored = [prompts.prefixes[row] + completion for row, completion in zip(picked, completions)]
+  return Sampled([prompts.texts[row] for row in picked], batch, responses, completions, scored,
+                 reward(scored) - prompts.original_scores[picked])
 
 
 def experience_of(batch: structs.PromptBatch, responses: structs.Responses, scores: np.ndarray) -> structs.Experience:

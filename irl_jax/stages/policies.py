@@ -1,5 +1,9 @@
 """The stages rlhf and rerlhf: one PPO, on the true reward and on the recovered one."""
 
+from typing import Callable, Sequence
+
+import numpy as np
+
 from irl_jax import rewards
 from irl_jax import workdir
 from irl_jax.errors import ConfigError
@@ -17,18 +21,21 @@ def rlhf(run: Run) -> None:
 
 
 def rerlhf(run: Run) -> None:
-  """PPO on the recovered reward, the mean of all seeds -> rerlhf/policy."""
-  train_policy(run, 'rerlhf', rewards.ensemble(run.recovered_rewards()))
+  """PPO on the recovered reward, the mean of all seeds (less their spread) -> rerlhf/policy; r* is only looked at."""
+  true_reward = run.true_reward()
+  train_policy(run, 'rerlhf', rewards.ensemble(run.recovered_rewards(), run.config.ppo.pessimism),
+               report=lambda texts: {'reported/true_reward': float(np.mean(true_reward(texts)))})
 
 
-def train_policy(run: Run, stage: str, reward: rewards.Reward) -> None:
+def train_policy(run: Run, stage: str, reward: rewards.Reward,
+                 report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {}) -> None:
   """PPO from where RLHF starts, on any reward; then the figures before and after -> <stage>/{policy,figures.json}."""
   start = pretrained.load(run.start, ('causal_lm',))
   show = lambda step, rows: table.show(table.sample_table(
       [(row['prompt'], row['completion'], row['score']) for row in rows], title=f'{stage}, step {step}'))
   check_positions(run, start)
   policy = ppo_loop.train(start, run.rows('train'), reward, run.config, run.folder / stage / 'checkpoints',
-                          dtype=run.dtype, show_samples=show, **run.logging(stage))
+                          dtype=run.dtype, show_samples=show, report=report, **run.logging(stage))
   base = pretrained.load(run.base, ('causal_lm',))
   held, true_reward = run.rows('heldout'), run.true_reward()
   measure = lambda model: policy_figures.evaluate(model, start, base, held, true_reward, run.config, run.dtype)

@@ -26,7 +26,7 @@ def irl(run: Run) -> None:
   demonstrations = [different(run.rows(split, 'demos')) for split in SPLITS[:2]]
   training, validation = (encode_demonstrations(base, rows, settings) for rows in demonstrations)
   report = functools.partial(against_true_reward, demonstrations[1])
-  unlabelled = full_texts(run.rows('validation'))
+  unlabelled = unlabelled_texts(run)
   members = []
   for seed in range(settings.seeds):
     folder = run.folder / 'irl' / f'seed_{seed}'
@@ -40,6 +40,15 @@ def irl(run: Run) -> None:
     run.save(f'irl/seed_{seed}/reward', model, run.base, calibrated)
     workdir.write_json(folder / 'calibration.json', calibrated)
   workdir.write_json(run.folder / 'irl' / 'config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
+
+
+def unlabelled_texts(run: Run) -> list[str]:
+  """What the zero is chosen by: the validation split's original texts, or its demonstrations where nobody wrote any."""
+  rows = run.rows('validation')
+  if run.config.data.source != 'prompts' and any(row['original'] for row in rows):
+    return full_texts(rows)
+  pairs = run.rows('validation', 'demos')
+  return [text for side in ('aligned', 'base') for text in full_texts(pairs, side)]
 
 
 def different(rows: Sequence[Row]) -> list[Row]:
@@ -57,7 +66,7 @@ def against_true_reward(rows: Sequence[Row], scores: np.ndarray) -> dict[str, fl
   true = np.array([[row['true_reward_aligned'], row['true_reward_base']] for row in rows], float)
   if not np.isfinite(true).all() or not 0 < np.mean(true < 0) < 1:
     return {}
-  return {'true_reward/auroc': agreement.auroc(scores.ravel(), true.ravel() < 0)}
+  return {'reported/auroc': agreement.auroc(scores.ravel(), true.ravel() < 0)}
 
 
 def centre(run: Run, uncentred: pretrained.Pretrained, unlabelled: Sequence[str]) -> tuple[Row, pretrained.Pretrained]:

@@ -174,9 +174,9 @@ def test_the_first_head_points_from_base_texts_to_aligned_ones(base, data):
 
 def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_asks(base, data, tmp_path):
   irl, log, seen = dataclasses.replace(IRL, epochs=1, evaluate_every=6), {}, []
-  report = lambda scores: seen.append(scores) or {'true_reward/auroc': len(seen)}
+  report = lambda scores: seen.append(scores) or {'reported/auroc': len(seen)}
   loop.train(base, *data, irl, 5, tmp_path, log=log.__setitem__, report=report)
-  assert list(log) == [5, 11, 15] and [row['true_reward/auroc'] for row in log.values()] == [1, 2, 3]
+  assert list(log) == [5, 11, 15] and [row['reported/auroc'] for row in log.values()] == [1, 2, 3]
   chex.assert_shape(seen, (100, 2))
   for metrics, scores in zip(log.values(), seen):
     np.testing.assert_allclose(metrics['validation/margin'], np.mean(scores[:, 0] - scores[:, 1]), atol=1e-6)

@@ -64,6 +64,16 @@ def test_a_reward_that_is_any_callable_rises(finished, policy):
   chex.assert_trees_all_equal(trained.params['embed_in'], policy.params['embed_in'])
 
 
+def test_another_reward_can_be_looked_at_and_changes_nothing(finished, policy, tmp_path):
+  log, config = Log(), dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, subtract_original=False))
+  look = lambda texts: {'reported/true_reward': float(share_of_early_letters(texts).mean())}
+  train(policy, tmp_path, log, config=config, report=look,
+        progress=lambda steps: list(steps)[:2])
+  for metrics in log.values():
+    np.testing.assert_allclose(metrics['reported/true_reward'], metrics['objective/scores'], atol=1e-6)
+  assert len(log) == 2
+
+
 def assert_same(trained, log, finished):
   assert log == finished[1]
   chex.assert_trees_all_equal(trained.params, finished[0].params)
