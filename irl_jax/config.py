@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from irl_jax.errors import ConfigError
 
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
-OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared')
+OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared', 'failure_aware', 'maximum_entropy')
 
 
 def setting(default: Any, *, low: float | None = None, above: float | None = None, high: float | None = None,
@@ -165,12 +165,17 @@ class PPO(Section):
 
 @dataclasses.dataclass(frozen=True)
 class IRL(Section):
-  """Max-margin inverse reinforcement learning (Ng & Russell 2000; Abbeel & Ng 2004; the paper, section 3)."""
+  """Inverse reinforcement learning: max-margin (Ng & Russell 2000; Abbeel & Ng 2004; the paper, section 3), or maximum
+  entropy (Ziebart et al. 2008).
+
+  Raises:
+    ConfigError: the objective needs more samples of a prompt than there are.
+  """
 
   key: ClassVar[str] = 'irl.'
   objective: str = setting('asymmetric', choices=OBJECTIVES)
-  margin: float = setting(0.1, above=0)  # of hinge and squared, in units of the bounded reward (|R| <= 1)
-  temperature: float = setting(0.05, above=0)  # of logistic: -log sigmoid(delta / temperature)
+  margin: float = setting(0.1, above=0)  # of hinge, squared, failure_aware; in units of the bounded reward (|R| <= 1)
+  temperature: float = setting(0.05, above=0)  # of logistic, -log sigmoid(delta / temperature), and maximum_entropy
   learning_rate: float = setting(1e-4, above=0)
   schedule: str = setting('cosine', choices=('cosine', 'constant'))
   warmup_steps: int = setting(20, low=0)
@@ -184,9 +189,20 @@ class IRL(Section):
   prefix_weight: float = setting(0.0, low=0, high=1)  # share of the loss on a pair's prefixes, else on whole texts
   evaluate_every: int = setting(0, low=0)  # updates between two looks at the validation pairs; 0: an epoch
   contrast: str = setting('base', choices=('base', 'sft'))  # which model the aligned one is held against
-  samples_per_prompt: int = setting(1, low=1)  # pairs demonstrated for one prompt
+  samples_per_prompt: int = setting(1, low=1)  # pairs demonstrated for one prompt; maximum_entropy: at least 2
   max_prompts: int = setting(0, low=0)  # training prompts that are demonstrated; 0: all
   max_tokens: int = setting(512, low=2)  # longer texts are cut on the left and counted
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.objective == 'maximum_entropy' and self.samples_per_prompt < 2:
+      raise ConfigError(f'config.irl.samples_per_prompt = {self.samples_per_prompt}: must be >= 2 where '
+                        'config.irl.objective = maximum_entropy, which estimates a mean over the samples of a prompt')
+
+  @property
+  def samples_together(self) -> int:
+    """How many pairs of a prompt the objective sees at once."""
+    return self.samples_per_prompt if self.objective == 'maximum_entropy' else 1
 
 
 @dataclasses.dataclass(frozen=True)

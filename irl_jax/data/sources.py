@@ -67,7 +67,7 @@ def _read(place: str, data: Data) -> Numbered:
   if is_hub_id(place):
     return read_hub(place, data.split)
   raise ConfigError(f'config.data.source = {data.source!r}: {place!r} is no file, folder or hub id (owner/name); '
-                    f"ready-made: {', '.join(READY_MADE)}, playground")
+                    f"ready-made: {', '.join(READY_MADE)}, playground, prompts")
 
 
 def _own(row: Row, data: Data) -> Row:

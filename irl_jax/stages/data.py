@@ -5,22 +5,58 @@ from absl import logging
 from irl_jax import workdir
 from irl_jax.data import prompts
 from irl_jax.data import rows as rows_lib
+from irl_jax.data import sampled
 from irl_jax.data import sources
+from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.models import pretrained
 from irl_jax.run import SPLITS
+from irl_jax.run import Row
 from irl_jax.run import Run
+from irl_jax.stages import demonstrations
 
 
 def data(run: Run) -> None:
   """Reads the source, cuts prompts, splits -> data/{train,validation,heldout}.jsonl."""
-  rows, read = sources.load_rows(run.config.data, run.config.seed)
+  if audits(run):
+    check_audit(run)
+  rows, read = sample(run) if run.config.data.source == 'prompts' else sources.load_rows(
+      run.config.data, run.config.seed)
   splits, counted = prompts.split_rows(rows)
   logging.info('data: %s', read | counted)
   for split in SPLITS:
     if not splits[split]:
       raise InputError(f'config.data.source={run.config.data.source}: its {len(rows)} rows leave none for the '
-                       f'{split} split; give more rows')
+                       f'{split} split; give more rows, or more different ones')
   (run.folder / 'data').mkdir(exist_ok=True)
   for split in SPLITS:
     rows_lib.write_jsonl(run.folder / 'data' / f'{split}.jsonl', splits[split])
   workdir.write_json(run.folder / 'data' / 'counts.json', read | counted)
+
+
+def audits(run: Run) -> bool:
+  """Whether the run compares two models that exist already: it makes neither."""
+  stages = set(run.config.stages)
+  return 'demos' in stages and not stages & {'sft', 'rlhf'}
+
+
+def check_audit(run: Run) -> None:
+  """Loads all that an audit is given, so that what cannot be compared is refused before any work.
+
+  Raises:
+    ConfigError: a model is missing.
+    InputError: one is damaged or of another kind, or the two cannot be compared.
+  """
+  demonstrations.load_models(run)
+  if demonstrations.has_true_reward(run):
+    run.true_reward()
+  elif 'rerlhf' in run.config.stages:
+    raise ConfigError('config.stages: rerlhf measures the policies by the true reward; name a classifier in '
+                      'config.models.classifier, or leave rerlhf out')
+
+
+def sample(run: Run) -> tuple[list[Row], dict[str, int]]:
+  """Texts of the base model."""
+  seed = run.config.seed + 2 + len(SPLITS)  # apart from the demonstrations'
+  return sampled.sample_rows(pretrained.load(run.base, ('causal_lm',)), run.config.data, run.config.sampling, seed,
+                             run.dtype, run.progress('data prompts'))

@@ -1,0 +1,104 @@
+"""The data stage of an audit: what is refused before any work, and texts sampled from the base model."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from irl_jax import errors
+from irl_jax import metrics_log
+from irl_jax.config import Config
+from irl_jax.config import Data
+from irl_jax.config import Models
+from irl_jax.config import Sampling
+from irl_jax.models import pretrained
+from irl_jax.run import Run
+from irl_jax.run import full_texts
+from irl_jax.stages import data
+
+STAGES = ('data', 'demos', 'irl', 'evaluate', 'report')
+DATA = Data(source='prompts', sampled_prompts=200, prompt_fraction=0.5, max_prompt_tokens=8)
+
+
+@pytest.fixture(scope='module')
+def folder(policy, classifier, tmp_path_factory):
+  """A base model, an aligned one, a copy of the base, one of another vocabulary, and a classifier."""
+  root = tmp_path_factory.mktemp('models')
+  other = dataclasses.replace(policy, params=jax.tree.map(lambda leaf: leaf * 1.01, policy.params))
+  narrower = dataclasses.replace(other, config=dataclasses.replace(policy.config, vocab_size=35),
+                                 params=other.params | {name: {'embedding': other.params[name]['embedding'][:35]}
+                                                        for name in ('embed_in', 'embed_out')})
+  for name, model in (('base', policy), ('aligned', other), ('copy', policy), ('narrower', narrower),
+                      ('classifier', classifier)):
+    pretrained.save(root / name, model, '')
+  return root
+
+
+@pytest.fixture
+def start(folder, tmp_path):
+  """start(base=…, aligned=…) -> a Run of an audit; models by name."""
+  with metrics_log.MetricsLog(tmp_path, '') as log:
+    def run(source=DATA, stages=STAGES, **models):
+      places = {role: str(folder / name) for role, name in models.items()}
+      config = Config(stages=stages, models=Models(**places), data=source, sampling=Sampling(max_new_tokens=4))
+      return Run(config, tmp_path, log, jnp.float32)
+    yield run
+
+
+def texts_of(run):
+  return {split: full_texts(run.rows(split)) for split in ('train', 'validation', 'heldout')}
+
+
+def test_texts_of_the_base_model_are_split(start):
+  run = start(base='base', aligned='aligned')
+  data.data(run)
+  texts = texts_of(run)
+  assert all(texts.values()) and 100 < sum(map(len, texts.values())) <= 200
+  assert len(texts['train']) > 5 * len(texts['heldout'])
+  data.data(run)
+  assert texts_of(run) == texts
+
+
+@pytest.mark.parametrize('models, error, message', [
+    (dict(aligned='aligned'), errors.ConfigError, 'config.models.base is empty'),
+    (dict(base='base'), errors.ConfigError, 'config.models.aligned is empty'),
+    (dict(base='base', aligned='nowhere'), errors.ConfigError, 'nowhere'),
+    (dict(base='base', aligned='classifier'), errors.InputError, 'is a classifier .*; needed here: causal_lm'),
+    (dict(base='classifier', aligned='aligned'), errors.InputError, 'is a classifier .*; needed here: causal_lm'),
+    (dict(base='base', aligned='narrower'), errors.InputError, 'different vocabularies .35 and 36 ids'),
+    (dict(base='base', aligned='copy'), errors.InputError, 'have the same weights'),
+    (dict(base='base', aligned='aligned', classifier='base'), errors.InputError, 'needed here: classifier')])
+def test_what_cannot_be_audited_is_refused_before_any_work(start, tmp_path, monkeypatch, models, error, message):
+  monkeypatch.setattr(data, 'sample', lambda run: pytest.fail('sampled'))
+  with pytest.raises(error, match=message) as caught:
+    data.data(start(**models))
+  assert '\n' not in str(caught.value) and not (tmp_path / 'data').exists()
+
+
+def test_rl_on_the_recovered_reward_needs_a_true_reward(start):
+  with pytest.raises(errors.ConfigError, match='rerlhf measures the policies by the true reward'):
+    data.data(start(base='base', aligned='aligned', stages=(*STAGES[:-1], 'rerlhf', 'report')))
+
+
+def test_prompt_and_completion_that_do_not_fit_are_refused(start):
+  with pytest.raises(errors.ConfigError, match='sampling.max_new_tokens = 65: must be <= 64'):
+    data.data(start(dataclasses.replace(DATA, max_prompt_tokens=61), base='base', aligned='aligned'))
+
+
+def test_models_that_the_run_makes_are_not_looked_for(start):
+  assert not data.audits(start(stages=('data', 'rlhf', 'demos', 'irl')))
+  assert not data.audits(start(stages=('data', 'sft', 'demos', 'irl'), aligned='aligned'))
+  assert not data.audits(start(stages=('data',)))
+
+
+def test_an_aligned_model_beside_the_stage_that_makes_one_is_refused():
+  with pytest.raises(errors.ConfigError, match="config.models.aligned = 'M': .* the stage rlhf"):
+    Config(stages=('data', 'rlhf', 'demos'), models=Models(base='B', aligned='M'))
+
+
+def test_too_few_different_texts_name_the_source(start, monkeypatch):
+  rows = [{'prompt': 'a', 'original': '', 'label': None}] * 200
+  monkeypatch.setattr(data, 'sample', lambda run: (rows, {}))
+  with pytest.raises(errors.InputError, match='config.data.source=prompts: its 200 rows leave none for the .* split'):
+    data.data(start(base='base', aligned='aligned'))
