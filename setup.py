@@ -23,8 +23,9 @@ setuptools.setup(
         'chex>=0.1.90',
         'datasets>=4.0',
         'flax>=0.12',
-        'huggingface_hub>=1.0',
+        'huggingface_hub>=1.3',
         'jax>=0.10',
+        'ml_dtypes>=0.5',
         'numpy>=2.0',
         'optax>=0.2.8',  # older ones fail to import on JAX 0.10
         'orbax-checkpoint>=0.12',
@@ -33,8 +34,8 @@ setuptools.setup(
         'safetensors>=0.5',
         'scipy>=1.14',
         'tensorboardX>=2.6',
-        'tokenizers>=0.22',
-        'tqdm>=4.66',
+        'tokenizers>=0.22.1',
+        'tqdm>=4.66.3',
         'transformers>=5.0',
     ],
     extras_require={
