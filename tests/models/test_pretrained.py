@@ -191,10 +191,11 @@ def test_jax_arrays_and_transposed_ones_are_written_right(tmp_path, language_mod
 
 def test_torch_is_not_needed(tmp_path, classifier):
   pretrained.save(tmp_path / 'model', classifier, '')
+  model, copy = str(tmp_path / 'model'), str(tmp_path / 'copy')
   code = 'import sys; sys.modules["torch"] = None; from irl_jax.models import pretrained; '
-  code += f'model = pretrained.load({str(tmp_path / "model")!r}); pretrained.save({str(tmp_path / "copy")!r}, model, "")'
+  code += f'pretrained.save({copy!r}, pretrained.load({model!r}), "")'
   subprocess.run([sys.executable, '-c', code], check=True)
-  assert_equal_trees(pretrained.load(str(tmp_path / 'copy')).params, classifier.params)
+  assert_equal_trees(pretrained.load(copy).params, classifier.params)
 
 
 def test_another_kind_of_model_is_refused(tmp_path, classifier):
