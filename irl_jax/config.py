@@ -82,6 +82,7 @@ class Data(Section):
   prompt_field: str = ''             # the field that holds the prompt; '': the prompt is cut from the text
   label_field: str = ''              # 1 or true = toxic by human label; '': no labels
   prompt_fraction: float = setting(0.25, above=0, high=1)  # share of the words that become the prompt
+  unlabelled: str = ''               # a source of more texts to choose the zero by, beside the validation originals
   split: str = 'train'               # which split of a hub dataset
   max_rows: int = setting(0, low=0)  # keep the rows with this many smallest hashes; 0: all
   bad_rows: str = setting('error', choices=('error', 'skip'))  # what an unreadable row does

@@ -89,7 +89,11 @@ def _jigsaw_long_2000(row: Row, data: Data) -> Row:
 
 
 def _paradetox(row: Row, data: Data) -> Row:
-  return _cut(text_of(row, ('toxic', 'en_toxic_comment')), 1, data)  # the rewritten, neutral side is not used
+  return _cut(text_of(row, ('toxic', 'en_toxic_comment')), 1, data)  # the other side: paradetox-neutral
+
+
+def _paradetox_neutral(row: Row, data: Data) -> Row:
+  return _cut(text_of(row, ('neutral', 'en_neutral_comment')), 0, data)
 
 
 def _real_toxicity_prompts(row: Row, data: Data) -> Row:
@@ -107,6 +111,7 @@ READY_MADE = {  # name: (hub id, '' where there is none that needs no terms acce
     'jigsaw-long-2000': ('jaredjoss/jigsaw-long-2000', _jigsaw_long_2000),
     'real-toxicity-prompts': ('allenai/real-toxicity-prompts', _real_toxicity_prompts),
     'paradetox': ('s-nlp/paradetox', _paradetox),
+    'paradetox-neutral': ('s-nlp/paradetox', _paradetox_neutral),
     'jigsaw': ('', _jigsaw),
 }
 

@@ -1,5 +1,8 @@
 """The data stage: texts with their prompts, split into training, validation and held-out rows."""
 
+import dataclasses
+from typing import Sequence
+
 from absl import logging
 
 from irl_jax import workdir
@@ -17,7 +20,7 @@ from irl_jax.stages import demonstrations
 
 
 def data(run: Run) -> None:
-  """Reads the source, cuts prompts, splits -> data/{train,validation,heldout}.jsonl."""
+  """Reads the source, cuts prompts, splits -> data/{train,validation,heldout}.jsonl (and data/unlabelled.jsonl)."""
   if audits(run):
     check_audit(run)
   rows, read = sample(run) if run.config.data.source == 'prompts' else sources.load_rows(
@@ -31,7 +34,17 @@ def data(run: Run) -> None:
   (run.folder / 'data').mkdir(exist_ok=True)
   for split in SPLITS:
     rows_lib.write_jsonl(run.folder / 'data' / f'{split}.jsonl', splits[split])
+  if run.config.data.unlabelled:
+    rows_lib.write_jsonl(run.folder / 'data' / 'unlabelled.jsonl', unlabelled(run, splits['heldout']))
   workdir.write_json(run.folder / 'data' / 'counts.json', read | counted)
+
+
+def unlabelled(run: Run, heldout: Sequence[Row]) -> list[Row]:
+  """The validation split of config.data.unlabelled, its labels taken off; never what has a held-out prompt."""
+  settings = dataclasses.replace(run.config.data, source=run.config.data.unlabelled)
+  rows = prompts.split_rows(sources.load_rows(settings, run.config.seed)[0])[0]['validation']
+  held = {row['prompt_id'] for row in heldout}
+  return [row | {'label': None} for row in rows if row['prompt_id'] not in held]
 
 
 def audits(run: Run) -> bool:

@@ -43,10 +43,13 @@ def irl(run: Run) -> None:
 
 
 def unlabelled_texts(run: Run) -> list[str]:
-  """What the zero is chosen by: the validation split's original texts, or its demonstrations where nobody wrote any."""
+  """What the zero is chosen by: the validation split's original texts and config.data.unlabelled, or the split's
+  demonstrations where nobody wrote any.
+  """
   rows = run.rows('validation')
-  if run.config.data.source != 'prompts' and any(row['original'] for row in rows):
-    return full_texts(rows)
+  more = run.rows('unlabelled') if run.config.data.unlabelled else []
+  if run.config.data.source != 'prompts' and any(row['original'] for row in rows) or more:
+    return full_texts([*rows, *more])
   pairs = run.rows('validation', 'demos')
   return [text for side in ('aligned', 'base') for text in full_texts(pairs, side)]
 

@@ -97,6 +97,8 @@ def test_paradetox(tmp_path):
   expected = [{'prompt': 'a b', 'original': ' c d', 'label': 1}]
   for row in (hub, flat):
     assert load(f'paradetox:{file_of(tmp_path, row)}', prompt_fraction=0.5)[0] == expected
+    neutral = load(f'paradetox-neutral:{file_of(tmp_path, row)}', prompt_fraction=0.5)[0]
+    assert neutral == [{'prompt': 'e', 'original': '', 'label': 0}]
 
 
 def test_jigsaw(tmp_path):

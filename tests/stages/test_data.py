@@ -1,6 +1,7 @@
 """The data stage of an audit: what is refused before any work, and texts sampled from the base model."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from irl_jax.models import pretrained
 from irl_jax.run import Run
 from irl_jax.run import full_texts
 from irl_jax.stages import data
+from irl_jax.stages import recovery
 
 STAGES = ('data', 'demos', 'irl', 'evaluate', 'report')
 DATA = Data(source='prompts', sampled_prompts=200, prompt_fraction=0.5, max_prompt_tokens=8)
@@ -102,3 +104,18 @@ def test_too_few_different_texts_name_the_source(start, monkeypatch):
   monkeypatch.setattr(data, 'sample', lambda run: (rows, {}))
   with pytest.raises(errors.InputError, match='config.data.source=prompts: its 200 rows leave none for the .* split'):
     data.data(start(base='base', aligned='aligned'))
+
+
+def test_more_texts_to_choose_the_zero_by_come_without_labels_and_without_held_out_prompts(start, tmp_path):
+  path = tmp_path / 'pairs.jsonl'
+  path.write_text(''.join(json.dumps({'toxic': f'bad thing {number}', 'neutral': f'good {number % 40} thing'}) + '\n'
+                          for number in range(400)))
+  source = Data(source=f'paradetox:{path}', unlabelled=f'paradetox-neutral:{path}', max_prompt_tokens=8)
+  run = start(source, base='base', aligned='aligned')
+  data.data(run)
+  more = run.rows('unlabelled')
+  held = {row['prompt_id'] for row in run.rows('heldout')}
+  assert more and {row['label'] for row in more} == {None} and not {row['prompt_id'] for row in more} & held
+  assert all(text.startswith('good') for text in full_texts(more))
+  assert recovery.unlabelled_texts(run) == full_texts(run.rows('validation')) + full_texts(more)
+  assert data.unlabelled(run, more) == []  # were they held out, none would be left
