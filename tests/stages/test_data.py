@@ -108,7 +108,7 @@ def test_too_few_different_texts_name_the_source(start, monkeypatch):
 
 def test_more_texts_to_choose_the_zero_by_come_without_labels_and_without_held_out_prompts(start, tmp_path):
   path = tmp_path / 'pairs.jsonl'
-  path.write_text(''.join(json.dumps({'toxic': f'bad thing {number}', 'neutral': f'good {number % 40} thing'}) + '\n'
+  path.write_text(''.join(json.dumps({'toxic': f't{number} bad', 'neutral': f'n{number} good'}) + '\n'
                           for number in range(400)))
   source = Data(source=f'paradetox:{path}', unlabelled=f'paradetox-neutral:{path}', max_prompt_tokens=8)
   run = start(source, base='base', aligned='aligned')
@@ -116,6 +116,6 @@ def test_more_texts_to_choose_the_zero_by_come_without_labels_and_without_held_o
   more = run.rows('unlabelled')
   held = {row['prompt_id'] for row in run.rows('heldout')}
   assert more and {row['label'] for row in more} == {None} and not {row['prompt_id'] for row in more} & held
-  assert all(text.startswith('good') for text in full_texts(more))
+  assert all(text.endswith('good') for text in full_texts(more))
   assert recovery.unlabelled_texts(run) == full_texts(run.rows('validation')) + full_texts(more)
   assert data.unlabelled(run, more) == []  # were they held out, none would be left
