@@ -11,8 +11,9 @@ from irl_jax.evaluation import platt
 from irl_jax.evaluation.figures import collect
 from irl_jax.evaluation.zero import saturation, zero
 
-NO_PROBABILITY = ('a probability needs labelled validation texts of both classes; without them the reward gives an '
-                  'order of texts, and a zero chosen without labels')
+FEWEST = 10          # labelled validation texts of each class: fewer say nothing of a slope
+NO_PROBABILITY = (f'a probability needs {FEWEST} labelled validation texts of each class; without them the reward '
+                  'gives an order of texts, and a zero chosen without labels')
 HOLDS = ('ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability')
 
 
@@ -49,7 +50,7 @@ def probability(validation, validation_labels, held, held_labels, seed: int) -> 
     'why' where the labels do not allow them.
   """
   scores, labels = given(validation, validation_labels)
-  if len(set(labels.tolist())) < 2:
+  if np.bincount(labels, minlength=2).min() < FEWEST:
     return collect(dict.fromkeys(('platt', *HOLDS), NO_PROBABILITY))
   fitted = platt.fit(scores, labels == 0)
   if isinstance(fitted, str):

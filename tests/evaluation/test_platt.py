@@ -107,7 +107,7 @@ def test_probabilities_are_fitted_on_labelled_validation_texts_alone():
 
 @pytest.mark.parametrize('validation, held, missing', [
     ([None] * 300, [0, 1] * 25, {'platt', 'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'}),
-    ([1] * 300, [0, 1] * 25, {'platt', 'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'}),
+    ([1] * 291 + [0] * 9, [0, 1] * 25, {'platt', 'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'}),
     ([0, 1] * 150, [None] * 50, {'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'})])
 def test_without_labels_there_is_no_probability_but_a_reason(validation, held, missing):
   found = calibration.probability(SCORES, validation, SCORES[:50], held, 0)

@@ -29,7 +29,7 @@ def blind(texts):
 def held_out(labels):
   aligned, base = TEXTS[::2], TEXTS[1::2]
   return heldout.Reference(TEXTS, labels, aligned, base, true_reward(TEXTS), true_reward(aligned), true_reward(base),
-                           TEXTS[:6], labels[:6])
+                           TEXTS[:6] * 4, labels[:6] * 4)
 
 
 def without_true_reward(held):
@@ -57,7 +57,7 @@ def test_every_text_is_scored_once():
   held = held_out(LABELS)
   scores = heldout.score(reward, held, validation=True)
   assert sorted(asked) == sorted(TEXTS)
-  for name, texts in {'texts': TEXTS, 'aligned': TEXTS[::2], 'base': TEXTS[1::2], 'validation': TEXTS[:6]}.items():
+  for name, texts in {'texts': TEXTS, 'aligned': TEXTS[::2], 'base': TEXTS[1::2], 'validation': TEXTS[:6] * 4}.items():
     np.testing.assert_array_equal(getattr(scores, name), true_reward(texts))
   assert heldout.score(reward, held).validation.size == 0
 
@@ -160,7 +160,7 @@ def test_every_reward_has_its_own_intervals():
 def test_probabilities_never_see_held_out_labels():
   held = held_out(LABELS)
   found = compare([true_reward], held, {}, samples=20)['seeds'][0]['calibration']
-  assert found['platt'] == platt.fit(true_reward(TEXTS[:6]), [True, False] * 3)
+  assert found['platt'] == platt.fit(true_reward(TEXTS[:6] * 4), [True, False] * 12)
   wrong = dataclasses.replace(held, labels=[1, 0] * 4)
   assert compare([true_reward], wrong, {}, samples=20)['seeds'][0]['calibration']['platt'] == found['platt']
 
