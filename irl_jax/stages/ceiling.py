@@ -11,6 +11,7 @@ from irl_jax.irl import pairs
 from irl_jax.models import pretrained
 from irl_jax.run import Run
 from irl_jax.run import full_texts
+from irl_jax.stages import recovery
 
 RAREST = 0.1          # share of the texts that the rarer class must have
 VALIDATION_PAIRS = 256
@@ -80,4 +81,4 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
   model = irl_loop.train(base, encoded(training, count), encoded(validation, VALIDATION_PAIRS), irl, run.config.seed,
                          run.folder / 'irl' / 'ceiling', dtype=run.dtype, **run.logging('irl/ceiling'))
   score = lambda model: rewards.recovered_reward(model, run.config.evaluation.batch_size, run.dtype)
-  return score(irl_loop.recentred(model, zero.otsu(score(model)(full_texts(run.rows('validation'))))))
+  return score(irl_loop.recentred(model, zero.otsu(score(model)(recovery.unlabelled_texts(run)))))

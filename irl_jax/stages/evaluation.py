@@ -16,11 +16,12 @@ from irl_jax.run import Row
 from irl_jax.run import Run
 from irl_jax.run import full_texts
 from irl_jax.stages import ceiling
+from irl_jax.stages import demonstrations
 
 
 def evaluate(run: Run) -> None:
   """Measures the recovered rewards -> evaluation/{texts,pairs,attributions}.jsonl, irl/figures.json."""
-  true_reward = run.true_reward() if has_true_reward(run) else None
+  true_reward = run.true_reward() if demonstrations.has_true_reward(run) else None
   held = reference(run, true_reward)
   places = rewards.members_of(run.folder / 'irl')
   # One after the other: a large model's weights are held once.
@@ -39,11 +40,6 @@ def evaluate(run: Run) -> None:
   rows_lib.write_jsonl(run.folder / 'evaluation' / 'attributions.jsonl', attributions(run, held, ensemble))
   workdir.write_json(run.folder / 'irl' / 'figures.json', {
       'true_reward': recovered.human_accuracy(held), 'irl': figures})
-
-
-def has_true_reward(run: Run) -> bool:
-  """Whether there is a classifier; an audit need not have one."""
-  return bool(run.config.models.classifier) or (run.folder / 'classifier' / 'classifier').is_dir()
 
 
 def load(run: Run, place: Any) -> rewards.Reward:
@@ -65,15 +61,13 @@ def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference
 
 def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
   """Rewards that understand less, by name: none has seen r*."""
-  irl, settings = run.config.irl, run.config.evaluation
-  places = run.aligned, run.base if irl.contrast == 'base' else run.start
-  models = [pretrained.load(place, ('causal_lm',)) for place in places]
+  models, settings = demonstrations.load_models(run), run.config.evaluation
   demonstrated = [full_texts(run.rows('train', 'demos'), side) for side in ('aligned', 'base')]
   return {'constant': baselines.constant, 'length': baselines.length(*demonstrated),
           'bag_of_words': baselines.bag_of_words(*demonstrated),
-          'last_token': baselines.last_token(models[0].tokenizer, *demonstrated),
-          'dpo_implicit': baselines.dpo_implicit(
-              *(rewards.text_log_prob(model, settings.batch_size, run.dtype) for model in models))}
+          'last_token': baselines.last_token(models['base'].tokenizer, *demonstrated),
+          'dpo_implicit': baselines.dpo_implicit(*(
+              rewards.text_log_prob(models[side], settings.batch_size, run.dtype) for side in ('aligned', 'base')))}
 
 
 def write_rows(run: Run, held: heldout.Reference, seeds: Sequence[heldout.Scores]) -> None:

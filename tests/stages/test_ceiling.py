@@ -1,0 +1,105 @@
+"""The ceiling: what it is trained on, when there is none, and that it learns to order what r* orders."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from irl_jax import metrics_log
+from irl_jax.config import IRL
+from irl_jax.config import Config
+from irl_jax.config import Evaluation
+from irl_jax.config import Models
+from irl_jax.data import rows as rows_lib
+from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
+from irl_jax.run import Run
+from irl_jax.stages import ceiling
+
+SPLITS = ('train', 'validation')
+
+
+def true_reward(texts):
+  """Of the letter m; toxic without one."""
+  return np.array([text.count('m') - 0.5 for text in texts], np.float32)
+
+
+@pytest.fixture
+def start(tmp_path):
+  """start(originals, labels, completions) -> a Run with these rows in both splits."""
+  def make(originals, labels, completions, has_true_reward=True, **config):
+    for split in SPLITS:
+      rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', [
+          {'prompt_id': str(index), 'prompt': 'a', 'original': original, 'label': label}
+          for index, (original, label) in enumerate(zip(originals, labels))])
+      scored = lambda text: float(true_reward([text])[0]) if has_true_reward else None
+      rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', [
+          {'prompt': 'a', 'aligned': aligned, 'base': base, 'true_reward_aligned': scored('a' + aligned),
+           'true_reward_base': scored('a' + base)} for aligned, base in completions])
+    return Run(Config(**config), tmp_path, log, jnp.float32)
+
+  with metrics_log.MetricsLog(tmp_path, '') as log:
+    yield make
+
+
+@pytest.fixture
+def trained_with(monkeypatch):
+  """What `train` was given, in place of a training."""
+  given = []
+  monkeypatch.setattr(ceiling, 'train', lambda run, *splits: given.extend(splits) or true_reward)
+  return given
+
+
+PAIRS = [('m', 'b'), ('mm', 'c'), ('m', 'm')]
+
+
+def test_original_texts_are_sorted_by_the_true_reward(start, trained_with):
+  best, trained_on = ceiling.ceiling(start(['m', 'b', 'mm', 'c'], [1, 1, 1, 1], PAIRS), true_reward)
+  assert best is true_reward and trained_on == 'original texts of the training split, sorted by the true reward'
+  for texts, harmless in trained_with:
+    assert texts == ['am', 'ab', 'amm', 'ac'] and harmless.tolist() == [True, False, True, False]
+
+
+def test_demonstrations_stand_in_where_original_texts_are_of_one_class(start, trained_with):
+  _, trained_on = ceiling.ceiling(start(['b'] * 19 + ['m'], [0, 1] * 10, PAIRS), true_reward)
+  assert trained_on == 'demonstrations of the training split, sorted by the true reward'
+  texts, harmless = trained_with[0]
+  assert texts == ['am', 'amm', 'am', 'ab', 'ac', 'am'] and harmless.tolist() == [True, True, True, False, False, True]
+
+
+def test_without_a_true_reward_labels_are_used(start, trained_with):
+  _, trained_on = ceiling.ceiling(start(['m', 'b', 'c'], [0, 1, None], PAIRS, has_true_reward=False), None)
+  assert trained_on == 'original texts of the training split, sorted by the labels'
+  assert trained_with[0][0] == ['am', 'ab'] and trained_with[0][1].tolist() == [True, False]
+
+
+@pytest.mark.parametrize('labels, completions, reward, why', [
+    ([None] * 4, PAIRS, None, 'by the labels, fewer than 10%'), ([1] * 4, PAIRS, None, 'by the labels'),
+    ([0, 1] * 2, [('b', 'c')], true_reward, 'by the true reward, fewer than 10%')])
+def test_one_class_has_no_ceiling_but_a_reason(start, trained_with, labels, completions, reward, why):
+  run = start(['b'] * 4, labels, completions, has_true_reward=reward is not None)
+  best, reason = ceiling.ceiling(run, reward)
+  assert best is None and why in reason and not trained_with
+
+
+def test_it_can_be_left_out(start, trained_with):
+  run = start(['m', 'b'], [0, 1], PAIRS, evaluation=Evaluation(ceiling=False))
+  assert ceiling.ceiling(run, true_reward) == (None, 'config.evaluation.ceiling = False') and not trained_with
+
+
+def test_it_learns_the_order_of_the_true_reward(start, policy, tmp_path):
+  fresh = dataclasses.replace(policy, params=jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config)))
+  pretrained.save(tmp_path / 'base', fresh, '')
+  draw = lambda count, seed: [''.join(letters) for letters in np.random.default_rng(seed).choice(
+      list('abcdefghijklm'), (count, 5))]
+  irl = IRL(objective='logistic', temperature=0.2, learning_rate=3e-3, epochs=1, batch_size=32, warmup_steps=5)
+  run = start(draw(300, 1), [None] * 300, list(zip(draw(1024, 2), draw(1024, 3))), irl=irl,
+              models=Models(base=str(tmp_path / 'base')))
+  best, _ = ceiling.ceiling(run, true_reward)
+  held = draw(300, 9)
+  scores = best(held)
+  assert stats.spearmanr(scores, true_reward(held)).statistic > 0.6
+  assert 0.1 < np.mean(scores < 0) < 0.9 and list((tmp_path / 'irl' / 'ceiling').iterdir())
