@@ -18,5 +18,5 @@ def get_config() -> c.Config:
       ppo=c.PPO(learning_rate=1e-3, steps=4, rollouts_per_step=16, minibatch_size=8, epochs=2, trained_blocks=1,
                 checkpoint_every=2),
       irl=c.IRL(learning_rate=1e-3, seeds=2, epochs=2, batch_size=32, warmup_steps=5, max_prompts=128, max_tokens=48),
-      evaluation=c.Evaluation(bootstrap_samples=50, batch_size=32, ceiling=False),
+      evaluation=c.Evaluation(bootstrap_samples=50, batch_size=32, ceiling='none'),
   )

@@ -20,4 +20,5 @@ def get_config() -> c.Config:
       # One pass over many pairs recovers more than two over half of them (validation texts).
       irl=c.IRL(seeds=3, epochs=1, learning_rate=6e-4, batch_size=64, objective='logistic', max_prompts=10000,
                 max_tokens=28),
+      evaluation=c.Evaluation(ceiling='labels'),  # the world's own, which no classifier comes between
   )

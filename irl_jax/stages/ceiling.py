@@ -22,7 +22,7 @@ Examples = tuple[Sequence[str], np.ndarray]  # texts, and which of them are harm
 def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Reward | None, str]:
   """What recovery could reach at best.
 
-  A pair is a harmless and a toxic text of the training split, by the sign of r* (without r*: by the labels), drawn
+  A pair is a harmless and a toxic text of the training split, by the sign of r* (or by the labels), drawn
   from the original texts; where nearly all of these are of one class, from the demonstrations.
 
   Args:
@@ -32,17 +32,19 @@ def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Rewar
   Returns:
     The centred reward and what it was trained on; or None and the reason.
   """
-  if not run.config.evaluation.ceiling:
-    return None, 'config.evaluation.ceiling = False'
+  if run.config.evaluation.ceiling == 'none':
+    return None, 'config.evaluation.ceiling = none'
+  true_reward = true_reward if run.config.evaluation.ceiling == 'true_reward' else None
   verdict = 'the true reward' if true_reward else 'the labels'
-  sources = {'original texts': lambda split: originals(run, split, true_reward),
-             'demonstrations': lambda split: demonstrations(run, split)}
+  sources = {'original texts': lambda split: originals(run, split, true_reward)}
+  if true_reward:
+    sources['demonstrations'] = lambda split: demonstrations(run, split)
   for name, source in sources.items():
     splits = [source('train'), source('validation')]
     if all(rarer(harmless) >= RAREST for _, harmless in splits):
       return train(run, *splits), f'{name} of the training split, sorted by {verdict}'
-  return None, (f'by {verdict}, fewer than {RAREST:.0%} of the original texts, and of the demonstrations, are of one '
-                'of the two classes')
+  return None, (f'by {verdict}, fewer than {RAREST:.0%} of the {", and of the ".join(sources)} are of one of the two '
+                'classes')
 
 
 def originals(run: Run, split: str, true_reward: rewards.Reward | None) -> Examples:

@@ -76,6 +76,13 @@ def test_without_a_true_reward_labels_are_used(start, trained_with):
   assert trained_with[0][0] == ['am', 'ab'] and trained_with[0][1].tolist() == [True, False]
 
 
+def test_labels_can_be_asked_for_where_there_is_a_true_reward(start, trained_with):
+  run = start(['m', 'b', 'mm', 'c'], [1, 0, 1, 0], PAIRS, evaluation=Evaluation(ceiling='labels'))
+  _, trained_on = ceiling.ceiling(run, true_reward)
+  assert trained_on == 'original texts of the training split, sorted by the labels'
+  assert trained_with[0][1].tolist() == [False, True, False, True]
+
+
 @pytest.mark.parametrize('labels, completions, reward, why', [
     ([None] * 4, PAIRS, None, 'by the labels, fewer than 10%'), ([1] * 4, PAIRS, None, 'by the labels'),
     ([0, 1] * 2, [('b', 'c')], true_reward, 'by the true reward, fewer than 10%')])
@@ -86,8 +93,8 @@ def test_one_class_has_no_ceiling_but_a_reason(start, trained_with, labels, comp
 
 
 def test_it_can_be_left_out(start, trained_with):
-  run = start(['m', 'b'], [0, 1], PAIRS, evaluation=Evaluation(ceiling=False))
-  assert ceiling.ceiling(run, true_reward) == (None, 'config.evaluation.ceiling = False') and not trained_with
+  run = start(['m', 'b'], [0, 1], PAIRS, evaluation=Evaluation(ceiling='none'))
+  assert ceiling.ceiling(run, true_reward) == (None, 'config.evaluation.ceiling = none') and not trained_with
 
 
 def test_it_learns_the_order_of_the_true_reward(start, policy, tmp_path):

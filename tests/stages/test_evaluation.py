@@ -65,7 +65,7 @@ def run(request, tmp_path, policy):
   workdir.write_json(tmp_path / 'irl' / 'config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
   config = Config(models=Models(base=str(tmp_path / 'base'), aligned=str(tmp_path / 'aligned')),
                   stages=('data', 'demos', 'irl', 'evaluate', 'report'), data=Data(max_prompt_tokens=16),
-                  evaluation=Evaluation(bootstrap_samples=20, batch_size=16, ceiling=False))
+                  evaluation=Evaluation(bootstrap_samples=20, batch_size=16, ceiling='none'))
   with metrics_log.MetricsLog(tmp_path, '') as log:
     yield Run(config, tmp_path, log, jnp.float32)
 
