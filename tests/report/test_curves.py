@@ -1,0 +1,57 @@
+"""Curves hold what the log holds; long ones are averaged, and nothing is drawn from one point."""
+
+import numpy as np
+import pytest
+
+from irl_jax.report import curves
+from irl_jax.report import inputs as inputs_lib
+from irl_jax.report import look
+
+
+@pytest.fixture
+def inputs(make_run):
+  with look.style():
+    yield inputs_lib.read(make_run())
+
+
+def test_series_leaves_out_what_is_no_number():
+  rows = [{'step': 0, 'a': 1.0}, {'step': 1, 'a': None}, {'step': 2}, {'step': 3, 'a': 4}]
+  assert curves.series(rows, 'a') == ([0.0, 3.0], [1.0, 4.0]) and curves.series(rows, 'b') == ([], [])
+
+
+def test_long_series_are_averaged_over_neighbours():
+  values = np.random.default_rng(0).normal(size=1000)
+  steps, averaged = curves.series([{'step': step, 'a': value} for step, value in enumerate(values)], 'a')
+  assert len(steps) == curves.POINTS
+  for block in range(curves.POINTS):
+    np.testing.assert_allclose(averaged[block], sum(values[5 * block:5 * block + 5]) / 5)
+    np.testing.assert_allclose(steps[block], 5 * block + 2)
+
+
+def test_scores_show_the_true_reward_beside_the_recovered_one(inputs):
+  drawing = curves.scores(inputs, 'rerlhf')
+  assert drawing.numbers['score'] == pytest.approx([0.1 * step for step in range(30)])
+  assert drawing.numbers['true_reward'] == pytest.approx([1 - 0.01 * step for step in range(30)])
+  assert len(drawing.figure.axes) == 2 and 'exploits a flaw' in drawing.caption
+  assert 'recovered reward 0.00 at first, 2.90 at last; true reward 1.00 at first, 0.71 at last' in drawing.alt
+  assert len(curves.scores(inputs, 'rlhf').figure.axes) == 1
+
+
+def test_kl_of_both_policies(inputs):
+  drawing = curves.kl(inputs)
+  assert set(drawing.numbers) == {'rlhf', 'rerlhf'} and '8.7 nats at last' in drawing.alt
+
+
+@pytest.mark.parametrize('metric', curves.IRL)
+def test_every_seed_has_its_line(inputs, metric):
+  drawing = curves.irl(inputs, metric)
+  assert list(drawing.numbers) == ['irl/seed_0', 'irl/seed_1', 'irl/seed_2']
+  assert len(drawing.figure.axes[0].lines) == 3
+
+
+def test_one_point_is_no_curve():
+  log = [{'stage': stage, 'step': 1, 'objective/scores': 1.0, 'objective/kl': 1.0, 'validation/loss': 1.0}
+         for stage in ('rlhf', 'irl/seed_0')]
+  inputs = inputs_lib.Inputs({}, {}, {}, log=log)
+  for reason in (curves.scores(inputs, 'rlhf'), curves.kl(inputs), curves.irl(inputs, 'validation/loss')):
+    assert isinstance(reason, str) and 'two' in reason
