@@ -1,14 +1,16 @@
-"""The report stage: the figures of all stages in one file."""
+"""The report stage: the figures of all stages in one file, and in one page that a person can read."""
 
 from typing import Any
 
 from irl_jax import workdir
+from irl_jax.report import page
 from irl_jax.run import Run
 
 
 def report(run: Run) -> None:
-  """Collects every stage's figures -> summary.json."""
+  """Collects every stage's figures -> summary.json; and shows them -> report.html, figures/."""
   workdir.write_json(run.folder / 'summary.json', summarise(run))
+  page.write(run.folder)
 
 
 def summarise(run: Run) -> dict[str, Any]:
