@@ -32,7 +32,7 @@ setuptools.setup(
         'pyarrow>=17.0',
         'rich>=13.0',
         'safetensors>=0.5',
-        'scipy>=1.14',
+        'scipy>=1.15',  # stats.bootstrap takes rng
         'tensorboardX>=2.6',
         'tokenizers>=0.22.1',
         'tqdm>=4.66.3',
