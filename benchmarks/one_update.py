@@ -103,11 +103,12 @@ def ppo_state(config: Config, shape: gpt_neox.GPTNeoXConfig, tx) -> tuple[struct
 
 def measure_irl(config: Config, shape: gpt_neox.GPTNeoXConfig, dtype, pairs: int, tokens: int) -> None:
   """Times one update of random weights, twice."""
-  tx, _ = optimizer.adamw(learning_rate=config.irl.learning_rate, updates=10)
+  updates = 10
+  tx, _ = optimizer.adamw(learning_rate=config.irl.learning_rate, updates=updates)
   state, frozen = irl_state(config, shape, tx)
   texts = np.random.default_rng(0).integers(2, 50000, (2, pairs, tokens)).tolist()
   batch = parallel.shard(irl_pairs.pair_batch(list(zip(*texts)), np.ones(pairs), 0, tokens))
-  update = parallel.map_update(irl_update.update, irl=config.irl, tx=tx, config=shape, dtype=dtype)
+  update = parallel.map_update(irl_update.update, irl=config.irl, tx=tx, updates=updates, config=shape, dtype=dtype)
   for again in TWICE:
     with measured(f'IRL update of {pairs} pairs, {config.irl.trained_blocks} blocks trained, {again}'):
       state, metrics = update(state, frozen, batch)

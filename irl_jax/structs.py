@@ -90,4 +90,4 @@ class PairBatch:
 
   aligned: TextBatch | Features  # [B, ...]
   base: TextBatch | Features  # [B, ...]
-  weight: jax.Array     # [B] float32: 0 for padding pairs
+  weight: jax.Array     # [B] float32: 0 for padding pairs, and for samples that a prompt lacks

@@ -6,7 +6,7 @@ Dims: N pairs, B pairs of a minibatch, D width.
 import dataclasses
 import functools
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Hashable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def score(score_pairs: Callable, parts: Parts, pairs: pairs_lib.Pairs, batch_siz
 
 
 def validate(scores: np.ndarray, irl: config_lib.IRL) -> dict[str, float]:
-  """Figures of the validation pairs, from their R̂ [N, 2]; the loss is that of the whole texts."""
+  """Figures of the validation pairs, from their R̂ [N, 2]; the loss is that of the whole texts, a pair at a time."""
   delta = scores[:, 0] - scores[:, 1]
   return {'validation/loss': float(np.mean(objectives.objective(irl.objective, irl.margin, irl.temperature)(delta))),
           'validation/margin': float(delta.mean()),
@@ -105,7 +105,7 @@ def compile_functions(config: gpt_neox.GPTNeoXConfig, irl: config_lib.IRL, updat
   tx, _ = optimizer.adamw(learning_rate=irl.learning_rate, updates=updates, schedule=irl.schedule,
                           warmup=irl.warmup_steps, weight_decay=irl.weight_decay)
   statics = dict(config=config, dtype=dtype)
-  return (parallel.map_update(update_lib.update, irl=irl, tx=tx, **statics),
+  return (parallel.map_update(update_lib.update, irl=irl, tx=tx, updates=updates, **statics),
           parallel.map_forward(update_lib.score_pairs, pooling=irl.pooling, **statics), tx)
 
 
@@ -113,8 +113,9 @@ def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair],
                 irl: config_lib.IRL, seed: int, folder: pathlib.Path, *, dtype=jnp.float32, keep: int = 2,
                 log: Callable[[int, dict[str, float]], None],
                 truncate_log: Callable[[int], None] = lambda step: None, progress: Callable = iter,
-                report: Callable[[np.ndarray], dict[str, float]] = lambda scores: {}) -> Parts:
-  """Recovers a reward by max-margin IRL; continues from the newest checkpoint in `folder`.
+                report: Callable[[np.ndarray], dict[str, float]] = lambda scores: {},
+                prompts: Sequence[Hashable] | None = None) -> Parts:
+  """Recovers a reward by IRL; continues from the newest checkpoint in `folder`.
 
   Args:
     base: the language model that the reward starts from.
@@ -129,13 +130,15 @@ def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair],
     truncate_log: called with the first update that this run will do.
     progress: wraps the iterable of updates.
     report: more figures to log, of R̂ [N, 2] of the validation pairs; nothing is selected by them.
+    prompts: which prompt every training pair is of, for an objective that sees all samples of a prompt; None: any two
+      pairs may be compared.
 
   Returns:
     The reward of least validation loss, in its parts on the host.
 
   Raises:
     ConfigError: there are more blocks to train than the model has.
-    InputError: there are no pairs.
+    InputError: there are no pairs, or no prompt has the two that the objective needs.
     DivergedError: the validation loss is not finite.
   """
   if not training or not validation:
@@ -143,7 +146,9 @@ def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair],
                             'texts and needs both: give more prompts, or an aligned model that differs from the base')
   trained, frozen = initial_parts(base, training, irl, seed, dtype)
   training, validation = (prepare(base, pairs, irl, (trained, frozen), dtype) for pairs in (training, validation))
-  batch_size = parallel.batch_size(irl.batch_size, len(training))
+  if irl.samples_together > 1:
+    training = pairs_lib.by_prompt(training, prompts, irl.samples_together)
+  batch_size = parallel.batch_size(irl.batch_size // irl.samples_together, len(training))  # pairs, or whole prompts
   per_epoch = max(len(training) // batch_size, 1)
   updates, every = irl.epochs * per_epoch, irl.evaluate_every or per_epoch
   update, score_pairs, tx = compile_functions(base.config, irl, updates, dtype)
@@ -162,7 +167,7 @@ def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair],
       last = step + 1 == updates
       evaluated, interrupted = last or (step + 1) % every == 0, interruption.requested()
       if evaluated:
-        scores = score(score_pairs, (state.params, frozen), validation, batch_size)
+        scores = score(score_pairs, (state.params, frozen), validation, batch_size * irl.samples_together)
         figures = validate(scores, irl)
         if not np.isfinite(figures['validation/loss']):
           raise errors.DivergedError(f'IRL update {step}: the validation loss is not finite; lower '

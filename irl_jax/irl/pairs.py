@@ -1,14 +1,15 @@
 """Demonstrations as minibatches: pairs of token ids, or of the features that a frozen trunk makes of them, once.
 
-Dims: N pairs, B pairs of a minibatch, S padded length, D width.
+Dims: N pairs, B pairs of a minibatch, K samples of a prompt, S padded length, D width.
 """
 
 import dataclasses
-from typing import Callable, Sequence
+from typing import Callable, Hashable, Sequence
 
 import numpy as np
 
 from irl_jax import batches
+from irl_jax import errors
 from irl_jax import structs
 from irl_jax import text
 from irl_jax.models import pretrained
@@ -74,6 +75,45 @@ def compute_features(pairs: Sequence[Pair], features: Callable[[Sequence[Sequenc
   """Runs `features` (token lists [N] -> [N, D]) over every text once."""
   both = features([*(aligned for aligned, _ in pairs), *(base for _, base in pairs)])
   return FeaturePairs(both[:len(pairs)], both[len(pairs):])
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptPairs:
+  """The same pairs prompt by prompt: a batch of n prompts is n K pairs, those of a prompt in a row."""
+
+  pairs: Pairs
+  rows: np.ndarray                   # [prompts, K] int: which of the pairs; -1: one that is missing
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def batch(self, prompts: np.ndarray) -> structs.PairBatch:
+    """What is missing is filled with the prompt's first pair, of weight 0."""
+    rows = self.rows[prompts]
+    batch = self.pairs.batch(np.where(rows >= 0, rows, rows[:, :1]).ravel())
+    return batch.replace(weight=(rows >= 0).ravel().astype(np.float32))
+
+
+def by_prompt(pairs: Pairs, prompts: Sequence[Hashable] | None, samples: int) -> PromptPairs:
+  """Puts `samples` pairs of a prompt together; one that is alone, and so no sample of a mean, is left out.
+
+  Args:
+    pairs: in any order.
+    prompts: which prompt each pair is of [N]; None: any two may be compared.
+    samples: K; a prompt that has more pairs fills several rows.
+
+  Raises:
+    InputError: no prompt has two pairs.
+  """
+  of_prompt = {}
+  for row in range(len(pairs)):
+    of_prompt.setdefault(None if prompts is None else prompts[row], []).append(row)
+  rows = [part + [-1] * (samples - len(part)) for numbers in of_prompt.values()
+          for part in (numbers[first:first + samples] for first in range(0, len(numbers), samples)) if len(part) > 1]
+  if not rows:
+    raise errors.InputError('maximum entropy needs two pairs of one prompt and there are none: demonstrate more '
+                            '(config.irl.samples_per_prompt, stage demos), or choose another config.irl.objective')
+  return PromptPairs(pairs, np.array(rows))
 
 
 def blocks_of_rows(count: int, batch_size: int) -> list[np.ndarray]:

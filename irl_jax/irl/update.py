@@ -1,9 +1,10 @@
-"""One update of max-margin IRL on whole texts.
+"""One update of IRL on whole texts.
 
 Dims: B pairs, S padded length.
 """
 
 import functools
+from typing import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -30,44 +31,77 @@ def rewards(trained, frozen, batch: structs.PairBatch, **statics) -> tuple[jax.A
 
 
 def prefix_rewards(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str
-                   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """R̂ of every prefix of the aligned and of the base texts [B, S] each, and where two prefixes are of a length and
-  differ [B, S]: each is what the two models would have written, had they been stopped there.
-  """
+                   ) -> list[jax.Array]:
+  """R̂ [B, S] of every prefix of the aligned and of the base texts."""
   hidden = reward_lib.hidden_states(trained, frozen, both_texts(batch), config, dtype)
-  aligned, base = jnp.split(heads.bounded_reward(trained['reward_head'], hidden, config.layer_norm_eps), 2)
-  in_both = batch.aligned.valid & batch.base.valid
-  differs = jnp.cumsum(in_both & (batch.aligned.ids != batch.base.ids), axis=1) > 0
-  return aligned, base, in_both & differs
+  return jnp.split(heads.bounded_reward(trained['reward_head'], hidden, config.layer_norm_eps), 2)
+
+
+def compared_prefixes(batch: structs.PairBatch, samples: int) -> jax.Array:
+  """Which prefixes [B, S] of the aligned texts are compared with base texts cut to the same length: what the two models
+  would have written, had they been stopped there.
+
+  `samples` pairs in a row are of one prompt. Prefixes count from where not all of the prompt's texts are the same, as
+  long as there are base texts to compare with: one, or two for a mean over several.
+  """
+  together = lambda x: x.reshape(-1, samples, x.shape[1])
+  texts = jnp.concatenate([together(jnp.where(side.valid, side.ids, -1)) for side in (batch.aligned, batch.base)], 1)
+  differs = jnp.cumsum(jnp.any(texts != texts[:, :1], axis=1), axis=1) > 0
+  enough = jnp.sum(together(present_prefixes(batch)), axis=1) >= min(samples, 2)
+  return batch.aligned.valid & jnp.repeat(differs & enough, samples, axis=0)
+
+
+def present_prefixes(batch: structs.PairBatch) -> jax.Array:
+  """Which prefixes of the base texts there are [B, S]."""
+  return batch.base.valid & (batch.weight > 0)[:, None]
+
+
+def at_ends(prefixes: Sequence[jax.Array], batch: structs.PairBatch) -> list[jax.Array]:
+  """R̂ [B] of the whole aligned and base texts, out of those of their prefixes [B, S]."""
+  last = jax.nn.one_hot(jnp.sum(both_texts(batch).valid, axis=1) - 1, prefixes[0].shape[1])
+  return [jnp.sum(side * end, axis=1) for side, end in zip(prefixes, jnp.split(last, 2))]
+
+
+def losses(aligned: jax.Array, base: jax.Array, present: jax.Array, irl: config_lib.IRL, progress: jax.Array | float
+           ) -> jax.Array:
+  """The loss [B, ...] of every pair by the R̂ of its texts; `present` says which base texts there are."""
+  if irl.samples_together > 1:
+    return objectives.maximum_entropy(aligned, base, present, irl.samples_together, irl.temperature)
+  return objectives.objective(irl.objective, irl.margin, irl.temperature, progress)(aligned - base)
+
+
+def prefix_losses(prefixes: Sequence[jax.Array], batch: structs.PairBatch, irl: config_lib.IRL,
+                  progress: jax.Array | float) -> jax.Array:
+  """The mean loss [B] over the prefixes of every pair that are compared; 0 where none is."""
+  counted = compared_prefixes(batch, irl.samples_together)
+  of_prefixes = losses(*prefixes, present_prefixes(batch), irl, progress)
+  return jnp.sum(of_prefixes * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
 
 
 def loss(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, irl: config_lib.IRL,
-         axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:
+         axis_name: str | None, progress: jax.Array | float = 1.0) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The objective averaged over the pairs of all devices, and what goes with it.
 
   A pair's loss is that of its whole texts, and with irl.prefix_weight > 0, so much of it, the mean over its prefixes.
+  `irl.samples_together` pairs in a row are of one prompt; `progress` is the share of the updates that are done.
   """
   statics = dict(config=config, dtype=dtype, pooling=irl.pooling)
-  objective = objectives.objective(irl.objective, irl.margin, irl.temperature)
   mean = functools.partial(parallel.global_mean, mask=batch.weight, axis_name=axis_name)
+  prefixes = prefix_rewards(trained, frozen, batch, **statics) if irl.prefix_weight else None
+  aligned, base = at_ends(prefixes, batch) if irl.prefix_weight else rewards(trained, frozen, batch, **statics)
+  value = losses(aligned, base, batch.weight > 0, irl, progress)
   if irl.prefix_weight:
-    aligned, base, counted = prefix_rewards(trained, frozen, batch, **statics)
-    ends = jnp.split(jax.nn.one_hot(jnp.sum(both_texts(batch).valid, axis=1) - 1, aligned.shape[1]), 2)
-    delta = jnp.sum(aligned * ends[0] - base * ends[1], axis=1)
-    of_prefixes = jnp.sum(objective(aligned - base) * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
-    value = mean((1 - irl.prefix_weight) * objective(delta) + irl.prefix_weight * of_prefixes)
-  else:
-    aligned, base = rewards(trained, frozen, batch, **statics)
-    delta = aligned - base
-    value = mean(objective(delta))
+    of_prefixes = prefix_losses(prefixes, batch, irl, progress)
+    value = (1 - irl.prefix_weight) * value + irl.prefix_weight * of_prefixes
+  value, delta = mean(value), aligned - base
   return value, {'loss': value, 'margin': mean(delta), 'pairwise_accuracy': mean((delta > 0) + 0.5 * (delta == 0))}
 
 
 def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype,
-           irl: config_lib.IRL, tx: optax.GradientTransformation, axis_name: str | None
+           irl: config_lib.IRL, updates: int, tx: optax.GradientTransformation, axis_name: str | None
            ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One optimiser step on a minibatch of pairs."""
-  statics = dict(config=config, dtype=dtype, irl=irl, axis_name=axis_name)
+  """One optimiser step of `updates`, on a minibatch of pairs."""
+  statics = dict(config=config, dtype=dtype, irl=irl, axis_name=axis_name, progress=state.step / updates)
   gradients, metrics = jax.grad(lambda trained: loss(trained, frozen, batch, **statics), has_aux=True)(state.params)
   state, applied = optimizer.apply_gradients(state, parallel.average_gradients(gradients, axis_name), tx)
   return state, metrics | applied

@@ -4,6 +4,7 @@ import chex
 import numpy as np
 import pytest
 
+from irl_jax import errors
 from irl_jax.irl import pairs as pairs_lib
 
 
@@ -39,3 +40,27 @@ def test_features_are_computed_once_for_both_texts_of_every_pair():
     (5, 2, [[0, 1], [2, 3], [4, 4]]), (4, 2, [[0, 1], [2, 3]]), (1, 3, [[0, 0, 0]])])
 def test_blocks_of_rows_are_full_and_in_order(count, size, expected):
   assert [rows.tolist() for rows in pairs_lib.blocks_of_rows(count, size)] == expected
+
+
+def test_the_pairs_of_a_prompt_stay_together():
+  """Prompt a has five pairs, b one, c two: in threes, b's is left out and the gaps weigh nothing."""
+  features = np.arange(8, dtype=np.float32)[:, None]
+  pairs = pairs_lib.by_prompt(pairs_lib.FeaturePairs(features, -features), list('abacaaca'), 3)
+  assert len(pairs) == 3 and pairs.rows.tolist() == [[0, 2, 4], [5, 7, -1], [3, 6, -1]]
+  batch = pairs.batch(np.array([2, 0]))
+  assert batch.aligned.pooled[:, 0].tolist() == [3, 6, 3, 0, 2, 4]
+  assert batch.base.pooled[:, 0].tolist() == [-3, -6, -3, 0, -2, -4]
+  assert batch.weight.tolist() == [1, 1, 0, 1, 1, 1]
+
+
+def test_without_prompts_any_two_pairs_may_be_compared():
+  texts = pairs_lib.token_pairs([([number], [number + 1]) for number in range(2, 7)], pad_id=0)
+  pairs = pairs_lib.by_prompt(texts, None, 2)
+  assert pairs.rows.tolist() == [[0, 1], [2, 3]]
+  assert pairs.batch(np.array([1])).aligned.ids[:, 0].tolist() == [4, 5]
+
+
+def test_prompts_of_one_pair_alone_are_refused():
+  texts = pairs_lib.token_pairs([([2], [3])] * 3, pad_id=0)
+  with pytest.raises(errors.InputError, match='needs two pairs of one prompt and there are none'):
+    pairs_lib.by_prompt(texts, ['a', 'b', 'c'], 2)

@@ -22,6 +22,9 @@ from irl_jax.models import heads
 
 SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
 CUTS = pytest.mark.parametrize('trained_blocks', [-1, 0, 1])
+OTHERS = {'failure_aware': c.IRL(objective='failure_aware', margin=0.4, prefix_weight=0.25),
+          'maximum_entropy': c.IRL(objective='maximum_entropy', temperature=0.3, samples_per_prompt=2,
+                                   prefix_weight=0.25)}
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +60,7 @@ def run(params, batch, statics):
   def step(trained_blocks):
     trained, frozen = gpt_neox.split(params, trained_blocks)
     state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
-    update = jax.jit(functools.partial(update_lib.update, tx=SGD, axis_name=None, **statics))
+    update = jax.jit(functools.partial(update_lib.update, tx=SGD, updates=4, axis_name=None, **statics))
     return state, frozen, *update(state, frozen, batch)
 
   return step
@@ -106,18 +109,26 @@ def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(policy, par
   assert (reaches[~valid] == 0).all()
 
 
-def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(policy, params, pairs, batch, statics):
-  """Against a double loop over pairs and lengths, each prefix scored alone."""
+@pytest.fixture(scope='module')
+def prefix_scores(policy, params, pairs):
+  """R̂ of every prefix, each scored alone: of pair n, text 0 (aligned) or 1 (base), k tokens at [n][text][k - 1]."""
   reward = jax.jit(functools.partial(reward_lib.of_texts, pooling='last', config=policy.config, dtype=jnp.float32))
-  score = lambda ids: float(reward((params, {}), batches.text_batch([ids], 0, 16))[0])
+  texts = [ids[:length] for pair in pairs for ids in pair for length in range(1, len(ids) + 1)]
+  scores = iter(np.asarray(reward((params, {}), batches.text_batch(texts, 0, 16)), np.float64))
+  return [[[next(scores) for _ in ids] for ids in pair] for pair in pairs]
+
+
+def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(params, pairs, batch, statics, prefix_scores):
+  """Against a double loop over pairs and lengths."""
   loss = lambda delta: np.log1p(np.exp(-delta / 0.3))
   rows = []
-  for number, (aligned, base) in enumerate(pairs):
+  for number, ((aligned, base), scores) in enumerate(zip(pairs, prefix_scores)):
     if number in (3, 6):  # of weight 0
       continue
-    deltas = [score(aligned[:n]) - score(base[:n]) for n in range(1, min(len(aligned), len(base)) + 1)
+    deltas = [scores[0][n - 1] - scores[1][n - 1] for n in range(1, min(len(aligned), len(base)) + 1)
               if aligned[:n] != base[:n]]
-    rows.append(0.75 * loss(score(aligned) - score(base)) + 0.25 * (np.mean(loss(np.array(deltas))) if deltas else 0))
+    whole = scores[0][-1] - scores[1][-1]
+    rows.append(0.75 * loss(whole) + 0.25 * (np.mean(loss(np.array(deltas))) if deltas else 0))
   irl = dataclasses.replace(statics['irl'], prefix_weight=0.25)
   found, metrics = update_lib.loss(params, {}, batch, axis_name=None, **statics | {'irl': irl})
   np.testing.assert_allclose(found, np.mean(rows), atol=1e-5)
@@ -129,20 +140,76 @@ def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(policy,
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
 def test_four_devices_give_the_gradient_of_one(run, batch, statics, trained_blocks):
   state, frozen, after, metrics = run(trained_blocks)
-  update = parallel.map_update(update_lib.update, tx=SGD, **statics)
+  update = parallel.map_update(update_lib.update, tx=SGD, updates=4, **statics)
   after_four, metrics_four = update(parallel.replicate(state), parallel.replicate(frozen), parallel.shard(batch))
   chex.assert_trees_all_close(gradient(state, after_four), gradient(state, after), atol=1e-5)
   chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
 
 
-@CUTS
+def test_prefixes_of_the_samples_of_a_prompt_are_compared(params, pairs, batch, statics, prefix_scores):
+  """Maximum entropy, text by text and length by length: pairs 2 n and 2 n + 1 are of a prompt; 3 and 6 are missing."""
+  def of_text(own, others):
+    return -np.log(np.exp(own / 0.3) / np.mean([np.exp(other / 0.3) for other in others]))
+
+  rows = []
+  for number in range(8):
+    prompt = [row for row in (number // 2 * 2, number // 2 * 2 + 1) if row not in (3, 6)]
+    own, others = prefix_scores[number][0], [prefix_scores[row][1] for row in prompt]
+    if number in prompt:
+      of_prefixes = [of_text(own[at], [other[at] for other in others]) for at in range(len(own))
+                     if sum(at < len(other) for other in others) == 2]  # the texts differ from their first token on
+      whole = of_text(own[-1], [other[-1] for other in others])
+      rows.append(0.75 * whole + 0.25 * (np.mean(of_prefixes) if of_prefixes else 0))
+  irl = OTHERS['maximum_entropy']
+  found, _ = update_lib.loss(params, {}, batch, axis_name=None, **statics | {'irl': irl})
+  np.testing.assert_allclose(found, np.mean(rows), atol=1e-5)
+
+
+def test_what_all_texts_of_a_prompt_begin_with_is_not_compared():
+  texts = [([5, 6, 7, 8], [5, 6, 7, 9, 9]), ([5, 6, 2], [5, 6, 7, 8]), ([4, 3, 3], [4, 3]), ([4, 3, 3], [4, 3, 3])]
+  batch = pairs_lib.pair_batch(texts, np.ones(4), 0, 6)
+  alone = update_lib.compared_prefixes(batch, 1).astype(int)
+  assert alone.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [0] * 6]
+  together = update_lib.compared_prefixes(batch, 2).astype(int)
+  assert together.tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [0] * 6]
+
+
+@pytest.mark.parametrize('step, threshold', [(0, -0.5), (3, 0.0625), (4, 0.25)])
+def test_failures_are_found_by_the_share_of_updates_that_are_done(params, batch, statics, by_hand, step, threshold):
+  trained, frozen = gpt_neox.split(params, 0)
+  bound = statics | {'irl': c.IRL(objective='failure_aware', margin=0.5)}
+  state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD).replace(step=jnp.int32(step))
+  _, metrics = jax.jit(functools.partial(update_lib.update, tx=SGD, updates=4, axis_name=None, **bound))(
+      state, frozen, batch)
+  deltas = [aligned - base for number, (aligned, base) in enumerate(by_hand) if number not in (3, 6)]
+  losses = [max(0, (1.0 if delta < threshold else 0.5) - delta) ** 2 for delta in deltas]
+  assert {-0.5: 1, 0.0625: 5, 0.25: 6}[threshold] == np.sum(np.array(deltas) < threshold)
+  np.testing.assert_allclose(metrics['loss'], np.mean(losses), rtol=1e-4)
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_four_devices_give_the_gradient_of_one_whatever_the_objective(params, batch, statics, name):
+  trained, frozen = gpt_neox.split(params, 0)
+  state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
+  bound = dict(tx=SGD, updates=4) | statics | {'irl': OTHERS[name]}
+  after, metrics = jax.jit(functools.partial(update_lib.update, axis_name=None, **bound))(state, frozen, batch)
+  after_four, metrics_four = parallel.map_update(update_lib.update, **bound)(
+      parallel.replicate(state), parallel.replicate(frozen), parallel.shard(batch))
+  chex.assert_trees_all_close(gradient(state, after_four), gradient(state, after), atol=1e-5)
+  chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
+  assert np.abs(gradient(state, after)['reward_head']['direction']).max() > 1e-3
+
+
+@pytest.mark.parametrize('name, trained_blocks', [('logistic', -1), ('logistic', 0), ('logistic', 1),
+                                                  *((name, -1) for name in OTHERS)])
 @pytest.mark.usefixtures('tanh_gelu')
-def test_shard_map_finds_no_collective_missing(params, batch, statics, trained_blocks):
+def test_shard_map_finds_no_collective_missing(params, batch, statics, name, trained_blocks):
   trained, frozen = gpt_neox.split(params, trained_blocks)
   state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
+  statics = statics | {'irl': OTHERS.get(name, statics['irl'])}
   mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
   whole, split = jax.P(), jax.P(parallel.AXIS)
-  update = functools.partial(update_lib.update, tx=SGD, axis_name=parallel.AXIS, **statics)
+  update = functools.partial(update_lib.update, tx=SGD, updates=4, axis_name=parallel.AXIS, **statics)
   after, _ = jax.eval_shape(jax.shard_map(update, mesh=mesh, in_specs=(whole, whole, split), out_specs=(whole, whole),
                                           check_vma=True), state, frozen, batch)
   chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
