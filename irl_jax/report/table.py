@@ -112,6 +112,10 @@ def reward_tables(irl: Mapping[str, Any]) -> list[RenderableType]:
     rows = {name: figures[key] for name, figures in named.items() if figures.get(key)}
     if rows:
       parts.append(agreement_table(f'irl: {title}', rows))
+  preferred = [(name.replace('_', ' '), number(share)) for name, figures in named.items()
+               if name != 'std' and (share := (figures.get('heldout_pairs') or {}).get('prefers_aligned')) is not None]
+  if preferred:
+    parts.append(Figures('irl: held-out pairs in which the aligned completion scores higher', ('', 'share'), preferred))
   calibrated = [(f'seed {index}', calibration) for index, seed in enumerate(seeds)
                 if (calibration := seed.get('calibration'))]
   if calibrated:

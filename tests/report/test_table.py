@@ -54,6 +54,12 @@ def test_every_figure_is_shown_whole_at_every_width(width):
   assert max(map(len, text.splitlines())) <= width
 
 
+def test_what_the_aligned_model_wrote_can_be_the_only_figure():
+  pairs = {'heldout_texts': None, 'heldout_pairs': {'auroc': None, 'prefers_aligned': 0.729}}
+  text = render(results_table({'irl': {'seeds': [pairs], 'baselines': {'constant': {'heldout_pairs': None}}}}))
+  assert '0.729' in text and 'constant' not in text.split('scores higher')[1]
+
+
 def test_stages_that_did_not_run_are_left_out():
   assert render(results_table({})).strip() == ''
   assert 'rerlhf' not in render(results_table({'rlhf': stage()}))
