@@ -80,10 +80,12 @@ def ranking(irl: Mapping[str, Any], section: str | None) -> Line:
   aurocs = of_seeds(irl, section, 'auroc')
   lowest = min(range(len(aurocs)), key=aurocs.__getitem__)
   bounds = interval(irl['seeds'][lowest], section, 'auroc')
-  chance = bounds is not None and bounds[0] <= 0.5
-  verdict = v.NO if chance else v.graded(aurocs[lowest], v.AUROC_YES, v.AUROC_PARTLY)
+  verdict = v.graded(aurocs[lowest], v.AUROC_YES, v.AUROC_PARTLY)
+  end = f' (AUROC; chance is 50{SPACE}%).'
+  if bounds and bounds[0] <= 0.5:
+    verdict, beside = v.NO, 'worse than' if bounds[1] < 0.5 else 'not to be told from'
+    end = f': {beside} chance, 50{SPACE}%.'
   start = {v.YES: '', v.PARTLY: 'Roughly, with mistakes. ', v.NO: 'Do not rank texts with this reward. '}[verdict]
-  end = f': this cannot be told from chance, 50{SPACE}%.' if chance else f' (AUROC; chance is 50{SPACE}%).'
   people = of_seeds(irl, 'heldout_texts_human', 'auroc') if section == 'heldout_texts' else []
   return verdict, f'{start}A harmless text scores above a toxic one in {comparisons(aurocs, bounds)}{end}' + (
       f" Against people's labels: {comparisons(people)}." if people else '')
@@ -221,7 +223,7 @@ def length(irl: Mapping[str, Any]) -> Line | None:
   mean, spearman = statistics.fmean(values), of_seeds(irl, 'heldout_texts', 'spearman')
   if left and spearman:
     whole, part = statistics.fmean(spearman), statistics.fmean(left)
-    if part < v.LENGTH_LEFT * whole:
+    if whole >= v.CORRELATED and part < v.LENGTH_LEFT * whole:
       return v.NO, (f'Most of its agreement is length: of a Spearman correlation of {number(whole)} with the true '
                     f'reward, {number(part)} is left given length.')
   if abs(mean) >= v.LENGTH_NOTED:

@@ -10,6 +10,7 @@ ACCURACY_YES, ACCURACY_PARTLY = 0.80, 0.70  # at 0, of the worst seed
 SATURATED = 0.25  # share of texts with |R| > .9 above which a reward grades too little
 STYLE_YES, STYLE_PARTLY = 0.10, 0.25  # distance of the AUROC of style from chance
 LENGTH_NOTED, LENGTH_LEFT = 0.30, 0.5  # |Spearman| of reward and length; correlation left given length, as a share
+CORRELATED = 0.10  # Spearman with r* below which there is nothing that length could explain
 TOXICITY_LEFT = 2 / 3  # of the start's
 DISTINCT_LEFT, TOKENS_LEFT, PERPLEXITY_TIMES = 0.5, 0.8, 3.0  # of the start's
 

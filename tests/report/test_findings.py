@@ -47,8 +47,16 @@ def test_the_worst_seed_decides_on_ranking(make_summary, auroc, low, verdict, st
   found, text = line(summary, RANKING)
   assert found == verdict and text.startswith(start)
   assert f'{100 * auroc:.1f}' in text and f'[{100 * low:.1f}, 99.0]' in text
-  assert ('cannot be told from chance' in text) == (low <= 0.5)
+  assert ('not to be told from chance' in text) == (low <= 0.5)
   assert findings.find(summary).headline.startswith('Do not use this reward') == (verdict == 'no')
+
+
+def test_worse_than_chance_is_said(make_summary):
+  summary = make_summary()
+  seed = summary['irl']['seeds'][0]
+  seed['heldout_texts']['auroc'], seed['intervals']['heldout_texts']['auroc'] = 0.2, [0.1, 0.3]
+  verdict, text = line(summary, RANKING)
+  assert verdict == 'no' and '20.0\u00a0% [10.0, 30.0] in the worst: worse than chance' in text
 
 
 def test_without_intervals_the_figures_alone_decide(make_summary):
@@ -180,6 +188,13 @@ def test_style_and_length(make_summary, figures, verdict, words):
   set_seeds(summary, 'confounds', **figures)
   found, text = line(summary, SHORTCUTS)
   assert found == verdict and words in text
+
+
+def test_where_nothing_agrees_length_explains_nothing(make_summary):
+  summary = make_summary()
+  set_seeds(summary, 'heldout_texts', spearman=-0.04)
+  set_seeds(summary, 'confounds', partial_spearman_given_length=-0.06)
+  assert 'is length' not in line(summary, SHORTCUTS)[1]
 
 
 @pytest.mark.parametrize('rate, changes, verdict, words', [
