@@ -55,7 +55,7 @@ def headline(verdicts: Sequence[str], recovered: bool, does: str) -> str:
   if not recovered:
     return 'No reward was recovered in this run.'
   if ranks == v.UNKNOWN:
-    return 'Not verified: there is nothing independent to hold this reward against.' + (
+    return 'Not verified: there is nothing independent, or too little, to hold this reward against.' + (
         ' Do not use its sign.' if zero == v.NO else '')
   if ranks == v.NO:
     return f'Do not use this reward: it does not rank texts as {does}.'
@@ -81,6 +81,10 @@ def ranking(irl: Mapping[str, Any], section: str | None) -> Line:
   lowest = min(range(len(aurocs)), key=aurocs.__getitem__)
   bounds = interval(irl['seeds'][lowest], section, 'auroc')
   verdict = v.graded(aurocs[lowest], v.AUROC_YES, v.AUROC_PARTLY)
+  if bounds and 0.5 < bounds[0] < v.AUROC_PARTLY < bounds[1] and bounds[1] - bounds[0] > v.TOO_WIDE:
+    return v.UNKNOWN, (f'Not known: too few of the held-out texts are of one of the two classes. The AUROC of the worst '
+                       f'seed is {percent(aurocs[lowest])}, and may be anything in {percents(*bounds)} (chance is '
+                       f'50{SPACE}%). Hold it against texts of both kinds.')
   end = f' (AUROC; chance is 50{SPACE}%).'
   if bounds and bounds[0] <= 0.5:
     verdict, beside = v.NO, 'worse than' if bounds[1] < 0.5 else 'not to be told from'

@@ -5,6 +5,7 @@ They are conventions, not tests; the report states them beside the lines that th
 
 YES, PARTLY, NO, UNKNOWN = 'yes', 'partly', 'no', 'unknown'
 AUROC_YES, AUROC_PARTLY = 0.90, 0.75  # of the worst seed
+TOO_WIDE = 0.3  # width of its interval beyond which it says too little, where it reaches AUROC_PARTLY
 SPEARMAN_YES, SPEARMAN_PARTLY = 0.90, 0.70  # of the two seeds that are least alike
 ACCURACY_YES, ACCURACY_PARTLY = 0.80, 0.70  # at 0, of the worst seed
 SATURATED = 0.25  # share of texts with |R| > .9 above which a reward grades too little
@@ -16,7 +17,8 @@ DISTINCT_LEFT, TOKENS_LEFT, PERPLEXITY_TIMES = 0.5, 0.8, 3.0  # of the start's
 
 RULES = (
     f'Ranking: yes from an AUROC of {AUROC_YES:.2f} in the worst seed, partly from {AUROC_PARTLY:.2f}; no below, and '
-    'where its interval reaches chance (0.5).',
+    'where its interval reaches chance (0.5); unknown where the interval reaches both sides of '
+    f'{AUROC_PARTLY:.2f} and is wider than {TOO_WIDE:.1f}.',
     f'Recoveries: yes from a Spearman correlation of {SPEARMAN_YES:.2f} of the two seeds least alike, partly from '
     f'{SPEARMAN_PARTLY:.2f}.',
     f'Sign: no without a reliable zero in every seed; then yes from an accuracy of {ACCURACY_YES:.2f} in the worst '

@@ -51,6 +51,15 @@ def test_the_worst_seed_decides_on_ranking(make_summary, auroc, low, verdict, st
   assert findings.find(summary).headline.startswith('Do not use this reward') == (verdict == 'no')
 
 
+def test_too_few_texts_of_one_class_say_nothing(make_summary):
+  summary = make_summary()
+  seed = summary['irl']['seeds'][0]
+  seed['heldout_texts']['auroc'], seed['intervals']['heldout_texts']['auroc'] = 0.746, [0.575, 0.9]
+  verdict, text = line(summary, RANKING)
+  assert verdict == 'unknown' and 'may be anything in [57.5, 90.0]' in text
+  assert findings.find(summary).headline.startswith('Not verified')
+
+
 def test_worse_than_chance_is_said(make_summary):
   summary = make_summary()
   seed = summary['irl']['seeds'][0]
@@ -86,7 +95,7 @@ def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
   del summary['rerlhf']
   found = findings.find(summary)
   assert [line.verdict for line in found.lines] == ['unknown', 'yes', 'partly', 'unknown', 'unknown']
-  assert found.headline == 'Not verified: there is nothing independent to hold this reward against.'
+  assert found.headline == 'Not verified: there is nothing independent, or too little, to hold this reward against.'
   assert '90.0\u00a0% of the held-out pairs: it tells the two models apart, but' in found.lines[RANKING].text
   assert 'Nothing here shows that these are the toxic' in found.lines[SIGN].text
 
