@@ -13,7 +13,6 @@ from irl_jax.evaluation import calibration
 from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
 from irl_jax.models import pretrained
-from irl_jax.run import SPLITS
 from irl_jax.run import Row
 from irl_jax.run import Run
 from irl_jax.run import full_texts
@@ -23,8 +22,9 @@ def irl(run: Run) -> None:
   """Recovers config.irl.seeds rewards -> irl/seed_<k>/reward, and irl/config.json: their ensemble."""
   base = pretrained.load(run.base, ('causal_lm',))
   settings = run.config.irl
-  demonstrations = [different(run.rows(split, 'demos')) for split in SPLITS[:2]]
+  demonstrations = to_train_on(run.rows('train', 'demos'), settings), different(run.rows('validation', 'demos'))
   training, validation = (encode_demonstrations(base, rows, settings) for rows in demonstrations)
+  prompts = [row['prompt'] for row in demonstrations[0]]
   report = functools.partial(against_true_reward, demonstrations[1])
   unlabelled = unlabelled_texts(run)
   members = []
@@ -35,7 +35,7 @@ def irl(run: Run) -> None:
       continue
     uncentred = irl_loop.train(base, training, validation, settings, run.config.seed * 1000 + seed,
                                folder / 'checkpoints', dtype=run.dtype, keep=run.config.runtime.keep_checkpoints,
-                               report=report, **run.logging(f'irl/seed_{seed}'))
+                               prompts=prompts, report=report, **run.logging(f'irl/seed_{seed}'))
     calibrated, model = centre(run, uncentred, unlabelled)
     run.save(f'irl/seed_{seed}/reward', model, run.base, calibrated)
     workdir.write_json(folder / 'calibration.json', calibrated)
@@ -55,8 +55,13 @@ def unlabelled_texts(run: Run) -> list[str]:
 
 
 def different(rows: Sequence[Row]) -> list[Row]:
-  """Demonstrations without those whose two texts are the same: they say nothing."""
+  """Demonstrations without those whose two texts are the same: as a pair they say nothing."""
   return [row for row in rows if row['aligned'] != row['base']]
+
+
+def to_train_on(rows: Sequence[Row], settings: IRL) -> list[Row]:
+  """Pairs that differ; where the objective is a mean over a prompt's samples, which must stay as drawn, all pairs."""
+  return list(rows) if settings.samples_together > 1 else different(rows)
 
 
 def encode_demonstrations(model: pretrained.Pretrained, rows: Sequence[Row], settings: IRL) -> list[pairs.Pair]:
