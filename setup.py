@@ -18,6 +18,7 @@ setuptools.setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['irl_jax', 'irl_jax.*']),
+    package_data={'irl_jax.report': ['page.css', 'template.html.j2']},
     install_requires=[
         'absl-py>=2.1',
         'chex>=0.1.90',
@@ -25,6 +26,8 @@ setuptools.setup(
         'flax>=0.12',
         'huggingface_hub>=1.3',
         'jax>=0.10',
+        'jinja2>=3.1',
+        'matplotlib>=3.9',
         'ml_dtypes>=0.5',
         'numpy>=2.0',
         'optax>=0.2.8',  # older ones fail to import on JAX 0.10
