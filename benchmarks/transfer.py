@@ -67,7 +67,8 @@ def describe(name: str, row: dict[str, Any]) -> str:
   for title, key in (('r*', 'heldout_texts'), ('labels', 'heldout_texts_human')):
     if row[key] and row[key]['auroc'] is not None:
       low, high = row['intervals'][key]['auroc']
-      parts.append(f'{title}: AUROC {row[key]["auroc"]:.3f} [{low:.3f}, {high:.3f}] accuracy {row[key]["accuracy"]:.3f}')
+      parts.append(f'{title}: AUROC {row[key]["auroc"]:.3f} [{low:.3f}, {high:.3f}]')
+      parts.append(f'accuracy {row[key]["accuracy"]:.3f}')
   return '   '.join(parts + [f'ordered {row["ordered"]:.3f}'] * ('ordered' in row))
 
 

@@ -73,7 +73,7 @@ class Models(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Data(Section):
-  """Which texts, and how a prompt is cut from each (DESIGN: cut and splits)."""
+  """Which texts, and how a prompt is cut from each."""
 
   key: ClassVar[str] = 'data.'
   source: str = 'playground'         # 'playground', a ready-made source (irl_jax/data/sources.py), a file, a hub id, or

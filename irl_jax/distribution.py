@@ -1,4 +1,4 @@
-"""The one distribution over next tokens that is sampled from, trained, and that KL is measured with (DESIGN §9).
+"""The one distribution over next tokens that is sampled from, trained, and that KL is measured with.
 
 Dims: N positions, D width, V vocabulary.
 """

@@ -78,7 +78,7 @@ def sample(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], config
 def evaluate(policy: pretrained.Pretrained, reference: pretrained.Pretrained, base: pretrained.Pretrained,
              rows: Sequence[dict[str, Any]], true_reward: rewards.Reward, config: config_lib.Config, dtype=jnp.float32,
              progress: Callable = iter) -> tuple[dict[str, Any], np.ndarray]:
-  """The figures P of DESIGN.md, section 6, over all held-out prompts, one completion each.
+  """The figures P of summary.json, over all held-out prompts, one completion each.
 
   Args:
     policy: what is measured.

@@ -19,8 +19,8 @@ def check(irl: config_lib.IRL) -> None:
     ConfigError: the reward is the mean over all tokens.
   """
   if irl.pooling != 'last':
-    raise errors.ConfigError(f'config.irl.pooling = {irl.pooling}: transformers has no model of that form, so it cannot '
-                             'be exported; set last (benchmarks/recovery.py compares the two)')
+    raise errors.ConfigError(f'config.irl.pooling = {irl.pooling}: transformers has no model of that form, so it '
+                             'cannot be exported; set last (benchmarks/recovery.py compares the two)')
 
 
 def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox.Params:

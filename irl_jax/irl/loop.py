@@ -4,7 +4,6 @@ Dims: N pairs, B pairs of a minibatch, D width.
 """
 
 import dataclasses
-import functools
 import pathlib
 from typing import Any, Callable, Hashable, Sequence
 

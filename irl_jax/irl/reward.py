@@ -44,5 +44,5 @@ def of_texts(parts, batch: structs.TextBatch, **statics) -> jax.Array:
 
 def scorer(base: pretrained.Pretrained, parts: tuple[Any, Any], pooling: str = 'last',
            batch_size: int = rewards.BATCH_SIZE, dtype=jnp.float32) -> rewards.Reward:
-  """A reward that is still in its parts, (trained, frozen), as texts -> scores [N]; `base` gives shape and tokenizer."""
+  """A reward still in its parts, (trained, frozen), as texts -> scores [N]; `base` gives shape and tokenizer."""
   return rewards.trunk_scorer(of_texts, dataclasses.replace(base, params=parts), batch_size, dtype, pooling=pooling)

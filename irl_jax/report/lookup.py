@@ -1,4 +1,4 @@
-"""Where figures lie in summary.json (DESIGN.md, section 6), for all parts of the report."""
+"""Where figures lie in summary.json, for all parts of the report."""
 
 from collections.abc import Mapping
 from typing import Any
