@@ -4,7 +4,8 @@
 
 Every variant is trained on the run's training demonstrations and selected by its loss on the validation demonstrations;
 r* is read for the table only. The AUROC is against r*, on the texts of --texts, or where none are given on the
-validation demonstrations. Spearman is the mean over pairs of seeds. Variants differ from the run's config as named.
+validation demonstrations. Spearman is the mean over pairs of seeds. Variants differ from the run's config as named;
+maximum entropy needs a run with config.irl.samples_per_prompt of at least 2.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ flags.DEFINE_list('variants', [], 'names of the variants to run; all where none 
 flags.DEFINE_integer('seeds', 2, 'rewards of each variant', lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer('pairs', 0, 'training pairs of every variant; 0: all', lower_bound=0, flag_values=FLAGS)
 
-OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared')
+OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared', 'failure_aware', 'maximum_entropy')
 HEAD = dict(trained_blocks=0, prefix_weight=0.0, learning_rate=1e-2)  # a head alone bears a larger step
 VARIANTS = {
     **{f'{name}, everything': dict(objective=name) for name in OBJECTIVES},
@@ -45,21 +46,23 @@ VARIANTS = {
 }
 
 
-def recover(run, base, demonstrations: Sequence[list], settings: dict[str, Any], seeds: int) -> list:
-  """One reward (texts -> scores) for every seed."""
+def recover(run, base, rows: Sequence[list], settings: dict[str, Any], pairs: int | None, seeds: int) -> list:
+  """One reward (texts -> scores) for every seed, from rows to train on and rows to validate with."""
   from irl_jax.irl import loop
   from irl_jax.irl import reward
   from irl_jax.stages import recovery
   settings = dict(settings)
   share = settings.pop('share', 1.0)
   irl = dataclasses.replace(run.config.irl, evaluate_every=0, **settings)
-  training, validation = (recovery.encode_demonstrations(base, rows, irl) for rows in demonstrations)
+  training = recovery.to_train_on(rows[0], irl)[:pairs]
   training = training[:int(share * len(training))]
+  prompts = [row['prompt'] for row in training]
+  training, validation = (recovery.encode_demonstrations(base, part, irl) for part in (training, rows[1]))
   scorers = []
   for seed in range(seeds):
     with tempfile.TemporaryDirectory() as folder:
       parts = loop.train_parts(base, training, validation, irl, seed, pathlib.Path(folder), dtype=run.dtype,
-                               log=lambda step, metrics: None)
+                               prompts=prompts, log=lambda step, metrics: None)
     scorers.append(reward.scorer(base, parts, irl.pooling, dtype=run.dtype))
   return scorers
 
@@ -89,8 +92,8 @@ def main(options: flags.FlagValues) -> None:
   pipeline.use_compilation_cache()
   run = Run(options.config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(options.config.runtime.dtype))
   base, true_reward = pretrained.load(run.base, ('causal_lm',)), run.true_reward()
-  demonstrations = [recovery.different(run.rows(split, 'demos')) for split in ('train', 'validation')]
-  demonstrations[0] = demonstrations[0][:options.pairs or None]
+  pairs = options.pairs or None
+  demonstrations = run.rows('train', 'demos'), recovery.different(run.rows('validation', 'demos'))
   aligned, contrast = (full_texts(demonstrations[1], name) for name in ('aligned', 'base'))
   texts = ([row[options.field] for row in rows_lib.read_rows(options.texts, fields=[options.field])[0]]
            if options.texts else aligned + contrast)
@@ -98,16 +101,20 @@ def main(options: flags.FlagValues) -> None:
   for name, settings in VARIANTS.items():
     if options.variants and name not in options.variants:
       continue
+    if settings.get('objective') == 'maximum_entropy' and run.config.irl.samples_per_prompt < 2:
+      print(f'{name:<36} left out: the run has config.irl.samples_per_prompt = 1')
+      continue
     start = time.monotonic()
-    scorers = recover(run, base, demonstrations, settings, options.seeds)
+    scorers = recover(run, base, demonstrations, settings, pairs, options.seeds)
     seconds = (time.monotonic() - start) / options.seeds
     prefers = [float(np.mean(score(aligned) > score(contrast))) for score in scorers]
     table[name] = row = figures([score(texts) for score in scorers], true, prefers, seconds)
     print(f'{name:<36} AUROC {" ".join(f"{value:.3f}" for value in row["auroc"])}   prefers the aligned '
           f'{np.mean(prefers):.3f}   Spearman {row["seed_spearman"] or float("nan"):.3f}   '
           f'|R| > .9 {row["saturated"]:.2f}   {seconds:.0f} s', flush=True)
+  training_pairs = len(recovery.different(demonstrations[0])[:pairs])
   pathlib.Path(options.output).write_text(json.dumps(
-      {'texts': len(texts), 'training_pairs': len(demonstrations[0]), 'variants': table}, indent=2))
+      {'texts': len(texts), 'training_pairs': training_pairs, 'variants': table}, indent=2))
 
 
 if __name__ == '__main__':

@@ -85,9 +85,27 @@ def test_a_known_linear_reward_is_recovered(finished):
   assert log[63]['validation/pairwise_accuracy'] > 0.8 and log[63]['loss'] < log[15]['loss']
 
 
-def test_the_papers_objective_recovers_it_too(base, data, tmp_path):
-  irl = dataclasses.replace(IRL, objective='asymmetric', epochs=3)
+@pytest.mark.parametrize('objective', ['asymmetric', 'failure_aware'])
+def test_other_objectives_recover_it_too(base, data, tmp_path, objective):
+  irl = dataclasses.replace(IRL, objective=objective, epochs=3)
   assert rank_correlation(train(base, data, tmp_path, {}, irl)) > 0.75
+
+
+def test_maximum_entropy_recovers_what_a_policy_was_trained_on(policy, base, data, tmp_path):
+  """Two samples a prompt: base texts as they come, aligned ones drawn by exp(true reward) out of 16."""
+  rng, count = np.random.default_rng(4), 1024
+  candidates = np.array(texts(16 * count, seed=5)).reshape(count, 16)
+  scores = np.array([[true_reward(text) for text in row] for row in candidates])
+  aligned = candidates[np.arange(count), np.argmax(scores + rng.gumbel(size=scores.shape), axis=1)]
+  irl = dataclasses.replace(IRL, objective='maximum_entropy', samples_per_prompt=2, epochs=3)
+  training = pairs_lib.encode_pairs(policy, aligned.tolist(), texts(count, seed=6), 64)
+  log, prompts = {}, rng.permutation(np.repeat(np.arange(count // 2), 2)).tolist()
+  model = train(base, (training, data[1]), tmp_path, log, irl, prompts=prompts)
+  assert rank_correlation(model) > 0.75
+  assert list(log) == [15, 31, 47]  # 512 prompts, 32 in a batch of 64 pairs
+  deltas = np.subtract(*[rewards.recovered_reward(model)(side) for side in demonstrations(100, 11)])
+  losses = [row['validation/loss'] for row in log.values()]
+  np.testing.assert_allclose(np.mean(np.log1p(np.exp(-deltas / IRL.temperature))), min(losses), atol=1e-4)
 
 
 def test_the_epoch_of_least_validation_loss_is_kept(base, data, tmp_path):
@@ -193,6 +211,9 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
   with pytest.raises(errors.ConfigError, match='config.irl.trained_blocks = 9, but the model has 3 blocks'):
     train(base, data, tmp_path, {}, dataclasses.replace(IRL, trained_blocks=9))
   spoilt = dataclasses.replace(base, params=jax.tree.map(lambda x: np.full_like(x, np.nan), base.params))
+  entropy = dataclasses.replace(IRL, objective='maximum_entropy', samples_per_prompt=2)
+  with pytest.raises(errors.InputError, match='maximum entropy needs two pairs of one prompt'):
+    train(base, data, tmp_path, {}, entropy, prompts=list(range(1024)))
   with pytest.raises(errors.InputError, match='IRL has 1024 training and 0 validation pairs of two different texts'):
     train(base, (data[0], []), tmp_path, {})
   with pytest.raises(errors.DivergedError, match='IRL update 15: the validation loss is not finite'):
