@@ -7,9 +7,9 @@
   rlhf        data, sft/policy, classifier                                      rlhf/policy, rlhf/figures.json
   demos       data, sft/policy, rlhf/policy, classifier                         demos/{train,validation,heldout}.jsonl
   irl         data, demos, sft/policy                                           irl/seed_<k>/reward, irl/config.json
-  evaluate    data, demos, sft/policy, classifier, irl                          irl/figures.json
+  evaluate    data, demos, irl, the models of demos (classifier if any)         evaluation/, irl/figures.json
   rerlhf      data, sft/policy, classifier, irl                                 rerlhf/policy, rerlhf/figures.json
-  report      figures.json of the stages that have run                          summary.json
+  report      figures.json of the stages that have run                          summary.json, report.html, figures/
 """
 
 import pathlib
