@@ -69,7 +69,9 @@ def describe(name: str, row: dict[str, Any]) -> str:
       low, high = row['intervals'][key]['auroc']
       parts.append(f'{title}: AUROC {row[key]["auroc"]:.3f} [{low:.3f}, {high:.3f}]')
       parts.append(f'accuracy {row[key]["accuracy"]:.3f}')
-  return '   '.join(parts + [f'ordered {row["ordered"]:.3f}'] * ('ordered' in row))
+  if 'ordered' in row:
+    parts.append(f'ordered {row["ordered"]:.3f}')
+  return '   '.join(parts)
 
 
 def main(options: flags.FlagValues) -> None:
