@@ -1,6 +1,8 @@
 """Checkpoints: what is saved comes back bit for bit, the latest ones stay, and what does not fit is refused."""
 
 import copy
+import re
+import shutil
 
 import chex
 import jax
@@ -12,10 +14,11 @@ from irl_jax import checkpoint
 from irl_jax import errors
 from irl_jax import optimizer
 from irl_jax import parallel
+from irl_jax import sums
 
 
-def state_of(seed, width=3, dtype=jnp.float32):
-  params = {'w': jax.random.normal(jax.random.key(seed), (width, 2), dtype)}
+def state_of(seed, width=3, dtype=jnp.float32, name='w'):
+  params = {name: jax.random.normal(jax.random.key(seed), (width, 2), dtype)}
   tx, _ = optimizer.adamw(learning_rate=0.1, updates=5)
   return parallel.replicate(optimizer.new_state(params, tx))
 
@@ -45,22 +48,126 @@ def test_the_latest_ones_stay(tmp_path):
   chex.assert_trees_all_equal(state, state_of(3))
 
 
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # Orbax drops its other reads
-def test_a_state_of_another_shape_is_refused(tmp_path):
+@pytest.mark.parametrize('saved, now, difference', [
+    (dict(width=3), dict(width=4), "params/w ('float32[3,2]' there, 'float32[4,2]' now)"),
+    (dict(dtype=jnp.bfloat16), dict(), "opt_state/1/0/mu/w ('bfloat16[3,2]' there, 'float32[3,2]' now)"),
+    (dict(), dict(name='v'), "params/w ('float32[3,2]' there, None now)"),
+    (dict(), dict(name='v'), "params/v (None there, 'float32[3,2]' now)")])
+def test_a_state_of_another_model_or_type_is_refused_leaf_by_leaf(tmp_path, saved, now, difference):
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
-    checkpoints.save(1, state_of(1), {})
+    checkpoints.save(1, state_of(1, **saved), {})
+  before = files_of(tmp_path)
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
-    with pytest.raises(errors.CheckpointError, match='cannot be restored') as caught:
-      checkpoints.restore(state_of(0, width=4))
-  assert str(tmp_path / '1') in str(caught.value) and caught.value.exit_code == 5
-  assert '\n' not in str(caught.value)
+    with pytest.raises(errors.CheckpointError, match='is of another model or type') as caught:
+      checkpoints.restore(state_of(0, **now))
+  message = str(caught.value)
+  assert str(tmp_path / '1') in message and difference in message and 'step' not in message.partition('Give')[0]
+  assert caught.value.exit_code == 5 and '\n' not in message and files_of(tmp_path) == before
 
 
 def test_a_save_that_orbax_declines_is_an_error(tmp_path, monkeypatch):
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(2, state_of(2), {})
     monkeypatch.setattr(checkpoints._manager, 'save', lambda *_, **__: False)
-    with pytest.raises(errors.CheckpointError, match='step 4 was not saved'):
+    with pytest.raises(errors.CheckpointError, match='the checkpoint of step 4 could not be saved: Orbax declined; the '
+                                                     f'checkpoint of step 2 is kept in {tmp_path}'):
       checkpoints.save(4, state_of(0), {})
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore(state_of(0))[0] == 2
+
+
+@pytest.fixture(scope='module')
+def two_steps(tmp_path_factory):
+  """The folder of steps 2 and 4."""
+  folder = tmp_path_factory.mktemp('two_steps')
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    for step in (2, 4):
+      checkpoints.save(step, state_of(step), {'step': step})
+  return folder
+
+
+def files_of(folder):
+  """The bytes of every file by its name."""
+  return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def flip(content):
+  """One bit in the middle."""
+  middle = len(content) // 2
+  return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1:]
+
+
+DAMAGES = {'flipped': flip, 'truncated': lambda content: content[:len(content) // 2], 'empty': lambda content: b''}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_damage_to_any_file_of_a_step_is_noticed_or_changes_nothing(two_steps, tmp_path, damage):
+  names = [name for name in files_of(two_steps / '4') if (two_steps / '4' / name).stat().st_size]
+  assert len(names) > 8 and 'sums.json' in names
+  for number, name in enumerate(names):
+    folder = tmp_path / str(number)
+    shutil.copytree(two_steps, folder)
+    (folder / '4' / name).write_bytes(DAMAGES[damage]((folder / '4' / name).read_bytes()))
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      step, state, meta = checkpoints.restore(state_of(0))
+    assert step == meta['step'] == (4 if name in sums.BOOKKEEPING else 2), name
+    chex.assert_trees_all_equal(state, state_of(step))
+
+
+def deleted(folder):
+  next((folder / 'state' / 'd').iterdir()).unlink()
+
+
+def emptied(folder):
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+def half_written(folder):
+  (folder / 'sums.json').unlink()
+  shutil.rmtree(folder / 'meta')
+
+
+@pytest.mark.parametrize('damage, reason', [
+    (deleted, r'state/d/\w+: No such file or directory'), (emptied, 'it has no sums.json, so it was never whole'),
+    (half_written, 'it has no sums.json, so it was never whole')])
+def test_a_damaged_step_is_set_aside_and_can_be_saved_again(two_steps, tmp_path, caplog, damage, reason):
+  folder = tmp_path / 'checkpoints'
+  shutil.copytree(two_steps, folder)
+  damage(folder / '4')
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    with caplog.at_level('WARNING'):
+      step, state, _ = checkpoints.restore(state_of(0))
+    assert re.search(f'{folder}: the checkpoint of step 4 is damaged: {reason}. That of step 2 is used', caplog.text)
+    assert step == 2
+    checkpoints.save(4, state_of(9), {})
+  assert {path.name for path in folder.iterdir()} == {'2', '4', '4.damaged'}
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    step, state, _ = checkpoints.restore(state_of(0))
+  assert step == 4
+  chex.assert_trees_all_equal(state, state_of(9))
+
+
+def test_without_a_whole_step_nothing_is_touched_and_the_reasons_are_given(two_steps, tmp_path):
+  folder = tmp_path / 'checkpoints'
+  shutil.copytree(two_steps, folder)
+  deleted(folder / '2'), emptied(folder / '4')
+  before = files_of(folder)
+  for _ in range(2):  # also when it is tried again
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      with pytest.raises(errors.CheckpointError, match='no checkpoint is whole .step 4: it has no sums.json, .*; step '
+                                                       '2: state/d/.*Delete the folder to train') as caught:
+        checkpoints.restore(state_of(0))
+    assert caught.value.exit_code == 5 and files_of(folder) == before
+
+
+def test_what_a_kill_left_of_a_save_is_no_step_and_goes_away(tmp_path):
+  (tmp_path / '6.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
+  (tmp_path / '8.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore(state_of(0)) is None
+    checkpoints.save(6, state_of(6), {})
+  assert [path.name for path in tmp_path.iterdir()] == ['6']
 
 
 def test_what_is_restored_does_not_change_with_what_was_donated(tmp_path):
