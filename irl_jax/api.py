@@ -39,7 +39,7 @@ def load_reward(path: str) -> rewards.Reward:
   return rewards.load(path)
 
 
-def load_scorer(path: str, batch_size: int = 32) -> Scorer:
+def load_scorer(path: str, batch_size: int = 32, progress: Callable = iter) -> Scorer:
   """Loads whatever can be said about a text: N texts -> arrays [N] or [N, labels] by name.
 
   A causal language model gives `log_prob` (nats, the sum over the text's tokens, EOS given first) and `tokens`; a
@@ -48,22 +48,23 @@ def load_scorer(path: str, batch_size: int = 32) -> Scorer:
 
   Args:
     path: the model.
-    batch_size: texts scored at once, over all devices.
+    batch_size: texts of 64 tokens scored at once, over all devices; more of shorter ones.
+    progress: wraps the iterable of chunks of texts.
 
   Raises:
     ConfigError: path is a folder that does not exist.
     InputError: the hub does not answer, or the folder holds no such model.
   """
   if pretrained.read_config(path).get('model_type') == 'irl_jax_ensemble':
-    return _ensemble_scorer([rewards.load(str(member), batch_size) for member in rewards.members_of(path)])
+    return _ensemble_scorer([rewards.load(str(member), batch_size, progress=progress)
+                             for member in rewards.members_of(path)])
   model = pretrained.load(path)
   if model.kind == 'causal_lm':
-    log_prob = rewards.text_log_prob(model, batch_size)
-    return lambda texts: {'log_prob': log_prob(texts), 'tokens': rewards.token_counts(model, texts)}
+    return _log_prob_scorer(rewards.log_prob_scorer(model, batch_size, progress=progress))
   if model.kind == 'reward':
-    reward = rewards.recovered_reward(model, batch_size)
+    reward = rewards.recovered_reward(model, batch_size, progress=progress)
     return lambda texts: {'reward': reward(texts)}
-  return _class_scorer(model, batch_size)
+  return _class_scorer(model, rewards.class_scorer(model, batch_size, progress=progress))
 
 
 def score(path: str, texts: Sequence[str], batch_size: int = 32) -> dict[str, np.ndarray]:
@@ -101,8 +102,14 @@ def _ensemble_scorer(members: Sequence[rewards.Reward]) -> Scorer:
   return scorer
 
 
-def _class_scorer(model: pretrained.Pretrained, batch_size: int) -> Scorer:
-  logits_of = rewards.class_scorer(model, batch_size)
+def _log_prob_scorer(both_of: Callable) -> Scorer:
+  def scorer(texts):
+    both = both_of(texts)  # [N, 2]
+    return {'log_prob': both[:, 0], 'tokens': both[:, 1].astype(int)}
+  return scorer
+
+
+def _class_scorer(model: pretrained.Pretrained, logits_of: Callable) -> Scorer:
   try:
     toxic = pretrained.toxic_label(model.hf_config)
   except InputError:  # a classifier of something else

@@ -3,18 +3,21 @@
 Dims: N examples, S padded length.
 """
 
-from typing import Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from irl_jax import structs
 
 BUCKETS = (8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+TEXT_BUCKETS = (*range(8, 128, 8), *range(128, 512, 32), *range(512, 2049, 128))
 
 
-def bucket(length: int) -> int:
-  """The smallest padded length that holds `length` tokens."""
-  return next((size for size in BUCKETS if size >= length), length)
+def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
+  """The smallest padded length that holds `length` tokens: of prompts, whose decode loops are long to compile; texts
+  that are only read have TEXT_BUCKETS, with less padding.
+  """
+  return next((size for size in buckets if size >= length), length)
 
 
 def round_up(length: int) -> int:
@@ -58,6 +61,39 @@ def by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[n
   for start in range(0, len(order), batch_size):
     rows = order[start:start + batch_size]
     yield np.pad(rows, (0, batch_size - len(rows)), mode='edge')
+
+
+def by_tokens(chunks: Iterable[list[tuple[int, Sequence[int]]]], rows_of: Callable[[int], int]
+              ) -> Iterator[list[tuple[list[int], list[Sequence[int]], int, int]]]:
+  """Batches of texts of similar length, longest first, as the chunks of a longer list come in.
+
+  Args:
+    chunks: (row, token ids) of some texts each, roughly by length; every row once.
+    rows_of: padded length -> how many texts are a batch of it, so that each padded length is compiled once.
+
+  Yields:
+    For every chunk the batches that it completes, and at the end what is left: (rows, token ids, padded length, size).
+    Of all batches only the very last can have fewer texts than its size.
+  """
+  waiting = []
+  for chunk in chunks:
+    full, waiting = _cut_batches(sorted(waiting + chunk, key=lambda item: -len(item[1])), rows_of, whole=True)
+    yield full
+  yield _cut_batches(waiting, rows_of, whole=False)[0]
+
+
+def _cut_batches(texts, rows_of, whole: bool):
+  """Batches off the front of texts that are sorted by length, and the texts behind them; `whole`: full ones alone."""
+  cut, start = [], 0
+  while start < len(texts):
+    length = bucket(len(texts[start][1]), TEXT_BUCKETS)
+    size = rows_of(length)
+    if whole and start + size > len(texts):
+      break
+    rows, sequences = zip(*texts[start:start + size])
+    cut.append((list(rows), list(sequences), length, size))
+    start += size
+  return cut, texts[start:]
 
 
 def shuffled_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:

@@ -212,7 +212,7 @@ class Evaluation(Section):
 
   key: ClassVar[str] = 'evaluation.'
   bootstrap_samples: int = setting(1000, low=10)  # of every bootstrap interval
-  batch_size: int = setting(64, low=1)  # texts scored at once, over all devices
+  batch_size: int = setting(64, low=1)  # texts of 64 tokens scored at once, over all devices
   # Also train the reward model on pairs that r*, or labels, put in order: what recovery could reach at best.
   ceiling: str = setting('true_reward', choices=('true_reward', 'labels', 'none'))
 

@@ -4,7 +4,7 @@ import functools
 import os
 import pathlib
 import tempfile
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from irl_jax.config import Sampling
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
-
-BATCHES_PER_CHUNK = 32  # texts of one chunk are batched by length; the bar moves by chunks
 
 Row = dict[str, Any]
 
@@ -29,7 +27,7 @@ def score(model: str, source: str, output: str, field: str = 'text', batch_size:
     source: the file to read.
     output: the .jsonl file to write.
     field: the field that is scored.
-    batch_size: texts scored at once, over all devices.
+    batch_size: texts of 64 tokens scored at once, over all devices; more of shorter ones.
     bad_rows: what an unreadable row does: 'error' or 'skip' (counted).
 
   Raises:
@@ -38,13 +36,9 @@ def score(model: str, source: str, output: str, field: str = 'text', batch_size:
   """
   check_output(output, source)
   rows, _ = rows_lib.read_rows(source, fields=(field,), bad_rows=bad_rows)
-  scorer = api.load_scorer(model, batch_size)
-  size = BATCHES_PER_CHUNK * batch_size
-  chunks = [rows[start:start + size] for start in range(0, len(rows), size)]
-  scored = []
-  for chunk in terminal.bar(chunks, 'score', unit='chunk'):
-    scored += with_columns(chunk, scorer([row[field] for row in chunk]), source)
-  _write(output, scored)
+  scorer = api.load_scorer(model, batch_size, progress=functools.partial(terminal.bar, label='score', unit='chunk'))
+  check_names(rows, scorer([]), source)
+  _write(output, with_columns(rows, scorer([row[field] for row in rows]), source))
 
 
 def generate(model: str, source: str, output: str, field: str, sampling: Sampling, seed: int = 0,
@@ -67,7 +61,7 @@ def generate(model: str, source: str, output: str, field: str, sampling: Samplin
   check_output(output, source)
   fields = (field,) if field else ('prompt', 'text')
   rows, _ = rows_lib.read_rows(source, fields=fields, bad_rows=bad_rows)
-  with_columns(rows, {'completion': [''] * len(rows)}, source)  # a clash of names must not cost the generation
+  check_names(rows, ['completion'], source)
   completions = api.generate(model, [rows_lib.text_of(row, fields) for row in rows], sampling, seed,
                              progress=functools.partial(terminal.bar, label='generate'))
   _write(output, with_columns(rows, {'completion': completions}, source))
@@ -91,17 +85,26 @@ def check_output(output: str | os.PathLike, source: str | os.PathLike) -> None:
     raise ConfigError(f'--output={output}: {path.parent} cannot be written: {error.strerror}') from error
 
 
+def check_names(rows: Sequence[Row], names: Iterable[str], source: str) -> None:
+  """Finds a clash of names before it costs the work.
+
+  Raises:
+    InputError: a row already has a field of one of these names, which would be lost.
+  """
+  for name in names:
+    if any(name in row for row in rows):
+      raise InputError(f'{source}: has a field {name!r} already, which would be overwritten; rename it')
+
+
 def with_columns(rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], source: str) -> list[Row]:
   """New rows: the fields of each, and behind them its value of every column, as JSON holds them.
 
   Raises:
-    InputError: a row already has a field of that name, which would be lost; or a score is not finite.
+    InputError: a score is not finite.
   """
   for name, values in columns.items():
     if len(values) and not np.all(np.isfinite(values) if isinstance(values, np.ndarray) else True):
       raise InputError(f'{source}: the model gives a {name} that is not finite; its weights are damaged')
-    if any(name in row for row in rows):
-      raise InputError(f'{source}: has a field {name!r} already, which would be overwritten; rename it')
   columns = {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in columns.items()}
   return [row | {name: values[index] for name, values in columns.items()} for index, row in enumerate(rows)]
 

@@ -20,7 +20,8 @@ flags.DEFINE_string('input', None, '.jsonl, .json, .csv, .tsv, .parquet or .txt 
                     flag_values=FLAGS)
 flags.DEFINE_string('output', None, 'the .jsonl file to write', flag_values=FLAGS)
 flags.DEFINE_string('field', 'text', 'the field that is scored', flag_values=FLAGS)
-flags.DEFINE_integer('batch_size', 32, 'texts scored at once, over all devices', lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer('batch_size', 32, 'texts of 64 tokens scored at once, over all devices', lower_bound=1,
+                     flag_values=FLAGS)
 flags.DEFINE_enum('bad_rows', 'error', ['error', 'skip'], 'what an unreadable row does', flag_values=FLAGS)
 
 

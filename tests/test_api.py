@@ -18,7 +18,7 @@ def classifier(monkeypatch, names):
   model = types.SimpleNamespace(kind='classifier', hf_config=hf_config)
   monkeypatch.setattr(pretrained, 'read_config', lambda path: hf_config)
   monkeypatch.setattr(pretrained, 'load', lambda path: model)
-  monkeypatch.setattr(rewards, 'class_scorer', lambda model, batch_size: lambda texts: np.array(
+  monkeypatch.setattr(rewards, 'class_scorer', lambda model, batch_size, progress: lambda texts: np.array(
       [[i + len(text) for i in range(len(names))] for text in texts], np.float32))
 
 
@@ -42,7 +42,7 @@ def test_ensemble_gives_mean_and_deviation_of_its_members(tmp_path, monkeypatch)
     (tmp_path / name / 'config.json').write_text('{}')
   (tmp_path / 'config.json').write_text(json.dumps(
       {'model_type': 'irl_jax_ensemble', 'members': ['seed_0', 'seed_1', 'seed_2']}))
-  monkeypatch.setattr(rewards, 'load', lambda path, batch_size: lambda texts: np.array(
+  monkeypatch.setattr(rewards, 'load', lambda path, batch_size, progress: lambda texts: np.array(
       [len(text) * int(path[-1]) for text in texts], np.float32))
   scores = api.score(str(tmp_path), ['a', 'bc'])
   assert list(scores) == ['reward', 'reward_std']

@@ -23,11 +23,13 @@ def test_a_bucket_holds_its_length(length):
   found = batches.bucket(length)
   assert length <= found <= max(8, 2 * length)
   assert batches.bucket(found) == found
+  assert length <= batches.bucket(length, batches.TEXT_BUCKETS) <= max(8, 1.25 * length, length + 8)
   assert length <= batches.round_up(length) < length + 4 and batches.round_up(length) % 4 == 0
 
 
 def test_there_are_few_buckets():
   assert len({batches.bucket(length) for length in range(1, 2049)}) <= 20
+  assert len(batches.TEXT_BUCKETS) == len(set(batches.TEXT_BUCKETS)) <= 40
 
 
 def test_batches_of_texts_and_prompts():
@@ -52,6 +54,33 @@ def test_batches_by_length_hold_every_text_and_are_all_of_one_size(count, batch_
 
 def test_texts_of_equal_length_keep_their_order():
   np.testing.assert_array_equal(next(batches.by_length([[0]] * 5, 5)), np.arange(5))
+
+
+@pytest.mark.parametrize('count, chunk', [(100, 30), (100, 100), (3, 2), (1, 1)])
+def test_batches_by_tokens_hold_every_text_once_and_only_the_last_is_short(count, chunk):
+  lengths = np.random.default_rng(count).integers(0, 40, count)
+  order = np.argsort(-lengths + np.random.default_rng(0).integers(0, 5, count))  # only roughly the longest first
+  texts = [(int(row), [7] * lengths[row]) for row in order]
+  chunks = [texts[start:start + chunk] for start in range(0, count, chunk)]
+  found = list(batches.by_tokens(chunks, lambda length: 64 // length))
+  assert len(found) == len(chunks) + 1  # what is left comes behind
+  flat = [batch for part in found for batch in part]
+  assert sorted(row for rows, *_ in flat for row in rows) == list(range(count))
+  for rows, sequences, length, size in flat:
+    assert [len(sequence) for sequence in sequences] == [lengths[row] for row in rows]
+    assert max(map(len, sequences)) <= length and size == 64 // length and len(rows) <= size
+  assert all(len(rows) == size for rows, _, _, size in flat[:-1])
+
+
+def test_batches_by_tokens_are_ready_before_the_next_chunk_is_read():
+  read = []
+
+  def chunks():
+    for chunk in range(3):
+      read.append(chunk)
+      yield [(4 * chunk + row, [7] * 8) for row in range(4)]
+  for number, ready in enumerate(batches.by_tokens(chunks(), lambda length: 4)):
+    assert read == list(range(min(number + 1, 3))) and len(ready) == (number < 3)
 
 
 def test_every_epoch_is_a_permutation_and_steps_need_no_history():

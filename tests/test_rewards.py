@@ -60,7 +60,7 @@ def test_log_probs_of_the_shared_language_model_are_those_of_torch(shared):
   found = rewards.text_log_prob(model)(texts)
   np.testing.assert_allclose(found, expected, atol=1e-3, rtol=1e-5)
   assert found[-1] == 0
-  np.testing.assert_array_equal(rewards.token_counts(model, texts), counts)
+  np.testing.assert_array_equal(rewards.log_prob_scorer(model)(texts)[:, 1], counts)
 
 
 @pytest.mark.parametrize('kind', ['true_reward', 'recovered_reward', 'text_log_prob'])
@@ -73,7 +73,7 @@ def test_a_score_does_not_depend_on_its_company(request, policy, classifier, rec
   order = [3, 0, 5, 1, 2, 4]
   np.testing.assert_allclose(reward([TEXTS[row] for row in order]), together[order], atol=1e-4)
   np.testing.assert_allclose(reward(TEXTS * 5), np.tile(together, 5), atol=1e-4)
-  assert reward([]).shape == (0,)
+  assert reward([]).shape == (0,) and rewards.log_prob_scorer(policy)([]).shape == (0, 2)
 
 
 def test_an_empty_text_is_read_at_eos_alone(policy, recovered):

@@ -19,6 +19,7 @@ from irl_jax import interruption
 from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import rewards
+from irl_jax import scoring
 from irl_jax.irl import export
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
@@ -65,7 +66,7 @@ def features(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: 
              ) -> pairs_lib.FeaturePairs:
   """What the trunk makes of both texts of every pair."""
   model = dataclasses.replace(base, params=parts)
-  return pairs_lib.compute_features(pairs, rewards.batched(
+  return pairs_lib.compute_features(pairs, scoring.over_tokens(
       reward_lib.features, model, base.config.max_position_embeddings, base.config.eos_token_id, rewards.BATCH_SIZE,
       dtype, pooling=irl.pooling))
 

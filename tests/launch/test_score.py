@@ -19,7 +19,7 @@ def rows(tmp_path):
 @pytest.fixture
 def lengths(monkeypatch):
   """A model that scores each text by its length."""
-  monkeypatch.setattr(api, 'load_scorer', lambda path, batch_size: lambda texts: {
+  monkeypatch.setattr(api, 'load_scorer', lambda path, batch_size, progress: lambda texts: {
       'reward': np.array([len(text) for text in texts], np.float32), 'logits': np.zeros((len(texts), 2), np.float32)})
 
 
@@ -36,13 +36,6 @@ def test_fields_and_order_are_kept(launch, rows, lengths, tmp_path):
   assert [row['reward'] for row in written] == [1.0, 0.0, 3.0]
   assert written[2] | {'reward': 0} == {'z': [1], 'text': 'ccc', 'a': 'é', 'reward': 0, 'logits': [0.0, 0.0]}
   assert [path.name for path in output.parent.iterdir()] == ['out.jsonl']
-
-
-def test_chunks_are_put_together_in_order(launch, lengths, tmp_path):
-  source, output = tmp_path / 'in.txt', tmp_path / 'out.jsonl'
-  source.write_text(''.join('x' * (i % 7) + '\n' for i in range(100)))
-  assert score(launch, source, output, '--batch_size=1') == 0  # four chunks
-  assert [json.loads(line)['reward'] for line in output.open()] == [i % 7 for i in range(100)]
 
 
 @pytest.mark.parametrize('arguments, code, message', [
@@ -64,21 +57,24 @@ def test_mistakes_leave_no_output(launch, rows, lengths, tmp_path, monkeypatch, 
   assert [path.name for path in tmp_path.iterdir()] == ['in.jsonl'] and rows.read_text() == before
 
 
-def test_a_field_that_would_be_overwritten_is_refused(launch, lengths, tmp_path, capsys):
+def test_a_field_that_would_be_overwritten_is_refused_before_any_work(launch, monkeypatch, tmp_path, capsys):
+  scored = []
+  scorer = lambda texts: scored.extend(texts) or {'reward': np.ones(0)}
+  monkeypatch.setattr(api, 'load_scorer', lambda *_, **__: scorer)
   source, output = tmp_path / 'in.csv', tmp_path / 'out.jsonl'
   source.write_text('text,reward\na,1\n')
   assert score(launch, source, output) == 3
-  assert "has a field 'reward' already" in capsys.readouterr().err and not output.exists()
+  assert "has a field 'reward' already" in capsys.readouterr().err and not output.exists() and not scored
 
 
 def test_a_score_that_is_not_finite_is_refused(launch, rows, monkeypatch, tmp_path, capsys):
-  monkeypatch.setattr(api, 'load_scorer', lambda *_: lambda texts: {'reward': np.full(len(texts), np.nan)})
+  monkeypatch.setattr(api, 'load_scorer', lambda *_, **__: lambda texts: {'reward': np.full(len(texts), np.nan)})
   assert score(launch, rows, tmp_path / 'out.jsonl') == 3
   assert 'not finite' in capsys.readouterr().err
 
 
 def test_errors_of_the_model_end_with_their_own_code(launch, rows, monkeypatch, tmp_path, capsys):
-  def refuse(path, batch_size):
+  def refuse(path, batch_size, progress):
     raise InputError('M: is cut \x1b[31mshort')
   monkeypatch.setattr(api, 'load_scorer', refuse)
   assert score(launch, rows, tmp_path / 'out.jsonl') == 3
