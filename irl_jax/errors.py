@@ -29,3 +29,11 @@ class CheckpointError(IrlJaxError):
   """A checkpoint that cannot be restored or written."""
 
   exit_code = 5
+
+
+class FirstProcessError(IrlJaxError):
+  """Of several processes the first, which writes for all, could not."""
+
+  def __init__(self, message: str, exit_code: int):
+    super().__init__(f'the first process: {message}')
+    self.exit_code = exit_code

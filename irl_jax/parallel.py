@@ -1,22 +1,32 @@
-"""The only place that knows how many devices there are.
+"""The only place that knows how many devices and processes there are.
 
 An update is `update(state, frozen, batch, *, <statics>, axis_name) -> (state, metrics)`. State and frozen parameters
 are replicated and have no device axis, so checkpoints do not depend on the device count; batches are split.
+
+Over several processes, the host's code runs on each of them, in lockstep and on the same data: `shard` takes from a
+batch what belongs to a process's own devices, `gather` gives the whole to every process. So the order of data and keys
+does not depend on the number of processes. What is written, one process writes (`by_first`).
 """
 
 import functools
+import json
 from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import multihost_utils
 import numpy as np
 
+from irl_jax import errors
+
 AXIS = 'data'
+REPLICATED = jax.sharding.PartitionSpec()
+SHARDED = jax.sharding.PartitionSpec(AXIS)
 
 
 def device_count() -> int:
-  """How many devices share a batch."""
-  return jax.local_device_count()
+  """How many devices, of all processes, share a batch."""
+  return jax.device_count()
 
 
 def batch_size(wanted: int, count: int) -> int:
@@ -25,9 +35,17 @@ def batch_size(wanted: int, count: int) -> int:
   return max(min(wanted, count) // devices, 1) * devices
 
 
-def _sharding(*axes) -> jax.sharding.NamedSharding:
-  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+def _mesh() -> jax.sharding.Mesh:
+  return jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
+
+
+def _sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
+  return jax.sharding.NamedSharding(_mesh(), spec)
+
+
+def _place(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array:
+  """Puts each part of an array that every process holds on the device where it belongs."""
+  return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def replicate(tree: Any) -> Any:
@@ -35,9 +53,8 @@ def replicate(tree: Any) -> Any:
 
   The leaves are copied: a donated state must not share a buffer with what it was made from.
   """
-  sharding = _sharding()
-  return jax.tree.map(lambda x: jax.device_put(np.array(x) if not jax.dtypes.issubdtype(
-      getattr(x, 'dtype', None), jax.dtypes.prng_key) else x, sharding), tree)
+  sharding = _sharding(REPLICATED)
+  return jax.tree.map(lambda x: _place(np.array(x), sharding), tree)
 
 
 def shard(batch: Any) -> Any:
@@ -46,27 +63,99 @@ def shard(batch: Any) -> Any:
   Raises:
     ValueError: the devices do not divide N.
   """
-  count = device_count()
+  count, sharding = device_count(), _sharding(SHARDED)
   split = lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:])
-  return jax.device_put(jax.tree.map(split, batch), _sharding(AXIS))
+  return jax.tree.map(lambda x: _place(split(np.asarray(x)), sharding), batch)
 
 
 def gather(tree: Any) -> Any:
-  """Brings sharded leaves [n, N / n, ...] back to the host as NumPy arrays [N, ...]."""
-  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(tree))
+  """Brings sharded leaves [n, N / n, ...] back to the host, to that of every process, as NumPy arrays [N, ...]."""
+  whole = tree if jax.process_count() == 1 else _on_every_device()(tree)
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(whole))
+
+
+@functools.lru_cache(maxsize=1)
+def _on_every_device() -> Callable:
+  """The all-gather of a tree: what the devices hold parts of, each then holds whole."""
+  return jax.jit(lambda tree: tree, out_shardings=_sharding(REPLICATED))
+
+
+def _own(batch: Any) -> Any:
+  """What one device sees of a sharded batch: [1, N / n, ...] -> [N / n, ...]."""
+  return jax.tree.map(lambda x: x[0], batch)
+
+
+def _map(named: Callable, function: Callable, in_specs, out_specs, **options) -> Callable:
+  """Maps a function over all devices; as under `jax.pmap`, what it returns as replicated is trusted to be so."""
+  function.__name__ = getattr(named, 'func', named).__name__  # what profiles call it; a partial has no name
+  return jax.jit(jax.shard_map(function, mesh=_mesh(), in_specs=in_specs, out_specs=out_specs, check_vma=False),
+                 **options)
 
 
 @functools.lru_cache(maxsize=128)
 def map_update(update: Callable, **statics) -> Callable:
   """Maps an update function over the devices; its state is donated. The same arguments share what was compiled."""
   bound = functools.partial(update, axis_name=AXIS, **statics)
-  return jax.pmap(bound, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=(0,))
+  return _map(update, lambda state, frozen, batch: bound(state, frozen, _own(batch)),
+              (REPLICATED, REPLICATED, SHARDED), REPLICATED, donate_argnums=0)
 
 
 @functools.lru_cache(maxsize=128)
 def map_forward(forward: Callable, **statics) -> Callable:
   """Maps `forward(params, batch) -> per-example results` over the devices, as `map_update` does."""
-  return jax.pmap(functools.partial(forward, **statics), axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+  bound = functools.partial(forward, **statics)
+  return _map(forward, lambda params, batch: jax.tree.map(lambda x: x[None], bound(params, _own(batch))),
+              (REPLICATED, SHARDED), SHARDED)
+
+
+def is_first() -> bool:
+  """Whether this is the process that writes files and shows what happens."""
+  return jax.process_index() == 0
+
+
+def greatest(value: int) -> jax.Array | int:
+  """The greatest of all processes' values; it need not have come yet, and `int` of it waits."""
+  if jax.process_count() == 1:
+    return value
+  own = jax.make_array_from_callback((device_count(),), _sharding(SHARDED), lambda _: np.array([value], np.int32))
+  return _maximum()(own)
+
+
+@functools.lru_cache(maxsize=1)
+def _maximum() -> Callable:
+  return jax.jit(jnp.max, out_shardings=_sharding(REPLICATED))
+
+
+def share(value: Any) -> Any:
+  """The first process's value, of JSON's types, on every process."""
+  if jax.process_count() == 1:
+    return value
+  text = json.dumps(value).encode() if is_first() else b''
+  length = int(greatest(len(text)))
+  padded = np.zeros(1 << length.bit_length(), np.uint8)  # few sizes: each is compiled
+  padded[:len(text)] = np.frombuffer(text, np.uint8)
+  return json.loads(bytes(multihost_utils.broadcast_one_to_all(padded)[:length]))
+
+
+def by_first(work: Callable[..., None]) -> Callable[..., None]:
+  """Has the first process alone do what is to be done once, such as writing a file; the others wait until it is done.
+
+  Where it fails, all raise: the first its error, the others a `FirstProcessError` of the same exit code.
+  """
+  @functools.wraps(work)
+  def once(*args, **kwargs) -> None:
+    error = None
+    try:
+      if is_first():
+        work(*args, **kwargs)
+    except Exception as raised:  # pylint: disable=broad-except
+      error = raised
+    failure = share(error and [str(error), getattr(error, 'exit_code', 1)])
+    if error:
+      raise error
+    if failure:
+      raise errors.FirstProcessError(*failure)
+  return once
 
 
 def global_sum(tree: Any, axis_name: str | None) -> Any:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax import errors
 from irl_jax import parallel
 
 
@@ -29,7 +30,7 @@ def test_what_is_split_comes_back():
 
 def test_what_is_replicated_is_a_copy_on_every_device():
   first = jnp.arange(3.0)
-  placed = parallel.replicate({'x': first, 'key': jax.random.key(0)})
+  placed = parallel.replicate({'x': first})
   assert placed['x'].sharding.is_fully_replicated and len(placed['x'].devices()) == 4
   jax.jit(lambda x: x + 1, donate_argnums=0)(placed['x'])
   np.testing.assert_array_equal(first, [0, 1, 2])
@@ -51,3 +52,21 @@ def test_the_same_arguments_share_what_was_compiled():
   assert parallel.map_forward(forward, scale=2) is not parallel.map_forward(forward, scale=3)
   found = parallel.map_forward(forward, scale=3)(np.float32(2), parallel.shard(np.arange(4.0)))
   np.testing.assert_array_equal(parallel.gather(found), [0, 6, 12, 18])
+
+
+def test_one_process_is_the_first_and_agrees_with_itself():
+  assert parallel.is_first()
+  assert parallel.greatest(15) == 15
+  assert parallel.share({'step': 7, 'name': 'ä'}) == {'step': 7, 'name': 'ä'}
+
+
+def test_what_the_first_process_does_is_done_once_and_its_error_is_raised():
+  done = []
+  parallel.by_first(done.append)(3)
+  assert done == [3]
+  with pytest.raises(errors.CheckpointError, match='no space'):
+    parallel.by_first(fail)()
+
+
+def fail():
+  raise errors.CheckpointError('no space')
