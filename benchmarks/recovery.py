@@ -33,7 +33,8 @@ flags.DEFINE_string('texts', '', 'texts to compare with r* on, in any format tha
 flags.DEFINE_list('fields', ['text'], 'their field; or two, of a toxic text and its neutral rewriting',
                   flag_values=FLAGS)
 flags.DEFINE_string('human', '', 'pairs that people wrote, with the fields toxic and neutral', flag_values=FLAGS)
-flags.DEFINE_multi_string('variant', [], 'a variant to run, may be repeated; all where none is named', flag_values=FLAGS)
+flags.DEFINE_multi_string('variant', [], 'a variant to run, may be repeated; all where none is named',
+                          flag_values=FLAGS)
 flags.DEFINE_integer('seeds', 2, 'rewards of each variant', lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer('pairs', 0, 'training pairs of every variant; 0: all', lower_bound=0, flag_values=FLAGS)
 
