@@ -99,6 +99,11 @@ def compare(seeds: Sequence[Scores], held: Reference, calibrations: Sequence[dic
         'calibration': figures.annotate(calibrated | probability, calibrated.get('why', {})),
         'confounds': confounds.confounds(scores.texts, held.true_texts, words, scores.aligned, scores.base, matched)}
 
+  def baseline_of(scores: Scores, index: int) -> dict[str, Any]:
+    return agree(scores, held) | {
+        'intervals': by_set(found, lambda resampled: resampled.intervals(index)),
+        'ensemble_gain': by_set(found, lambda resampled: resampled.gains(len(seeds), index))}
+
   rows = [figures_of(scores, index, calibrated) for index, (scores, calibrated) in enumerate(zip(seeds, calibrations))]
   mean_, std = identifiability.mean_and_std([
       {name: value for name, value in row.items() if name != 'intervals'} for row in rows])
@@ -110,9 +115,7 @@ def compare(seeds: Sequence[Scores], held: Reference, calibrations: Sequence[dic
           [f'seed_{index}' for index in range(len(seeds))], [scores.texts for scores in seeds],
           [np.stack([scores.aligned, scores.base], axis=1) for scores in seeds]),
       'ensemble': figures_of(ensemble, len(seeds), {}),
-      'baselines': {name: agree(scores, held) | {
-          'intervals': by_set(found, lambda resampled: resampled.intervals(index)),
-          'ensemble_gain': by_set(found, lambda resampled: resampled.gains(len(seeds), index))}
+      'baselines': {name: baseline_of(scores, index)
                     for index, (name, scores) in enumerate(others.items(), len(seeds) + 1)},
   }
 

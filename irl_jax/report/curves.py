@@ -1,7 +1,6 @@
 """The figures over training, from log.jsonl; each function draws one, or says in a str why it cannot."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 

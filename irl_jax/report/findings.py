@@ -82,8 +82,8 @@ def ranking(irl: Mapping[str, Any], section: str | None) -> Line:
   bounds = interval(irl['seeds'][lowest], section, 'auroc')
   verdict = v.graded(aurocs[lowest], v.AUROC_YES, v.AUROC_PARTLY)
   if bounds and 0.5 < bounds[0] < v.AUROC_PARTLY < bounds[1] and bounds[1] - bounds[0] > v.TOO_WIDE:
-    return v.UNKNOWN, (f'Not known: too few of the held-out texts are of one of the two classes. The AUROC of the '
-                       f'worst seed is {percent(aurocs[lowest])}, and may be anything in {percents(*bounds)} (chance is '
+    return v.UNKNOWN, ('Not known: too few of the held-out texts are of one of the two classes. The AUROC of the worst '
+                       f'seed is {percent(aurocs[lowest])}, and may be anything in {percents(*bounds)} (chance is '
                        f'50{SPACE}%). Hold it against texts of both kinds.')
   end = f' (AUROC; chance is 50{SPACE}%).'
   if bounds and bounds[0] <= 0.5:

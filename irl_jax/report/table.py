@@ -20,6 +20,8 @@ AGREEMENT = {'accuracy': 'acc', 'f1': 'F1', 'auroc': 'AUROC', 'pearson': 'Pears'
 TEXTS = {'heldout_texts': 'held-out texts, against the true reward',
          'heldout_texts_human': 'held-out texts, against the labels',
          'heldout_pairs': 'held-out pairs, against the true reward'}
+NOT_SHOWN = ('mean', 'std', 'intervals', 'ensemble_gain', 'confounds', 'epic_distance', 'platt', 'ece', 'brier',
+             'ece_if_calibrated', 'brier_constant', 'reliability')  # the report's tables have them
 FILE_WIDTH = 120  # columns where the output is no terminal
 
 
@@ -84,9 +86,7 @@ def results_table(summary: Mapping[str, Any]) -> Group:
     parts += reward_tables(summary['irl'])
   if 'rerlhf' in summary:
     parts.append(policy_table('rerlhf: PPO on the recovered reward', summary['rerlhf']))
-  missing = list(dict.fromkeys(reasons(summary)))
-  if missing:
-    parts.append(Text(printable('why: ' + '; '.join(missing))))
+  parts += [Text(printable(f'– {", ".join(names)}: {reason}')) for reason, names in reasons(summary).items()]
   return Group(*parts)
 
 
@@ -136,14 +136,22 @@ def agreement_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Figure
       for name, figures in rows.items()])
 
 
-def reasons(node: Any) -> Iterable[str]:
-  """Every reason in the 'why' of a summary, at any depth."""
+def reasons(node: Any) -> dict[str, list[str]]:
+  """Every reason in the 'why' of what is shown, and the figures that are missing for it."""
+  found = {}
+  for name, reason in missing(node):
+    found.setdefault(reason, {})[name] = None
+  return {reason: list(names) for reason, names in found.items()}
+
+
+def missing(node: Any) -> Iterable[tuple[str, str]]:
+  """(figure, reason) at any depth."""
   if isinstance(node, Mapping):
-    yield from (f'{name}: {reason}' for name, reason in node.get('why', {}).items())
-    node = [value for key, value in node.items() if key != 'why']
+    yield from ((name, reason) for name, reason in node.get('why', {}).items() if name not in NOT_SHOWN)
+    node = [value for key, value in node.items() if key != 'why' and key not in NOT_SHOWN]
   if isinstance(node, list):
     for value in node:
-      yield from reasons(value)
+      yield from missing(value)
 
 
 def sample_table(rows: Iterable[tuple[str, str, float]], title: str = 'samples', characters: int = 200) -> Table:

@@ -40,6 +40,15 @@ def render(renderable, width=120):
   return console.file.getvalue()
 
 
+def test_a_reason_stands_once_beside_all_that_it_explains_and_only_for_what_is_shown():
+  figures = AGREEMENT | {'auroc': None, 'why': {'pearson': 'zero variance', 'auroc': 'zero variance'}}
+  seed = {'heldout_texts': figures, 'calibration': CALIBRATION | {'why': {'platt': 'no label'}}}
+  text = render(results_table({'irl': {'seeds': [seed] * 2, 'mean': {'heldout_texts': figures},
+                                       'std': {'heldout_texts': {'why': {'auroc': 'needs two seeds'}}}}}))
+  assert text.count('zero variance') == 1 and '– pearson, auroc: zero variance' in text
+  assert 'no label' not in text and 'needs two seeds' not in text
+
+
 @pytest.mark.parametrize('width', [120, 80, 40])
 def test_every_figure_is_shown_whole_at_every_width(width):
   text = render(results_table(SUMMARY), width)
