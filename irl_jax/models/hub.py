@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+from typing import Literal
 
 import huggingface_hub
 
@@ -19,12 +20,12 @@ _SMALL = ('config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tok
 _INSTEAD = 'Pass a local folder instead, with config.json, the weights and the tokenizer\'s files'
 
 
-def resolve(spec: str, only_config: bool = False) -> pathlib.Path:
+def resolve(spec: str, part: Literal['config', 'tokenizer', 'all'] = 'all') -> pathlib.Path:
   """The local folder of a model.
 
   Args:
     spec: a folder, a hub id, or `id@revision`.
-    only_config: of a hub repository, download config.json alone.
+    part: of a hub repository, download config.json alone; the tokenizer too; or the weights as well.
 
   Raises:
     ConfigError: spec is a path that does not exist, or neither a path nor a hub id.
@@ -37,22 +38,36 @@ def resolve(spec: str, only_config: bool = False) -> pathlib.Path:
     raise ConfigError(f'{spec!r}: is no folder and no hub id; must be a Hugging Face folder, a hub id, or id@revision')
   repo = match['repo']
   revision = match['revision'] or PINNED.get(repo)
-  folder = _download(repo, revision, only_config)
+  folder = _download(repo, revision, part)
   try:
-    weight_files.check_file(folder / 'config.json') if only_config else weight_files.find_files(folder)
+    _check_whole(folder, part)
   except InputError as error:
     raise InputError(f'hub model {repo} (revision {revision or "main"}): {error}. {_INSTEAD}') from error
   return folder
 
 
-def _download(repo: str, revision: str | None, only_config: bool) -> pathlib.Path:
+def _check_whole(folder: pathlib.Path, part: str) -> None:
+  """Refuses a repository that lacks what every model has, and names all that is missing."""
+  has = lambda *names: all((folder / name).exists() for name in names)
+  missing = [] if has('config.json') else ['config.json']
+  if part != 'config' and not (has('tokenizer.json') or has('vocab.json', 'merges.txt')):
+    missing.append('tokenizer.json (or vocab.json and merges.txt)')
+  if part == 'all' and not any(map(has, weight_files.SINGLE + weight_files.INDEXED)):
+    missing.append(' or '.join(weight_files.SINGLE))
+  if missing:
+    raise InputError(f'has no {", no ".join(missing)}')
+  if part == 'all':
+    weight_files.find_files(folder)  # every shard that an index names
+
+
+def _download(repo: str, revision: str | None, part: str) -> pathlib.Path:
   try:
     # One request without retries: an unreachable hub then costs seconds. What is in the cache still counts.
     listing = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=TIMEOUT)
   except Exception as error:  # network libraries raise many types, and they change
     return _cached(repo, revision, error)
   present = [sibling.rfilename for sibling in listing.siblings]
-  wanted = ('config.json',) if only_config else _SMALL + _weights(present)
+  wanted = {'config': _SMALL[:1], 'tokenizer': _SMALL, 'all': _SMALL + _weights(present)}[part]
   try:
     # By the name of the revision, not by its hash: the cache then knows the name when the hub is away.
     folder = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(wanted))

@@ -21,7 +21,7 @@ from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface_config import toxic_label  # also part of this module's interface
 from irl_jax.models.roberta import RobertaConfig
 
-__all__ = ('Pretrained', 'load', 'read_config', 'save', 'toxic_label')
+__all__ = ('Pretrained', 'describe', 'load', 'read_config', 'save', 'toxic_label')
 KINDS = tuple(huggingface_config.ARCHITECTURES)
 
 
@@ -47,7 +47,21 @@ def read_config(spec: str) -> dict[str, Any]:
     ConfigError: spec is a path that does not exist.
     InputError: there is no readable config.json, or the hub does not answer.
   """
-  return weight_files.read_json(hub.resolve(spec, only_config=True) / 'config.json')
+  return weight_files.read_json(hub.resolve(spec, 'config') / 'config.json')
+
+
+def describe(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
+  """All of a model but its weights (`params` is {}), which are neither read nor downloaded.
+
+  Args:
+    spec: a folder, a hub id, or `id@revision`.
+    kinds: which kinds of model will do.
+
+  Raises:
+    ConfigError: spec is a path that does not exist.
+    InputError: another kind of model, a tokenizer that is damaged or does not fit, or a hub that does not answer.
+  """
+  return _open(spec, kinds, 'tokenizer')[0]
 
 
 def load(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
@@ -59,18 +73,22 @@ def load(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
 
   Raises:
     ConfigError: spec is a path that does not exist.
-    InputError: another kind of model, weights or a tokenizer that are damaged, unsafe or do not fit, or a hub that
-      does not answer.
+    InputError: as `describe`, or weights that are missing, damaged, unsafe or do not fit.
   """
+  model, folder = _open(spec, kinds, 'all')
+  params = huggingface_weights.to_params(model.kind, model.config, weight_files.stream(folder), spec)
+  return dataclasses.replace(model, params=params)
+
+
+def _open(spec: str, kinds: tuple[str, ...], part: str) -> tuple[Pretrained, pathlib.Path]:
+  """A model without its weights, and the folder that holds this part of it; config.json is judged before the rest."""
   raw = read_config(spec)
   kind, config = huggingface_config.parse(raw, spec)
   if kind not in kinds:
     raise InputError(f'{spec}: is a {kind} ({huggingface_config.ARCHITECTURES[kind]}); needed here: '
                      f'{" or ".join(kinds)}')
-  folder = hub.resolve(spec)
-  tokenizer = tokenizers.load(folder, config)
-  params = huggingface_weights.to_params(kind, config, weight_files.stream(folder), spec)
-  return Pretrained(kind, config, params, tokenizer, raw, spec)
+  folder = hub.resolve(spec, part)
+  return Pretrained(kind, config, {}, tokenizers.load(folder, config), raw, spec), folder
 
 
 def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:

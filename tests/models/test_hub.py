@@ -88,6 +88,8 @@ def fetched(server):
 def test_a_hub_id_and_a_revision(local_hub, language_model):
   assert pretrained.read_config('org/model')['model_type'] == 'gpt_neox'
   assert fetched(local_hub) == {'config.json'}
+  assert pretrained.describe('org/model').tokenizer('a')['input_ids']
+  assert fetched(local_hub) == {'config.json', 'tokenizer.json', 'tokenizer_config.json'}
   model = pretrained.load('org/model@v1')
   jax.tree.map(np.testing.assert_array_equal, model.params, language_model.params)
   assert '/api/models/org/model/revision/v1' in local_hub.requests
@@ -117,7 +119,8 @@ def test_the_cache_serves_when_the_hub_does_not(local_hub, language_model, spec)
 def test_files_that_are_missing_are_named(local_hub):
   pretrained.read_config('org/model')
   local_hub.status = 503
-  with pytest.raises(InputError, match='hub model org/model .revision main.*has no weights.*Pass a local folder'):
+  with pytest.raises(InputError, match=r'hub model org/model \(revision main\): has no tokenizer.json \(or vocab.*, no '
+                     'model.safetensors or pytorch_model.bin. Pass a local folder'):
     pretrained.load('org/model')
 
 
@@ -160,8 +163,8 @@ def test_the_papers_classifier_is_pinned(monkeypatch, tmp_path):
   asked = []
   (tmp_path / 'config.json').write_text('{}')
   monkeypatch.setattr(hub, '_download', lambda *arguments: asked.append(arguments) or tmp_path)
-  hub.resolve('s-nlp/roberta_toxicity_classifier', only_config=True)
-  hub.resolve('s-nlp/roberta_toxicity_classifier@main', only_config=True)
+  hub.resolve('s-nlp/roberta_toxicity_classifier', 'config')
+  hub.resolve('s-nlp/roberta_toxicity_classifier@main', 'config')
   assert [revision for _, revision, _ in asked] == ['048c25bb1e199b98802784f96325f4840f22145d', 'main']
 
 
