@@ -20,10 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from irl_jax import config as config_lib
-from irl_jax import errors
 from irl_jax import interruption
 from irl_jax import metrics_log
-from irl_jax import parallel
+from irl_jax import preflight
 from irl_jax import workdir as workdir_lib
 from irl_jax.run import Run
 from irl_jax.stages import data
@@ -56,11 +55,11 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
     The figures so far, as in summary.json.
 
   Raises:
-    ConfigError: the folder belongs to another config, or a stage's input is missing.
+    ConfigError: the folder belongs to another config, a stage's input is missing, or what `preflight.check` finds.
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
   folder = pathlib.Path(workdir)
-  check(config)
+  preflight.check(config, folder, unfinished(folder, config.stages if stages is None else stages))
   workdir_lib.prepare(folder, config)
   use_compilation_cache()
   dtype = compute_dtype(config.runtime.dtype)
@@ -80,19 +79,9 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
     return summary.summarise(current)
 
 
-def check(config: config_lib.Config) -> None:
-  """What a run needs beyond a valid config.
-
-  Raises:
-    ConfigError: sampling is greedy, or the devices do not divide what is sharded over them.
-  """
-  if config.sampling.temperature == 0:
-    raise errors.ConfigError('config.sampling.temperature = 0.0: must be > 0; a run trains on what it samples')
-  devices = parallel.device_count()
-  for name in ('rollouts_per_step', 'minibatch_size'):
-    if getattr(config.ppo, name) % devices:
-      raise errors.ConfigError(f'config.ppo.{name} = {getattr(config.ppo, name)}: must be a multiple of {devices}, the '
-                               'number of devices')
+def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
+  """Those of the stages that have not written all of their results."""
+  return [stage for stage in stages if not (folder / FINISHED[stage]).exists()]
 
 
 def compute_dtype(name: str) -> Any:

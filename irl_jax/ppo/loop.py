@@ -227,7 +227,7 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
     The trained policy.
 
   Raises:
-    ConfigError: too many blocks to train, or prompts and responses beyond the model's positions.
+    ConfigError: too many blocks to train.
     DivergedError: sampling and training disagree, or scores or KL are not finite.
   """
   functions, tx = compile_functions(policy.config, config, dtype)

@@ -10,7 +10,6 @@ from irl_jax.data import prompts
 from irl_jax.data import rows as rows_lib
 from irl_jax.data import sampled
 from irl_jax.data import sources
-from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.run import SPLITS
@@ -63,9 +62,6 @@ def check_audit(run: Run) -> None:
   demonstrations.load_models(run)
   if demonstrations.has_true_reward(run):
     run.true_reward()
-  elif 'rerlhf' in run.config.stages:
-    raise ConfigError('config.stages: rerlhf measures the policies by the true reward; name a classifier in '
-                      'config.models.classifier, or leave rerlhf out')
 
 
 def sample(run: Run) -> tuple[list[Row], dict[str, int]]:

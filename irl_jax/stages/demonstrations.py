@@ -10,7 +10,6 @@ from irl_jax.run import SPLITS
 from irl_jax.run import Row
 from irl_jax.run import Run
 from irl_jax.run import full_texts
-from irl_jax.stages import policies
 
 
 def demos(run: Run) -> None:
@@ -36,14 +35,12 @@ def load_models(run: Run) -> dict[str, pretrained.Pretrained]:
   """The aligned model and, as 'base', the one that it is held against (config.irl.contrast).
 
   Raises:
-    ConfigError: one is missing, or prompt and completion do not fit its positions.
+    ConfigError: one is missing.
     InputError: the two cannot be compared.
   """
   places = {'aligned': run.aligned, 'base': run.base if run.config.irl.contrast == 'base' else run.start}
   models = {name: pretrained.load(place, ('causal_lm',)) for name, place in places.items()}
   comparable.check(**models)
-  for model in models.values():
-    policies.check_positions(run, model)
   return models
 
 

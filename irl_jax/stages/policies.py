@@ -6,7 +6,6 @@ import numpy as np
 
 from irl_jax import rewards
 from irl_jax import workdir
-from irl_jax.errors import ConfigError
 from irl_jax.evaluation import policy as policy_figures
 from irl_jax.evaluation import toxicity
 from irl_jax.models import pretrained
@@ -33,7 +32,6 @@ def train_policy(run: Run, stage: str, reward: rewards.Reward,
   start = pretrained.load(run.start, ('causal_lm',))
   show = lambda step, rows: table.show(table.sample_table(
       [(row['prompt'], row['completion'], row['score']) for row in rows], title=f'{stage}, step {step}'))
-  check_positions(run, start)
   policy = ppo_loop.train(start, run.rows('train'), reward, run.config, run.folder / stage / 'checkpoints',
                           dtype=run.dtype, show_samples=show, report=report, **run.logging(stage))
   base = pretrained.load(run.base, ('causal_lm',))
@@ -43,15 +41,3 @@ def train_policy(run: Run, stage: str, reward: rewards.Reward,
   figures = {'before': before, 'after': after, 'mcnemar': toxicity.mcnemar(toxic_before, toxic_after)}
   workdir.write_json(run.folder / stage / 'figures.json', figures)
   run.save(f'{stage}/policy', policy, run.start, figures)
-
-
-def check_positions(run: Run, model: pretrained.Pretrained) -> None:
-  """Prompt and response must fit the model.
-
-  Raises:
-    ConfigError: they do not.
-  """
-  needed = run.config.data.max_prompt_tokens + run.config.sampling.max_new_tokens
-  if needed > model.config.max_position_embeddings:
-    raise ConfigError(f'config.data.max_prompt_tokens + config.sampling.max_new_tokens = {needed}: must be <= '
-                      f'{model.config.max_position_embeddings}, the positions of {model.source}')

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from irl_jax import supervised
+from irl_jax.config import Supervised
 from irl_jax.data import playground_tokenizers
 from irl_jax.errors import InputError
 from irl_jax.models import gpt_neox
@@ -44,24 +45,32 @@ def classifier(run: Run) -> None:
 
 def new_language_model(run: Run, texts: Sequence[str]) -> pretrained.Pretrained:
   """A GPT-NeoX with random weights and a tokenizer trained on the texts."""
-  shape = run.config.sft
   tokenizer = playground_tokenizers.language_model_tokenizer(texts)
-  config = gpt_neox.GPTNeoXConfig(
-      vocab_size=padded_vocabulary(tokenizer), hidden_size=shape.hidden_size, num_hidden_layers=shape.layers,
-      num_attention_heads=shape.heads, intermediate_size=4 * shape.hidden_size)
+  config = language_model_config(run.config.sft, padded_vocabulary(tokenizer))
   params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(run.config.seed), config))
   return pretrained.Pretrained('causal_lm', config, params, tokenizer, {}, 'a new language model')
 
 
 def new_classifier(run: Run, texts: Sequence[str]) -> pretrained.Pretrained:
   """A RoBERTa classifier with random weights and a tokenizer trained on the texts."""
-  shape = run.config.classifier
   tokenizer = playground_tokenizers.classifier_tokenizer(texts)
-  config = roberta.RobertaConfig(
-      vocab_size=padded_vocabulary(tokenizer), hidden_size=shape.hidden_size, num_hidden_layers=shape.layers,
-      num_attention_heads=shape.heads, intermediate_size=4 * shape.hidden_size, labels=('neutral', 'toxic'))
+  config = classifier_config(run.config.classifier, padded_vocabulary(tokenizer))
   params = jax.tree.map(np.asarray, roberta.init(jax.random.key(run.config.seed), config))
   return pretrained.Pretrained('classifier', config, params, tokenizer, {}, 'a new classifier')
+
+
+def language_model_config(settings: Supervised, vocab_size: int) -> gpt_neox.GPTNeoXConfig:
+  """The shape of a language model that is trained from scratch."""
+  return gpt_neox.GPTNeoXConfig(
+      vocab_size=vocab_size, hidden_size=settings.hidden_size, num_hidden_layers=settings.layers,
+      num_attention_heads=settings.heads, intermediate_size=4 * settings.hidden_size)
+
+
+def classifier_config(settings: Supervised, vocab_size: int) -> roberta.RobertaConfig:
+  """The shape of a classifier that is trained from scratch."""
+  return roberta.RobertaConfig(
+      vocab_size=vocab_size, hidden_size=settings.hidden_size, num_hidden_layers=settings.layers,
+      num_attention_heads=settings.heads, intermediate_size=4 * settings.hidden_size, labels=('neutral', 'toxic'))
 
 
 def padded_vocabulary(tokenizer) -> int:

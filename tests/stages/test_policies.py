@@ -1,26 +1,13 @@
-"""The stages rlhf and rerlhf: which reward each of them trains with, and prompts that do not fit."""
+"""The stages rlhf and rerlhf: which reward each of them trains with."""
 
 import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from irl_jax import config as c
-from irl_jax import errors
 from irl_jax.run import Run
 from irl_jax.stages import policies
-
-
-@pytest.mark.parametrize('prompt_tokens, fits', [(58, True), (59, False)])
-def test_prompt_and_response_must_fit_the_model(policy, tmp_path, prompt_tokens, fits):
-  config = c.Config(data=c.Data(max_prompt_tokens=prompt_tokens), sampling=c.Sampling(max_new_tokens=6))
-  run = Run(config, tmp_path, None, jnp.float32)
-  if fits:
-    policies.check_positions(run, policy)
-  else:
-    with pytest.raises(errors.ConfigError, match='= 65: must be <= 64, the positions of the tiny policy'):
-      policies.check_positions(run, policy)
 
 
 def test_rlhf_optimises_the_true_reward_and_rerlhf_the_mean_of_the_recovered_ones(tmp_path, monkeypatch):
