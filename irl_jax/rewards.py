@@ -5,7 +5,6 @@ hold at once (scoring.tokens_at_once), and `progress`, which wraps the iterable 
 Dims: B texts of a batch, S padded length, N texts.
 """
 
-import json
 import pathlib
 from typing import Any, Callable, Sequence
 
@@ -21,6 +20,7 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
+from irl_jax.models import weight_files
 
 Reward = Callable[[Sequence[str]], np.ndarray]
 BATCH_SIZE = 64
@@ -117,10 +117,13 @@ def members_of(folder: str | pathlib.Path) -> list[pathlib.Path]:
   """
   folder = pathlib.Path(folder)
   config_file = folder / 'config.json'
-  config: dict[str, Any] = json.loads(config_file.read_text()) if config_file.is_file() else {}
+  config: dict[str, Any] = weight_files.read_json(config_file) if config_file.is_file() else {}
   if config.get('model_type') != 'irl_jax_ensemble':
     return [folder]
-  members = [folder / name for name in config['members']]
+  names = config.get('members')
+  if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    raise errors.InputError(f'{config_file}: members = {names!r}: must list the folders of rewards')
+  members = [folder / name for name in names]
   for member in members:
     if folder.resolve() not in member.resolve().parents:
       raise errors.InputError(f'{config_file}: member {member} lies outside {folder}; refused')

@@ -127,6 +127,19 @@ def test_a_member_outside_the_ensembles_folder_is_refused(tmp_path, outside):
     rewards.members_of(folder)
 
 
+@pytest.mark.parametrize('content, message', [
+    ('{"model_type": "irl_jax_ensemble"}', 'members = None: must list the folders of rewards'),
+    ('{"model_type": "irl_jax_ensemble", "members": []}', r'members = \[\]'),
+    ('{"model_type": "irl_jax_ensemble", "members": "seed_0"}', "members = 'seed_0'"),
+    ('{"model_type": "irl_jax_ensemble", "members": [0]}', r'members = \[0\]'),
+    ('{"model_type": "irl_jax_ens', 'is not JSON'), ('[' * 100000, 'is not JSON'), ('', 'is empty'),
+    ('<!DOCTYPE html>', 'is an HTML page')])
+def test_an_ensemble_that_names_no_rewards_is_refused(tmp_path, content, message):
+  (tmp_path / 'config.json').write_text(content)
+  with pytest.raises(errors.InputError, match=f'config.json: {message}'):
+    rewards.members_of(tmp_path)
+
+
 def test_a_lone_model_is_its_own_member(tmp_path):
   assert rewards.members_of(tmp_path) == [tmp_path]
   (tmp_path / 'config.json').write_text('{"model_type": "gpt_neox"}')

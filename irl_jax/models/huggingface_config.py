@@ -16,6 +16,9 @@ MODEL_TYPES = {'causal_lm': 'gpt_neox', 'reward': 'gpt_neox', 'classifier': 'rob
 DEFAULTS = {'hidden_act': 'gelu', 'initializer_range': 0.02, 'use_parallel_residual': True,
             'tie_word_embeddings': False, 'attention_bias': True, 'bos_token_id': 0, 'eos_token_id': 0,
             'pad_token_id': 1}
+POSITIVE = ('vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size',
+            'max_position_embeddings', 'type_vocab_size', 'rotary_emb_base')
+MOST_LABELS = 10_000
 # Settings that change what a model computes, with the only value that we compute.
 ONLY = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute', 'is_decoder': False,
         'add_cross_attention': False, 'quantization_config': None}
@@ -30,7 +33,7 @@ def kind_of(raw: dict[str, Any], where: str) -> str:
   if 'auto_map' in raw:
     raise InputError(f'{where}: config.json brings code of its own (auto_map): refused, nothing was executed')
   architectures = raw.get('architectures') or []
-  kind = KINDS.get(architectures[0]) if architectures else None
+  kind = next((kind for name, kind in KINDS.items() if [name] == architectures), None)
   if kind is None or raw.get('model_type') != MODEL_TYPES[kind]:
     raise InputError(f'{where}: architecture {architectures} of model_type {raw.get("model_type")!r} is not '
                      f'supported; must be one of {", ".join(KINDS)}')
@@ -43,9 +46,12 @@ def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
   Raises:
     InputError: id2label does not number its labels from 0.
   """
-  names = raw.get('id2label') or {str(i): f'LABEL_{i}' for i in range(raw.get('num_labels') or 2)}
-  if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-    raise InputError(f'{where}: config.json: id2label = {names}: its keys must be 0 to {len(names) - 1}')
+  count = raw.get('num_labels') or 2
+  if type(count) is not int or not 0 < count <= MOST_LABELS:
+    raise InputError(f'{where}: config.json: num_labels = {count!r}: must be a whole number from 1 to {MOST_LABELS}')
+  names = raw.get('id2label') or {str(i): f'LABEL_{i}' for i in range(count)}
+  if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))):
+    raise InputError(f'{where}: config.json: id2label = {names!r}: must name labels 0, 1, ...')
   return tuple(str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0])))
 
 
@@ -68,6 +74,8 @@ def toxic_label(raw: dict[str, Any], where: str = 'the classifier') -> int:
 def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
   """rotary_pct and rotary_emb_base, from either spelling; where both stand, the newer one holds, as in transformers."""
   rope = raw.get('rope_scaling') or raw.get('rope_parameters') or {}
+  if not isinstance(rope, dict):
+    raise InputError(f'{where}: config.json: rope_scaling, or rope_parameters, = {rope!r}: must be an object')
   kind = rope.get('rope_type', rope.get('type', 'default'))
   if kind != 'default':
     raise InputError(f'{where}: config.json: rope_type = {kind!r} is not supported; must be default')
@@ -84,12 +92,27 @@ def _check_types(values: dict[str, Any], config_class: type, where: str) -> None
       raise InputError(f'{where}: config.json: {field.name} = {value!r}: must be of type {field.type.__name__}')
     if field.type in (int, float) and not 0 <= value < 2 ** 31:
       raise InputError(f'{where}: config.json: {field.name} = {value!r}: out of range')
-  for name in ('vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size'):
-    if not values[name]:
-      raise InputError(f'{where}: config.json: {name} = 0: must be >= 1')
-  if values['hidden_size'] % values['num_attention_heads']:
-    raise InputError(f'{where}: config.json: num_attention_heads = {values["num_attention_heads"]}: must divide '
-                     f'hidden_size = {values["hidden_size"]}')
+  for name in POSITIVE:
+    if values.get(name) == 0:
+      raise InputError(f'{where}: config.json: {name} = 0: must be > 0')
+
+
+def _check_together(config: GPTNeoXConfig | RobertaConfig, where: str) -> None:
+  """What two fields allow each other."""
+  heads, special = config.num_attention_heads, ('bos_token_id', 'eos_token_id', 'pad_token_id')
+  if config.hidden_size % heads:
+    raise InputError(f'{where}: config.json: num_attention_heads = {heads}: must divide hidden_size = '
+                     f'{config.hidden_size}')
+  for name in special:
+    if getattr(config, name, 0) >= config.vocab_size:
+      raise InputError(f'{where}: config.json: {name} = {getattr(config, name)}: must be < vocab_size = '
+                       f'{config.vocab_size}')
+  if isinstance(config, GPTNeoXConfig) and (config.rotary_pct > 1 or config.rotary_ndims % 2):
+    raise InputError(f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and an even share of the '
+                     f'{config.head_dim} dimensions of a head')
+  if isinstance(config, RobertaConfig) and config.max_tokens < 3:
+    raise InputError(f'{where}: config.json: max_position_embeddings = {config.max_position_embeddings}: no text fits '
+                     'between its special tokens')
 
 
 def parse(raw: dict[str, Any], where: str) -> tuple[str, GPTNeoXConfig | RobertaConfig]:
@@ -116,7 +139,9 @@ def parse(raw: dict[str, Any], where: str) -> tuple[str, GPTNeoXConfig | Roberta
   _check_types(values, config_class, where)
   if kind == 'reward' and len(labels(raw, where)) != 1:
     raise InputError(f'{where}: config.json: id2label = {list(labels(raw, where))}: a reward has exactly one label')
-  return kind, config_class(**values)
+  config = config_class(**values)
+  _check_together(config, where)
+  return kind, config
 
 
 def to_raw(kind: str, config: GPTNeoXConfig | RobertaConfig, pad_token_id: int) -> dict[str, Any]:

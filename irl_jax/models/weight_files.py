@@ -24,7 +24,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   check_file(path)
   try:
     value = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise InputError(f'{path}: is not JSON: {error}') from error
   if not isinstance(value, dict):
     raise InputError(f'{path}: must hold a JSON object, holds a {type(value).__name__}')
@@ -87,7 +87,10 @@ def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     with safetensors.safe_open(path, framework='np') as file:
       for name in file.keys():
         yield name, file.get_tensor(name)
-  except safetensors.SafetensorError as error:
+  except AttributeError as error:  # NumPy has no such dtype: eight bits and fewer
+    raise InputError(f'{path}: holds numbers of a kind that cannot be read ({error}); must be float16, bfloat16 or '
+                     'float32') from error
+  except (safetensors.SafetensorError, OSError) as error:
     raise InputError(f'{path}: truncated, damaged or not safetensors: {error}. Download it again') from error
 
 

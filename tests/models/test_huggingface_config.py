@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+from hypothesis import given, settings, strategies as st
 import jax
 import pytest
 
@@ -71,17 +72,49 @@ def test_what_we_write_is_what_we_read(kind):
     (NEOX, {'hidden_size': None}, 'has no hidden_size'),
     (NEOX, {'hidden_size': '32'}, "hidden_size = '32': must be of type int"),
     (NEOX, {'eos_token_id': [0, 2]}, 'eos_token_id'),
-    (NEOX, {'num_hidden_layers': 0}, 'num_hidden_layers = 0: must be >= 1'),
+    (NEOX, {'num_hidden_layers': 0}, 'num_hidden_layers = 0: must be > 0'),
     (NEOX, {'vocab_size': -1}, 'out of range'), (NEOX, {'layer_norm_eps': float('nan')}, 'out of range'),
     (NEOX, {'num_attention_heads': 5}, 'must divide'),
     (NEOX, {'architectures': ['GPTNeoXForSequenceClassification']}, 'a reward has exactly one label'),
     (ROBERTA, {'position_embedding_type': 'relative_key'}, 'position_embedding_type'),
     (ROBERTA, {'is_decoder': True}, 'is_decoder'),
-    (ROBERTA, {'id2label': {'1': 'a', '2': 'b'}}, 'its keys must be 0 to 1'),
+    (ROBERTA, {'id2label': {'1': 'a', '2': 'b'}}, 'must name labels 0, 1, ...'),
+    (ROBERTA, {'id2label': ['a', 'b']}, "id2label = .*: must name labels 0, 1, ..."),
+    (ROBERTA, {'num_labels': 10 ** 9}, 'num_labels = 1000000000: must be a whole number from 1 to 10000'),
+    (ROBERTA, {'num_labels': [2]}, r'num_labels = \[2\]'),
+    (ROBERTA, {'max_position_embeddings': 4}, 'max_position_embeddings = 4: no text fits'),
+    (ROBERTA, {'type_vocab_size': 0}, 'type_vocab_size = 0: must be > 0'),
+    (NEOX, {'architectures': {'0': 'GPTNeoXForCausalLM'}}, 'is not supported; must be one of'),
+    (NEOX, {'architectures': [['GPTNeoXForCausalLM']]}, 'is not supported; must be one of'),
+    (NEOX, {'rope_parameters': 'default'}, "= 'default': must be an object"),
+    (NEOX, {'rotary_pct': 1.5}, 'rotary_pct = 1.5: must be <= 1'),
+    (NEOX, {'rotary_pct': 0.4}, 'rotary_pct = 0.4: .*an even share of the 8 dimensions of a head'),
+    (NEOX, {'rotary_emb_base': 0}, 'rotary_emb_base = 0: must be > 0'),
+    (NEOX, {'max_position_embeddings': 0}, 'max_position_embeddings = 0: must be > 0'),
+    (NEOX, {'eos_token_id': 264}, 'eos_token_id = 264: must be < vocab_size = 264'),
 ])
 def test_what_is_refused(raw, changes, message):
   with pytest.raises(InputError, match=f'here: .*{message}'):
     parse(raw, **changes)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+                    max_leaves=5)
+ROPE = st.dictionaries(st.sampled_from(['rope_type', 'type', 'rope_theta', 'partial_rotary_factor']), JSON)
+FIELDS = st.sampled_from([*NEOX, *ROBERTA, *huggingface_config.DEFAULTS, *huggingface_config.ONLY, 'auto_map', 'id2label',
+                          'num_labels', 'rope_scaling', 'rope_parameters'])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([NEOX, ROBERTA]), st.dictionaries(FIELDS, JSON | st.integers(0, 70) | ROPE, max_size=3))
+def test_any_config_is_a_model_or_an_error_of_ours(raw, changes):
+  try:
+    kind, config = parse(raw, **changes)
+  except InputError as error:
+    assert str(error).startswith('here: ')
+  else:
+    assert kind in huggingface_config.MODEL_TYPES and config.vocab_size > config.eos_token_id >= 0
 
 
 @pytest.mark.parametrize('id2label, expected', [

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import struct
 
+from hypothesis import given, settings, strategies as st
 import jax
 import ml_dtypes
 import numpy as np
@@ -14,6 +16,7 @@ from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.models import weight_files
 
+HTML = '<!DOCTYPE html>\n<html><body>503 Service Unavailable</body></html>'
 LFS_POINTER = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 14645280\n'
 
 
@@ -107,6 +110,26 @@ def test_what_failed_downloads_leave(folder, name, content, message):
     pretrained.load(str(folder))
 
 
+@pytest.mark.parametrize('content, message', [
+    ('', 'is empty'), (LFS_POINTER, 'is a Git LFS pointer'), (HTML, 'is an HTML page'), ('{"weight_map": {', 'is not JSON'),
+    ('{"weight_map"' + ':[' * 10_000, 'is not JSON'), ('[]', 'must hold a JSON object'), ('{}', 'has no weight_map')])
+@pytest.mark.parametrize('name', ['model.safetensors.index.json', 'pytorch_model.bin.index.json'])
+def test_what_failed_downloads_leave_of_an_index(folder, name, content, message):
+  (folder / 'model.safetensors').unlink()
+  (folder / name).write_text(content)
+  with pytest.raises(InputError, match=rf'{name}: {message}'):
+    pretrained.load(str(folder))
+
+
+@pytest.mark.parametrize('content, message', [('', 'is empty'), (LFS_POINTER, 'is a Git LFS pointer'),
+                                              (HTML, 'is an HTML page'), ('x' * 50, 'truncated')])
+def test_what_failed_downloads_leave_of_a_shard(folder, content, message):
+  shard(folder)
+  (folder / 'model-00002-of-00002.safetensors').write_text(content)
+  with pytest.raises(InputError, match=f'model-00002-of-00002.safetensors: {message}'):
+    pretrained.load(str(folder))
+
+
 @pytest.mark.parametrize('kept', [7, 100, 0.5, -1])
 def test_truncated_safetensors(folder, kept):
   content = (folder / 'model.safetensors').read_bytes()
@@ -146,3 +169,53 @@ def test_a_name_in_two_shards_is_refused(folder):
   save_file(load_file(folder / 'model-00001-of-00002.safetensors'), folder / 'model-00002-of-00002.safetensors')
   with pytest.raises(InputError, match='is also in another file'):
     list(weight_files.stream(folder))
+
+
+@pytest.mark.parametrize('dtype', ['F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'C64', 'NO_SUCH'])
+def test_numbers_of_a_kind_that_is_not_read(tmp_path, dtype):
+  size = 8 if dtype == 'C64' else 1
+  tensor(tmp_path, {'w': {'dtype': dtype, 'shape': [1], 'data_offsets': [0, size]}}, bytes(size))
+  if dtype == 'C64':  # it can be read, and is no weight of any model
+    assert dict(weight_files.stream(tmp_path))['w'].dtype == np.complex64
+  else:
+    with pytest.raises(InputError, match='model.safetensors: '):
+      list(weight_files.stream(tmp_path))
+
+
+def tensor(folder, header, data, shift=0):
+  """Writes a model.safetensors by hand."""
+  raw = json.dumps(header).encode('utf-8', 'surrogatepass')
+  (folder / 'model.safetensors').write_bytes(struct.pack('<Q', max(len(raw) + shift, 0)) + raw + data)
+
+
+JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5)
+NUMBERS = st.lists(st.integers(-1, 40) | st.integers(), max_size=3)
+ENTRY = st.fixed_dictionaries({
+    'dtype': st.sampled_from(['F64', 'F32', 'F16', 'BF16', 'I64', 'U8', 'BOOL', 'F8_E4M3', 'X']) | JSON,
+    'shape': NUMBERS | JSON, 'data_offsets': NUMBERS | JSON})
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.text(max_size=4), ENTRY | JSON, max_size=3), st.binary(max_size=40), st.integers(-3, 3))
+def test_no_header_of_safetensors_ends_in_another_error(tmp_path_factory, header, data, shift):
+  folder = tmp_path_factory.getbasetemp()
+  tensor(folder, header, data, shift)
+  try:
+    assert all(isinstance(array, np.ndarray) for _, array in weight_files.stream(folder))
+  except InputError as error:
+    assert '\n' not in str(error)
+
+
+PATHS = st.text(st.sampled_from('./\\a~\0') | st.characters(), max_size=8).map(lambda name: name + '.safetensors')
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.text(max_size=4), PATHS | JSON | st.just('../model.safetensors'), max_size=3))
+def test_no_index_reads_outside_its_folder_or_ends_in_another_error(tmp_path_factory, weight_map):
+  folder = tmp_path_factory.getbasetemp() / 'index'
+  folder.mkdir(exist_ok=True)
+  (folder / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': weight_map}))
+  try:
+    assert all(path.parent == folder for path in weight_files.find_files(folder))
+  except InputError as error:
+    assert 'model.safetensors.index.json' in str(error) or '.safetensors' in str(error)
