@@ -102,8 +102,8 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
                     max_leaves=5)
 ROPE = st.dictionaries(st.sampled_from(['rope_type', 'type', 'rope_theta', 'partial_rotary_factor']), JSON)
-FIELDS = st.sampled_from([*NEOX, *ROBERTA, *huggingface_config.DEFAULTS, *huggingface_config.ONLY, 'auto_map', 'id2label',
-                          'num_labels', 'rope_scaling', 'rope_parameters'])
+FIELDS = st.sampled_from([*NEOX, *ROBERTA, *huggingface_config.DEFAULTS, *huggingface_config.ONLY, 'auto_map',
+                          'id2label', 'num_labels', 'rope_scaling', 'rope_parameters'])
 
 
 @settings(max_examples=300, deadline=None)

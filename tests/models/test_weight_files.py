@@ -111,8 +111,9 @@ def test_what_failed_downloads_leave(folder, name, content, message):
 
 
 @pytest.mark.parametrize('content, message', [
-    ('', 'is empty'), (LFS_POINTER, 'is a Git LFS pointer'), (HTML, 'is an HTML page'), ('{"weight_map": {', 'is not JSON'),
-    ('{"weight_map"' + ':[' * 10_000, 'is not JSON'), ('[]', 'must hold a JSON object'), ('{}', 'has no weight_map')])
+    ('', 'is empty'), (LFS_POINTER, 'is a Git LFS pointer'), (HTML, 'is an HTML page'),
+    ('{"weight_map": {', 'is not JSON'), ('{"weight_map"' + ':[' * 10_000, 'is not JSON'),
+    ('[]', 'must hold a JSON object'), ('{}', 'has no weight_map')])
 @pytest.mark.parametrize('name', ['model.safetensors.index.json', 'pytorch_model.bin.index.json'])
 def test_what_failed_downloads_leave_of_an_index(folder, name, content, message):
   (folder / 'model.safetensors').unlink()

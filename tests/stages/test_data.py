@@ -78,16 +78,6 @@ def test_what_cannot_be_audited_is_refused_before_any_work(start, tmp_path, monk
   assert '\n' not in str(caught.value) and not (tmp_path / 'data').exists()
 
 
-def test_rl_on_the_recovered_reward_needs_a_true_reward(start):
-  with pytest.raises(errors.ConfigError, match='rerlhf measures the policies by the true reward'):
-    data.data(start(base='base', aligned='aligned', stages=(*STAGES[:-1], 'rerlhf', 'report')))
-
-
-def test_prompt_and_completion_that_do_not_fit_are_refused(start):
-  with pytest.raises(errors.ConfigError, match='sampling.max_new_tokens = 65: must be <= 64'):
-    data.data(start(dataclasses.replace(DATA, max_prompt_tokens=61), base='base', aligned='aligned'))
-
-
 def test_models_that_the_run_makes_are_not_looked_for(start):
   assert not data.audits(start(stages=('data', 'rlhf', 'demos', 'irl')))
   assert not data.audits(start(stages=('data', 'sft', 'demos', 'irl'), aligned='aligned'))
