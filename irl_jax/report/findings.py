@@ -150,6 +150,10 @@ def sign(irl: Mapping[str, Any], section: str | None) -> Line:
 def sign_is_right(accuracies: Sequence[float], constant: float | None) -> Line:
   """How often a reliable sign is right, beside one answer for every text."""
   lowest, several = min(accuracies), len(accuracies) > 1
+  if constant is not None and constant >= v.ONE_CLASS:
+    return v.UNKNOWN, (f'Not known: {percent(constant)} of the held-out texts are of one class, so that one answer for '
+                       'every text would be right as often. The zero itself is reliable. Hold its sign against texts '
+                       'of both kinds.')
   useless = constant is not None and lowest <= constant
   verdict = v.NO if useless else v.graded(lowest, v.ACCURACY_YES, v.ACCURACY_PARTLY)
   beside = f' (one answer for every text: {percent(constant)})' if constant is not None else ''

@@ -60,6 +60,16 @@ def test_too_few_texts_of_one_class_say_nothing(make_summary):
   assert findings.find(summary).headline.startswith('Not verified')
 
 
+def test_texts_of_one_class_say_nothing_of_a_sign(make_summary):
+  summary = make_summary()
+  summary['irl']['baselines']['constant']['heldout_texts']['accuracy'] = 0.008
+  verdict, text = line(summary, SIGN)
+  assert verdict == 'unknown' and 'Not known: 99.2\u00a0% of the held-out texts are of one class' in text
+  assert findings.find(summary).headline.endswith('nothing is known of its sign.')
+  summary['irl']['baselines']['constant']['heldout_texts']['accuracy'] = 0.06
+  assert line(summary, SIGN)[0] == 'no'
+
+
 def test_worse_than_chance_is_said(make_summary):
   summary = make_summary()
   seed = summary['irl']['seeds'][0]
