@@ -1,0 +1,185 @@
+"""The benchmark of speed: its FLOPs are those that torch counts, all contestants run, its command fills the table."""
+
+import importlib
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+
+from side_by_side import groups  # noqa: E402
+from side_by_side import inputs  # noqa: E402
+from side_by_side import limits  # noqa: E402
+from side_by_side import page  # noqa: E402
+from side_by_side import turns  # noqa: E402
+
+SHAPE, SCORER = limits.PYTHIA['tiny'], limits.ROBERTA['tiny']
+BATCH, PROMPT, NEW = 4, 5, 6
+MADE = {group.name: group for group in groups.all_groups('tiny', 4, True, '', '')}
+MACHINE = {'matmul': 1e9, 'memory': 1e9, 'jax': {'peak': 1e12}}
+
+
+class Laps:
+  """Ends a contestant's work after two turns."""
+
+  def __init__(self):
+    self.seconds, self.parts, self._start = [], [], time.perf_counter()
+
+  def elapsed(self):
+    return time.perf_counter() - self._start
+
+  def __call__(self, parts=None, seconds=None):
+    self.seconds.append(self.elapsed() if seconds is None else seconds)
+    self.parts.append(parts or {})
+    if len(self.seconds) == 2:
+      raise turns.Finished
+    self._start = time.perf_counter()
+
+
+@pytest.fixture
+def peers():
+  """The torch contestants, whose FLOPs can be counted: attention as two products."""
+  pytest.importorskip('torch')
+  return importlib.import_module('side_by_side.torch_peers')
+
+
+def counted(model, work):
+  """FLOPs by torch's own counter, without the angles of the rotary positions, which are a table."""
+  from torch.utils import flop_counter
+  model.set_attn_implementation('eager')
+  with flop_counter.FlopCounterMode(display=False) as counter:
+    work()
+  angles = sum(sum(found.values()) for name, found in counter.get_flop_counts().items() if name.endswith('rotary_emb'))
+  return counter.get_total_flops() - angles
+
+
+def test_flops_of_decode_are_those_that_torch_counts(peers):
+  model = peers.language_model(SHAPE).eval()
+  prompts = peers.ids_of(BATCH, PROMPT, SHAPE)
+  found = counted(model, lambda: peers.generate(model, prompts, NEW, 3))
+  assert limits.decode(SHAPE, BATCH, PROMPT, NEW, 4).flops == found
+
+
+def test_flops_of_a_training_step_are_those_that_torch_counts(peers):
+  model, ids = peers.language_model(SHAPE), peers.ids_of(BATCH, PROMPT, SHAPE)
+
+  def work():
+    hidden = model.gpt_neox(ids).last_hidden_state[:, :-1]
+    peers.log_probs(model, hidden, ids[:, 1:]).sum().backward()
+
+  assert limits.train(SHAPE, BATCH, PROMPT).flops == counted(model, work)
+
+
+@pytest.mark.parametrize('trained', [-1, 1, 2])
+def test_flops_of_a_ppo_update_are_those_that_torch_counts(peers, trained):
+  model, ids = peers.ActorCritic(SHAPE), peers.ids_of(BATCH, PROMPT + NEW, SHAPE)
+  trunk = model.policy.gpt_neox
+  if trained != -1:
+    for module in (trunk.embed_in, *trunk.layers[:SHAPE.blocks - trained]):
+      module.requires_grad_(False)
+  costs = lambda epochs: limits.ppo(SHAPE, SCORER, BATCH, PROMPT, NEW, epochs, trained, 4)['update'].flops
+  below = 0 if trained == -1 else limits.blocks(SHAPE, SHAPE.blocks - trained, BATCH, PROMPT + NEW)
+  found = counted(model.policy, lambda: sum(map(lambda x: x.sum(), model(ids, NEW))).backward())
+  assert costs(3) - costs(2) == found - below
+
+
+def test_flops_of_a_classifier_are_those_that_torch_counts(peers):
+  model, lengths = peers.classifier(SCORER), [3, 7]
+  found = counted(model, lambda: [model(peers.ids_of(1, length, SCORER)) for length in lengths])
+  assert limits.score(SCORER, lengths, 4).flops == found
+
+
+def test_bytes_of_decode_are_the_weights_once_a_pass_and_the_cache_so_far():
+  weights = SHAPE.blocks * (4 * 16 * 16 + 2 * 16 * 32) + 264 * 16
+  cached = [BATCH * SHAPE.blocks * 2 * 16 * visible for visible in range(PROMPT + 1, PROMPT + NEW)]
+  assert limits.decode(SHAPE, BATCH, PROMPT, NEW, 2).bytes == 2 * (NEW * weights + sum(cached))
+
+
+def contestants():
+  """All but those that start processes themselves."""
+  return [pytest.param(one, id=f'{group.name}, {one.name}') for group in MADE.values()
+          for one in group.contestants if not groups.optional(group.name) and not one.function.startswith('starts.')]
+
+
+@pytest.mark.parametrize('contestant', contestants())
+def test_every_contestant_takes_turns(contestant):
+  if contestant.function.startswith(('torch_peers.', 'authors.')):
+    pytest.importorskip('torch')
+  module, name = contestant.function.split('.')
+  laps = Laps()
+  with pytest.raises(turns.Finished):
+    getattr(importlib.import_module(f'side_by_side.{module}'), name)(laps, **contestant.arguments)
+  assert all(0 < seconds < 600 for seconds in laps.seconds)
+  assert set(contestant.costs) - {''} <= set(laps.parts[1])
+  assert all(0 <= value <= laps.seconds[1] for value in laps.parts[1].values())
+
+
+def test_the_command_fills_the_table(tmp_path):
+  command = [sys.executable, str(ROOT / 'benchmarks' / 'speed.py'), f'--output={tmp_path / "speed.json"}']
+  subprocess.run([*command, '--sizes=tiny', '--only=decode_tiny', '--repeats=3', f'--markdown={tmp_path / "page.md"}'],
+                 check=True, timeout=600)
+  results = json.loads((tmp_path / 'speed.json').read_text())
+  machine, (group,) = results['machine'], results['groups']
+  assert machine['matmul'] > 0 and machine['memory'] > 0
+  ours = group['contestants'][0]
+  for row in group['contestants'] if machine['peers'] else [ours]:
+    assert 0 < row['low'] <= row['seconds'] <= row['high'] and row['n'] == 3
+    assert math.isclose(row['rate'] * row['seconds'], BATCH * NEW)
+    assert 0 <= row['idle'] < 1
+  limit = ours['limit']
+  assert limit['flops'] == limits.decode(SHAPE, BATCH, PROMPT, NEW, 4).flops
+  assert math.isclose(limit['matmul'], limit['flops'] / machine['matmul'] / ours['seconds'])
+  assert math.isclose(limit['memory'], limit['bytes'] / machine['memory'] / ours['seconds'])
+  written = (tmp_path / 'page.md').read_text()
+  assert written == page.markdown(results) and page.columns(ours, ours, group['unit'])[1] in written
+
+
+def test_a_contestant_that_fails_stands_in_the_table_and_the_others_go_on():
+  wrong = turns.Contestant('wrong', 'machine.torch_device', dict(no_such=1))
+  failed, = turns.take([wrong], 2, 1.0)
+  assert 'TypeError' in failed['failed']
+  group = groups.Group('g', 'work', (wrong,), targets=(groups.Target('seconds', 1, of='wrong'),))
+  described = groups.described(group, [failed], MACHINE)
+  assert described['targets'][0]['reached'] is None
+  assert 'failed: TypeError' in page.terminal(described) and 'not measured' in page.terminal(described)
+
+
+@pytest.mark.parametrize('kind, value, seconds, reached', [
+    ('times', 4, 0.5, True), ('times', 4.1, 0.5, False), ('seconds', 0.5, 0.5, True), ('seconds', 0.4, 0.5, False),
+    ('fraction', 0.25, 0.5, True), ('fraction', 0.2, 0.5, False), ('matmul', 0.2, 0.5, True),
+    ('memory', 0.5, 0.5, False), ('memory', 0.4, 0.5, True), ('mfu', 0.0011, 0.1, False), ('mfu', 0.0009, 0.1, True)])
+def test_targets_are_reached_or_missed(kind, value, seconds, reached):
+  costs = {'update': limits.Cost(1e8, 2e8)}
+  mine = turns.Contestant('ours', 'f.f', {}, costs=costs)
+  group = groups.Group('g', 'work', (mine, turns.Contestant('torch', 'f.f', {})), targets=(
+      groups.Target(kind, value, over='torch' if kind in ('times', 'fraction') else ''),))
+  result = lambda name, seconds: {'name': name, 'scale': 1.0, 'note': '', 'seconds': seconds, 'low': seconds,
+                                  'high': seconds, 'n': 1, 'parts': {'update': 0.1}, 'idle': 0.0}
+  described = groups.described(group, [result('ours', seconds), result('torch', 2.0)], MACHINE)
+  assert described['targets'][0]['reached'] is reached
+  assert f'{"reached" if reached else "missed"}' in page.terminal(described)
+
+
+def test_every_target_names_those_who_take_part():
+  for kind in ('cpu', 'gpu'):
+    for group in groups.all_groups(kind, 4, True, '', ''):
+      names = {contestant.name for contestant in group.contestants} | {''}
+      assert all(target.of in names and target.over in names for target in group.targets)
+  for kind, targets in (('cpu', groups.TARGETS), ('gpu', groups.GPU_TARGETS)):
+    assert set(targets) <= {group.name for group in groups.all_groups(kind, 4, True, '', '')}
+
+
+def test_texts_are_read_as_so_many_tokens_and_parts_have_the_same_lengths(shared):
+  for tokenizer in (inputs.pythia_tokenizer(str(shared / 'models')), inputs.pythia_tokenizer('')):
+    assert {len(ids) for ids in tokenizer(inputs.texts_of(tokenizer, 3, 32))['input_ids']} == {32}
+  comments = inputs.comments(str(shared / 'data'), 200)
+  cut = inputs.parts(comments, 4)
+  assert sorted(sum(cut, [])) == sorted(comments) and len(set(comments)) == 200
+  means = [sum(map(len, part)) / 50 for part in cut]
+  assert max(means) < 1.05 * min(means)
