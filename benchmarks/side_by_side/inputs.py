@@ -69,8 +69,10 @@ def comments(data: str, count: int) -> list[str]:
 
 
 def parts(texts: Sequence[str], count: int) -> list[list[str]]:
-  """`count` parts of texts that are sorted by length, all with about the same lengths."""
-  return [list(texts[first::count]) for first in range(count)]
+  """`count` parts of texts that are sorted by length, all with about the same lengths; `count` divides their number."""
+  rows = [texts[start:start + count] for start in range(0, len(texts), count)]
+  return [list(part) for part in zip(*(row[::-1] if number % 2 else row for number, row in enumerate(rows)),
+                                     strict=True)]
 
 
 def random_ids(count: int, tokens: int, vocabulary: int) -> list[list[int]]:
