@@ -6,7 +6,6 @@ with the learnt reward and anew with the true one. Where the released code leave
 optimiser step for 32 pairs, texts of the true reward not padded, no gradients in the evaluation.
 """
 
-import itertools
 from typing import Sequence
 
 import torch
@@ -19,20 +18,18 @@ from side_by_side import turns
 PAIRS_IN_A_STEP = 32
 
 
-def score(lap: turns.Lap, *, shape: limits.Shape, texts: Sequence[str], sample: int, models: str) -> None:
-  """One text at a time, padded to 512; `sample` texts a turn, of all lengths."""
+def score(lap: turns.Lap, *, shape: limits.Shape, texts: Sequence[str], models: str) -> None:
+  """One text at a time, padded to 512."""
   model, tokenizer = torch_peers.classifier(shape), inputs.roberta_tokenizer(models)
 
   @torch.inference_mode()
-  def work(part: Sequence[str]) -> None:
-    for text in part:
+  def work() -> None:
+    for text in texts:
       model(**tokenizer(text, padding='max_length', truncation=True, max_length=512, return_tensors='pt').to(
           torch_peers.DEVICE))
     torch_peers.wait()
 
-  for part in itertools.cycle(inputs.parts(texts, max(len(texts) // sample, 1))):
-    work(part)
-    lap()
+  turns.repeat(lap, work)
 
 
 class Reward(torch.nn.Module):

@@ -49,7 +49,7 @@ class Sizes:
   train: tuple[str, int, int]                       # shape, batch, tokens
   irl: tuple[str, int, int, int, int]               # shape, pairs, tokens, pairs of a turn: ours, the authors'
   scorer: str
-  texts: tuple[int, int, int]                       # texts, parts of which one is a turn, texts of the authors' turn
+  texts: tuple[int, int, int]                       # texts, those of a turn: ours, the authors'
   files: str
   start: tuple[str, int, int]                       # shape, batch, new tokens
   growth: tuple[str, int, int]                      # shape, batch, tokens (half of them new), varied one at a time
@@ -58,14 +58,14 @@ class Sizes:
 CPU = Sizes(
     decode=(('14m', 16, 32, 64), ('70m', 16, 32, 64), ('410m', 16, 32, 64)),
     ppo=(('70m', 16, 32, 32, 4), ('410m', 16, 32, 32, 3)), train=('70m', 16, 64), irl=('70m', 500, 100, 96, 8),
-    scorer='base', texts=(2000, 10, 4), files='70m', start=('14m', 16, 32), growth=('70m', 16, 64))
+    scorer='base', texts=(2000, 200, 4), files='70m', start=('14m', 16, 32), growth=('70m', 16, 64))
 GPU = Sizes(
     decode=(('410m', 256, 128, 128), ('1b', 256, 128, 128)),
     ppo=(('410m', 128, 128, 128, 3), ('1b', 64, 128, 128, 3)), train=('410m', 64, 512), irl=('410m', 500, 100, 500, 8),
-    scorer='base', texts=(2000, 10, 200), files='410m', start=('14m', 16, 32), growth=('410m', 128, 256))
+    scorer='base', texts=(2000, 2000, 200), files='410m', start=('14m', 16, 32), growth=('410m', 128, 256))
 TINY = Sizes(
     decode=(('tiny', 4, 5, 6),), ppo=(('tiny', 4, 5, 6, 1),), train=('tiny', 4, 8), irl=('tiny', 8, 8, 4, 2),
-    scorer='tiny', texts=(32, 4, 2), files='tiny', start=('tiny', 4, 6), growth=('tiny', 4, 8))
+    scorer='tiny', texts=(32, 8, 2), files='tiny', start=('tiny', 4, 6), growth=('tiny', 4, 8))
 SIZES = {'cpu': CPU, 'gpu': GPU, 'tiny': TINY}
 
 TARGETS = {
@@ -170,18 +170,17 @@ def irl(sizes: Sizes, models: str) -> Group:
 
 
 def score(sizes: Sizes, item: int, models: str, data: str) -> Group:
-  count, parts, sample = sizes.texts
+  count, *samples = sizes.texts
   shape, texts = limits.ROBERTA[sizes.scorer], inputs.comments(data, count)
   lengths = [min(len(ids), 512) for ids in inputs.roberta_tokenizer(models)(texts)['input_ids']]
-  what, note = dict(shape=shape, models=models), f'{count // parts} texts a turn, others each time, scaled'
-  cut = inputs.parts(texts, parts)
-  return Group('score', f'scoring {count} Jigsaw comments with RoBERTa-{sizes.scorer}, mean '
-               f'{sum(lengths) / len(lengths):.0f} tokens', (
-                   Contestant(OURS, 'ours.score', what | dict(parts=cut), parts,
-                              {'': limits.score(shape, lengths, item)}, note),
-                   Contestant(TORCH, 'torch_peers.score', what | dict(parts=cut), parts, note=note),
-                   Contestant(AUTHORS, 'authors.score', what | dict(texts=texts, sample=sample), count / sample,
-                              note=f'{sample} texts a turn, scaled')), count, 'texts/s')
+  one = lambda name, function, sample, costs: Contestant(
+      name, function, dict(shape=shape, texts=inputs.sample_of(texts, sample), models=models), count / sample, costs,
+      f'{sample} of them, of all lengths, scaled')
+  return Group('score', f'scoring {count} Jigsaw comments of {sum(lengths) / count:.0f} tokens on average, '
+               f'RoBERTa-{sizes.scorer}', (
+                   one(OURS, 'ours.score', samples[0], {'': limits.score(shape, lengths, item)}),
+                   one(TORCH, 'torch_peers.score', samples[0], {}),
+                   one(AUTHORS, 'authors.score', samples[1], {})), count, 'texts/s')
 
 
 def files(sizes: Sizes, models: str) -> Iterator[Group]:

@@ -68,11 +68,9 @@ def comments(data: str, count: int) -> list[str]:
   return sorted((row['text'] for row in rows[:count]), key=len)
 
 
-def parts(texts: Sequence[str], count: int) -> list[list[str]]:
-  """`count` parts of texts that are sorted by length, all with about the same lengths; `count` divides their number."""
-  rows = [texts[start:start + count] for start in range(0, len(texts), count)]
-  return [list(part) for part in zip(*(row[::-1] if number % 2 else row for number, row in enumerate(rows)),
-                                     strict=True)]
+def sample_of(texts: Sequence[str], count: int) -> list[str]:
+  """`count` of texts that are sorted by length: their lengths are like those of all."""
+  return [texts[int((number + 0.5) * len(texts) / count)] for number in range(count)]
 
 
 def random_ids(count: int, tokens: int, vocabulary: int) -> list[list[int]]:

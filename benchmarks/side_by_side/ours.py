@@ -1,7 +1,6 @@
 """What of irl_jax is timed, each through the entry point that its users and stages call. Random weights."""
 
 import dataclasses
-import itertools
 import pathlib
 import tempfile
 from typing import Any, Callable, Sequence
@@ -18,6 +17,7 @@ from irl_jax import parallel
 from irl_jax import pipeline
 from irl_jax import rewards
 from irl_jax import sampling
+from irl_jax import scoring
 from irl_jax import supervised
 from irl_jax import text
 from irl_jax.irl import loop as irl_loop
@@ -67,8 +67,8 @@ def decode(lap: turns.Lap, *, shape: limits.Shape, batch: int, prompt: int, new:
 def scorer_of(shape: limits.Shape, tokens: int, models: str) -> rewards.Reward:
   """r* of a RoBERTa on the last `tokens` tokens of each text: what random weights write has no length of its own."""
   model = classifier(shape, models)
-  apply = rewards.batched(rewards.class_logits_of, model, tokens, model.config.pad_token_id, rewards.BATCH_SIZE,
-                          pipeline.compute_dtype('auto'))
+  apply = scoring.over_tokens(rewards.class_logits_of, model, tokens, model.config.pad_token_id, rewards.BATCH_SIZE,
+                              pipeline.compute_dtype('auto'))
   encode = lambda texts: text.encode(model.tokenizer, texts, max_tokens=tokens, specials=True)[0]
   return lambda texts: -apply(encode(texts))[:, 1]
 
@@ -137,12 +137,10 @@ def _irl_of(model: pretrained.Pretrained, pairs: int, tokens: int) -> Callable:
   return train_irl
 
 
-def score(lap: turns.Lap, *, shape: limits.Shape, parts: Sequence[Sequence[str]], models: str) -> None:
-  """r* of texts, another part of them in every turn."""
+def score(lap: turns.Lap, *, shape: limits.Shape, texts: Sequence[str], models: str) -> None:
+  """r* of texts."""
   reward = rewards.true_reward(classifier(shape, models), dtype=pipeline.compute_dtype('auto'))
-  for part in itertools.cycle(parts):
-    reward(part)
-    lap()
+  turns.repeat(lap, lambda: reward(texts))
 
 
 def load(lap: turns.Lap, *, shape: limits.Shape, models: str) -> None:

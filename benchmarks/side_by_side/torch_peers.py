@@ -3,7 +3,6 @@
 Two threads on two cores; no gradients where none are needed; scaled-dot-product attention. Random weights.
 """
 
-import itertools
 import tempfile
 from typing import Callable, Sequence
 
@@ -106,15 +105,13 @@ def logits(model, tokenizer, texts: Sequence[str], batch: int, longest: int) -> 
   return out
 
 
-def score(lap: turns.Lap, *, shape: limits.Shape, parts: Sequence[Sequence[str]], models: str) -> None:
-  """Logits of texts, another part of them in every turn, in batches of the size that was fastest on the first part."""
+def score(lap: turns.Lap, *, shape: limits.Shape, texts: Sequence[str], models: str) -> None:
+  """Logits of texts, in batches of the size that was fastest when it was tried."""
   model, tokenizer = classifier(shape), inputs.roberta_tokenizer(models)
-  run = lambda part, batch: logits(model, tokenizer, part, batch, 512)
-  run(parts[0][:8], 8)
-  best = min(SCORING_BATCHES, key=lambda batch: _seconds(lap, lambda: run(parts[0], batch)))
-  for part in itertools.cycle(parts):
-    run(part, best)
-    lap()
+  run = lambda batch: logits(model, tokenizer, texts, batch, 512)
+  run(max(SCORING_BATCHES))
+  best = min(SCORING_BATCHES, key=lambda batch: _seconds(lap, lambda: run(batch)))
+  turns.repeat(lap, lambda: run(best))
 
 
 def _seconds(lap: turns.Lap, work: Callable[[], object]) -> float:

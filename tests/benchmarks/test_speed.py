@@ -175,11 +175,14 @@ def test_every_target_names_those_who_take_part():
     assert set(targets) <= {group.name for group in groups.all_groups(kind, 4, True, '', '')}
 
 
-def test_texts_are_read_as_so_many_tokens_and_parts_have_the_same_lengths(shared):
+def test_texts_are_read_as_so_many_tokens(shared):
   for tokenizer in (inputs.pythia_tokenizer(str(shared / 'models')), inputs.pythia_tokenizer('')):
     assert {len(ids) for ids in tokenizer(inputs.texts_of(tokenizer, 3, 32))['input_ids']} == {32}
+
+
+def test_a_sample_of_the_comments_is_as_long_as_all_of_them(shared):
   comments = inputs.comments(str(shared / 'data'), 200)
-  cut = inputs.parts(comments, 4)
-  assert sorted(sum(cut, [])) == sorted(comments) and len(set(comments)) == 200
-  means = [sum(map(len, part)) / 50 for part in cut]
-  assert max(means) < 1.01 * min(means)
+  sample = inputs.sample_of(comments, 20)
+  mean = lambda texts: sum(map(len, texts)) / len(texts)
+  assert len(set(comments)) == 200 and len(set(sample)) == 20 and set(sample) < set(comments)
+  assert abs(mean(sample) / mean(comments) - 1) < 0.02
