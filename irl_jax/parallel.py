@@ -80,32 +80,39 @@ def _on_every_device() -> Callable:
   return jax.jit(lambda tree: tree, out_shardings=_sharding(REPLICATED))
 
 
-def _own(batch: Any) -> Any:
-  """What one device sees of a sharded batch: [1, N / n, ...] -> [N / n, ...]."""
-  return jax.tree.map(lambda x: x[0], batch)
+def _on_own_devices(tree: Any, spec: jax.sharding.PartitionSpec) -> Any:
+  """What this process's devices hold of arrays of all devices: what `jax.pmap` takes. Nothing is copied."""
+  return multihost_utils.global_array_to_host_local_array(tree, _mesh(), spec)
 
 
-def _map(named: Callable, function: Callable, in_specs, out_specs, **options) -> Callable:
-  """Maps a function over all devices; as under `jax.pmap`, what it returns as replicated is trusted to be so."""
-  function.__name__ = getattr(named, 'func', named).__name__  # what profiles call it; a partial has no name
-  return jax.jit(jax.shard_map(function, mesh=_mesh(), in_specs=in_specs, out_specs=out_specs, check_vma=False),
-                 **options)
+def _on_all_devices(tree: Any, spec: jax.sharding.PartitionSpec) -> Any:
+  """Undoes `_on_own_devices`: what Orbax saves, and `gather` gathers. Nothing is copied."""
+  return multihost_utils.host_local_array_to_global_array(tree, _mesh(), spec)
 
 
 @functools.lru_cache(maxsize=128)
 def map_update(update: Callable, **statics) -> Callable:
   """Maps an update function over the devices; its state is donated. The same arguments share what was compiled."""
   bound = functools.partial(update, axis_name=AXIS, **statics)
-  return _map(update, lambda state, frozen, batch: bound(state, frozen, _own(batch)),
-              (REPLICATED, REPLICATED, SHARDED), REPLICATED, donate_argnums=0)
+  mapped = jax.pmap(bound, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=(0,))
+  if jax.process_count() == 1:
+    return mapped
+
+  def call(state: Any, frozen: Any, batch: Any) -> tuple[Any, Any]:
+    state, frozen = _on_own_devices((state, frozen), REPLICATED)
+    return _on_all_devices(mapped(state, frozen, _on_own_devices(batch, SHARDED)), REPLICATED)
+
+  return call
 
 
 @functools.lru_cache(maxsize=128)
 def map_forward(forward: Callable, **statics) -> Callable:
   """Maps `forward(params, batch) -> per-example results` over the devices, as `map_update` does."""
-  bound = functools.partial(forward, **statics)
-  return _map(forward, lambda params, batch: jax.tree.map(lambda x: x[None], bound(params, _own(batch))),
-              (REPLICATED, SHARDED), SHARDED)
+  mapped = jax.pmap(functools.partial(forward, **statics), axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+  if jax.process_count() == 1:
+    return mapped
+  return lambda params, batch: _on_all_devices(
+      mapped(_on_own_devices(params, REPLICATED), _on_own_devices(batch, SHARDED)), SHARDED)
 
 
 def is_first() -> bool:
