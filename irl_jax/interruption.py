@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT: the step in hand is finished and saved, then the run ends with 143 or 130."""
+"""SIGTERM and SIGINT end a run with 143 or 130: training once the step in hand is saved, everything else at once.
+
+What is not training keeps nothing of its own: its files appear whole or not at all, and are made again.
+"""
 
 import contextlib
 import signal
@@ -7,23 +10,26 @@ from typing import Iterator
 from irl_jax import errors
 
 _received: list[int] = []
+_deferrals: list[None] = []  # as many as there are `deferred` blocks around what runs
 
 
 class Interrupted(errors.IrlJaxError):
   """The run was asked to stop, and saved."""
 
   def __init__(self, signum: int):
-    super().__init__(f'interrupted by {signal.Signals(signum).name}; saved. The same command continues')
+    super().__init__(f'interrupted by {signal.Signals(signum).name}; all that is whole is saved. The same command '
+                     'continues')
     self.exit_code = 128 + signum
 
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-  """While it lasts, the two signals only ask for a stop; in a thread other than the main one it does nothing."""
-  _received.clear()
+  """While it lasts, the first of the two signals raises Interrupted, and the next ones do nothing.
+
+  In a thread other than the main one the signals stay as they are.
+  """
   try:
-    before = {signum: signal.signal(signum, lambda received, _: _received.append(received))
-              for signum in (signal.SIGTERM, signal.SIGINT)}
+    before = {signum: signal.signal(signum, _arrived) for signum in (signal.SIGTERM, signal.SIGINT)}
   except ValueError:
     before = {}
   try:
@@ -31,6 +37,23 @@ def handled() -> Iterator[None]:
   finally:
     for signum, handler in before.items():
       signal.signal(signum, handler)
+    _received.clear()
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+  """While it lasts, a signal only asks for a stop.
+
+  Raises:
+    Interrupted: one came.
+  """
+  _deferrals.append(None)
+  try:
+    yield
+  finally:
+    _deferrals.pop()
+  if requested():
+    stop()
 
 
 def requested() -> bool:
@@ -45,3 +68,9 @@ def stop() -> None:
     Interrupted: always.
   """
   raise Interrupted(_received[0])
+
+
+def _arrived(signum: int, _) -> None:
+  _received.append(signum)
+  if len(_received) == 1 and not _deferrals:
+    stop()

@@ -136,20 +136,30 @@ def test_stage_without_its_input_is_refused(tmp_path):
 
 
 def test_interrupted_in_every_stage_and_continued_gives_the_same(finished, tmp_path, monkeypatch):
-  log, seen = metrics_log.MetricsLog.log, set()
+  log, write, seen = metrics_log.MetricsLog.log, rows_lib.write_jsonl, []
+
+  def interrupt_once(place):
+    if place not in seen:
+      seen.append(place)
+      signal.raise_signal(signal.SIGTERM)
 
   def log_and_interrupt(self, stage, step, metrics):
     log(self, stage, step, metrics)
-    if stage not in seen:
-      seen.add(stage)
-      signal.raise_signal(signal.SIGTERM)
+    interrupt_once(stage)
+
+  def write_and_interrupt(path, rows):
+    write(path, rows)
+    if path.name in ('validation.jsonl', 'texts.jsonl'):
+      interrupt_once(path.parent.name)
 
   monkeypatch.setattr(metrics_log.MetricsLog, 'log', log_and_interrupt)
-  stages = {'sft', 'classifier', 'rlhf', 'rerlhf', *(f'irl/{seed}' for seed in SEEDS)}
-  for _ in stages:
+  monkeypatch.setattr(rows_lib, 'write_jsonl', write_and_interrupt)
+  stages = ['data', 'sft', 'classifier', 'rlhf', 'demos', *(f'irl/{seed}' for seed in SEEDS), 'evaluation', 'rerlhf']
+  for number, _ in enumerate(stages, 1):
     with pytest.raises(interruption.Interrupted) as interrupted:
       pipeline.run(CONFIG, tmp_path)
-    assert interrupted.value.exit_code == 143
+    assert interrupted.value.exit_code == 143 and len(seen) == number
+    assert not (tmp_path / 'demos' / 'heldout.jsonl').exists() or number > stages.index('demos') + 1  # ended at once
   pipeline.run(CONFIG, tmp_path)
   assert seen == stages
   weights = [f'{name}/model.safetensors' for name in ('sft/policy', 'rlhf/policy', 'irl/seed_1/reward')]

@@ -22,13 +22,16 @@ def demos(run: Run) -> None:
   true_reward = run.true_reward() if has_true_reward(run) else None
   (run.folder / 'demos').mkdir(exist_ok=True)
   for number, split in enumerate(SPLITS):
+    path = run.folder / 'demos' / f'{split}.jsonl'
+    if path.exists():  # it is whole, or it would not be there
+      continue
     rows = demonstrated(run, split)
     completions = {name: policy_figures.sample(
         model, rows, run.config, run.config.seed + 2 + number, run.dtype,
         progress=run.progress(f'demos {split} {name}')).completions for name, model in models.items()}
     pairs = [{name: row[name] for name in ('prompt_id', 'sample', 'prompt')} | {'aligned': aligned, 'base': base}
              for row, aligned, base in zip(rows, completions['aligned'], completions['base'])]
-    rows_lib.write_jsonl(run.folder / 'demos' / f'{split}.jsonl', scored(pairs, true_reward))
+    rows_lib.write_jsonl(path, scored(pairs, true_reward))
 
 
 def load_models(run: Run) -> dict[str, pretrained.Pretrained]:
