@@ -189,6 +189,7 @@ class IRL(Section):
   initial_head: str = setting('difference', choices=('difference', 'random'))  # of feature means, or any direction
   prefix_weight: float = setting(0.0, low=0, high=1)  # share of the loss on a pair's prefixes, else on whole texts
   evaluate_every: int = setting(0, low=0)  # updates between two looks at the validation pairs; 0: an epoch
+  checkpoint_every: int = setting(500, low=1)  # updates between two checkpoints
   contrast: str = setting('base', choices=('base', 'sft'))  # which model the aligned one is held against
   samples_per_prompt: int = setting(1, low=1)  # pairs demonstrated for one prompt; maximum_entropy: at least 2
   max_prompts: int = setting(0, low=0)  # training prompts that are demonstrated; 0: all
@@ -223,7 +224,8 @@ class Runtime(Section):
 
   key: ClassVar[str] = 'runtime.'
   dtype: str = setting('auto', choices=('auto', 'float32', 'bfloat16'))  # of computation; auto: float32 on CPU
-  keep_checkpoints: int = setting(2, low=1)  # the latest ones that stay
+  keep_checkpoints: int = setting(2, low=1)  # the latest ones that stay; the one before is used where one is damaged
+  max_skipped_in_row: int = setting(10, low=1)  # this many updates in a row without a finite gradient end the run
   wandb_project: str = ''            # '': Weights & Biases is off
 
 

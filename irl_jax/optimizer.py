@@ -37,7 +37,7 @@ def adamw(*, learning_rate: float, updates: int, schedule: str = 'cosine', final
 
 def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
   """The state before the first update."""
-  return structs.TrainState(jnp.int32(0), params, tx.init(params), jnp.int32(0))
+  return structs.TrainState(jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0))
 
 
 def apply_gradients(state: structs.TrainState, gradients: Any, tx: optax.GradientTransformation
@@ -50,5 +50,6 @@ def apply_gradients(state: structs.TrainState, gradients: Any, tx: optax.Gradien
   keep = lambda new, old: jnp.where(finite, new, old)
   new = structs.TrainState(
       step=state.step + 1, params=jax.tree.map(keep, params, state.params),
-      opt_state=jax.tree.map(keep, opt_state, state.opt_state), skipped=state.skipped + ~finite)
-  return new, {'gradient_norm': norm, 'skipped': new.skipped}
+      opt_state=jax.tree.map(keep, opt_state, state.opt_state), skipped=state.skipped + ~finite,
+      skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1))
+  return new, {'gradient_norm': norm, 'skipped': new.skipped, 'skipped_in_row': new.skipped_in_row}

@@ -158,10 +158,10 @@ def bytes_written(config: config_lib.Config, models: Models, stages: Sequence[st
   copies = config.runtime.keep_checkpoints + 1  # one is written before another is deleted
   everything = lambda role: parameters(models[role], -1)
   training = lambda role, blocks=-1: everything(role) + copies * MOMENTS * parameters(models[role], blocks)
-  needed = {'sft': lambda: training('base'), 'classifier': lambda: training('classifier'),
+  selecting = lambda role, blocks=-1: training(role, blocks) + copies * parameters(models[role], blocks)  # the best too
+  needed = {'sft': lambda: selecting('base'), 'classifier': lambda: selecting('classifier'),
             'rlhf': lambda: training('start', config.ppo.trained_blocks),
-            'irl': lambda: config.irl.seeds * (training('base', config.irl.trained_blocks) + copies * parameters(
-                models['base'], config.irl.trained_blocks))}
+            'irl': lambda: config.irl.seeds * selecting('base', config.irl.trained_blocks)}
   needed['rerlhf'] = needed['rlhf']
   return BYTES * sum(needed[stage]() for stage in stages if stage in needed)
 

@@ -17,6 +17,7 @@ class TrainState:
   params: Any           # the trained parameters only
   opt_state: Any
   skipped: jax.Array    # [] int32: updates left out because a gradient was not finite
+  skipped_in_row: jax.Array  # [] int32: those since the last update that was not
 
 
 @struct.dataclass

@@ -14,15 +14,13 @@ import numpy as np
 import optax
 
 from irl_jax import batches
-from irl_jax import checkpoint
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax import errors
-from irl_jax import interruption
 from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import structs
 from irl_jax import text
+from irl_jax import training
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
@@ -78,63 +76,23 @@ def validate(measure: Callable, params, examples: 'Examples', batch_size: int) -
   return {f'validation/{name}': total / max(count, 1) for name, total in sums.items()}
 
 
-def fit(name: str, params, losses: Callable, training: 'Examples', validation: 'Examples',
-        config: config_lib.Supervised, seed: int, folder: pathlib.Path, *, keep: int, log: Callable,
-        truncate_log: Callable, progress: Callable) -> Any:
-  """Minimises a loss over shuffled minibatches; continues from the newest checkpoint; returns the last parameters.
-
-  Raises:
-    DivergedError: a loss is not finite; `name` is the part of the config that is to be changed.
-  """
-  batch_size = parallel.batch_size(config.batch_size, training.count)
-  per_epoch = max(training.count // batch_size, 1)
-  updates = config.epochs * per_epoch
-  tx, _ = optimizer.adamw(learning_rate=config.learning_rate, updates=updates, warmup=config.warmup_steps, b2=0.98,
-                          weight_decay=config.weight_decay)
-  run = parallel.map_update(update, loss=_mean(losses), tx=tx)
+def fit(name: str, params, losses: Callable, examples: 'Examples', validation: 'Examples',
+        config: config_lib.Supervised, seed: int, folder: pathlib.Path, runtime: config_lib.Runtime, **reporting
+        ) -> Any:
+  """Minimises a loss over shuffled minibatches (`training.fit`); returns the parameters of least validation loss."""
+  batch_size = parallel.batch_size(config.batch_size, examples.count)
+  per_epoch = max(examples.count // batch_size, 1)
+  plan = training.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
+  tx, _ = optimizer.adamw(learning_rate=config.learning_rate, updates=plan.updates, warmup=config.warmup_steps,
+                          b2=0.98, weight_decay=config.weight_decay)
   measure = parallel.map_forward(losses)
   state = parallel.replicate(optimizer.new_state(parallel.replicate(params), tx))
-  with checkpoint.Checkpoints(folder, keep) as checkpoints:
-    first, history = 0, []  # the history of an epoch, so that its means survive an interruption
-    if restored := checkpoints.restore(state):
-      first, state, meta = restored
-      history = meta['history']
-    truncate_log(first)
-    for step in progress(range(first, updates)):
-      rows = batches.shuffled_indices(training.count, batch_size, step, seed)
-      state, metrics = run(state, (), parallel.shard(training.batch(rows)))
-      history.append(metrics)
-      last, stopping = step + 1 == updates, interruption.requested()
-      ends_epoch, saves = (step + 1) % per_epoch == 0, (step + 1) % config.checkpoint_every == 0
-      if last or stopping or ends_epoch or saves:  # between them, the host does not wait for the devices
-        history = as_floats(history)
-        check_finite(name, step, [metrics['loss'] for metrics in history], folder)
-      if ends_epoch or last:
-        validated = validate(measure, state.params, validation, batch_size)
-        check_finite(name, step, list(validated.values()), folder)
-        log(step, {key: float(np.mean([metrics[key] for metrics in history])) for key in history[0]} | validated)
-        history = []
-      if last or stopping or saves:
-        checkpoints.save(step + 1, state, {'history': history})
-      if stopping and not last:
-        interruption.stop()
-  return jax.tree.map(np.asarray, jax.device_get(state.params))
-
-
-def check_finite(name: str, step: int, losses: Sequence[float], folder: pathlib.Path) -> None:
-  """What is not finite once stays so: training ends before it is logged or saved.
-
-  Raises:
-    DivergedError: a loss is not finite.
-  """
-  if not np.isfinite(losses).all():
-    raise errors.DivergedError(f'stage {name}, by step {step}: the loss is not finite; the last checkpoint is kept in '
-                               f'{folder}. Lower config.{name}.learning_rate')
-
-
-def as_floats(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-  """The metrics of several updates, from the devices or from a checkpoint."""
-  return [{name: float(value) for name, value in metrics.items()} for metrics in jax.device_get(history)]
+  best = training.fit(
+      name, training.Learner(state, parallel.replicate(params)), (),
+      parallel.map_update(update, loss=_mean(losses), tx=tx),
+      lambda step: examples.batch(batches.shuffled_indices(examples.count, batch_size, step, seed)),
+      lambda params: validate(measure, params, validation, batch_size), plan, folder, runtime, **reporting)
+  return jax.tree.map(np.asarray, jax.device_get(best))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,34 +131,36 @@ def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labe
   return Examples(sequences, model.config.pad_token_id, length, np.asarray(labels))
 
 
-def train_language_model(model: pretrained.Pretrained, training: Sequence[str], validation: Sequence[str],
+def train_language_model(model: pretrained.Pretrained, texts: Sequence[str], validation: Sequence[str],
                          config: config_lib.Supervised, seed: int, folder: pathlib.Path, *, dtype=jnp.float32,
-                         keep: int = 2, log: Callable, truncate_log: Callable = lambda step: None,
-                         progress: Callable = iter) -> pretrained.Pretrained:
-  """Trains every parameter of a causal language model on texts.
+                         runtime: config_lib.Runtime = config_lib.Runtime(), log: Callable,
+                         truncate_log: Callable = lambda step: None, progress: Callable = iter
+                         ) -> pretrained.Pretrained:
+  """Trains every parameter of a causal language model on texts; those of least validation loss are kept.
 
   Raises:
-    DivergedError: a loss is not finite.
+    DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  examples = [language_model_examples(model, texts, config.max_tokens) for texts in (training, validation)]
+  examples = [language_model_examples(model, texts, config.max_tokens) for texts in (texts, validation)]
   losses = _bound(language_model_losses, model.config, dtype)
-  params = fit('sft', model.params, losses, *examples, config, seed, folder, keep=keep, log=log,
+  params = fit('sft', model.params, losses, *examples, config, seed, folder, runtime, log=log,
                truncate_log=truncate_log, progress=progress)
   return dataclasses.replace(model, params=params)
 
 
-def train_classifier(model: pretrained.Pretrained, training: tuple[Sequence[str], Sequence[int]],
+def train_classifier(model: pretrained.Pretrained, labelled: tuple[Sequence[str], Sequence[int]],
                      validation: tuple[Sequence[str], Sequence[int]], config: config_lib.Supervised, seed: int,
-                     folder: pathlib.Path, *, dtype=jnp.float32, keep: int = 2, log: Callable,
-                     truncate_log: Callable = lambda step: None, progress: Callable = iter) -> pretrained.Pretrained:
-  """Trains every parameter of a text classifier on (texts, labels).
+                     folder: pathlib.Path, *, dtype=jnp.float32, runtime: config_lib.Runtime = config_lib.Runtime(),
+                     log: Callable, truncate_log: Callable = lambda step: None, progress: Callable = iter
+                     ) -> pretrained.Pretrained:
+  """Trains every parameter of a text classifier on (texts, labels); those of least validation loss are kept.
 
   Raises:
-    DivergedError: a loss is not finite.
+    DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  examples = [classifier_examples(model, *labelled, config.max_tokens) for labelled in (training, validation)]
+  examples = [classifier_examples(model, *pairs, config.max_tokens) for pairs in (labelled, validation)]
   losses = _bound(classifier_losses, model.config, dtype)
-  params = fit('classifier', model.params, losses, *examples, config, seed, folder, keep=keep, log=log,
+  params = fit('classifier', model.params, losses, *examples, config, seed, folder, runtime, log=log,
                truncate_log=truncate_log, progress=progress)
   return dataclasses.replace(model, params=params)
 

@@ -161,13 +161,13 @@ def test_without_validation_texts_the_training_is_logged(base, tmp_path):
   log = {}
   settings = dataclasses.replace(SETTINGS, epochs=1)
   supervised.train_language_model(base, TEXTS, [], settings, 1, tmp_path, log=log.__setitem__)
-  assert log[3].keys() == {'loss', 'gradient_norm', 'skipped'}
+  assert log[3].keys() == {'loss', 'gradient_norm', 'skipped', 'epoch'}
 
 
 def test_a_loss_that_is_not_finite_ends_training(base, tmp_path):
   log = {}
   spoilt = dataclasses.replace(base, params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), base.params))
-  with pytest.raises(errors.DivergedError, match='stage sft, by step 2: .*Lower config.sft.learning_rate'):
+  with pytest.raises(errors.DivergedError, match='stage sft, by update 2: the loss is .*Lower config.sft.learning'):
     supervised.train_language_model(spoilt, TEXTS, TEXTS[:8], SETTINGS, 1, tmp_path, log=log.__setitem__)
   assert not log and not [path for path in tmp_path.iterdir() if path.name.isdigit()]  # nothing spoilt is saved
 

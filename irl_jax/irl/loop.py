@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from irl_jax import batches
-from irl_jax import checkpoint
 from irl_jax import config as config_lib
 from irl_jax import errors
-from irl_jax import interruption
 from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import rewards
 from irl_jax import scoring
+from irl_jax import training
 from irl_jax.irl import export
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
@@ -94,11 +93,6 @@ def validate(scores: np.ndarray, irl: config_lib.IRL) -> dict[str, float]:
           'validation/pairwise_accuracy': float(np.mean((delta > 0) + 0.5 * (delta == 0)))}
 
 
-def average(history: Sequence[dict[str, float]]) -> dict[str, float]:
-  """Mean of every metric over updates."""
-  return {name: float(np.mean([float(metrics[name]) for metrics in history])) for name in history[0]}
-
-
 def compile_functions(config: gpt_neox.GPTNeoXConfig, irl: config_lib.IRL, updates: int, dtype
                       ) -> tuple[Callable, Callable, Any]:
   """Maps `update` and `score_pairs` over the devices (they compile when first called); returns the optimiser too."""
@@ -109,9 +103,9 @@ def compile_functions(config: gpt_neox.GPTNeoXConfig, irl: config_lib.IRL, updat
           parallel.map_forward(update_lib.score_pairs, pooling=irl.pooling, **statics), tx)
 
 
-def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], validation: Sequence[pairs_lib.Pair],
-                irl: config_lib.IRL, seed: int, folder: pathlib.Path, *, dtype=jnp.float32, keep: int = 2,
-                log: Callable[[int, dict[str, float]], None],
+def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], validation: Sequence[pairs_lib.Pair],
+                irl: config_lib.IRL, seed: int, folder: pathlib.Path, *, dtype=jnp.float32,
+                runtime: config_lib.Runtime = config_lib.Runtime(), log: Callable[[int, dict[str, float]], None],
                 truncate_log: Callable[[int], None] = lambda step: None, progress: Callable = iter,
                 report: Callable[[np.ndarray], dict[str, float]] = lambda scores: {},
                 prompts: Sequence[Hashable] | None = None) -> Parts:
@@ -119,13 +113,13 @@ def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair],
 
   Args:
     base: the language model that the reward starts from.
-    training: pairs that are trained on.
-    validation: pairs whose loss selects the update.
+    pairs: those that are trained on.
+    validation: those whose loss selects the update.
     irl: hyper-parameters.
     seed: of the pairs that give the head's first direction (or of that direction), and of the order of the data.
     folder: of the checkpoints.
     dtype: of computation.
-    keep: checkpoints that stay.
+    runtime: how many checkpoints stay, how many bad gradients in a row are borne.
     log: called at every look at the validation pairs with the number of the update and metrics.
     truncate_log: called with the first update that this run will do.
     progress: wraps the iterable of updates.
@@ -139,52 +133,33 @@ def train_parts(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair],
   Raises:
     ConfigError: there are more blocks to train than the model has.
     InputError: there are no pairs, or no prompt has the two that the objective needs.
-    DivergedError: the validation loss is not finite.
+    DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  if not training or not validation:
-    raise errors.InputError(f'IRL has {len(training)} training and {len(validation)} validation pairs of two different '
+  if not pairs or not validation:
+    raise errors.InputError(f'IRL has {len(pairs)} training and {len(validation)} validation pairs of two different '
                             'texts and needs both: give more prompts, or an aligned model that differs from the base')
-  trained, frozen = initial_parts(base, training, irl, seed, dtype)
-  training, validation = (prepare(base, pairs, irl, (trained, frozen), dtype) for pairs in (training, validation))
+  trained, frozen = initial_parts(base, pairs, irl, seed, dtype)
+  pairs, validation = (prepare(base, some, irl, (trained, frozen), dtype) for some in (pairs, validation))
   if irl.samples_together > 1:
-    training = pairs_lib.by_prompt(training, prompts, irl.samples_together)
-  batch_size = parallel.batch_size(irl.batch_size // irl.samples_together, len(training))  # pairs, or whole prompts
-  per_epoch = max(len(training) // batch_size, 1)
-  updates, every = irl.epochs * per_epoch, irl.evaluate_every or per_epoch
-  update, score_pairs, tx = compile_functions(base.config, irl, updates, dtype)
-  state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
-  frozen, best = parallel.replicate(frozen), parallel.replicate(trained)
-  with checkpoint.Checkpoints(folder, keep) as checkpoints:
-    first, best_loss, history = 0, float('inf'), []
-    if restored := checkpoints.restore({'state': state, 'best': best}):
-      first, saved, meta = restored
-      state, best, best_loss, history = saved['state'], saved['best'], meta['best_loss'], meta['history']
-    truncate_log(first)
-    for step in progress(range(first, updates)):
-      rows = batches.shuffled_indices(len(training), batch_size, step, seed)
-      state, metrics = update(state, frozen, parallel.shard(training.batch(rows)))
-      history.append(metrics)
-      last = step + 1 == updates
-      evaluated, interrupted = last or (step + 1) % every == 0, interruption.requested()
-      if evaluated:
-        scores = score(score_pairs, (state.params, frozen), validation, batch_size * irl.samples_together)
-        figures = validate(scores, irl)
-        if not np.isfinite(figures['validation/loss']):
-          raise errors.DivergedError(f'IRL update {step}: the validation loss is not finite; lower '
-                                     'config.irl.learning_rate')
-        if figures['validation/loss'] < best_loss:
-          best, best_loss = jax.tree.map(jnp.copy, state.params), figures['validation/loss']
-        log(step, average(jax.device_get(history)) | {'epoch': (step + 1) / per_epoch} | figures | report(scores))
-        history = []
-      if evaluated or interrupted:
-        history = [jax.tree.map(float, metrics) for metrics in jax.device_get(history)]
-        checkpoints.save(step + 1, {'state': state, 'best': best}, {'best_loss': best_loss, 'history': history})
-      if interrupted and not last:
-        interruption.stop()
+    pairs = pairs_lib.by_prompt(pairs, prompts, irl.samples_together)
+  batch_size = parallel.batch_size(irl.batch_size // irl.samples_together, len(pairs))  # pairs, or whole prompts
+  per_epoch = max(len(pairs) // batch_size, 1)
+  plan = training.Plan(irl.epochs * per_epoch, per_epoch, irl.evaluate_every or per_epoch, irl.checkpoint_every)
+  update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype)
+  state, frozen = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx)), parallel.replicate(frozen)
+
+  def look(params) -> dict[str, float]:
+    scores = score(score_pairs, (params, frozen), validation, batch_size * irl.samples_together)
+    return validate(scores, irl) | (report(scores) if np.isfinite(scores).all() else {})
+
+  best = training.fit(
+      'irl', training.Learner(state, parallel.replicate(trained)), frozen, update,
+      lambda step: pairs.batch(batches.shuffled_indices(len(pairs), batch_size, step, seed)), look, plan, folder,
+      runtime, log=log, truncate_log=truncate_log, progress=progress)
   return jax.device_get((best, frozen))
 
 
-def train(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], validation: Sequence[pairs_lib.Pair],
+def train(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], validation: Sequence[pairs_lib.Pair],
           irl: config_lib.IRL, seed: int, folder: pathlib.Path, **more) -> pretrained.Pretrained:
   """`train_parts`, as a model that can be saved: the uncentred reward (its zero is 0).
 
@@ -192,7 +167,7 @@ def train(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], valid
     ConfigError: this reward has no such form.
   """
   export.check(irl)
-  return export.reward_model(base, *train_parts(base, training, validation, irl, seed, folder, **more), zero=0.0)
+  return export.reward_model(base, *train_parts(base, pairs, validation, irl, seed, folder, **more), zero=0.0)
 
 
 def recentred(model: pretrained.Pretrained, zero: float) -> pretrained.Pretrained:

@@ -14,6 +14,7 @@ import numpy as np
 from irl_jax import checkpoint
 from irl_jax import config as config_lib
 from irl_jax import distribution
+from irl_jax import divergence
 from irl_jax import errors
 from irl_jax import interruption
 from irl_jax import optimizer
@@ -125,7 +126,8 @@ def summarise(statistics, scores, scaled, kl_coefficient: float, updates: Sequen
       'objective/non_score_reward': float(-kl_coefficient * kl.mean()),
       'objective/rlhf_reward': float(scaled.mean() - kl_coefficient * kl.mean()),
       'objective/response_tokens': float(statistics['length'].mean()),
-  } | averaged | {'policy/skipped_updates': int(updates[-1]['policy/skipped_updates'])}
+  } | averaged | {'policy/skipped_updates': int(updates[-1]['policy/skipped_updates']),
+                  'policy/skipped_in_row': max(int(metrics['policy/skipped_in_row']) for metrics in updates)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,15 +185,25 @@ def learn(functions: Compiled, learner: Learner, frozen: update_lib.Frozen, samp
       'learning_rate': rate, 'episode': (step + 1) * ppo.rollouts_per_step}
 
 
-def check_finite(metrics: dict[str, float], step: int, folder: pathlib.Path) -> None:
-  """What is not finite once stays so: the run ends at the step, before it is logged or saved.
+def check_scores(scores: np.ndarray, step: int, kept: str) -> None:
+  """Ends PPO whose reward gives what cannot be learned from.
 
   Raises:
-    DivergedError: score, KL or loss is not finite.
+    DivergedError: a score is not finite.
   """
-  if not np.isfinite([metrics['objective/kl'], metrics['objective/scores'], metrics['loss/policy_avg']]).all():
-    raise errors.DivergedError(f'PPO step {step}: score, KL or loss is not finite; the last checkpoint is kept in '
-                               f'{folder}. Lower config.ppo.learning_rate, or raise config.ppo.kl_coefficient')
+  divergence.check(f'PPO step {step}', {'the reward': scores}, 0, 1, kept, 'See what it gives to the prompts')
+
+
+def check_metrics(metrics: dict[str, float], step: int, limit: int, kept: str) -> None:
+  """Ends PPO that diverges.
+
+  Raises:
+    DivergedError: KL or a loss is not finite, or too many gradients in a row are not.
+  """
+  figures = {'the KL': metrics['objective/kl'], 'the policy loss': metrics['loss/policy_avg'],
+             'the value loss': metrics['loss/value_avg']}
+  divergence.check(f'PPO step {step}', figures, metrics['policy/skipped_in_row'], limit, kept,
+                   'Lower config.ppo.learning_rate, or raise config.ppo.kl_coefficient')
 
 
 def joined(policy: pretrained.Pretrained, state: structs.TrainState, frozen: update_lib.Frozen
@@ -228,26 +240,28 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
 
   Raises:
     ConfigError: too many blocks to train.
-    DivergedError: sampling and training disagree, or scores or KL are not finite.
+    DivergedError: sampling and training disagree; scores, KL or a loss are not finite; or too many gradients in a row.
   """
   functions, tx = compile_functions(policy.config, config, dtype)
   state, frozen = initial_state(policy, config, tx)
   prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)
   learner = Learner(state, reward_scale.RunningMoments(), config.ppo.kl_coefficient)
-  with checkpoint.Checkpoints(folder, config.runtime.keep_checkpoints) as checkpoints:
+  runtime = config.runtime
+  with interruption.deferred(), checkpoint.Checkpoints(folder, runtime.keep_checkpoints) as checkpoints:
     first, learner = restored_or(learner, checkpoints)
     truncate_log(first)
     for step in progress(range(first, config.ppo.steps)):
       parts = (learner.state.params, frozen.params, frozen.allowed)
       sampled = rollout_lib.sample_and_score(functions.sample, parts, prompts, policy, reward, config, step)
+      check_scores(sampled.scores, step, checkpoints.kept)
       learner, metrics = learn(functions, learner, frozen, sampled, config, dtype, step, check=step == first)
-      check_finite(metrics, step, folder)
+      check_metrics(metrics, step, runtime.max_skipped_in_row, checkpoints.kept)
       log(step, metrics | report(sampled.scored))
       if step % config.ppo.samples_every == 0:
         show_samples(step, sampled.table(5))
       last, stopping = step + 1 == config.ppo.steps, interruption.requested()
       if last or stopping or (step + 1) % config.ppo.checkpoint_every == 0:
         checkpoints.save(step + 1, learner.state, learner.meta())
-      if stopping and not last:
+      if stopping:
         interruption.stop()
   return joined(policy, learner.state, frozen)

@@ -105,4 +105,5 @@ def update(state: structs.TrainState, frozen: Frozen, batch: structs.Rollout, *,
   gradients = parallel.average_gradients(gradients, axis_name)
   state, applied = optimizer.apply_gradients(state, gradients, tx)
   return state, metrics | {'policy/gradient_norm': applied['gradient_norm'],
-                           'policy/skipped_updates': applied['skipped']}
+                           'policy/skipped_updates': applied['skipped'],
+                           'policy/skipped_in_row': applied['skipped_in_row']}

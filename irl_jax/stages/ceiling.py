@@ -81,6 +81,7 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
     return pairs.encode_pairs(base, *sides, irl.max_tokens)
 
   model = irl_loop.train(base, encoded(training, count), encoded(validation, VALIDATION_PAIRS), irl, run.config.seed,
-                         run.folder / 'irl' / 'ceiling', dtype=run.dtype, **run.logging('irl/ceiling'))
+                         run.folder / 'irl' / 'ceiling', dtype=run.dtype, runtime=run.config.runtime,
+                         **run.logging('irl/ceiling'))
   score = lambda model: rewards.recovered_reward(model, run.config.evaluation.batch_size, run.dtype)
   return score(irl_loop.recentred(model, zero.otsu(score(model)(recovery.unlabelled_texts(run)))))

@@ -34,7 +34,7 @@ def irl(run: Run) -> None:
     if (folder / 'calibration.json').exists():
       continue
     uncentred = irl_loop.train(base, training, validation, settings, run.config.seed * 1000 + seed,
-                               folder / 'checkpoints', dtype=run.dtype, keep=run.config.runtime.keep_checkpoints,
+                               folder / 'checkpoints', dtype=run.dtype, runtime=run.config.runtime,
                                prompts=prompts, report=report, **run.logging(f'irl/seed_{seed}'))
     calibrated, model = centre(run, uncentred, unlabelled)
     run.save(f'irl/seed_{seed}/reward', model, run.base, calibrated)

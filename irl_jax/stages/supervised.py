@@ -24,7 +24,7 @@ def sft(run: Run) -> None:
   model = pretrained.load(base, ('causal_lm',)) if base else new_language_model(run, training)
   model = supervised.train_language_model(
       model, training, validation, run.config.sft, run.config.seed, run.folder / 'sft' / 'checkpoints',
-      dtype=run.dtype, keep=run.config.runtime.keep_checkpoints, **run.logging('sft'))
+      dtype=run.dtype, runtime=run.config.runtime, **run.logging('sft'))
   run.save('sft/policy', model, base)
 
 
@@ -39,7 +39,7 @@ def classifier(run: Run) -> None:
   model = pretrained.load(base, ('classifier',)) if base else new_classifier(run, examples[0][0])
   model = supervised.train_classifier(
       model, *examples, run.config.classifier, run.config.seed, run.folder / 'classifier' / 'checkpoints',
-      dtype=run.dtype, keep=run.config.runtime.keep_checkpoints, **run.logging('classifier'))
+      dtype=run.dtype, runtime=run.config.runtime, **run.logging('classifier'))
   run.save('classifier/classifier', model, base)
 
 

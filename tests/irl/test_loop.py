@@ -216,5 +216,6 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
     train(base, data, tmp_path, {}, entropy, prompts=list(range(1024)))
   with pytest.raises(errors.InputError, match='IRL has 1024 training and 0 validation pairs of two different texts'):
     train(base, (data[0], []), tmp_path, {})
-  with pytest.raises(errors.DivergedError, match='IRL update 15: the validation loss is not finite'):
+  with pytest.raises(errors.DivergedError, match='stage irl, by update 15: the loss and the validation loss are not '
+                                                 f'finite; no checkpoint was saved yet in {tmp_path}'):
     train(spoilt, data, tmp_path, {})
