@@ -37,3 +37,7 @@ class FirstProcessError(IrlJaxError):
   def __init__(self, message: str, exit_code: int):
     super().__init__(f'the first process: {message}')
     self.exit_code = exit_code
+
+
+class OutOfMemoryError(IrlJaxError):
+  """The devices, or the host, have too little memory for a stage."""

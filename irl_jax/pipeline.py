@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from irl_jax import config as config_lib
+from irl_jax import exhaustion
 from irl_jax import interruption
 from irl_jax import metrics_log
 from irl_jax import preflight
@@ -55,28 +56,36 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
     The figures so far, as in summary.json.
 
   Raises:
-    ConfigError: the folder belongs to another config, a stage's input is missing, or what `preflight.check` finds.
+    ConfigError: the folder is held by another run or belongs to another config, a stage's input is missing, or what
+      `preflight.check` finds.
+    CheckpointError: a checkpoint is damaged or cannot be written, or the disk is full.
+    OutOfMemoryError: a stage needs more memory than there is.
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
   folder = pathlib.Path(workdir)
   preflight.check(config, folder, unfinished(folder, config.stages if stages is None else stages))
-  workdir_lib.prepare(folder, config)
   use_compilation_cache()
-  dtype = compute_dtype(config.runtime.dtype)
-  with interruption.handled(), metrics_log.MetricsLog(folder, config.runtime.wandb_project) as log:
-    current = Run(config, folder, log, dtype)
-    for stage in config_lib.STAGES:
-      if stage not in (config.stages if stages is None else stages):
-        continue
-      if (folder / FINISHED[stage]).exists() and stage != 'report':
-        logging.info('%s: finished before', stage)
-        continue
-      logging.info('%s: starts', stage)
-      with workdir_lib.timed(folder, stage):
-        STAGES[stage](current)
-      if interruption.requested():
-        interruption.stop()
-    return summary.summarise(current)
+  with workdir_lib.held(folder), interruption.handled():
+    workdir_lib.prepare(folder, config)
+    with metrics_log.MetricsLog(folder, config.runtime.wandb_project) as log:
+      current = Run(config, folder, log, compute_dtype(config.runtime.dtype))
+      run_stages(current, config.stages if stages is None else stages)
+      return summary.summarise(current)
+
+
+def run_stages(current: Run, stages: Sequence[str]) -> None:
+  """Runs those of the stages that are not finished, in their order; the report is written again."""
+  for stage in config_lib.STAGES:
+    if stage not in stages:
+      continue
+    if (current.folder / FINISHED[stage]).exists() and stage != 'report':
+      logging.info('%s: finished before', stage)
+      continue
+    logging.info('%s: starts', stage)
+    with exhaustion.explained(stage, current.config, current.folder), workdir_lib.timed(current.folder, stage):
+      STAGES[stage](current)
+    if interruption.requested():
+      interruption.stop()
 
 
 def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:

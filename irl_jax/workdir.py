@@ -1,11 +1,14 @@
-"""A run's folder: its config, what is finished, how long each stage took; files appear whole or not at all."""
+"""A run's folder: whose it is, its config, how long each stage took; files appear whole or not at all."""
 
 import contextlib
 import dataclasses
+import datetime
+import fcntl
 import importlib.metadata
 import json
 import os
 import pathlib
+import socket
 import sys
 import time
 from typing import Any, Iterator
@@ -14,6 +17,7 @@ from irl_jax import config as config_lib
 from irl_jax import errors
 
 PACKAGES = ('irl_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
+FOLDERS = (*config_lib.STAGES, 'evaluation', 'figures', 'tensorboard')  # what stages write into
 FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
 
 
@@ -59,18 +63,50 @@ def differing(first: dict[str, Any], second: dict[str, Any], prefix: str = 'conf
   return names
 
 
-def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
-  """Makes the folder and writes config.json, or checks that the folder belongs to this config.
+def make(folder: pathlib.Path) -> None:
+  """Makes the folder, or finds out that it and what earlier stages made in it can be written to.
 
   Raises:
-    ConfigError: the folder cannot be written to, or belongs to another config.
+    ConfigError: something cannot.
   """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / '.writable').touch()
-    (folder / '.writable').unlink()
-  except OSError as error:
-    raise errors.ConfigError(f'--workdir={folder}: cannot be written to: {error.strerror}') from error
+  for path in (folder, *(folder / name for name in FOLDERS if (folder / name).exists())):
+    try:
+      path.mkdir(parents=True, exist_ok=True)
+      (path / '.writable').touch()
+      (path / '.writable').unlink()
+    except OSError as error:
+      raise errors.ConfigError(f'--workdir={folder}: {path} cannot be written to: {error.strerror}') from error
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+  """Makes the folder and keeps other runs out of it while it lasts; the kernel ends it with the process.
+
+  Raises:
+    ConfigError: the folder cannot be written to, or another run holds it.
+  """
+  make(folder)
+  with (folder / '.lock').open('a+', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      holder = file.read() or 'a run that has just started'
+      raise errors.ConfigError(f'--workdir={folder}: is held by {holder}. Wait for its end, or give another --workdir'
+                               ) from None
+    now = datetime.datetime.now(datetime.timezone.utc)
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M:%S} UTC')
+    file.flush()
+    yield
+
+
+def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
+  """Writes config.json, or checks that the folder belongs to this config.
+
+  Raises:
+    ConfigError: it belongs to another config.
+  """
   path, now = folder / 'config.json', plain(config)
   if path.exists():
     binding = lambda values: {name: value for name, value in values.items() if name not in FREE}

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -23,11 +27,12 @@ def test_json_appears_whole_or_not_at_all(tmp_path):
 
 def test_a_new_folder_holds_config_and_versions(tmp_path):
   folder = tmp_path / 'runs' / 'new'
-  workdir.prepare(folder, CONFIG)
+  with workdir.held(folder):
+    workdir.prepare(folder, CONFIG)
   written = json.loads((folder / 'config.json').read_text())
   assert written['config']['seed'] == 3 and written['config']['ppo']['learning_rate'] == 2e-6
   assert {'python', 'jax', 'optax', 'numpy'} <= set(written['versions'])
-  assert [path.name for path in folder.iterdir()] == ['config.json']
+  assert {path.name for path in folder.iterdir()} == {'config.json', '.lock'}
 
 
 def test_the_same_config_may_continue_with_other_stages_and_another_machine(tmp_path):
@@ -50,10 +55,38 @@ def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
   assert (tmp_path / 'config.json').read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
-  (tmp_path / 'file').write_text('')
-  with pytest.raises(errors.ConfigError, match='cannot be written to'):
-    workdir.prepare(tmp_path / 'file' / 'run', CONFIG)
+@pytest.mark.parametrize('blocked', ['run', 'run/rlhf', 'run/irl', 'run/tensorboard'])
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, blocked):
+  path = tmp_path / blocked
+  path.parent.mkdir(exist_ok=True)
+  path.write_text('')
+  with pytest.raises(errors.ConfigError, match=f'{path} cannot be written to: ') as caught:
+    with workdir.held(tmp_path / 'run'):
+      pytest.fail('it was held')
+  assert caught.value.exit_code == 2
+
+
+HOLD = """
+import pathlib, sys, time
+from irl_jax import workdir
+with workdir.held(pathlib.Path(sys.argv[1])):
+  print('held', flush=True)
+  time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_by_one_run_until_its_process_is_gone(tmp_path):
+  with subprocess.Popen([sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+    assert other.stdout.readline() == 'held\n'
+    holder = rf'is held by process {other.pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC'
+    with pytest.raises(errors.ConfigError, match=holder) as caught, workdir.held(tmp_path):
+      pytest.fail('it was held twice')
+    assert caught.value.exit_code == 2
+    other.kill()
+  with workdir.held(tmp_path):
+    assert f'process {os.getpid()} ' in (tmp_path / '.lock').read_text()
+  with workdir.held(tmp_path):
+    pass
 
 
 def test_seconds_add_up_over_interruptions(tmp_path, monkeypatch):
