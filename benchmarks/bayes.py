@@ -108,6 +108,7 @@ def main(options: flags.FlagValues) -> None:
   command_line.require(options, 'config', 'workdir', 'output')
   import numpy as np
   from irl_jax import errors
+  from irl_jax import compilation_cache
   from irl_jax import pipeline
   from irl_jax import workdir
   from irl_jax.evaluation import contraction
@@ -118,7 +119,7 @@ def main(options: flags.FlagValues) -> None:
   from irl_jax.run import SPLITS
   from irl_jax.run import full_texts
   from irl_jax.stages import recovery
-  pipeline.use_compilation_cache()
+  compilation_cache.use()
   config, pooling = options.config, options.config.irl.pooling
   run = Run(config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(config.runtime.dtype))
   rows = {split: recovery.different(run.rows(split, 'demos')) for split in SPLITS}

@@ -88,11 +88,12 @@ def describe(name: str, row: dict[str, Any]) -> str:
 def main(options: flags.FlagValues) -> None:
   """Prints the table, a row when it is known."""
   command_line.require(options, 'config', 'workdir', 'output')
+  from irl_jax import compilation_cache
   from irl_jax import pipeline
   from irl_jax import rewards
   from irl_jax.models import pretrained
   from irl_jax.run import Run
-  pipeline.use_compilation_cache()
+  compilation_cache.use()
   config = options.config
   if options.steps:
     config = dataclasses.replace(config, ppo=dataclasses.replace(config.ppo, steps=options.steps))

@@ -184,13 +184,14 @@ def main(options: flags.FlagValues) -> None:
   """Prints the table, a row when it is known."""
   command_line.require(options, 'config', 'workdir', 'output')
   import numpy as np
+  from irl_jax import compilation_cache
   from irl_jax import errors
   from irl_jax import pipeline
   from irl_jax.models import pretrained
   from irl_jax.run import Run
   from irl_jax.run import full_texts
   from irl_jax.stages import recovery
-  pipeline.use_compilation_cache()
+  compilation_cache.use()
   run = Run(options.config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(options.config.runtime.dtype))
   base, true_reward = pretrained.load(run.base, ('causal_lm',)), run.true_reward()
   rows = run.rows('train', 'demos'), recovery.different(run.rows('validation', 'demos'))

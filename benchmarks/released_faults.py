@@ -27,6 +27,7 @@ from scipy import stats
 
 from irl_jax import batches
 from irl_jax import command_line
+from irl_jax import compilation_cache
 from irl_jax import config as config_lib
 from irl_jax import optimizer
 from irl_jax import parallel
@@ -288,7 +289,7 @@ def main(options: flags.FlagValues) -> None:
   if irl.trained_blocks == 0 or irl.prefix_weight:
     raise ConfigError('this study trains blocks on whole texts: set --config.irl.trained_blocks=-1 and '
                       '--config.irl.prefix_weight=0')
-  pipeline.use_compilation_cache()
+  compilation_cache.use()
   run = Run(options.config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(options.config.runtime.dtype))
   base = pretrained.load(run.base, ('causal_lm',))
   demonstrations, sets = read(run, options.pairs)

@@ -78,6 +78,7 @@ def main(options: flags.FlagValues) -> None:
   """Prints and writes the table."""
   command_line.require(options, 'config', 'workdir', 'output')
   import numpy as np
+  from irl_jax import compilation_cache
   from irl_jax import pipeline
   from irl_jax import rewards
   from irl_jax.evaluation import heldout
@@ -85,7 +86,7 @@ def main(options: flags.FlagValues) -> None:
   from irl_jax.evaluation import recovered
   from irl_jax.run import Run
   from irl_jax.stages import evaluation
-  pipeline.use_compilation_cache()
+  compilation_cache.use()
   config = options.config
   run = Run(config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(config.runtime.dtype))
   texts, labels = read(options)

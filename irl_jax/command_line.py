@@ -4,6 +4,7 @@ Cheap to import, so that `--help` and `--version` answer before JAX is loaded.
 """
 
 import difflib
+from importlib import machinery
 import logging as std_logging
 import os
 import re
@@ -34,6 +35,8 @@ def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagVa
   Returns:
     The exit code: 0 done, 130 interrupted, an IrlJaxError's own, 1 for any other exception.
   """
+  if argv is None:
+    sys.meta_path = [_WithoutTorch if finder is machinery.PathFinder else finder for finder in sys.meta_path]
   argv = list(sys.argv if argv is None else argv)
   early = flags.FlagValues()  # what is needed whatever the other flags are
   _define_common(early)
@@ -99,6 +102,16 @@ def require(flag_values: flags.FlagValues, *names: str) -> None:
   for name in names:
     if not flag_values[name].value:
       raise ConfigError(f'--{name} is missing: {flag_values[name].help}; see --help')
+
+
+class _WithoutTorch(machinery.PathFinder):
+  """Finds all modules but torch: transformers and tensorboardX import it where there is one, which takes seconds, and
+  nothing here uses it.
+  """
+
+  @classmethod
+  def find_spec(cls, fullname, path=None, target=None):
+    return None if fullname == 'torch' else super().find_spec(fullname, path, target)
 
 
 def _define_common(flag_values: flags.FlagValues) -> None:

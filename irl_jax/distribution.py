@@ -6,6 +6,7 @@ Dims: N positions, D width, V vocabulary.
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from irl_jax.models import gpt_neox
 
@@ -24,12 +25,12 @@ class Allowed:
 
 def allowed_for(tokenizer, config: gpt_neox.GPTNeoXConfig, temperature: float) -> Allowed:
   """The constraints of a tokenizer: never an id that it cannot decode, never its padding."""
-  ids = jnp.arange(config.vocab_size)
+  ids = np.arange(config.vocab_size)
   forbidden = ids >= len(tokenizer)
   pad = tokenizer.pad_token_id
   if pad is not None and pad != config.eos_token_id:
     forbidden = forbidden | (ids == pad)
-  return Allowed(forbidden, jnp.int32(config.eos_token_id), jnp.float32(temperature))
+  return Allowed(forbidden, np.int32(config.eos_token_id), np.float32(temperature))
 
 
 def constrain(logits: jax.Array, too_early: jax.Array, allowed: Allowed) -> jax.Array:

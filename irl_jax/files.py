@@ -9,6 +9,7 @@ from typing import Any, Iterable, Mapping, Sequence
 import numpy as np
 
 from irl_jax import api
+from irl_jax import compilation_cache
 from irl_jax import terminal
 from irl_jax.config import Sampling
 from irl_jax.data import rows as rows_lib
@@ -36,6 +37,7 @@ def score(model: str, source: str, output: str, field: str = 'text', batch_size:
   """
   check_output(output, source)
   rows, _ = rows_lib.read_rows(source, fields=(field,), bad_rows=bad_rows)
+  compilation_cache.use()
   scorer = api.load_scorer(model, batch_size, progress=functools.partial(terminal.bar, label='score', unit='chunk'))
   check_names(rows, scorer([]), source)
   _write(output, with_columns(rows, scorer([row[field] for row in rows]), source))
@@ -62,6 +64,7 @@ def generate(model: str, source: str, output: str, field: str, sampling: Samplin
   fields = (field,) if field else ('prompt', 'text')
   rows, _ = rows_lib.read_rows(source, fields=fields, bad_rows=bad_rows)
   check_names(rows, ['completion'], source)
+  compilation_cache.use()
   completions = api.generate(model, [rows_lib.text_of(row, fields) for row in rows], sampling, seed,
                              progress=functools.partial(terminal.bar, label='generate'))
   _write(output, with_columns(rows, {'completion': completions}, source))

@@ -35,8 +35,9 @@ def adamw(*, learning_rate: float, updates: int, schedule: str = 'cosine', final
                      optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay)), rate
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
-  """The state before the first update."""
+  """The state before the first update; compiled as one, for a moment of every parameter is a function of its own."""
   return structs.TrainState(jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0))
 
 

@@ -19,6 +19,7 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 
+from irl_jax import compilation_cache
 from irl_jax import config as config_lib
 from irl_jax import exhaustion
 from irl_jax import interruption
@@ -63,8 +64,8 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
   folder = pathlib.Path(workdir)
+  compilation_cache.use()
   preflight.check(config, folder, unfinished(folder, config.stages if stages is None else stages))
-  use_compilation_cache()
   with workdir_lib.held(folder), interruption.handled():
     workdir_lib.prepare(folder, config)
     with metrics_log.MetricsLog(folder, config.runtime.wandb_project) as log:
@@ -98,10 +99,3 @@ def compute_dtype(name: str) -> Any:
   if name == 'auto':
     name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
   return jnp.dtype(name)
-
-
-def use_compilation_cache() -> None:
-  """Keeps compiled functions in the user's cache folder, unless JAX was told of another place."""
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'irl_jax' / 'xla'))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

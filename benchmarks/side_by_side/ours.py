@@ -10,6 +10,7 @@ import numpy as np
 
 from irl_jax import batches
 from irl_jax import checkpoint
+from irl_jax import compilation_cache
 from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax import optimizer
@@ -34,7 +35,7 @@ ENDLESS = 10 ** 6  # more steps than will be timed
 
 def language_model(shape: limits.Shape, models: str) -> pretrained.Pretrained:
   """A Pythia of that shape; of 14m the one in `models`/neox_14m, where it is there."""
-  pipeline.use_compilation_cache()
+  compilation_cache.use()
   if shape == limits.PYTHIA['14m'] and (pathlib.Path(models) / 'neox_14m').is_dir():
     return pretrained.load(str(pathlib.Path(models) / 'neox_14m'))
   config = gpt_neox.GPTNeoXConfig(shape.vocabulary, shape.width, shape.blocks, shape.heads, shape.feed_forward)
@@ -44,7 +45,7 @@ def language_model(shape: limits.Shape, models: str) -> pretrained.Pretrained:
 
 def classifier(shape: limits.Shape, models: str) -> pretrained.Pretrained:
   """A RoBERTa of that shape."""
-  pipeline.use_compilation_cache()
+  compilation_cache.use()
   config = roberta.RobertaConfig(shape.vocabulary, shape.width, shape.blocks, shape.heads, shape.feed_forward,
                                  labels=('neutral', 'toxic'))
   params = jax.device_get(roberta.init(jax.random.key(0), config))

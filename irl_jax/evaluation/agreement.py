@@ -6,7 +6,7 @@ Dims: N texts, M pairs of them.
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from irl_jax.evaluation.figures import collect, finite_vector, is_constant
 
@@ -74,7 +74,7 @@ def auroc(scores: np.ndarray, toxic: np.ndarray) -> float | str:
   above, below = int(np.sum(~toxic)), int(np.sum(toxic))
   if not above or not below:
     return f'the reference calls {"no" if above else "every"} text toxic' if toxic.size else 'no text'
-  rank_sum = stats.rankdata(scores)[~toxic].sum()
+  rank_sum = scipy.stats.rankdata(scores)[~toxic].sum()
   return float((rank_sum - above * (above + 1) / 2) / (above * below))
 
 
@@ -86,7 +86,7 @@ def correlate(predicted: np.ndarray, reference: np.ndarray) -> dict[str, float |
   for name, values in (('recovered reward', predicted), ('reference', reference)):
     if is_constant(values):
       return dict.fromkeys(names, f'the {name} has zero variance')
-  tests = (stats.pearsonr, stats.spearmanr, stats.kendalltau)
+  tests = (scipy.stats.pearsonr, scipy.stats.spearmanr, scipy.stats.kendalltau)
   return {name: float(test(predicted, reference).statistic) for name, test in zip(names, tests)}
 
 

@@ -14,7 +14,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from irl_jax import text as text_lib
 
@@ -80,7 +80,7 @@ def choose(texts: Sequence[str], reward, true_reward, count: int = 40) -> list[t
   reward = np.asarray(reward, np.float64)
   orders = {'highest': np.argsort(-reward, kind='stable'), 'lowest': np.argsort(reward, kind='stable')}
   if true_reward is not None:
-    gap = np.abs(stats.rankdata(reward) - stats.rankdata(true_reward))
+    gap = np.abs(scipy.stats.rankdata(reward) - scipy.stats.rankdata(true_reward))
     orders['disagreement'] = np.argsort(-gap, kind='stable')
   digests = [hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest() for text in texts]
   orders['by hash'] = np.argsort(digests, kind='stable')

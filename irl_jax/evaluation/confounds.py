@@ -6,7 +6,7 @@ Dims: N texts, M prompts.
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from irl_jax.evaluation.figures import collect, finite_vector, is_constant
 from irl_jax.evaluation.toxicity import wilson
@@ -33,7 +33,7 @@ def confounds(scores, true_reward, words, aligned, base, matched) -> dict[str, A
     A figure that cannot be computed is None, with its reason under 'why'.
   """
   scores, words = finite_vector(scores, 'scores'), finite_vector(words, 'words')
-  ranks = stats.rankdata
+  ranks = scipy.stats.rankdata
   partial = {'partial_pearson_given_length': NO_TRUE_REWARD, 'partial_spearman_given_length': NO_TRUE_REWARD}
   if true_reward is not None:
     true_reward = finite_vector(true_reward, 'true_reward')

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from irl_jax.evaluation.figures import annotate, collect, finite_vector, is_constant
 
@@ -45,7 +45,7 @@ def compare_rewards(names: Sequence[str], texts, completions) -> dict[str, Any]:
 def spearman(scores) -> np.ndarray:
   """Spearman correlation of every two of K rewards [K, N] -> [K, K]; NaN where one of them is constant."""
   scores = finite_rows(scores)
-  return correlation(np.array([stats.rankdata(row) for row in scores]).reshape(scores.shape))
+  return correlation(np.array([scipy.stats.rankdata(row) for row in scores]).reshape(scores.shape))
 
 
 def sign_agreement(scores) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from irl_jax.evaluation.figures import collect, finite_vector
 
@@ -19,7 +19,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
   """
   if not 0 <= successes <= n or n == 0:
     raise ValueError(f'{successes} successes of {n}: must be 0 <= successes <= n and n >= 1')
-  interval = stats.binomtest(int(successes), int(n)).proportion_ci(level, method='wilson')
+  interval = scipy.stats.binomtest(int(successes), int(n)).proportion_ci(level, method='wilson')
   return float(interval.low), float(interval.high)
 
 
@@ -53,7 +53,7 @@ def mcnemar(before, after) -> dict[str, Any]:
     raise ValueError(f'before has shape {before.shape} and after {after.shape}: must be one-dimensional and the same')
   before_only, after_only = int(np.sum(before & ~after)), int(np.sum(after & ~before))
   differing = before_only + after_only
-  p_value = float(stats.binomtest(before_only, differing, 0.5).pvalue) if differing else 1.0
+  p_value = float(scipy.stats.binomtest(before_only, differing, 0.5).pvalue) if differing else 1.0
   return collect({
       'before_only': before_only, 'after_only': after_only, 'both': int(np.sum(before & after)),
       'neither': int(np.sum(~before & ~after)), 'p_value': p_value if before.size else 'no prompt'})

@@ -6,7 +6,7 @@ The IRL loss sees only differences of rewards, so that a reward's zero has to be
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from irl_jax.evaluation.figures import finite_vector, is_constant
 
@@ -83,8 +83,9 @@ def zero(scores, bootstrap_samples: int, seed: int) -> dict[str, Any]:
     why = 'no reliable zero: ' + ('all texts have the same score' if scores.size else 'no text')
     return {'zero': value, 'low': value, 'high': value, 'reliable': False, 'why': why}
   threshold, share = split(scores)
-  interval = stats.bootstrap((scores,), lambda resample: split(resample)[0], n_resamples=bootstrap_samples, batch=100,
-                             vectorized=False, method='percentile', rng=seed).confidence_interval
+  interval = scipy.stats.bootstrap(
+      (scores,), lambda resample: split(resample)[0], n_resamples=bootstrap_samples, batch=100, vectorized=False,
+      method='percentile', rng=seed).confidence_interval
   low, high = float(interval.low), float(interval.high)
   lower, upper = scores[scores < threshold].mean(), scores[scores >= threshold].mean()
   why = None

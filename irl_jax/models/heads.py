@@ -3,6 +3,8 @@
 Dims: B examples, D width.
 """
 
+import functools
+
 import chex
 from flax import linen as nn
 import jax
@@ -19,6 +21,7 @@ class ValueHead(nn.Module):
     return nn.Dense(1, kernel_init=uniform, name='value')(inner)[..., 0]
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def init_value_head(key: jax.Array, width: int) -> dict:
   """Random parameters of a value head."""
   return ValueHead().init(key, jnp.zeros((1, width)))['params']

@@ -39,7 +39,7 @@ class Compiled:
   sample: Callable        # ((trained, frozen params, allowed, key), PromptBatch) -> Responses
   make_rollout: Callable  # ((trained, Frozen, kl_coefficient), Experience) -> (Rollout, statistics)
   update: Callable        # (TrainState, Frozen, Rollout) -> (TrainState, metrics)
-  learning_rate: Callable  # update number -> learning rate
+  learning_rate: np.ndarray  # [updates]
 
 
 def sample_from_parts(inputs, batch: structs.PromptBatch, **statics) -> structs.Responses:
@@ -63,7 +63,8 @@ def compile_functions(model_config: gpt_neox.GPTNeoXConfig, config: config_lib.C
           sample_from_parts, max_new_tokens=limits.max_new_tokens, min_new_tokens=limits.min_new_tokens,
           top_k=limits.top_k, top_p=limits.top_p, greedy=False, **statics),
       make_rollout=parallel.map_forward(update_lib.make_rollout, axis_name=parallel.AXIS, **shared),
-      update=parallel.map_update(update_lib.update, tx=tx, **shared), learning_rate=rate), tx
+      update=parallel.map_update(update_lib.update, tx=tx, **shared),
+      learning_rate=np.asarray(jax.jit(jax.vmap(rate))(np.arange(updates)))), tx
 
 
 def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx
@@ -180,7 +181,7 @@ def learn(functions: Compiled, learner: Learner, frozen: update_lib.Frozen, samp
   metrics = summarise(statistics, sampled.scores, scaled, kl_coefficient, updates)
   adapted = reward_scale.adapt_kl(kl_coefficient, metrics['objective/kl'], ppo.kl_target, ppo.kl_horizon,
                                   ppo.rollouts_per_step)
-  rate = float(functions.learning_rate((step + 1) * len(updates) - 1))
+  rate = float(functions.learning_rate[(step + 1) * len(updates) - 1])
   return Learner(state, moments, adapted), metrics | {
       'learning_rate': rate, 'episode': (step + 1) * ppo.rollouts_per_step}
 

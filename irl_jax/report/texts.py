@@ -10,7 +10,7 @@ import math
 import re
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from irl_jax.report.inputs import Inputs, Row
 from irl_jax.report.wording import number, visible
@@ -75,7 +75,7 @@ def groups(inputs: Inputs) -> list[Group]:
 
 def rank(values: np.ndarray) -> np.ndarray:
   """The share of texts [N] that score lower, ties half, in (0, 1)."""
-  return (stats.rankdata(values) - 0.5) / len(values)
+  return (scipy.stats.rankdata(values) - 0.5) / len(values)
 
 
 def top(values: np.ndarray) -> list[int]:

@@ -28,10 +28,24 @@ def test_help_and_version_answer_at_once(launcher):
   assert version.stdout == f'irl_jax {irl_jax.__version__}\n'
 
 
-def test_importing_the_package_and_command_line_loads_nothing_heavy():
-  code = ('import sys, irl_jax, irl_jax.command_line; '
-          'print([name for name in ("jax", "transformers", "numpy", "torch", "rich") if name in sys.modules])')
-  assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT).stdout == '[]\n'
+@pytest.mark.parametrize('launcher', LAUNCHERS)
+@pytest.mark.parametrize('flag', ['--help', '--version'])
+def test_help_and_version_load_nothing_heavy(launcher, flag):
+  code = (f'import atexit, runpy, sys; sys.argv = ["{launcher}", "{flag}"]; '
+          'heavy = ("jax", "transformers", "numpy", "scipy", "rich"); '
+          'atexit.register(lambda: print([name for name in heavy if name in sys.modules])); '
+          f'runpy.run_path("launch/{launcher}", run_name="__main__")')
+  assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT).stdout.endswith('[]\n')
+
+
+def test_a_run_imports_no_torch_although_there_is_one():
+  pytest.importorskip('torch')
+  code = ('import sys; sys.argv = ["x", "--verbosity=-1"]; from irl_jax import command_line; from absl import flags\n'
+          'def main(_):\n  import transformers, tensorboardX, scipy.stats\n  scipy.stats.rankdata([1.0])\n'
+          '  print(transformers.is_torch_available())\n'
+          'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))')
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+  assert (done.returncode, done.stdout, done.stderr) == (0, 'False\n', '')
 
 
 def test_mistake_is_one_line_and_exit_code_2(tmp_path):
