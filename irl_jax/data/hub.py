@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 
+from irl_jax import hub_limits
 from irl_jax.data.row_formats import READERS, Numbered
 from irl_jax.errors import ConfigError, InputError
 
@@ -59,7 +60,8 @@ def _load(place: str, revision: str | None, split: str, *, inside: str, where: s
              for file in files]
     outside = [file for file in files if not file.startswith(inside)]
     if not outside:
-      builder.download_and_prepare()
+      with hub_limits.limited():
+        builder.download_and_prepare()
   except Exception as error:  # as above
     raise InputError(f'{where}: {_first_line(error.__cause__ or error)}; {remedy}') from error
   if outside:

@@ -1,5 +1,7 @@
 """Where a model's files are: a local folder, or a hub repository that is downloaded into Hugging Face's cache."""
 
+from collections.abc import Sequence
+import fnmatch
 import os
 import pathlib
 import re
@@ -7,6 +9,7 @@ from typing import Literal
 
 import huggingface_hub
 
+from irl_jax import hub_limits
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import weight_files
@@ -70,9 +73,11 @@ def _download(repo: str, revision: str | None, part: str) -> pathlib.Path:
   wanted = {'config': _SMALL[:1], 'tokenizer': _SMALL, 'all': _SMALL + _weights(present)}[part]
   try:
     # By the name of the revision, not by its hash: the cache then knows the name when the hub is away.
-    folder = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(wanted))
+    with hub_limits.limited():
+      folder = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(wanted))
   except Exception as error:
-    raise InputError(_explain(repo, revision, error)) from error
+    files = [name for name in present if any(fnmatch.fnmatch(name, pattern) for pattern in wanted)]
+    raise InputError(_explain(repo, revision, error, files)) from error
   return pathlib.Path(folder)
 
 
@@ -91,10 +96,12 @@ def _cached(repo: str, revision: str | None, reason: Exception) -> pathlib.Path:
     raise InputError(_explain(repo, revision, reason)) from error
 
 
-def _explain(repo: str, revision: str | None, error: Exception) -> str:
+def _explain(repo: str, revision: str | None, error: Exception, files: Sequence[str] = ()) -> str:
+  """Why these files (none: whatever is needed) cannot be had, and what to do."""
   status = getattr(getattr(error, 'response', None), 'status_code', None)
   reason = {401: 'it does not exist, or is private and needs a token (HF_TOKEN)',
             403: 'it is gated: ask for access on its page', 404: 'there is no such repository or revision',
             429: 'the hub limits requests for now (429)'}.get(status)
   reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0]
-  return f'hub model {repo} (revision {revision or "main"}) cannot be downloaded: {reason}. {_INSTEAD}'
+  of_it = f' {", ".join(files)} of' if files else ''
+  return f'{of_it} hub model {repo} (revision {revision or "main"}) cannot be downloaded: {reason}. {_INSTEAD}'.lstrip()

@@ -5,6 +5,7 @@ import http.server
 import json
 import threading
 import time
+import types
 import urllib.parse
 
 import huggingface_hub
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from irl_jax import hub_limits
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import hub
@@ -41,8 +43,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     name = path.rsplit('/', 1)[-1]
     if name not in names:
       return self.answer(b'', 404)
+    if server.limits and self.command == 'GET':
+      return self.answer(b'', 429, {'Retry-After': '3600'})
     content = (server.folder / name).read_bytes()
-    return self.answer(content, headers={'ETag': f'"{self.entry(name)["oid"]}"', 'X-Repo-Commit': SHA})
+    self.answer(content, headers={'ETag': f'"{self.entry(name)["oid"]}"', 'X-Repo-Commit': SHA})
 
   do_HEAD = do_GET
 
@@ -50,12 +54,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     content = (self.server.folder / name).read_bytes()
     return {'type': 'file', 'path': name, 'size': len(content), 'oid': hashlib.sha1(content).hexdigest()}
 
-  def answer(self, content, status=200, headers={}):
+  def answer(self, content, status=200, headers=None):
     self.send_response(status)
-    for key, value in {'Content-Length': str(len(content)), **headers}.items():
+    for key, value in {'Content-Length': str(len(content)), **(headers or {})}.items():
       self.send_header(key, value)
     self.end_headers()
-    if self.command == 'GET':
+    if self.command == 'GET' and len(content) > self.server.stalls_after:
+      self.wfile.write(content[:self.server.stalls_after])
+      self.wfile.flush()
+      self.server.ended.wait(20)
+    elif self.command == 'GET':
       self.wfile.write(content)
 
   def log_message(self, *_):
@@ -64,10 +72,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def local_hub(tmp_path, monkeypatch, language_model):
-  """A server that holds a language model as org/model; `.status` and `.delay` make it refuse or hang."""
+  """A server that holds a language model as org/model.
+
+  It refuses (`.status`), hangs (`.delay`), goes silent within a file (`.stalls_after` so many bytes) or limits downloads.
+  """
   pretrained.save(tmp_path / 'repository', language_model, '')
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
   server.folder, server.status, server.delay, server.requests = tmp_path / 'repository', 200, 0, []
+  server.limits, server.stalls_after, server.ended = False, float('inf'), threading.Event()
   server.daemon_threads = True
   threading.Thread(target=server.serve_forever, daemon=True).start()
   address = f'http://127.0.0.1:{server.server_port}'
@@ -77,6 +89,7 @@ def local_hub(tmp_path, monkeypatch, language_model):
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
   yield server
+  server.ended.set()
   server.shutdown()
   server.server_close()
 
@@ -150,6 +163,29 @@ def test_a_hub_that_hangs_or_is_not_there(local_hub, monkeypatch):
   with pytest.raises(InputError, match='cannot be downloaded: .*Connection refused'):
     pretrained.load('org/model')
   assert time.monotonic() - start < 5
+
+
+def test_a_download_that_stalls_ends_within_seconds(local_hub, monkeypatch):
+  monkeypatch.setattr(hub_limits, 'SILENCE', 0.2)
+  at_once = types.SimpleNamespace(**vars(time) | {'sleep': lambda seconds: None})
+  monkeypatch.setattr(huggingface_hub.file_download, 'time', at_once)  # between the six attempts
+  local_hub.stalls_after = 5000  # in the middle of the weights: what is smaller has come
+  start = time.monotonic()
+  with pytest.raises(InputError, match=r'config.json, model.safetensors, tokenizer.json, tokenizer_config.json of hub '
+                     r'model org/model \(revision v1\) cannot be downloaded: .*timed out. Pass a local folder'):
+    pretrained.load('org/model@v1')
+  assert time.monotonic() - start < 10
+  local_hub.stalls_after = float('inf')
+  assert pretrained.load('org/model@v1').params  # the next attempt finds the connection mended
+
+
+def test_a_rate_limit_is_not_waited_for(local_hub):
+  local_hub.limits = True
+  start = time.monotonic()
+  with pytest.raises(InputError, match='config.json of hub model .*: the hub limits requests for now .429.'):
+    pretrained.load('org/model')
+  assert time.monotonic() - start < 10
+  assert huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT != hub_limits.SILENCE
 
 
 def test_offline_mode_asks_nobody(local_hub, monkeypatch):
