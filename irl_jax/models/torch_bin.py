@@ -9,8 +9,9 @@ import io
 import math
 import pathlib
 import pickle
+import pickletools
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 import zipfile
 
 import ml_dtypes
@@ -25,6 +26,7 @@ _STORAGES = {'FloatStorage': 'float32', 'DoubleStorage': 'float64', 'HalfStorage
              'CharStorage': 'int8', 'ByteStorage': 'uint8', 'BoolStorage': 'bool'}
 _DTYPES = {name: np.dtype(name) for name in _STORAGES.values() if name != 'bfloat16'}
 _DTYPES['bfloat16'] = np.dtype(ml_dtypes.bfloat16)
+_MOST_MEMOS = 10 ** 7  # some ten a tensor are usual
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
 
 Storage = collections.namedtuple('Storage', 'key dtype size')          # size in elements
@@ -61,6 +63,20 @@ class _TensorUnpickler(pickle.Unpickler):
     return tensor
 
 
+def _load(file: BinaryIO) -> Any:
+  """What the next pickle of a file describes.
+
+  Raises:
+    Refused: it asks for more than tensors, or numbers its memo so high that the table alone would fill the memory.
+  """
+  start = file.tell()
+  for opcode, argument, _ in pickletools.genops(file):
+    if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and argument > _MOST_MEMOS:
+      raise Refused(f'it numbers an object {argument}, which no weights need')
+  file.seek(start)
+  return _TensorUnpickler(file).load()
+
+
 def _to_array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
   """The tensor as a view of its storage's values [size]; it must not reach outside them, or be larger than they are."""
   _, offset, shape, strides = tensor
@@ -91,7 +107,7 @@ def _read_zip(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     base = pickles[0].removesuffix('data.pkl')
     if base + 'byteorder' in archive.namelist() and archive.read(base + 'byteorder') != b'little':
       raise ValueError('it was written on a big-endian machine')
-    tensors = _named_tensors(_TensorUnpickler(io.BytesIO(archive.read(pickles[0]))).load())
+    tensors = _named_tensors(_load(io.BytesIO(archive.read(pickles[0]))))
     for name, tensor in tensors.items():
       storage = tensor.storage
       values = np.frombuffer(archive.read(f'{base}data/{storage.key}'), storage.dtype)
@@ -103,15 +119,14 @@ def _read_legacy(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     if file.read(2) == b'PK':
       raise ValueError('it is the beginning of a zip archive')
     file.seek(0)
-    load = lambda: _TensorUnpickler(file).load()
-    if load() != _LEGACY_MAGIC or load() != _LEGACY_PROTOCOL:
+    if _load(file) != _LEGACY_MAGIC or _load(file) != _LEGACY_PROTOCOL:
       raise ValueError('it is not a file of torch.save')
-    if not load().get('little_endian'):
+    if not _load(file).get('little_endian'):
       raise ValueError('it was written on a big-endian machine')
-    tensors = _named_tensors(load())
+    tensors = _named_tensors(_load(file))
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     values = {}
-    for key in load():
+    for key in _load(file):
       size, = struct.unpack('<q', file.read(8))
       if key not in storages or size != storages[key].size:
         raise ValueError(f'storage {key} is not the one that its tensors describe')
@@ -135,5 +150,5 @@ def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     raise InputError(f'{path}: refused, nothing was executed: {error}. Convert it to safetensors where it is trusted'
                      ) from error
   except Exception as error:  # a damaged pickle can fail in any way
-    raise InputError(f'{path}: truncated, damaged or no PyTorch weights: {error or type(error).__name__}. '
+    raise InputError(f'{path}: truncated, damaged or no PyTorch weights: {str(error) or type(error).__name__}. '
                      'Download it again') from error

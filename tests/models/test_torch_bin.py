@@ -1,11 +1,18 @@
 """The `.bin` reader: what torch.save writes comes back exactly; whatever else a pickle asks for is never done."""
 
 import collections
+import functools
+import importlib
+import operator
 import pathlib
 import pickle
+import runpy
+import struct
 import subprocess
+import tempfile
 import zipfile
 
+from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
@@ -91,13 +98,42 @@ def test_a_flipped_bit_is_noticed(tmp_path):
 @pytest.mark.parametrize('make', [zip_of, pathlib.Path.write_bytes])
 def test_a_hostile_pickle_runs_nothing(tmp_path, make):
   witness = tmp_path / 'witness'
-  calls = [Ask(subprocess.check_call, ['touch', str(witness)]), Ask(eval, f'open({str(witness)!r}, "w")'),
-           Ask(open, str(witness), 'w'), Ask(getattr, 'text', 'upper')]
+  code = f'open({str(witness)!r}, "w")'
+  calls = [Ask(subprocess.check_call, ['touch', str(witness)]), Ask(eval, code), Ask(exec, code), Ask(compile, code),
+           Ask(open, str(witness), 'w'), Ask(getattr, 'text', 'upper'), Ask(importlib.import_module, 'antigravity'),
+           Ask(pickle.loads, pickle.dumps(Ask(eval, code))), Ask(runpy.run_path, str(tmp_path / 'w.bin')),
+           Ask(functools.partial, print), Ask(operator.attrgetter, '__globals__'), Ask(np.load, str(witness))]
   for call in calls:
     make(tmp_path / 'w.bin', pickle.dumps({'w': call}, protocol=2))
     with pytest.raises(InputError, match='refused, nothing was executed: it asks for'):
       dict(torch_bin.read(tmp_path / 'w.bin'))
   assert not witness.exists()
+
+
+ARGUMENT = b"(S'touch WITNESS'\nt"
+GADGETS = {  # every opcode that can call, or make an object of a class, or load from elsewhere
+    'REDUCE': b'cos\nsystem\n' + ARGUMENT + b'R.',
+    'INST': ARGUMENT[:-1] + b'ios\nsystem\n.',
+    'OBJ': b'(cos\nsystem\n' + ARGUMENT[1:-1] + b'o.',
+    'NEWOBJ': b'\x80\x02cos\nsystem\n' + ARGUMENT + b'\x81.',
+    'NEWOBJ_EX': b'\x80\x04cos\nsystem\n' + ARGUMENT + b'}\x92.',
+    'STACK_GLOBAL': b'\x80\x04\x8c\x02os\x8c\x06system\x93' + ARGUMENT + b'R.',
+    'BUILD': b"\x80\x02ccollections\nOrderedDict\n)R}S'__class__'\ncos\nsystem\nsb.",
+    'EXT1': b'\x80\x02\x82\x01.', 'PERSID': b'PWITNESS\n.',
+    'LONG_BINPUT': b'\x80\x02Nr\xff\xff\xff\x7f.', 'PUT': b'Np99999999999\n.',  # a memo of 32 GB
+    'BINUNICODE8': b'\x80\x04\x8d' + struct.pack('<Q', 2 ** 60) + b'.',
+    'nothing': b'', 'no end': b'\x80\x02}', 'deep': b'\x80\x02' + b']' * 100_000 + b'a' * 99_999 + b'.'}
+
+
+@pytest.mark.parametrize('name', GADGETS)
+@pytest.mark.parametrize('legacy', [False, True])
+def test_no_opcode_runs_anything_or_fills_the_memory(tmp_path, monkeypatch, name, legacy):
+  monkeypatch.chdir(tmp_path)
+  content, path = GADGETS[name].replace(b'WITNESS', b'witness'), tmp_path / 'w.bin'
+  path.write_bytes(pickle.dumps(0x1950a86a20f9469cfc6c) + content) if legacy else zip_of(path, content)
+  with pytest.raises(InputError, match='w.bin: (refused, nothing was executed: .|truncated, damaged or no .*: .)'):
+    list(torch_bin.read(path))
+  assert [entry.name for entry in tmp_path.iterdir()] == ['w.bin']
 
 
 def test_allowed_names_cannot_be_turned_against_the_reader(tmp_path):
@@ -137,3 +173,35 @@ def test_other_files_are_refused(tmp_path):
   path.write_bytes(b'\x00' * 100)
   with pytest.raises(InputError, match='truncated, damaged or no PyTorch weights'):
     dict(torch_bin.read(path))
+
+
+@functools.cache
+def valid_pickle() -> bytes:
+  """The pickle of a tensor 'w', as `handmade` writes it."""
+  with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(handmade(
+      pathlib.Path(folder) / 'w.bin', (2, 2), (1, 2))) as archive:
+    return archive.read('x/data.pkl')
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_damaged_pickle_ends_in_another_error(tmp_path_factory, data):
+  content = bytearray(valid_pickle())
+  for _ in range(data.draw(st.integers(1, 3))):
+    at = data.draw(st.integers(0, len(content)))
+    content[at:at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+  path = zip_of(tmp_path_factory.getbasetemp() / 'w.bin', bytes(content), [('x/data/0', bytes(16))])
+  try:
+    assert all(array.size <= 4 for _, array in torch_bin.read(path))
+  except InputError as error:
+    assert 'w.bin: ' in str(error)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from([b'', b'PK', b'PK\x03\x04', b'PK\x05\x06', b'\x80\x02',
+                                                pickle.dumps(0x1950a86a20f9469cfc6c)]))
+def test_no_bytes_end_in_another_error(tmp_path_factory, content, beginning):
+  path = tmp_path_factory.getbasetemp() / 'any.bin'
+  path.write_bytes(beginning + content)
+  with pytest.raises(InputError, match='any.bin: '):
+    list(torch_bin.read(path))
