@@ -26,7 +26,7 @@ class Allowed:
 def allowed_for(tokenizer, config: gpt_neox.GPTNeoXConfig, temperature: float) -> Allowed:
   """The constraints of a tokenizer: never an id that it cannot decode, never its padding."""
   ids = np.arange(config.vocab_size)
-  forbidden = ids >= len(tokenizer)
+  forbidden = ~np.isin(ids, list(tokenizer.get_vocab().values()))  # ids may leave some numbers out
   pad = tokenizer.pad_token_id
   if pad is not None and pad != config.eos_token_id:
     forbidden = forbidden | (ids == pad)

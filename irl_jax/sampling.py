@@ -138,8 +138,9 @@ def sampler(config: gpt_neox.GPTNeoXConfig, sampling: config_lib.Sampling, dtype
 
 
 def prompt_ids(tokenizer, prompts: Sequence[str], max_tokens: int | None) -> tuple[list[list[int]], int]:
-  """Token ids of prompts, and how many were cut on the left; an empty prompt is EOS alone."""
+  """Token ids of prompts, and how many were cut on the left, which is logged; an empty prompt is EOS alone."""
   ids, cut = text.encode(tokenizer, prompts, max_tokens=max_tokens)
+  text.report_cut(cut, len(prompts), 'prompts', max_tokens)
   return [row or [tokenizer.eos_token_id] for row in ids], cut
 
 

@@ -126,7 +126,8 @@ def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labe
                         ) -> Examples:
   """Texts with their special tokens, and their labels."""
   limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
-  sequences, _ = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
+  sequences, cut = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
+  text.report_cut(cut, len(texts), 'texts of the classifier', limit)
   length = min(batches.round_up(max(map(len, sequences), default=1)), limit)
   return Examples(sequences, model.config.pad_token_id, length, np.asarray(labels))
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from absl import logging
+
 from irl_jax.errors import InputError
 
 _SURROGATE = re.compile('[\ud800-\udfff]')
@@ -50,6 +52,12 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_tokens: int | None = Non
   return shortened, sum(len(ids) > max_tokens for ids in rows)
 
 
+def report_cut(cut: int, total: int, what: str, max_tokens: int) -> None:
+  """Says how many of the texts that were encoded have lost their beginning."""
+  if cut:
+    logging.warning('%d of %d %s are longer than %d tokens: cut on the left', cut, total, what, max_tokens)
+
+
 def decode(tokenizer: Any, ids: Iterable[int]) -> str:
   """Turns sampled ids into text: up to and without the first EOS, no special tokens, spaces exactly as sampled."""
   kept = []
@@ -61,13 +69,21 @@ def decode(tokenizer: Any, ids: Iterable[int]) -> str:
 
 
 def check(tokenizer: Any, source: str) -> None:
-  """Refuses a tokenizer that loses text (transformers 5 can load RoBERTa's so that every word is <unk>).
+  """Refuses a tokenizer that loses text, or its merges (transformers 5 can load RoBERTa's so that every word is <unk>).
+
+  Where the vocabulary has the two words of "Hello world" (Pythia's: 12092 1533, RoBERTa's: 31414 232), it is those two.
 
   Raises:
-    InputError: a text does not come back whole, or a typed EOS becomes the real one; `source` is named.
+    InputError: a text does not come back whole, a typed EOS becomes the real one, or words that the tokenizer knows
+      fall into pieces; `source` is named.
   """
   probe = ' Hello  world' + (tokenizer.eos_token or '')
   (ids,), _ = encode(tokenizer, [probe])
   if tokenizer.eos_token_id in ids or decode(tokenizer, ids) != probe:
     raise InputError(f'{source}: its tokenizer loses text ({probe!r} comes back as {decode(tokenizer, ids)!r}); give a '
                      'folder whose tokenizer.json is byte-level (GPT-NeoX, RoBERTa)')
+  known = [tokenizer.get_vocab().get(word) for word in ('Hello', 'Ġworld')]
+  (found,), _ = encode(tokenizer, ['Hello world'])
+  if None not in known and found != known:
+    raise InputError(f"{source}: its tokenizer takes 'Hello world' apart into {found}, and not into {known}, the two "
+                     'words of its vocabulary: its merges are missing or damaged')

@@ -1,6 +1,7 @@
 """Log-probs of the allowed distribution against a log-softmax over the whole vocabulary."""
 
 import dataclasses
+import types
 
 import chex
 import jax
@@ -74,6 +75,12 @@ def test_what_a_tokenizer_allows(policy):
   allowed = distribution.allowed_for(policy.tokenizer, policy.config, 0.5)
   np.testing.assert_array_equal(np.flatnonzero(allowed.forbidden), [1, *range(32, 36)])
   assert (int(allowed.eos), float(allowed.temperature)) == (0, 0.5)
+
+
+def test_a_number_that_no_token_has_never_comes(policy):
+  tokenizer = types.SimpleNamespace(get_vocab=lambda: {'<|endoftext|>': 0, '<|padding|>': 1, 'far': 7}, pad_token_id=1)
+  allowed = distribution.allowed_for(tokenizer, policy.config, 1.0)
+  np.testing.assert_array_equal(np.flatnonzero(~allowed.forbidden), [0, 7])
 
 
 def test_a_padding_that_is_eos_may_come(policy):

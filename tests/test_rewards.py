@@ -83,11 +83,13 @@ def test_an_empty_text_is_read_at_eos_alone(policy, recovered):
   np.testing.assert_allclose(reward(['']), forward(recovered.params, np.zeros((1, 1), np.int32)), atol=1e-6)
 
 
-def test_long_texts_keep_their_end(classifier, recovered):
+def test_long_texts_keep_their_end_and_are_counted(classifier, recovered, caplog):
   for build, model, longest in ((rewards.true_reward, classifier, 48), (rewards.recovered_reward, recovered, 64)):
     reward = build(model)
     long = 'ab' * 50 + 'cd' * 20
     np.testing.assert_allclose(reward([long]), reward([long[-longest:]]), atol=1e-5)
+    assert '1 of 1 texts are longer than the ' in caplog.text
+    assert f'{model.source} reads: cut on the left' in caplog.text
 
 
 def test_the_toxic_label_is_found_by_its_name(classifier):

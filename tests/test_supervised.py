@@ -188,11 +188,12 @@ def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
   assert (reward(['bcdefg', 'hhcegb']) > 0).all() and (reward(['bacdef', 'cgbhad']) < 0).all()
 
 
-def test_examples_are_whole_texts_between_two_ends(policy, classifier):
+def test_examples_are_whole_texts_between_two_ends(policy, classifier, caplog):
   examples = supervised.language_model_examples(policy, ['ab', '', 'abcdefghijkl'], 6)
   assert examples.sequences == [[0, 3, 4, 0], [0, 0], [0, 3, 4, 5, 6, 7]]  # long ones are cut on the right
   examples = supervised.classifier_examples(classifier, ['ab', 'w' * 60], [1, 0], 64)
   assert examples.sequences == [[0, 5, 6, 2], [0, *[27] * 48, 2]]
+  assert '1 of 2 texts of the classifier are longer than 50 tokens: cut on the left' in caplog.text
   batch = examples.batch(np.array([1, 0]))
   np.testing.assert_array_equal(batch.label, [0, 1])
   assert batch.text.ids.shape == (2, 50)  # no more than the model has positions for

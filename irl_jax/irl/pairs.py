@@ -19,11 +19,12 @@ Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and of th
 
 def encode_pairs(model: pretrained.Pretrained, aligned: Sequence[str], base: Sequence[str], max_tokens: int
                  ) -> list[Pair]:
-  """Whole texts to token ids, nothing added before or behind; an empty text is EOS alone."""
+  """Whole texts to token ids, nothing added before or behind; long ones lose their beginning, an empty one is EOS."""
   limit = min(max_tokens, model.config.max_position_embeddings)
-  encode = lambda texts: [ids or [model.config.eos_token_id]
-                          for ids in text.encode(model.tokenizer, texts, max_tokens=limit)[0]]
-  return list(zip(encode(aligned), encode(base)))
+  ids, cut = text.encode(model.tokenizer, [*aligned, *base], max_tokens=limit)
+  text.report_cut(cut, len(ids), 'demonstrated texts', limit)
+  ids = [row or [model.config.eos_token_id] for row in ids]
+  return list(zip(ids[:len(aligned)], ids[len(aligned):]))
 
 
 def pair_batch(pairs: Sequence[Pair], weight: np.ndarray, pad_id: int, length: int) -> structs.PairBatch:

@@ -28,13 +28,15 @@ def load(folder: pathlib.Path, config: Any) -> Any:
     raise InputError(f'{folder}: has no tokenizer; expected tokenizer.json, or vocab.json and merges.txt')
   try:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-  except Exception as error:  # transformers and tokenizers raise many types on a damaged file
+    _check_vocabulary(tokenizer, folder, config)
+    _agree_on_eos(tokenizer, folder, config)
+    _find_padding(tokenizer, folder)
+    text.check(tokenizer, str(folder))
+  except InputError:
+    raise
+  except Exception as error:  # transformers and tokenizers raise many types on a damaged file, some at the first use
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise InputError(f'{folder}: its tokenizer cannot be read: {reason}') from error
-  _check_vocabulary(tokenizer, folder, config)
-  _agree_on_eos(tokenizer, folder, config)
-  _find_padding(tokenizer, folder)
-  text.check(tokenizer, str(folder))
   return tokenizer
 
 
@@ -43,8 +45,9 @@ def _optional_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _check_vocabulary(tokenizer, folder, config):
-  if len(tokenizer) > config.vocab_size:
-    raise InputError(f'{folder}: its tokenizer has {len(tokenizer)} ids, its model embeddings for {config.vocab_size}')
+  ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))  # ids may leave some numbers out
+  if ids > config.vocab_size:
+    raise InputError(f'{folder}: its tokenizer has {ids} ids, its model embeddings for {config.vocab_size}')
   # Some versions of transformers read past vocab.json without a word and make every word <unk>.
   if not (folder / 'tokenizer.json').exists() and len(tokenizer) < len(_optional_json(folder / 'vocab.json')):
     raise InputError(f'{folder}: vocab.json was not read by this version of transformers; save the tokenizer as '

@@ -73,6 +73,36 @@ def test_code_of_its_own_is_refused(pythia_folder):
     tokenizers.load(pythia_folder, PYTHIA)
 
 
+@pytest.mark.parametrize('settings', [{'model_max_length': '512'}, {'model_max_length': {}}, {'eos_token': 7},
+                                      {'added_tokens_decoder': {'x': 1}}, {'tokenizer_class': ['A']}])
+def test_settings_of_the_wrong_type(tmp_path, language_model, settings):
+  pretrained.save(tmp_path, language_model, '')
+  path = tmp_path / 'tokenizer_config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+  with pytest.raises(InputError, match='its tokenizer cannot be read') as caught:
+    tokenizers.load(tmp_path, language_model.config)
+  assert '\n' not in str(caught.value)
+
+
+def test_an_id_beyond_the_embeddings_is_refused_though_the_tokens_are_few(tmp_path, language_model):
+  language_model.tokenizer.save_pretrained(tmp_path)
+  path = tmp_path / 'tokenizer.json'
+  content = json.loads(path.read_text())
+  content['model']['vocab']['far'] = 5000
+  path.write_text(json.dumps(content))
+  with pytest.raises(InputError, match='5001 ids, its model embeddings for 264'):
+    tokenizers.load(tmp_path, language_model.config)
+
+
+def test_a_tokenizer_without_its_merges_is_refused(pythia_folder):
+  path = pythia_folder / 'tokenizer.json'
+  content = json.loads(path.read_text())
+  content['model']['merges'] = []
+  path.write_text(json.dumps(content))
+  with pytest.raises(InputError, match=r"takes 'Hello world' apart into .*, and not into \[12092, 1533\]"):
+    tokenizers.load(pythia_folder, PYTHIA)
+
+
 @pytest.mark.parametrize('content', [None, '', '{', '{}', '<html></html>'])
 def test_a_missing_or_damaged_tokenizer(tmp_path, language_model, content):
   pretrained.save(tmp_path / 'model', language_model, '')
