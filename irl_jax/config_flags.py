@@ -51,7 +51,7 @@ class FieldParser(flags.ArgumentParser):
     """Converts text; a value of another type is a default and passes."""
     try:
       return _convert(argument, self.type) if isinstance(argument, str) else argument
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last three: of a written tuple
       raise ValueError(f'must be {self.expects}') from None
 
 

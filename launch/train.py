@@ -27,9 +27,10 @@ flags.DEFINE_boolean('dry_run', False, 'show config and models, run nothing', fl
 
 def default_workdir(config: Config) -> str:
   """runs/<name>; a name that leads elsewhere is refused."""
-  if config.name in ('', '.', '..') or pathlib.PurePath(config.name).name != config.name:
-    raise ConfigError(f'config.name = {config.name!r}: must be a folder name without separators, or give --workdir')
-  return f'runs/{config.name}'
+  name = config.name
+  if name in ('', '.', '..') or pathlib.PureWindowsPath(name).name != name or not name.isprintable():
+    raise ConfigError(f'config.name = {name!r}: must be a folder name without separators, or give --workdir')
+  return f'runs/{name}'
 
 
 def chosen_stages(names: list[str] | None, config: Config) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """Config overrides, the messages of mistakes, and exit codes."""
 
 import dataclasses
+import json
 
 from absl import flags
+from hypothesis import given, settings, strategies as st
 import pytest
 
 from irl_jax import command_line
@@ -15,6 +17,13 @@ CONFIG = 'from irl_jax.config import *\ndef get_config():\n  return Config(ppo=P
 @pytest.fixture
 def config_file(tmp_path):
   path = tmp_path / 'example.py'
+  path.write_text(CONFIG)
+  return str(path)
+
+
+@pytest.fixture(scope='session')
+def example(tmp_path_factory):
+  path = tmp_path_factory.mktemp('config') / 'example.py'
   path.write_text(CONFIG)
   return str(path)
 
@@ -76,11 +85,17 @@ def test_overrides_are_typed_and_the_last_one_counts(config_file):
     ('--config.ppo.learning_rate=-1e-6', 'config.ppo.learning_rate = -1e-06: must be > 0'),
     ('--config.ppo.steps=1.5', '--config.ppo.steps=1.5: must be a whole number >= 1'),
     ('--config.ppo.steps=0', 'config.ppo.steps = 0: must be >= 1'),
+    ('--config.ppo.steps=99999999999', 'config.ppo.steps = 99999999999: must fit into 32 bits'),
+    ('--config.data.text_field=a\udcff', "config.data.text_field = 'a\\udcff': must be text that UTF-8 can hold"),
     ('--config.ppo.steps', 'Missing value for flag --config.ppo.steps'),
     ('--config.ppo.subtract_original=2', '--config.ppo.subtract_original=2: must be true or false'),
     ('--config.ppo.reward=max', "config.ppo.reward = 'max': must be one of logit, probability"),
     ('--config.ppo.minibatch_size=5', 'config.ppo.minibatch_size = 5: must divide config.ppo.rollouts_per_step = 32'),
     ('--config.stages=rlhf,ril', "config.stages: unknown stage 'ril'"),
+    ('--config.stages=(1)', '--config.stages=(1): must be names separated by commas'),
+    ("--config.stages=(1, 'data')", 'config.stages: unknown stage 1'),
+    ("--config.stages=([],)", 'config.stages: unknown stage []'),
+    ('--config.stages=(' + '-' * 100_000 + '1)', 'must be names separated by commas'),
     ("--config.stages=('rlhf'", '--config.stages=(\'rlhf\': must be names separated by commas'),
     ('stray', "stray argument 'stray'"),
     ('--verbosity=loud', '--verbosity=loud: must be a whole number'),
@@ -89,6 +104,54 @@ def test_mistakes_name_the_key_and_what_is_allowed(config_file, capsys, argument
   assert start(lambda _: pytest.fail('main was called'), f'--config={config_file}', argument) == 2
   shown = capsys.readouterr().err
   assert shown.startswith('error: ') and message in shown and shown.count('\n') == 1
+
+
+FIELDS = [name for name, _ in leaves(config_lib.Config())]
+WORDS = st.text(st.characters(), max_size=12) | st.sampled_from([
+    'nan', '-inf', '1e999', '-1', '0', '9' * 30, '9' * 5000, '0x10', '1_0', '٣', 'true', "('data',)", '((' * 200,
+    '[' * 5000, "__import__('os').abort()", '../x', '--', '-h=', '\udcff', 'a\x00b'])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FIELDS), WORDS)
+def test_whatever_an_override_says_is_a_config_or_an_error_of_ours(example, field, value):
+  flag_values = flags.FlagValues()
+  flags.DEFINE_string('config', None, '', flag_values=flag_values)
+  try:
+    command_line.parse(['launcher.py', f'--config={example}', f'--{field}={value}'], flag_values)
+  except (errors.ConfigError, flags.Error):
+    return
+  json.dumps(dataclasses.asdict(flag_values.config), ensure_ascii=False, allow_nan=False).encode()  # as it is kept
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(WORDS | st.sampled_from(FIELDS).map(lambda name: f'--{name}'), max_size=3))
+def test_whatever_the_arguments_are_the_mistake_is_an_error_of_ours(example, arguments):
+  flag_values = flags.FlagValues()
+  flags.DEFINE_string('config', None, '', flag_values=flag_values)
+  try:
+    command_line.parse(['launcher.py', f'--config={example}', *arguments], flag_values)
+  except (errors.ConfigError, flags.Error) as error:
+    assert str(error)
+
+
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5) |
+                      st.binary(max_size=3), lambda inner: st.tuples(inner, inner) | st.lists(inner, max_size=2),
+                      max_leaves=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FIELDS), VALUES)
+def test_whatever_a_config_file_gives_a_field_is_a_config_or_an_error_of_ours(field, value):
+  *section, name = field.removeprefix('config.').split('.')
+  config = config_lib.Config()
+  try:
+    if section:
+      name, value = section[0], dataclasses.replace(getattr(config, section[0]), **{name: value})
+    config = dataclasses.replace(config, **{name: value})
+  except errors.ConfigError as error:
+    assert str(error).startswith(f'config.{name}') or section
+  json.dumps(dataclasses.asdict(config), ensure_ascii=False, allow_nan=False).encode()
 
 
 @pytest.mark.parametrize('content, message', [

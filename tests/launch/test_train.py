@@ -51,6 +51,10 @@ def test_stages_run_in_the_configs_order(launch, config_file, calls):
     ('--stages=', "--stages: unknown stage ''"),
     ('--bad_rows=ignore', '--bad_rows=ignore: value should be one of <error|skip>'),
     ('--config.name=../x', "config.name = '../x': must be a folder name"),
+    ('--config.name=/etc/x', "config.name = '/etc/x': must be a folder name"),
+    ('--config.name=a/b', "config.name = 'a/b': must be a folder name"),
+    ('--config.name=a\\b', "config.name = 'a\\\\b': must be a folder name"),
+    ('--config.name=\x1b[2J', "config.name = '\\x1b[2J': must be a folder name"),
     ('--config.name=', "config.name = '': must be a folder name"),
 ])
 def test_refused_before_the_pipeline_starts(launch, config_file, calls, capsys, argument, message):

@@ -74,7 +74,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def local_hub(tmp_path, monkeypatch, language_model):
   """A server that holds a language model as org/model.
 
-  It refuses (`.status`), hangs (`.delay`), goes silent within a file (`.stalls_after` so many bytes) or limits downloads.
+  It refuses (`.status`), hangs (`.delay`), goes silent within a file (`.stalls_after` bytes) or `.limits` downloads.
   """
   pretrained.save(tmp_path / 'repository', language_model, '')
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
