@@ -20,6 +20,7 @@ from irl_jax import config_flags
 from irl_jax.errors import ConfigError
 from irl_jax.errors import IrlJaxError
 from irl_jax.terminal import printable
+from irl_jax.terminal import redacted
 
 
 def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagValues, usage: str,
@@ -163,7 +164,7 @@ def _help(usage: str, flag_values: flags.FlagValues) -> str:
 def _show_traceback(early: flags.FlagValues) -> bool:
   """Prints the traceback of the exception in hand where --verbosity asks for it; returns whether it did."""
   if early['verbosity'].value > 0:
-    traceback.print_exc()
+    print(redacted(traceback.format_exc()), file=sys.stderr)
   return early['verbosity'].value > 0
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from irl_jax.errors import ConfigError
 
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
-_UNWRITABLE = re.compile('[\0\ud800-\udfff]')  # neither a path nor a JSON file takes these
+_SURROGATE = re.compile('[\ud800-\udfff]')  # what no UTF-8 file takes
 OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared', 'failure_aware', 'maximum_entropy')
 
 
@@ -60,8 +60,8 @@ class Section:
         raise ConfigError(f'{name} = {value!r}: must be of type {field.type.__name__}')
       if field.type is int and abs(value) >= 2 ** 31:
         raise ConfigError(f'{name} = {value!r}: must fit into 32 bits')
-      if field.type is str and _UNWRITABLE.search(value):
-        raise ConfigError(f'{name} = {value!r}: must be text that UTF-8 can hold, without NUL')
+      if field.type is str and _SURROGATE.search(value):
+        raise ConfigError(f'{name} = {value!r}: must be text that UTF-8 can hold')
       if field.metadata and not in_range(value, **field.metadata):
         raise ConfigError(f'{name} = {value!r}: {describe_range(**field.metadata)}')
 

@@ -1,10 +1,12 @@
 """What may be shown: text that cannot command a terminal, and bars for long work."""
 
+import os
 import re
 import sys
 from typing import Iterable
 import unicodedata
 
+SECRETS = ('HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'WANDB_API_KEY')
 _ESCAPE = re.compile(
     r'(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]'  # colours and cursor movements
     r'|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)'  # titles, links, device strings
@@ -12,9 +14,17 @@ _ESCAPE = re.compile(
 _DIRECTIONS = set('\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')  # they reorder text
 
 
+def redacted(text: str) -> str:
+  """Returns text without the environment's secrets, which the error of a library may quote."""
+  for name in SECRETS:
+    if secret := os.environ.get(name, '').strip():
+      text = text.replace(secret, f'[{name}]')
+  return text
+
+
 def printable(text: str) -> str:
-  """Returns text on one line, without terminal escapes and anything else that moves or recolours what follows."""
-  text = re.sub(r'\s', ' ', _ESCAPE.sub('', text))
+  """Returns text on one line, without secrets, terminal escapes and whatever else moves or recolours what follows."""
+  text = re.sub(r'\s', ' ', _ESCAPE.sub('', redacted(text)))
   return ''.join('\ufffd' if unicodedata.category(char) == 'Cs' else char for char in text
                  if unicodedata.category(char) != 'Cc' and char not in _DIRECTIONS)
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from absl import flags
+from absl import logging
 from hypothesis import given, settings, strategies as st
 import pytest
 
@@ -192,6 +193,18 @@ def test_what_main_raises_becomes_a_line_and_an_exit_code(config_file, capsys, r
     raise raised
   assert start(main, f'--config={config_file}') == code
   assert capsys.readouterr().err == f'error: {message}\n'
+
+
+@pytest.mark.parametrize('arguments', [(), ('--verbosity=1',)])
+@pytest.mark.parametrize('name', ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'WANDB_API_KEY'])
+def test_a_secret_that_an_error_quotes_is_not_shown(config_file, capsys, monkeypatch, name, arguments):
+  monkeypatch.setenv(name, 'hf_aSecret\n')
+  def main(_):
+    logging.warning('Bearer hf_aSecret')
+    raise ValueError("Illegal header value b'Bearer hf_aSecret'")
+  assert start(main, f'--config={config_file}', *arguments) == 1
+  shown = capsys.readouterr()
+  assert f"Illegal header value b'Bearer [{name}]'" in shown.err and 'hf_aSecret' not in shown.err + shown.out
 
 
 def test_exit_codes_that_main_chooses_pass(config_file):

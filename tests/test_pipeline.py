@@ -5,6 +5,7 @@ import json
 import pathlib
 import runpy
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -68,12 +69,35 @@ def check(node, expected, where='summary'):
     assert node is None or isinstance(node, (int, float, list)), where
 
 
+SECRETS = {'HF_TOKEN': 'hf_secretOfTheHub', 'WANDB_API_KEY': 'secretOfWandb'}
+watching, connections = [], []
+
+
+@sys.addaudithook
+def note_connections(event, arguments):
+  """What the process connects to, or looks up, while somebody watches; a hook of Python's cannot be taken off again."""
+  if watching and event in ('socket.connect', 'socket.getaddrinfo'):
+    connections.append((event, arguments))
+
+
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory) -> pathlib.Path:
-  """The folder of a finished run."""
+  """The folder of a finished run, in an environment that has secrets."""
   folder = tmp_path_factory.mktemp('smoke')
-  pipeline.run(CONFIG, folder)
+  watching.append(folder)
+  with pytest.MonkeyPatch.context() as patch:
+    for name, secret in SECRETS.items():
+      patch.setenv(name, secret)
+    pipeline.run(CONFIG, folder)
+  watching.clear()
   return folder
+
+
+def test_nothing_is_sent_anywhere_and_no_secret_is_kept(finished):
+  assert not connections
+  for path in filter(pathlib.Path.is_file, finished.rglob('*')):
+    content = path.read_bytes()
+    assert not [name for name, secret in SECRETS.items() if secret.encode() in content], path
 
 
 def test_folder_holds_what_scripts_rely_on(finished):
