@@ -156,14 +156,15 @@ def check_disk(run: Run, models: Models, stages: Sequence[str]) -> None:
 def bytes_written(config: config_lib.Config, models: Models, stages: Sequence[str]) -> int:
   """What checkpoints and exports of the stages will take on the disk, about."""
   copies = config.runtime.keep_checkpoints + 1  # one is written before another is deleted
-  everything = lambda role: parameters(models[role], -1)
-  training = lambda role, blocks=-1: everything(role) + copies * MOMENTS * parameters(models[role], blocks)
-  selecting = lambda role, blocks=-1: training(role, blocks) + copies * parameters(models[role], blocks)  # the best too
-  needed = {'sft': lambda: selecting('base'), 'classifier': lambda: selecting('classifier'),
-            'rlhf': lambda: training('start', config.ppo.trained_blocks),
-            'irl': lambda: config.irl.seeds * selecting('base', config.irl.trained_blocks)}
-  needed['rerlhf'] = needed['rlhf']
-  return BYTES * sum(needed[stage]() for stage in stages if stage in needed)
+  best = MOMENTS + 1  # the parameters of least validation loss stand beside the latest
+  written = {  # by stage: the model, its trained blocks, arrays of their size in a checkpoint, how many times
+      'sft': ('base', -1, best, 1), 'classifier': ('classifier', -1, best, 1),
+      'rlhf': ('start', config.ppo.trained_blocks, MOMENTS, 1),
+      'irl': ('base', config.irl.trained_blocks, best, config.irl.seeds),
+      'rerlhf': ('start', config.ppo.trained_blocks, MOMENTS, 1)}
+  return BYTES * sum(
+      times * (parameters(models[role], -1) + copies * arrays * parameters(models[role], blocks))
+      for role, blocks, arrays, times in (written[stage] for stage in stages if stage in written))
 
 
 def parameters(model: pretrained.Pretrained, trained_blocks: int) -> int:

@@ -138,8 +138,9 @@ def test_too_little_space_on_the_disk(config, tmp_path, monkeypatch):
 def test_the_bytes_of_a_run_are_those_of_its_parameters(config, policy, tmp_path):
   count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
   whole, embeddings = count(policy.params), count(policy.params['embed_in'])
-  models = {'start': policy, 'base': policy}
+  models = dict.fromkeys(('start', 'base', 'classifier'), policy)
   # PPO with 3 of 3 blocks: all but the embeddings, with two moments, in two checkpoints and one in the making.
   assert preflight.bytes_written(config, models, ['rlhf']) == 4 * (whole + 3 * 3 * (whole - embeddings))
-  # IRL keeps the best parameters beside them, and does it for every seed.
+  # Where there is a validation loss, the best parameters stand beside them; IRL does it for every seed.
+  assert preflight.bytes_written(config, models, ['sft', 'classifier']) == 4 * 2 * (whole + 3 * 4 * whole)
   assert preflight.bytes_written(config, models, ['irl']) == 4 * 3 * (whole + 3 * 4 * (whole - embeddings))
