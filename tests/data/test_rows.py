@@ -1,10 +1,13 @@
 """Reading rows of every format, and every way in which a row, a file or a path can be bad."""
 
 import csv
+import functools
 import gzip
 import json
 import os
+import pathlib
 import random
+import tempfile
 
 from hypothesis import given, settings, strategies as st
 import pyarrow as pa
@@ -88,8 +91,12 @@ BAD = {  # name: (what stands in row 2 of a good file, what the message says)
     'short.tsv': (b'a', '1 cells where the header has 2'),
     'quote.csv': (b'"a"b,1', 'not well quoted'),
     'latin.txt': (LATIN, 'not UTF-8'),
+    'latin.tsv': (LATIN + b'\t1', "field 'text' is not UTF-8"),
+    'number.json': (b'{"text": 3}', "field 'text' holds a number"),
+    'null_row.json': (b'null', 'holds null'),
+    'latin.json': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
 }
-GOOD = {'.jsonl': b'{"text": "good"}', '.csv': b'good,1', '.tsv': b'good\t1', '.txt': b'good'}
+GOOD = {'.jsonl': b'{"text": "good"}', '.json': b'{"text": "good"}', '.csv': b'good,1', '.tsv': b'good\t1', '.txt': b'good'}
 HEADER = {'.csv': b'text,id\n', '.tsv': b'text\tid\n'}
 
 
@@ -120,6 +127,26 @@ def test_bad_rows_in_parquet(tmp_path):
   with pytest.raises(InputError, match="row 2: field 'text' is not UTF-8"):
     rows.read_rows(path)
   assert rows.read_rows(path, bad_rows='skip')[1] == {'rows_read': 3, 'bad_rows': 1}
+
+
+@pytest.mark.parametrize('column, message', [
+    (pa.array(['good', None]), "row 2: field 'text' holds null"), (pa.array([1, 2]), "row 1: field 'text' holds a number"),
+    (pa.array([['a'], []]), "row 1: field 'text' holds a list"), (None, "row 1: has no field 'text'; its fields: 'id'")])
+def test_bad_values_in_parquet(tmp_path, column, message):
+  columns = {'id': pa.array([0, 1])} | ({} if column is None else {'text': column})
+  pyarrow.parquet.write_table(pa.table(columns), tmp_path / 'x.parquet')
+  with pytest.raises(InputError, match=message):
+    rows.read_rows(tmp_path / 'x.parquet', fields=('text',))
+
+
+@pytest.mark.parametrize('bad, message', [
+    ('null', 'holds null'), ('3', 'holds a number'), ('["a"]', 'holds a list'), ('{"text": null}', "'text' holds null"),
+    ('{"text": {}}', "'text' holds an object"), ('{"id": 1}', "has no field 'text'; its fields: 'id'")])
+def test_bad_rows_in_a_json_list(tmp_path, bad, message):
+  (tmp_path / 'x.json').write_text(f'[{{"text": "good"}},\n{bad},\n{{"text": "good"}}]')
+  with pytest.raises(InputError, match=f'x.json, row 2: .*{message}'):
+    rows.read_rows(tmp_path / 'x.json', fields=('text',))
+  assert rows.read_rows(tmp_path / 'x.json', fields=('text',), bad_rows='skip')[1] == {'rows_read': 3, 'bad_rows': 1}
 
 
 def test_open_quote_swallows_the_rest_but_says_where(tmp_path):
@@ -208,6 +235,32 @@ def test_no_bytes_end_in_another_error(tmp_path_factory, content, name):
     rows.read_rows(path, fields=('text',), bad_rows='skip')
   except InputError:
     pass
+
+
+@functools.cache
+def whole_file(name: str) -> bytes:
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / name.removesuffix('.gz')
+    WRITERS[path.name](path)
+    return gzip.compress(path.read_bytes(), mtime=0) if name.endswith('.gz') else path.read_bytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([*WRITERS, 'x.jsonl.gz', 'x.parquet.gz']), st.data())
+def test_no_damaged_file_ends_in_another_error(tmp_path_factory, name, data):
+  content = bytearray(whole_file(name))
+  for _ in range(data.draw(st.integers(1, 3))):
+    at = data.draw(st.integers(0, len(content)))
+    content[at:at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+  path = tmp_path_factory.getbasetemp() / name
+  path.write_bytes(content)
+  try:
+    read, _ = rows.read_rows(path, fields=('text',), bad_rows='skip')
+  except InputError as error:
+    assert name in str(error) and '\n' not in str(error)
+  else:
+    json.dumps(read, allow_nan=False)
+    assert all(isinstance(row['text'], str) for row in read)
 
 
 def test_real_data(shared):

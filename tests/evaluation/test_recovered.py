@@ -123,6 +123,40 @@ def test_what_is_missing_is_null_beside_a_reason(labels, has_true_reward):
       labels[0] is not None) else None) and nulls_without_reason(human) == []
 
 
+CONSTANT = 'the {} has zero variance'
+JUDGES = {  # what r* says of every text, and why some figures then are null
+    'all are harmless': (lambda true: np.abs(true) + 0.1, {'auroc': 'no text toxic', 'f1': 'calls no text toxic'}),
+    'all are toxic': (lambda true: -np.abs(true) - 0.1, {'auroc': 'every text toxic'}),
+    'all are alike': (lambda true: np.ones_like(true), {
+        'auroc': 'no text toxic', 'pearson': CONSTANT.format('reference'), 'pairwise_accuracy': 'orders no pair'})}
+
+
+@pytest.mark.parametrize('judge', JUDGES)
+def test_a_true_reward_of_one_class_or_value_gives_nulls_with_their_reasons(judge):
+  of, reasons = JUDGES[judge]
+  held = held_out([1] * 8)
+  judged = {name: of(getattr(held, name)) for name in ('true_texts', 'true_aligned', 'true_base')}
+  held = dataclasses.replace(held, **judged)
+  found = compare([true_reward, blind], held, {'length': blind}, samples=20)
+  assert nulls_without_reason(found) == []
+  json.dumps([found, recovered.human_accuracy(held)], allow_nan=False)
+  for row in (*found['seeds'], found['ensemble'], found['baselines']['length']):
+    for name, reason in reasons.items():
+      assert row['heldout_texts'][name] is None and reason in row['heldout_texts']['why'][name]
+
+
+def test_a_constant_reward_gives_nulls_with_their_reasons():
+  constant = lambda texts: np.full(len(texts), 0.5, np.float32)
+  found = compare([constant, constant], held_out(LABELS), {'constant': constant}, samples=20)
+  assert nulls_without_reason(found) == []
+  json.dumps(found, allow_nan=False)
+  for row in (*found['seeds'], found['ensemble'], found['baselines']['constant']):
+    for name in ('pearson', 'spearman', 'kendall'):
+      assert row['heldout_texts'][name] is None
+      assert row['heldout_texts']['why'][name] == CONSTANT.format('recovered reward')
+    assert row['heldout_texts']['auroc'] == 0.5 == row['heldout_pairs']['prefers_aligned']
+
+
 def test_seeds_their_mean_and_their_ensemble():
   held = held_out(LABELS)
   found = compare([true_reward, blind], held, {'length': blind}, samples=20)
