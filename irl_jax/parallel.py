@@ -45,7 +45,8 @@ def _sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
 
 def _place(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array:
   """Puts each part of an array that every process holds on the device where it belongs."""
-  return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+  with jax.transfer_guard_host_to_device('allow'):  # a transfer that is asked for, where others are forbidden
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def replicate(tree: Any) -> Any:
@@ -55,6 +56,11 @@ def replicate(tree: Any) -> Any:
   """
   sharding = _sharding(REPLICATED)
   return jax.tree.map(lambda x: _place(np.array(x), sharding), tree)
+
+
+def key(seed: int) -> jax.Array:
+  """A PRNG key on all devices."""
+  return jax.jit(jax.random.key, out_shardings=_sharding(REPLICATED))(seed)
 
 
 def shard(batch: Any) -> Any:
@@ -72,6 +78,21 @@ def gather(tree: Any) -> Any:
   """Brings sharded leaves [n, N / n, ...] back to the host, to that of every process, as NumPy arrays [N, ...]."""
   whole = tree if jax.process_count() == 1 else _on_every_device()(tree)
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(whole))
+
+
+def pick(batch: Any, rows: np.ndarray) -> Any:
+  """Examples [M] of a sharded batch [n, N / n, ...], by number and in that order -> [n, M / n, ...]: from device to
+  device, not by way of the host.
+  """
+  return _picked()(batch, replicate(np.asarray(rows, np.int32)))
+
+
+@functools.lru_cache(maxsize=1)
+def _picked() -> Callable:
+  def picked(batch, rows):
+    of_all = lambda x: x.reshape(-1, *x.shape[2:])[rows]
+    return jax.tree.map(lambda x: of_all(x).reshape(x.shape[0], -1, *x.shape[2:]), batch)
+  return jax.jit(picked, out_shardings=_sharding(SHARDED))
 
 
 @functools.lru_cache(maxsize=1)

@@ -28,6 +28,20 @@ def test_what_is_split_comes_back():
     parallel.shard(np.zeros(6))
 
 
+def test_examples_are_picked_on_the_devices():
+  tree = {'x': np.arange(24.0).reshape(8, 3), 'y': np.arange(8), 'none': None}
+  rows = np.array([6, 0, 3, 3])
+  found = parallel.pick(parallel.shard(tree), rows)
+  assert found['x'].shape == (4, 1, 3) and len(found['x'].devices()) == 4
+  chex.assert_trees_all_equal(parallel.gather(found), {'x': tree['x'][rows], 'y': rows, 'none': None})
+
+
+def test_a_key_is_on_every_device():
+  key = parallel.key(7)
+  assert len(key.devices()) == 4
+  np.testing.assert_array_equal(jax.random.key_data(key), jax.random.key_data(jax.random.key(7)))
+
+
 def test_what_is_replicated_is_a_copy_on_every_device():
   first = jnp.arange(3.0)
   placed = parallel.replicate({'x': first})

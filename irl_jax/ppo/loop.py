@@ -5,7 +5,7 @@ Dims: B responses of a rollout, P prompt, T response, S = P + T.
 
 import dataclasses
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -86,14 +86,12 @@ def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx
   return state, parallel.replicate(update_lib.Frozen(frozen, reference, allowed))
 
 
-def minibatches(rollout: structs.Rollout, ppo: config_lib.PPO, seed: int, step: int):
-  """Shuffled minibatches of every epoch; the order is a pure function of (seed, step)."""
+def minibatches(ppo: config_lib.PPO, seed: int, step: int) -> Iterator[np.ndarray]:
+  """Which samples make each minibatch of every epoch, shuffled: a pure function of (seed, step)."""
   count = ppo.rollouts_per_step
   for epoch in range(ppo.epochs):
     order = np.random.default_rng((seed, step, epoch)).permutation(count)
-    for start in range(0, count, ppo.minibatch_size):
-      rows = order[start:start + ppo.minibatch_size]
-      yield parallel.shard(jax.tree.map(lambda x: x[rows], rollout))
+    yield from np.split(order, range(ppo.minibatch_size, count, ppo.minibatch_size))
 
 
 def check_agreement(statistics: dict[str, np.ndarray], responses: structs.Responses, rollout: structs.Rollout,
@@ -152,37 +150,49 @@ def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[
   return first, Learner(state, reward_scale.RunningMoments(**meta['moments']), meta['kl_coefficient'])
 
 
-def optimise(update: Callable, state: structs.TrainState, frozen: update_lib.Frozen, rollout: structs.Rollout,
-             config: config_lib.Config, step: int) -> tuple[structs.TrainState, list[dict[str, Any]]]:
-  """The epochs of updates on one rollout, and the metrics of each update."""
-  updates = []
-  for minibatch in minibatches(rollout, config.ppo, config.seed, step):
-    state, metrics = update(state, frozen, minibatch)
-    updates.append(metrics)
-  return state, jax.device_get(updates)
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What a step gave, on the devices; it need not have come yet."""
+
+  statistics: dict[str, jax.Array]     # of each response [n, B / n]
+  updates: list[dict[str, jax.Array]]  # metrics of each update
+  rollout: structs.Rollout | None      # where it is to be checked
+  scaled: np.ndarray                   # [B] the scores, as they were learned from
 
 
 def learn(functions: Compiled, learner: Learner, frozen: update_lib.Frozen, sampled: rollout_lib.Sampled,
-          config: config_lib.Config, dtype, step: int, check: bool) -> tuple[Learner, dict[str, float]]:
-  """One step of PPO on what was sampled; returns its metrics too.
+          config: config_lib.Config, step: int, check: bool) -> tuple[Learner, Outcome]:
+  """Has the devices learn from what was sampled, and does not wait for it; the KL coefficient is not adapted yet."""
+  moments = learner.moments.add(sampled.scores)
+  scaled = reward_scale.scaled_or_clipped(sampled.scores, moments, config.ppo.scale_reward, config.ppo.clip_reward)
+  experience = rollout_lib.experience_of(sampled.batch, sampled.responses, scaled)
+  coefficient = parallel.replicate(np.float32(learner.kl_coefficient))
+  rollout, statistics = functions.make_rollout((learner.state.params, frozen, coefficient), parallel.shard(experience))
+  state, updates = learner.state, []
+  for rows in minibatches(config.ppo, config.seed, step):
+    state, metrics = functions.update(state, frozen, parallel.pick(rollout, rows))
+    updates.append(metrics)
+  return (dataclasses.replace(learner, state=state, moments=moments),
+          Outcome(statistics, updates, rollout if check else None, scaled))
+
+
+def concluded(functions: Compiled, learner: Learner, outcome: Outcome, sampled: rollout_lib.Sampled,
+              config: config_lib.Config, dtype, step: int) -> tuple[Learner, dict[str, float]]:
+  """Waits for what a step gave: its metrics, and the KL coefficient of the next one.
 
   Raises:
-    DivergedError: `check` finds that sampling and training disagree.
+    DivergedError: sampling and training disagree, where this is to be checked.
   """
   ppo, kl_coefficient = config.ppo, learner.kl_coefficient
-  moments = learner.moments.add(sampled.scores)
-  scaled = reward_scale.scaled_or_clipped(sampled.scores, moments, ppo.scale_reward, ppo.clip_reward)
-  experience = rollout_lib.experience_of(sampled.batch, sampled.responses, scaled)
-  rollout, statistics = parallel.gather(functions.make_rollout(
-      (learner.state.params, frozen, np.float32(kl_coefficient)), parallel.shard(experience)))
-  state, updates = optimise(functions.update, learner.state, frozen, rollout, config, step)
-  if check:
-    check_agreement(statistics, sampled.responses, rollout, updates[0], dtype, at_start=step == 0)
-  metrics = summarise(statistics, sampled.scores, scaled, kl_coefficient, updates)
+  statistics, updates = parallel.gather(outcome.statistics), jax.device_get(outcome.updates)
+  if outcome.rollout is not None:
+    check_agreement(statistics, sampled.responses, parallel.gather(outcome.rollout), updates[0], dtype,
+                    at_start=step == 0)
+  metrics = summarise(statistics, sampled.scores, outcome.scaled, kl_coefficient, updates)
   adapted = reward_scale.adapt_kl(kl_coefficient, metrics['objective/kl'], ppo.kl_target, ppo.kl_horizon,
                                   ppo.rollouts_per_step)
   rate = float(functions.learning_rate[(step + 1) * len(updates) - 1])
-  return Learner(state, moments, adapted), metrics | {
+  return dataclasses.replace(learner, kl_coefficient=adapted), metrics | {
       'learning_rate': rate, 'episode': (step + 1) * ppo.rollouts_per_step}
 
 
@@ -247,15 +257,23 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
   state, frozen = initial_state(policy, config, tx)
   prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)
   learner = Learner(state, reward_scale.RunningMoments(), config.ppo.kl_coefficient)
-  runtime = config.runtime
+  runtime, key = config.runtime, parallel.key(config.seed)
+
+  def ask(learner: Learner, step: int) -> rollout_lib.Asked | None:
+    parts = (learner.state.params, frozen.params, frozen.allowed, key)
+    return None if step == config.ppo.steps else rollout_lib.ask(
+        functions.sample, parts, prompts, policy.config.eos_token_id, config, step)
+
   with interruption.deferred(), checkpoint.Checkpoints(folder, runtime.keep_checkpoints) as checkpoints:
     first, learner = restored_or(learner, checkpoints)
     truncate_log(first)
+    asked = ask(learner, first)
     for step in progress(range(first, config.ppo.steps)):
-      parts = (learner.state.params, frozen.params, frozen.allowed)
-      sampled = rollout_lib.sample_and_score(functions.sample, parts, prompts, policy, reward, config, step)
+      sampled = rollout_lib.score(asked, prompts, policy.tokenizer, reward)
       check_scores(sampled.scores, step, checkpoints.kept)
-      learner, metrics = learn(functions, learner, frozen, sampled, config, dtype, step, check=step == first)
+      learner, outcome = learn(functions, learner, frozen, sampled, config, step, check=step == first)
+      asked = ask(learner, step + 1)  # the devices sample while the host reads, logs and saves what the step gave
+      learner, metrics = concluded(functions, learner, outcome, sampled, config, dtype, step)
       check_metrics(metrics, step, runtime.max_skipped_in_row, checkpoints.kept)
       log(step, metrics | report(sampled.scored))
       if step % config.ppo.samples_every == 0:

@@ -6,7 +6,6 @@ Dims: B responses of a rollout, P prompt, T response, S = P + T, N rows.
 import dataclasses
 from typing import Any, Callable, Sequence
 
-import jax
 import numpy as np
 
 from irl_jax import batches
@@ -16,7 +15,6 @@ from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
 from irl_jax import text
-from irl_jax.models import pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +25,15 @@ class Prompts:
   ids: list[list[int]]           # [N] token ids, cut on the left
   prefixes: list[str]            # [N] what stands before a completion when it is scored
   original_scores: np.ndarray    # [N] float32, subtracted from the score of a completion
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """Prompts of one rollout, and the responses that the devices give to them: these need not have come yet."""
+
+  rows: np.ndarray               # [B]
+  batch: structs.PromptBatch     # [B, P]
+  responses: structs.Responses   # [n, B / n, T], on the devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +55,17 @@ class Sampled:
 
 def read_prompts(rows: Sequence[dict[str, Any]], tokenizer, reward: rewards.Reward, config: config_lib.Config
                  ) -> Prompts:
-  """Encodes every row's prompt and scores its original text."""
+  """Encodes every row's prompt, and scores the original text of those that the run will take."""
   texts = [row['prompt'] for row in rows]
   ids, _ = sampling.prompt_ids(tokenizer, texts, config.data.max_prompt_tokens)
   prefixes, _ = prompt_and_original(rows, config.ppo.score_text)
-  return Prompts(texts, ids, prefixes, original_scores(rows, reward, config.ppo))
+  taken = {row for step in range(config.ppo.steps) for row in picked(len(rows), config, step).tolist()}
+  return Prompts(texts, ids, prefixes, original_scores(rows, sorted(taken), reward, config.ppo))
+
+
+def picked(count: int, config: config_lib.Config, step: int) -> np.ndarray:
+  """Which of the rows a step takes [B]."""
+  return batches.shuffled_indices(count, config.ppo.rollouts_per_step, step, config.seed)
 
 
 def prompt_and_original(rows: Sequence[dict[str, Any]], score_text: str) -> tuple[list[str], list[str]]:
@@ -62,42 +75,45 @@ def prompt_and_original(rows: Sequence[dict[str, Any]], score_text: str) -> tupl
   return [row['prompt'] for row in rows], [row['prompt'] + row['original'] for row in rows]
 
 
-def original_scores(rows, reward: rewards.Reward, ppo: config_lib.PPO) -> np.ndarray:
-  """The reward of every row's original text [N], 0 where there is none.
+def original_scores(rows, taken: Sequence[int], reward: rewards.Reward, ppo: config_lib.PPO) -> np.ndarray:
+  """The reward of the original texts [N] of the rows that are taken; 0 where there is none.
 
   All are scored at once, before the first step: a score depends (in its last bits) on the batch that it is computed
   in, and so must not depend on what was scored before an interruption.
   """
   scores = np.zeros(len(rows), np.float32)
-  has_original = [number for number, row in enumerate(rows) if row['original']]
+  has_original = [number for number in taken if rows[number]['original']]
   if ppo.subtract_original and has_original:
     _, originals = prompt_and_original(rows, ppo.score_text)
     scores[has_original] = reward([originals[number] for number in has_original])
   return scores
 
 
-def sample_and_score(sample: Callable, parts: tuple, prompts: Prompts, model: pretrained.Pretrained,
-                     reward: rewards.Reward, config: config_lib.Config, step: int) -> Sampled:
-  """Completes the prompts of one step and scores the completions.
+def ask(sample: Callable, parts: tuple, prompts: Prompts, eos_token_id: int, config: config_lib.Config, step: int
+        ) -> Asked:
+  """Has the devices complete the prompts of one step, and does not wait for it.
 
   Args:
-    sample: over the devices, ((trained, frozen params, allowed, key), PromptBatch) -> Responses.
-    parts: its (trained, frozen params, allowed).
+    sample: over the devices, (parts, PromptBatch) -> Responses.
+    parts: (trained, frozen params, allowed, key).
     prompts: of all rows.
-    model: whose tokenizer and EOS are used.
-    reward: texts -> scores.
+    eos_token_id: what prompts are padded with.
     config: `ppo.rollouts_per_step` and `seed` are read.
-    step: decides which prompts are taken and, with the seed, what is sampled.
+    step: decides which prompts are taken and, with the key, what is sampled.
   """
-  size, seed = config.ppo.rollouts_per_step, config.seed
-  picked = batches.shuffled_indices(len(prompts.ids), size, step, seed)
-  batch = batches.prompt_batch([prompts.ids[row] for row in picked], step * size + np.arange(size),
-                               model.config.eos_token_id)
-  responses = parallel.gather(sample((*parts, jax.random.key(seed)), parallel.shard(batch)))
-  completions = [text.decode(model.tokenizer, ids[:length]) for ids, length in zip(responses.ids, responses.length)]
-  scored = [prompts.prefixes[row] + completion for row, completion in zip(picked, completions)]
-  return Sampled([prompts.texts[row] for row in picked], batch, responses, completions, scored,
-                 reward(scored) - prompts.original_scores[picked])
+  size = config.ppo.rollouts_per_step
+  rows = picked(len(prompts.ids), config, step)
+  batch = batches.prompt_batch([prompts.ids[row] for row in rows], step * size + np.arange(size), eos_token_id)
+  return Asked(rows, batch, sample(parts, parallel.shard(batch)))
+
+
+def score(asked: Asked, prompts: Prompts, tokenizer, reward: rewards.Reward) -> Sampled:
+  """Waits for the responses, and scores them."""
+  responses = parallel.gather(asked.responses)
+  completions = [text.decode(tokenizer, ids[:length]) for ids, length in zip(responses.ids, responses.length)]
+  scored = [prompts.prefixes[row] + completion for row, completion in zip(asked.rows, completions)]
+  return Sampled([prompts.texts[row] for row in asked.rows], asked.batch, responses, completions, scored,
+                 reward(scored) - prompts.original_scores[asked.rows])
 
 
 def experience_of(batch: structs.PromptBatch, responses: structs.Responses, scores: np.ndarray) -> structs.Experience:

@@ -5,6 +5,7 @@ import os
 import signal
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -199,13 +200,33 @@ def test_a_score_that_is_not_finite_ends_the_run(policy, tmp_path):
 
 def test_minibatches_hold_every_sample_once_an_epoch():
   ppo = c.PPO(rollouts_per_step=16, minibatch_size=8, epochs=3)
-  numbers = lambda step: [np.asarray(batch).reshape(-1).tolist()
-                          for batch in loop.minibatches(np.arange(16), ppo, seed=2, step=step)]
+  numbers = lambda step: [rows.tolist() for rows in loop.minibatches(ppo, seed=2, step=step)]
   found = numbers(0)
   assert len(found) == 6
   for epoch in range(3):
     assert sorted(found[2 * epoch] + found[2 * epoch + 1]) == list(range(16))
   assert found[0] != found[2] and found == numbers(0) and found != numbers(1)
+
+
+def test_the_devices_are_ahead_of_the_host_and_given_nothing_by_surprise(policy, tmp_path, monkeypatch):
+  """What is not placed on the devices first would be transferred at every call, and the host would wait for it."""
+  events = []
+
+  def guarded(name, function):
+    def call(*args, **kwargs):
+      events.append(name)
+      with jax.transfer_guard('disallow'):
+        return function(*args, **kwargs)
+    return call
+
+  with pytest.raises(Exception, match='[Dd]isallowed'):
+    guarded('', jax.jit(lambda x: x + 1))(np.ones(3, np.float32))
+  events.clear()
+  monkeypatch.setattr(loop, 'learn', guarded('learn', loop.learn))
+  monkeypatch.setattr(loop.rollout_lib, 'ask', guarded('ask', loop.rollout_lib.ask))
+  monkeypatch.setattr(loop, 'concluded', guarded('read', loop.concluded))
+  train(policy, tmp_path, Log(), config=dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, steps=3)))
+  assert events == ['ask', 'learn', 'ask', 'read', 'learn', 'ask', 'read', 'learn', 'read']
 
 
 def test_more_blocks_than_the_model_has_are_refused(policy, tmp_path):

@@ -30,10 +30,11 @@ def test_a_score_is_the_completions_less_its_own_originals(policy, score_text):
   responses = structs.Responses(ids, np.array([3, 2, 3, 1]), np.zeros((4, 3), np.float32))
   seen = []
   prompts = rollout.read_prompts(ROWS, policy.tokenizer, length_of, config)
-  sampled = rollout.sample_and_score(lambda parts, batch: seen.append((parts, batch)) or responses, (1, 2, 3), prompts,
-                                     policy, length_of, config, step=2)
+  asked = rollout.ask(lambda parts, batch: seen.append((parts, batch)) or responses, (1, 2, 3, 4), prompts, 0, config,
+                      step=2)
+  sampled = rollout.score(asked, prompts, policy.tokenizer, length_of)
   (parts, batch), = seen
-  assert parts[:3] == (1, 2, 3) and sampled.batch is batch
+  assert parts == (1, 2, 3, 4) and sampled.batch is batch
   np.testing.assert_array_equal(batch.index, [8, 9, 10, 11])  # no two samples of a run have the same number
   picked = batches.shuffled_indices(3, 4, 2, 3)
   assert sampled.prompts == [ROWS[row]['prompt'] for row in picked]
@@ -61,10 +62,12 @@ def test_what_the_reward_reads():
   remember = lambda texts: seen.append(list(texts)) or np.arange(1, len(texts) + 1)
   rows = [{'prompt': 'a', 'original': ' b'}, {'prompt': 'c', 'original': ''}, {'prompt': 'd', 'original': ' e'}]
   for score_text, texts in (('full', ['a b', 'd e']), ('completion', [' b', ' e'])):
-    scores = rollout.original_scores(rows, remember, c.PPO(score_text=score_text))
+    scores = rollout.original_scores(rows, range(3), remember, c.PPO(score_text=score_text))
     np.testing.assert_array_equal(scores, [1, 0, 2])  # a prompt without an original subtracts 0
     assert seen.pop() == texts
-  np.testing.assert_array_equal(rollout.original_scores(rows, remember, c.PPO(subtract_original=False)), [0, 0, 0])
+  assert rollout.original_scores(rows, [2], remember, c.PPO())[2] == 1 and seen.pop() == ['d e']  # the only one taken
+  unscored = rollout.original_scores(rows, range(3), remember, c.PPO(subtract_original=False))
+  np.testing.assert_array_equal(unscored, [0, 0, 0])
   assert not seen
   assert rollout.prompt_and_original(rows, 'full')[0] == ['a', 'c', 'd']
   assert rollout.prompt_and_original(rows, 'completion')[0] == ['', '', '']
