@@ -11,6 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from irl_jax import errors
+from irl_jax import parallel
 from irl_jax import sums
 from irl_jax import workdir
 
@@ -66,6 +67,7 @@ class Checkpoints:
       CheckpointError: there are checkpoints and none is whole, or the newest whole one does not fit `like`.
     """
     step = self._newest_whole()
+    self._manager.reload()  # steps may have been set aside
     if step is None:
       return None
     meta = self._read(step, meta=ocp.args.JsonRestore())
@@ -87,6 +89,7 @@ class Checkpoints:
       raise errors.CheckpointError(f'{self.folder / str(step)}: its {name} cannot be restored, though its files are '
                                    f'whole: {_last_cause(error)}') from error
 
+  @parallel.by_first
   def _newest_whole(self) -> int | None:
     """The newest step whose files are what was written; newer ones are set aside, so that they can be saved again."""
     damaged = {}
@@ -108,7 +111,6 @@ class Checkpoints:
       logging.warning('%s: the checkpoint of step %d is damaged: %s. That of step %d is used instead',
                       self.folder, step, fault, used)
       (self.folder / str(step)).rename(self.folder / f'{step}.damaged')
-    self._manager.reload()
 
   def _sum_up(self) -> None:
     """Called by Orbax when all files of a step are written, just before their folder is given its final name."""

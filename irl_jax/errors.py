@@ -31,11 +31,11 @@ class CheckpointError(IrlJaxError):
   exit_code = 5
 
 
-class FirstProcessError(IrlJaxError):
-  """Of several processes the first, which writes for all, could not."""
+class OtherProcessError(IrlJaxError):
+  """Of several processes another one failed, and this one cannot go on alone."""
 
   def __init__(self, message: str, exit_code: int):
-    super().__init__(f'the first process: {message}')
+    super().__init__(message)
     self.exit_code = exit_code
 
 

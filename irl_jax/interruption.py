@@ -8,9 +8,11 @@ import signal
 from typing import Iterator
 
 from irl_jax import errors
+from irl_jax import parallel
 
-_received: list[int] = []
-_deferrals: list[None] = []  # as many as there are `deferred` blocks around what runs
+_received: list[int] = []     # signals, by this process
+_told: list = [0, 0]          # the greatest signal of any process, at the last call and at the one before
+_deferrals: list[None] = []   # as many as there are `deferred` blocks around what runs
 
 
 class Interrupted(errors.IrlJaxError):
@@ -26,7 +28,8 @@ class Interrupted(errors.IrlJaxError):
 def handled() -> Iterator[None]:
   """While it lasts, the first of the two signals raises Interrupted, and the next ones do nothing.
 
-  In a thread other than the main one the signals stay as they are.
+  Over several processes, which only stop together, it is asked for by `requested`. In a thread other than the main one
+  the signals stay as they are.
   """
   try:
     before = {signum: signal.signal(signum, _arrived) for signum in (signal.SIGTERM, signal.SIGINT)}
@@ -38,6 +41,7 @@ def handled() -> Iterator[None]:
     for signum, handler in before.items():
       signal.signal(signum, handler)
     _received.clear()
+    _told[:] = 0, 0
 
 
 @contextlib.contextmanager
@@ -52,13 +56,18 @@ def deferred() -> Iterator[None]:
     yield
   finally:
     _deferrals.pop()
-  if requested():
+  if requested(wait=True):
     stop()
 
 
-def requested() -> bool:
-  """Whether a stop was asked for; a loop then saves and calls `stop`."""
-  return bool(_received)
+def requested(wait: bool = False) -> bool:
+  """Whether a stop was asked for; a loop then saves and calls `stop`.
+
+  Several processes are told the same at the same call, whichever got the signal: what was asked for by the call before,
+  so that the host does not wait for the devices; or, where it may `wait`, by this one.
+  """
+  _told[:] = parallel.greatest(max(_received, default=0)), _told[0]
+  return bool(int(_told[0 if wait or parallel.alone() else 1]))
 
 
 def stop() -> None:
@@ -67,10 +76,10 @@ def stop() -> None:
   Raises:
     Interrupted: always.
   """
-  raise Interrupted(_received[0])
+  raise Interrupted(max(map(int, _told)))
 
 
 def _arrived(signum: int, _) -> None:
   _received.append(signum)
-  if len(_received) == 1 and not _deferrals:
-    stop()
+  if len(_received) == 1 and not _deferrals and parallel.alone():
+    raise Interrupted(signum)

@@ -10,11 +10,30 @@ from typing import Any, Mapping
 from irl_jax.errors import ConfigError
 
 
-class MetricsLog:
+class Log:
+  """Keeps nothing: of several processes, all but the first are given this one."""
+
+  def __enter__(self) -> 'Log':
+    return self
+
+  def __exit__(self, *unused_exception):
+    self.close()
+
+  def log(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
+    """Takes the metrics of a step."""
+
+  def truncate(self, stage: str, step: int) -> None:
+    """Says that the stage continues at this step."""
+
+  def close(self) -> None:
+    """Ends the log."""
+
+
+class MetricsLog(Log):
   """Appends metrics to WORKDIR/log.jsonl, a JSON object a line, flushed at once.
 
   A resumed stage first calls `truncate`, so that each step is there once. A line cut short by a kill is dropped when
-  the log is opened. Over several processes, one process alone keeps the log.
+  the log is opened.
   """
 
   def __init__(self, workdir: str | os.PathLike, wandb_project: str = ''):
@@ -35,12 +54,6 @@ class MetricsLog:
     self._opened = 0
     self._rewrite(self._records())
     self._file = self._path.open('a', encoding='utf-8')
-
-  def __enter__(self) -> 'MetricsLog':
-    return self
-
-  def __exit__(self, *unused_exception):
-    self.close()
 
   def log(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
     """Writes one line: {"stage", "step", ...metrics}; arrays of one element become numbers, non-finite ones null."""

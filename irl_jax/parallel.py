@@ -11,6 +11,7 @@ does not depend on the number of processes. What is written, one process writes 
 import functools
 import json
 from typing import Any, Callable
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from irl_jax import errors
+from irl_jax import watchdog
 
 AXIS = 'data'
 REPLICATED = jax.sharding.PartitionSpec()
@@ -53,9 +55,26 @@ def replicate(tree: Any) -> Any:
   """Places every leaf on all devices, once, so that calls transfer nothing.
 
   The leaves are copied: a donated state must not share a buffer with what it was made from.
+
+  Raises:
+    InputError: the processes do not hold the same.
   """
-  sharding = _sharding(REPLICATED)
-  return jax.tree.map(lambda x: _place(np.array(x), sharding), tree)
+  tree, sharding = jax.tree.map(np.array, tree), _sharding(REPLICATED)
+  _check_same(tree)
+  return jax.tree.map(lambda x: _place(x, sharding), tree)
+
+
+def _check_same(tree: Any) -> None:
+  """What is replicated must be the same in every process; nothing later would notice that it is not."""
+  if alone():
+    return
+  checksum = 0
+  for leaf in jax.tree.leaves(tree):
+    checksum = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), checksum)
+  checksum >>= 1  # into the range of int32
+  if int(greatest(checksum)) != -int(greatest(-checksum)):
+    raise errors.InputError('the processes hold different parameters: give all the same files, packages and kind of '
+                            'machine')
 
 
 def key(seed: int) -> jax.Array:
@@ -76,8 +95,9 @@ def shard(batch: Any) -> Any:
 
 def gather(tree: Any) -> Any:
   """Brings sharded leaves [n, N / n, ...] back to the host, to that of every process, as NumPy arrays [N, ...]."""
-  whole = tree if jax.process_count() == 1 else _on_every_device()(tree)
-  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(whole))
+  whole = jax.device_get(tree if alone() else _on_every_device()(tree))
+  watchdog.feed()
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), whole)
 
 
 def pick(batch: Any, rows: np.ndarray) -> Any:
@@ -136,6 +156,11 @@ def map_forward(forward: Callable, **statics) -> Callable:
       mapped(_on_own_devices(params, REPLICATED), _on_own_devices(batch, SHARDED)), SHARDED)
 
 
+def alone() -> bool:
+  """Whether this is the only process."""
+  return jax.process_count() == 1
+
+
 def is_first() -> bool:
   """Whether this is the process that writes files and shows what happens."""
   return jax.process_index() == 0
@@ -143,7 +168,8 @@ def is_first() -> bool:
 
 def greatest(value: int) -> jax.Array | int:
   """The greatest of all processes' values; it need not have come yet, and `int` of it waits."""
-  if jax.process_count() == 1:
+  watchdog.feed()
+  if alone():
     return value
   own = jax.make_array_from_callback((device_count(),), _sharding(SHARDED), lambda _: np.array([value], np.int32))
   return _maximum()(own)
@@ -156,7 +182,7 @@ def _maximum() -> Callable:
 
 def share(value: Any) -> Any:
   """The first process's value, of JSON's types, on every process."""
-  if jax.process_count() == 1:
+  if alone():
     return value
   text = json.dumps(value).encode() if is_first() else b''
   length = int(greatest(len(text)))
@@ -165,24 +191,42 @@ def share(value: Any) -> Any:
   return json.loads(bytes(multihost_utils.broadcast_one_to_all(padded)[:length]))
 
 
-def by_first(work: Callable[..., None]) -> Callable[..., None]:
-  """Has the first process alone do what is to be done once, such as writing a file; the others wait until it is done.
-
-  Where it fails, all raise: the first its error, the others a `FirstProcessError` of the same exit code.
-  """
-  @functools.wraps(work)
-  def once(*args, **kwargs) -> None:
+def by_all(check: Callable[..., None]) -> Callable[..., None]:
+  """Has every process check something; where one raises, the others do so too, instead of waiting for it for ever."""
+  @functools.wraps(check)
+  def together(*args, **kwargs) -> None:
     error = None
     try:
-      if is_first():
-        work(*args, **kwargs)
+      check(*args, **kwargs)
     except Exception as raised:  # pylint: disable=broad-except
       error = raised
-    failure = share(error and [str(error), getattr(error, 'exit_code', 1)])
+    exit_code = int(greatest(getattr(error, 'exit_code', 1) if error else 0))
+    if error:
+      raise error
+    if exit_code:
+      raise errors.OtherProcessError('another process: its message says why', exit_code)
+  return together
+
+
+def by_first(work: Callable) -> Callable:
+  """Has the first process alone do what is to be done once, such as writing a file; the others wait until it is done.
+
+  What it returns, of JSON's types, is returned on every process. Where it fails, all raise: the first its error, the
+  others an `OtherProcessError` of the same exit code.
+  """
+  @functools.wraps(work)
+  def once(*args, **kwargs) -> Any:
+    result = error = None
+    try:
+      result = work(*args, **kwargs) if is_first() else None
+    except Exception as raised:  # pylint: disable=broad-except
+      error = raised
+    result, failure = share([result, error and [str(error), getattr(error, 'exit_code', 1)]])
     if error:
       raise error
     if failure:
-      raise errors.FirstProcessError(*failure)
+      raise errors.OtherProcessError(f'the first process: {failure[0]}', failure[1])
+    return result
   return once
 
 

@@ -12,6 +12,7 @@
   report      figures.json of the stages that have run                          summary.json, report.html, figures/
 """
 
+import contextlib
 import pathlib
 from typing import Any, Sequence
 
@@ -21,9 +22,11 @@ import jax.numpy as jnp
 
 from irl_jax import compilation_cache
 from irl_jax import config as config_lib
+from irl_jax import distributed
 from irl_jax import exhaustion
 from irl_jax import interruption
 from irl_jax import metrics_log
+from irl_jax import parallel
 from irl_jax import preflight
 from irl_jax import workdir as workdir_lib
 from irl_jax.run import Run
@@ -57,20 +60,23 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
     The figures so far, as in summary.json.
 
   Raises:
-    ConfigError: the folder is held by another run or belongs to another config, a stage's input is missing, or what
-      `preflight.check` finds.
+    ConfigError: the folder is held by another run or belongs to another config, a stage's input is missing, what
+      `preflight.check` finds, or several processes were not given the same.
     CheckpointError: a checkpoint is damaged or cannot be written, or the disk is full.
     OutOfMemoryError: a stage needs more memory than there is.
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
-  folder = pathlib.Path(workdir)
-  compilation_cache.use()
-  preflight.check(config, folder, unfinished(folder, config.stages if stages is None else stages))
-  with workdir_lib.held(folder), interruption.handled():
-    workdir_lib.prepare(folder, config)
-    with metrics_log.MetricsLog(folder, config.runtime.wandb_project) as log:
+  folder, stages = pathlib.Path(workdir), config.stages if stages is None else stages
+  compilation_cache.use()  # before anything is compiled: JAX looks for it once
+  distributed.agree({'config': workdir_lib.plain(config), 'stages': list(stages)})
+  parallel.by_all(preflight.check)(config, folder, unfinished(folder, stages))
+  with contextlib.ExitStack() as holding, interruption.handled():
+    parallel.by_first(holding.enter_context)(workdir_lib.held(folder))
+    parallel.by_first(workdir_lib.prepare)(folder, config)
+    distributed.check_shared(folder / 'config.json')
+    with log_of(folder, config) as log:
       current = Run(config, folder, log, compute_dtype(config.runtime.dtype))
-      run_stages(current, config.stages if stages is None else stages)
+      run_stages(current, stages)
       return summary.summarise(current)
 
 
@@ -79,19 +85,28 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
   for stage in config_lib.STAGES:
     if stage not in stages:
       continue
-    if (current.folder / FINISHED[stage]).exists() and stage != 'report':
+    if parallel.share((current.folder / FINISHED[stage]).exists()) and stage != 'report':
       logging.info('%s: finished before', stage)
       continue
     logging.info('%s: starts', stage)
-    with exhaustion.explained(stage, current.config, current.folder), workdir_lib.timed(current.folder, stage):
+    timed = workdir_lib.timed(current.folder, stage) if parallel.is_first() else contextlib.nullcontext()
+    with exhaustion.explained(stage, current.config, current.folder), timed:
       STAGES[stage](current)
-    if interruption.requested():
+    if interruption.requested(wait=True):
       interruption.stop()
 
 
+@parallel.by_first
 def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
   """Those of the stages that have not written all of their results."""
   return [stage for stage in stages if not (folder / FINISHED[stage]).exists()]
+
+
+def log_of(folder: pathlib.Path, config: config_lib.Config) -> metrics_log.Log:
+  """The metrics' log, which the first process keeps."""
+  if not parallel.is_first():
+    return metrics_log.Log()
+  return metrics_log.MetricsLog(folder, config.runtime.wandb_project)
 
 
 def compute_dtype(name: str) -> Any:

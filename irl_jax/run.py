@@ -1,16 +1,21 @@
-"""What every stage is given: the config, the folder and the log of a run, and where its models and rows are."""
+"""What every stage is given: the config, the folder and the log of a run, and where its models and rows are.
+
+Over several processes every one runs the stages, and the first alone writes to the folder and shows what happens.
+"""
 
 import dataclasses
 import functools
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
+from irl_jax import parallel
 from irl_jax import rewards
 from irl_jax import terminal
+from irl_jax import workdir
 from irl_jax.config import Config
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
-from irl_jax.metrics_log import MetricsLog
+from irl_jax.metrics_log import Log
 from irl_jax.models import card
 from irl_jax.models import pretrained
 
@@ -24,7 +29,7 @@ class Run:
 
   config: Config
   folder: pathlib.Path
-  log: MetricsLog
+  log: Log
   dtype: Any
 
   def model_place(self, field: str, written: str, otherwise: str = '') -> str:
@@ -78,6 +83,17 @@ class Run:
     return [rewards.load(str(member), self.config.evaluation.batch_size, self.dtype)
             for member in rewards.members_of(self.folder / 'irl')]
 
+  @parallel.by_first
+  def write_json(self, name: str, value: Any) -> None:
+    """Writes a JSON file of the folder."""
+    workdir.write_json(self.folder / name, value)
+
+  @parallel.by_first
+  def write_rows(self, name: str, rows: Iterable[Row]) -> None:
+    """Writes a file of JSON lines of the folder."""
+    rows_lib.write_jsonl(self.folder / name, rows)
+
+  @parallel.by_first
   def save(self, name: str, model: pretrained.Pretrained, base: str, figures: Row | None = None) -> None:
     """Exports a model with its card."""
     source = self.config.data.source
@@ -89,7 +105,7 @@ class Run:
                 progress=self.progress(stage))
 
   def progress(self, what: str) -> Callable:
-    return functools.partial(terminal.bar, label=what)
+    return functools.partial(terminal.bar, label=what) if parallel.is_first() else iter
 
 
 def full_texts(rows: Sequence[Row], field: str = 'original') -> list[str]:

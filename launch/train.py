@@ -5,6 +5,9 @@
 
 Everything is written to --workdir. A finished stage is skipped and an unfinished one resumes: after an interruption,
 give the same command again. A config is Python and is run: use only configs that you trust.
+
+Several processes: the same command for each, and a --workdir that all share. SLURM, Open MPI, Kubernetes and Cloud TPU
+say which is which; elsewhere --distributed=manual --coordinator_address=HOST:PORT --num_processes=N --process_id=I.
 """
 
 import dataclasses
@@ -14,6 +17,7 @@ import sys
 from absl import flags
 
 from irl_jax import command_line
+from irl_jax import distributed
 from irl_jax.config import Config
 from irl_jax.errors import ConfigError
 
@@ -23,6 +27,7 @@ flags.DEFINE_string('workdir', None, "where the run is kept (default: runs/<the 
 flags.DEFINE_list('stages', None, "run only these of the config's stages, such as rlhf,irl", flag_values=FLAGS)
 flags.DEFINE_enum('bad_rows', None, ['error', 'skip'], 'what an unreadable row of the data does', flag_values=FLAGS)
 flags.DEFINE_boolean('dry_run', False, 'show config and models, run nothing', flag_values=FLAGS)
+distributed.define_flags(FLAGS)
 
 
 def default_workdir(config: Config) -> str:
@@ -54,11 +59,13 @@ def main(options: flags.FlagValues) -> None:
     from irl_jax import dry_run
     print(dry_run.describe(config, workdir, stages))
     return
-  from irl_jax import pipeline
-  from irl_jax.report import table
-  summary = pipeline.run(config, workdir, stages)
-  if summary:
-    table.show(table.results_table(summary))
+  with distributed.joined(options):
+    from irl_jax import parallel
+    from irl_jax import pipeline
+    from irl_jax.report import table
+    summary = pipeline.run(config, workdir, stages)
+    if summary and parallel.is_first():
+      table.show(table.results_table(summary))
 
 
 if __name__ == '__main__':

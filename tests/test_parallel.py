@@ -78,8 +78,10 @@ def test_what_the_first_process_does_is_done_once_and_its_error_is_raised():
   done = []
   parallel.by_first(done.append)(3)
   assert done == [3]
-  with pytest.raises(errors.CheckpointError, match='no space'):
-    parallel.by_first(fail)()
+  assert parallel.by_first(lambda: [done[0], 'x'])() == [3, 'x']
+  for where in (parallel.by_first, parallel.by_all):
+    with pytest.raises(errors.CheckpointError, match='no space'):
+      where(fail)()
 
 
 def fail():

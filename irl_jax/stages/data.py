@@ -5,9 +5,7 @@ from typing import Sequence
 
 from absl import logging
 
-from irl_jax import workdir
 from irl_jax.data import prompts
-from irl_jax.data import rows as rows_lib
 from irl_jax.data import sampled
 from irl_jax.data import sources
 from irl_jax.errors import InputError
@@ -30,12 +28,11 @@ def data(run: Run) -> None:
     if not splits[split]:
       raise InputError(f'config.data.source={run.config.data.source}: its {len(rows)} rows leave none for the '
                        f'{split} split; give more rows, or more different ones')
-  (run.folder / 'data').mkdir(exist_ok=True)
   for split in SPLITS:
-    rows_lib.write_jsonl(run.folder / 'data' / f'{split}.jsonl', splits[split])
+    run.write_rows(f'data/{split}.jsonl', splits[split])
   if run.config.data.unlabelled:
-    rows_lib.write_jsonl(run.folder / 'data' / 'unlabelled.jsonl', unlabelled(run, splits['heldout']))
-  workdir.write_json(run.folder / 'data' / 'counts.json', read | counted)
+    run.write_rows('data/unlabelled.jsonl', unlabelled(run, splits['heldout']))
+  run.write_json('data/counts.json', read | counted)
 
 
 def unlabelled(run: Run, heldout: Sequence[Row]) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from typing import Callable, Sequence
 
-from irl_jax.data import rows as rows_lib
+from irl_jax import parallel
 from irl_jax.evaluation import policy as policy_figures
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
@@ -20,10 +20,8 @@ def demos(run: Run) -> None:
   """
   models = load_models(run)
   true_reward = run.true_reward() if has_true_reward(run) else None
-  (run.folder / 'demos').mkdir(exist_ok=True)
   for number, split in enumerate(SPLITS):
-    path = run.folder / 'demos' / f'{split}.jsonl'
-    if path.exists():  # it is whole, or it would not be there
+    if parallel.share((run.folder / 'demos' / f'{split}.jsonl').exists()):  # it is whole, or it would not be there
       continue
     rows = demonstrated(run, split)
     completions = {name: policy_figures.sample(
@@ -31,7 +29,7 @@ def demos(run: Run) -> None:
         progress=run.progress(f'demos {split} {name}')).completions for name, model in models.items()}
     pairs = [{name: row[name] for name in ('prompt_id', 'sample', 'prompt')} | {'aligned': aligned, 'base': base}
              for row, aligned, base in zip(rows, completions['aligned'], completions['base'])]
-    rows_lib.write_jsonl(path, scored(pairs, true_reward))
+    run.write_rows(f'demos/{split}.jsonl', scored(pairs, true_reward))
 
 
 def load_models(run: Run) -> dict[str, pretrained.Pretrained]:

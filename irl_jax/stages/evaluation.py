@@ -6,7 +6,6 @@ import numpy as np
 
 from irl_jax import rewards
 from irl_jax import workdir
-from irl_jax.data import rows as rows_lib
 from irl_jax.evaluation import attribution
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import heldout
@@ -37,9 +36,8 @@ def evaluate(run: Run) -> None:
       trained_on)
   write_rows(run, held, seeds)
   ensemble = heldout.mean(seeds)
-  rows_lib.write_jsonl(run.folder / 'evaluation' / 'attributions.jsonl', attributions(run, held, ensemble))
-  workdir.write_json(run.folder / 'irl' / 'figures.json', {
-      'true_reward': recovered.human_accuracy(held), 'irl': figures})
+  run.write_rows('evaluation/attributions.jsonl', attributions(run, held, ensemble))
+  run.write_json('irl/figures.json', {'true_reward': recovered.human_accuracy(held), 'irl': figures})
 
 
 def load(run: Run, place: Any) -> rewards.Reward:
@@ -74,10 +72,10 @@ def write_rows(run: Run, held: heldout.Reference, seeds: Sequence[heldout.Scores
   """Every held-out text and pair with its rewards -> evaluation/{texts,pairs}.jsonl."""
   or_null = lambda values, index: None if values is None else float(values[index])
   of_seeds = lambda name, index: [float(getattr(scores, name)[index]) for scores in seeds]
-  rows_lib.write_jsonl(run.folder / 'evaluation' / 'texts.jsonl', [
+  run.write_rows('evaluation/texts.jsonl', [
       {'text': text, 'label': label, 'true_reward': or_null(held.true_texts, index),
        'rewards': of_seeds('texts', index)} for index, (text, label) in enumerate(zip(held.texts, held.labels))])
-  rows_lib.write_jsonl(run.folder / 'evaluation' / 'pairs.jsonl', [
+  run.write_rows('evaluation/pairs.jsonl', [
       {name: row[name] for name in ('prompt_id', 'prompt', 'aligned', 'base')} |
       {'true_reward_aligned': or_null(held.true_aligned, index), 'true_reward_base': or_null(held.true_base, index),
        'rewards_aligned': of_seeds('aligned', index), 'rewards_base': of_seeds('base', index)}

@@ -4,13 +4,14 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from irl_jax import parallel
 from irl_jax import rewards
-from irl_jax import workdir
 from irl_jax.evaluation import policy as policy_figures
 from irl_jax.evaluation import toxicity
 from irl_jax.models import pretrained
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.report import table
+from irl_jax.run import Row
 from irl_jax.run import Run
 
 
@@ -30,8 +31,12 @@ def train_policy(run: Run, stage: str, reward: rewards.Reward,
                  report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {}) -> None:
   """PPO from where RLHF starts, on any reward; then the figures before and after -> <stage>/{policy,figures.json}."""
   start = pretrained.load(run.start, ('causal_lm',))
-  show = lambda step, rows: table.show(table.sample_table(
-      [(row['prompt'], row['completion'], row['score']) for row in rows], title=f'{stage}, step {step}'))
+
+  def show(step: int, rows: Sequence[Row]) -> None:
+    if parallel.is_first():
+      table.show(table.sample_table([(row['prompt'], row['completion'], row['score']) for row in rows],
+                                    title=f'{stage}, step {step}'))
+
   policy = ppo_loop.train(start, run.rows('train'), reward, run.config, run.folder / stage / 'checkpoints',
                           dtype=run.dtype, show_samples=show, report=report, **run.logging(stage))
   base = pretrained.load(run.base, ('causal_lm',))
@@ -39,5 +44,5 @@ def train_policy(run: Run, stage: str, reward: rewards.Reward,
   measure = lambda model: policy_figures.evaluate(model, start, base, held, true_reward, run.config, run.dtype)
   (before, toxic_before), (after, toxic_after) = measure(start), measure(policy)
   figures = {'before': before, 'after': after, 'mcnemar': toxicity.mcnemar(toxic_before, toxic_after)}
-  workdir.write_json(run.folder / stage / 'figures.json', figures)
+  run.write_json(f'{stage}/figures.json', figures)
   run.save(f'{stage}/policy', policy, run.start, figures)

@@ -5,8 +5,8 @@ from typing import Sequence
 
 import numpy as np
 
+from irl_jax import parallel
 from irl_jax import rewards
-from irl_jax import workdir
 from irl_jax.config import IRL
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
@@ -31,15 +31,15 @@ def irl(run: Run) -> None:
   for seed in range(settings.seeds):
     folder = run.folder / 'irl' / f'seed_{seed}'
     members.append(f'seed_{seed}/reward')
-    if (folder / 'calibration.json').exists():
+    if parallel.share((folder / 'calibration.json').exists()):
       continue
     uncentred = irl_loop.train(base, training, validation, settings, run.config.seed * 1000 + seed,
                                folder / 'checkpoints', dtype=run.dtype, runtime=run.config.runtime,
                                prompts=prompts, report=report, **run.logging(f'irl/seed_{seed}'))
     calibrated, model = centre(run, uncentred, unlabelled)
     run.save(f'irl/seed_{seed}/reward', model, run.base, calibrated)
-    workdir.write_json(folder / 'calibration.json', calibrated)
-  workdir.write_json(run.folder / 'irl' / 'config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
+    run.write_json(f'irl/seed_{seed}/calibration.json', calibrated)
+  run.write_json('irl/config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
 
 
 def unlabelled_texts(run: Run) -> list[str]:

@@ -1,7 +1,9 @@
 """The report stage: the figures of all stages in one file, and in one page that a person can read."""
 
+import pathlib
 from typing import Any
 
+from irl_jax import parallel
 from irl_jax import workdir
 from irl_jax.report import page
 from irl_jax.run import Run
@@ -9,8 +11,14 @@ from irl_jax.run import Run
 
 def report(run: Run) -> None:
   """Collects every stage's figures -> summary.json; and shows them -> report.html, figures/."""
-  workdir.write_json(run.folder / 'summary.json', summarise(run))
-  page.write(run.folder)
+  run.write_json('summary.json', summarise(run))
+  write_page(run.folder)
+
+
+@parallel.by_first
+def write_page(folder: pathlib.Path) -> None:
+  """The page that a person can read."""
+  page.write(folder)
 
 
 def summarise(run: Run) -> dict[str, Any]:

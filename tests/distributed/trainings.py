@@ -1,0 +1,56 @@
+"""What one process of two does for test_same_figures.py: `python trainings.py ADDRESS INDEX POLICY FOLDER`.
+
+It trains a policy by PPO for one update (FOLDER/first), and continues a training that another program began
+(FOLDER/second). Both processes write what they have come to.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import optax
+
+from irl_jax import config as c
+from irl_jax import optimizer
+from irl_jax import parallel
+from irl_jax.models import pretrained
+from irl_jax.ppo import loop
+
+RATE = 0.1  # of plain gradient descent: what an update changes is the gradient
+CONFIG = c.Config(
+    seed=1, sampling=c.Sampling(max_new_tokens=6, min_new_tokens=3),
+    ppo=c.PPO(steps=1, rollouts_per_step=8, minibatch_size=8, epochs=1, trained_blocks=1, samples_every=1,
+              max_gradient_norm=1e6))
+ROWS = [{'prompt': prompt, 'original': original} for prompt, original in [
+    ('ab', ' ca'), ('hello', ''), ('what a', ' bad cat'), ('', 'a'), ('g h', ' aa'), ('foe', ' due'), ('a', 'bc')]]
+
+
+def train(policy: pretrained.Pretrained, folder: pathlib.Path, steps: int):
+  """(trained policy, metrics by step, texts that the reward was asked for); by gradient descent, not Adam."""
+  optimizer.adamw = lambda **_: (optax.sgd(RATE), lambda update: RATE)
+  log, read = {}, []
+
+  def reward(texts):
+    read.extend(texts)
+    return np.array([text.count('a') - 0.1 * len(text) for text in texts], np.float32)
+
+  config = dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, steps=steps))
+  trained = loop.train(policy, ROWS, reward, config, folder, log=log.__setitem__)
+  return trained, log, read
+
+
+def main(address: str, index: str, policy_folder: str, folder: str) -> None:
+  jax.distributed.initialize(address, 2, int(index), initialization_timeout=120)
+  assert parallel.device_count() == 4 and jax.local_device_count() == 2
+  policy, folder = pretrained.load(policy_folder), pathlib.Path(folder)
+  for name, steps in (('first', 1), ('second', 2)):
+    trained, log, read = train(policy, folder / name, steps)
+    (folder / f'{name}_{index}.json').write_text(json.dumps({'log': log, 'read': read}))
+    np.savez(folder / f'{name}_{index}.npz', *jax.tree.leaves(trained.params))
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
