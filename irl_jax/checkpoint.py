@@ -131,6 +131,8 @@ class Checkpoints:
       yield
     except (OSError, ValueError, RuntimeError) as error:
       failed, self._pending = self._pending, None
+      if isinstance(error.__cause__ or error, jax.errors.JaxRuntimeError):
+        raise  # not the disk: another process is gone
       raise errors.CheckpointError(f'{self.folder}: the checkpoint of step {failed} could not be saved: '
                                    f'{_last_cause(error)}; {self.kept}. Is there free space?') from error
 

@@ -146,7 +146,7 @@ def joined(options: flags.FlagValues) -> Iterator[None]:
   import jax
   try:
     yield
-  except jax.errors.JaxRuntimeError as error:
+  except (jax.errors.JaxRuntimeError, TimeoutError) as error:
     if 'RESOURCE_EXHAUSTED' in str(error):
       raise
     watchdog.end(f'process {place.index} of {place.count}: a computation of all processes failed, so another one is '
