@@ -118,6 +118,15 @@ def hostile_bin(model: pathlib.Path) -> None:
     archive.writestr('x/data.pkl', pickle.dumps({'w': Hostile()}, protocol=2))
 
 
+def half_archive() -> bytes:
+  """The first half of an archive as torch.save writes it."""
+  whole = io.BytesIO()
+  with zipfile.ZipFile(whole, 'w') as archive:
+    archive.writestr('x/data.pkl', pickle.dumps({}, protocol=2))
+    archive.writestr('x/data/0', bytes(1000))
+  return whole.getvalue()[:len(whole.getvalue()) // 2]
+
+
 def wrong_weights(model: pathlib.Path) -> None:
   """One is missing, one is of another shape, one nobody knows."""
   tensors = safetensors.numpy.load_file(model / 'model.safetensors')
@@ -242,8 +251,8 @@ def cases() -> Iterator[Case]:
   for name in ('model.safetensors', 'pytorch_model.bin', 'model.safetensors.index.json'):
     index = name.endswith('.json')
     test = WEIGHTS + 'test_what_failed_downloads_leave' + ('_of_an_index' if index else '')
-    for what, content in (('truncated', '{"weight_map": {' if index else None), ('empty', ''), ('HTML', HTML),
-                          ('a Git LFS pointer', LFS)):
+    half = '{"weight_map": {' if index else half_archive() if name.endswith('.bin') else None
+    for what, content in (('truncated', half), ('empty', ''), ('HTML', HTML), ('a Git LFS pointer', LFS)):
       yield Case(17, f'{name}: {what}', 3, test, weights(name, content))
   yield Case(18, '`../x` in a safetensors index', 3, WEIGHTS + 'test_an_index_cannot_point_outside',
              weights('model.safetensors.index.json', '{"weight_map": {"w": "../x.safetensors"}}'))
