@@ -29,6 +29,7 @@ from irl_jax import batches
 from irl_jax import command_line
 from irl_jax import compilation_cache
 from irl_jax import config as config_lib
+from irl_jax import gradients
 from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import pipeline
@@ -129,12 +130,12 @@ def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, rewar
   """irl/update.py's update on whole texts, of any reward."""
   objective = objectives.objective(irl.objective, irl.margin, irl.temperature)
 
-  def loss(trained):
-    aligned, base = both(trained, frozen, batch, reward, **statics)
-    return parallel.global_mean(objective(aligned - base), batch.weight, axis_name)
+  def totals(trained, pairs):
+    aligned, base = both(trained, frozen, pairs, reward, **statics)
+    return gradients.Totals(jnp.sum(objective(aligned - base) * pairs.weight), jnp.sum(pairs.weight), {})
 
-  gradients = parallel.average_gradients(jax.grad(loss)(state.params), axis_name)
-  return optimizer.apply_gradients(state, gradients, tx)
+  gradient, _ = gradients.of_mean(totals, state.params, batch, axis_name)
+  return optimizer.apply_gradients(state, gradient, tx)
 
 
 def score_pairs(parts, batch: structs.PairBatch, *, reward: Callable, **statics) -> jax.Array:

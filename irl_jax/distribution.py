@@ -1,8 +1,11 @@
 """The one distribution over next tokens that is sampled from, trained, and that KL is measured with.
 
-Dims: N positions, D width, V vocabulary.
+Dims: N positions, D width, V vocabulary, C tokens of a chunk of it.
 """
 
+import functools
+
+import chex
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,8 @@ import numpy as np
 from irl_jax.models import gpt_neox
 
 FORBIDDEN = -1e9
-CHUNK_BYTES = 2 ** 24  # of float32 logits held at once: a chunk that stays in a last-level cache
+# Of float32 logits held at once: few enough to stay in a CPU's cache, elsewhere enough to fill the device.
+CHUNK_BYTES = {'cpu': 2 ** 22, 'gpu': 2 ** 28, 'tpu': 2 ** 28}
 
 
 @struct.dataclass
@@ -33,10 +37,13 @@ def allowed_for(tokenizer, config: gpt_neox.GPTNeoXConfig, temperature: float) -
   return Allowed(forbidden, np.int32(config.eos_token_id), np.float32(temperature))
 
 
-def constrain(logits: jax.Array, too_early: jax.Array, allowed: Allowed) -> jax.Array:
-  """Logits [N, V] of the allowed distribution; EOS is forbidden where too_early [N]."""
-  is_eos = jnp.arange(logits.shape[-1]) == allowed.eos
-  blocked = allowed.forbidden[None] | (is_eos[None] & too_early[:, None])
+def constrain(logits: jax.Array, too_early: jax.Array, allowed: Allowed, first: jax.Array | int = 0) -> jax.Array:
+  """Logits [N, C] of the allowed distribution, of C tokens in a row from `first` on; EOS is forbidden where too_early
+  [N].
+  """
+  tokens = first + jnp.arange(logits.shape[-1])
+  forbidden = jax.lax.dynamic_slice_in_dim(allowed.forbidden, first, logits.shape[-1])
+  blocked = forbidden[None] | ((tokens == allowed.eos)[None] & too_early[:, None])
   return jnp.where(blocked, FORBIDDEN, logits / allowed.temperature)
 
 
@@ -44,21 +51,76 @@ def log_probs(params: gpt_neox.Params, hidden: jax.Array, targets: jax.Array, to
               allowed: Allowed) -> jax.Array:
   """Log-probability [N] of targets [N] given normalised hidden states [N, D].
 
-  The logit is gathered and the logsumexp subtracted, in rematerialised chunks of positions, so that no [N, V] array
-  exists, forward or backward.
+  No [N, V] array exists, forward or backward: both go through the vocabulary in chunks. Forward keeps the logsumexp of
+  every position; backward computes a chunk's logits again and writes its rows of the embedding's gradient once.
   """
-  count = hidden.shape[0]
-  chunks_needed = -(-4 * count * allowed.forbidden.shape[0] // CHUNK_BYTES)
-  chunk = -(-count // chunks_needed)
-  padding = -count % chunk
-  pad = lambda x: jnp.pad(x, ((0, padding),) + ((0, 0),) * (x.ndim - 1))
-  chunks = jax.tree.map(lambda x: pad(x).reshape(-1, chunk, *x.shape[1:]), (hidden, targets, too_early))
+  chex.assert_rank([hidden, targets, too_early], [2, 1, 1])
+  return _log_probs(hidden, gpt_neox.output_embedding(params), targets, too_early, allowed)
 
-  @jax.checkpoint
-  def of_chunk(inputs):
-    hidden, targets, too_early = inputs
-    logits = constrain(gpt_neox.logits(params, hidden), too_early, allowed)
-    picked = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
-    return picked - jax.nn.logsumexp(logits, axis=1)
 
-  return jax.lax.map(of_chunk, chunks).reshape(-1)[:count]
+@jax.custom_vjp
+def _log_probs(hidden, embedding, targets, too_early, allowed):
+  return _forward(hidden, embedding, targets, too_early, allowed)[0]
+
+
+def _chunks(hidden: jax.Array, vocabulary: int) -> tuple[int, jax.Array]:
+  """C, and the numbers of the chunks."""
+  chunk = min(max(CHUNK_BYTES[jax.default_backend()] // (4 * hidden.shape[0]), 1), vocabulary)
+  return chunk, jnp.arange(-(-vocabulary // chunk))
+
+
+def _chunk_logits(number, chunk, hidden, embedding, too_early, allowed):
+  """Logits [N, C] of a chunk, its first token, and its rows of the embedding [C, D].
+
+  Where C does not divide V, the last chunk reaches back over the one before it; what they share is forbidden in it.
+  """
+  first = jnp.minimum(number * chunk, embedding.shape[0] - chunk)
+  rows = jax.lax.dynamic_slice_in_dim(embedding, first, chunk)
+  logits = jnp.einsum('nd,cd->nc', hidden, rows, preferred_element_type=jnp.float32)
+  logits = constrain(logits, too_early, allowed, first)
+  return jnp.where((first + jnp.arange(chunk) < number * chunk)[None], FORBIDDEN, logits), first, rows
+
+
+def _forward(hidden, embedding, targets, too_early, allowed):
+  """The log-probs, and what `_backward` needs."""
+  rows = embedding.astype(hidden.dtype)
+  chunk, numbers = _chunks(hidden, rows.shape[0])
+
+  def add(carry, number):
+    largest, total = carry
+    logits, _, _ = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
+    larger = jnp.maximum(largest, jnp.max(logits, axis=1))
+    total = total * jnp.exp(largest - larger) + jnp.sum(jnp.exp(logits - larger[:, None]), axis=1)
+    return (larger, total), None
+
+  picked = jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32) / allowed.temperature
+  blocked = allowed.forbidden[targets] | (too_early & (targets == allowed.eos))
+  (largest, total), _ = jax.lax.scan(add, (picked, jnp.zeros_like(picked)), numbers)
+  normaliser = largest + jnp.log(total)
+  return (jnp.where(blocked, FORBIDDEN, picked) - normaliser,
+          (hidden, embedding, targets, too_early, allowed, normaliser))
+
+
+def _backward(residuals, cotangent):
+  """Gradients of hidden [N, D] and embedding [V, D], added up in float32."""
+  hidden, embedding, targets, too_early, allowed, normaliser = residuals
+  rows = embedding.astype(hidden.dtype)
+  chunk, numbers = _chunks(hidden, rows.shape[0])
+  scale = (cotangent / allowed.temperature)[:, None]
+
+  def add(carry, number):
+    of_hidden, of_embedding = carry
+    logits, first, chunk_rows = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
+    is_target = ((first + jnp.arange(chunk))[None] == targets[:, None]) & (logits > FORBIDDEN)
+    of_logits = (scale * (is_target - jnp.exp(logits - normaliser[:, None]))).astype(hidden.dtype)
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    of_rows = jax.lax.dynamic_slice_in_dim(of_embedding, first, chunk) + product('nc,nd->cd', of_logits, hidden)
+    return (of_hidden + product('nc,cd->nd', of_logits, chunk_rows),
+            jax.lax.dynamic_update_slice_in_dim(of_embedding, of_rows, first, 0)), None
+
+  zeros = jnp.zeros_like(hidden, jnp.float32)
+  (of_hidden, of_embedding), _ = jax.lax.scan(add, (zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)), numbers)
+  return of_hidden.astype(hidden.dtype), of_embedding.astype(embedding.dtype), None, None, None
+
+
+_log_probs.defvjp(_forward, _backward)

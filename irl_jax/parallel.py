@@ -235,13 +235,20 @@ def global_sum(tree: Any, axis_name: str | None) -> Any:
   return jax.lax.psum(tree, axis_name) if axis_name else tree
 
 
+def vary(tree: Any, axis_name: str | None) -> Any:
+  """Marks what is the same on every device as each device's own: its gradient is then that device's share alone."""
+  return jax.lax.pcast(tree, axis_name, to='varying') if axis_name else tree
+
+
+def in_own_slot(x: jax.Array, axis_name: str | None) -> jax.Array:
+  """Zeros [n] with x [] in this device's place: the sum over the devices then holds the x of each."""
+  if not axis_name:
+    return x[None]
+  return jnp.where(jnp.arange(jax.lax.axis_size(axis_name)) == jax.lax.axis_index(axis_name), x, 0)
+
+
 def global_mean(values: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Array:
   """Mean of values where mask, over all devices: sums and counts are added up before the division."""
   mask = mask.astype(jnp.float32)
   total, count = global_sum((jnp.sum(values * mask), jnp.sum(mask)), axis_name)
   return total / jnp.maximum(count, 1)
-
-
-def average_gradients(gradients: Any, axis_name: str | None) -> Any:
-  """Gradients of a loss whose sums were taken over all devices (`global_mean`)."""
-  return jax.lax.pmean(gradients, axis_name) if axis_name else gradients

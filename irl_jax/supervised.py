@@ -16,6 +16,7 @@ import optax
 from irl_jax import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
+from irl_jax import gradients
 from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import structs
@@ -46,20 +47,21 @@ def classifier_losses(params, batch: structs.LabelledBatch, *, config: roberta.R
   return {'loss': losses, 'accuracy': found}, jnp.ones_like(losses)
 
 
-def mean_loss(params, batch, *, losses: Callable, axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Metrics of a whole batch, over all devices: nats a token (language model) or a text (classifier)."""
-  sums, count = losses(params, batch)
-  sums, count = parallel.global_sum((jax.tree.map(jnp.sum, sums), jnp.sum(count)), axis_name)
-  metrics = jax.tree.map(lambda total: total / jnp.maximum(count, 1), sums)
-  return metrics['loss'], metrics
+def update(state: structs.TrainState, frozen, batch, *, losses: Callable, tx: optax.GradientTransformation,
+           axis_name: str | None, micro_batch: int = 0) -> tuple[structs.TrainState, dict[str, jax.Array]]:
+  """One optimiser step on the mean of `losses(params, batch)`: nats a token (language model) or a text (classifier).
 
-
-def update(state: structs.TrainState, frozen, batch, *, loss: Callable, tx: optax.GradientTransformation,
-           axis_name: str | None) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One optimiser step on `loss(params, batch, axis_name=...)`; nothing is frozen."""
+  Nothing is frozen. At most `micro_batch` texts go forward and backward at once; 0 is all.
+  """
   del frozen
-  gradients, metrics = jax.grad(lambda params: loss(params, batch, axis_name=axis_name), has_aux=True)(state.params)
-  state, applied = optimizer.apply_gradients(state, parallel.average_gradients(gradients, axis_name), tx)
+
+  def totals(params, texts):
+    sums, count = losses(params, texts)
+    sums = jax.tree.map(jnp.sum, sums)
+    return gradients.Totals(sums['loss'], jnp.sum(count), sums)
+
+  gradient, metrics = gradients.of_mean(totals, state.params, batch, axis_name, micro_batch)
+  state, applied = optimizer.apply_gradients(state, gradient, tx)
   return state, metrics | applied
 
 
@@ -89,7 +91,7 @@ def fit(name: str, params, losses: Callable, examples: 'Examples', validation: '
   state = parallel.replicate(optimizer.new_state(parallel.replicate(params), tx))
   best = training.fit(
       name, training.Learner(state, parallel.replicate(params)), (),
-      parallel.map_update(update, loss=_mean(losses), tx=tx),
+      parallel.map_update(update, losses=losses, tx=tx),
       lambda step: examples.batch(batches.shuffled_indices(examples.count, batch_size, step, seed)),
       lambda params: validate(measure, params, validation, batch_size), plan, folder, runtime, **reporting)
   return jax.tree.map(np.asarray, jax.device_get(best))
@@ -166,14 +168,7 @@ def train_classifier(model: pretrained.Pretrained, labelled: tuple[Sequence[str]
   return dataclasses.replace(model, params=params)
 
 
-# Both are kept, so that the losses of the same model are the same functions, and are compiled once.
-
-
 @functools.lru_cache(maxsize=8)
 def _bound(losses: Callable, config: Any, dtype) -> Callable:
+  """Kept, so that the losses of the same model are the same function, and are compiled once."""
   return functools.partial(losses, config=config, dtype=dtype)
-
-
-@functools.lru_cache(maxsize=8)
-def _mean(losses: Callable) -> Callable:
-  return functools.partial(mean_loss, losses=losses)

@@ -47,20 +47,20 @@ def expected(problem):
   return jax.device_get(value_and_gradients(dense, *problem))
 
 
-@pytest.mark.parametrize('chunk', [COUNT, 4, 1])
+@pytest.mark.parametrize('chunk', [VOCABULARY, 4, 1], ids=['whole', 'last one not full', 'one by one'])
 def test_values_and_gradients_are_those_of_the_whole_softmax(problem, expected, monkeypatch, chunk):
-  monkeypatch.setattr(distribution, 'CHUNK_BYTES', 4 * VOCABULARY * chunk)
+  monkeypatch.setitem(distribution.CHUNK_BYTES, 'cpu', 4 * COUNT * chunk)
   found = value_and_gradients(distribution.log_probs, *problem)
   chex.assert_trees_all_close(found, expected, atol=1e-5)
 
 
 def test_no_array_of_positions_by_vocabulary_exists(problem, monkeypatch):
-  monkeypatch.setattr(distribution, 'CHUNK_BYTES', 4 * VOCABULARY * 2)
-  loss = lambda hidden: jnp.sum(distribution.log_probs(problem[0], hidden, *problem[2:]))
-  text = str(jax.make_jaxpr(jax.grad(loss))(problem[1]))
-  assert f'f32[2,{VOCABULARY}]' in text
-  assert f'[{COUNT},{VOCABULARY}]' not in text and f'[{COUNT + 1},{VOCABULARY}]' not in text
-  assert f'[6,2,{VOCABULARY}]' not in text
+  monkeypatch.setitem(distribution.CHUNK_BYTES, 'cpu', 4 * COUNT * 2)
+  loss = lambda params, hidden: jnp.sum(distribution.log_probs(params, hidden, *problem[2:]))
+  text = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(*problem[:2]))
+  assert f'f32[{COUNT},2]' in text
+  whole = [(COUNT, VOCABULARY), (COUNT, VOCABULARY + 1), (7, COUNT, 2)]
+  assert not any(f'[{",".join(map(str, shape))}]' in text for shape in whole)
 
 
 def test_a_forbidden_id_has_no_probability(problem):

@@ -3,7 +3,6 @@
 Dims: B pairs, S padded length.
 """
 
-import functools
 from typing import Sequence
 
 import jax
@@ -11,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from irl_jax import config as config_lib
+from irl_jax import gradients
 from irl_jax import optimizer
-from irl_jax import parallel
 from irl_jax import structs
 from irl_jax.irl import objectives
 from irl_jax.irl import reward as reward_lib
@@ -78,32 +77,33 @@ def prefix_losses(prefixes: Sequence[jax.Array], batch: structs.PairBatch, irl: 
   return jnp.sum(of_prefixes * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
 
 
-def loss(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, irl: config_lib.IRL,
-         axis_name: str | None, progress: jax.Array | float = 1.0) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """The objective averaged over the pairs of all devices, and what goes with it.
+def totals(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, irl: config_lib.IRL,
+           progress: jax.Array | float = 1.0) -> gradients.Totals:
+  """The objective and what goes with it, summed over the pairs.
 
   A pair's loss is that of its whole texts, and with irl.prefix_weight > 0, so much of it, the mean over its prefixes.
   `irl.samples_together` pairs in a row are of one prompt; `progress` is the share of the updates that are done.
   """
   statics = dict(config=config, dtype=dtype, pooling=irl.pooling)
-  mean = functools.partial(parallel.global_mean, mask=batch.weight, axis_name=axis_name)
   prefixes = prefix_rewards(trained, frozen, batch, **statics) if irl.prefix_weight else None
   aligned, base = at_ends(prefixes, batch) if irl.prefix_weight else rewards(trained, frozen, batch, **statics)
   value = losses(aligned, base, batch.weight > 0, irl, progress)
   if irl.prefix_weight:
     of_prefixes = prefix_losses(prefixes, batch, irl, progress)
     value = (1 - irl.prefix_weight) * value + irl.prefix_weight * of_prefixes
-  value, delta = mean(value), aligned - base
-  return value, {'loss': value, 'margin': mean(delta), 'pairwise_accuracy': mean((delta > 0) + 0.5 * (delta == 0))}
+  delta = aligned - base
+  sums = {'loss': value, 'margin': delta, 'pairwise_accuracy': (delta > 0) + 0.5 * (delta == 0)}
+  sums = {name: jnp.sum(values * batch.weight) for name, values in sums.items()}
+  return gradients.Totals(sums['loss'], jnp.sum(batch.weight), sums)
 
 
-def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype,
-           irl: config_lib.IRL, updates: int, tx: optax.GradientTransformation, axis_name: str | None
+def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, irl: config_lib.IRL, updates: int,
+           tx: optax.GradientTransformation, axis_name: str | None, micro_batch: int = 0, **statics
            ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One optimiser step of `updates`, on a minibatch of pairs."""
-  statics = dict(config=config, dtype=dtype, irl=irl, axis_name=axis_name, progress=state.step / updates)
-  gradients, metrics = jax.grad(lambda trained: loss(trained, frozen, batch, **statics), has_aux=True)(state.params)
-  state, applied = optimizer.apply_gradients(state, parallel.average_gradients(gradients, axis_name), tx)
+  """One optimiser step of `updates`, on a minibatch of pairs; at most `micro_batch` go forward and backward at once."""
+  of_pairs = lambda trained, pairs: totals(trained, frozen, pairs, irl=irl, progress=state.step / updates, **statics)
+  gradient, metrics = gradients.of_mean(of_pairs, state.params, batch, axis_name, micro_batch, irl.samples_together)
+  state, applied = optimizer.apply_gradients(state, gradient, tx)
   return state, metrics | applied
 
 

@@ -12,8 +12,8 @@ import optax
 
 from irl_jax import config as config_lib
 from irl_jax import distribution
+from irl_jax import gradients
 from irl_jax import optimizer
-from irl_jax import parallel
 from irl_jax import structs
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
@@ -75,35 +75,47 @@ def make_rollout(inputs, batch: structs.Experience, *, config: gpt_neox.GPTNeoXC
                    'length': jnp.sum(mask, axis=1)}
 
 
-def update(state: structs.TrainState, frozen: Frozen, batch: structs.Rollout, *, config: gpt_neox.GPTNeoXConfig, dtype,
-           min_new_tokens: int, ppo: config_lib.PPO, tx: optax.GradientTransformation, axis_name: str | None
-           ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One clipped PPO step on a minibatch; metrics under TRL's names, averaged over all devices' response tokens."""
+def totals(trained, frozen: Frozen, batch: structs.Rollout, *, config: gpt_neox.GPTNeoXConfig, dtype,
+           min_new_tokens: int, ppo: config_lib.PPO) -> gradients.Totals:
+  """PPO's loss and metrics, summed over the response tokens of a minibatch."""
   mask = batch.response_mask
-  mean = lambda x: parallel.global_mean(x, mask, axis_name)
+  log_probs, hidden = log_probs_and_hidden(
+      trained, frozen, batch.cut_hidden, batch.ids, batch.valid, config=config, dtype=dtype,
+      response_length=mask.shape[1], min_new_tokens=min_new_tokens)
+  log_probs = jnp.where(mask, log_probs, batch.log_probs)
+  values = heads.values(trained['value_head'], hidden)
+  policy, policy_clipped = losses.policy_loss(log_probs, batch.log_probs, batch.advantages, ppo.clip_ratio)
+  value, value_clipped = losses.value_loss(values, batch.values, batch.returns, ppo.clip_value)
+  off = jnp.exp(log_probs - batch.log_probs) - 1  # the ratio's distance from 1: its square keeps what 1 would swallow
+  weight = mask.astype(jnp.float32)
+  total = lambda x: jnp.sum(x * weight)
+  sums = {'loss/policy_avg': total(policy), 'loss/value_avg': total(value),
+          'policy/approxkl_avg': total(0.5 * (log_probs - batch.log_probs) ** 2),
+          'policy/clipfrac_avg': total(policy_clipped), 'val/clipfrac_avg': total(value_clipped),
+          'val/ratio': total(off), 'val/ratio_var': total(off ** 2)}
+  return gradients.Totals(
+      loss=sums['loss/policy_avg'] + ppo.value_coefficient * sums['loss/value_avg'], count=jnp.sum(weight), sums=sums,
+      largest={'val/ratio_deviation': jnp.max(jnp.abs(off))})
 
-  def loss_fn(trained):
-    log_probs, hidden = log_probs_and_hidden(
-        trained, frozen, batch.cut_hidden, batch.ids, batch.valid, config=config, dtype=dtype,
-        response_length=mask.shape[1], min_new_tokens=min_new_tokens)
-    log_probs = jnp.where(mask, log_probs, batch.log_probs)
-    values = heads.values(trained['value_head'], hidden)
-    policy, policy_clipped = losses.policy_loss(log_probs, batch.log_probs, batch.advantages, ppo.clip_ratio)
-    value, value_clipped = losses.value_loss(values, batch.values, batch.returns, ppo.clip_value)
-    ratio = jnp.exp(log_probs - batch.log_probs)
-    largest = jnp.max(jnp.abs(ratio - 1))
-    metrics = {
-        'loss/policy_avg': mean(policy), 'loss/value_avg': mean(value),
-        'policy/approxkl_avg': mean(0.5 * (log_probs - batch.log_probs) ** 2),
-        'policy/clipfrac_avg': mean(policy_clipped), 'val/clipfrac_avg': mean(value_clipped),
-        'val/ratio': mean(ratio), 'val/ratio_var': mean((ratio - mean(ratio)) ** 2),
-        'val/ratio_deviation': jax.lax.pmax(jax.lax.stop_gradient(largest), axis_name) if axis_name else largest,
-    }
-    return metrics['loss/policy_avg'] + ppo.value_coefficient * metrics['loss/value_avg'], metrics
 
-  gradients, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-  gradients = parallel.average_gradients(gradients, axis_name)
-  state, applied = optimizer.apply_gradients(state, gradients, tx)
-  return state, metrics | {'policy/gradient_norm': applied['gradient_norm'],
-                           'policy/skipped_updates': applied['skipped'],
-                           'policy/skipped_in_row': applied['skipped_in_row']}
+def update(state: structs.TrainState, frozen: Frozen, batch: structs.Rollout, *, tx: optax.GradientTransformation,
+           axis_name: str | None, micro_batch: int = 0, **statics) -> tuple[structs.TrainState, dict[str, jax.Array]]:
+  """One clipped PPO step on a minibatch; metrics under TRL's names, averaged over all devices' response tokens.
+
+  Args:
+    state: of the policy's trained part, with its value head.
+    frozen: what goes with it.
+    batch: rows of a rollout.
+    tx: the optimiser.
+    axis_name: of the devices that share the minibatch.
+    micro_batch: rows that go forward and backward at once, at most; 0 is all.
+    **statics: of `totals`.
+  """
+  of_rows = lambda trained, rows: totals(trained, frozen, rows, **statics)
+  gradient, metrics = gradients.of_mean(of_rows, state.params, batch, axis_name, micro_batch)
+  state, applied = optimizer.apply_gradients(state, gradient, tx)
+  off = metrics['val/ratio']
+  return state, metrics | {
+      'val/ratio': 1 + off, 'val/ratio_var': metrics['val/ratio_var'] - off ** 2,
+      'policy/gradient_norm': applied['gradient_norm'], 'policy/skipped_updates': applied['skipped'],
+      'policy/skipped_in_row': applied['skipped_in_row']}

@@ -70,6 +70,13 @@ def gradient(before, after):
   return jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y), before.params, after.params)
 
 
+def means(params, batch, **statics):
+  """Loss and metrics of everything, averaged."""
+  totals = jax.jit(functools.partial(update_lib.totals, **statics))(params, {}, batch)
+  assert totals.loss == totals.sums['loss']
+  return {name: total / totals.count for name, total in totals.sums.items()}
+
+
 @pytest.fixture(scope='module')
 def by_hand(policy, params, pairs):
   """R̂ of every pair [8, 2] in NumPy, each text alone and unpadded: the cosine of the head and the normalised state."""
@@ -102,7 +109,7 @@ def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(policy, par
 
   def loss(embedded):
     monkeypatch.setattr(gpt_neox, 'embed', lambda *unused: embedded)
-    return update_lib.loss(params, {}, whole, axis_name=None, **statics)[0]
+    return update_lib.totals(params, {}, whole, **statics).loss
 
   reaches = np.abs(jax.jit(jax.grad(loss))(embedded)).max(-1)  # [2 B, S]
   assert (reaches[valid] > 1e-6).all()
@@ -130,9 +137,9 @@ def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(params,
     whole = scores[0][-1] - scores[1][-1]
     rows.append(0.75 * loss(whole) + 0.25 * (np.mean(loss(np.array(deltas))) if deltas else 0))
   irl = dataclasses.replace(statics['irl'], prefix_weight=0.25)
-  found, metrics = update_lib.loss(params, {}, batch, axis_name=None, **statics | {'irl': irl})
-  np.testing.assert_allclose(found, np.mean(rows), atol=1e-5)
-  _, whole_only = update_lib.loss(params, {}, batch, axis_name=None, **statics)
+  metrics = means(params, batch, **statics | {'irl': irl})
+  np.testing.assert_allclose(metrics['loss'], np.mean(rows), atol=1e-5)
+  whole_only = means(params, batch, **statics)
   np.testing.assert_allclose(metrics['margin'], whole_only['margin'], atol=1e-5)
   assert abs(metrics['loss'] - whole_only['loss']) > 1e-3
 
@@ -161,8 +168,7 @@ def test_prefixes_of_the_samples_of_a_prompt_are_compared(params, pairs, batch, 
       whole = of_text(own[-1], [other[-1] for other in others])
       rows.append(0.75 * whole + 0.25 * (np.mean(of_prefixes) if of_prefixes else 0))
   irl = OTHERS['maximum_entropy']
-  found, _ = update_lib.loss(params, {}, batch, axis_name=None, **statics | {'irl': irl})
-  np.testing.assert_allclose(found, np.mean(rows), atol=1e-5)
+  np.testing.assert_allclose(means(params, batch, **statics | {'irl': irl})['loss'], np.mean(rows), atol=1e-5)
 
 
 def test_what_all_texts_of_a_prompt_begin_with_is_not_compared():
