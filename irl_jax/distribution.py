@@ -38,13 +38,19 @@ def allowed_for(tokenizer, config: gpt_neox.GPTNeoXConfig, temperature: float) -
 
 
 def constrain(logits: jax.Array, too_early: jax.Array, allowed: Allowed, first: jax.Array | int = 0) -> jax.Array:
-  """Logits [N, C] of the allowed distribution, of C tokens in a row from `first` on; EOS is forbidden where too_early
+  """Logits [C, N] of the allowed distribution, of C tokens in a row from `first` on; EOS is forbidden where too_early
   [N].
   """
-  tokens = first + jnp.arange(logits.shape[-1])
-  forbidden = jax.lax.dynamic_slice_in_dim(allowed.forbidden, first, logits.shape[-1])
-  blocked = forbidden[None] | ((tokens == allowed.eos)[None] & too_early[:, None])
+  tokens = first + jnp.arange(logits.shape[0])
+  forbidden = jax.lax.dynamic_slice_in_dim(allowed.forbidden, first, logits.shape[0])
+  blocked = forbidden[:, None] | ((tokens == allowed.eos)[:, None] & too_early[None])
   return jnp.where(blocked, FORBIDDEN, logits / allowed.temperature)
+
+
+def next_logits(params: gpt_neox.Params, hidden: jax.Array, too_early: jax.Array, allowed: Allowed) -> jax.Array:
+  """Logits [V, N], float32, of the allowed distribution, given normalised hidden states [N, D]."""
+  rows = gpt_neox.output_embedding(params).astype(hidden.dtype)
+  return constrain(jnp.einsum('vd,nd->vn', rows, hidden, preferred_element_type=jnp.float32), too_early, allowed)
 
 
 def log_probs(params: gpt_neox.Params, hidden: jax.Array, targets: jax.Array, too_early: jax.Array,
@@ -70,15 +76,15 @@ def _chunks(hidden: jax.Array, vocabulary: int) -> tuple[int, jax.Array]:
 
 
 def _chunk_logits(number, chunk, hidden, embedding, too_early, allowed):
-  """Logits [N, C] of a chunk, its first token, and its rows of the embedding [C, D].
+  """Logits [C, N] of a chunk, its tokens [C], and its rows of the embedding [C, D].
 
   Where C does not divide V, the last chunk reaches back over the one before it; what they share is forbidden in it.
   """
   first = jnp.minimum(number * chunk, embedding.shape[0] - chunk)
-  rows = jax.lax.dynamic_slice_in_dim(embedding, first, chunk)
-  logits = jnp.einsum('nd,cd->nc', hidden, rows, preferred_element_type=jnp.float32)
+  tokens, rows = first + jnp.arange(chunk), jax.lax.dynamic_slice_in_dim(embedding, first, chunk)
+  logits = jnp.einsum('cd,nd->cn', rows, hidden, preferred_element_type=jnp.float32)
   logits = constrain(logits, too_early, allowed, first)
-  return jnp.where((first + jnp.arange(chunk) < number * chunk)[None], FORBIDDEN, logits), first, rows
+  return jnp.where((tokens < number * chunk)[:, None], FORBIDDEN, logits), tokens, rows
 
 
 def _forward(hidden, embedding, targets, too_early, allowed):
@@ -89,8 +95,8 @@ def _forward(hidden, embedding, targets, too_early, allowed):
   def add(carry, number):
     largest, total = carry
     logits, _, _ = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
-    larger = jnp.maximum(largest, jnp.max(logits, axis=1))
-    total = total * jnp.exp(largest - larger) + jnp.sum(jnp.exp(logits - larger[:, None]), axis=1)
+    larger = jnp.maximum(largest, jnp.max(logits, axis=0))
+    total = total * jnp.exp(largest - larger) + jnp.sum(jnp.exp(logits - larger[None]), axis=0)
     return (larger, total), None
 
   picked = jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32) / allowed.temperature
@@ -106,17 +112,17 @@ def _backward(residuals, cotangent):
   hidden, embedding, targets, too_early, allowed, normaliser = residuals
   rows = embedding.astype(hidden.dtype)
   chunk, numbers = _chunks(hidden, rows.shape[0])
-  scale = (cotangent / allowed.temperature)[:, None]
+  scale = (cotangent / allowed.temperature)[None]
+  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
   def add(carry, number):
     of_hidden, of_embedding = carry
-    logits, first, chunk_rows = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
-    is_target = ((first + jnp.arange(chunk))[None] == targets[:, None]) & (logits > FORBIDDEN)
-    of_logits = (scale * (is_target - jnp.exp(logits - normaliser[:, None]))).astype(hidden.dtype)
-    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    of_rows = jax.lax.dynamic_slice_in_dim(of_embedding, first, chunk) + product('nc,nd->cd', of_logits, hidden)
-    return (of_hidden + product('nc,cd->nd', of_logits, chunk_rows),
-            jax.lax.dynamic_update_slice_in_dim(of_embedding, of_rows, first, 0)), None
+    logits, tokens, chunk_rows = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
+    is_target = (tokens[:, None] == targets[None]) & (logits > FORBIDDEN)
+    of_logits = (scale * (is_target - jnp.exp(logits - normaliser[None]))).astype(hidden.dtype)
+    of_rows = jax.lax.dynamic_slice_in_dim(of_embedding, tokens[0], chunk) + product('cn,nd->cd', of_logits, hidden)
+    return (of_hidden + product('cn,cd->nd', of_logits, chunk_rows),
+            jax.lax.dynamic_update_slice_in_dim(of_embedding, of_rows, tokens[0], 0)), None
 
   zeros = jnp.zeros_like(hidden, jnp.float32)
   (of_hidden, of_embedding), _ = jax.lax.scan(add, (zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)), numbers)

@@ -1,6 +1,6 @@
 """Sampling: prefill, then one compiled decode loop with a KV cache that ends when every row has ended.
 
-Dims: B rows, P prompt, T new tokens, K = P + T cache slots, D width, V vocabulary.
+Dims: B rows, P prompt, T new tokens, K = P + T cache slots, D width, V vocabulary, N blocks of C tokens of it.
 """
 
 import functools
@@ -20,7 +20,7 @@ from irl_jax import text
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 
-BLOCK = 256  # tokens of one block of the vocabulary
+BLOCK = 128  # tokens of one block of the vocabulary; divides Pythia's
 
 
 @struct.dataclass
@@ -28,18 +28,44 @@ class DecodeState:
   """The carry of the decode loop."""
 
   step: jax.Array       # [] int32: tokens sampled so far
+  token: jax.Array      # [B] int32: the last of them
   ids: jax.Array        # [B, T] int32
   log_probs: jax.Array  # [B, T] float32
   length: jax.Array     # [B] int32: with EOS
   done: jax.Array       # [B] bool
-  logits: jax.Array     # [B, V] float32: of the next token
   cache: gpt_neox.Cache
 
 
-def keep_top_k(logits: jax.Array, k: int) -> jax.Array:
-  """Logits [B, V] without those below the k-th largest."""
-  threshold = jax.lax.top_k(logits, k)[0][:, -1:]
-  return jnp.where(logits < threshold, distribution.FORBIDDEN, logits)
+@struct.dataclass
+class Blocks:
+  """Logits in blocks of the vocabulary, and of each block what says where samples and the largest logits lie.
+
+  Tokens come first: as the rows of a product with few columns they are read at the memory's speed under XLA on CPU, and
+  sums over them are as wide as its vectors.
+  """
+
+  logits: jax.Array   # [N, C, B] float32
+  largest: jax.Array  # [N, B]
+  total: jax.Array    # [N, B]: the logsumexp
+
+  def of_row(self, best: jax.Array) -> jax.Array:
+    """Blocks [B, n, C] of the numbers best [B, n]."""
+    return jax.vmap(lambda blocks, numbers: blocks[numbers], in_axes=(2, 0))(self.logits, best)
+
+
+def in_blocks(logits: jax.Array) -> Blocks:
+  """Logits [V, B] in blocks; what fills up the last one is forbidden."""
+  filled = jnp.pad(logits, ((0, -logits.shape[0] % BLOCK), (0, 0)), constant_values=distribution.FORBIDDEN)
+  blocks = filled.reshape(-1, BLOCK, logits.shape[1])
+  largest = jnp.max(blocks, axis=1)
+  return Blocks(blocks, largest, largest + jnp.log(jnp.sum(jnp.exp(blocks - largest[:, None]), axis=1)))
+
+
+def top_k(blocks: Blocks, k: int) -> tuple[jax.Array, jax.Array]:
+  """The k largest logits [B, k] and their ids [B, k]: they lie in the k blocks whose largest logits are largest."""
+  _, numbers = jax.lax.top_k(blocks.largest.T, min(k, blocks.largest.shape[0]))
+  logits, place = jax.lax.top_k(blocks.of_row(numbers).reshape(len(numbers), -1), k)
+  return logits, jnp.take_along_axis(numbers, place // BLOCK, axis=1) * BLOCK + place % BLOCK
 
 
 def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
@@ -50,28 +76,32 @@ def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
   return jnp.where(logits < threshold, distribution.FORBIDDEN, logits)
 
 
-def categorical(key: jax.Array, logits: jax.Array) -> jax.Array:
-  """One token from logits [V]: first a block of the vocabulary, then a token of it.
+def by_blocks(keys: jax.Array, blocks: Blocks) -> jax.Array:
+  """One token per row [B]: first a block of the vocabulary, then a token of it.
 
-  The distribution is that of jax.random.categorical; noise is drawn for V / BLOCK + BLOCK entries in place of V, which
-  took most of the time of a decode step with 50,000 tokens.
+  The distribution is that of jax.random.categorical; noise is drawn for N + C entries in place of V, which took most of
+  the time of a decode step with 50,000 tokens.
   """
-  blocks = jnp.pad(logits, (0, -logits.shape[0] % BLOCK), constant_values=distribution.FORBIDDEN).reshape(-1, BLOCK)
-  block_key, token_key = jax.random.split(key)
-  block = jax.random.categorical(block_key, jax.nn.logsumexp(blocks, axis=1))
-  return block * BLOCK + jax.random.categorical(token_key, blocks[block])
+  keys = jax.vmap(jax.random.split)(keys)
+  number = jax.vmap(jax.random.categorical)(keys[:, 0], blocks.total.T)
+  of_number = blocks.of_row(number[:, None])[:, 0]
+  return number * BLOCK + jax.vmap(jax.random.categorical)(keys[:, 1], of_number)
 
 
-def draw(keys: jax.Array, logits: jax.Array, top_k: int, top_p: float, greedy: bool) -> jax.Array:
-  """One token per row [B] from logits [B, V]; keys [B]. With top_k, random bits are drawn for k tokens only."""
+def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) -> jax.Array:
+  """One token per row [B]; keys [B]. With k, random bits are drawn for the k largest logits only."""
   if greedy:
-    return jnp.argmax(logits, axis=-1)
-  if top_k:
-    logits, ids = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))
+    return top_k(blocks, 1)[1][:, 0]
+  if not k:
+    if top_p < 1:
+      rows = blocks.logits.reshape(-1, blocks.logits.shape[2]).T
+      blocks = in_blocks(keep_top_p(rows, top_p).T)
+    return by_blocks(keys, blocks)
+  logits, ids = top_k(blocks, k)
   if top_p < 1:
     logits = keep_top_p(logits, top_p)
-  drawn = jax.vmap(categorical)(keys, logits)
-  return jnp.take_along_axis(ids, drawn[:, None], axis=1)[:, 0] if top_k else drawn
+  drawn = jax.vmap(jax.random.categorical)(keys, logits)
+  return jnp.take_along_axis(ids, drawn[:, None], axis=1)[:, 0]
 
 
 def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, max_new_tokens: int,
@@ -100,32 +130,37 @@ def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig
   visible = jnp.concatenate([batch.valid, jnp.ones((rows, max_new_tokens), bool)], axis=1)  # [B, K]
   prompt_length = jnp.sum(batch.valid, axis=1)
 
-  embedded = gpt_neox.embed(params, batch.ids, dtype)
-  hidden, cache = gpt_neox.prefill(params['blocks'], embedded, batch.valid, config, slots)
-  next_logits = lambda hidden: gpt_neox.logits(params, gpt_neox.final_norm(params, hidden[:, -1], config))
+  def append(state: DecodeState, hidden: jax.Array) -> DecodeState:
+    """The state with the token that follows hidden states [B, D]."""
+    too_early = jnp.full(rows, state.step < min_new_tokens)
+    logits = distribution.next_logits(params, gpt_neox.final_norm(params, hidden, config), too_early, allowed)
+    blocks = in_blocks(logits)
+    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, state.step)
+    drawn = draw(step_keys, blocks, min(top_k, config.vocab_size), top_p, greedy).astype(jnp.int32)
+    token = jnp.where(state.done, config.eos_token_id, drawn)
+    log_prob = jnp.take_along_axis(logits, token[None], axis=0)[0] - jax.nn.logsumexp(blocks.total, axis=0)
+    return state.replace(
+        step=state.step + 1, token=token, ids=state.ids.at[:, state.step].set(token),
+        log_probs=state.log_probs.at[:, state.step].set(jnp.where(state.done, 0.0, log_prob)),
+        length=state.length + ~state.done, done=state.done | (token == config.eos_token_id))
 
   def body(state: DecodeState) -> DecodeState:
-    too_early = jnp.full(rows, state.step < min_new_tokens)
-    logits = distribution.constrain(state.logits, too_early, allowed)
-    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, state.step)
-    token = jnp.where(state.done, config.eos_token_id, draw(step_keys, logits, top_k, top_p, greedy).astype(jnp.int32))
-    log_prob = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0] - jax.nn.logsumexp(logits, axis=1)
-    slot = prompt + state.step
+    last = state.step - 1
+    slot = prompt + last
     hidden, cache = gpt_neox.decode_blocks(
-        params['blocks'], gpt_neox.embed(params, token[:, None], dtype), prompt_length + state.step, slot,
+        params['blocks'], gpt_neox.embed(params, state.token[:, None], dtype), prompt_length + last, slot,
         visible & (jnp.arange(slots) <= slot)[None], state.cache, config)
-    return DecodeState(
-        step=state.step + 1, ids=state.ids.at[:, state.step].set(token),
-        log_probs=state.log_probs.at[:, state.step].set(jnp.where(state.done, 0.0, log_prob)),
-        length=state.length + ~state.done, done=state.done | (token == config.eos_token_id),
-        logits=next_logits(hidden), cache=cache)
+    return append(state.replace(cache=cache), hidden[:, 0])
 
-  start = DecodeState(
-      step=jnp.int32(0), ids=jnp.full((rows, max_new_tokens), config.eos_token_id, jnp.int32),
+  embedded = gpt_neox.embed(params, batch.ids, dtype)
+  hidden, cache = gpt_neox.prefill(params['blocks'], embedded, batch.valid, config, slots)
+  empty = DecodeState(
+      step=jnp.int32(0), token=jnp.zeros(rows, jnp.int32),
+      ids=jnp.full((rows, max_new_tokens), config.eos_token_id, jnp.int32),
       log_probs=jnp.zeros((rows, max_new_tokens)), length=jnp.zeros(rows, jnp.int32), done=jnp.zeros(rows, bool),
-      logits=next_logits(hidden), cache=cache)
+      cache=cache)
   unfinished = lambda state: (state.step < max_new_tokens) & ~jnp.all(state.done)
-  state = jax.lax.while_loop(unfinished, body, start)
+  state = jax.lax.while_loop(unfinished, body, append(empty, hidden[:, -1]))
   return structs.Responses(state.ids, state.length, state.log_probs)
 
 

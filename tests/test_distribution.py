@@ -58,17 +58,16 @@ def test_no_array_of_positions_by_vocabulary_exists(problem, monkeypatch):
   monkeypatch.setitem(distribution.CHUNK_BYTES, 'cpu', 4 * COUNT * 2)
   loss = lambda params, hidden: jnp.sum(distribution.log_probs(params, hidden, *problem[2:]))
   text = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(*problem[:2]))
-  assert f'f32[{COUNT},2]' in text
-  whole = [(COUNT, VOCABULARY), (COUNT, VOCABULARY + 1), (7, COUNT, 2)]
+  assert f'f32[2,{COUNT}]' in text
+  whole = [(VOCABULARY, COUNT), (VOCABULARY + 1, COUNT), (7, 2, COUNT)]
   assert not any(f'[{",".join(map(str, shape))}]' in text for shape in whole)
 
 
 def test_a_forbidden_id_has_no_probability(problem):
   params, hidden, _, too_early, allowed = problem
-  logits = distribution.constrain(hidden @ params['embed_in']['embedding'].T, too_early, allowed)
-  probabilities = np.asarray(jax.nn.softmax(logits))
-  assert not probabilities[:, allowed.forbidden].any()
-  np.testing.assert_array_equal(probabilities[:, 0] == 0, too_early)
+  probabilities = np.asarray(jax.nn.softmax(distribution.next_logits(params, hidden, too_early, allowed), axis=0))
+  assert not probabilities[allowed.forbidden].any()
+  np.testing.assert_array_equal(probabilities[0] == 0, too_early)
 
 
 def test_what_a_tokenizer_allows(policy):
