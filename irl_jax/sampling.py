@@ -33,7 +33,7 @@ class DecodeState:
   log_probs: jax.Array  # [B, T] float32
   length: jax.Array     # [B] int32: with EOS
   done: jax.Array       # [B] bool
-  cache: gpt_neox.Cache
+  caches: list[gpt_neox.Cache]
 
 
 @struct.dataclass
@@ -147,18 +147,19 @@ def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig
   def body(state: DecodeState) -> DecodeState:
     last = state.step - 1
     slot = prompt + last
-    hidden, cache = gpt_neox.decode_blocks(
-        params['blocks'], gpt_neox.embed(params, state.token[:, None], dtype), prompt_length + last, slot,
-        visible & (jnp.arange(slots) <= slot)[None], state.cache, config)
-    return append(state.replace(cache=cache), hidden[:, 0])
+    hidden, caches = gpt_neox.decode_blocks(
+        layers, gpt_neox.embed(params, state.token[:, None], dtype), prompt_length + last, slot,
+        visible & (jnp.arange(slots) <= slot)[None], state.caches, config)
+    return append(state.replace(caches=caches), hidden[:, 0])
 
   embedded = gpt_neox.embed(params, batch.ids, dtype)
-  hidden, cache = gpt_neox.prefill(params['blocks'], embedded, batch.valid, config, slots)
+  layers = gpt_neox.unstacked(params['blocks'])
+  hidden, caches = gpt_neox.prefill(params['blocks'], embedded, batch.valid, config, slots)
   empty = DecodeState(
       step=jnp.int32(0), token=jnp.zeros(rows, jnp.int32),
       ids=jnp.full((rows, max_new_tokens), config.eos_token_id, jnp.int32),
       log_probs=jnp.zeros((rows, max_new_tokens)), length=jnp.zeros(rows, jnp.int32), done=jnp.zeros(rows, bool),
-      cache=cache)
+      caches=caches)
   unfinished = lambda state: (state.step < max_new_tokens) & ~jnp.all(state.done)
   state = jax.lax.while_loop(unfinished, body, append(empty, hidden[:, -1]))
   return structs.Responses(state.ids, state.length, state.log_probs)

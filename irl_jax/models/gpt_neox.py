@@ -6,7 +6,7 @@ V vocabulary.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Sequence
 
 import chex
 from flax import linen as nn
@@ -58,10 +58,10 @@ class Rotary:
 
 @struct.dataclass
 class Cache:
-  """Keys and values of every layer; an explicit argument and result, carried through the decode loop."""
+  """Keys and values of one layer; an explicit argument and result, carried through the decode loop."""
 
-  keys: jax.Array    # [L, B, H, K, E]
-  values: jax.Array  # [L, B, H, K, E]
+  keys: jax.Array    # [B, H, K, E]
+  values: jax.Array  # [B, H, K, E]
 
 
 def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> Rotary:
@@ -106,7 +106,7 @@ class Attention(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, hidden, rotary, mask, cache=None, layer=None, slot=None):
+  def __call__(self, hidden, rotary, mask, cache=None, slot=None):
     batch, length, width = hidden.shape
     config = self.config
     dense = functools.partial(nn.Dense, dtype=self.dtype, use_bias=config.attention_bias,
@@ -117,14 +117,12 @@ class Attention(nn.Module):
     heads_first = lambda x: x.transpose(0, 2, 1, 3)
     query, key, value = map(heads_first, (rotate(query, rotary), rotate(key, rotary), value))
     if cache is None:
-      written = (key, value)
+      cache = Cache(key, value)
     else:
-      write = lambda full, new: jax.lax.dynamic_update_slice(full, new[None].astype(full.dtype), (layer, 0, 0, slot, 0))
+      write = lambda full, new: jax.lax.dynamic_update_slice_in_dim(full, new.astype(full.dtype), slot, 2)
       cache = Cache(write(cache.keys, key), write(cache.values, value))
-      key, value = cache.keys[layer], cache.values[layer]
-      written = cache
-    mixed = attend(query, key, value, mask).transpose(0, 2, 1, 3).reshape(batch, length, width)
-    return on_tokens(dense(width, name='dense'), mixed), written
+    mixed = attend(query, cache.keys, cache.values, mask).transpose(0, 2, 1, 3).reshape(batch, length, width)
+    return on_tokens(dense(width, name='dense'), mixed), cache
 
 
 class MLP(nn.Module):
@@ -142,23 +140,23 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-  """One layer; returns the new hidden state, and the keys and values that it wrote (or the cache that holds them)."""
+  """One layer; returns the new hidden state, and the cache that its keys and values were written to."""
 
   config: GPTNeoXConfig
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, hidden, rotary, mask, cache=None, layer=None, slot=None):
+  def __call__(self, hidden, rotary, mask, cache=None, slot=None):
     norm = functools.partial(nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype,
                              use_fast_variance=False)
     attention = Attention(self.config, self.dtype, name='attention')
     mlp = MLP(self.config, self.dtype, name='mlp')
-    attended, written = attention(norm(name='input_layernorm')(hidden), rotary, mask, cache, layer, slot)
+    attended, cache = attention(norm(name='input_layernorm')(hidden), rotary, mask, cache, slot)
     second_norm = norm(name='post_attention_layernorm')
     if self.config.use_parallel_residual:
-      return hidden + attended + mlp(second_norm(hidden)), written
+      return hidden + attended + mlp(second_norm(hidden)), cache
     hidden = hidden + attended
-    return hidden + mlp(second_norm(hidden)), written
+    return hidden + mlp(second_norm(hidden)), cache
 
 
 @functools.partial(jax.jit, static_argnames='config')
@@ -202,40 +200,43 @@ def _scan_blocks(blocks, hidden, valid, config):
   return jax.lax.scan(lambda h, p: block.apply({'params': p}, h, rotary, mask), hidden, blocks)
 
 
+def unstacked(blocks: Params) -> list[Any]:
+  """Every layer's leaves, out of stacks [L, ...] of them."""
+  return [jax.tree.map(lambda x: x[layer], blocks) for layer in range(jax.tree.leaves(blocks)[0].shape[0])]
+
+
 def prefill(blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, slots: int
-            ) -> tuple[jax.Array, Cache]:
-  """As run_blocks, and the cache of the prompt [B, S, D] with room for `slots` positions in all."""
+            ) -> tuple[jax.Array, list[Cache]]:
+  """As run_blocks, and each layer's cache of the prompt [B, S, D] with room for `slots` positions in all."""
   hidden, written = _scan_blocks(blocks, hidden, valid, config)
   room = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, slots - x.shape[3]), (0, 0)))
-  return hidden, Cache(*map(room, written))
+  return hidden, unstacked(jax.tree.map(room, written))
 
 
-def decode_blocks(blocks: Params, hidden: jax.Array, position: jax.Array, slot: jax.Array, visible: jax.Array,
-                  cache: Cache, config: GPTNeoXConfig) -> tuple[jax.Array, Cache]:
-  """One new token through all blocks.
+def decode_blocks(layers: Sequence[Params], hidden: jax.Array, position: jax.Array, slot: jax.Array,
+                  visible: jax.Array, caches: Sequence[Cache], config: GPTNeoXConfig
+                  ) -> tuple[jax.Array, list[Cache]]:
+  """One new token through all blocks, one after the other: in a scan, each layer's parameters and cache would be copied
+  out of their stacks for every token, which takes as long as the products with them.
 
   Args:
-    blocks: stacked parameters.
+    layers: parameters of each block.
     hidden: [B, 1, D] embedding of the token.
     position: [B] rotary position of the token.
     slot: [] cache slot that the token is written to.
     visible: [B, K] slots that the token may attend to, its own among them.
-    cache: what the tokens before it wrote. A scan carry indexed by layer: as xs and ys it would be copied.
+    caches: what the tokens before it wrote in each block.
     config: the model's shape.
 
   Returns:
-    hidden [B, 1, D] after the last block, and the cache.
+    hidden [B, 1, D] after the last block, and the caches.
   """
   rotary = rotary_tables(position[:, None], config)
-  block = Block(config, hidden.dtype)
-
-  def body(carry, layer_params):
-    hidden, cache = carry
-    layer, params = layer_params
-    return block.apply({'params': params}, hidden, rotary, visible[:, None, None], cache, layer, slot), None
-
-  layers = jnp.arange(cache.keys.shape[0])
-  return jax.lax.scan(body, (hidden, cache), (layers, blocks))[0]
+  block, written = Block(config, hidden.dtype), []
+  for params, cache in zip(layers, caches):
+    hidden, cache = block.apply({'params': params}, hidden, rotary, visible[:, None, None], cache, slot)
+    written.append(cache)
+  return hidden, written
 
 
 def final_norm(params: Params, hidden: jax.Array, config: GPTNeoXConfig) -> jax.Array:

@@ -119,14 +119,15 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(params, parall
   whole_valid = np.concatenate([valid, np.ones((4, 5), bool)], 1)
   embedded = gpt_neox.embed(params, np.concatenate([ids, new], 1))
   whole = gpt_neox.run_blocks(params['blocks'], embedded, whole_valid, config)
-  hidden, cache = gpt_neox.prefill(params['blocks'], gpt_neox.embed(params, ids), valid, config, slots=12)
+  hidden, caches = gpt_neox.prefill(params['blocks'], gpt_neox.embed(params, ids), valid, config, slots=12)
   np.testing.assert_allclose(hidden[valid], whole[:, :7][valid], atol=1e-4)
   decode = jax.jit(functools.partial(gpt_neox.decode_blocks, config=config))
   for step in range(5):
     slot = 7 + step
     visible = whole_valid & (np.arange(12) <= slot)
     embedded = gpt_neox.embed(params, new[:, step:step + 1])
-    hidden, cache = decode(params['blocks'], embedded, valid.sum(1) + step, np.int32(slot), visible, cache)
+    hidden, caches = decode(gpt_neox.unstacked(params['blocks']), embedded, valid.sum(1) + step, np.int32(slot), visible,
+                            caches)
     np.testing.assert_allclose(hidden[:, 0], whole[:, slot], atol=1e-4)
 
 
