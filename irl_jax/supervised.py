@@ -27,10 +27,10 @@ from irl_jax.models import pretrained
 from irl_jax.models import roberta
 
 
-def language_model_losses(params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype
-                          ) -> tuple[dict[str, jax.Array], jax.Array]:
+def language_model_losses(params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype,
+                          rematerialise: bool = False) -> tuple[dict[str, jax.Array], jax.Array]:
   """Of each text: negative log-likelihood [B], nats, over every token after the first; and how many those are [B]."""
-  hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype)[:, :-1]
+  hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype, rematerialise)[:, :-1]
   targets, mask = batch.ids[:, 1:], batch.valid[:, 1:].astype(jnp.float32)
   everything = distribution.Allowed(jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1))
   log_probs = distribution.log_probs(params, hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1),
@@ -38,10 +38,10 @@ def language_model_losses(params, batch: structs.TextBatch, *, config: gpt_neox.
   return {'loss': -jnp.sum(log_probs.reshape(targets.shape) * mask, axis=1)}, jnp.sum(mask, axis=1)
 
 
-def classifier_losses(params, batch: structs.LabelledBatch, *, config: roberta.RobertaConfig, dtype
-                      ) -> tuple[dict[str, jax.Array], jax.Array]:
+def classifier_losses(params, batch: structs.LabelledBatch, *, config: roberta.RobertaConfig, dtype,
+                      rematerialise: bool = False) -> tuple[dict[str, jax.Array], jax.Array]:
   """Of each text: cross-entropy [B], nats, and whether the class was found [B]; each text counts once [B]."""
-  logits = roberta.classify(params, batch.text.ids, batch.text.valid, config, dtype)
+  logits = roberta.classify(params, batch.text.ids, batch.text.valid, config, dtype, rematerialise)
   found = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
   return {'loss': losses, 'accuracy': found}, jnp.ones_like(losses)
@@ -91,7 +91,7 @@ def fit(name: str, params, losses: Callable, examples: 'Examples', validation: '
   state = parallel.replicate(optimizer.new_state(parallel.replicate(params), tx))
   best = training.fit(
       name, training.Learner(state, parallel.replicate(params)), (),
-      parallel.map_update(update, losses=losses, tx=tx),
+      parallel.map_update(update, losses=losses, tx=tx, micro_batch=runtime.micro_batch),
       lambda step: examples.batch(batches.shuffled_indices(examples.count, batch_size, step, seed)),
       lambda params: validate(measure, params, validation, batch_size), plan, folder, runtime, **reporting)
   return jax.tree.map(np.asarray, jax.device_get(best))
@@ -169,6 +169,6 @@ def train_classifier(model: pretrained.Pretrained, labelled: tuple[Sequence[str]
 
 
 @functools.lru_cache(maxsize=8)
-def _bound(losses: Callable, config: Any, dtype) -> Callable:
+def _bound(losses: Callable, config: Any, dtype, rematerialise: bool) -> Callable:
   """Kept, so that the losses of the same model are the same function, and are compiled once."""
-  return functools.partial(losses, config=config, dtype=dtype)
+  return functools.partial(losses, config=config, dtype=dtype, rematerialise=rematerialise)

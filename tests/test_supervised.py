@@ -88,6 +88,18 @@ def test_four_devices_give_the_gradient_of_one(problems, kind):
 
 
 @KINDS
+def test_what_saves_memory_changes_no_gradient(problems, kind):
+  params, batch, losses = problems[kind]
+  new = lambda: optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
+  run = lambda losses, **saving: jax.jit(functools.partial(
+      supervised.update, losses=losses, tx=SGD, axis_name=None, **saving))(new(), (), batch)
+  whole, metrics = run(losses)
+  parts, metrics_parts = run(functools.partial(losses, rematerialise=True), micro_batch=3)
+  chex.assert_trees_all_close(parts.params, whole.params, atol=1e-5)
+  chex.assert_trees_all_close(metrics_parts, metrics, rtol=1e-4, atol=1e-5)
+
+
+@KINDS
 @pytest.mark.usefixtures('tanh_gelu')
 def test_shard_map_finds_no_collective_missing(problems, kind):
   params, batch, losses = problems[kind]

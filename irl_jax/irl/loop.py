@@ -93,13 +93,14 @@ def validate(scores: np.ndarray, irl: config_lib.IRL) -> dict[str, float]:
           'validation/pairwise_accuracy': float(np.mean((delta > 0) + 0.5 * (delta == 0)))}
 
 
-def compile_functions(config: gpt_neox.GPTNeoXConfig, irl: config_lib.IRL, updates: int, dtype
-                      ) -> tuple[Callable, Callable, Any]:
+def compile_functions(config: gpt_neox.GPTNeoXConfig, irl: config_lib.IRL, updates: int, dtype,
+                      runtime: config_lib.Runtime = config_lib.Runtime()) -> tuple[Callable, Callable, Any]:
   """Maps `update` and `score_pairs` over the devices (they compile when first called); returns the optimiser too."""
   tx, _ = optimizer.adamw(learning_rate=irl.learning_rate, updates=updates, schedule=irl.schedule,
                           warmup=irl.warmup_steps, weight_decay=irl.weight_decay)
   statics = dict(config=config, dtype=dtype)
-  return (parallel.map_update(update_lib.update, irl=irl, tx=tx, updates=updates, **statics),
+  memory = dict(micro_batch=runtime.micro_batch, rematerialise=runtime.rematerialise)
+  return (parallel.map_update(update_lib.update, irl=irl, tx=tx, updates=updates, **memory, **statics),
           parallel.map_forward(update_lib.score_pairs, pooling=irl.pooling, **statics), tx)
 
 
@@ -119,7 +120,7 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
     seed: of the pairs that give the head's first direction (or of that direction), and of the order of the data.
     folder: of the checkpoints.
     dtype: of computation.
-    runtime: how many checkpoints stay, how many bad gradients in a row are borne.
+    runtime: how many checkpoints stay, how many bad gradients in a row are borne, how memory is saved.
     log: called at every look at the validation pairs with the number of the update and metrics.
     truncate_log: called with the first update that this run will do.
     progress: wraps the iterable of updates.
@@ -145,7 +146,7 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
   batch_size = parallel.batch_size(irl.batch_size // irl.samples_together, len(pairs))  # pairs, or whole prompts
   per_epoch = max(len(pairs) // batch_size, 1)
   plan = training.Plan(irl.epochs * per_epoch, per_epoch, irl.evaluate_every or per_epoch, irl.checkpoint_every)
-  update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype)
+  update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype, runtime)
   state, frozen = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx)), parallel.replicate(frozen)
 
   def look(params) -> dict[str, float]:

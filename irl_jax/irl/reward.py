@@ -18,22 +18,25 @@ from irl_jax.models import pretrained
 POOL = {'last': heads.last_token, 'mean': heads.mean_token}
 
 
-def hidden_states(trained, frozen, batch: structs.TextBatch, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
+def hidden_states(trained, frozen, batch: structs.TextBatch, config: gpt_neox.GPTNeoXConfig, dtype,
+                  rematerialise: bool = False) -> jax.Array:
   """States [B, S, D] of every token after the last block, not normalised."""
   cut_hidden = gpt_neox.below_cut(frozen, batch.ids, batch.valid, config, dtype)
-  return gpt_neox.above_cut(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype, normalise=False)
+  return gpt_neox.above_cut(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype, normalise=False,
+                            rematerialise=rematerialise)
 
 
-def features(parts, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str) -> jax.Array:
+def features(parts, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str,
+             rematerialise: bool = False) -> jax.Array:
   """The state [B, D] of each text that the head scores; parts is (trained, frozen)."""
-  return POOL[pooling](hidden_states(*parts, batch, config, dtype), batch.valid)
+  return POOL[pooling](hidden_states(*parts, batch, config, dtype, rematerialise), batch.valid)
 
 
 def reward(trained, frozen, batch: structs.TextBatch | structs.Features, *, config: gpt_neox.GPTNeoXConfig, dtype,
-           pooling: str) -> jax.Array:
+           pooling: str, rematerialise: bool = False) -> jax.Array:
   """R̂ [B], within [-1, 1] (heads.bounded_reward), of texts or of their features."""
   pooled = batch.pooled if isinstance(batch, structs.Features) else features(
-      (trained, frozen), batch, config=config, dtype=dtype, pooling=pooling)
+      (trained, frozen), batch, config=config, dtype=dtype, pooling=pooling, rematerialise=rematerialise)
   return heads.bounded_reward(trained['reward_head'], pooled, config.layer_norm_eps)
 
 

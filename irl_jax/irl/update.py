@@ -29,10 +29,10 @@ def rewards(trained, frozen, batch: structs.PairBatch, **statics) -> tuple[jax.A
   return jnp.split(reward_lib.reward(trained, frozen, both_texts(batch), **statics), 2)
 
 
-def prefix_rewards(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str
-                   ) -> list[jax.Array]:
+def prefix_rewards(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str,
+                   rematerialise: bool) -> list[jax.Array]:
   """R̂ [B, S] of every prefix of the aligned and of the base texts."""
-  hidden = reward_lib.hidden_states(trained, frozen, both_texts(batch), config, dtype)
+  hidden = reward_lib.hidden_states(trained, frozen, both_texts(batch), config, dtype, rematerialise)
   return jnp.split(heads.bounded_reward(trained['reward_head'], hidden, config.layer_norm_eps), 2)
 
 
@@ -78,13 +78,13 @@ def prefix_losses(prefixes: Sequence[jax.Array], batch: structs.PairBatch, irl: 
 
 
 def totals(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, irl: config_lib.IRL,
-           progress: jax.Array | float = 1.0) -> gradients.Totals:
+           progress: jax.Array | float = 1.0, rematerialise: bool = False) -> gradients.Totals:
   """The objective and what goes with it, summed over the pairs.
 
   A pair's loss is that of its whole texts, and with irl.prefix_weight > 0, so much of it, the mean over its prefixes.
   `irl.samples_together` pairs in a row are of one prompt; `progress` is the share of the updates that are done.
   """
-  statics = dict(config=config, dtype=dtype, pooling=irl.pooling)
+  statics = dict(config=config, dtype=dtype, pooling=irl.pooling, rematerialise=rematerialise)
   prefixes = prefix_rewards(trained, frozen, batch, **statics) if irl.prefix_weight else None
   aligned, base = at_ends(prefixes, batch) if irl.prefix_weight else rewards(trained, frozen, batch, **statics)
   value = losses(aligned, base, batch.weight > 0, irl, progress)

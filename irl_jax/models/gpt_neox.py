@@ -126,7 +126,11 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-  """Two dense layers with the exact (erf) GELU between them."""
+  """Two dense layers with the exact (erf) GELU between them.
+
+  The GELU is computed again in the backward pass: what its derivative needs would be a third of all that is kept of a
+  block, and takes longer to write and read.
+  """
 
   config: GPTNeoXConfig
   dtype: Any
@@ -136,7 +140,9 @@ class MLP(nn.Module):
     dense = functools.partial(nn.Dense, dtype=self.dtype,
                               kernel_init=nn.initializers.normal(self.config.initializer_range))
     inner = on_tokens(dense(self.config.intermediate_size, name='dense_h_to_4h'), hidden)
-    return on_tokens(dense(self.config.hidden_size, name='dense_4h_to_h'), jax.nn.gelu(inner, approximate=False))
+    down = lambda self, inner: on_tokens(dense(self.config.hidden_size, name='dense_4h_to_h'),
+                                         jax.nn.gelu(inner, approximate=False))
+    return nn.remat(down, prevent_cse=False)(self, inner)
 
 
 class Block(nn.Module):
@@ -186,23 +192,29 @@ def positions_of(valid: jax.Array) -> jax.Array:
   return jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
 
 
-def run_blocks(blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig) -> jax.Array:
-  """Runs stacked blocks over hidden [B, S, D], causally, unseen by it what valid [B, S] excludes -> [B, S, D]."""
-  return _scan_blocks(blocks, hidden, valid, config)[0]
+def run_blocks(blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, rematerialise: bool = False
+               ) -> jax.Array:
+  """Runs stacked blocks over hidden [B, S, D], causally, unseen by it what valid [B, S] excludes -> [B, S, D].
+
+  Where rematerialise, the hidden state before each block is all that is kept for the backward pass.
+  """
+  return _scan_blocks(blocks, hidden, valid, config, rematerialise)[0]
 
 
-def _scan_blocks(blocks, hidden, valid, config):
+def _scan_blocks(blocks, hidden, valid, config, rematerialise=False):
   chex.assert_rank([hidden, valid], [3, 2])
   length = hidden.shape[1]
   rotary = rotary_tables(positions_of(valid), config)
   mask = (jnp.tril(jnp.ones((length, length), bool))[None] & valid[:, None])[:, None]  # [B, 1, S, S]
   block = Block(config, hidden.dtype)
-  return jax.lax.scan(lambda h, p: block.apply({'params': p}, h, rotary, mask), hidden, blocks)
+  run = lambda hidden, params: block.apply({'params': params}, hidden, rotary, mask)
+  return jax.lax.scan(jax.checkpoint(run, prevent_cse=False) if rematerialise else run, hidden, blocks)
 
 
 def unstacked(blocks: Params) -> list[Any]:
   """Every layer's leaves, out of stacks [L, ...] of them."""
-  return [jax.tree.map(lambda x: x[layer], blocks) for layer in range(jax.tree.leaves(blocks)[0].shape[0])]
+  of_layer = lambda layer: jax.tree.map(lambda x: x[layer], blocks)
+  return [of_layer(layer) for layer in range(jax.tree.leaves(blocks)[0].shape[0])]
 
 
 def prefill(blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, slots: int
@@ -256,10 +268,10 @@ def logits(params: Params, hidden: jax.Array) -> jax.Array:
   return jnp.einsum('...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32)
 
 
-def hidden_states(params: Params, ids: jax.Array, valid: jax.Array, config: GPTNeoXConfig,
-                  dtype: Any = jnp.float32) -> jax.Array:
+def hidden_states(params: Params, ids: jax.Array, valid: jax.Array, config: GPTNeoXConfig, dtype: Any = jnp.float32,
+                  rematerialise: bool = False) -> jax.Array:
   """Hidden states [B, S, D] after the final norm, of ids [B, S] where valid [B, S]."""
-  hidden = run_blocks(params['blocks'], embed(params, ids, dtype), valid, config)
+  hidden = run_blocks(params['blocks'], embed(params, ids, dtype), valid, config, rematerialise)
   return final_norm(params, hidden, config)
 
 
@@ -312,9 +324,10 @@ def below_cut(frozen: Params, ids: jax.Array, valid: jax.Array, config: GPTNeoXC
 
 
 def above_cut(trained: Params, frozen: Params, cut_hidden: jax.Array | None, ids: jax.Array, valid: jax.Array,
-              config: GPTNeoXConfig, dtype: Any = jnp.float32, normalise: bool = True) -> jax.Array:
+              config: GPTNeoXConfig, dtype: Any = jnp.float32, normalise: bool = True, rematerialise: bool = False
+              ) -> jax.Array:
   """The rest of the forward pass: from `below_cut` (or, where that is None, from ids) to hidden states [B, S, D]."""
   hidden = embed(trained, ids, dtype) if cut_hidden is None else cut_hidden.astype(dtype)
   if 'blocks' in trained:
-    hidden = run_blocks(trained['blocks'], hidden, valid, config)
+    hidden = run_blocks(trained['blocks'], hidden, valid, config, rematerialise)
   return final_norm({**frozen, **trained}, hidden, config) if normalise else hidden

@@ -164,8 +164,8 @@ def init(key: jax.Array, config: RobertaConfig) -> Params:
   }
 
 
-def classify(params: Params, ids: jax.Array, valid: jax.Array, config: RobertaConfig,
-             dtype: Any = jnp.float32) -> jax.Array:
+def classify(params: Params, ids: jax.Array, valid: jax.Array, config: RobertaConfig, dtype: Any = jnp.float32,
+             rematerialise: bool = False) -> jax.Array:
   """Logits of whole texts; softmax, layer norms' statistics and the result are float32 in every dtype.
 
   Args:
@@ -174,6 +174,7 @@ def classify(params: Params, ids: jax.Array, valid: jax.Array, config: RobertaCo
     valid: [B, S] bool, False at padding.
     config: the model's shape.
     dtype: of the computation.
+    rematerialise: keep nothing of a block but its input for the backward pass.
 
   Returns:
     logits [B, C], float32.
@@ -187,5 +188,6 @@ def classify(params: Params, ids: jax.Array, valid: jax.Array, config: RobertaCo
     raise ValueError(f'{ids.shape[1]} tokens in a row: this RoBERTa reads at most {config.max_tokens}')
   hidden = Embeddings(config, dtype).apply({'params': params['embeddings']}, ids)
   block = Block(config, dtype)
-  hidden, _ = jax.lax.scan(lambda h, p: (block.apply({'params': p}, h, valid), None), hidden, params['blocks'])
+  run = lambda hidden, params: (block.apply({'params': params}, hidden, valid), None)
+  hidden, _ = jax.lax.scan(jax.checkpoint(run, prevent_cse=False) if rematerialise else run, hidden, params['blocks'])
   return Classifier(config).apply({'params': params['classifier']}, hidden[:, 0])

@@ -63,7 +63,8 @@ def compile_functions(model_config: gpt_neox.GPTNeoXConfig, config: config_lib.C
           sample_from_parts, max_new_tokens=limits.max_new_tokens, min_new_tokens=limits.min_new_tokens,
           top_k=limits.top_k, top_p=limits.top_p, greedy=False, **statics),
       make_rollout=parallel.map_forward(update_lib.make_rollout, axis_name=parallel.AXIS, **shared),
-      update=parallel.map_update(update_lib.update, tx=tx, **shared),
+      update=parallel.map_update(update_lib.update, tx=tx, micro_batch=config.runtime.micro_batch,
+                                 rematerialise=config.runtime.rematerialise, **shared),
       learning_rate=np.asarray(jax.jit(jax.vmap(rate))(np.arange(updates)))), tx
 
 

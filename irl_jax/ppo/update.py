@@ -30,9 +30,11 @@ class Frozen:
 
 
 def log_probs_and_hidden(trained, frozen: Frozen, cut_hidden, ids, valid, *, config: gpt_neox.GPTNeoXConfig, dtype,
-                         response_length: int, min_new_tokens: int) -> tuple[jax.Array, jax.Array]:
+                         response_length: int, min_new_tokens: int, rematerialise: bool = False
+                         ) -> tuple[jax.Array, jax.Array]:
   """Log-probs [B, T] of the response tokens, and the states [B, T, D] that predict them."""
-  hidden = gpt_neox.above_cut(trained, frozen.params, cut_hidden, ids, valid, config, dtype)
+  hidden = gpt_neox.above_cut(trained, frozen.params, cut_hidden, ids, valid, config, dtype,
+                              rematerialise=rematerialise)
   hidden = hidden[:, -response_length - 1:-1]
   targets = ids[:, -response_length:]
   too_early = jnp.broadcast_to(jnp.arange(response_length) < min_new_tokens, targets.shape)
@@ -76,12 +78,12 @@ def make_rollout(inputs, batch: structs.Experience, *, config: gpt_neox.GPTNeoXC
 
 
 def totals(trained, frozen: Frozen, batch: structs.Rollout, *, config: gpt_neox.GPTNeoXConfig, dtype,
-           min_new_tokens: int, ppo: config_lib.PPO) -> gradients.Totals:
+           min_new_tokens: int, ppo: config_lib.PPO, rematerialise: bool = False) -> gradients.Totals:
   """PPO's loss and metrics, summed over the response tokens of a minibatch."""
   mask = batch.response_mask
   log_probs, hidden = log_probs_and_hidden(
       trained, frozen, batch.cut_hidden, batch.ids, batch.valid, config=config, dtype=dtype,
-      response_length=mask.shape[1], min_new_tokens=min_new_tokens)
+      response_length=mask.shape[1], min_new_tokens=min_new_tokens, rematerialise=rematerialise)
   log_probs = jnp.where(mask, log_probs, batch.log_probs)
   values = heads.values(trained['value_head'], hidden)
   policy, policy_clipped = losses.policy_loss(log_probs, batch.log_probs, batch.advantages, ppo.clip_ratio)

@@ -153,6 +153,16 @@ def test_four_devices_give_the_gradient_of_one(run, batch, statics, trained_bloc
   chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('name', OTHERS)
+def test_what_saves_memory_changes_no_gradient(params, batch, statics, name):
+  state = optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
+  run = lambda **saving: jax.jit(functools.partial(update_lib.update, tx=SGD, updates=4, axis_name=None, **saving, **(
+      statics | {'irl': OTHERS[name]})))(state, {}, batch)
+  (whole, metrics), (parts, metrics_parts) = run(), run(micro_batch=3, rematerialise=True)
+  chex.assert_trees_all_close(gradient(state, parts), gradient(state, whole), atol=1e-5)
+  chex.assert_trees_all_close(metrics_parts, metrics, rtol=1e-4, atol=1e-5)
+
+
 def test_prefixes_of_the_samples_of_a_prompt_are_compared(params, pairs, batch, statics, prefix_scores):
   """Maximum entropy, text by text and length by length: pairs 2 n and 2 n + 1 are of a prompt; 3 and 6 are missing."""
   def of_text(own, others):
