@@ -145,7 +145,7 @@ def train_language_model(model: pretrained.Pretrained, texts: Sequence[str], val
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
   examples = [language_model_examples(model, texts, config.max_tokens) for texts in (texts, validation)]
-  losses = _bound(language_model_losses, model.config, dtype)
+  losses = _bound(language_model_losses, model.config, dtype, runtime.rematerialise)
   params = fit('sft', model.params, losses, *examples, config, seed, folder, runtime, log=log,
                truncate_log=truncate_log, progress=progress)
   return dataclasses.replace(model, params=params)
@@ -162,7 +162,7 @@ def train_classifier(model: pretrained.Pretrained, labelled: tuple[Sequence[str]
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
   examples = [classifier_examples(model, *pairs, config.max_tokens) for pairs in (labelled, validation)]
-  losses = _bound(classifier_losses, model.config, dtype)
+  losses = _bound(classifier_losses, model.config, dtype, runtime.rematerialise)
   params = fit('classifier', model.params, losses, *examples, config, seed, folder, runtime, log=log,
                truncate_log=truncate_log, progress=progress)
   return dataclasses.replace(model, params=params)
