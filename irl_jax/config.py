@@ -234,6 +234,7 @@ class Runtime(Section):
   max_skipped_in_row: int = setting(10, low=1)  # this many updates in a row without a finite gradient end the run
   micro_batch: int = setting(0, low=0)  # examples, or pairs, of one forward and backward pass of a device; 0: all
   rematerialise: bool = False        # compute a block's activations again in the backward pass: slower, less memory
+  activation_cache: float = setting(2.0, low=0)  # GiB on the host, for what irl's frozen blocks make of all pairs, once
   wandb_project: str = ''            # '': Weights & Biases is off
 
 

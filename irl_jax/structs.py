@@ -68,6 +68,7 @@ class TextBatch:
 
   ids: jax.Array        # [B, S] int32
   valid: jax.Array      # [B, S] bool
+  cut_hidden: Any = None  # [B, S, D] at the lowest trained block, or None: to be computed from ids
 
 
 @struct.dataclass

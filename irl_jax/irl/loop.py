@@ -70,16 +70,24 @@ def features(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: 
       dtype, pooling=irl.pooling))
 
 
-def prepare(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: config_lib.IRL, parts: Parts, dtype
-            ) -> pairs_lib.Pairs:
-  """What every update reads: token ids, or, where the head alone is trained, features that are computed here, once."""
+def prepare(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: config_lib.IRL, parts: Parts, dtype,
+            runtime: config_lib.Runtime = config_lib.Runtime()) -> pairs_lib.Pairs:
+  """What every update reads: token ids, and of what is frozen, the outcome, computed here, once: the features of texts
+  where the head alone is trained, else the activations at the cut, as far as `runtime.activation_cache` holds them.
+  """
   if irl.trained_blocks == 0 and not irl.prefix_weight:
     return features(base, pairs, irl, parts, dtype)
-  return pairs_lib.token_pairs(pairs, base.config.eos_token_id)
+  tokens = pairs_lib.token_pairs(pairs, base.config.eos_token_id)
+  size = 2 * len(tokens) * tokens.length * base.config.hidden_size * jnp.dtype(dtype).itemsize
+  if irl.trained_blocks == -1 or size > runtime.activation_cache * 2 ** 30:
+    return tokens
+  run = parallel.map_forward(update_lib.cut_hidden, config=base.config, dtype=dtype)
+  return pairs_lib.CutPairs(tokens, score(run, parallel.replicate(parts[1]), tokens, parallel.batch_size(
+      rewards.BATCH_SIZE, len(tokens))))
 
 
 def score(score_pairs: Callable, parts: Parts, pairs: pairs_lib.Pairs, batch_size: int) -> np.ndarray:
-  """R̂ [N, 2] of the aligned and of the base text of every pair."""
+  """What `score_pairs` gives, such as R̂ [N, 2], of the aligned and of the base text of every pair."""
   blocks = pairs_lib.blocks_of_rows(len(pairs), batch_size)
   pending = [score_pairs(parts, parallel.shard(pairs.batch(rows))) for rows in blocks]
   return np.concatenate([parallel.gather(scores) for scores in pending])[:len(pairs)]
@@ -140,7 +148,7 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
     raise errors.InputError(f'IRL has {len(pairs)} training and {len(validation)} validation pairs of two different '
                             'texts and needs both: give more prompts, or an aligned model that differs from the base')
   trained, frozen = initial_parts(base, pairs, irl, seed, dtype)
-  pairs, validation = (prepare(base, some, irl, (trained, frozen), dtype) for some in (pairs, validation))
+  pairs, validation = (prepare(base, some, irl, (trained, frozen), dtype, runtime) for some in (pairs, validation))
   if irl.samples_together > 1:
     pairs = pairs_lib.by_prompt(pairs, prompts, irl.samples_together)
   batch_size = parallel.batch_size(irl.batch_size // irl.samples_together, len(pairs))  # pairs, or whole prompts

@@ -1,4 +1,4 @@
-"""Demonstrations as minibatches: pairs of token ids, or of the features that a frozen trunk makes of them, once.
+"""Demonstrations as minibatches: pairs of token ids, and what a frozen trunk or its frozen blocks make of them, once.
 
 Dims: N pairs, B pairs of a minibatch, K samples of a prompt, S padded length, D width.
 """
@@ -64,7 +64,23 @@ class FeaturePairs:
                              np.ones(len(rows), np.float32))
 
 
-Pairs = TokenPairs | FeaturePairs
+@dataclasses.dataclass(frozen=True)
+class CutPairs:
+  """Pairs of texts, and what the frozen blocks below the trained ones make of them."""
+
+  tokens: TokenPairs
+  hidden: np.ndarray                 # [N, 2, S, D] at the cut, of the aligned and of the base texts
+
+  def __len__(self) -> int:
+    return len(self.tokens)
+
+  def batch(self, rows: np.ndarray) -> structs.PairBatch:
+    batch, hidden = self.tokens.batch(rows), self.hidden[rows]
+    return batch.replace(aligned=batch.aligned.replace(cut_hidden=hidden[:, 0]),
+                         base=batch.base.replace(cut_hidden=hidden[:, 1]))
+
+
+Pairs = TokenPairs | FeaturePairs | CutPairs
 
 
 def token_pairs(pairs: Sequence[Pair], pad_id: int) -> TokenPairs:

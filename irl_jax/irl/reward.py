@@ -21,7 +21,9 @@ POOL = {'last': heads.last_token, 'mean': heads.mean_token}
 def hidden_states(trained, frozen, batch: structs.TextBatch, config: gpt_neox.GPTNeoXConfig, dtype,
                   rematerialise: bool = False) -> jax.Array:
   """States [B, S, D] of every token after the last block, not normalised."""
-  cut_hidden = gpt_neox.below_cut(frozen, batch.ids, batch.valid, config, dtype)
+  cut_hidden = batch.cut_hidden
+  if cut_hidden is None:
+    cut_hidden = gpt_neox.below_cut(frozen, batch.ids, batch.valid, config, dtype)
   return gpt_neox.above_cut(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype, normalise=False,
                             rematerialise=rematerialise)
 

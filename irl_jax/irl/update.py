@@ -107,6 +107,13 @@ def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, irl: 
   return state, metrics | applied
 
 
+def cut_hidden(frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
+  """What the frozen blocks make of the aligned and of the base texts [B, 2, S, D]."""
+  both = both_texts(batch)
+  hidden = gpt_neox.below_cut(frozen, both.ids, both.valid, config, dtype)
+  return jnp.stack(jnp.split(hidden, 2), axis=1)
+
+
 def score_pairs(parts, batch: structs.PairBatch, **statics) -> jax.Array:
   """R̂ [B, 2] of the aligned and of the base texts; parts is (trained, frozen)."""
   return jnp.stack(rewards(*parts, batch, **statics), axis=1)

@@ -172,6 +172,24 @@ def test_the_head_alone_learns_from_features_what_it_learns_from_texts(base, dat
   assert np.abs(from_features[0]['reward_head']['direction']).max() > 0.02
 
 
+@pytest.mark.parametrize('changes', [{'trained_blocks': 1}, {'trained_blocks': 0, 'prefix_weight': 0.5}])
+def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_texts(base, data, tmp_path, changes):
+  irl = dataclasses.replace(IRL, epochs=1, **changes)
+  pairs, validation = data[0][:192], data[1][:10]
+  parts, prepared = [], []
+  for cache in (2.0, 0.0):
+    runtime = c.Runtime(activation_cache=cache)
+    parts.append(loop.train_parts(base, pairs, validation, irl, 5, tmp_path / f'{cache}', log=lambda *unused: None,
+                                  runtime=runtime))
+    prepared.append(loop.prepare(base, pairs, irl, parts[0], jnp.float32, runtime))
+  assert [type(some) for some in prepared] == [pairs_lib.CutPairs, pairs_lib.TokenPairs]
+  chex.assert_trees_all_close(*parts, atol=1e-4)
+  below = gpt_neox.below_cut(parts[0][1], prepared[1].batch(np.arange(4)).base.ids, np.ones((4, 8), bool), base.config)
+  lengths = [len(ids) for _, ids in pairs[:4]]
+  for row, length in enumerate(lengths):
+    np.testing.assert_allclose(prepared[0].hidden[row, 1, :length], below[row, :length], atol=1e-5)
+
+
 def test_the_first_head_points_from_base_texts_to_aligned_ones(base, data):
   pairs = data[0][:40]
   statics = dict(config=base.config, dtype=jnp.float32, pooling='last')
