@@ -55,12 +55,12 @@ def _load(place: str, revision: str | None, split: str, *, inside: str, where: s
   import datasets  # pylint: disable=g-import-not-at-top
   datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # no telemetry
   try:
-    builder = datasets.load_dataset_builder(place, revision=revision)
-    files = [os.path.normpath(file.split('::')[-1]) for files in (builder.config.data_files or {}).values()
-             for file in files]
-    outside = [file for file in files if not file.startswith(inside)]
-    if not outside:
-      with hub_limits.limited():
+    with hub_limits.limited():
+      builder = datasets.load_dataset_builder(place, revision=revision)
+      files = [os.path.normpath(file.split('::')[-1]) for files in (builder.config.data_files or {}).values()
+               for file in files]
+      outside = [file for file in files if not file.startswith(inside)]
+      if not outside:
         builder.download_and_prepare()
   except Exception as error:  # as above
     raise InputError(f'{where}: {_first_line(error.__cause__ or error)}; {remedy}') from error

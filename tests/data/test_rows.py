@@ -96,7 +96,8 @@ BAD = {  # name: (what stands in row 2 of a good file, what the message says)
     'null_row.json': (b'null', 'holds null'),
     'latin.json': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
 }
-GOOD = {'.jsonl': b'{"text": "good"}', '.json': b'{"text": "good"}', '.csv': b'good,1', '.tsv': b'good\t1', '.txt': b'good'}
+GOOD = {'.jsonl': b'{"text": "good"}', '.json': b'{"text": "good"}', '.csv': b'good,1', '.tsv': b'good\t1',
+        '.txt': b'good'}
 HEADER = {'.csv': b'text,id\n', '.tsv': b'text\tid\n'}
 
 
@@ -130,8 +131,10 @@ def test_bad_rows_in_parquet(tmp_path):
 
 
 @pytest.mark.parametrize('column, message', [
-    (pa.array(['good', None]), "row 2: field 'text' holds null"), (pa.array([1, 2]), "row 1: field 'text' holds a number"),
-    (pa.array([['a'], []]), "row 1: field 'text' holds a list"), (None, "row 1: has no field 'text'; its fields: 'id'")])
+    (pa.array(['good', None]), "row 2: field 'text' holds null"),
+    (pa.array([1, 2]), "row 1: field 'text' holds a number"),
+    (pa.array([['a'], []]), "row 1: field 'text' holds a list"),
+    (None, "row 1: has no field 'text'; its fields: 'id'")])
 def test_bad_values_in_parquet(tmp_path, column, message):
   columns = {'id': pa.array([0, 1])} | ({} if column is None else {'text': column})
   pyarrow.parquet.write_table(pa.table(columns), tmp_path / 'x.parquet')

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from irl_jax import hub_limits
 from irl_jax.config import Data
 from irl_jax.data import rows, sources
 from irl_jax.errors import ConfigError, InputError
@@ -227,8 +228,9 @@ def test_hub_that_refuses(monkeypatch, status, code, words):
                                           ('hf://datasets/owner/other@5a/train.jsonl', 'outside'),
                                           ('/etc/train.jsonl', 'outside')])
 def test_hub_that_answers(monkeypatch, file, problem):
-  asked = []
+  asked, patience = [], []
   builder = mock.Mock(**{'as_dataset.return_value': [{'text': 'a b'}]})
+  builder.download_and_prepare.side_effect = lambda: patience.append(huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT)
   builder.config.data_files = {'train': [file]}
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
   monkeypatch.setattr(huggingface_hub.HfApi, 'dataset_info', lambda _, *args, **named: asked.append((args, named)))
@@ -240,6 +242,7 @@ def test_hub_that_answers(monkeypatch, file, problem):
   else:
     assert load('owner/name@5a', split='test')[0] == [{'prompt': 'a', 'original': ' b', 'label': None}]
     builder.as_dataset.assert_called_once_with('test')
+    assert patience == [hub_limits.SILENCE] and huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT > hub_limits.SILENCE
   assert asked == [(('owner/name',), {'revision': '5a', 'timeout': 10}), (('owner/name',), {'revision': '5a'})]
 
 
