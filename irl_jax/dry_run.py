@@ -1,23 +1,25 @@
-"""What a run would do, without doing it: its config, and its models by their config.json alone."""
+"""What a run would do, without doing it: its config, its models by their config.json alone, and what they need."""
 
 import dataclasses
-import math
 import os
 from typing import Any, Iterator, Sequence
 
 import jax
 
+from irl_jax import memory
+from irl_jax import preflight
 from irl_jax.config import Config
 from irl_jax.errors import InputError
-from irl_jax.models import gpt_neox
 from irl_jax.models import huggingface_config
+from irl_jax.models import huggingface_weights
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 from irl_jax.terminal import printable
+
+DTYPES = {'float32': 4, 'bfloat16': 2}  # bytes of a number
 
 
 def describe(config: Config, workdir: str, stages: Sequence[str]) -> str:
-  """Every field as --config would name it, and the shape of every model.
+  """Every field as --config would name it, the shape of every model, and the memory that every stage needs.
 
   No weights are read and no accelerator is touched. A hub that does not answer is only reported.
 
@@ -32,9 +34,41 @@ def describe(config: Config, workdir: str, stages: Sequence[str]) -> str:
     if not getattr(config.models, role) and stage in stages:
       lines += ['', f'models.{role}: trained from scratch by the {stage} stage, its vocabulary made from the data',
                 f'  {shape.layers} layers, width {shape.hidden_size}, {shape.heads} heads']
+  known = {}
   for role, spec in dataclasses.asdict(config.models).items():
-    lines += ['', f'models.{role}: {spec}', *_describe_model(spec)] if spec else []
-  return '\n'.join(lines)
+    if spec:
+      known[role], described = _describe_model(spec)
+      lines += ['', f'models.{role}: {spec}', *described]
+  return '\n'.join([*lines, *_memory(config, _shapes(config, known), stages)])
+
+
+def _shapes(config: Config, known: dict[str, Any]) -> dict[str, Any]:
+  """Of every role's model: of one that the config names what is known of it, else of the one that a stage makes; sft
+  and aligned models have the base's shape where the hub does not answer.
+  """
+  new = lambda role: preflight.new_model(role, config).config
+  base = known['base'] if 'base' in known else new('base')
+  start = known.get('sft') or base
+  return {'base': base, 'start': start, 'aligned': known.get('aligned') or start,
+          'classifier': known['classifier'] if 'classifier' in known else new('classifier')}
+
+
+def _memory(config: Config, shapes: dict[str, Any], stages: Sequence[str]) -> list[str]:
+  """A table for every stage: its buffers, and its peak, for each type of computation that may come."""
+  kinds = DTYPES if config.runtime.dtype == 'auto' else {config.runtime.dtype: DTYPES[config.runtime.dtype]}
+  lines = ['', f'memory of one device that has a whole batch, predicted, MB by type of computation: {", ".join(kinds)}']
+  of_kinds = [memory.stages(config, shapes, stages, width) for width in kinds.values()]
+  for same in zip(*of_kinds):
+    stage = same[0]
+    lines += ['', f'  {stage.name}: {stage.trained:,} parameters trained, {stage.frozen:,} frozen',
+              f'    tokens of a step: {stage.tokens}']
+    lines += [_row(alike[0].name, [buffer.size for buffer in alike]) for alike in zip(*(of.buffers for of in same))]
+    lines.append(_row('peak, during ' + stage.largest, [of.peak for of in same]))
+  return lines
+
+
+def _row(name: str, sizes: Sequence[int]) -> str:
+  return f'    {name:<42}' + ''.join(f'{size / 1e6:>12,.1f}' for size in sizes)
 
 
 def _fields(section: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -46,17 +80,17 @@ def _fields(section: Any, prefix: str) -> Iterator[tuple[str, Any]]:
       yield prefix + field.name, value
 
 
-def _describe_model(spec: str) -> list[str]:
+def _describe_model(spec: str) -> tuple[Any, list[str]]:
+  """Its shape, None where the hub does not answer; and lines that say it."""
   try:
     raw = pretrained.read_config(spec)
   except InputError as error:
     if os.path.exists(spec):
       raise
-    return [f'  not known here: {printable(str(error))}']
+    return None, [f'  not known here: {printable(str(error))}']
   kind, model_config = huggingface_config.parse(raw, spec)
-  init = roberta.init if kind == 'classifier' else gpt_neox.init
-  shapes = jax.eval_shape(lambda: init(jax.random.key(0), model_config))
+  shapes = huggingface_weights.shapes(kind, model_config)
   leaves = [('/'.join(str(key.key) for key in path), leaf.shape)
             for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)]
-  count = sum(math.prod(shape) for _, shape in leaves)
-  return [f'  {kind}, {count:,} parameters'] + [f'  {name} {list(shape)}' for name, shape in leaves]
+  return model_config, [f'  {kind}, {memory.count(shapes):,} parameters'] + [
+      f'  {name} {list(shape)}' for name, shape in leaves]

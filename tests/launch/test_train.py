@@ -78,6 +78,7 @@ def test_dry_run_shows_config_and_shapes_and_writes_nothing(launch, config_file,
   assert 'config.seed = 7\n' in shown and 'config.ppo.learning_rate = 1e-05\n' in shown
   assert 'causal_lm, 14,067,712 parameters' in shown and 'embed_out/embedding [50304, 128]' in shown
   assert 'classifier, 14,646,018 parameters' in shown
+  assert '  irl: 7,628,800 parameters trained, 0 frozen\n' in shown and shown.count('    peak, during ') == 2
   assert not calls and [path.name for path in tmp_path.iterdir()] == ['example.py']
 
 
