@@ -76,7 +76,8 @@ def measure(options: flags.FlagValues) -> None:
   results = {'command': ' '.join(['python benchmarks/speed.py', *arguments, f'--seconds={options.seconds:g}']),
              'machine': machine, 'groups': []}
   for group in made:
-    found = turns.take(group.contestants, options.repeats, options.seconds)
+    rounds = [group.contestants] if group.together else [[contestant] for contestant in group.contestants]
+    found = [row for part in rounds for row in turns.take(part, options.repeats, options.seconds)]
     results['groups'].append(groups.described(group, found, machine))
     print(page.terminal(results['groups'][-1]), flush=True)
     write(options, results)

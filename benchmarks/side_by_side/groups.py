@@ -16,6 +16,8 @@ OURS, TORCH, AUTHORS = 'ours', 'torch', "the authors'"
 FROZEN = 'ours, frozen trunk'
 TRL = 'TRL 0.11.4 took 13.9 s (37 new tokens/s) on such a machine, in an old environment of its own: quoted, not run'
 
+ALONE = 'one takes all its turns, then the next: together they need more memory than a small machine has'
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -38,6 +40,7 @@ class Group:
   unit: str = ''
   targets: tuple[Target, ...] = ()
   note: str = ''
+  together: bool = True              # whether all fit into memory at once; else one takes all turns, then the next
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,13 +147,14 @@ def ppo(sizes: Sizes, item: int, models: str) -> Iterator[Group]:
     ours = lambda title, blocks, rest=(shape, sizes.scorer, batch, prompt, new): ppo_contestant(
         title, *rest, blocks, item, models)
     contestants = [ours(OURS, -1), ours(f'ours, {trained} of {shape.blocks} blocks', trained)]
-    if name != '410m':  # three of that size do not fit into the memory of a small machine
+    large = shape.width >= 1024
+    if not large:
       contestants.append(Contestant(TORCH, 'torch_peers.ppo', dict(
           shape=shape, scorer=limits.ROBERTA[sizes.scorer], batch=batch, prompt=prompt, new=new, epochs=PPO_EPOCHS,
           top_k=TOP_K, models=models)))
     yield Group(f'ppo_{name}', f'PPO iteration {name}, B {batch}, {prompt} + {new} tokens, {PPO_EPOCHS} epochs, scored '
                 f'by RoBERTa-{sizes.scorer}', tuple(contestants), batch * new, 'new tokens/s',
-                note=TRL if name == '70m' else '')
+                note=TRL if name == '70m' else ALONE if large else '', together=not large)
 
 
 def irl(sizes: Sizes, models: str) -> Group:

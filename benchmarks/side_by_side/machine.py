@@ -81,6 +81,7 @@ def measure(sizes: str) -> dict[str, Any]:
   Args:
     sizes: of what is measured; 'auto': by the kind of device.
   """
+  load = os.getloadavg()[0]
   found = {'jax': turns.alone('machine.of_jax', sizes=sizes)}
   if found['jax']['backend'] == 'cpu' and installed('torch'):
     found['torch'] = turns.alone('machine.of_torch', kind=found['jax']['sizes'])
@@ -88,7 +89,7 @@ def measure(sizes: str) -> dict[str, Any]:
               if not name.endswith('bfloat16')]
   memory = [rate for source in found.values() for rate in source['memory'].values()]
   peers = 'torch' in found or installed('torch') and turns.alone('machine.torch_device') == 'cuda'
-  return found | {'peers': peers, 'matmul': max(products), 'memory': max(memory), 'load': os.getloadavg()[0],
+  return found | {'peers': peers, 'matmul': max(products), 'memory': max(memory), 'load': load,
                   'processor': processor(), 'cores': turns.cores(),
                   'gigabytes': os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9,
                   'python': platform.python_version(), 'system': f'{platform.system()} {platform.machine()}',
