@@ -23,11 +23,11 @@ def command(workdir: pathlib.Path, *arguments: str) -> list[str]:
   return [sys.executable, str(ROOT / 'launch' / 'train.py'), f'--workdir={workdir}', *arguments]
 
 
-def environment(home: pathlib.Path) -> dict[str, str]:
-  """This one with another home, in which the compilation cache is."""
-  kept = {name: value for name, value in os.environ.items() if name != 'JAX_COMPILATION_CACHE_DIR'}
-  paths = os.pathsep.join(filter(None, [str(ROOT), kept.get('PYTHONPATH')]))
-  return kept | {'HOME': str(home), 'XDG_CACHE_HOME': str(home / '.cache'), 'HF_HUB_OFFLINE': '1', 'PYTHONPATH': paths}
+def environment(cache: pathlib.Path) -> dict[str, str]:
+  """This one with the compilation cache elsewhere, given by name: it may already be elsewhere."""
+  paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+  return os.environ | {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+                       'HF_HUB_OFFLINE': '1', 'PYTHONPATH': paths}
 
 
 def write_inputs(folder: pathlib.Path, shape: limits.Shape, scorer: limits.Shape, texts: int, tokens: int, models: str
@@ -50,7 +50,7 @@ def arguments_of(folder: pathlib.Path, batch: int, new: int) -> list[str]:
           f'--config.sampling.max_new_tokens={new}', f'--config.sampling.min_new_tokens={new}']
 
 
-def seconds_to_first_step(arguments: Sequence[str], home: pathlib.Path) -> float:
+def seconds_to_first_step(arguments: Sequence[str], cache: pathlib.Path) -> float:
   """From the call of the command until the first step of RLHF stands in the log; the run is then ended.
 
   Raises:
@@ -58,7 +58,7 @@ def seconds_to_first_step(arguments: Sequence[str], home: pathlib.Path) -> float
   """
   with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
     log, start = pathlib.Path(folder) / 'run' / 'log.jsonl', time.perf_counter()
-    process = subprocess.Popen(command(log.parent, *arguments), env=environment(home), cwd=ROOT,
+    process = subprocess.Popen(command(log.parent, *arguments), env=environment(cache), cwd=ROOT,
                                stdout=subprocess.DEVNULL, stderr=output)
     try:
       while not (log.is_file() and '"stage": "rlhf"' in log.read_text(encoding='utf-8')):
@@ -81,15 +81,14 @@ def first_step(lap: turns.Lap, *, warm: bool, shape: limits.Shape, scorer: limit
     arguments = arguments_of(folder, batch, new)
     while True:
       with tempfile.TemporaryDirectory() as empty:
-        home = folder / 'home' if warm else pathlib.Path(empty)
-        lap(seconds=seconds_to_first_step(arguments, home))
+        lap(seconds=seconds_to_first_step(arguments, folder / 'cache' if warm else pathlib.Path(empty)))
 
 
 def whole(lap: turns.Lap, *, config: str) -> None:
   """Runs of a config with a filled cache: the first one fills it."""
-  with tempfile.TemporaryDirectory() as home:
+  with tempfile.TemporaryDirectory() as cache:
     while True:
       with tempfile.TemporaryDirectory() as folder:
         subprocess.run(command(pathlib.Path(folder) / 'run', f'--config={config}'), cwd=ROOT, check=True,
-                       env=environment(pathlib.Path(home)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                       env=environment(pathlib.Path(cache)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
       lap()
