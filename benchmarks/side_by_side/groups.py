@@ -60,8 +60,8 @@ class Sizes:
 
 CPU = Sizes(
     decode=(('14m', 16, 32, 64), ('70m', 16, 32, 64), ('410m', 16, 32, 64)),
-    ppo=(('70m', 16, 32, 32, 4), ('410m', 16, 32, 32, 3)), train=('70m', 16, 64), irl=('70m', 500, 100, 96, 8),
-    scorer='base', texts=(2000, 200, 4), files='70m', start=('14m', 16, 32), growth=('70m', 16, 64))
+    ppo=(('70m', 16, 32, 32, 4), ('410m', 16, 32, 32, 3)), train=('70m', 16, 64), irl=('70m', 500, 100, 64, 8),
+    scorer='base', texts=(2000, 100, 4), files='70m', start=('14m', 16, 32), growth=('70m', 16, 64))
 GPU = Sizes(
     decode=(('410m', 256, 128, 128), ('1b', 256, 128, 128)),
     ppo=(('410m', 128, 128, 128, 3), ('1b', 64, 128, 128, 3)), train=('410m', 64, 512), irl=('410m', 500, 100, 500, 8),
@@ -118,10 +118,9 @@ def decode(sizes: Sizes, item: int, models: str) -> Iterator[Group]:
     shape = limits.PYTHIA[name]
     what = dict(shape=shape, batch=batch, prompt=prompt, new=new, top_k=TOP_K)
     costs = {'': limits.decode(shape, batch, prompt, new, item)}
-    peer = lambda title, dtype, what=what: Contestant(title, 'torch_peers.decode', what | dict(dtype=dtype))
     yield Group(f'decode_{name}', f'decode {name}, B {batch}, prompt {prompt}, {new} new, top-k {TOP_K}', (
         Contestant(OURS, 'ours.decode', what | dict(models=models), costs=costs),
-        peer(TORCH, 'float32'), peer('torch, bfloat16', 'bfloat16')), batch * new, 'new tokens/s')
+        Contestant(TORCH, 'torch_peers.decode', what)), batch * new, 'new tokens/s')
 
 
 def train(sizes: Sizes, models: str) -> Group:

@@ -16,7 +16,8 @@ METHOD = """
   processor time that cost them is in the column "idle" (% of one core): no pool of threads spins beside another's work.
 - **Ours** is what users and stages call: `sampling.sampler`, `ppo.loop.train`, `supervised.train_language_model`,
   `irl.loop.train_parts` (with its checkpoints), `rewards.true_reward`, `pretrained.load` and `save`, `checkpoint`,
-  `launch/train.py`.
+  `launch/train.py`. The part `update` of a PPO iteration is the log-probabilities of policy and reference, the values,
+  and all epochs.
 - **torch** is transformers' models with as many threads as cores: `generate` with its cache under inference_mode; a
   plain training step (AdamW, gradient clipping; bfloat16 by autocast); RoBERTa on texts sorted by length, each batch
   padded to its longest, in batches of 16, 32 or 64, whichever was fastest. TRL has no PPO trainer any more, so PPO is

@@ -62,9 +62,9 @@ def generate(model: transformers.GPTNeoXForCausalLM, prompts: torch.Tensor, new:
                         max_new_tokens=new, min_new_tokens=new, pad_token_id=1)
 
 
-def decode(lap: turns.Lap, *, shape: limits.Shape, batch: int, prompt: int, new: int, top_k: int, dtype: str) -> None:
-  """`generate` in float32 or bfloat16."""
-  model = language_model(shape).eval().to(getattr(torch, dtype))
+def decode(lap: turns.Lap, *, shape: limits.Shape, batch: int, prompt: int, new: int, top_k: int) -> None:
+  """`generate`: in float32, on a GPU in bfloat16, as ours."""
+  model = language_model(shape).eval().to(torch.float32 if DEVICE == 'cpu' else torch.bfloat16)
   prompts = ids_of(batch, prompt, shape)
   turns.repeat(lap, lambda: (generate(model, prompts, new, top_k), wait()))
 

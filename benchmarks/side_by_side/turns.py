@@ -59,7 +59,11 @@ class Lap:
     seconds = self.elapsed() if seconds is None else seconds
     self._connection.send({'seconds': seconds, 'parts': parts or {}, 'idle': self._idle})
     processor, since = time.process_time(), time.perf_counter()
-    if not self._connection.recv():
+    try:
+      goes_on = self._connection.recv()
+    except EOFError:  # who timed is gone
+      goes_on = False
+    if not goes_on:
       raise Finished
     self._idle = (time.process_time() - processor) / (time.perf_counter() - since)
     self._start = time.perf_counter()
@@ -102,16 +106,18 @@ class Player:
 
   def turn(self) -> None:
     """One timed piece of work."""
-    if not self.failed:
+    if self.failed:
+      return
+    with contextlib.suppress(BrokenPipeError):  # how it ended is found below
       self._connection.send(True)
-      if lap := self._receive():
-        self.laps.append(lap)
+    if lap := self._receive():
+      self.laps.append(lap)
 
   def _receive(self) -> dict[str, Any] | None:
     try:
       found = (self._connection.recv() if self._connection.poll(self._patience) else
                {'failed': f'nothing within {self._patience:.0f} s'})
-    except EOFError:
+    except (EOFError, ConnectionResetError):
       self._process.join()
       found = {'failed': f'its process ended with {self._process.exitcode}'}
     self.failed = found.get('failed', '')

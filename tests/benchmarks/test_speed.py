@@ -150,6 +150,35 @@ def test_a_contestant_that_fails_stands_in_the_table_and_the_others_go_on():
   assert 'failed: TypeError' in page.terminal(described) and 'not measured' in page.terminal(described)
 
 
+@pytest.mark.parametrize('repeats, seconds, rounds', [(3, 60.0, 3), (9, 0.0, turns.FEWEST), (1, 0.0, 1)])
+def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, seconds, rounds):
+  order = []
+
+  class Player(turns.Player):
+    """One whose work takes 1, 2, 3, ... seconds."""
+
+    def __init__(self, contestant, patience):
+      self.contestant, self.laps, self.failed = contestant, [], ''
+
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *unused):
+      order.append('end')
+
+    def turn(self):
+      order.append(self.contestant.name)
+      self.laps.append({'seconds': len(self.laps) + 1, 'parts': {'whole': 1.0}, 'idle': 0.25})
+
+  monkeypatch.setattr(turns, 'Player', Player)
+  first, second = turns.take([turns.Contestant('a', 'f.f', {}, scale=10), turns.Contestant('b', 'f.f', {})],
+                             repeats, seconds)
+  assert order == ['a', 'b'] * rounds + ['end'] * 2
+  assert first['n'] == rounds and first['seconds'] == 10 * second['seconds'] == 10 * (rounds + 1) / 2
+  assert first['parts'] == {'whole': 10.0} and first['idle'] == 0.25
+  assert second['low'] <= second['seconds'] <= second['high']
+
+
 @pytest.mark.parametrize('kind, value, seconds, reached', [
     ('times', 4, 0.5, True), ('times', 4.1, 0.5, False), ('seconds', 0.5, 0.5, True), ('seconds', 0.4, 0.5, False),
     ('fraction', 0.25, 0.5, True), ('fraction', 0.2, 0.5, False), ('matmul', 0.2, 0.5, True),
