@@ -11,6 +11,7 @@ from side_by_side.turns import Contestant
 TOP_K = 30
 PPO_EPOCHS = 4
 IRL_BATCH = 32
+TRAINING_STEPS = 5                   # of ours in a turn: our loop does not wait for each
 HEAD_EPOCHS = 10                     # of a head on a frozen trunk; the paper trains for 10 to 30
 OURS, TORCH, AUTHORS = 'ours', 'torch', "the authors'"
 FROZEN = 'ours, frozen trunk'
@@ -128,7 +129,8 @@ def train(sizes: Sizes, models: str) -> Group:
   what = dict(shape=limits.PYTHIA[name], batch=batch, tokens=tokens)
   peer = lambda title, dtype: Contestant(title, 'torch_peers.train', what | dict(dtype=dtype))
   return Group(f'train_{name}', f'training step {name}, B {batch} x {tokens}', (
-      Contestant(OURS, 'ours.train', what | dict(models=models), costs={'': limits.train(**what)}),
+      Contestant(OURS, 'ours.train', what | dict(steps=TRAINING_STEPS, models=models), 1 / TRAINING_STEPS,
+                 {'': limits.train(**what)}, f'epochs of {TRAINING_STEPS} steps'),
       peer(TORCH, 'float32'), peer('torch, bfloat16', 'bfloat16')), batch * tokens, 'tokens/s')
 
 

@@ -99,10 +99,10 @@ def ppo(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, batch: int
     ppo_loop.train(model, rows, reward, config, pathlib.Path(folder), dtype=pipeline.compute_dtype('auto'), log=log)
 
 
-def train(lap: turns.Lap, *, shape: limits.Shape, batch: int, tokens: int, models: str) -> None:
-  """Steps of language modelling; an epoch is one step, and looks at no other text."""
+def train(lap: turns.Lap, *, shape: limits.Shape, batch: int, tokens: int, steps: int, models: str) -> None:
+  """Epochs of language modelling, of so many steps each; no other text is looked at."""
   model = language_model(shape, models)
-  texts = inputs.texts_of(model.tokenizer, batch, tokens)
+  texts = inputs.texts_of(model.tokenizer, batch * steps, tokens)
   config = config_lib.Supervised(epochs=ENDLESS, batch_size=batch, max_tokens=tokens, checkpoint_every=ENDLESS)
   with tempfile.TemporaryDirectory() as folder:
     supervised.train_language_model(model, texts, [], config, 0, pathlib.Path(folder),
