@@ -169,7 +169,14 @@ def _show_traceback(early: flags.FlagValues) -> bool:
 
 
 class _OneLine(std_logging.Formatter):
-  """Log lines in the form of our errors; what they quote cannot command the terminal."""
+  """Log lines in the form of our errors; what they quote cannot command the terminal. Tracebacks only where wanted."""
+
+  def __init__(self, tracebacks: bool):
+    super().__init__()
+    self._tracebacks = tracebacks
+
+  def formatException(self, ei) -> str:  # pylint: disable=invalid-name
+    return super().formatException(ei) if self._tracebacks else ''
 
   def formatMessage(self, record: std_logging.LogRecord) -> str:  # pylint: disable=invalid-name
     level = f'{record.levelname.lower()}: ' if record.levelno >= std_logging.WARNING else ''
@@ -180,7 +187,7 @@ def _start_logging(verbosity: int) -> None:
   """Shows our progress and everybody's warnings on stderr; at verbosity 1 whatever is logged through absl."""
   ours = os.path.dirname(__file__)
   handler = std_logging.StreamHandler()
-  handler.setFormatter(_OneLine())
+  handler.setFormatter(_OneLine(tracebacks=verbosity > 0))
   handler.addFilter(lambda record: verbosity > 0 or record.levelno >= std_logging.WARNING or
                     record.pathname.startswith(ours))
   std_logging.basicConfig(handlers=[handler])

@@ -25,12 +25,11 @@ SETTINGS = {  # of each stage, those that decide how much it holds, the most eff
 
 
 @contextlib.contextmanager
-def explained(stage: str, config: Config, folder: pathlib.Path) -> Iterator[None]:
-  """Says why a stage ran out.
+def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterator[None]:
+  """Says what a stage that runs out of memory holds.
 
   Raises:
-    OutOfMemoryError: the devices' or the host's memory.
-    CheckpointError: the disk.
+    OutOfMemoryError: the devices' or the host's memory is too small.
   """
   try:
     yield
@@ -44,11 +43,22 @@ def explained(stage: str, config: Config, folder: pathlib.Path) -> Iterator[None
         f'stage {stage} is out of memory: {reason.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")}. Each device holds '
         f'{largest()}. Lower one of {settings} (and give another --workdir), or continue this run on larger devices '
         f'with the same command: the checkpoints in {folder} are whole') from error
+
+
+@contextlib.contextmanager
+def disk_explained(folder: pathlib.Path) -> Iterator[None]:
+  """Says that the disk is full.
+
+  Raises:
+    CheckpointError: it is.
+  """
+  try:
+    yield
   except OSError as error:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
       raise
-    raise errors.CheckpointError(f'stage {stage} cannot write to {error.filename or folder}: {error.strerror}; what '
-                                 'was finished is kept. Free space, and give the same command again') from error
+    raise errors.CheckpointError(f'{error.filename or folder} cannot be written to: {error.strerror}; what was '
+                                 'finished is kept. Free space, and give the same command again') from error
 
 
 def largest() -> str:

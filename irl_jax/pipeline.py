@@ -70,7 +70,7 @@ def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence
   compilation_cache.use()  # before anything is compiled: JAX looks for it once
   distributed.agree({'config': workdir_lib.plain(config), 'stages': list(stages)})
   parallel.by_all(preflight.check)(config, folder, unfinished(folder, stages))
-  with contextlib.ExitStack() as holding, interruption.handled():
+  with contextlib.ExitStack() as holding, interruption.handled(), exhaustion.disk_explained(folder):
     parallel.by_first(holding.enter_context)(workdir_lib.held(folder))
     parallel.by_first(workdir_lib.prepare)(folder, config)
     distributed.check_shared(folder / 'config.json')
@@ -90,7 +90,7 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
       continue
     logging.info('%s: starts', stage)
     timed = workdir_lib.timed(current.folder, stage) if parallel.is_first() else contextlib.nullcontext()
-    with exhaustion.explained(stage, current.config, current.folder), timed:
+    with exhaustion.memory_explained(stage, current.config, current.folder), timed:
       STAGES[stage](current)
     if interruption.requested(wait=True):
       interruption.stop()

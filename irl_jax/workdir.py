@@ -71,7 +71,8 @@ def make(folder: pathlib.Path) -> None:
   """
   for path in (folder, *(folder / name for name in FOLDERS if (folder / name).exists())):
     try:
-      path.mkdir(parents=True, exist_ok=True)
+      if not path.exists():
+        path.mkdir(parents=True)
       (path / '.writable').touch()
       (path / '.writable').unlink()
     except OSError as error:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import logging as std_logging
+import sys
 
 from absl import flags
 from absl import logging
@@ -219,3 +221,15 @@ def test_help_shows_the_docstring_and_every_flag_before_any_mistake(capsys):
   assert start(lambda _: pytest.fail('main was called'), '--config=nowhere.py', '--nonsense', '--help') == 0
   shown = capsys.readouterr().out
   assert shown.startswith('A launcher.\n') and '--config: a config file' in shown and '--version' in shown
+
+
+@pytest.mark.parametrize('tracebacks', [False, True])
+def test_what_libraries_log_of_an_exception_is_a_line_unless_more_is_asked_for(tracebacks):
+  try:
+    raise OSError('No space left')
+  except OSError:
+    record = std_logging.LogRecord('orbax', std_logging.ERROR, 'file.py', 1, 'Save of %s\nfailed', ('step 4',),
+                                   sys.exc_info())
+  lines = command_line._OneLine(tracebacks).format(record).splitlines()
+  assert lines[0] == 'error: Save of step 4 failed' and (len(lines) == 1) != tracebacks
+  assert ('OSError: No space left' in lines) == tracebacks
