@@ -1,0 +1,180 @@
+"""Rows 7 to 10: checkpoints that are damaged, of another model, or cannot be written."""
+
+import dataclasses
+import json
+import re
+import resource
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from irl_jax import metrics_log
+from irl_jax.models import pretrained
+
+STEPS = 12  # updates of the sft stage, three an epoch; every second one has a checkpoint, and two of them stay
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """A place for one finished run, which the first test that wants it makes."""
+  return tmp_path_factory.mktemp('finished') / 'run'
+
+
+@pytest.fixture
+def unfinished(finished, train, tmp_path):
+  """(a run that was killed after its last update, the files that it must end with)."""
+  if not finished.exists():
+    assert train(finished, 'sft').code == 0
+  shutil.copytree(finished, tmp_path / 'run')
+  shutil.rmtree(tmp_path / 'run' / 'sft' / 'policy')
+  return tmp_path / 'run', wanted(finished)
+
+
+def wanted(folder):
+  """What must not depend on what happened to a run."""
+  return [(folder / name).read_bytes() for name in ('sft/policy/model.safetensors', 'log.jsonl')]
+
+
+def newest(folder):
+  """The folder of the newest checkpoint."""
+  return folder / 'sft' / 'checkpoints' / str(STEPS)
+
+
+def flip(folder):
+  """One bit of the weights."""
+  path = max((newest(folder) / 'state').rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0)
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+
+
+def truncate(folder):
+  path = newest(folder) / 'state' / 'manifest.ocdbt'
+  path.write_bytes(path.read_bytes()[:20])
+
+
+def delete(folder):
+  (newest(folder) / 'state' / 'manifest.ocdbt').unlink()
+
+
+def empty(folder):
+  shutil.rmtree(newest(folder))
+  newest(folder).mkdir()
+
+
+def half(folder):
+  """As a kill would leave it that came before the sums were written, were there no temporary name."""
+  shutil.rmtree(newest(folder) / 'meta')
+  (newest(folder) / 'sums.json').unlink()
+
+
+@pytest.mark.parametrize('damage, reason', [
+    (flip, r'the sha256 sum of state/\S+ is not the one that was written'),
+    (truncate, 'the sha256 sum of state/manifest.ocdbt is not the one that was written'),
+    (delete, 'state/manifest.ocdbt: No such file or directory'),
+    (empty, 'it has no sums.json, so it was never whole'), (half, 'it has no sums.json, so it was never whole')])
+def test_the_step_before_a_damaged_one_is_used(unfinished, train, caplog, damage, reason):
+  folder, expected = unfinished
+  damage(folder)
+  ended = train(folder, 'sft')
+  assert ended.code == 0
+  place = folder / 'sft' / 'checkpoints'
+  assert f'{place}: the checkpoint of step 12 is damaged: ' in caplog.text
+  assert [record for record in caplog.messages if record.endswith(f'{place}: continues from step 10')]
+  assert any(re.search(reason, message) for message in caplog.messages)
+  assert wanted(folder) == expected
+
+
+def test_without_a_whole_step_the_run_ends_and_touches_nothing(unfinished, train, files_of):
+  folder, _ = unfinished
+  for path in (folder / 'sft' / 'checkpoints').iterdir():
+    (path / 'sums.json').unlink()
+  before = files_of(folder / 'sft')
+  ended = train(folder, 'sft')
+  assert ended.code == 5 and 'no checkpoint is whole (step 12: it has no sums.json' in ended.message
+  assert 'Delete the folder to train this stage anew' in ended.message
+  assert files_of(folder / 'sft') == before
+
+
+def test_the_checkpoint_of_another_model_is_refused_by_its_leaves(unfinished, train, places, policy, files_of):
+  folder, _ = unfinished
+  before = files_of(folder / 'sft')
+  embedding = {'embedding': np.zeros((40, 16), np.float32)}
+  wider = dataclasses.replace(policy, params=policy.params | {'embed_in': embedding, 'embed_out': embedding},
+                              config=dataclasses.replace(policy.config, vocab_size=40))
+  try:
+    pretrained.save(places.base, wider, '')
+    ended = train(folder, 'sft')
+  finally:
+    pretrained.save(places.base, policy, '')
+  assert ended.code == 5
+  assert "state/params/embed_in/embedding ('float32[36,16]' there, 'float32[40,16]' now)" in ended.message
+  assert "best/embed_out/embedding ('float32[36,16]' there" in ended.message
+  assert 'blocks' not in ended.message and files_of(folder / 'sft') == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A disk of 8 MB."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder], capture_output=True, text=True)
+  if mounted.returncode:
+    pytest.skip(f'no file system can be mounted here: {mounted.stderr.strip()}')
+  yield folder
+  subprocess.run(['umount', '-l', folder], check=True)
+
+
+def after_step(monkeypatch, step, action):
+  """Calls action when the log gets its first line of `step` or later."""
+  log, done = metrics_log.MetricsLog.log, []
+
+  def log_and_act(self, stage, now, metrics):
+    log(self, stage, now, metrics)
+    if now >= step and not done:
+      done.append(action())
+
+  monkeypatch.setattr(metrics_log.MetricsLog, 'log', log_and_act)
+
+
+def check_that_nothing_was_lost(folder, train, expected, ended, reason):
+  """After a save that failed: exit code, message, and that the same command finishes from the checkpoint before."""
+  assert ended.code == 5 and reason in ended.message
+  steps = [int(path.name) for path in (folder / 'sft' / 'checkpoints').iterdir() if path.name.isdigit()]
+  assert steps and max(steps) < STEPS
+  assert train(folder, 'sft').code == 0 and wanted(folder) == expected
+
+
+def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(unfinished, train, monkeypatch, small_disk):
+  folder, (_, expected) = small_disk / 'run', unfinished
+  filler = small_disk / 'filler'
+
+  def fill():
+    with filler.open('wb') as file:
+      try:
+        while file.write(bytes(65536)):
+          file.flush()
+      except OSError:
+        return
+
+  with monkeypatch.context() as patch:
+    after_step(patch, 5, fill)
+    ended = train(folder, 'sft')
+  filler.unlink()
+  check_that_nothing_was_lost(folder, train, expected, ended, 'No space left on device')
+
+
+def test_a_file_that_may_not_grow_ends_the_run_and_the_same_command_goes_on(unfinished, train, tmp_path, monkeypatch):
+  folder, (_, expected) = tmp_path / 'limited', unfinished
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  with monkeypatch.context() as patch:
+    after_step(patch, 5, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30000, before[1])))
+    try:
+      ended = train(folder, 'sft')
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  check_that_nothing_was_lost(folder, train, expected, ended, 'the checkpoint of step ')
+  assert 'File too large; the checkpoint of step ' in ended.message
+  assert json.loads((folder / 'log.jsonl').read_text().splitlines()[-1])['step'] == STEPS - 1
