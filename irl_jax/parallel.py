@@ -25,6 +25,8 @@ AXIS = 'data'
 REPLICATED = jax.sharding.PartitionSpec()
 SHARDED = jax.sharding.PartitionSpec(AXIS)
 
+_claimed: list[tuple[Any, Any]] = []  # greatest checksum of what was replicated, and of its negation: not looked at yet
+
 
 def device_count() -> int:
   """How many devices, of all processes, share a batch."""
@@ -54,25 +56,29 @@ def _place(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array
 def replicate(tree: Any) -> Any:
   """Places every leaf on all devices, once, so that calls transfer nothing.
 
-  The leaves are copied: a donated state must not share a buffer with what it was made from.
-
-  Raises:
-    InputError: the processes do not hold the same.
+  The leaves are copied: a donated state must not share a buffer with what it was made from. All processes must hold
+  the same, which the next `gather` finds out.
   """
   tree, sharding = jax.tree.map(np.array, tree), _sharding(REPLICATED)
-  _check_same(tree)
+  if not alone():
+    checksum = _checksum(tree)
+    _claimed.append((greatest(checksum), greatest(-checksum)))
   return jax.tree.map(lambda x: _place(x, sharding), tree)
 
 
-def _check_same(tree: Any) -> None:
-  """What is replicated must be the same in every process; nothing later would notice that it is not."""
-  if alone():
-    return
+def _checksum(tree: Any) -> int:
+  """Of all bytes, in the range of int32."""
   checksum = 0
   for leaf in jax.tree.leaves(tree):
     checksum = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), checksum)
-  checksum >>= 1  # into the range of int32
-  if int(greatest(checksum)) != -int(greatest(-checksum)):
+  return checksum >> 1
+
+
+def _check_claims() -> None:
+  """What was replicated must be the same in every process; nothing else would notice that it is not."""
+  claims = [int(highest) == -int(lowest) for highest, lowest in _claimed]
+  _claimed.clear()
+  if not all(claims):
     raise errors.InputError('the processes hold different parameters: give all the same files, packages and kind of '
                             'machine')
 
@@ -94,9 +100,14 @@ def shard(batch: Any) -> Any:
 
 
 def gather(tree: Any) -> Any:
-  """Brings sharded leaves [n, N / n, ...] back to the host, to that of every process, as NumPy arrays [N, ...]."""
+  """Brings sharded leaves [n, N / n, ...] back to the host, to that of every process, as NumPy arrays [N, ...].
+
+  Raises:
+    InputError: the processes did not replicate the same.
+  """
   whole = jax.device_get(tree if alone() else _on_every_device()(tree))
   watchdog.feed()
+  _check_claims()
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), whole)
 
 
@@ -104,7 +115,7 @@ def pick(batch: Any, rows: np.ndarray) -> Any:
   """Examples [M] of a sharded batch [n, N / n, ...], by number and in that order -> [n, M / n, ...]: from device to
   device, not by way of the host.
   """
-  return _picked()(batch, replicate(np.asarray(rows, np.int32)))
+  return _picked()(batch, _place(np.array(rows, np.int32), _sharding(REPLICATED)))
 
 
 @functools.lru_cache(maxsize=1)
