@@ -4,8 +4,8 @@ a run that nothing disturbed: byte for byte.
   python benchmarks/kills.py --config_file=configs/tiny.py --kills=20 --workdir=runs/kills
   python benchmarks/kills.py --config_file=configs/smoke.py --kills=3 --workdir=runs/killed --reference=runs/smoke
 
-Each kill is SIGKILL to the whole process. Every third one waits for a checkpoint that is being written. The undisturbed
-run is --reference, or is made first; both must have the same devices.
+Each kill is SIGKILL to the whole process. Every third one, in training, waits for a checkpoint that is being written.
+The undisturbed run is --reference, or is made first; both must have the same devices.
 """
 
 import json
@@ -33,6 +33,7 @@ flags.DEFINE_integer('seed', 0, 'of the moments', lower_bound=0, flag_values=FLA
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMPARED = ('summary.json', 'log.jsonl', 'data/*.jsonl', 'demos/*.jsonl', 'evaluation/*.jsonl', '**/model.safetensors')
+TRAINING = ('sft', 'classifier', 'rlhf', 'irl', 'rerlhf')  # the stages that write checkpoints
 POLL = 0.002  # seconds
 
 
@@ -58,7 +59,7 @@ def moments(timings: dict[str, float], count: int, seed: int) -> list[Moment]:
   rng, stages = random.Random(seed), [stage for stage in STAGES if stage in timings]
   chosen = rng.sample(stages, min(count, len(stages)))
   chosen += rng.choices(stages, [timings[stage] for stage in stages], k=count - len(chosen))
-  return [Moment(stage, rng.uniform(0, timings[stage]), number % 3 == 2)
+  return [Moment(stage, rng.uniform(0, timings[stage]), number % 3 == 2 and stage in TRAINING)
           for number, stage in enumerate(sorted(chosen, key=STAGES.index))]
 
 

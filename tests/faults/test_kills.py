@@ -15,7 +15,7 @@ def test_moments_are_in_every_stage_first_and_then_where_the_time_goes():
     counts = [sum(moment.stage == stage for moment in found) for stage in ('data', 'rlhf', 'report')]
     assert min(counts) >= 1 and counts[1] > 20
     assert all(0 <= moment.seconds <= timings[moment.stage] for moment in found)
-    assert sum(moment.in_a_save for moment in found) == 10
+    assert {moment.stage for moment in found if moment.in_a_save} == {'rlhf'}
   assert kills['moments'](timings, 4, 0) == kills['moments'](timings, 4, 0) != kills['moments'](timings, 4, 1)
 
 
