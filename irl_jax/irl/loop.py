@@ -82,8 +82,9 @@ def prepare(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: c
   if irl.trained_blocks == -1 or size > runtime.activation_cache * 2 ** 30:
     return tokens
   run = parallel.map_forward(update_lib.cut_hidden, config=base.config, dtype=dtype)
-  return pairs_lib.CutPairs(tokens, score(run, parallel.replicate(parts[1]), tokens, parallel.batch_size(
-      rewards.BATCH_SIZE, len(tokens))))
+  frozen = parallel.replicate(gpt_neox.stored(parts[1], dtype))
+  batch_size = parallel.batch_size(rewards.BATCH_SIZE, len(tokens))
+  return pairs_lib.CutPairs(tokens, score(run, frozen, tokens, batch_size))
 
 
 def score(score_pairs: Callable, parts: Parts, pairs: pairs_lib.Pairs, batch_size: int) -> np.ndarray:
@@ -155,14 +156,15 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
   per_epoch = max(len(pairs) // batch_size, 1)
   plan = training.Plan(irl.epochs * per_epoch, per_epoch, irl.evaluate_every or per_epoch, irl.checkpoint_every)
   update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype, runtime)
-  state, frozen = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx)), parallel.replicate(frozen)
+  state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
+  placed = parallel.replicate(gpt_neox.stored(frozen, dtype))
 
   def look(params) -> dict[str, float]:
-    scores = score(score_pairs, (params, frozen), validation, batch_size * irl.samples_together)
+    scores = score(score_pairs, (params, placed), validation, batch_size * irl.samples_together)
     return validate(scores, irl) | (report(scores) if np.isfinite(scores).all() else {})
 
   best = training.fit(
-      'irl', training.Learner(state, parallel.replicate(trained)), frozen, update,
+      'irl', training.Learner(state, parallel.replicate(trained)), placed, update,
       lambda step: pairs.batch(batches.shuffled_indices(len(pairs), batch_size, step, seed)), look, plan, folder,
       runtime, log=log, truncate_log=truncate_log, progress=progress)
   return jax.device_get((best, frozen))

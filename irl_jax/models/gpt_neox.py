@@ -305,6 +305,15 @@ def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
   return trained, frozen
 
 
+def stored(frozen: Params, dtype: Any) -> Params:
+  """Frozen parameters with their matrices in the type that they are used in, once, and so of that type's size.
+
+  Layer norms and biases stay float32: they are read so, and are small.
+  """
+  is_matrix = lambda path: path[-1].key in ('kernel', 'embedding')
+  return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype) if is_matrix(path) else x, frozen)
+
+
 def join(trained: Params, frozen: Params) -> Params:
   """Undoes `split`."""
   params = {**frozen, **trained}

@@ -68,7 +68,7 @@ def compile_functions(model_config: gpt_neox.GPTNeoXConfig, config: config_lib.C
       learning_rate=np.asarray(jax.jit(jax.vmap(rate))(np.arange(updates)))), tx
 
 
-def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx
+def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx, dtype=jnp.float32
                   ) -> tuple[structs.TrainState, update_lib.Frozen]:
   """The policy with a fresh value head, cut into trained and frozen, and its frozen reference; placed on the devices.
 
@@ -84,6 +84,7 @@ def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx
   reference = {name: value for name, value in trained.items() if name != 'value_head'}
   allowed = distribution.allowed_for(policy.tokenizer, policy.config, config.sampling.temperature)
   state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
+  frozen, reference = gpt_neox.stored(frozen, dtype), gpt_neox.stored(reference, dtype)
   return state, parallel.replicate(update_lib.Frozen(frozen, reference, allowed))
 
 
@@ -218,11 +219,10 @@ def check_metrics(metrics: dict[str, float], step: int, limit: int, kept: str) -
                    'Lower config.ppo.learning_rate, or raise config.ppo.kl_coefficient')
 
 
-def joined(policy: pretrained.Pretrained, state: structs.TrainState, frozen: update_lib.Frozen
-           ) -> pretrained.Pretrained:
+def joined(policy: pretrained.Pretrained, state: structs.TrainState, trained_blocks: int) -> pretrained.Pretrained:
   """The policy with what was trained, without the value head, on the host."""
   trained = {name: value for name, value in jax.device_get(state.params).items() if name != 'value_head'}
-  params = gpt_neox.join(trained, jax.device_get(frozen.params))
+  params = gpt_neox.join(trained, gpt_neox.split(policy.params, trained_blocks)[1])
   return dataclasses.replace(policy, params=jax.tree.map(np.asarray, params))
 
 
@@ -255,7 +255,7 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
     DivergedError: sampling and training disagree; scores, KL or a loss are not finite; or too many gradients in a row.
   """
   functions, tx = compile_functions(policy.config, config, dtype)
-  state, frozen = initial_state(policy, config, tx)
+  state, frozen = initial_state(policy, config, tx, dtype)
   prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)
   learner = Learner(state, reward_scale.RunningMoments(), config.ppo.kl_coefficient)
   runtime, key = config.runtime, parallel.key(config.seed)
@@ -284,4 +284,4 @@ def train(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], reward:
         checkpoints.save(step + 1, learner.state, learner.meta())
       if stopping:
         interruption.stop()
-  return joined(policy, learner.state, frozen)
+  return joined(policy, learner.state, config.ppo.trained_blocks)

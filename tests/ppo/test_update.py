@@ -177,6 +177,18 @@ def test_what_saves_memory_changes_no_gradient(run, statics, trained_blocks):
   chex.assert_trees_all_close(metrics_parts, metrics, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('trained_blocks', [0, 1])
+def test_frozen_matrices_in_the_type_of_computation_change_nothing(start, experience, statics, trained_blocks):
+  state, frozen = start(trained_blocks, SGD)
+  make = jax.jit(functools.partial(update_lib.make_rollout, axis_name=None, **statics | {'dtype': jnp.bfloat16}))
+  stored = frozen.replace(params=gpt_neox.stored(frozen.params, jnp.bfloat16),
+                          reference=gpt_neox.stored(frozen.reference, jnp.bfloat16))
+  found, expected = (make((state.params, some, 0.1), experience) for some in (stored, frozen))
+  chex.assert_trees_all_equal(found, expected)
+  types = {leaf.dtype for leaf in jax.tree.leaves((stored.params, stored.reference))}
+  assert types == {jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)}
+
+
 @CUTS
 @pytest.mark.usefixtures('tanh_gelu')
 def test_shard_map_finds_no_collective_missing(start, experience, statics, trained_blocks):
