@@ -36,7 +36,7 @@ def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagVa
   Returns:
     The exit code: 0 done, 130 interrupted, an IrlJaxError's own, 1 for any other exception.
   """
-  if argv is None:
+  if argv is None and 'transformers' not in sys.modules:  # which asks only once whether there is torch
     sys.meta_path = [_WithoutTorch if finder is machinery.PathFinder else finder for finder in sys.meta_path]
   argv = list(sys.argv if argv is None else argv)
   early = flags.FlagValues()  # what is needed whatever the other flags are
