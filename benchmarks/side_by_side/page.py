@@ -13,7 +13,8 @@ METHOD = """
 - **Turns.** Every contestant lives in a process of its own and they take turns (ours, peer, ours, peer, ...); the first
   piece of work of each, with imports and compilation, does not count. Given are the median, the quartiles and the
   number of turns; ratios are those of medians of the same turns. While one is timed the others wait, and what
-  processor time that cost them is in the column "idle" (% of one core): no pool of threads spins beside another's work.
+  processor time that cost them is in the column "idle" (% of one core): a pool of threads that spins beside another's
+  work would show there.
 - **Ours** is what users and stages call: `sampling.sampler`, `ppo.loop.train`, `supervised.train_language_model`,
   `irl.loop.train_parts` (with its checkpoints), `rewards.true_reward`, `pretrained.load` and `save`, `checkpoint`,
   `launch/train.py`. The part `update` of a PPO iteration is the log-probabilities of policy and reference, the values,

