@@ -17,8 +17,8 @@ def get_config() -> c.Config:
       sampling=c.Sampling(max_new_tokens=16, min_new_tokens=16, batch_size=256),
       ppo=c.PPO(learning_rate=3e-4, steps=20, rollouts_per_step=128, minibatch_size=32, epochs=2, kl_coefficient=0.2,
                 reward='probability', score_text='full', checkpoint_every=10, samples_every=10),
-      # One pass over many pairs recovers more than two over half of them; this hinge a little more than the logistic
-      # loss (both on validation texts).
-      irl=c.IRL(seeds=3, epochs=1, learning_rate=6e-4, batch_size=64, objective='hinge', margin=0.3, max_tokens=28),
+      # One pass over many pairs recovers more than two over half of them (validation texts).
+      irl=c.IRL(seeds=3, epochs=1, learning_rate=6e-4, batch_size=64, objective='logistic', max_prompts=10000,
+                max_tokens=28),
       evaluation=c.Evaluation(ceiling='labels'),  # the world's own, which no classifier comes between
   )
