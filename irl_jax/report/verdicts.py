@@ -24,8 +24,8 @@ RULES = (
     f'{SPEARMAN_PARTLY:.2f}.',
     f'Sign: no without a reliable zero in every seed; then yes from an accuracy of {ACCURACY_YES:.2f} in the worst '
     f'seed, partly from {ACCURACY_PARTLY:.2f}; no below, and where one answer for every text is right as often; '
-    f'unknown where that answer is right for {ONE_CLASS:.0%}. At most partly where more than {SATURATED:.0%} of the texts have '
-    '|R̂| > 0.9.',
+    f'unknown where that answer is right for {ONE_CLASS:.0%}. At most partly where more than {SATURATED:.0%} of the '
+    'texts have |R̂| > 0.9.',
     'Words, length and style: the worst of three. Baselines: yes if every seed beats the best one, and the mean of the '
     'seeds by more than chance; partly if the seeds do on average. '
     f'Style: yes within {STYLE_YES:.2f} of chance, partly within {STYLE_PARTLY:.2f}. Length: no if less than '
