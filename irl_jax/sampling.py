@@ -153,7 +153,7 @@ def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig
     return append(state.replace(caches=caches), hidden[:, 0])
 
   embedded = gpt_neox.embed(params, batch.ids, dtype)
-  layers = gpt_neox.unstacked(params['blocks'])
+  layers = gpt_neox.decode_layers(params['blocks'])
   hidden, caches = gpt_neox.prefill(params['blocks'], embedded, batch.valid, config, slots)
   empty = DecodeState(
       step=jnp.int32(0), token=jnp.zeros(rows, jnp.int32),
