@@ -17,6 +17,7 @@ from absl import logging
 
 from irl_jax import __version__
 from irl_jax import config_flags
+from irl_jax import huge_pages
 from irl_jax.errors import ConfigError
 from irl_jax.errors import IrlJaxError
 from irl_jax.terminal import printable
@@ -36,7 +37,8 @@ def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagVa
   Returns:
     The exit code: 0 done, 130 interrupted, an IrlJaxError's own, 1 for any other exception.
   """
-  if argv is None and 'transformers' not in sys.modules:  # which asks only once whether there is torch
+  is_program = argv is None
+  if is_program and 'transformers' not in sys.modules:  # which asks only once whether there is torch
     sys.meta_path = [_WithoutTorch if finder is machinery.PathFinder else finder for finder in sys.meta_path]
   argv = list(sys.argv if argv is None else argv)
   early = flags.FlagValues()  # what is needed whatever the other flags are
@@ -50,6 +52,8 @@ def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagVa
     elif early.version:
       print(f'irl_jax {__version__}')
     else:
+      if is_program:
+        huge_pages.use()
       parse(argv, flag_values)
       _start_logging(flag_values.verbosity)
       main(flag_values)

@@ -16,6 +16,9 @@ from irl_jax.models import gpt_neox
 FORBIDDEN = -1e9
 # Of float32 logits held at once: few enough to stay in a CPU's cache, elsewhere enough to fill the device.
 CHUNK_BYTES = {'cpu': 2 ** 22, 'gpu': 2 ** 28, 'tpu': 2 ** 28}
+# Of logits that the backward pass is left, where they are no more than that: a CPU reads them again in a fifth of the
+# time that it takes to compute them again; an accelerator gains nothing.
+KEPT_BYTES = {'cpu': 2 ** 28, 'gpu': 0, 'tpu': 0}
 
 
 @struct.dataclass
@@ -57,8 +60,9 @@ def log_probs(params: gpt_neox.Params, hidden: jax.Array, targets: jax.Array, to
               allowed: Allowed) -> jax.Array:
   """Log-probability [N] of targets [N] given normalised hidden states [N, D].
 
-  No [N, V] array exists, forward or backward: both go through the vocabulary in chunks. Forward keeps the logsumexp of
-  every position; backward computes a chunk's logits again and writes its rows of the embedding's gradient once.
+  Forward and backward go through the vocabulary in chunks, so that no [N, V] array need exist. Forward keeps the
+  logsumexp of every position, and the logits as far as KEPT_BYTES goes; beyond it, backward computes a chunk's logits
+  again. It writes a chunk's rows of the embedding's gradient once.
   """
   chex.assert_rank([hidden, targets, too_early], [2, 1, 1])
   return _log_probs(hidden, gpt_neox.output_embedding(params), targets, too_early, allowed)
@@ -66,7 +70,7 @@ def log_probs(params: gpt_neox.Params, hidden: jax.Array, targets: jax.Array, to
 
 @jax.custom_vjp
 def _log_probs(hidden, embedding, targets, too_early, allowed):
-  return _forward(hidden, embedding, targets, too_early, allowed)[0]
+  return _forward(hidden, embedding, targets, too_early, allowed, keep=False)[0]
 
 
 def _chunks(hidden: jax.Array, vocabulary: int) -> tuple[int, jax.Array]:
@@ -75,49 +79,62 @@ def _chunks(hidden: jax.Array, vocabulary: int) -> tuple[int, jax.Array]:
   return chunk, jnp.arange(-(-vocabulary // chunk))
 
 
-def _chunk_logits(number, chunk, hidden, embedding, too_early, allowed):
-  """Logits [C, N] of a chunk, its tokens [C], and its rows of the embedding [C, D].
+def _rows_of_chunk(number, chunk, embedding):
+  """The tokens [C] of a chunk, and their rows of the embedding [C, D].
 
-  Where C does not divide V, the last chunk reaches back over the one before it; what they share is forbidden in it.
+  Where C does not divide V, the last chunk reaches back over the one before it.
   """
   first = jnp.minimum(number * chunk, embedding.shape[0] - chunk)
-  tokens, rows = first + jnp.arange(chunk), jax.lax.dynamic_slice_in_dim(embedding, first, chunk)
+  return first + jnp.arange(chunk), jax.lax.dynamic_slice_in_dim(embedding, first, chunk)
+
+
+def _chunk_logits(number, chunk, hidden, embedding, too_early, allowed):
+  """Logits [C, N] of a chunk; what it shares with the one before it is forbidden in it."""
+  tokens, rows = _rows_of_chunk(number, chunk, embedding)
   logits = jnp.einsum('cd,nd->cn', rows, hidden, preferred_element_type=jnp.float32)
-  logits = constrain(logits, too_early, allowed, first)
-  return jnp.where((tokens < number * chunk)[:, None], FORBIDDEN, logits), tokens, rows
+  logits = constrain(logits, too_early, allowed, tokens[0])
+  return jnp.where((tokens < number * chunk)[:, None], FORBIDDEN, logits)
 
 
-def _forward(hidden, embedding, targets, too_early, allowed):
-  """The log-probs, and what `_backward` needs."""
+def _forward_for_backward(hidden, embedding, targets, too_early, allowed):
+  size = 4 * hidden.shape[0] * embedding.shape[0]
+  return _forward(hidden, embedding, targets, too_early, allowed, size <= KEPT_BYTES[jax.default_backend()])
+
+
+def _forward(hidden, embedding, targets, too_early, allowed, keep: bool):
+  """The log-probs, and what `_backward` needs, the logits of every chunk among it where they are to be kept."""
   rows = embedding.astype(hidden.dtype)
   chunk, numbers = _chunks(hidden, rows.shape[0])
 
   def add(carry, number):
     largest, total = carry
-    logits, _, _ = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
+    logits = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
     larger = jnp.maximum(largest, jnp.max(logits, axis=0))
     total = total * jnp.exp(largest - larger) + jnp.sum(jnp.exp(logits - larger[None]), axis=0)
-    return (larger, total), None
+    return (larger, total), logits if keep else None
 
   picked = jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32) / allowed.temperature
   blocked = allowed.forbidden[targets] | (too_early & (targets == allowed.eos))
-  (largest, total), _ = jax.lax.scan(add, (picked, jnp.zeros_like(picked)), numbers)
+  (largest, total), kept = jax.lax.scan(add, (picked, jnp.zeros_like(picked)), numbers)
   normaliser = largest + jnp.log(total)
   return (jnp.where(blocked, FORBIDDEN, picked) - normaliser,
-          (hidden, embedding, targets, too_early, allowed, normaliser))
+          (hidden, embedding, targets, too_early, allowed, normaliser, kept))
 
 
 def _backward(residuals, cotangent):
   """Gradients of hidden [N, D] and embedding [V, D], added up in float32."""
-  hidden, embedding, targets, too_early, allowed, normaliser = residuals
+  hidden, embedding, targets, too_early, allowed, normaliser, kept = residuals
   rows = embedding.astype(hidden.dtype)
   chunk, numbers = _chunks(hidden, rows.shape[0])
   scale = (cotangent / allowed.temperature)[None]
   product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
-  def add(carry, number):
+  def add(carry, of_chunk):
     of_hidden, of_embedding = carry
-    logits, tokens, chunk_rows = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
+    number, logits = of_chunk
+    tokens, chunk_rows = _rows_of_chunk(number, chunk, rows)
+    if logits is None:
+      logits = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
     is_target = (tokens[:, None] == targets[None]) & (logits > FORBIDDEN)
     of_logits = (scale * (is_target - jnp.exp(logits - normaliser[None]))).astype(hidden.dtype)
     of_rows = jax.lax.dynamic_slice_in_dim(of_embedding, tokens[0], chunk) + product('cn,nd->cd', of_logits, hidden)
@@ -125,8 +142,9 @@ def _backward(residuals, cotangent):
             jax.lax.dynamic_update_slice_in_dim(of_embedding, of_rows, tokens[0], 0)), None
 
   zeros = jnp.zeros_like(hidden, jnp.float32)
-  (of_hidden, of_embedding), _ = jax.lax.scan(add, (zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)), numbers)
+  gradients = zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)
+  (of_hidden, of_embedding), _ = jax.lax.scan(add, gradients, (numbers, kept))
   return of_hidden.astype(hidden.dtype), of_embedding.astype(embedding.dtype), None, None, None
 
 
-_log_probs.defvjp(_forward, _backward)
+_log_probs.defvjp(_forward_for_backward, _backward)

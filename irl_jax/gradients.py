@@ -71,5 +71,6 @@ def _over_devices(gradients, totals: Totals, axis_name: str | None) -> tuple[Any
   """Means over all devices; a maximum goes into the same all-reduce as a vector with a slot for each device."""
   slots = jax.tree.map(lambda x: parallel.in_own_slot(x, axis_name), totals.largest)
   gradients, count, sums, slots = parallel.global_sum((gradients, totals.count, totals.sums, slots), axis_name)
-  mean = lambda x: x / jnp.maximum(count, 1)
+  share = 1 / jnp.maximum(count, 1)
+  mean = lambda x: x * share  # XLA computes a product anew wherever it is read, and a quotient once, into memory
   return jax.tree.map(mean, gradients), jax.tree.map(mean, sums) | jax.tree.map(jnp.max, slots)

@@ -131,8 +131,11 @@ def update(shape: Shape, layers: int, examples: int, length: int, width: int, tr
 
 
 def logits(shape: Shape, positions: int, width: int) -> int:
-  """Bytes of the logits that are held at once, with their gradient; float32 is taken for a CPU."""
-  return 2 * min(distribution.CHUNK_BYTES['cpu' if width == MASTER else 'gpu'], MASTER * positions * shape.vocab_size)
+  """Bytes of the logits that are held at once, with their gradient, and of those that are kept for the backward pass;
+  float32 is taken for a CPU.
+  """
+  backend, size = 'cpu' if width == MASTER else 'gpu', MASTER * positions * shape.vocab_size
+  return 2 * min(distribution.CHUNK_BYTES[backend], size) + (size if size <= distribution.KEPT_BYTES[backend] else 0)
 
 
 def cache(shape: Shape, rows: int, slots: int, width: int) -> int:

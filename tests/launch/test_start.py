@@ -1,5 +1,6 @@
 """The launchers as processes: quick to answer, exit codes, one line on stderr."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import pytest
 
 import irl_jax
+from irl_jax import huge_pages
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHERS = sorted(path.name for path in (ROOT / 'launch').glob('*.py'))
@@ -59,3 +61,17 @@ def test_verbosity_1_shows_the_traceback(tmp_path):
   result = start('train.py', '--config=nowhere.py', '--verbosity=1', cwd=tmp_path)
   assert result.returncode == 2
   assert 'Traceback' in result.stderr and result.stderr.splitlines()[-1].startswith('error: ')
+
+
+@pytest.mark.parametrize('told, found', [(None, 'glibc.malloc.hugetlb=1'), ('glibc.malloc.check=0', 'glibc.malloc.check=0')])
+def test_a_run_takes_huge_pages_unless_glibc_is_told_something_else(told, found):
+  environment = {name: value for name, value in os.environ.items() if name != huge_pages.TUNABLES}
+  code = ('import os, sys; sys.argv = ["x", "--verbosity=-1"]; from irl_jax import command_line; from absl import flags\n'
+          'print("started", flush=True)\n'
+          'main = lambda _: print(os.environ["GLIBC_TUNABLES"], os.getpid())\n'
+          'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))')
+  process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+                             env=environment | ({huge_pages.TUNABLES: told} if told else {}))
+  out, _ = process.communicate(timeout=60)
+  assert process.returncode == 0
+  assert out.split() == ['started'] * (1 if told else 2) + [found, str(process.pid)]
