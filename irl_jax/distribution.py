@@ -19,6 +19,7 @@ CHUNK_BYTES = {'cpu': 2 ** 22, 'gpu': 2 ** 28, 'tpu': 2 ** 28}
 # Of logits that the backward pass is left, where they are no more than that: a CPU reads them again in a fifth of the
 # time that it takes to compute them again; an accelerator gains nothing.
 KEPT_BYTES = {'cpu': 2 ** 28, 'gpu': 0, 'tpu': 0}
+UNROLLED = 8  # chunks at most that are compiled one after the other: a loop first fills with zeros what it puts out
 
 
 @struct.dataclass
@@ -115,7 +116,8 @@ def _forward(hidden, embedding, targets, too_early, allowed, keep: bool):
 
   picked = jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32) / allowed.temperature
   blocked = allowed.forbidden[targets] | (too_early & (targets == allowed.eos))
-  (largest, total), kept = jax.lax.scan(add, (picked, jnp.zeros_like(picked)), numbers)
+  (largest, total), kept = jax.lax.scan(add, (picked, jnp.zeros_like(picked)), numbers,
+                                        unroll=len(numbers) if len(numbers) <= UNROLLED else 1)
   normaliser = largest + jnp.log(total)
   return (jnp.where(blocked, FORBIDDEN, picked) - normaliser,
           (hidden, embedding, targets, too_early, allowed, normaliser, kept))
