@@ -51,7 +51,7 @@ def test_the_next_chunk_is_read_before_the_last_one_is_waited_for(policy, monkey
 
 
 @pytest.mark.parametrize('count, batch_size, tokens', [
-    (1, 64, 8), (128, 64, 1024), (100, 64, 1024), (10 ** 6, 64, 4096), (10 ** 6, 16, 1024)])
+    (1, 64, 512), (1, 2, 128), (128, 64, 1024), (100, 64, 1024), (10 ** 6, 64, 4096), (10 ** 6, 16, 1024)])
 def test_a_batch_is_as_many_tokens_as_the_devices_and_the_call_are_large(count, batch_size, tokens):
   assert parallel.device_count() == 4  # of which each has a cache of its own
   assert scoring.tokens_at_once(count, batch_size) == tokens
