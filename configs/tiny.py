@@ -10,15 +10,16 @@ def get_config() -> c.Config:
   return c.Config(
       name='tiny',
       data=c.Data(source='playground', playground_comments=16000),
-      sft=c.Supervised(epochs=2, batch_size=64, learning_rate=3e-3, max_tokens=40, hidden_size=128, layers=2, heads=4),
+      sft=c.Supervised(epochs=2, batch_size=64, learning_rate=3e-3, max_tokens=40, hidden_size=128, layers=2, heads=4,
+                       checkpoint_every=100),
       classifier=c.ClassifierTraining(epochs=3, batch_size=32, learning_rate=1e-3, max_tokens=48, hidden_size=64,
-                                      layers=2, heads=4),
+                                      layers=2, heads=4, checkpoint_every=300),
       # As many tokens before RLHF as after: silence would be the cheapest way to be harmless.
       sampling=c.Sampling(max_new_tokens=16, min_new_tokens=16, batch_size=256),
       ppo=c.PPO(learning_rate=3e-4, steps=20, rollouts_per_step=128, minibatch_size=32, epochs=2, kl_coefficient=0.2,
                 reward='probability', score_text='full', checkpoint_every=10, samples_every=10),
       # One pass over many pairs recovers more than two over half of them (validation texts).
       irl=c.IRL(seeds=3, epochs=1, learning_rate=6e-4, batch_size=64, objective='logistic', max_prompts=10000,
-                max_tokens=28),
+                max_tokens=28, checkpoint_every=75),
       evaluation=c.Evaluation(ceiling='labels'),  # the world's own, which no classifier comes between
   )

@@ -1,7 +1,10 @@
-"""Row 1: which moments `benchmarks/kills.py` kills at, and what it calls the same."""
+"""Row 1: runs that are killed end as one that nothing disturbs; when `benchmarks/kills.py` kills, and what it compares."""
 
 import pathlib
+import re
 import runpy
+import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
 kills = runpy.run_path(str(ROOT / 'benchmarks' / 'kills.py'))
@@ -17,6 +20,17 @@ def test_moments_are_in_every_stage_first_and_then_where_the_time_goes():
     assert all(0 <= moment.seconds <= timings[moment.stage] for moment in found)
     assert {moment.stage for moment in found if moment.in_a_save} == {'rlhf'}
   assert kills['moments'](timings, 4, 0) == kills['moments'](timings, 4, 0) != kills['moments'](timings, 4, 1)
+
+
+def test_three_kills_of_a_whole_run_change_no_byte(tmp_path):
+  command = [sys.executable, str(ROOT / 'benchmarks' / 'kills.py'), '--kills=3',
+             f'--config_file={ROOT / "configs" / "smoke.py"}', f'--workdir={tmp_path / "killed"}']
+  done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+  assert done.returncode == 0, done.stderr
+  met = re.findall(r'^\| [123] \| (.*?) \|', done.stdout, re.MULTILINE)
+  assert len(met) == 3 and any('none' not in stage for stage in met), done.stdout
+  count, = re.findall(r'^(\d+) files are the same, byte for byte', done.stdout, re.MULTILINE)
+  assert int(count) >= 15
 
 
 def test_what_differs_is_named(tmp_path):
