@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import tempfile
 from typing import Any, Callable, Sequence
+from unittest import mock
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.ppo import loop as ppo_loop
+from irl_jax.ppo import rollout as rollout_lib
 from side_by_side import inputs
 from side_by_side import limits
 from side_by_side import turns
@@ -76,7 +78,7 @@ def scorer_of(shape: limits.Shape, tokens: int, models: str) -> rewards.Reward:
 
 def ppo(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, batch: int, prompt: int, new: int, epochs: int,
         trained_blocks: int, top_k: int, models: str) -> None:
-  """Iterations of PPO: rollout, score, update; each epoch is one minibatch."""
+  """Iterations of PPO: rollout, score, update, each waited for; each epoch is one minibatch."""
   config = config_lib.Config(
       data=config_lib.Data(max_prompt_tokens=prompt),
       sampling=config_lib.Sampling(max_new_tokens=new, min_new_tokens=new, top_k=top_k),
@@ -84,19 +86,24 @@ def ppo(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, batch: int
                          trained_blocks=trained_blocks, checkpoint_every=ENDLESS, samples_every=ENDLESS))
   model, score, parts = language_model(shape, models), scorer_of(scorer, prompt + new, models), {}
 
-  def reward(texts: Sequence[str]) -> np.ndarray:
-    parts['rollout'] = lap.elapsed()
-    scores = score(texts)
-    parts['score'] = lap.elapsed() - parts['rollout']
-    return scores
+  def timed(part: str, work: Callable) -> Callable:
+    def call(*arguments: Any) -> Any:
+      jax.block_until_ready([one for one in arguments if isinstance(one, tuple)])  # parameters that are still updated
+      start = lap.elapsed()
+      done = work(*arguments)
+      jax.block_until_ready(getattr(done, 'responses', None))
+      parts[part] = lap.elapsed() - start
+      return done
+    return call
 
   def log(step: int, metrics: dict[str, float]) -> None:
     del step, metrics
-    lap(parts | {'update': lap.elapsed() - parts['rollout'] - parts['score']})
+    lap(parts | {'update': lap.elapsed() - sum(parts.values())})
 
   rows = [{'prompt': prompt, 'original': ''} for prompt in inputs.texts_of(model.tokenizer, 4 * batch, prompt)]
-  with tempfile.TemporaryDirectory() as folder:
-    ppo_loop.train(model, rows, reward, config, pathlib.Path(folder), dtype=pipeline.compute_dtype('auto'), log=log)
+  with tempfile.TemporaryDirectory() as folder, mock.patch.object(
+      rollout_lib, 'ask', timed('rollout', rollout_lib.ask)):
+    ppo_loop.train(model, rows, timed('score', score), config, pathlib.Path(folder), dtype=pipeline.compute_dtype('auto'), log=log)
 
 
 def train(lap: turns.Lap, *, shape: limits.Shape, batch: int, tokens: int, steps: int, models: str) -> None:
