@@ -1,0 +1,114 @@
+"""Where the time of one piece of work goes, operation by operation: what benchmarks/speed.py times, traced by JAX.
+
+  python benchmarks/profile_work.py --work=decode --shape=70m
+  python benchmarks/profile_work.py --work=train --shape=70m --rows=20
+
+Milliseconds of one decode step or training step, from XLA's own clock on CPU. What two threads do at the same time is
+added up, and products that XLA only starts are short here: the sum is a guide, not the step's time.
+"""
+
+import collections
+import gzip
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+from typing import Any, Iterator
+
+from absl import flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a clone need not be installed
+
+from irl_jax import command_line  # noqa: E402
+from irl_jax.errors import IrlJaxError  # noqa: E402
+from side_by_side import limits  # noqa: E402
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_enum('work', 'train', ['decode', 'train'], 'what', flag_values=FLAGS)
+flags.DEFINE_enum('shape', '70m', sorted(limits.PYTHIA), 'of the model; random weights', flag_values=FLAGS)
+flags.DEFINE_integer('rows', 12, 'of the table', lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string('models', str(pathlib.Path(__file__).parents[2] / 'shared' / 'models'),
+                    'folder with pythia_tokenizer; made up where it is missing', flag_values=FLAGS)
+
+BATCH, TOKENS, NEW, STEPS = 16, 64, 64, 2
+WARM = 2  # laps before the one that is traced
+
+
+class Traced(Exception):
+  """The trace is complete."""
+
+
+class Lap:
+  """As `turns.Lap`, for the functions of `side_by_side.ours`; traces one lap."""
+
+  def __init__(self, folder: str):
+    self._folder, self._laps = folder, 0
+
+  def elapsed(self) -> float:
+    """Of no interest here."""
+    return 0.0
+
+  def __call__(self, *unused) -> None:
+    import jax  # pylint: disable=g-import-not-at-top  (after XLA_FLAGS)
+    self._laps += 1
+    if self._laps == WARM:
+      jax.profiler.start_trace(self._folder)
+    elif self._laps > WARM:
+      jax.profiler.stop_trace()
+      raise Traced
+
+
+def operations(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+  """The operations of a trace.
+
+  Raises:
+    IrlJaxError: there are none: not a CPU, or a version that does not trace them.
+  """
+  paths = sorted(folder.rglob('*.trace.json.gz'))
+  events = json.loads(gzip.decompress(paths[-1].read_bytes()))['traceEvents'] if paths else []
+  found = [event for event in events if event.get('ph') == 'X' and 'hlo_op' in event.get('args', {})]
+  if not found:
+    raise IrlJaxError('the trace holds no operations: this works on CPU only')
+  return iter(found)
+
+
+def by_kind(folder: pathlib.Path, steps: int) -> list[tuple[str, float, float]]:
+  """(kind of operation, how many times a step, milliseconds a step), the longest first; numbered names are of a kind."""
+  milliseconds, times = collections.Counter(), collections.Counter()
+  for event in operations(folder):
+    kind = re.sub(r'[.\d]+$', '', event['args']['hlo_op'])
+    milliseconds[kind] += event['dur'] / 1e3 / steps
+    times[kind] += 1 / steps
+  return [(kind, times[kind], took) for kind, took in milliseconds.most_common()]
+
+
+def table(kinds: list[tuple[str, float, float]], rows: int) -> str:
+  """Markdown."""
+  lines = [f'| {kind} | {times:.0f} | {took:.2f} |' for kind, times, took in kinds[:rows]]
+  rest = sum(took for _, _, took in kinds[rows:])
+  whole = sum(took for _, _, took in kinds)
+  return '\n'.join(['| operation | times a step | ms a step |', '|---|---|---|', *lines,
+                    f'| {len(kinds[rows:])} others | | {rest:.2f} |', f'| sum | | {whole:.2f} |'])
+
+
+def main(options: flags.FlagValues) -> None:
+  """Traces and prints."""
+  os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_cpu_enable_xprof_traceme=true'
+  from side_by_side import ours  # pylint: disable=g-import-not-at-top
+  what = dict(shape=limits.PYTHIA[options.shape], batch=BATCH, models=options.models)
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      if options.work == 'decode':
+        ours.decode(Lap(folder), **what, prompt=32, new=NEW, top_k=30)
+      else:
+        ours.train(Lap(folder), **what, tokens=TOKENS, steps=STEPS)
+    except Traced:
+      pass
+    steps = NEW if options.work == 'decode' else STEPS
+    print(table(by_kind(pathlib.Path(folder), steps), options.rows))
+
+
+if __name__ == '__main__':
+  sys.exit(command_line.run_main(main, FLAGS, __doc__))
