@@ -21,6 +21,7 @@ from absl import flags
 
 from irl_jax import command_line
 from irl_jax.config import STAGES
+from irl_jax.errors import ConfigError
 from irl_jax.errors import IrlJaxError
 
 FLAGS = flags.FlagValues()
@@ -166,12 +167,15 @@ def main(options: flags.FlagValues) -> None:
   """Kills, and prints a table.
 
   Raises:
+    ConfigError: the folder is not new.
     IrlJaxError: a run fails, or what was killed has come to another result.
   """
   command_line.require(options, 'config_file', 'workdir')
   folder = pathlib.Path(options.workdir).absolute()
   reference = pathlib.Path(options.reference or f'{folder}_undisturbed').absolute()
   reference.mkdir(parents=True, exist_ok=True)
+  if folder.exists() and any(folder.iterdir()):
+    raise ConfigError(f'--workdir={folder}: must be a new folder, it holds files')
   if not (reference / 'summary.json').exists():
     finish(options.config_file, reference, reference / 'undisturbed.log')
   planned = moments(json.loads((reference / 'timings.json').read_text()), options.kills, options.seed)

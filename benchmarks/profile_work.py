@@ -75,7 +75,9 @@ def operations(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def by_kind(folder: pathlib.Path, steps: int) -> list[tuple[str, float, float]]:
-  """(kind of operation, how many times a step, milliseconds a step), the longest first; numbered names are of a kind."""
+  """(kind of operation, times a step, milliseconds a step), the longest first; names that differ in a number are of one
+  kind.
+  """
   milliseconds, times = collections.Counter(), collections.Counter()
   for event in operations(folder):
     kind = re.sub(r'[.\d]+$', '', event['args']['hlo_op'])

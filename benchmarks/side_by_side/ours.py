@@ -103,7 +103,8 @@ def ppo(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, batch: int
   rows = [{'prompt': prompt, 'original': ''} for prompt in inputs.texts_of(model.tokenizer, 4 * batch, prompt)]
   with tempfile.TemporaryDirectory() as folder, mock.patch.object(
       rollout_lib, 'ask', timed('rollout', rollout_lib.ask)):
-    ppo_loop.train(model, rows, timed('score', score), config, pathlib.Path(folder), dtype=pipeline.compute_dtype('auto'), log=log)
+    ppo_loop.train(model, rows, timed('score', score), config, pathlib.Path(folder),
+                   dtype=pipeline.compute_dtype('auto'), log=log)
 
 
 def train(lap: turns.Lap, *, shape: limits.Shape, batch: int, tokens: int, steps: int, models: str) -> None:

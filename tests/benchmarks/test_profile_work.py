@@ -39,7 +39,8 @@ def test_a_trace_without_operations_is_an_error(tmp_path):
 
 @pytest.mark.parametrize('work', ['decode', 'train'])
 def test_a_small_model_is_traced(work):
-  command = [sys.executable, str(ROOT / 'benchmarks' / 'profile_work.py'), f'--work={work}', '--shape=tiny', '--models=']
+  command = [sys.executable, str(ROOT / 'benchmarks' / 'profile_work.py'), f'--work={work}', '--shape=tiny',
+             '--models=']
   done = subprocess.run(command, capture_output=True, text=True, timeout=300)
   assert done.returncode == 0, done.stderr
   milliseconds = [float(row) for row in re.findall(r'\| ([\d.]+) \|$', done.stdout, re.MULTILINE)]

@@ -1,4 +1,4 @@
-"""Row 1: runs that are killed end as one that nothing disturbs; when `benchmarks/kills.py` kills, and what it compares."""
+"""Row 1: runs that are killed end as one that nothing disturbs; when `benchmarks/kills.py` kills, what it compares."""
 
 import pathlib
 import re

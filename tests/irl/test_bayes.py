@@ -73,11 +73,11 @@ def test_mode_and_curvature_are_those_of_a_slow_minimiser_under_any_prior():
                            method='Nelder-Mead', options=dict(xatol=1e-9, fatol=1e-12, maxiter=5000)).x
   np.testing.assert_allclose(found.mean, slow, atol=1e-5)
   curvature, step = np.zeros((3, 3)), 1e-3
-  for i in range(3):
-    for j in range(3):
-      at = lambda a, b: log_joint(slow + step * (a * np.eye(3)[i] + b * np.eye(3)[j]), differences, prior.mean,
-                                  prior.precision)
-      curvature[i, j] = -(at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / (4 * step ** 2)
+  at = lambda moved: log_joint(slow + step * moved, differences, prior.mean, prior.precision)
+  for i, one in enumerate(np.eye(3)):
+    for j, other in enumerate(np.eye(3)):
+      second = at(one + other) - at(one - other) - at(other - one) + at(-one - other)
+      curvature[i, j] = -second / (4 * step ** 2)
   np.testing.assert_allclose(found.precision, curvature, rtol=1e-4)
   np.testing.assert_allclose(found.covariance @ found.precision, np.eye(3), atol=1e-10)
   assert found.log_determinant == pytest.approx(math.log(np.linalg.det(found.covariance)))

@@ -63,10 +63,12 @@ def test_verbosity_1_shows_the_traceback(tmp_path):
   assert 'Traceback' in result.stderr and result.stderr.splitlines()[-1].startswith('error: ')
 
 
-@pytest.mark.parametrize('told, found', [(None, 'glibc.malloc.hugetlb=1'), ('glibc.malloc.check=0', 'glibc.malloc.check=0')])
+@pytest.mark.parametrize('told, found', [
+    (None, 'glibc.malloc.hugetlb=1'), ('glibc.malloc.check=0', 'glibc.malloc.check=0')])
 def test_a_run_takes_huge_pages_unless_glibc_is_told_something_else(told, found):
   environment = {name: value for name, value in os.environ.items() if name != huge_pages.TUNABLES}
-  code = ('import os, sys; sys.argv = ["x", "--verbosity=-1"]; from irl_jax import command_line; from absl import flags\n'
+  code = ('import os, sys; sys.argv = ["x", "--verbosity=-1"]\n'
+          'from irl_jax import command_line; from absl import flags\n'
           'print("started", flush=True)\n'
           'main = lambda _: print(os.environ["GLIBC_TUNABLES"], os.getpid())\n'
           'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))')

@@ -126,8 +126,8 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(params, parall
     slot = 7 + step
     visible = whole_valid & (np.arange(12) <= slot)
     embedded = gpt_neox.embed(params, new[:, step:step + 1])
-    hidden, caches = decode(gpt_neox.decode_layers(params['blocks']), embedded, valid.sum(1) + step, np.int32(slot), visible,
-                            caches)
+    hidden, caches = decode(gpt_neox.decode_layers(params['blocks']), embedded, valid.sum(1) + step, np.int32(slot),
+                            visible, caches)
     np.testing.assert_allclose(hidden[:, 0], whole[:, slot], atol=1e-4)
 
 

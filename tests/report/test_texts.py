@@ -10,7 +10,8 @@ from irl_jax.report import texts
 from irl_jax.report import wording
 
 HOSTILE = ['<script>alert(1)</script>', '"quotes\' & &amp;', '\u202eright to left\u2069',
-           'nul\x00 byte\x1b[31m\x7f\x9b', 'x' * 5000, '👩‍👩‍👧 👍🏽', '\ud800', 'a\r\nb\u2028c', '', ' ', '\ufffe', 'شكرا', 'Z͑ͫ̓ͪ̂']
+           'nul\x00 byte\x1b[31m\x7f\x9b', 'x' * 5000, '👩‍👩‍👧 👍🏽', '\ud800', 'a\r\nb\u2028c', '', ' ', '\ufffe',
+           'شكرا', 'Z͑ͫ̓ͪ̂']
 
 
 def joined(tokens):
