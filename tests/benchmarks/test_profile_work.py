@@ -13,6 +13,7 @@ import pytest
 from irl_jax import errors
 
 ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'benchmarks'))  # as for a program that lies there
 profile_work = runpy.run_path(str(ROOT / 'benchmarks' / 'profile_work.py'))
 
 
