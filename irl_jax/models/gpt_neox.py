@@ -101,7 +101,7 @@ def on_tokens(dense: nn.Module, x: jax.Array) -> jax.Array:
 
 class TurnedDense(nn.Module):
   """nn.Dense with a kernel [out, in], for few tokens: it is then the left side of a product with few columns, whose
-  rows XLA on CPU reads two to three times as fast as the columns of a right side.
+  rows XLA on CPU reads one and a half to three times as fast as the columns of a right side.
 
   The barriers keep XLA from turning the product back.
   """
