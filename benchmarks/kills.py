@@ -36,6 +36,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 COMPARED = ('summary.json', 'log.jsonl', 'data/*.jsonl', 'demos/*.jsonl', 'evaluation/*.jsonl', '**/model.safetensors')
 TRAINING = ('sft', 'classifier', 'rlhf', 'irl', 'rerlhf')  # the stages that write checkpoints
 POLL = 0.002  # seconds
+ATTEMPTS = 12  # to meet a running stage: the last one waits for a two-thousandth of the time
 
 
 class Moment(NamedTuple):
@@ -129,19 +130,42 @@ def differing(folder: pathlib.Path, reference: pathlib.Path) -> tuple[int, list[
   return len(names), [name for name in names if read(folder / name) != read(reference / name)]
 
 
-def disturbed(config: str, folder: pathlib.Path, planned: Sequence[Moment]) -> Iterator[tuple[Kill | None, str]]:
-  """Runs with kills; of each, what it met (None: the run was over before) and how the run went on."""
+def disturbed(config: str, folder: pathlib.Path, planned: Sequence[Moment]) -> Iterator[tuple[Kill, str]]:
+  """Runs with kills; of each, what it met and how the run went on.
+
+  Raises:
+    IrlJaxError: a kill met no running stage, however early it came, or the run fails.
+  """
   folder.mkdir(parents=True, exist_ok=True)
-  number, kill = 0, None
+  kill = None
   for number, moment in enumerate(planned):
-    errors = folder / f'killed_{number}.log'
-    process = start(config, folder, errors)
-    was_killed = kill_at(moment, process, folder, errors)
-    if number:
-      yield kill, resumed(errors)
-    kill = met(folder, errors) if was_killed else None
+    next_kill, went_on = killed(config, folder, moment, f'killed_{number}')
+    if kill:
+      yield kill, went_on
+    kill = next_kill
   finish(config, folder, errors := folder / 'finished.log')
   yield kill, resumed(errors)
+
+
+def killed(config: str, folder: pathlib.Path, moment: Moment, name: str) -> tuple[Kill, str]:
+  """Kills the run at a moment, or at half the time where it was over by then: the report is soon written again.
+
+  Returns:
+    What the kill met, and how the run had gone on before.
+
+  Raises:
+    IrlJaxError: the run was over every time, or fails.
+  """
+  first_log = folder / f'{name}_0.log'
+  for attempt in range(ATTEMPTS):
+    errors = folder / f'{name}_{attempt}.log'
+    process = start(config, folder, errors)
+    if kill_at(moment, process, folder, errors):
+      return met(folder, errors), resumed(first_log)
+    if process.returncode:
+      raise IrlJaxError(f'{config} fails: see {errors}')
+    moment = moment._replace(seconds=moment.seconds / 2, in_a_save=False)
+  raise IrlJaxError(f'{config} was over {ATTEMPTS} times before it could be killed')
 
 
 def finish(config: str, folder: pathlib.Path, errors: pathlib.Path) -> None:
@@ -154,10 +178,8 @@ def finish(config: str, folder: pathlib.Path, errors: pathlib.Path) -> None:
     raise IrlJaxError(f'{config} does not finish: see {errors}')
 
 
-def row(number: int, kill: Kill | None, went_on: str) -> str:
+def row(number: int, kill: Kill, went_on: str) -> str:
   """One line of the table."""
-  if kill is None:
-    return f'| {number} | none: the run was over | | | {went_on} |'
   saved = ', '.join(map(str, kill.saved)) or 'none'
   step = 'none' if kill.step is None else kill.step
   return f'| {number} | {kill.stage} | {step} | {saved}{", one being written" * kill.in_a_save} | {went_on} |'

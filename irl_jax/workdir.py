@@ -18,6 +18,7 @@ from irl_jax import errors
 
 PACKAGES = ('irl_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
 FOLDERS = (*config_lib.STAGES, 'evaluation', 'figures', 'tensorboard')  # what stages write into
+FILES = ('config.json', 'log.jsonl', 'timings.json', 'summary.json', 'report.html')
 FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
 
 
@@ -77,6 +78,9 @@ def make(folder: pathlib.Path) -> None:
       (path / '.writable').unlink()
     except OSError as error:
       raise errors.ConfigError(f'--workdir={folder}: {path} cannot be written to: {error.strerror}') from error
+  for path in (folder / name for name in FILES):
+    if path.is_dir():
+      raise errors.ConfigError(f'--workdir={folder}: {path} is a folder, and must be a file. Give another --workdir')
 
 
 @contextlib.contextmanager
@@ -106,9 +110,14 @@ def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
   """Writes config.json, or checks that the folder belongs to this config.
 
   Raises:
-    ConfigError: it belongs to another config.
+    ConfigError: it belongs to another config, or nothing says to which.
   """
   path, now = folder / 'config.json', plain(config)
+  orphans = [] if path.exists() else [checkpoints for stage in config_lib.STAGES
+                                      for checkpoints in sorted((folder / stage).glob('**/checkpoints'))]
+  if orphans:
+    raise errors.ConfigError(f'--workdir={folder}: holds {orphans[0]}, but no config.json that says of which run. '
+                             'Delete what is left of it, or give another --workdir')
   if path.exists():
     binding = lambda values: {name: value for name, value in values.items() if name not in FREE}
     if names := differing(binding(read_json(path)['config']), binding(now)):

@@ -66,6 +66,22 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, blocked):
   assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize('name', workdir.FILES)
+def test_a_folder_where_a_file_should_be_is_refused(tmp_path, name):
+  (tmp_path / name).mkdir()
+  with pytest.raises(errors.ConfigError, match=f'{tmp_path / name} is a folder, and must be a file'):
+    with workdir.held(tmp_path):
+      pytest.fail('it was held')
+
+
+@pytest.mark.parametrize('checkpoints', ['rlhf/checkpoints', 'irl/seed_1/checkpoints'])
+def test_checkpoints_of_nobody_knows_which_run_are_not_continued(tmp_path, checkpoints):
+  (tmp_path / checkpoints).mkdir(parents=True)
+  with pytest.raises(errors.ConfigError, match=f'holds {tmp_path / checkpoints}, but no config.json'):
+    workdir.prepare(tmp_path, CONFIG)
+  assert not (tmp_path / 'config.json').exists()
+
+
 HOLD = """
 import pathlib, sys, time
 from irl_jax import workdir

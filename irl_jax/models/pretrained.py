@@ -124,6 +124,7 @@ def _write(folder: pathlib.Path, model: Pretrained, card: str) -> None:
   (folder / 'README.md').write_text(card, encoding='utf-8')
   model.tokenizer.save_pretrained(folder)
   safetensors.numpy.save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
+  (folder / 'model.safetensors').chmod((folder / 'config.json').stat().st_mode)  # safetensors lets nobody else read it
   _compare(folder, model, weights)
 
 

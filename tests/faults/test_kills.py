@@ -6,6 +6,8 @@ import runpy
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[2]
 kills = runpy.run_path(str(ROOT / 'benchmarks' / 'kills.py'))
 
@@ -28,9 +30,34 @@ def test_three_kills_of_a_whole_run_change_no_byte(tmp_path):
   done = subprocess.run(command, capture_output=True, text=True, timeout=900)
   assert done.returncode == 0, done.stderr
   met = re.findall(r'^\| [123] \| (.*?) \|', done.stdout, re.MULTILINE)
-  assert len(met) == 3 and any('none' not in stage for stage in met), done.stdout
+  assert len(met) == 3 and set(met) <= set(kills['STAGES']), done.stdout
   count, = re.findall(r'^(\d+) files are the same, byte for byte', done.stdout, re.MULTILINE)
   assert int(count) >= 15
+
+
+@pytest.fixture
+def lasting(monkeypatch):
+  """Has every run be a report that lasts some seconds, and ends with an exit code."""
+  def patch(seconds: float, exit_code: int = 0):
+    def start(config, folder, errors):
+      del config, folder
+      return subprocess.Popen(['sh', '-c', f'echo report: starts >&2; sleep {seconds}; exit {exit_code}'],
+                              stderr=errors.open('w'))
+    monkeypatch.setitem(kills['killed'].__globals__, 'start', start)
+  return patch
+
+
+def test_a_kill_that_comes_when_the_run_is_over_is_tried_earlier(tmp_path, lasting):
+  lasting(0.5)
+  kill, went_on = kills['killed']('x', tmp_path, kills['Moment']('report', 4.0, True), 'killed')
+  assert kill.stage == 'report' and went_on == 'report, from its start'
+  assert 1 < len(list(tmp_path.iterdir())) < 12  # a log of each attempt
+
+
+def test_a_run_that_fails_is_not_tried_again(tmp_path, lasting):
+  lasting(0, exit_code=3)
+  with pytest.raises(kills['IrlJaxError'], match='x fails: see .*killed_0.log'):
+    kills['killed']('x', tmp_path, kills['Moment']('report', 4.0, False), 'killed')
 
 
 def test_what_differs_is_named(tmp_path):

@@ -189,6 +189,12 @@ def test_jax_arrays_and_transposed_ones_are_written_right(tmp_path, language_mod
   assert_equal_trees(pretrained.load(str(tmp_path / 'model')).params, language_model.params)
 
 
+def test_who_may_read_the_configuration_may_read_the_weights(tmp_path, language_model):
+  pretrained.save(tmp_path / 'model', language_model, 'card')
+  modes = {path.stat().st_mode for path in (tmp_path / 'model').iterdir()}
+  assert len(modes) == 1
+
+
 def test_torch_is_not_needed(tmp_path, classifier):
   pretrained.save(tmp_path / 'model', classifier, '')
   model, copy = str(tmp_path / 'model'), str(tmp_path / 'copy')
