@@ -165,9 +165,9 @@ def train(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], valid
   step, scores_of = parallel.map_update(update, irl=irl, tx=tx, **statics), parallel.map_forward(score_pairs, **statics)
   state, frozen = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx)), parallel.replicate(frozen)
   best, best_loss = trained, np.inf
+  rows_of = batches.order_by_bucket(training.padded, batch_size, seed)
   for number in range(irl.epochs * per_epoch):
-    rows = batches.shuffled_indices(len(training), batch_size, number, seed)
-    state, _ = step(state, frozen, parallel.shard(training.batch(rows)))
+    state, _ = step(state, frozen, parallel.shard(training.batch(rows_of(number))))
     if (number + 1) % per_epoch == 0:
       scores = loop.score(scores_of, (state.params, frozen), validation, batch_size)
       if (found := loop.validate(scores, irl)['validation/loss']) < best_loss:

@@ -3,6 +3,7 @@
 Dims: N examples, S padded length.
 """
 
+import functools
 from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from irl_jax import structs
 
 BUCKETS = (8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 TEXT_BUCKETS = (*range(8, 128, 8), *range(128, 512, 32), *range(512, 2049, 128))
+WINDOW = 32  # batches of training whose texts are sorted by length together
+UPDATES_OF_A_BUCKET, MOST_BUCKETS = 200, 6  # of training
 
 
 def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
@@ -21,8 +24,23 @@ def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
 
 
 def round_up(length: int) -> int:
-  """A padded length for a data set of one shape: little padding, where `bucket` means few shapes."""
+  """A padded length for the longest of a data set: little padding, where `bucket` means few shapes."""
   return -(-length // 4) * 4
+
+
+def training_buckets(lengths: Sequence[int], limit: int, updates: int) -> tuple[int, ...]:
+  """Padded lengths of training, of each of which an update is compiled; between two of them lie as many tokens.
+
+  Args:
+    lengths: of the texts, in tokens.
+    limit: padded lengths are at most this.
+    updates: how many there will be. Compilation takes as long as a hundred small ones: few updates have one length.
+  """
+  ordered = np.sort(lengths) if len(lengths) else np.ones(1, int)
+  count = min(1 + updates // UPDATES_OF_A_BUCKET, MOST_BUCKETS)
+  shares = np.cumsum(ordered) / ordered.sum()
+  ends = ordered[[np.searchsorted(shares, part / count) for part in range(1, count)] + [-1]]
+  return tuple(sorted({min(round_up(int(end)), limit) for end in ends}))
 
 
 def pad_left(sequences: Sequence[Sequence[int]], length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,9 +117,37 @@ def _cut_batches(texts, rows_of, whole: bool):
 def shuffled_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
   """Which examples make batch number `step` [batch_size]: a pure function of (seed, step), so resuming is exact.
 
-  Examples run through one permutation after the other, without a break between them.
+  Examples run through one permutation after the other, without a break between them. Of prompts: texts that are trained
+  on have an `order_by_bucket`.
   """
   first = step * batch_size
   numbers = np.arange(first, first + batch_size)
   permutations = {epoch: np.random.default_rng((seed, epoch)).permutation(count) for epoch in set(numbers // count)}
   return np.array([permutations[number // count][number % count] for number in numbers])
+
+
+def order_by_bucket(padded: Sequence[int], batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
+  """An order of data in which the texts of a batch are mostly of one bucket, so that little of it is padding.
+
+  Every epoch is another permutation, less the last texts, which fill no batch. Those of WINDOW batches are sorted by
+  bucket and cut into batches, and these come in a random order; texts of one bucket stay mixed.
+
+  Args:
+    padded: the bucket of every example.
+    batch_size: B; with fewer examples they come more than once.
+    seed: of the order.
+
+  Returns:
+    step -> which examples make its batch [B]: a pure function of (seed, step), so resuming is exact.
+  """
+  padded, per_epoch = np.asarray(padded), max(len(padded) // batch_size, 1)
+
+  @functools.lru_cache(maxsize=1)
+  def epoch_of_batches(epoch: int) -> np.ndarray:
+    rng = np.random.default_rng((seed, epoch))
+    rows = np.resize(rng.permutation(len(padded)), (per_epoch, batch_size))
+    windows = [window.ravel() for window in np.array_split(rows, -(-per_epoch // WINDOW))]
+    windows = [window[np.argsort(padded[window], kind='stable')] for window in windows]
+    return rng.permutation(np.concatenate(windows).reshape(per_epoch, batch_size))
+
+  return lambda step: epoch_of_batches(step // per_epoch)[step % per_epoch]

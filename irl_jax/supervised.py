@@ -65,13 +65,14 @@ def update(state: structs.TrainState, frozen, batch, *, losses: Callable, tx: op
   return state, metrics | applied
 
 
-def validate(measure: Callable, params, examples: 'Examples', batch_size: int) -> dict[str, float]:
+def validate(measure: Callable, params, examples: 'Examples', batch_size: int, buckets: Sequence[int] = ()
+             ) -> dict[str, float]:
   """Metrics over all examples: the last batch is filled up, and what fills it does not count; {} of no examples."""
   sums, count = {}, 0.0
-  for start in range(0, examples.count, batch_size):
-    rows = np.arange(start, min(start + batch_size, examples.count))
+  order = np.argsort(examples.lengths, kind='stable')
+  for rows in np.split(order, range(batch_size, examples.count, batch_size)) if examples.count else ():
     filled = np.pad(rows, (0, batch_size - len(rows)), mode='edge')
-    values, weight = parallel.gather(measure(params, parallel.shard(examples.batch(filled))))
+    values, weight = parallel.gather(measure(params, parallel.shard(examples.batch(filled, buckets))))
     for name, value in values.items():
       sums[name] = sums.get(name, 0.0) + float(value[:len(rows)].sum(dtype=np.float64))
     count += float(weight[:len(rows)].sum())
@@ -85,6 +86,8 @@ def fit(name: str, params, losses: Callable, examples: 'Examples', validation: '
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
   plan = training.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
+  buckets = batches.training_buckets(examples.lengths, examples.limit, plan.updates)
+  rows_of = batches.order_by_bucket([batches.bucket(length, buckets) for length in examples.lengths], batch_size, seed)
   tx, _ = optimizer.adamw(learning_rate=config.learning_rate, updates=plan.updates, warmup=config.warmup_steps,
                           b2=0.98, weight_decay=config.weight_decay)
   measure = parallel.map_forward(losses)
@@ -92,27 +95,34 @@ def fit(name: str, params, losses: Callable, examples: 'Examples', validation: '
   best = training.fit(
       name, training.Learner(state, parallel.replicate(params)), (),
       parallel.map_update(update, losses=losses, tx=tx, micro_batch=runtime.micro_batch),
-      lambda step: examples.batch(batches.shuffled_indices(examples.count, batch_size, step, seed)),
-      lambda params: validate(measure, params, validation, batch_size), plan, folder, runtime, **reporting)
+      lambda step: examples.batch(rows_of(step), buckets),
+      lambda params: validate(measure, params, validation, batch_size, buckets), plan, folder, runtime, **reporting)
   return jax.tree.map(np.asarray, jax.device_get(best))
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """Tokenised texts, with a label each or none; batches of one padded length."""
+  """Tokenised texts, with a label each or none."""
 
   sequences: Sequence[Sequence[int]]
   pad_id: int
-  length: int                        # S of every batch
+  limit: int                         # S of a batch is at most this
   labels: np.ndarray | None = None   # [count]
 
   @property
   def count(self) -> int:
     return len(self.sequences)
 
-  def batch(self, rows: np.ndarray) -> structs.TextBatch | structs.LabelledBatch:
-    """The batch of these rows."""
-    texts = batches.text_batch([self.sequences[row] for row in rows], self.pad_id, self.length)
+  @property
+  def lengths(self) -> list[int]:
+    """In tokens [count]."""
+    return list(map(len, self.sequences))
+
+  def batch(self, rows: np.ndarray, buckets: Sequence[int] = ()) -> structs.TextBatch | structs.LabelledBatch:
+    """The batch of these rows, as long as one of the buckets if one is long enough."""
+    sequences = [self.sequences[row] for row in rows]
+    length = batches.bucket(min(batches.round_up(max(map(len, sequences))), self.limit), buckets)
+    texts = batches.text_batch(sequences, self.pad_id, length)
     return texts if self.labels is None else structs.LabelledBatch(texts, self.labels[rows].astype(np.int32))
 
 
@@ -121,7 +131,7 @@ def language_model_examples(model: pretrained.Pretrained, texts: Sequence[str], 
   eos = model.config.eos_token_id
   sequences, _ = text.encode(model.tokenizer, texts)
   sequences = [[eos, *sequence, eos][:max_tokens] for sequence in sequences]
-  return Examples(sequences, eos, batches.round_up(max(map(len, sequences), default=1)))
+  return Examples(sequences, eos, model.config.max_position_embeddings)
 
 
 def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labels: Sequence[int], max_tokens: int
@@ -130,8 +140,7 @@ def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labe
   limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
   sequences, cut = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
   text.report_cut(cut, len(texts), 'texts of the classifier', limit)
-  length = min(batches.round_up(max(map(len, sequences), default=1)), limit)
-  return Examples(sequences, model.config.pad_token_id, length, np.asarray(labels))
+  return Examples(sequences, model.config.pad_token_id, limit, np.asarray(labels))
 
 
 def train_language_model(model: pretrained.Pretrained, texts: Sequence[str], validation: Sequence[str],

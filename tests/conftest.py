@@ -1,13 +1,13 @@
 """Four devices on the CPU, strict broadcasting, no network; and tiny models that every test may share.
 
-Most of a test's time is compilation, and half of that is LLVM's optimisation: left out, but for the commands of
-tests/distributed, which run as a user's. What the environment says in XLA_FLAGS goes before.
+Most of a test's time is compilation, and half of that is LLVM's optimisation, which is left out here: not in the
+commands that tests start, which run as a user's.
 """
 
 import os
 
-os.environ['XLA_FLAGS'] = ('--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 '
-                           + os.environ.get('XLA_FLAGS', ''))
+FLAGS = '--xla_force_host_platform_device_count=4'
+os.environ['XLA_FLAGS'] = f'{FLAGS} --xla_backend_optimization_level=0'
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['HF_HUB_OFFLINE'] = '1'
 
@@ -24,6 +24,8 @@ from irl_jax.models import pretrained  # noqa: E402
 from irl_jax.models import roberta  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.devices()  # reads XLA_FLAGS, which is now made that of commands
+os.environ['XLA_FLAGS'] = FLAGS
 
 ALPHABET = 'ĠabcdefghijklmnopqrstuvwxH<|>/'  # Ġ is a space; with them the text is written that checks a tokenizer
 

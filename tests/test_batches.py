@@ -95,3 +95,44 @@ def test_every_epoch_is_a_permutation_and_steps_need_no_history():
 def test_more_rows_than_examples():
   rows = batches.shuffled_indices(3, 8, 0, seed=0)
   assert sorted(rows[:3]) == sorted(rows[3:6]) == [0, 1, 2] and len(rows) == 8
+
+
+@pytest.mark.parametrize(['lengths', 'limit', 'updates', 'expected'], [
+    ([3, 99], 512, 199, (100,)), ([3, 99], 512, 200, (100,)), ([10] * 9 + [90], 512, 200, (12, 92)),
+    ([2] * 60 + [20] * 6 + [120], 512, 400, (4, 20, 120)), ([27, 30], 30, 0, (30,)), ([2], 1, 900, (1,)),
+    ([], 512, 900, (4,)), (range(1, 601), 512, 10 ** 6, (248, 348, 428, 492, 512))])
+def test_padded_lengths_of_training(lengths, limit, updates, expected):
+  assert batches.training_buckets(list(lengths), limit, updates) == expected
+
+
+@pytest.fixture
+def padded():
+  """Of 1,003 texts: the bucket of each."""
+  return np.random.default_rng(0).choice([16, 24, 48], 1003, p=[0.5, 0.3, 0.2])
+
+
+def test_most_batches_are_of_one_bucket_and_they_come_in_any_order(padded):
+  rows = batches.order_by_bucket(padded, 8, seed=3)
+  buckets = [padded[rows(step)] for step in range(125)]
+  mixed = [len(set(bucket)) > 1 for bucket in buckets]
+  assert sum(mixed) <= 2 * 4  # two borders in each of four windows
+  means = np.array([bucket.mean() for bucket in buckets])
+  assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize(['count', 'batch_size'], [(1000, 8), (1003, 8), (64, 64), (5, 2)])
+def test_every_epoch_is_another_permutation_of_texts_and_steps_need_no_history(padded, count, batch_size):
+  padded = padded[:count]
+  rows, per_epoch = batches.order_by_bucket(padded, batch_size, seed=3), count // batch_size
+  epochs = [np.concatenate([rows(epoch * per_epoch + step) for step in range(per_epoch)]) for epoch in range(3)]
+  for epoch in epochs:
+    assert len(set(epoch)) == len(epoch) == per_epoch * batch_size
+  assert len({tuple(epoch) for epoch in epochs}) == 3
+  afresh = batches.order_by_bucket(padded, batch_size, seed=3)
+  np.testing.assert_array_equal(afresh(2 * per_epoch), epochs[2][:batch_size])
+  assert not np.array_equal(batches.order_by_bucket(padded, batch_size, seed=4)(0), rows(0))
+
+
+def test_fewer_texts_than_a_batch_come_more_than_once():
+  rows = batches.order_by_bucket([16, 24, 16], 8, seed=0)(0)
+  assert len(rows) == 8 and set(rows) == {0, 1, 2}

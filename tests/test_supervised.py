@@ -195,10 +195,10 @@ def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
   texts, labels, log = [''.join(word) for word in words], [number % 2 for number in range(96)], {}
   fresh = dataclasses.replace(classifier, params=jax.tree.map(np.asarray, roberta.init(
       jax.random.key(1), classifier.config)))
-  settings = dataclasses.replace(SETTINGS, epochs=6, batch_size=16)
+  settings = dataclasses.replace(SETTINGS, learning_rate=0.01, epochs=16, batch_size=16)  # enough for any order of data
   training, validation = ((texts[part], labels[part]) for part in (slice(80), slice(80, None)))
   model = supervised.train_classifier(fresh, training, validation, settings, 0, tmp_path, log=log.__setitem__)
-  assert log[29]['validation/accuracy'] == 1 and log[29]['loss'] < 0.1
+  assert log[79]['validation/accuracy'] == 1 and log[79]['loss'] < 0.1
   reward = rewards.true_reward(model)
   assert (reward(['bcdefg', 'hhcegb']) > 0).all() and (reward(['bacdef', 'cgbhad']) < 0).all()
 

@@ -77,14 +77,16 @@ def prepare(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: c
   """
   if irl.trained_blocks == 0 and not irl.prefix_weight:
     return features(base, pairs, irl, parts, dtype)
-  tokens = pairs_lib.token_pairs(pairs, base.config.eos_token_id)
-  size = 2 * len(tokens) * tokens.length * base.config.hidden_size * jnp.dtype(dtype).itemsize
+  tokens = pairs_lib.token_pairs(pairs, base.config.eos_token_id, irl.epochs * len(pairs) // irl.batch_size)
+  longest = tokens.buckets[-1]
+  size = 2 * len(tokens) * longest * base.config.hidden_size * jnp.dtype(dtype).itemsize
   if irl.trained_blocks == -1 or size > runtime.activation_cache * 2 ** 30:
     return tokens
   run = parallel.map_forward(update_lib.cut_hidden, config=base.config, dtype=dtype)
   frozen = parallel.replicate(gpt_neox.stored(parts[1], dtype))
   batch_size = parallel.batch_size(rewards.BATCH_SIZE, len(tokens))
-  return pairs_lib.CutPairs(tokens, score(run, frozen, tokens, batch_size))
+  of_one_length = dataclasses.replace(tokens, buckets=(longest,))
+  return pairs_lib.CutPairs(tokens, score(run, frozen, of_one_length, batch_size))
 
 
 def score(score_pairs: Callable, parts: Parts, pairs: pairs_lib.Pairs, batch_size: int) -> np.ndarray:
@@ -155,6 +157,7 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
   batch_size = parallel.batch_size(irl.batch_size // irl.samples_together, len(pairs))  # pairs, or whole prompts
   per_epoch = max(len(pairs) // batch_size, 1)
   plan = training.Plan(irl.epochs * per_epoch, per_epoch, irl.evaluate_every or per_epoch, irl.checkpoint_every)
+  rows_of = batches.order_by_bucket(pairs.padded, batch_size, seed)
   update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype, runtime)
   state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
   placed = parallel.replicate(gpt_neox.stored(frozen, dtype))
@@ -165,8 +168,8 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
 
   best = training.fit(
       'irl', training.Learner(state, parallel.replicate(trained)), placed, update,
-      lambda step: pairs.batch(batches.shuffled_indices(len(pairs), batch_size, step, seed)), look, plan, folder,
-      runtime, log=log, truncate_log=truncate_log, progress=progress)
+      lambda step: pairs.batch(rows_of(step)), look, plan, folder, runtime, log=log, truncate_log=truncate_log,
+      progress=progress)
   return jax.device_get((best, frozen))
 
 

@@ -40,13 +40,20 @@ class TokenPairs:
 
   pairs: Sequence[Pair]
   pad_id: int
-  length: int                        # that all are padded to, so that the update compiles once
+  buckets: Sequence[int]             # what S of a batch can be, ascending
 
   def __len__(self) -> int:
     return len(self.pairs)
 
+  @property
+  def padded(self) -> list[int]:
+    """The bucket of every pair [N]."""
+    return [batches.bucket(max(map(len, pair)), self.buckets) for pair in self.pairs]
+
   def batch(self, rows: np.ndarray) -> structs.PairBatch:
-    return pair_batch([self.pairs[row] for row in rows], np.ones(len(rows)), self.pad_id, self.length)
+    pairs = [self.pairs[row] for row in rows]
+    length = batches.bucket(max(max(map(len, pair)) for pair in pairs), self.buckets)
+    return pair_batch(pairs, np.ones(len(rows)), self.pad_id, length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +65,10 @@ class FeaturePairs:
 
   def __len__(self) -> int:
     return len(self.aligned)
+
+  @property
+  def padded(self) -> list[int]:
+    return [1] * len(self)
 
   def batch(self, rows: np.ndarray) -> structs.PairBatch:
     return structs.PairBatch(structs.Features(self.aligned[rows]), structs.Features(self.base[rows]),
@@ -74,8 +85,13 @@ class CutPairs:
   def __len__(self) -> int:
     return len(self.tokens)
 
+  @property
+  def padded(self) -> list[int]:
+    return self.tokens.padded
+
   def batch(self, rows: np.ndarray) -> structs.PairBatch:
-    batch, hidden = self.tokens.batch(rows), self.hidden[rows]
+    batch = self.tokens.batch(rows)
+    hidden = self.hidden[rows, :, :batch.aligned.ids.shape[1]]
     return batch.replace(aligned=batch.aligned.replace(cut_hidden=hidden[:, 0]),
                          base=batch.base.replace(cut_hidden=hidden[:, 1]))
 
@@ -83,9 +99,10 @@ class CutPairs:
 Pairs = TokenPairs | FeaturePairs | CutPairs
 
 
-def token_pairs(pairs: Sequence[Pair], pad_id: int) -> TokenPairs:
-  """Pairs padded to the longest text of all."""
-  return TokenPairs(pairs, pad_id, batches.round_up(max(max(map(len, pair)) for pair in pairs)))
+def token_pairs(pairs: Sequence[Pair], pad_id: int, updates: int = 0) -> TokenPairs:
+  """Pairs, and the padded lengths that suit them and so many updates."""
+  lengths = [max(map(len, pair)) for pair in pairs]
+  return TokenPairs(pairs, pad_id, batches.training_buckets(lengths, batches.round_up(max(lengths)), updates))
 
 
 def compute_features(pairs: Sequence[Pair], features: Callable[[Sequence[Sequence[int]]], np.ndarray]) -> FeaturePairs:
@@ -103,6 +120,11 @@ class PromptPairs:
 
   def __len__(self) -> int:
     return len(self.rows)
+
+  @property
+  def padded(self) -> list[int]:
+    of_pairs = self.pairs.padded
+    return [max(of_pairs[row] for row in rows if row >= 0) for rows in self.rows]
 
   def batch(self, prompts: np.ndarray) -> structs.PairBatch:
     """What is missing is filled with the prompt's first pair, of weight 0."""
