@@ -27,7 +27,20 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.devices()  # reads XLA_FLAGS, which is now made that of commands
 os.environ['XLA_FLAGS'] = FLAGS
 
+LONGEST = ('distributed/test_faults.py', 'faults/test_kills.py', 'test_pipeline.py', 'benchmarks/test_speed.py')
+
 ALPHABET = 'ĠabcdefghijklmnopqrstuvwxH<|>/'  # Ġ is a space; with them the text is written that checks a tokenizer
+
+
+def pytest_configure(config):
+  """Has pytest-xdist take the files in the order of `pytest_collection_modifyitems`."""
+  config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+  """The files that take minutes come first: at the end one process would wait for the other."""
+  order = {str(pathlib.Path(__file__).parent / name): number for number, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: order.get(str(item.path), len(order)))
 
 
 def perturbed(params):
