@@ -9,10 +9,10 @@ from irl_jax import config as c
 def get_config() -> c.Config:
   return c.Config(
       name='tiny',
-      data=c.Data(source='playground', playground_comments=16000),
-      sft=c.Supervised(epochs=2, batch_size=64, learning_rate=3e-3, max_tokens=40, hidden_size=128, layers=2, heads=4,
+      data=c.Data(source='playground', playground_comments=32000, max_evaluated=1500),
+      sft=c.Supervised(epochs=1, batch_size=64, learning_rate=3e-3, max_tokens=40, hidden_size=128, layers=2, heads=4,
                        checkpoint_every=100),
-      classifier=c.ClassifierTraining(epochs=3, batch_size=32, learning_rate=1e-3, max_tokens=48, hidden_size=64,
+      classifier=c.ClassifierTraining(epochs=2, batch_size=32, learning_rate=1e-3, max_tokens=48, hidden_size=64,
                                       layers=2, heads=4, checkpoint_every=300),
       # As many tokens before RLHF as after: silence would be the cheapest way to be harmless.
       sampling=c.Sampling(max_new_tokens=16, min_new_tokens=16, batch_size=256),

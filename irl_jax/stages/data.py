@@ -23,6 +23,9 @@ def data(run: Run) -> None:
   rows, read = sample(run) if run.config.data.source == 'prompts' else sources.load_rows(
       run.config.data, run.config.seed)
   splits, counted = prompts.split_rows(rows)
+  for split in ('validation', 'heldout') if run.config.data.max_evaluated else ():
+    splits[split] = splits[split][:run.config.data.max_evaluated]  # they are sorted by a hash: any are as good
+    counted[f'{split}_kept'] = len(splits[split])
   logging.info('data: %s', read | counted)
   for split in SPLITS:
     if not splits[split]:
