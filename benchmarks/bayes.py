@@ -43,9 +43,9 @@ def states(parts, batch, *, config, dtype):
 def features_of(run, model) -> Callable[[Sequence[str]], dict[str, Any]]:
   """texts [N] -> {'last': [N, D], 'mean': [N, D]}, as the frozen model reads them."""
   from irl_jax import rewards
-  from irl_jax.models import gpt_neox
+  from irl_jax.models import cut as cut_lib
   trunk = {name: model.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  read = rewards.trunk_scorer(states, dataclasses.replace(model, params=gpt_neox.split(trunk, 0)), dtype=run.dtype)
+  read = rewards.trunk_scorer(states, dataclasses.replace(model, params=cut_lib.split(trunk, 0)), dtype=run.dtype)
   return lambda texts: dict(zip(POOLINGS, read(texts).swapaxes(0, 1)))
 
 

@@ -26,6 +26,7 @@ from irl_jax import structs
 from irl_jax.config import Config
 from irl_jax.irl import pairs as irl_pairs
 from irl_jax.irl import update as irl_update
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.ppo import loop as ppo_loop
@@ -94,7 +95,7 @@ def ppo_state(config: Config, shape: gpt_neox.GPTNeoXConfig, tx) -> tuple[struct
   """What PPO trains and what is frozen, on the devices; nothing of it stays on the host."""
   params = gpt_neox.init(jax.random.key(0), shape)
   params['value_head'] = heads.init_value_head(jax.random.key(0), shape.hidden_size)
-  trained, frozen = gpt_neox.split(params, config.ppo.trained_blocks)
+  trained, frozen = cut_lib.split(params, config.ppo.trained_blocks)
   reference = {name: value for name, value in trained.items() if name != 'value_head'}
   allowed = distribution.Allowed(np.arange(shape.vocab_size) >= 50277, np.int32(0), np.float32(1))
   return (parallel.replicate(optimizer.new_state(trained, tx)),
@@ -119,7 +120,7 @@ def irl_state(config: Config, shape: gpt_neox.GPTNeoXConfig, tx) -> tuple[struct
   """What IRL trains and what is frozen, on the devices."""
   params = {name: value for name, value in gpt_neox.init(jax.random.key(0), shape).items() if name != 'embed_out'}
   head = heads.init_reward_head(jax.random.key(0), shape.hidden_size)
-  trained, frozen = gpt_neox.split(params | {'reward_head': head}, config.irl.trained_blocks)
+  trained, frozen = cut_lib.split(params | {'reward_head': head}, config.irl.trained_blocks)
   return parallel.replicate(optimizer.new_state(trained, tx)), parallel.replicate(frozen)
 
 

@@ -46,6 +46,7 @@ from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.run import Run
@@ -110,8 +111,8 @@ def accumulating(tx: optax.GradientTransformation) -> optax.GradientTransformati
 def unbounded_reward(trained, frozen, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str
                      ) -> jax.Array:
   """Fault 3: R̂ [B] = <w, g normalise(h) + b> with w of any length; gain g and bias b are trained with the rest."""
-  cut_hidden = gpt_neox.below_cut(frozen, batch.ids, batch.valid, config, dtype)
-  hidden = gpt_neox.above_cut(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype)
+  cut_hidden = cut_lib.below(frozen, batch.ids, batch.valid, config, dtype)
+  hidden = cut_lib.above(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype)
   return reward_lib.POOL[pooling](hidden, batch.valid).astype(jnp.float32) @ trained['reward_head']['direction']
 
 

@@ -15,6 +15,7 @@ from irl_jax import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax import gradients
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import huggingface_weights
 from irl_jax.models import roberta
@@ -73,7 +74,7 @@ def parameters(shape: Shape, trained_blocks: int = -1) -> tuple[int, int]:
   if kind == 'classifier':
     return count(shapes), 0
   blocks = min(trained_blocks, shape.num_hidden_layers)
-  parts = jax.eval_shape(functools.partial(gpt_neox.split, trained_blocks=blocks), shapes)
+  parts = jax.eval_shape(functools.partial(cut_lib.split, trained_blocks=blocks), shapes)
   return count(parts[0]), count(parts[1])
 
 

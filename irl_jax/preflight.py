@@ -14,7 +14,7 @@ from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import parallel
 from irl_jax.data import playground_tokenizers
-from irl_jax.models import gpt_neox
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import huggingface_weights
 from irl_jax.models import pretrained
 from irl_jax.run import Run
@@ -171,5 +171,5 @@ def parameters(model: pretrained.Pretrained, trained_blocks: int) -> int:
   """How many parameters of a model are trained."""
   shapes = huggingface_weights.shapes(model.kind, model.config)
   if model.kind == 'causal_lm':
-    shapes, _ = jax.eval_shape(functools.partial(gpt_neox.split, trained_blocks=trained_blocks), shapes)
+    shapes, _ = jax.eval_shape(functools.partial(cut_lib.split, trained_blocks=trained_blocks), shapes)
   return sum(leaf.size for leaf in jax.tree.leaves(shapes))

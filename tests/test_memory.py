@@ -11,6 +11,7 @@ from irl_jax import memory
 from irl_jax import optimizer
 from irl_jax import structs
 from irl_jax.irl import update as irl_update
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import huggingface_weights
 from irl_jax.models import roberta
@@ -84,7 +85,7 @@ def test_an_update_needs_what_the_compiler_says(shape, trained_blocks, pairs, le
   settings = c.IRL(batch_size=pairs, max_tokens=length, trained_blocks=trained_blocks)
   shapes = huggingface_weights.shapes('causal_lm', shape)
   del shapes['embed_out']
-  trained, frozen = jax.eval_shape(functools.partial(gpt_neox.split, trained_blocks=trained_blocks), shapes)
+  trained, frozen = jax.eval_shape(functools.partial(cut_lib.split, trained_blocks=trained_blocks), shapes)
   tx, _ = optimizer.adamw(learning_rate=1e-4, updates=10)
   array = lambda dtype, *dims: jax.ShapeDtypeStruct(dims, dtype)
   text = structs.TextBatch(array(jnp.int32, pairs, length), array(bool, pairs, length))

@@ -8,6 +8,7 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 
@@ -46,6 +47,6 @@ def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox
 
 def reward_model(base: pretrained.Pretrained, trained: Any, frozen: Any, zero: float) -> pretrained.Pretrained:
   """The recovered reward, centred at `zero`, ready to be scored with or saved."""
-  params = gpt_neox.join(jax.device_get(trained), jax.device_get(frozen))
+  params = cut_lib.join(jax.device_get(trained), jax.device_get(frozen))
   folded = fold(params, params['reward_head']['direction'], zero)
   return dataclasses.replace(base, kind='reward', params=jax.tree.map(np.asarray, folded))

@@ -24,6 +24,7 @@ from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
@@ -41,7 +42,7 @@ def initial_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], 
   """
   trunk = {name: base.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
   try:
-    parts = gpt_neox.split(trunk, irl.trained_blocks)
+    parts = cut_lib.split(trunk, irl.trained_blocks)
   except ValueError as error:
     raise errors.ConfigError(f'config.irl.{error}') from error
   if irl.initial_head == 'random':
@@ -83,7 +84,7 @@ def prepare(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], irl: c
   if irl.trained_blocks == -1 or size > runtime.activation_cache * 2 ** 30:
     return tokens
   run = parallel.map_forward(update_lib.cut_hidden, config=base.config, dtype=dtype)
-  frozen = parallel.replicate(gpt_neox.stored(parts[1], dtype))
+  frozen = parallel.replicate(cut_lib.stored(parts[1], dtype))
   batch_size = parallel.batch_size(rewards.BATCH_SIZE, len(tokens))
   of_one_length = dataclasses.replace(tokens, buckets=(longest,))
   return pairs_lib.CutPairs(tokens, score(run, frozen, of_one_length, batch_size))
@@ -160,7 +161,7 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
   rows_of = batches.order_by_bucket(pairs.padded, batch_size, seed)
   update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype, runtime)
   state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
-  placed = parallel.replicate(gpt_neox.stored(frozen, dtype))
+  placed = parallel.replicate(cut_lib.stored(frozen, dtype))
 
   def look(params) -> dict[str, float]:
     scores = score(score_pairs, (params, placed), validation, batch_size * irl.samples_together)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from irl_jax import rewards
 from irl_jax import structs
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
@@ -23,8 +24,8 @@ def hidden_states(trained, frozen, batch: structs.TextBatch, config: gpt_neox.GP
   """States [B, S, D] of every token after the last block, not normalised."""
   cut_hidden = batch.cut_hidden
   if cut_hidden is None:
-    cut_hidden = gpt_neox.below_cut(frozen, batch.ids, batch.valid, config, dtype)
-  return gpt_neox.above_cut(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype, normalise=False,
+    cut_hidden = cut_lib.below(frozen, batch.ids, batch.valid, config, dtype)
+  return cut_lib.above(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype, normalise=False,
                             rematerialise=rematerialise)
 
 

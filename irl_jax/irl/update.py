@@ -15,6 +15,7 @@ from irl_jax import optimizer
 from irl_jax import structs
 from irl_jax.irl import objectives
 from irl_jax.irl import reward as reward_lib
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 
@@ -110,7 +111,7 @@ def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, irl: 
 def cut_hidden(frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
   """What the frozen blocks make of the aligned and of the base texts [B, 2, S, D]."""
   both = both_texts(batch)
-  hidden = gpt_neox.below_cut(frozen, both.ids, both.valid, config, dtype)
+  hidden = cut_lib.below(frozen, both.ids, both.valid, config, dtype)
   return jnp.stack(jnp.split(hidden, 2), axis=1)
 
 

@@ -1,4 +1,4 @@
-"""GPT-NeoX (Pythia): a Linen block, and pure functions that scan it over a stack of layers that can be cut.
+"""GPT-NeoX (Pythia): a Linen block, and pure functions that scan it over a stack of layers, which `cut` can cut.
 
 Dims: B batch, S positions, K cache slots, H heads, E head size, R rotated part of E, D width, F feed-forward, L layers,
 V vocabulary.
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 Params = dict[str, Any]
 MASKED = -1e9  # a masked score: finite, so that a row without any visible position stays finite
+SHALLOW = 6   # layers that are compiled one by one, not as a loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +234,19 @@ def _scan_blocks(blocks, hidden, valid, config, rematerialise=False):
   mask = (jnp.tril(jnp.ones((length, length), bool))[None] & valid[:, None])[:, None]  # [B, 1, S, S]
   block = Block(config, hidden.dtype)
   run = lambda hidden, params: block.apply({'params': params}, hidden, rotary, mask)
-  return jax.lax.scan(jax.checkpoint(run, prevent_cse=False) if rematerialise else run, hidden, blocks)
+  return scan_layers(run, hidden, blocks, rematerialise)
+
+
+def scan_layers(run: Callable, hidden: jax.Array, blocks: Params, rematerialise: bool) -> tuple[jax.Array, Any]:
+  """`run(hidden, parameters of a layer) -> (hidden, output)` over stacked layers [L, ...], as `jax.lax.scan`.
+
+  A deep stack is compiled once for all layers, a shallow one layer by layer: in a loop, a layer's parameters are copied
+  out of their stacks, and what the backward pass needs into others, which are zeroed first.
+  """
+  layers = jax.tree.leaves(blocks)[0].shape[0]
+  if rematerialise:  # only in a loop does XLA not put together what is computed twice
+    return jax.lax.scan(jax.checkpoint(run, prevent_cse=False), hidden, blocks)
+  return jax.lax.scan(run, hidden, blocks, unroll=layers <= SHALLOW)
 
 
 def unstacked(blocks: Params) -> list[Any]:
@@ -304,70 +317,3 @@ def hidden_states(params: Params, ids: jax.Array, valid: jax.Array, config: GPTN
   """Hidden states [B, S, D] after the final norm, of ids [B, S] where valid [B, S]."""
   hidden = run_blocks(params['blocks'], embed(params, ids, dtype), valid, config, rematerialise)
   return final_norm(params, hidden, config)
-
-
-def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
-  """Cuts a model into what is trained and what is frozen.
-
-  Args:
-    params: of a whole model; heads beside it (value_head, reward_head) are always trained.
-    trained_blocks: -1 everything; 0 the heads alone; k the top k blocks, the final layer norm and the output head,
-      with frozen embeddings (trlX's num_layers_unfrozen).
-
-  Returns:
-    (trained, frozen). The blocks below the cut are `frozen['lower_blocks']`; `frozen` is empty if all is trained. Where
-    no block is trained, `trained` has no 'blocks': Orbax saves no array of size 0.
-
-  Raises:
-    ValueError: the model has fewer blocks than that.
-  """
-  if trained_blocks == -1:
-    return params, {}
-  depth = jax.tree.leaves(params['blocks'])[0].shape[0]
-  if trained_blocks > depth:
-    raise ValueError(f'trained_blocks = {trained_blocks}, but the model has {depth} blocks')
-  cut = depth - trained_blocks
-  frozen = {'embed_in': params['embed_in'], 'lower_blocks': jax.tree.map(lambda x: x[:cut], params['blocks'])}
-  trained = {name: value for name, value in params.items() if name not in ('embed_in', 'blocks')}
-  if trained_blocks == 0:
-    frozen['final_layer_norm'] = trained.pop('final_layer_norm')
-  else:
-    trained['blocks'] = jax.tree.map(lambda x: x[cut:], params['blocks'])
-  return trained, frozen
-
-
-def stored(frozen: Params, dtype: Any) -> Params:
-  """Frozen parameters with their matrices in the type that they are used in, once, and so of that type's size.
-
-  Layer norms and biases stay float32: they are read so, and are small.
-  """
-  is_matrix = lambda path: path[-1].key in ('kernel', 'embedding')
-  return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype) if is_matrix(path) else x, frozen)
-
-
-def join(trained: Params, frozen: Params) -> Params:
-  """Undoes `split`."""
-  params = {**frozen, **trained}
-  if 'lower_blocks' in params:
-    stacks = [params[name] for name in ('lower_blocks', 'blocks') if name in params]
-    params['blocks'] = jax.tree.map(lambda *x: jnp.concatenate(x), *stacks)
-    del params['lower_blocks']
-  return params
-
-
-def below_cut(frozen: Params, ids: jax.Array, valid: jax.Array, config: GPTNeoXConfig,
-              dtype: Any = jnp.float32) -> jax.Array | None:
-  """Hidden states [B, S, D] at the cut, or None where nothing is frozen."""
-  if not frozen:
-    return None
-  return run_blocks(frozen['lower_blocks'], embed(frozen, ids, dtype), valid, config)
-
-
-def above_cut(trained: Params, frozen: Params, cut_hidden: jax.Array | None, ids: jax.Array, valid: jax.Array,
-              config: GPTNeoXConfig, dtype: Any = jnp.float32, normalise: bool = True, rematerialise: bool = False
-              ) -> jax.Array:
-  """The rest of the forward pass: from `below_cut` (or, where that is None, from ids) to hidden states [B, S, D]."""
-  hidden = embed(trained, ids, dtype) if cut_hidden is None else cut_hidden.astype(dtype)
-  if 'blocks' in trained:
-    hidden = run_blocks(trained['blocks'], hidden, valid, config, rematerialise)
-  return final_norm({**frozen, **trained}, hidden, config) if normalise else hidden

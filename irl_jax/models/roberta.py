@@ -189,5 +189,5 @@ def classify(params: Params, ids: jax.Array, valid: jax.Array, config: RobertaCo
   hidden = Embeddings(config, dtype).apply({'params': params['embeddings']}, ids)
   block = Block(config, dtype)
   run = lambda hidden, params: (block.apply({'params': params}, hidden, valid), None)
-  hidden, _ = jax.lax.scan(jax.checkpoint(run, prevent_cse=False) if rematerialise else run, hidden, params['blocks'])
+  hidden, _ = gpt_neox.scan_layers(run, hidden, params['blocks'], rematerialise)
   return Classifier(config).apply({'params': params['classifier']}, hidden[:, 0])

@@ -22,6 +22,7 @@ from irl_jax import parallel
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
@@ -45,7 +46,7 @@ class Compiled:
 def sample_from_parts(inputs, batch: structs.PromptBatch, **statics) -> structs.Responses:
   """`sampling.sample` of a policy whose trained and frozen parts are kept apart."""
   trained, frozen, allowed, key = inputs
-  return sampling.sample((gpt_neox.join(trained, frozen), allowed, key), batch, **statics)
+  return sampling.sample((cut_lib.join(trained, frozen), allowed, key), batch, **statics)
 
 
 def compile_functions(model_config: gpt_neox.GPTNeoXConfig, config: config_lib.Config, dtype) -> tuple[Compiled, Any]:
@@ -78,13 +79,13 @@ def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx, 
   params = dict(policy.params)
   params['value_head'] = heads.init_value_head(jax.random.key(config.seed), policy.config.hidden_size)
   try:
-    trained, frozen = gpt_neox.split(params, config.ppo.trained_blocks)
+    trained, frozen = cut_lib.split(params, config.ppo.trained_blocks)
   except ValueError as error:
     raise errors.ConfigError(f'config.ppo.{error}') from error
   reference = {name: value for name, value in trained.items() if name != 'value_head'}
   allowed = distribution.allowed_for(policy.tokenizer, policy.config, config.sampling.temperature)
   state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
-  frozen, reference = gpt_neox.stored(frozen, dtype), gpt_neox.stored(reference, dtype)
+  frozen, reference = cut_lib.stored(frozen, dtype), cut_lib.stored(reference, dtype)
   return state, parallel.replicate(update_lib.Frozen(frozen, reference, allowed))
 
 
@@ -222,7 +223,7 @@ def check_metrics(metrics: dict[str, float], step: int, limit: int, kept: str) -
 def joined(policy: pretrained.Pretrained, state: structs.TrainState, trained_blocks: int) -> pretrained.Pretrained:
   """The policy with what was trained, without the value head, on the host."""
   trained = {name: value for name, value in jax.device_get(state.params).items() if name != 'value_head'}
-  params = gpt_neox.join(trained, gpt_neox.split(policy.params, trained_blocks)[1])
+  params = cut_lib.join(trained, cut_lib.split(policy.params, trained_blocks)[1])
   return dataclasses.replace(policy, params=jax.tree.map(np.asarray, params))
 
 

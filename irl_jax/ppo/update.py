@@ -15,6 +15,7 @@ from irl_jax import distribution
 from irl_jax import gradients
 from irl_jax import optimizer
 from irl_jax import structs
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.ppo import losses
@@ -33,7 +34,7 @@ def log_probs_and_hidden(trained, frozen: Frozen, cut_hidden, ids, valid, *, con
                          response_length: int, min_new_tokens: int, rematerialise: bool = False
                          ) -> tuple[jax.Array, jax.Array]:
   """Log-probs [B, T] of the response tokens, and the states [B, T, D] that predict them."""
-  hidden = gpt_neox.above_cut(trained, frozen.params, cut_hidden, ids, valid, config, dtype,
+  hidden = cut_lib.above(trained, frozen.params, cut_hidden, ids, valid, config, dtype,
                               rematerialise=rematerialise)
   hidden = hidden[:, -response_length - 1:-1]
   targets = ids[:, -response_length:]
@@ -62,7 +63,7 @@ def make_rollout(inputs, batch: structs.Experience, *, config: gpt_neox.GPTNeoXC
   trained, frozen, kl_coefficient = inputs
   statics = dict(config=config, dtype=dtype, response_length=batch.response_mask.shape[1],
                  min_new_tokens=min_new_tokens)
-  cut_hidden = gpt_neox.below_cut(frozen.params, batch.ids, batch.valid, config, dtype)
+  cut_hidden = cut_lib.below(frozen.params, batch.ids, batch.valid, config, dtype)
   log_probs, hidden = log_probs_and_hidden(trained, frozen, cut_hidden, batch.ids, batch.valid, **statics)
   reference, _ = log_probs_and_hidden(frozen.reference, frozen, cut_hidden, batch.ids, batch.valid, **statics)
   mask = batch.response_mask

@@ -11,7 +11,7 @@ from irl_jax.irl import export
 from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
-from irl_jax.models import gpt_neox
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 
@@ -36,7 +36,7 @@ def bounded(policy, trained):
 @pytest.mark.parametrize('zero', [0.0, 0.3, -0.9])
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 2])
 def test_folding_is_exact(policy, trained, bounded, trained_blocks, zero):
-  model = export.reward_model(policy, *gpt_neox.split(trained, trained_blocks), zero)
+  model = export.reward_model(policy, *cut_lib.split(trained, trained_blocks), zero)
   assert model.kind == 'reward' and set(model.params) == {'embed_in', 'blocks', 'final_layer_norm', 'score'}
   scores = rewards.recovered_reward(model)(TEXTS)
   np.testing.assert_allclose(scores, (bounded - zero) / (1 + abs(zero)), atol=1e-6)

@@ -22,6 +22,7 @@ from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 
 IRL = c.IRL(objective='logistic', temperature=0.2, learning_rate=3e-3, epochs=4, batch_size=64, warmup_steps=5,
@@ -184,7 +185,7 @@ def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_text
     prepared.append(loop.prepare(base, pairs, irl, parts[0], jnp.float32, runtime))
   assert [type(some) for some in prepared] == [pairs_lib.CutPairs, pairs_lib.TokenPairs]
   chex.assert_trees_all_close(*parts, atol=1e-4)
-  below = gpt_neox.below_cut(parts[0][1], prepared[1].batch(np.arange(4)).base.ids, np.ones((4, 8), bool), base.config)
+  below = cut_lib.below(parts[0][1], prepared[1].batch(np.arange(4)).base.ids, np.ones((4, 8), bool), base.config)
   lengths = [len(ids) for _, ids in pairs[:4]]
   for row, length in enumerate(lengths):
     np.testing.assert_allclose(prepared[0].hidden[row, 1, :length], below[row, :length], atol=1e-5)

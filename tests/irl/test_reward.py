@@ -10,6 +10,7 @@ from irl_jax import batches
 from irl_jax import structs
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 
@@ -70,7 +71,7 @@ def test_mean_pooling_is_the_mean_over_the_tokens_of_a_text(policy, params, sequ
 
 @pytest.mark.parametrize('pooling', ['last', 'mean'])
 def test_a_head_needs_no_more_than_features(policy, params, sequences, score, pooling):
-  parts = gpt_neox.split(params, 0)
+  parts = cut_lib.split(params, 0)
   statics = dict(config=policy.config, dtype=jnp.float32, pooling=pooling)
   features = structs.Features(reward_lib.features(parts, batches.text_batch(sequences, 0, 16), **statics))
   chex.assert_shape(features.pooled, (len(TEXTS), policy.config.hidden_size))
@@ -79,5 +80,5 @@ def test_a_head_needs_no_more_than_features(policy, params, sequences, score, po
 
 
 def test_a_reward_in_parts_scores_texts(policy, params, sequences, score):
-  found = reward_lib.scorer(policy, gpt_neox.split(params, 1), 'mean')(TEXTS)
+  found = reward_lib.scorer(policy, cut_lib.split(params, 1), 'mean')(TEXTS)
   np.testing.assert_allclose(found, score(params, sequences, 'mean'), atol=1e-5)

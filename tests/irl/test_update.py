@@ -17,6 +17,7 @@ from irl_jax import parallel
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 
@@ -58,7 +59,7 @@ def run(params, batch, statics):
 
   @functools.cache
   def step(trained_blocks):
-    trained, frozen = gpt_neox.split(params, trained_blocks)
+    trained, frozen = cut_lib.split(params, trained_blocks)
     state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
     update = jax.jit(functools.partial(update_lib.update, tx=SGD, updates=4, axis_name=None, **statics))
     return state, frozen, *update(state, frozen, batch)
@@ -192,7 +193,7 @@ def test_what_all_texts_of_a_prompt_begin_with_is_not_compared():
 
 @pytest.mark.parametrize('step, threshold', [(0, -0.5), (3, 0.0625), (4, 0.25)])
 def test_failures_are_found_by_the_share_of_updates_that_are_done(params, batch, statics, by_hand, step, threshold):
-  trained, frozen = gpt_neox.split(params, 0)
+  trained, frozen = cut_lib.split(params, 0)
   bound = statics | {'irl': c.IRL(objective='failure_aware', margin=0.5)}
   state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD).replace(step=jnp.int32(step))
   _, metrics = jax.jit(functools.partial(update_lib.update, tx=SGD, updates=4, axis_name=None, **bound))(
@@ -205,7 +206,7 @@ def test_failures_are_found_by_the_share_of_updates_that_are_done(params, batch,
 
 @pytest.mark.parametrize('name', OTHERS)
 def test_four_devices_give_the_gradient_of_one_whatever_the_objective(params, batch, statics, name):
-  trained, frozen = gpt_neox.split(params, 0)
+  trained, frozen = cut_lib.split(params, 0)
   state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
   bound = dict(tx=SGD, updates=4) | statics | {'irl': OTHERS[name]}
   after, metrics = jax.jit(functools.partial(update_lib.update, axis_name=None, **bound))(state, frozen, batch)
@@ -220,7 +221,7 @@ def test_four_devices_give_the_gradient_of_one_whatever_the_objective(params, ba
                                                   *((name, -1) for name in OTHERS)])
 @pytest.mark.usefixtures('tanh_gelu')
 def test_shard_map_finds_no_collective_missing(params, batch, statics, name, trained_blocks):
-  trained, frozen = gpt_neox.split(params, trained_blocks)
+  trained, frozen = cut_lib.split(params, trained_blocks)
   state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
   statics = statics | {'irl': OTHERS.get(name, statics['irl'])}
   mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
@@ -235,7 +236,7 @@ def test_shard_map_finds_no_collective_missing(params, batch, statics, name, tra
     (-1, {'embed_in', 'blocks', 'reward_head'}), (1, {'blocks', 'reward_head'}), (0, {'reward_head'})])
 def test_gradients_are_those_of_the_whole_above_the_cut(run, trained_blocks, trained_names):
   found = gradient(*[run(trained_blocks)[number] for number in (0, 2)])
-  whole, _ = gpt_neox.split(gradient(*[run(-1)[number] for number in (0, 2)]), trained_blocks)
+  whole, _ = cut_lib.split(gradient(*[run(-1)[number] for number in (0, 2)]), trained_blocks)
   chex.assert_trees_all_close(found, whole, atol=1e-5)
   moves = {name for name, tree in found.items() if any(map(np.any, jax.tree.leaves(tree)))}
   assert moves == trained_names  # never the final layer norm: with it trained, the reward has no bound
@@ -243,5 +244,5 @@ def test_gradients_are_those_of_the_whole_above_the_cut(run, trained_blocks, tra
 
 def test_pairs_are_scored_as_the_update_sees_them(policy, params, by_hand, batch):
   bound = dict(config=policy.config, dtype=jnp.float32, pooling='last')
-  found = jax.jit(functools.partial(update_lib.score_pairs, **bound))(gpt_neox.split(params, 1), batch)
+  found = jax.jit(functools.partial(update_lib.score_pairs, **bound))(cut_lib.split(params, 1), batch)
   np.testing.assert_allclose(found, by_hand, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Pythia in Flax: against transformers (torch), what may see what, the cache, and the cut."""
+"""Pythia in Flax: against transformers (torch), what may see what, the cache, layers in a loop or one by one."""
 
 import dataclasses
 import functools
@@ -131,26 +131,26 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(params, parall
     np.testing.assert_allclose(hidden[:, 0], whole[:, slot], atol=1e-4)
 
 
-@pytest.mark.parametrize('trained_blocks', [-1, 0, 1, 3])
-def test_a_cut_model_is_the_whole_one(params, trained_blocks):
-  trained, frozen = gpt_neox.split(params, trained_blocks)
-  chex.assert_trees_all_equal(gpt_neox.join(trained, frozen), params)
+@pytest.mark.parametrize('rematerialise', [False, True])
+def test_layers_one_by_one_are_layers_in_a_loop(params, monkeypatch, rematerialise):
   ids, valid = batch()
-  below = gpt_neox.below_cut(frozen, ids, valid, CONFIG)
-  assert (below is None) == (trained_blocks == -1)
-  cut = gpt_neox.above_cut(trained, frozen, below, ids, valid, CONFIG)
-  np.testing.assert_allclose(cut, gpt_neox.hidden_states(params, ids, valid, CONFIG), atol=1e-5)
+  def loss(params):
+    return jnp.sum(gpt_neox.hidden_states(params, ids, valid, CONFIG, rematerialise=rematerialise) ** 2)
+  outcomes = []
+  for shallow, loops in ((0, True), (3, rematerialise)):
+    monkeypatch.setattr(gpt_neox, 'SHALLOW', shallow)
+    lowered = jax.jit(jax.value_and_grad(lambda params: loss(params))).lower(params)
+    assert ('while' in lowered.as_text()) == loops
+    outcomes.append(lowered.compile()(params))
+  chex.assert_trees_all_close(*outcomes, rtol=1e-4, atol=1e-3)
 
 
-def test_what_is_trained_above_a_cut(params):
-  trained, frozen = gpt_neox.split(params | {'value_head': {}}, 1)
-  assert set(trained) == {'blocks', 'final_layer_norm', 'embed_out', 'value_head'}
-  assert set(frozen) == {'embed_in', 'lower_blocks'}
-  assert {leaf.shape[0] for leaf in jax.tree.leaves(trained['blocks'])} == {1}
-  trained, frozen = gpt_neox.split(params, 0)
-  assert set(trained) == {'embed_out'} and set(frozen) == {'embed_in', 'lower_blocks', 'final_layer_norm'}
-  with pytest.raises(ValueError, match='trained_blocks = 4, but the model has 3 blocks'):
-    gpt_neox.split(params, 4)
+def test_a_deep_stack_is_compiled_once():
+  text_of = lambda layers: len(jax.jit(lambda key: gpt_neox.hidden_states(
+      gpt_neox.init(key, config := dataclasses.replace(CONFIG, num_hidden_layers=layers)), *batch(), config)
+                                       ).lower(jax.random.key(0)).as_text())
+  deep = gpt_neox.SHALLOW + 1
+  assert text_of(4 * deep) < 1.02 * text_of(deep)
 
 
 def test_random_parameters_are_those_of_pythia(params):

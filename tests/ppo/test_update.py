@@ -16,6 +16,7 @@ from irl_jax import distribution
 from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import structs
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.ppo import rollout as rollout_lib
@@ -55,7 +56,7 @@ def start(policy, params):
   """A function: trained_blocks and optimiser -> the first state, and what is frozen."""
 
   def build(trained_blocks, tx):
-    trained, frozen = gpt_neox.split(params, trained_blocks)
+    trained, frozen = cut_lib.split(params, trained_blocks)
     reference = {name: value for name, value in trained.items() if name != 'value_head'}
     allowed = distribution.allowed_for(policy.tokenizer, policy.config, TEMPERATURE)
     return optimizer.new_state(jax.tree.map(jnp.asarray, trained), tx), update_lib.Frozen(frozen, reference, allowed)
@@ -181,8 +182,8 @@ def test_what_saves_memory_changes_no_gradient(run, statics, trained_blocks):
 def test_frozen_matrices_in_the_type_of_computation_change_nothing(start, experience, statics, trained_blocks):
   state, frozen = start(trained_blocks, SGD)
   make = jax.jit(functools.partial(update_lib.make_rollout, axis_name=None, **statics | {'dtype': jnp.bfloat16}))
-  stored = frozen.replace(params=gpt_neox.stored(frozen.params, jnp.bfloat16),
-                          reference=gpt_neox.stored(frozen.reference, jnp.bfloat16))
+  stored = frozen.replace(params=cut_lib.stored(frozen.params, jnp.bfloat16),
+                          reference=cut_lib.stored(frozen.reference, jnp.bfloat16))
   found, expected = (make((state.params, some, 0.1), experience) for some in (stored, frozen))
   chex.assert_trees_all_equal(found, expected)
   types = {leaf.dtype for leaf in jax.tree.leaves((stored.params, stored.reference))}
@@ -208,7 +209,7 @@ def test_a_cut_changes_no_gradient_above_it(run, trained_blocks):
   state, _, rollout, _, after, _ = run(trained_blocks)
   whole_state, _, whole_rollout, _, whole_after, _ = run(-1)
   np.testing.assert_allclose(rollout.advantages, whole_rollout.advantages, atol=1e-4)
-  whole, _ = gpt_neox.split(gradient(whole_state, whole_after), trained_blocks)
+  whole, _ = cut_lib.split(gradient(whole_state, whole_after), trained_blocks)
   found = gradient(state, after)
   chex.assert_trees_all_close(found, whole, atol=1e-5)
   assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found) if leaf.size)
@@ -218,7 +219,7 @@ def test_a_cut_changes_no_gradient_above_it(run, trained_blocks):
     (0, {'embed_in', 'blocks', 'final_layer_norm'}), (1, {'embed_in'}), (-1, set())])
 def test_only_what_stands_above_the_cut_changes(run, params, trained_blocks, still):
   _, frozen, _, _, after, _ = run(trained_blocks)
-  joined = gpt_neox.join(after.params, frozen.params)
+  joined = cut_lib.join(after.params, frozen.params)
   assert joined.keys() == params.keys()
   for name, leaves in params.items():
     same = jax.tree.map(lambda x, y: bool(np.array_equal(x, y)), joined[name], leaves)

@@ -1,0 +1,33 @@
+"""A model in two parts is the whole model; what is trained is above the cut."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from irl_jax.models import cut as cut_lib
+from irl_jax.models import gpt_neox
+
+
+@pytest.mark.parametrize('trained_blocks', [-1, 0, 1, 3])
+def test_a_cut_model_is_the_whole_one(policy, trained_blocks):
+  trained, frozen = cut_lib.split(policy.params, trained_blocks)
+  chex.assert_trees_all_equal(cut_lib.join(trained, frozen), policy.params)
+  rng = np.random.default_rng(0)
+  ids = rng.integers(2, 32, (4, 12)).astype(np.int32)
+  valid = np.arange(12) >= np.array([[0], [11], [3], [7]])  # left-padded
+  below = cut_lib.below(frozen, ids, valid, policy.config)
+  assert (below is None) == (trained_blocks == -1)
+  hidden = cut_lib.above(trained, frozen, below, ids, valid, policy.config)
+  np.testing.assert_allclose(hidden, gpt_neox.hidden_states(policy.params, ids, valid, policy.config), atol=1e-5)
+
+
+def test_what_is_trained_above_a_cut(policy):
+  trained, frozen = cut_lib.split(policy.params | {'value_head': {}}, 1)
+  assert set(trained) == {'blocks', 'final_layer_norm', 'embed_out', 'value_head'}
+  assert set(frozen) == {'embed_in', 'lower_blocks'}
+  assert {leaf.shape[0] for leaf in jax.tree.leaves(trained['blocks'])} == {1}
+  trained, frozen = cut_lib.split(policy.params, 0)
+  assert set(trained) == {'embed_out'} and set(frozen) == {'embed_in', 'lower_blocks', 'final_layer_norm'}
+  with pytest.raises(ValueError, match='trained_blocks = 4, but the model has 3 blocks'):
+    cut_lib.split(policy.params, 4)
