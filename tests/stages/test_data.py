@@ -22,6 +22,8 @@ from irl_jax.stages import recovery
 STAGES = ('data', 'demos', 'irl', 'evaluate', 'report')
 DATA = Data(source='prompts', sampled_prompts=200, prompt_fraction=0.5, max_prompt_tokens=8)
 
+PLAYGROUND = Data(source='playground', playground_comments=600)
+
 
 @pytest.fixture(scope='module')
 def folder(policy, classifier, tmp_path_factory):
@@ -50,6 +52,17 @@ def start(folder, tmp_path):
 
 def texts_of(run):
   return {split: full_texts(run.rows(split)) for split in ('train', 'validation', 'heldout')}
+
+
+def test_what_is_evaluated_can_be_fewer_texts(start):
+  whole, fewer = start(source=PLAYGROUND), start(source=dataclasses.replace(PLAYGROUND, max_evaluated=30))
+  data.data(whole)
+  texts = texts_of(whole)
+  data.data(fewer)
+  assert texts_of(fewer) == {'train': texts['train'], 'validation': texts['validation'][:30],
+                             'heldout': texts['heldout'][:30]} and len(texts['heldout']) > 30
+  counts = json.loads((fewer.folder / 'data' / 'counts.json').read_text())
+  assert counts['heldout_kept'] == counts['validation_kept'] == 30 < counts['heldout']
 
 
 def test_texts_of_the_base_model_are_split(start):
