@@ -55,7 +55,8 @@ def texts_of(run):
 
 
 def test_what_is_evaluated_can_be_fewer_texts(start):
-  whole, fewer = start(source=PLAYGROUND), start(source=dataclasses.replace(PLAYGROUND, max_evaluated=30))
+  only = dict(stages=('data',))
+  whole, fewer = start(PLAYGROUND, **only), start(dataclasses.replace(PLAYGROUND, max_evaluated=30), **only)
   data.data(whole)
   texts = texts_of(whole)
   data.data(fewer)
