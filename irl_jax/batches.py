@@ -12,7 +12,7 @@ from irl_jax import structs
 
 BUCKETS = (8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 TEXT_BUCKETS = (*range(8, 128, 8), *range(128, 512, 32), *range(512, 2049, 128))
-WINDOW = 32  # batches of training whose texts are sorted by length together
+WINDOW = 32  # batches of training whose texts are sorted by bucket together
 UPDATES_OF_A_BUCKET, MOST_BUCKETS = 200, 6  # of training
 
 

@@ -1,7 +1,7 @@
 """Four devices on the CPU, strict broadcasting, no network; and tiny models that every test may share.
 
-Most of a test's time is compilation, and half of that is LLVM's optimisation, which is left out here: not in the
-commands that tests start, which run as a user's.
+Most of a test's time is compilation, and LLVM's optimisation much of that: it is left out here, but not in the commands
+that tests start, which run as a user's.
 """
 
 import os

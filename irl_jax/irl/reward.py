@@ -26,7 +26,7 @@ def hidden_states(trained, frozen, batch: structs.TextBatch, config: gpt_neox.GP
   if cut_hidden is None:
     cut_hidden = cut_lib.below(frozen, batch.ids, batch.valid, config, dtype)
   return cut_lib.above(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype, normalise=False,
-                            rematerialise=rematerialise)
+                       rematerialise=rematerialise)
 
 
 def features(parts, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str,

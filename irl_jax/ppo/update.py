@@ -35,7 +35,7 @@ def log_probs_and_hidden(trained, frozen: Frozen, cut_hidden, ids, valid, *, con
                          ) -> tuple[jax.Array, jax.Array]:
   """Log-probs [B, T] of the response tokens, and the states [B, T, D] that predict them."""
   hidden = cut_lib.above(trained, frozen.params, cut_hidden, ids, valid, config, dtype,
-                              rematerialise=rematerialise)
+                         rematerialise=rematerialise)
   hidden = hidden[:, -response_length - 1:-1]
   targets = ids[:, -response_length:]
   too_early = jnp.broadcast_to(jnp.arange(response_length) < min_new_tokens, targets.shape)
