@@ -1,5 +1,6 @@
 """The ceiling of recovery: the same model and objective, trained on pairs that r* itself puts in order."""
 
+import dataclasses
 from typing import Sequence
 
 import numpy as np
@@ -71,8 +72,11 @@ def rarer(harmless: np.ndarray) -> float:
 
 
 def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
-  """Trains the reward, and puts its zero where a recovered one has it."""
-  base, irl = pretrained.load(run.base, ('causal_lm',)), run.config.irl
+  """Trains the reward, and puts its zero where a recovered one has it.
+
+  The two texts of a pair have nothing in common, and a verdict is of a whole text: their prefixes are not compared.
+  """
+  base, irl = pretrained.load(run.base, ('causal_lm',)), dataclasses.replace(run.config.irl, prefix_weight=0.0)
   count, rng = len(run.rows('train', 'demos')), np.random.default_rng(run.config.seed)
 
   def encoded(examples: Examples, size: int):

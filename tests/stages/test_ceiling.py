@@ -97,6 +97,20 @@ def test_it_can_be_left_out(start, trained_with):
   assert ceiling.ceiling(run, true_reward) == (None, 'config.evaluation.ceiling = none') and not trained_with
 
 
+def test_prefixes_of_unrelated_texts_are_not_compared(start, policy, monkeypatch, tmp_path):
+  pretrained.save(tmp_path / 'base', policy, '')
+  run = start(['m', 'b'], [0, 1], PAIRS, irl=IRL(prefix_weight=1.0, margin=0.3),
+              models=Models(base=str(tmp_path / 'base')))
+
+  def train(base, training, validation, irl, *_, **__):
+    assert irl == IRL(prefix_weight=0.0, margin=0.3)
+    raise InterruptedError
+
+  monkeypatch.setattr(ceiling.irl_loop, 'train', train)
+  with pytest.raises(InterruptedError):
+    ceiling.ceiling(run, true_reward)
+
+
 def test_it_learns_the_order_of_the_true_reward(start, policy, tmp_path):
   fresh = dataclasses.replace(policy, params=jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config)))
   pretrained.save(tmp_path / 'base', fresh, '')
