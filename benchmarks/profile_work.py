@@ -2,9 +2,11 @@
 
   python benchmarks/profile_work.py --work=decode --shape=70m
   python benchmarks/profile_work.py --work=train --shape=70m --rows=20
+  python benchmarks/profile_work.py --work=score
 
-Milliseconds of one decode step or training step, from XLA's own clock on CPU. What two threads do at the same time is
-added up, and products that XLA only starts are short here: the sum is a guide, not the step's time.
+Milliseconds of one decode step, training step, PPO iteration, or of the scoring of 100 comments by RoBERTa-base (`tiny`
+has one too), from XLA's own clock on CPU. What two threads do at the same time is added up, and products that XLA only
+starts are short here: the sum is a guide, not the step's time.
 """
 
 import collections
@@ -26,13 +28,16 @@ from irl_jax.errors import IrlJaxError  # noqa: E402
 from side_by_side import limits  # noqa: E402
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_enum('work', 'train', ['decode', 'train'], 'what', flag_values=FLAGS)
+flags.DEFINE_enum('work', 'train', ['decode', 'train', 'ppo', 'score'], 'what', flag_values=FLAGS)
 flags.DEFINE_enum('shape', '70m', sorted(limits.PYTHIA), 'of the model; random weights', flag_values=FLAGS)
 flags.DEFINE_integer('rows', 12, 'of the table', lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_string('models', str(pathlib.Path(__file__).parents[2] / 'shared' / 'models'),
-                    'folder with pythia_tokenizer; made up where it is missing', flag_values=FLAGS)
+SHARED = pathlib.Path(__file__).parents[2] / 'shared'
+flags.DEFINE_string('models', str(SHARED / 'models'), 'folder of tokenizers; made up where they are missing',
+                    flag_values=FLAGS)
+flags.DEFINE_string('data', str(SHARED / 'data'), 'folder of the comments; made up where they are missing',
+                    flag_values=FLAGS)
 
-BATCH, TOKENS, NEW, STEPS = 16, 64, 64, 2
+BATCH, PROMPT, NEW, TOP_K, STEPS, EPOCHS, TEXTS = 16, 32, 64, 30, 2, 4, 100
 WARM = 2  # laps before the one that is traced
 
 
@@ -95,20 +100,31 @@ def table(kinds: list[tuple[str, float, float]], rows: int) -> str:
                     f'| {len(kinds[rows:])} others | | {rest:.2f} |', f'| sum | | {whole:.2f} |'])
 
 
+def do(work: str, lap: Lap, shape: str, models: str, data: str) -> None:
+  """One kind of work, until the trace is complete."""
+  from side_by_side import inputs  # pylint: disable=g-import-not-at-top
+  from side_by_side import ours  # pylint: disable=g-import-not-at-top
+  scorer = limits.ROBERTA.get(shape, limits.ROBERTA['base'])
+  what = dict(shape=limits.PYTHIA[shape], batch=BATCH, models=models)
+  if work == 'score':
+    ours.score(lap, shape=scorer, texts=inputs.sample_of(inputs.comments(data, 20 * TEXTS), TEXTS), models=models)
+  elif work == 'decode':
+    ours.decode(lap, **what, prompt=PROMPT, new=NEW, top_k=TOP_K)
+  elif work == 'ppo':
+    ours.ppo(lap, **what, scorer=scorer, prompt=PROMPT, new=PROMPT, epochs=EPOCHS, trained_blocks=-1, top_k=TOP_K)
+  else:
+    ours.train(lap, **what, tokens=PROMPT + PROMPT, steps=STEPS)
+
+
 def main(options: flags.FlagValues) -> None:
   """Traces and prints."""
   os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_cpu_enable_xprof_traceme=true'
-  from side_by_side import ours  # pylint: disable=g-import-not-at-top
-  what = dict(shape=limits.PYTHIA[options.shape], batch=BATCH, models=options.models)
   with tempfile.TemporaryDirectory() as folder:
     try:
-      if options.work == 'decode':
-        ours.decode(Lap(folder), **what, prompt=32, new=NEW, top_k=30)
-      else:
-        ours.train(Lap(folder), **what, tokens=TOKENS, steps=STEPS)
+      do(options.work, Lap(folder), options.shape, options.models, options.data)
     except Traced:
       pass
-    steps = NEW if options.work == 'decode' else STEPS
+    steps = {'decode': NEW, 'train': STEPS}.get(options.work, 1)
     print(table(by_kind(pathlib.Path(folder), steps), options.rows))
 
 
