@@ -36,6 +36,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 COMPARED = ('summary.json', 'log.jsonl', 'data/*.jsonl', 'demos/*.jsonl', 'evaluation/*.jsonl', '**/model.safetensors')
 TRAINING = ('sft', 'classifier', 'rlhf', 'irl', 'rerlhf')  # the stages that write checkpoints
 POLL = 0.002  # seconds
+PACE = 0.5    # of the undisturbed run's time: what it has compiled need not be compiled again
 ATTEMPTS = 12  # to meet a running stage: the last one waits for a two-thousandth of the time
 
 
@@ -57,12 +58,20 @@ class Kill(NamedTuple):
 
 
 def moments(timings: dict[str, float], count: int, seed: int) -> list[Moment]:
-  """Random moments: one in every stage as far as they go, the others where the time goes."""
+  """Random moments: one in every stage as far as they go, the others where the time goes.
+
+  Those of a stage are uniform over it. After a kill the run goes on about where it was, so that each waits for what is
+  between it and the one before.
+  """
   rng, stages = random.Random(seed), [stage for stage in STAGES if stage in timings]
   chosen = rng.sample(stages, min(count, len(stages)))
   chosen += rng.choices(stages, [timings[stage] for stage in stages], k=count - len(chosen))
-  return [Moment(stage, rng.uniform(0, timings[stage]), number % 3 == 2 and stage in TRAINING)
-          for number, stage in enumerate(sorted(chosen, key=STAGES.index))]
+  waits = []
+  for stage in stages:
+    times = sorted(rng.uniform(0, PACE * timings[stage]) for _ in range(chosen.count(stage)))
+    waits += [(stage, time - before) for before, time in zip([0.0, *times], times)]
+  return [Moment(stage, seconds, number % 3 == 2 and stage in TRAINING)
+          for number, (stage, seconds) in enumerate(waits)]
 
 
 def start(config: str, folder: pathlib.Path, errors: pathlib.Path) -> subprocess.Popen:

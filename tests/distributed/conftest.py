@@ -30,9 +30,12 @@ class Process:
 
 
 @pytest.fixture(scope='session')
-def environment() -> dict[str, str]:
-  """Two devices for each process."""
-  return os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=2', 'PYTHONPATH': str(ROOT)}
+def environment(tmp_path_factory) -> dict[str, str]:
+  """Two devices for each process; what one run has compiled, the next one finds."""
+  return os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+                       'PYTHONPATH': str(ROOT), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+                       'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled')),
+                       'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}  # of the compiler: it is what takes the time
 
 
 @pytest.fixture(scope='module')

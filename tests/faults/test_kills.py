@@ -19,7 +19,9 @@ def test_moments_are_in_every_stage_first_and_then_where_the_time_goes():
     assert [moment.stage for moment in found] == sorted((moment.stage for moment in found), key=kills['STAGES'].index)
     counts = [sum(moment.stage == stage for moment in found) for stage in ('data', 'rlhf', 'report')]
     assert min(counts) >= 1 and counts[1] > 20
-    assert all(0 <= moment.seconds <= timings[moment.stage] for moment in found)
+    assert all(moment.seconds >= 0 for moment in found)
+    for stage, lasts in timings.items():  # the run is still in the stage when the last one comes
+      assert sum(moment.seconds for moment in found if moment.stage == stage) <= lasts / 2
     assert {moment.stage for moment in found if moment.in_a_save} == {'rlhf'}
   assert kills['moments'](timings, 4, 0) == kills['moments'](timings, 4, 0) != kills['moments'](timings, 4, 1)
 
