@@ -43,6 +43,15 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: order.get(str(item.path), len(order)))
 
 
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+  """Lets go of what a file's tests have compiled: every program takes some of the memory maps that Linux allows a
+  process, 65,530, beyond which it ends in a segmentation fault; `test_supervised.py` alone takes 8,000.
+  """
+  yield
+  jax.clear_caches()
+
+
 def perturbed(params):
   """Parameters with noise on every leaf, so that biases and norms count."""
   rng = np.random.default_rng(0)
