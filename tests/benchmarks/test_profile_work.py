@@ -38,7 +38,7 @@ def test_a_trace_without_operations_is_an_error(tmp_path):
     profile_work['by_kind'](tmp_path, 1)
 
 
-@pytest.mark.parametrize('work', ['decode', 'train', 'ppo', 'score'])
+@pytest.mark.parametrize('work', ['decode', 'train', 'score'])
 def test_a_small_model_is_traced(work):
   command = [sys.executable, str(ROOT / 'benchmarks' / 'profile_work.py'), f'--work={work}', '--shape=tiny',
              '--models=']
