@@ -45,8 +45,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='module', autouse=True)
 def forget_programs():
-  """Lets go of what a file's tests have compiled: every program takes some of the memory maps that Linux allows a
-  process, 65,530, beyond which it ends in a segmentation fault; `test_supervised.py` alone takes 8,000.
+  """Lets go of what a file's tests have compiled: it takes memory maps, of which Linux allows a process 65,530.
+
+  `test_supervised.py` alone takes 8,000, and a process that had run most files once ended in a segmentation fault.
   """
   yield
   jax.clear_caches()
