@@ -133,8 +133,8 @@ class Checkpoints:
       failed, self._pending = self._pending, None
       if isinstance(error.__cause__ or error, jax.errors.JaxRuntimeError):
         raise  # not the disk: another process is gone
-      raise errors.CheckpointError(f'{self.folder}: the checkpoint of step {failed} could not be saved: '
-                                   f'{_last_cause(error)}; {self.kept}. Is there free space?') from error
+      raise errors.CheckpointError(f'the checkpoint of step {failed} could not be saved: {_last_cause(error)}; '
+                                   f'{self.kept}. Is there free space?') from error
 
 
 def described(tree: Any) -> dict[str, str]:

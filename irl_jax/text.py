@@ -52,10 +52,10 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_tokens: int | None = Non
   return shortened, sum(len(ids) > max_tokens for ids in rows)
 
 
-def report_cut(cut: int, total: int, what: str, max_tokens: int) -> None:
-  """Says how many of the texts that were encoded have lost their beginning."""
+def report_cut(cut: int, total: int, what: str, max_tokens: int, side: str = 'left') -> None:
+  """Says how many of the texts that were encoded have lost their beginning or, on the right, their end."""
   if cut:
-    logging.warning('%d of %d %s are longer than %d tokens: cut on the left', cut, total, what, max_tokens)
+    logging.warning('%d of %d %s are longer than %d tokens: cut on the %s', cut, total, what, max_tokens, side)
 
 
 def decode(tokenizer: Any, ids: Iterable[int]) -> str:

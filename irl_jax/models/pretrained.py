@@ -114,7 +114,8 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
     partial.rename(folder)
     shutil.rmtree(replaced, ignore_errors=True)
   except (OSError, safetensors.SafetensorError) as error:
-    raise CheckpointError(f'{folder}: cannot be written: {error}') from error
+    reason = getattr(error, 'strerror', None) or error  # an OSError names the file again
+    raise CheckpointError(f'{folder}: cannot be written: {reason}') from error
 
 
 def _write(folder: pathlib.Path, model: Pretrained, card: str) -> None:
