@@ -164,7 +164,7 @@ def train(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], valid
   tx = accumulating(tx) if variant.accumulated else tx
   statics = dict(reward=reward_of(variant), config=base.config, dtype=dtype, pooling=irl.pooling)
   step, scores_of = parallel.map_update(update, irl=irl, tx=tx, **statics), parallel.map_forward(score_pairs, **statics)
-  state, frozen = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx)), parallel.replicate(frozen)
+  state, frozen = optimizer.placed_state(trained, tx), parallel.replicate(frozen)
   best, best_loss = trained, np.inf
   rows_of = batches.order_by_bucket(training.padded, batch_size, seed)
   for number in range(irl.epochs * per_epoch):

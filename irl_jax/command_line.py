@@ -17,7 +17,7 @@ from absl import logging
 
 from irl_jax import __version__
 from irl_jax import config_flags
-from irl_jax import huge_pages
+from irl_jax import host_memory
 from irl_jax.errors import ConfigError
 from irl_jax.errors import IrlJaxError
 from irl_jax.terminal import printable
@@ -53,7 +53,7 @@ def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagVa
       print(f'irl_jax {__version__}')
     else:
       if is_program:
-        huge_pages.use()
+        host_memory.use()
       parse(argv, flag_values)
       _start_logging(flag_values.verbosity)
       main(flag_values)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from irl_jax import host_memory
+from irl_jax import parallel
 from irl_jax import structs
 
 
@@ -48,6 +50,14 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
 def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
   """The state before the first update; compiled as one, for a moment of every parameter is a function of its own."""
   return structs.TrainState(jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0))
+
+
+def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
+  """`new_state`, on all devices; where it is small, a CPU's process keeps what its steps free."""
+  state = parallel.replicate(new_state(parallel.replicate(params), tx))
+  if jax.default_backend() == 'cpu':
+    host_memory.keep_freed(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+  return state
 
 
 def apply_gradients(state: structs.TrainState, gradients: Any, tx: optax.GradientTransformation

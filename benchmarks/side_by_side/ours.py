@@ -190,4 +190,4 @@ def checkpoint_load(lap: turns.Lap, *, shape: limits.Shape, models: str) -> None
 
 def _train_state(shape: limits.Shape, models: str) -> Any:
   tx, _ = optimizer.adamw(learning_rate=1e-5, updates=ENDLESS)
-  return parallel.replicate(optimizer.new_state(parallel.replicate(language_model(shape, models).params), tx))
+  return optimizer.placed_state(language_model(shape, models).params, tx)

@@ -160,7 +160,7 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
   plan = training.Plan(irl.epochs * per_epoch, per_epoch, irl.evaluate_every or per_epoch, irl.checkpoint_every)
   rows_of = batches.order_by_bucket(pairs.padded, batch_size, seed)
   update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype, runtime)
-  state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
+  state = optimizer.placed_state(trained, tx)
   placed = parallel.replicate(cut_lib.stored(frozen, dtype))
 
   def look(params) -> dict[str, float]:

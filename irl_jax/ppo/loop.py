@@ -84,7 +84,7 @@ def initial_state(policy: pretrained.Pretrained, config: config_lib.Config, tx, 
     raise errors.ConfigError(f'config.ppo.{error}') from error
   reference = {name: value for name, value in trained.items() if name != 'value_head'}
   allowed = distribution.allowed_for(policy.tokenizer, policy.config, config.sampling.temperature)
-  state = parallel.replicate(optimizer.new_state(parallel.replicate(trained), tx))
+  state = optimizer.placed_state(trained, tx)
   frozen, reference = cut_lib.stored(frozen, dtype), cut_lib.stored(reference, dtype)
   return state, parallel.replicate(update_lib.Frozen(frozen, reference, allowed))
 

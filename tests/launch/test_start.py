@@ -9,7 +9,7 @@ import time
 import pytest
 
 import irl_jax
-from irl_jax import huge_pages
+from irl_jax import host_memory
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHERS = sorted(path.name for path in (ROOT / 'launch').glob('*.py'))
@@ -64,16 +64,31 @@ def test_verbosity_1_shows_the_traceback(tmp_path):
 
 
 @pytest.mark.parametrize('told, found', [
-    (None, 'glibc.malloc.hugetlb=1'), ('glibc.malloc.check=0', 'glibc.malloc.check=0')])
+    (None, host_memory.OURS), ('glibc.malloc.check=0', 'glibc.malloc.check=0')])
 def test_a_run_takes_huge_pages_unless_glibc_is_told_something_else(told, found):
-  environment = {name: value for name, value in os.environ.items() if name != huge_pages.TUNABLES}
+  environment = {name: value for name, value in os.environ.items() if name != host_memory.TUNABLES}
   code = ('import os, sys; sys.argv = ["x", "--verbosity=-1"]\n'
           'from irl_jax import command_line; from absl import flags\n'
           'print("started", flush=True)\n'
           'main = lambda _: print(os.environ["GLIBC_TUNABLES"], os.getpid())\n'
           'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))')
   process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, cwd=ROOT,
-                             env=environment | ({huge_pages.TUNABLES: told} if told else {}))
+                             env=environment | ({host_memory.TUNABLES: told} if told else {}))
   out, _ = process.communicate(timeout=60)
   assert process.returncode == 0
   assert out.split() == ['started'] * (1 if told else 2) + [found, str(process.pid)]
+
+
+@pytest.mark.parametrize('told, trained, kept', [(host_memory.OURS, 1, True), (host_memory.OURS, 2 ** 60, False),
+                                                ('glibc.malloc.check=0', 1, False)])
+def test_what_is_freed_is_kept_for_a_small_state_alone(told, trained, kept):
+  code = ('import resource, sys, threading, numpy as np; from irl_jax import host_memory\n'
+          'faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+          'def touch(): np.ones(2 ** 24)[::512].sum()\n'  # 128 MiB
+          'def by_threads():\n'
+          '  thread = threading.Thread(target=touch); thread.start(); thread.join()\n'
+          f'print(host_memory.keep_freed({trained}))\n'
+          'by_threads(); before = faults(); by_threads(); print(faults() - before < 30)')
+  result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=60,
+                          env=os.environ | {host_memory.TUNABLES: told})
+  assert result.stdout.split() == [str(kept)] * 2, result.stderr
