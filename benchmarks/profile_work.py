@@ -4,8 +4,8 @@
   python benchmarks/profile_work.py --work=train --shape=70m --rows=20
   python benchmarks/profile_work.py --work=score
 
-Milliseconds of one decode step, training step, PPO iteration, or of the scoring of 100 comments by RoBERTa-base (`tiny`
-has one too), from XLA's own clock on CPU. What two threads do at the same time is added up, and products that XLA only
+Milliseconds of one decode step, training step, PPO iteration, IRL epoch of 64 pairs and a look at as many, or of the
+scoring of 100 comments by RoBERTa-base (`tiny` has one too), from XLA's own clock on CPU. What two threads do at the same time is added up, and products that XLA only
 starts are short here: the sum is a guide, not the step's time.
 """
 
@@ -28,7 +28,7 @@ from irl_jax.errors import IrlJaxError  # noqa: E402
 from side_by_side import limits  # noqa: E402
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_enum('work', 'train', ['decode', 'train', 'ppo', 'score'], 'what', flag_values=FLAGS)
+flags.DEFINE_enum('work', 'train', ['decode', 'train', 'ppo', 'irl', 'score'], 'what', flag_values=FLAGS)
 flags.DEFINE_enum('shape', '70m', sorted(limits.PYTHIA), 'of the model; random weights', flag_values=FLAGS)
 flags.DEFINE_integer('rows', 12, 'of the table', lower_bound=1, flag_values=FLAGS)
 SHARED = pathlib.Path(__file__).parents[2] / 'shared'
@@ -37,7 +37,7 @@ flags.DEFINE_string('models', str(SHARED / 'models'), 'folder of tokenizers; mad
 flags.DEFINE_string('data', str(SHARED / 'data'), 'folder of the comments; made up where they are missing',
                     flag_values=FLAGS)
 
-BATCH, PROMPT, NEW, TOP_K, STEPS, EPOCHS, TEXTS = 16, 32, 64, 30, 2, 4, 100
+BATCH, PROMPT, NEW, TOP_K, STEPS, EPOCHS, TEXTS, PAIRS, TOKENS = 16, 32, 64, 30, 2, 4, 100, 64, 100
 WARM = 2  # laps before the one that is traced
 
 
@@ -112,6 +112,8 @@ def do(work: str, lap: Lap, shape: str, models: str, data: str) -> None:
     ours.decode(lap, **what, prompt=PROMPT, new=NEW, top_k=TOP_K)
   elif work == 'ppo':
     ours.ppo(lap, **what, scorer=scorer, prompt=PROMPT, new=PROMPT, epochs=EPOCHS, trained_blocks=-1, top_k=TOP_K)
+  elif work == 'irl':
+    ours.irl(lap, shape=what['shape'], pairs=PAIRS, tokens=TOKENS, models=models)
   else:
     ours.train(lap, **what, tokens=PROMPT + PROMPT, steps=STEPS)
 

@@ -233,7 +233,8 @@ class Runtime(Section):
   dtype: str = setting('auto', choices=('auto', 'float32', 'bfloat16'))  # of computation; auto: float32 on CPU
   keep_checkpoints: int = setting(2, low=1)  # the latest ones that stay; the one before is used where one is damaged
   max_skipped_in_row: int = setting(10, low=1)  # this many updates in a row without a finite gradient end the run
-  micro_batch: int = setting(0, low=0)  # examples, or pairs, of one forward and backward pass of a device; 0: all
+  micro_batch: int = setting(0, low=0)  # examples, or pairs, of one forward and backward pass of a device; 0: all, on
+                                     # CPU as many as its cache is near to
   rematerialise: bool = False        # compute a block's activations again in the backward pass: slower, less memory
   activation_cache: float = setting(2.0, low=0)  # GiB on the host, for what irl's frozen blocks make of all pairs, once
   wandb_project: str = ''            # '': Weights & Biases is off

@@ -26,6 +26,8 @@ INSTEAD = 'instead'
 WIDTHS_OF_A_BLOCK = 9     # states of width D that a block keeps for its gradient,
 FEED_FORWARD_STATES = 2   # those of width F beside them,
 ATTENTION_SCORES = 2.5    # and float32 arrays [B, H, S, S]: as XLA holds them on a CPU (tests/test_memory.py)
+CACHED = 48 * 2 ** 20     # of these, as many as a CPU soon finds again (docs/speed.md);
+LEAST_TOKENS = 1024       # in products with fewer there is nothing to win
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,24 @@ def of_block(shape: Shape, rows: int, length: int, width: int) -> int:
   return round(rows * length * states * width + attention)
 
 
+def micro_batch(asked: int, shape: Shape, texts: int, length: int, width: int, backend: str) -> int:
+  """Examples that go forward and backward at once, at most; 0 is all of them.
+
+  A CPU is a fifth faster where what a block's gradient needs stays in its cache. Elsewhere large products are faster.
+
+  Args:
+    asked: `runtime.micro_batch`; 0 leaves the choice to this function.
+    shape: of the model.
+    texts: of one example.
+    length: tokens of a text.
+    width: bytes of a number of the compute type.
+    backend: 'cpu', 'gpu' or 'tpu'.
+  """
+  if asked or backend != 'cpu':
+    return asked
+  return max(CACHED // of_block(shape, texts, length, width), LEAST_TOKENS // (texts * length), 1)
+
+
 def activations(shape: Shape, layers: int, rows: int, length: int, width: int) -> int:
   """Bytes of what `layers` blocks keep, and as much again of the one whose gradient is being computed; of half of them
   where each layer is compiled by itself, for they overlap (the compiler's own figures, tests/test_memory.py).
@@ -125,7 +145,8 @@ def update(shape: Shape, layers: int, examples: int, length: int, width: int, tr
     texts: of one example.
     together: examples that are not parted.
   """
-  parts = gradients.micro_batches(examples, runtime.micro_batch, together)
+  fitting = micro_batch(runtime.micro_batch, shape, texts, length, width, backend_of(width))
+  parts = gradients.micro_batches(examples, fitting, together)
   kept = (shape, layers, texts * examples // parts, length, width)
   either = [('activations', activations(*kept)), ('activations, rematerialised', rematerialised(*kept))]
   (name, size), (other, unused) = reversed(either) if runtime.rematerialise else either
@@ -134,17 +155,28 @@ def update(shape: Shape, layers: int, examples: int, length: int, width: int, tr
           Buffer(f'({other}, instead)', unused, INSTEAD)]
 
 
+def backend_of(width: int) -> str:
+  """The kind of device that is taken to compute in numbers of so many bytes."""
+  return 'cpu' if width == MASTER else 'gpu'
+
+
 def logits(shape: Shape, positions: int, width: int) -> int:
-  """Bytes of the logits that are held at once, with their gradient, and of those that are kept for the backward pass;
-  float32 is taken for a CPU.
-  """
-  backend, size = 'cpu' if width == MASTER else 'gpu', MASTER * positions * shape.vocab_size
+  """Bytes of the logits that are held at once, with their gradient, and of those that are kept for the backward pass."""
+  backend, size = backend_of(width), MASTER * positions * shape.vocab_size
   return 2 * min(distribution.CHUNK_BYTES[backend], size) + (size if size <= distribution.KEPT_BYTES[backend] else 0)
 
 
 def cache(shape: Shape, rows: int, slots: int, width: int) -> int:
   """Bytes of keys and values while `rows` sequences are sampled."""
   return 2 * shape.num_hidden_layers * rows * slots * shape.hidden_size * width
+
+
+def decoding(shape: Shape, rows: int, prompt: int, response: int, width: int) -> list[Buffer]:
+  """What sampling holds beside its parameters: those of the blocks once more, as `gpt_neox.decode_layers` turns them."""
+  blocks = count(huggingface_weights.shapes('causal_lm', shape)['blocks'])
+  return [Buffer('blocks, turned for decoding', width * blocks, 'sampling'),
+          Buffer('key-value cache', cache(shape, rows, prompt + response, width), 'sampling'),
+          Buffer('logits of one token', 3 * MASTER * rows * shape.vocab_size, 'sampling')]
 
 
 def training(trained: int, frozen: int) -> list[Buffer]:
@@ -166,8 +198,7 @@ def ppo(name: str, policy: Shape, judges: Sequence[Shape], config: config_lib.Co
       *training(trained, frozen), Buffer('reference: the trained part as it was', MASTER * trained),
       Buffer('reward models', MASTER * sum(parameters(judge)[0] for judge in judges)),
       Buffer('parameters joined for sampling', width * (trained + frozen), 'sampling'),
-      Buffer('key-value cache', cache(policy, rows, length, width), 'sampling'),
-      Buffer('logits of one token', 3 * MASTER * rows * policy.vocab_size, 'sampling'),
+      *decoding(policy, rows, prompt, response, width),
       Buffer('rollout: activations at the cut', cut, 'update'),
       Buffer('logits chunk', logits(policy, minibatch * response, width), 'update'),
       *update(policy, layers, minibatch, length, width, trained, config.runtime)]
@@ -205,9 +236,7 @@ def sampling(name: str, models: Sequence[Shape], config: config_lib.Config, widt
   model = max(models, key=lambda shape: sum(parameters(shape)))
   prompt, response = batches.bucket(config.data.max_prompt_tokens), config.sampling.max_new_tokens
   rows = max(config.sampling.batch_size // devices, 1)
-  buffers = [Buffer('parameters', MASTER * parameters(model)[0]),
-             Buffer('key-value cache', cache(model, rows, prompt + response, width), 'sampling'),
-             Buffer('logits of one token', 3 * MASTER * rows * model.vocab_size, 'sampling')]
+  buffers = [Buffer('parameters', MASTER * parameters(model)[0]), *decoding(model, rows, prompt, response, width)]
   return Stage(name, 0, parameters(model)[0], f'{rows * devices} x {response} sampled after {prompt}', buffers)
 
 

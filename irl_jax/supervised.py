@@ -17,6 +17,7 @@ from irl_jax import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax import gradients
+from irl_jax import memory
 from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import structs
@@ -48,12 +49,17 @@ def classifier_losses(params, batch: structs.LabelledBatch, *, config: roberta.R
 
 
 def update(state: structs.TrainState, frozen, batch, *, losses: Callable, tx: optax.GradientTransformation,
-           axis_name: str | None, micro_batch: int = 0) -> tuple[structs.TrainState, dict[str, jax.Array]]:
+           axis_name: str | None, micro_batch: int = 0, **statics) -> tuple[structs.TrainState, dict[str, jax.Array]]:
   """One optimiser step on the mean of `losses(params, batch)`: nats a token (language model) or a text (classifier).
 
-  Nothing is frozen. At most `micro_batch` texts go forward and backward at once; 0 is all.
+  Nothing is frozen. At most `micro_batch` texts go forward and backward at once, 0 leaves their number to
+  `memory.micro_batch`; statics are those of `losses`.
   """
   del frozen
+  texts = batch.text if isinstance(batch, structs.LabelledBatch) else batch
+  micro_batch = memory.micro_batch(micro_batch, statics['config'], 1, texts.ids.shape[1],
+                                   jnp.dtype(statics['dtype']).itemsize, jax.default_backend())
+  losses = functools.partial(losses, **statics)
 
   def totals(params, texts):
     sums, count = losses(params, texts)
@@ -79,10 +85,10 @@ def validate(measure: Callable, params, examples: 'Examples', batch_size: int, b
   return {f'validation/{name}': total / max(count, 1) for name, total in sums.items()}
 
 
-def fit(name: str, params, losses: Callable, examples: 'Examples', validation: 'Examples',
-        config: config_lib.Supervised, seed: int, folder: pathlib.Path, runtime: config_lib.Runtime, **reporting
-        ) -> Any:
-  """Minimises a loss over shuffled minibatches (`training.fit`); returns the parameters of least validation loss."""
+def fit(name: str, model: pretrained.Pretrained, losses: Callable, examples: 'Examples', validation: 'Examples',
+        config: config_lib.Supervised, seed: int, folder: pathlib.Path, dtype, runtime: config_lib.Runtime, **reporting
+        ) -> pretrained.Pretrained:
+  """Minimises a loss over shuffled minibatches (`training.fit`); returns the model of least validation loss."""
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
   plan = training.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
@@ -90,14 +96,16 @@ def fit(name: str, params, losses: Callable, examples: 'Examples', validation: '
   rows_of = batches.order_by_bucket([batches.bucket(length, buckets) for length in examples.lengths], batch_size, seed)
   tx, _ = optimizer.adamw(learning_rate=config.learning_rate, updates=plan.updates, warmup=config.warmup_steps,
                           b2=0.98, weight_decay=config.weight_decay)
-  measure = parallel.map_forward(losses)
-  state = parallel.replicate(optimizer.new_state(parallel.replicate(params), tx))
+  statics = dict(config=model.config, dtype=dtype)
+  measure = parallel.map_forward(losses, **statics)
+  state = optimizer.placed_state(model.params, tx)
   best = training.fit(
-      name, training.Learner(state, parallel.replicate(params)), (),
-      parallel.map_update(update, losses=losses, tx=tx, micro_batch=runtime.micro_batch),
+      name, training.Learner(state, parallel.replicate(model.params)), (),
+      parallel.map_update(update, losses=losses, tx=tx, micro_batch=runtime.micro_batch,
+                          rematerialise=runtime.rematerialise, **statics),
       lambda step: examples.batch(rows_of(step), buckets),
       lambda params: validate(measure, params, validation, batch_size, buckets), plan, folder, runtime, **reporting)
-  return jax.tree.map(np.asarray, jax.device_get(best))
+  return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +138,9 @@ def language_model_examples(model: pretrained.Pretrained, texts: Sequence[str], 
   """EOS, the text, EOS: the model learns to begin a text after EOS and to end it."""
   eos = model.config.eos_token_id
   sequences, _ = text.encode(model.tokenizer, texts)
-  sequences = [[eos, *sequence, eos][:max_tokens] for sequence in sequences]
+  sequences = [[eos, *sequence, eos] for sequence in sequences]
+  text.report_cut(sum(len(ids) > max_tokens for ids in sequences), len(texts), 'texts of sft', max_tokens, 'right')
+  sequences = [ids[:max_tokens] for ids in sequences]
   return Examples(sequences, eos, model.config.max_position_embeddings)
 
 
@@ -154,10 +164,8 @@ def train_language_model(model: pretrained.Pretrained, texts: Sequence[str], val
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
   examples = [language_model_examples(model, texts, config.max_tokens) for texts in (texts, validation)]
-  losses = _bound(language_model_losses, model.config, dtype, runtime.rematerialise)
-  params = fit('sft', model.params, losses, *examples, config, seed, folder, runtime, log=log,
-               truncate_log=truncate_log, progress=progress)
-  return dataclasses.replace(model, params=params)
+  return fit('sft', model, language_model_losses, *examples, config, seed, folder, dtype, runtime, log=log,
+             truncate_log=truncate_log, progress=progress)
 
 
 def train_classifier(model: pretrained.Pretrained, labelled: tuple[Sequence[str], Sequence[int]],
@@ -171,13 +179,5 @@ def train_classifier(model: pretrained.Pretrained, labelled: tuple[Sequence[str]
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
   examples = [classifier_examples(model, *pairs, config.max_tokens) for pairs in (labelled, validation)]
-  losses = _bound(classifier_losses, model.config, dtype, runtime.rematerialise)
-  params = fit('classifier', model.params, losses, *examples, config, seed, folder, runtime, log=log,
-               truncate_log=truncate_log, progress=progress)
-  return dataclasses.replace(model, params=params)
-
-
-@functools.lru_cache(maxsize=8)
-def _bound(losses: Callable, config: Any, dtype, rematerialise: bool) -> Callable:
-  """Kept, so that the losses of the same model are the same function, and are compiled once."""
-  return functools.partial(losses, config=config, dtype=dtype, rematerialise=rematerialise)
+  return fit('classifier', model, classifier_losses, *examples, config, seed, folder, dtype, runtime, log=log,
+             truncate_log=truncate_log, progress=progress)

@@ -38,18 +38,18 @@ def text_batch():
 
 @pytest.fixture(scope='module')
 def problems(policy, classifier, text_batch):
-  """(parameters, batch, losses) by the kind of model."""
+  """(parameters, batch, statics of the update) by the kind of model."""
   labels = np.array([0, 1, 1, 0, 1, 0, 0, 0], np.int32)
-  bind = lambda losses, model: functools.partial(losses, config=model.config, dtype=jnp.float32)
-  return {'language_model': (policy.params, text_batch, bind(supervised.language_model_losses, policy)),
+  statics = lambda losses, model: dict(losses=losses, config=model.config, dtype=jnp.float32, tx=SGD)
+  return {'language_model': (policy.params, text_batch, statics(supervised.language_model_losses, policy)),
           'classifier': (classifier.params, structs.LabelledBatch(text_batch, labels),
-                         bind(supervised.classifier_losses, classifier))}
+                         statics(supervised.classifier_losses, classifier))}
 
 
-def metrics_of(params, batch, losses):
+def metrics_of(params, batch, statics):
   """What an update of one device reports."""
   state = optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
-  return jax.jit(functools.partial(supervised.update, losses=losses, tx=SGD, axis_name=None))(state, (), batch)[1]
+  return jax.jit(functools.partial(supervised.update, axis_name=None, **statics))(state, (), batch)[1]
 
 
 KINDS = pytest.mark.parametrize('kind', ['language_model', 'classifier'])
@@ -77,10 +77,10 @@ def test_classifier_loss_is_the_mean_cross_entropy(classifier, problems):
 
 @KINDS
 def test_four_devices_give_the_gradient_of_one(problems, kind):
-  params, batch, losses = problems[kind]
+  params, batch, statics = problems[kind]
   new = lambda: optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
-  one, metrics = jax.jit(functools.partial(supervised.update, losses=losses, tx=SGD, axis_name=None))(new(), (), batch)
-  update = parallel.map_update(supervised.update, losses=losses, tx=SGD)
+  one, metrics = jax.jit(functools.partial(supervised.update, axis_name=None, **statics))(new(), (), batch)
+  update = parallel.map_update(supervised.update, **statics)
   four, metrics_four = update(parallel.replicate(new()), (), parallel.shard(batch))
   chex.assert_trees_all_close(jax.device_get(four.params), jax.device_get(one.params), atol=1e-5)
   chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
@@ -89,12 +89,12 @@ def test_four_devices_give_the_gradient_of_one(problems, kind):
 
 @KINDS
 def test_what_saves_memory_changes_no_gradient(problems, kind):
-  params, batch, losses = problems[kind]
+  params, batch, statics = problems[kind]
   new = lambda: optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
-  run = lambda losses, **saving: jax.jit(functools.partial(
-      supervised.update, losses=losses, tx=SGD, axis_name=None, **saving))(new(), (), batch)
-  whole, metrics = run(losses)
-  parts, metrics_parts = run(functools.partial(losses, rematerialise=True), micro_batch=3)
+  run = lambda **saving: jax.jit(functools.partial(
+      supervised.update, axis_name=None, **statics, **saving))(new(), (), batch)
+  whole, metrics = run()
+  parts, metrics_parts = run(rematerialise=True, micro_batch=3)
   chex.assert_trees_all_close(parts.params, whole.params, atol=1e-5)
   chex.assert_trees_all_close(metrics_parts, metrics, rtol=1e-4, atol=1e-5)
 
@@ -102,11 +102,11 @@ def test_what_saves_memory_changes_no_gradient(problems, kind):
 @KINDS
 @pytest.mark.usefixtures('tanh_gelu')
 def test_shard_map_finds_no_collective_missing(problems, kind):
-  params, batch, losses = problems[kind]
+  params, batch, statics = problems[kind]
   state = optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
   mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
   whole, split = jax.P(), jax.P(parallel.AXIS)
-  update = functools.partial(supervised.update, losses=losses, tx=SGD, axis_name=parallel.AXIS)
+  update = functools.partial(supervised.update, axis_name=parallel.AXIS, **statics)
   after, _ = jax.eval_shape(jax.shard_map(update, mesh=mesh, in_specs=(whole, whole, split), out_specs=(whole, whole),
                                           check_vma=True), state, (), batch)
   chex.assert_trees_all_equal_shapes_and_dtypes(after, state)

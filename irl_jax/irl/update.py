@@ -11,6 +11,7 @@ import optax
 
 from irl_jax import config as config_lib
 from irl_jax import gradients
+from irl_jax import memory
 from irl_jax import optimizer
 from irl_jax import structs
 from irl_jax.irl import objectives
@@ -101,7 +102,12 @@ def totals(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeo
 def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, irl: config_lib.IRL, updates: int,
            tx: optax.GradientTransformation, axis_name: str | None, micro_batch: int = 0, **statics
            ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One optimiser step of `updates`, on a minibatch of pairs; at most `micro_batch` go forward and backward at once."""
+  """One optimiser step of `updates`, on a minibatch of pairs; at most `micro_batch` go forward and backward at once, 0
+  leaves their number to `memory.micro_batch`.
+  """
+  if isinstance(batch.aligned, structs.TextBatch):
+    micro_batch = memory.micro_batch(micro_batch, statics['config'], 2, batch.aligned.ids.shape[1],
+                                     jnp.dtype(statics['dtype']).itemsize, jax.default_backend())
   of_pairs = lambda trained, pairs: totals(trained, frozen, pairs, irl=irl, progress=state.step / updates, **statics)
   gradient, metrics = gradients.of_mean(of_pairs, state.params, batch, axis_name, micro_batch, irl.samples_together)
   state, applied = optimizer.apply_gradients(state, gradient, tx)

@@ -13,6 +13,7 @@ import optax
 from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax import gradients
+from irl_jax import memory
 from irl_jax import optimizer
 from irl_jax import structs
 from irl_jax.models import cut as cut_lib
@@ -111,9 +112,11 @@ def update(state: structs.TrainState, frozen: Frozen, batch: structs.Rollout, *,
     batch: rows of a rollout.
     tx: the optimiser.
     axis_name: of the devices that share the minibatch.
-    micro_batch: rows that go forward and backward at once, at most; 0 is all.
+    micro_batch: rows that go forward and backward at once, at most; 0 leaves their number to `memory.micro_batch`.
     **statics: of `totals`.
   """
+  micro_batch = memory.micro_batch(micro_batch, statics['config'], 1, batch.ids.shape[1],
+                                   jnp.dtype(statics['dtype']).itemsize, jax.default_backend())
   of_rows = lambda trained, rows: totals(trained, frozen, rows, **statics)
   gradient, metrics = gradients.of_mean(of_rows, state.params, batch, axis_name, micro_batch)
   state, applied = optimizer.apply_gradients(state, gradient, tx)
