@@ -5,8 +5,8 @@
   python benchmarks/profile_work.py --work=score
 
 Milliseconds of one decode step, training step, PPO iteration, IRL epoch of 64 pairs and a look at as many, or of the
-scoring of 100 comments by RoBERTa-base (`tiny` has one too), from XLA's own clock on CPU. What two threads do at the same time is added up, and products that XLA only
-starts are short here: the sum is a guide, not the step's time.
+scoring of 100 comments by RoBERTa-base (`tiny` has one too), from XLA's own clock on CPU. What two threads do at the
+same time is added up, and products that XLA only starts are short here: the sum is a guide, not the step's time.
 """
 
 import collections

@@ -161,7 +161,7 @@ def backend_of(width: int) -> str:
 
 
 def logits(shape: Shape, positions: int, width: int) -> int:
-  """Bytes of the logits that are held at once, with their gradient, and of those that are kept for the backward pass."""
+  """Bytes of the logits that are held at once, with their gradient, and of those kept for the backward pass."""
   backend, size = backend_of(width), MASTER * positions * shape.vocab_size
   return 2 * min(distribution.CHUNK_BYTES[backend], size) + (size if size <= distribution.KEPT_BYTES[backend] else 0)
 
@@ -172,7 +172,7 @@ def cache(shape: Shape, rows: int, slots: int, width: int) -> int:
 
 
 def decoding(shape: Shape, rows: int, prompt: int, response: int, width: int) -> list[Buffer]:
-  """What sampling holds beside its parameters: those of the blocks once more, as `gpt_neox.decode_layers` turns them."""
+  """What sampling holds beside its parameters: those of the blocks once more, turned by `gpt_neox.decode_layers`."""
   blocks = count(huggingface_weights.shapes('causal_lm', shape)['blocks'])
   return [Buffer('blocks, turned for decoding', width * blocks, 'sampling'),
           Buffer('key-value cache', cache(shape, rows, prompt + response, width), 'sampling'),

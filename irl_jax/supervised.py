@@ -6,7 +6,7 @@ Dims: B texts, S padded length.
 import dataclasses
 import functools
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
