@@ -52,12 +52,10 @@ def kl(inputs: Inputs) -> Drawing | str:
   if not curves:
     return 'the log has no two steps of rlhf or rerlhf'
   figure, axes = look.axes()
-  for stage, (steps, values) in curves.items():
+  for place, (stage, (steps, values)) in enumerate(curves.items()):
     axes.plot(steps, values, color=STAGES[stage], linestyle='-' if stage == 'rerlhf' else '--')
-    above = max(values[-max(1, len(values) // 3):])  # the label is written over the last third
-    axes.annotate(f'on the {"true" if stage == "rlhf" else "recovered"} reward', (steps[-1], above), xytext=(0, 3),
-                  textcoords='offset points', ha='right', va='bottom', color=STAGES[stage])
-  axes.margins(y=0.14)
+    name = '- -  on the true reward' if stage == 'rlhf' else '—  on the recovered reward'
+    axes.text(0.98, 0.13 - 0.1 * place, name, transform=axes.transAxes, ha='right', color=STAGES[stage])
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set(xlabel='PPO step (rollouts)', ylabel='KL to the start, nats a response')
   said = '; '.join(f'{POLICIES[stage]} {number(values[-1], 1)} nats at last' for stage, (_, values) in curves.items())
