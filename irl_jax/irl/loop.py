@@ -14,6 +14,7 @@ import numpy as np
 from irl_jax import batches
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax import memory
 from irl_jax import optimizer
 from irl_jax import parallel
 from irl_jax import rewards
@@ -97,6 +98,12 @@ def score(score_pairs: Callable, parts: Parts, pairs: pairs_lib.Pairs, batch_siz
   return np.concatenate([parallel.gather(scores) for scores in pending])[:len(pairs)]
 
 
+def pairs_at_once(pairs: pairs_lib.Pairs, most: int, config: gpt_neox.GPTNeoXConfig, dtype) -> int:
+  """Pairs of one forward pass: `most`, or on a CPU as many as its cache is near to."""
+  fitting = memory.micro_batch(0, config, 2, max(pairs.padded), jnp.dtype(dtype).itemsize, jax.default_backend())
+  return parallel.batch_size(fitting * parallel.device_count() or most, most)
+
+
 def validate(scores: np.ndarray, irl: config_lib.IRL) -> dict[str, float]:
   """Figures of the validation pairs, from their R̂ [N, 2]; the loss is that of the whole texts, a pair at a time."""
   delta = scores[:, 0] - scores[:, 1]
@@ -163,8 +170,10 @@ def train_parts(base: pretrained.Pretrained, pairs: Sequence[pairs_lib.Pair], va
   state = optimizer.placed_state(trained, tx)
   placed = parallel.replicate(cut_lib.stored(frozen, dtype))
 
+  at_once = pairs_at_once(validation, batch_size * irl.samples_together, base.config, dtype)
+
   def look(params) -> dict[str, float]:
-    scores = score(score_pairs, (params, placed), validation, batch_size * irl.samples_together)
+    scores = score(score_pairs, (params, placed), validation, at_once)
     return validate(scores, irl) | (report(scores) if np.isfinite(scores).all() else {})
 
   best = training.fit(

@@ -155,6 +155,14 @@ def test_scores_come_back_in_order(policy, data):
   np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-5)
 
 
+def test_as_many_pairs_are_scored_at_once_as_a_cpus_cache_is_near_to(data, policy):
+  wide = gpt_neox.GPTNeoXConfig(vocab_size=64, hidden_size=2048, num_hidden_layers=1, num_attention_heads=8,
+                                intermediate_size=8192)
+  pairs = pairs_lib.TokenPairs([([0] * 100, [0] * 90)] * 64, 0, (104,))
+  assert loop.pairs_at_once(pairs, 64, wide, jnp.float32) == 4 * (1024 // 208)  # of four devices
+  assert loop.pairs_at_once(pairs_lib.token_pairs(data[1], 0), 64, policy.config, jnp.float32) == 64
+
+
 def test_the_head_alone_and_fewer_pairs_than_devices_can_be_trained(base, data, tmp_path):
   log, irl = {}, dataclasses.replace(IRL, epochs=2, trained_blocks=0)
   model = train(base, (data[0][:3], data[1][:3]), tmp_path, log, irl)
