@@ -110,7 +110,7 @@ def ppo(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, batch: int
 def train(lap: turns.Lap, *, shape: limits.Shape, batch: int, tokens: int, steps: int, models: str) -> None:
   """Epochs of language modelling, of so many steps each; no other text is looked at."""
   model = language_model(shape, models)
-  texts = inputs.texts_of(model.tokenizer, batch * steps, tokens)
+  texts = inputs.texts_of(model.tokenizer, batch * steps, tokens - 2)  # sft puts EOS on either side
   config = config_lib.Supervised(epochs=ENDLESS, batch_size=batch, max_tokens=tokens, checkpoint_every=ENDLESS)
   with tempfile.TemporaryDirectory() as folder:
     supervised.train_language_model(model, texts, [], config, 0, pathlib.Path(folder),
