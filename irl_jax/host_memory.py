@@ -14,9 +14,12 @@ import sys
 
 TUNABLES = 'GLIBC_TUNABLES'
 OURS = 'glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1'  # one heap, whichever thread asks
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h, with what glibc has by itself:
+TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536
 SHARE = 8  # a training that keeps what it frees was seen to take seven times its state
 CGROUP_LIMIT = pathlib.Path('/sys/fs/cgroup/memory.max')
+
+_largest = 0  # bytes of what one call of `keep_freed` was about
 
 
 def use() -> None:
@@ -28,20 +31,25 @@ def use() -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TUNABLES: OURS})
 
 
-def keep_freed(trained: int) -> bool:
-  """From now on, what is freed stays with the process, for the next step to use.
+def keep_freed(size: int) -> bool:
+  """Has what is freed stay with the process, for the next step to use, as long as the models are small.
 
   Args:
-    trained: bytes of the state that is trained on this CPU. It must be small beside the memory, for holes between what
-      is in use are kept too.
+    size: bytes of parameters, or of a state that is trained, that a CPU is given. The largest so far decides: it must
+      be small beside the memory, for holes between what is in use are kept too.
 
   Returns:
-    Whether it is so: `use` was called, and the state is small.
+    Whether it is so: `use` was called, and the largest is small.
   """
-  if os.environ.get(TUNABLES) != OURS or SHARE * trained > _memory():
+  global _largest
+  if os.environ.get(TUNABLES) != OURS:
     return False
+  _largest = max(_largest, size)
+  kept = SHARE * _largest <= _memory()
   mallopt = ctypes.CDLL(None).mallopt
-  return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+  mallopt(M_MMAP_MAX, 0 if kept else MMAP_MAX)
+  mallopt(M_TRIM_THRESHOLD, -1 if kept else TRIM_THRESHOLD)
+  return kept
 
 
 def _memory() -> int:

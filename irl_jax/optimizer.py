@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from irl_jax import host_memory
 from irl_jax import parallel
 from irl_jax import structs
 
@@ -53,11 +52,8 @@ def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainSta
 
 
 def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
-  """`new_state`, on all devices; where it is small, a CPU's process keeps what its steps free."""
-  state = parallel.replicate(new_state(parallel.replicate(params), tx))
-  if jax.default_backend() == 'cpu':
-    host_memory.keep_freed(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
-  return state
+  """`new_state`, on all devices."""
+  return parallel.replicate(new_state(parallel.replicate(params), tx))
 
 
 def apply_gradients(state: structs.TrainState, gradients: Any, tx: optax.GradientTransformation

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from irl_jax import errors
+from irl_jax import host_memory
 from irl_jax import watchdog
 
 AXIS = 'data'
@@ -60,6 +61,8 @@ def replicate(tree: Any) -> Any:
   the same, which the next `gather` finds out.
   """
   tree, sharding = jax.tree.map(np.array, tree), _sharding(REPLICATED)
+  if jax.default_backend() == 'cpu':
+    host_memory.keep_freed(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
   if not alone():
     checksum = _checksum(tree)
     _claimed.append((greatest(checksum), greatest(-checksum)))

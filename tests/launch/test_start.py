@@ -79,15 +79,15 @@ def test_a_run_takes_huge_pages_unless_glibc_is_told_something_else(told, found)
   assert out.split() == ['started'] * (1 if told else 2) + [found, str(process.pid)]
 
 
-@pytest.mark.parametrize('told, trained, kept', [(host_memory.OURS, 1, True), (host_memory.OURS, 2 ** 60, False),
-                                                ('glibc.malloc.check=0', 1, False)])
-def test_what_is_freed_is_kept_for_a_small_state_alone(told, trained, kept):
+@pytest.mark.parametrize('told, sizes, kept', [
+    (host_memory.OURS, [1], True), (host_memory.OURS, [1, 2 ** 60, 1], False), ('glibc.malloc.check=0', [1], False)])
+def test_what_is_freed_is_kept_as_long_as_models_are_small(told, sizes, kept):
   code = ('import resource, sys, threading, numpy as np; from irl_jax import host_memory\n'
           'faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
           'def touch(): np.ones(2 ** 24)[::512].sum()\n'  # 128 MiB
           'def by_threads():\n'
           '  thread = threading.Thread(target=touch); thread.start(); thread.join()\n'
-          f'print(host_memory.keep_freed({trained}))\n'
+          f'print([host_memory.keep_freed(size) for size in {sizes}][-1])\n'
           'by_threads(); before = faults(); by_threads(); print(faults() - before < 30)')
   result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=60,
                           env=os.environ | {host_memory.TUNABLES: told})
