@@ -20,6 +20,7 @@ from absl import flags
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a clone need not be installed
 
 from irl_jax import command_line  # noqa: E402
+from irl_jax import host_memory  # noqa: E402
 from irl_jax.errors import ConfigError  # noqa: E402
 from side_by_side import groups  # noqa: E402
 from side_by_side import machine as machine_lib  # noqa: E402
@@ -87,6 +88,8 @@ def main(options: flags.FlagValues) -> None:
   """Measures, or turns an earlier run into a page."""
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # contestants share a GPU
   os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+  if os.environ.get(host_memory.TUNABLES) == host_memory.HUGE_PAGES:  # contestants start as a run of a given model does
+    os.environ[host_memory.TUNABLES] = host_memory.KEEPING
   if options.results:
     write(options, json.loads(pathlib.Path(options.results).read_text(encoding='utf-8')))
   else:

@@ -24,6 +24,11 @@ from irl_jax.terminal import printable
 from irl_jax.terminal import redacted
 
 
+def _has_a_given_model(flag_values: flags.FlagValues) -> bool:
+  """Whether this is a run of a model that exists already; those that a run makes on the spot are soon trained."""
+  return 'config' in flag_values and bool(flag_values.config and flag_values.config.models.base)
+
+
 def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagValues, usage: str,
              argv: Sequence[str] | None = None) -> int:
   """Parses the command line, calls main and turns what it raises into one line on stderr.
@@ -52,9 +57,9 @@ def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagVa
     elif early.version:
       print(f'irl_jax {__version__}')
     else:
-      if is_program:
-        host_memory.use()
       parse(argv, flag_values)
+      if is_program:
+        host_memory.use(keeping=_has_a_given_model(flag_values))
       _start_logging(flag_values.verbosity)
       main(flag_values)
     return 0

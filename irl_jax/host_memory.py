@@ -13,7 +13,8 @@ import pathlib
 import sys
 
 TUNABLES = 'GLIBC_TUNABLES'
-OURS = 'glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1'  # one heap, whichever thread asks
+HUGE_PAGES = 'glibc.malloc.hugetlb=1'
+KEEPING = f'{HUGE_PAGES}:glibc.malloc.arena_max=1'  # one heap, whichever thread asks: a quarter more time to compile
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h, with what glibc has by itself:
 TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536
 SHARE = 8  # a training that keeps what it frees was seen to take seven times its state
@@ -22,13 +23,17 @@ CGROUP_LIMIT = pathlib.Path('/sys/fs/cgroup/memory.max')
 _largest = 0  # bytes of what one call of `keep_freed` was about
 
 
-def use() -> None:
+def use(keeping: bool) -> None:
   """Starts the program again with glibc told so, for it listens at a process's start only. What the environment says
   of glibc already is left as it is; other C libraries take no notice.
+
+  Args:
+    keeping: whether `keep_freed` is to work: for programs that do not compile most of the time.
   """
   if sys.platform == 'linux' and TUNABLES not in os.environ:
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TUNABLES: OURS})
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]],
+              os.environ | {TUNABLES: KEEPING if keeping else HUGE_PAGES})
 
 
 def keep_freed(size: int) -> bool:
@@ -39,10 +44,10 @@ def keep_freed(size: int) -> bool:
       be small beside the memory, for holes between what is in use are kept too.
 
   Returns:
-    Whether it is so: `use` was called, and the largest is small.
+    Whether it is so: `use(keeping=True)` was called, and the largest is small.
   """
   global _largest
-  if os.environ.get(TUNABLES) != OURS:
+  if os.environ.get(TUNABLES) != KEEPING:
     return False
   _largest = max(_largest, size)
   kept = SHARE * _largest <= _memory()

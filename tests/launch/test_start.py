@@ -64,7 +64,7 @@ def test_verbosity_1_shows_the_traceback(tmp_path):
 
 
 @pytest.mark.parametrize('told, found', [
-    (None, host_memory.OURS), ('glibc.malloc.check=0', 'glibc.malloc.check=0')])
+    (None, host_memory.HUGE_PAGES), ('glibc.malloc.check=0', 'glibc.malloc.check=0')])
 def test_a_run_takes_huge_pages_unless_glibc_is_told_something_else(told, found):
   environment = {name: value for name, value in os.environ.items() if name != host_memory.TUNABLES}
   code = ('import os, sys; sys.argv = ["x", "--verbosity=-1"]\n'
@@ -79,8 +79,23 @@ def test_a_run_takes_huge_pages_unless_glibc_is_told_something_else(told, found)
   assert out.split() == ['started'] * (1 if told else 2) + [found, str(process.pid)]
 
 
+@pytest.mark.parametrize('arguments, found', [((), host_memory.HUGE_PAGES),
+                                               (('--config.models.base=folder',), host_memory.KEEPING)])
+def test_a_run_of_a_given_model_keeps_what_it_frees(arguments, found):
+  environment = {name: value for name, value in os.environ.items() if name != host_memory.TUNABLES}
+  code = ('import os, sys\n'
+          f'sys.argv = ["x", "--config=configs/smoke.py", *{arguments}]\n'
+          'from irl_jax import command_line; from absl import flags\n'
+          'values = flags.FlagValues(); flags.DEFINE_string("config", None, "", flag_values=values)\n'
+          'sys.exit(command_line.run_main(lambda _: print(os.environ["GLIBC_TUNABLES"]), values, ""))')
+  result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=60,
+                          env=environment)
+  assert result.stdout.split() == [found], result.stderr
+
+
 @pytest.mark.parametrize('told, sizes, kept', [
-    (host_memory.OURS, [1], True), (host_memory.OURS, [1, 2 ** 60, 1], False), ('glibc.malloc.check=0', [1], False)])
+    (host_memory.KEEPING, [1], True), (host_memory.KEEPING, [1, 2 ** 60, 1], False),
+    (host_memory.HUGE_PAGES, [1], False)])
 def test_what_is_freed_is_kept_as_long_as_models_are_small(told, sizes, kept):
   code = ('import resource, sys, threading, numpy as np; from irl_jax import host_memory\n'
           'faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
