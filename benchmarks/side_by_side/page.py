@@ -14,7 +14,8 @@ METHOD = """
   piece of work of each, with imports and compilation, does not count. Given are the median, the quartiles and the
   number of turns; ratios are those of medians of the same turns. While one is timed the others wait, and what
   processor time that cost them is in the column "idle" (% of one core): a pool of threads that spins beside another's
-  work would show there.
+  work would show there. On Linux all have huge pages and one heap (GLIBC_TUNABLES), as a run of a given model has; on
+  CPU ours keeps what it frees (docs/speed.md).
 - **Ours** is what users and stages call: `sampling.sampler`, `ppo.loop.train`, `supervised.train_language_model`,
   `irl.loop.train_parts` (with its checkpoints), `rewards.true_reward`, `pretrained.load` and `save`, `checkpoint`,
   `launch/train.py`. The part `update` of a PPO iteration is the log-probabilities of policy and reference, the values,
