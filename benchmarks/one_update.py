@@ -17,10 +17,10 @@ from absl import flags
 import jax
 import numpy as np
 
-from irl_jax import command_line
+from irl_jax.command_line import launch as command_line
 from irl_jax import distribution
-from irl_jax import optimizer
-from irl_jax import parallel
+from irl_jax.training import optimizer
+from irl_jax.runtime import parallel
 from irl_jax import pipeline
 from irl_jax import structs
 from irl_jax.config import Config

@@ -23,7 +23,7 @@ from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a clone need not be installed
 
-from irl_jax import command_line  # noqa: E402
+from irl_jax.command_line import launch as command_line  # noqa: E402
 from irl_jax.errors import IrlJaxError  # noqa: E402
 from side_by_side import limits  # noqa: E402
 

@@ -19,8 +19,8 @@ from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a clone need not be installed
 
-from irl_jax import command_line  # noqa: E402
-from irl_jax import host_memory  # noqa: E402
+from irl_jax.command_line import launch as command_line  # noqa: E402
+from irl_jax.runtime import host_memory  # noqa: E402
 from irl_jax.errors import ConfigError  # noqa: E402
 from side_by_side import groups  # noqa: E402
 from side_by_side import machine as machine_lib  # noqa: E402

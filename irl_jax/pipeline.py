@@ -20,23 +20,23 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 
-from irl_jax import compilation_cache
+from irl_jax.runtime import compilation_cache
 from irl_jax import config as config_lib
-from irl_jax import distributed
-from irl_jax import exhaustion
-from irl_jax import interruption
-from irl_jax import metrics_log
-from irl_jax import parallel
-from irl_jax import preflight
-from irl_jax import workdir as workdir_lib
-from irl_jax.run import Run
+from irl_jax.runtime import distributed
+from irl_jax.runtime import exhaustion
+from irl_jax.runtime import interruption
+from irl_jax.runtime import metrics_log
+from irl_jax.runtime import parallel
+from irl_jax.stages import preflight
+from irl_jax.runtime import workdir as workdir_lib
+from irl_jax.stages.run import Run
 from irl_jax.stages import data
-from irl_jax.stages import demonstrations
-from irl_jax.stages import evaluation
-from irl_jax.stages import policies
-from irl_jax.stages import recovery
-from irl_jax.stages import summary
-from irl_jax.stages import supervised
+from irl_jax.stages import demos as demonstrations
+from irl_jax.stages import evaluate as evaluation
+from irl_jax.stages import rlhf as policies
+from irl_jax.stages import irl as recovery
+from irl_jax.stages import report as summary
+from irl_jax.stages import sft as supervised
 
 STAGES = {
     'data': data.data, 'sft': supervised.sft, 'classifier': supervised.classifier, 'rlhf': policies.rlhf,

@@ -20,7 +20,7 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
-from irl_jax.models import weight_files
+from irl_jax.models.huggingface import weight_files
 
 Reward = Callable[[Sequence[str]], np.ndarray]
 BATCH_SIZE = 64

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax import parallel
+from irl_jax.runtime import parallel
 from irl_jax import structs
-from irl_jax import text
+from irl_jax.data import text
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 

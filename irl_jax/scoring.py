@@ -10,9 +10,9 @@ from absl import logging
 import jax
 import numpy as np
 
-from irl_jax import batches
-from irl_jax import parallel
-from irl_jax import text
+from irl_jax.data import batches
+from irl_jax.runtime import parallel
+from irl_jax.data import text
 from irl_jax.models import pretrained
 
 Tokens = Sequence[int]

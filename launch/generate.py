@@ -11,8 +11,8 @@ import sys
 
 from absl import flags
 
-from irl_jax import command_line
-from irl_jax import config_flags
+from irl_jax.command_line import launch as command_line
+from irl_jax.command_line import config_flags
 from irl_jax.config import Config
 from irl_jax.config import Sampling
 from irl_jax.errors import ConfigError
@@ -37,7 +37,7 @@ def main(options: flags.FlagValues) -> None:
     sampling = Config(sampling=config_flags.overridden(DEFAULTS, options, '')).sampling  # checks fields together too
   except ConfigError as error:
     raise ConfigError(str(error).replace('config.sampling.', '--')) from None
-  from irl_jax import files
+  from irl_jax.command_line import files
   files.generate(options.model, options.input, options.output, field=options.field, sampling=sampling,
                  seed=options.seed, bad_rows=options.bad_rows)
 

@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-from irl_jax import command_line
+from irl_jax.command_line import launch as command_line
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('workdir', None, 'the folder of the run, such as runs/tiny', flag_values=FLAGS)

@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from irl_jax import command_line
+from irl_jax.command_line import launch as command_line
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('model', None, 'a hub id, id@revision, or a folder', flag_values=FLAGS)
@@ -28,7 +28,7 @@ flags.DEFINE_enum('bad_rows', 'error', ['error', 'skip'], 'what an unreadable ro
 def main(options: flags.FlagValues) -> None:
   """Scores a file."""
   command_line.require(options, 'model', 'input', 'output', 'field')
-  from irl_jax import files
+  from irl_jax.command_line import files
   files.score(options.model, options.input, options.output, field=options.field, batch_size=options.batch_size,
               bad_rows=options.bad_rows)
 

@@ -16,8 +16,8 @@ import sys
 
 from absl import flags
 
-from irl_jax import command_line
-from irl_jax import distributed
+from irl_jax.command_line import launch as command_line
+from irl_jax.runtime import distributed
 from irl_jax.config import Config
 from irl_jax.errors import ConfigError
 
@@ -56,13 +56,13 @@ def main(options: flags.FlagValues) -> None:
   workdir = options.workdir or default_workdir(config)
   stages = chosen_stages(options.stages, config)
   if options.dry_run:
-    from irl_jax import dry_run
+    from irl_jax.stages import dry_run
     print(dry_run.describe(config, workdir, stages))
     return
   with distributed.joined(options):
-    from irl_jax import parallel
+    from irl_jax.runtime import parallel
     from irl_jax import pipeline
-    from irl_jax.report import table
+    from irl_jax.report import tables as table
     summary = pipeline.run(config, workdir, stages)
     if summary and parallel.is_first():
       table.show(table.results_table(summary))

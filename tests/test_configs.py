@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from irl_jax import config_flags
+from irl_jax.command_line import config_flags
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
 

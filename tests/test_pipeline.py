@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import irl_jax
-from irl_jax import command_line
-from irl_jax import config_flags
+from irl_jax.command_line import launch as command_line
+from irl_jax.command_line import config_flags
 from irl_jax import errors
-from irl_jax import interruption
-from irl_jax import metrics_log
+from irl_jax.runtime import interruption
+from irl_jax.runtime import metrics_log
 from irl_jax import pipeline
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib

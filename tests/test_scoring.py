@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax import parallel
+from irl_jax.runtime import parallel
 from irl_jax import scoring
 
 

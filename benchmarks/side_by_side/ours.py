@@ -9,19 +9,19 @@ from unittest import mock
 import jax
 import numpy as np
 
-from irl_jax import batches
-from irl_jax import checkpoint
-from irl_jax import compilation_cache
+from irl_jax.data import batches
+from irl_jax.training import checkpoint
+from irl_jax.runtime import compilation_cache
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax import optimizer
-from irl_jax import parallel
+from irl_jax.training import optimizer
+from irl_jax.runtime import parallel
 from irl_jax import pipeline
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import scoring
-from irl_jax import supervised
-from irl_jax import text
+from irl_jax.training import supervised
+from irl_jax.data import text
 from irl_jax.irl import loop as irl_loop
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained

@@ -13,7 +13,7 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import sampling
-from irl_jax import text
+from irl_jax.data import text
 from irl_jax.data.prompts import cut_prompt
 from irl_jax.models import pretrained
 

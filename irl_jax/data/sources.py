@@ -10,12 +10,12 @@ import pathlib
 from typing import Any
 
 from irl_jax.config import Data
-from irl_jax.data.hub import is_hub_id, read_folder, read_hub
+from irl_jax.data.hub_datasets import is_hub_id, read_folder, read_hub
 from irl_jax.data.prompts import cut_prompt
 from irl_jax.data.row_formats import BadRow, Numbered, kind
 from irl_jax.data.rows import present, read_numbered, text_of, usable_rows
 from irl_jax.errors import ConfigError
-from irl_jax.text import clean
+from irl_jax.data.text import clean
 
 Row = dict[str, Any]
 
@@ -47,7 +47,7 @@ def load_rows(data: Data, seed: int) -> tuple[list[Row], dict[str, int]]:
 def _source(data: Data, seed: int):
   """(How one row of the source is converted, its numbered rows)."""
   if data.source == 'playground':
-    from irl_jax.data import playground  # pylint: disable=g-import-not-at-top  (its word lists are used here alone)
+    from irl_jax.data.playground import comments as playground  # pylint: disable=g-import-not-at-top  (its word lists are used here alone)
     comments = playground.comments(data.playground_comments, seed)
     return (lambda row, data: _cut(row['text'], row['label'], data)), enumerate(comments, 1)
   name, _, place = data.source.partition(':')

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from irl_jax import text as text_lib
+from irl_jax.data import text as text_lib
 
 SPANS = (1, 2, 4, 8)  # tokens left out at a time
 MAX_PIECES = 64      # of one text: the tokens of a longer one are joined

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, sparse, special
 
-from irl_jax import text as text_lib
+from irl_jax.data import text as text_lib
 
 Scorer = Callable[[Sequence[str]], np.ndarray]
 

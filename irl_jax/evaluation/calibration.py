@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from irl_jax.evaluation import platt
-from irl_jax.evaluation.figures import collect
+from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.zero import saturation, zero
 
 FEWEST = 10          # labelled validation texts of each class: fewer say nothing of a slope

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from irl_jax.evaluation.figures import annotate, collect, finite_vector, is_constant
+from irl_jax.evaluation.metrics import annotate, collect, finite_vector, is_constant
 
 NO_ENTRY = {
     'spearman': 'a reward scores all texts the same', 'sign_agreement': 'no text',

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from irl_jax.evaluation.figures import collect, finite_vector
+from irl_jax.evaluation.metrics import collect, finite_vector
 
 LEVEL = 0.95
 CHUNK = 2 ** 17      # counts held at once: what stays in a cache

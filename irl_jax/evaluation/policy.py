@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax import parallel
+from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import sampling
-from irl_jax import text
-from irl_jax.evaluation import figures
+from irl_jax.data import text
+from irl_jax.evaluation import metrics as figures
 from irl_jax.evaluation import toxicity
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained

@@ -11,7 +11,7 @@ from irl_jax.evaluation import agreement
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import calibration
 from irl_jax.evaluation import confounds
-from irl_jax.evaluation import figures
+from irl_jax.evaluation import metrics as figures
 from irl_jax.evaluation import identifiability
 from irl_jax.evaluation import intervals
 from irl_jax.evaluation.confounds import NO_TRUE_REWARD

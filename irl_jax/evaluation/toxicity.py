@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from irl_jax.evaluation.figures import collect, finite_vector
+from irl_jax.evaluation.metrics import collect, finite_vector
 
 NO_BIGRAM = 'no completion has two words'
 

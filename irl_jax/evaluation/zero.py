@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from irl_jax.evaluation.figures import finite_vector, is_constant
+from irl_jax.evaluation.metrics import finite_vector, is_constant
 
 ONE_CLASS = 'no reliable zero: the texts split no better into two classes than one normal distribution does'
 WIDE = 'no reliable zero: its bootstrap interval reaches more than half-way to the mean of a class'

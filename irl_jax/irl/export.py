@@ -21,7 +21,7 @@ def check(irl: config_lib.IRL) -> None:
   """
   if irl.pooling != 'last':
     raise errors.ConfigError(f'config.irl.pooling = {irl.pooling}: transformers has no model of that form, so it '
-                             'cannot be exported; set last (benchmarks/recovery.py compares the two)')
+                             'cannot be exported; set last (studies/recovery.py compares the two)')
 
 
 def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox.Params:

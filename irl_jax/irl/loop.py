@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import config as config_lib
 from irl_jax import errors
-from irl_jax import memory
-from irl_jax import optimizer
-from irl_jax import parallel
+from irl_jax.stages import memory
+from irl_jax.training import optimizer
+from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import scoring
-from irl_jax import training
+from irl_jax.training import loop as training
 from irl_jax.irl import export
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib

@@ -8,10 +8,10 @@ from typing import Callable, Hashable, Sequence
 
 import numpy as np
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import errors
 from irl_jax import structs
-from irl_jax import text
+from irl_jax.data import text
 from irl_jax.models import pretrained
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and of the base text

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from irl_jax import config as config_lib
-from irl_jax import gradients
-from irl_jax import memory
-from irl_jax import optimizer
+from irl_jax.training import gradients
+from irl_jax.stages import memory
+from irl_jax.training import optimizer
 from irl_jax import structs
 from irl_jax.irl import objectives
 from irl_jax.irl import reward as reward_lib

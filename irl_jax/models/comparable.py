@@ -4,7 +4,7 @@ from absl import logging
 import jax
 import numpy as np
 
-from irl_jax import text
+from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 

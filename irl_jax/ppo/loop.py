@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax import checkpoint
+from irl_jax.training import checkpoint
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax import divergence
+from irl_jax.training import divergence
 from irl_jax import errors
-from irl_jax import interruption
-from irl_jax import optimizer
-from irl_jax import parallel
+from irl_jax.runtime import interruption
+from irl_jax.training import optimizer
+from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs

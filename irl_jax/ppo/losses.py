@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from irl_jax import parallel
+from irl_jax.runtime import parallel
 
 
 def token_rewards(score: jax.Array, log_probs: jax.Array, reference_log_probs: jax.Array, mask: jax.Array,

@@ -8,13 +8,13 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import config as config_lib
-from irl_jax import parallel
+from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
-from irl_jax import text
+from irl_jax.data import text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from irl_jax.report import look
 from irl_jax.report import recipe
 from irl_jax.report import sections as sections_lib
 from irl_jax.report import summary_tables
-from irl_jax.report import svg
+from irl_jax.report import drawing as svg
 from irl_jax.report import texts
 from irl_jax.report import verdicts
 from irl_jax.report.inputs import Inputs

@@ -6,7 +6,7 @@ import functools
 
 from irl_jax.report import comparisons
 from irl_jax.report import curves
-from irl_jax.report import figures
+from irl_jax.report import agreement_figures as figures
 from irl_jax.report import look
 from irl_jax.report import summary_tables
 from irl_jax.report.inputs import Inputs

@@ -10,10 +10,10 @@ from irl_jax.data import sampled
 from irl_jax.data import sources
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
-from irl_jax.run import SPLITS
-from irl_jax.run import Row
-from irl_jax.run import Run
-from irl_jax.stages import demonstrations
+from irl_jax.stages.run import SPLITS
+from irl_jax.stages.run import Row
+from irl_jax.stages.run import Run
+from irl_jax.stages import demos as demonstrations
 
 
 def data(run: Run) -> None:

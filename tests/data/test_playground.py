@@ -12,7 +12,9 @@ import scipy.special
 import scipy.stats
 import transformers
 
-from irl_jax.data import playground, playground_tokenizers, playground_world
+from irl_jax.data.playground import comments as playground
+from irl_jax.data.playground import tokenizers as playground_tokenizers
+from irl_jax.data.playground import world as playground_world
 
 COMMENTS = 6000
 AWKWARD_TEXTS = ['', ' ', '  two  spaces ', ' and you are kind', 'a\n\nb\t', 'İ é 😀 \u200f \0', "don't 've",

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from irl_jax import hub_limits
+from irl_jax.runtime import hub_limits
 from irl_jax.config import Data
 from irl_jax.data import rows, sources
 from irl_jax.errors import ConfigError, InputError

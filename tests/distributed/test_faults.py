@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from irl_jax import sums
+from irl_jax.training import sums
 
 HEARTBEAT = 15  # seconds
 FLAGS = (f'--heartbeat_timeout={HEARTBEAT}',)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from irl_jax import optimizer
+from irl_jax.training import optimizer
 from irl_jax.models import pretrained
 
 SCRIPT = 'tests/distributed/trainings.py'

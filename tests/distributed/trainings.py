@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 from irl_jax import config as c
-from irl_jax import optimizer
-from irl_jax import parallel
+from irl_jax.training import optimizer
+from irl_jax.runtime import parallel
 from irl_jax.models import pretrained
 from irl_jax.ppo import loop
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from irl_jax.evaluation.agreement import agreement
-from irl_jax.evaluation.figures import collect
+from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.identifiability import compare_rewards
 from irl_jax.evaluation.identifiability import epic_distance
 from irl_jax.evaluation.identifiability import mean_and_std

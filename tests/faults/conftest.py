@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from irl_jax import command_line
+from irl_jax.command_line import launch as command_line
 from irl_jax.data import rows as rows_lib
 from irl_jax.models import pretrained
 

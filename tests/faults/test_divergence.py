@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax import optimizer
+from irl_jax.training import optimizer
 from irl_jax import rewards
 from irl_jax.models import gpt_neox
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from irl_jax import metrics_log
+from irl_jax.runtime import metrics_log
 
 
 @pytest.fixture(scope='module')

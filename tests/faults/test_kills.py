@@ -1,4 +1,4 @@
-"""Row 1: runs that are killed end as one that nothing disturbs; when `benchmarks/kills.py` kills, what it compares."""
+"""Row 1: runs that are killed end as one that nothing disturbs; when `tests/faults/kills.py` kills, what it compares."""
 
 import pathlib
 import re
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-kills = runpy.run_path(str(ROOT / 'benchmarks' / 'kills.py'))
+kills = runpy.run_path(str(ROOT / 'tests' / 'faults' / 'kills.py'))
 
 
 def test_moments_are_in_every_stage_first_and_then_where_the_time_goes():
@@ -27,7 +27,7 @@ def test_moments_are_in_every_stage_first_and_then_where_the_time_goes():
 
 
 def test_three_kills_of_a_whole_run_change_no_byte(tmp_path):
-  command = [sys.executable, str(ROOT / 'benchmarks' / 'kills.py'), '--kills=3',
+  command = [sys.executable, str(ROOT / 'tests' / 'faults' / 'kills.py'), '--kills=3',
              f'--config_file={ROOT / "configs" / "smoke.py"}', f'--workdir={tmp_path / "killed"}']
   done = subprocess.run(command, capture_output=True, text=True, timeout=900)
   assert done.returncode == 0, done.stderr

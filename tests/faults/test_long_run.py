@@ -6,10 +6,10 @@ import pathlib
 import runpy
 import time
 
-from irl_jax import metrics_log
+from irl_jax.runtime import metrics_log
 
 STEPS = 150
-long_run = runpy.run_path(str(pathlib.Path(__file__).parents[2] / 'benchmarks' / 'long_run.py'))
+long_run = runpy.run_path(str(pathlib.Path(__file__).with_name('long_run.py')))
 
 
 def test_memory_open_files_and_checkpoints_do_not_grow(train, tmp_path, monkeypatch):

@@ -12,12 +12,12 @@ import pytest
 
 from irl_jax import config
 from irl_jax import errors
-from irl_jax import exhaustion
-from irl_jax import metrics_log
+from irl_jax.runtime import exhaustion
+from irl_jax.runtime import metrics_log
 
 HOLD = """
 import pathlib, sys, time
-from irl_jax import workdir
+from irl_jax.runtime import workdir
 with workdir.held(pathlib.Path(sys.argv[1])):
   print('held', flush=True)
   time.sleep(100)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import rewards
 from irl_jax.irl import export
 from irl_jax.irl import loop

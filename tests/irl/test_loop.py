@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import config as c
 from irl_jax import errors
-from irl_jax import interruption
-from irl_jax import parallel
+from irl_jax.runtime import interruption
+from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import structs
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib

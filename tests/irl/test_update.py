@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import config as c
-from irl_jax import optimizer
-from irl_jax import parallel
+from irl_jax.training import optimizer
+from irl_jax.runtime import parallel
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib

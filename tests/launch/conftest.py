@@ -5,7 +5,7 @@ import runpy
 
 import pytest
 
-from irl_jax import command_line
+from irl_jax.command_line import launch as command_line
 
 LAUNCH = pathlib.Path(__file__).parents[2] / 'launch'
 

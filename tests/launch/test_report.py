@@ -9,7 +9,7 @@ import time
 import pytest
 
 from irl_jax import config as config_lib
-from irl_jax import workdir
+from irl_jax.runtime import workdir
 
 LAUNCHER = pathlib.Path(__file__).parents[2] / 'launch' / 'report.py'
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import irl_jax
-from irl_jax import host_memory
+from irl_jax.runtime import host_memory
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHERS = sorted(path.name for path in (ROOT / 'launch').glob('*.py'))
@@ -42,7 +42,7 @@ def test_help_and_version_load_nothing_heavy(launcher, flag):
 
 def test_a_run_imports_no_torch_although_there_is_one():
   pytest.importorskip('torch')
-  code = ('import sys; sys.argv = ["x", "--verbosity=-1"]; from irl_jax import command_line; from absl import flags\n'
+  code = ('import sys; sys.argv = ["x", "--verbosity=-1"]; from irl_jax.command_line import launch as command_line; from absl import flags\n'
           'def main(_):\n  import transformers, tensorboardX, scipy.stats\n  scipy.stats.rankdata([1.0])\n'
           '  print(transformers.is_torch_available())\n'
           'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))')
@@ -68,7 +68,7 @@ def test_verbosity_1_shows_the_traceback(tmp_path):
 def test_a_run_takes_huge_pages_unless_glibc_is_told_something_else(told, found):
   environment = {name: value for name, value in os.environ.items() if name != host_memory.TUNABLES}
   code = ('import os, sys; sys.argv = ["x", "--verbosity=-1"]\n'
-          'from irl_jax import command_line; from absl import flags\n'
+          'from irl_jax.command_line import launch as command_line; from absl import flags\n'
           'print("started", flush=True)\n'
           'main = lambda _: print(os.environ["GLIBC_TUNABLES"], os.getpid())\n'
           'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))')
@@ -85,7 +85,7 @@ def test_a_run_of_a_given_model_keeps_what_it_frees(arguments, found):
   environment = {name: value for name, value in os.environ.items() if name != host_memory.TUNABLES}
   code = ('import os, sys\n'
           f'sys.argv = ["x", "--config=configs/smoke.py", *{arguments}]\n'
-          'from irl_jax import command_line; from absl import flags\n'
+          'from irl_jax.command_line import launch as command_line; from absl import flags\n'
           'values = flags.FlagValues(); flags.DEFINE_string("config", None, "", flag_values=values)\n'
           'sys.exit(command_line.run_main(lambda _: print(os.environ["GLIBC_TUNABLES"]), values, ""))')
   result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=60,
@@ -97,7 +97,7 @@ def test_a_run_of_a_given_model_keeps_what_it_frees(arguments, found):
     (host_memory.KEEPING, [1], True), (host_memory.KEEPING, [1, 2 ** 60, 1], False),
     (host_memory.HUGE_PAGES, [1], False)])
 def test_what_is_freed_is_kept_as_long_as_models_are_small(told, sizes, kept):
-  code = ('import resource, sys, threading, numpy as np; from irl_jax import host_memory\n'
+  code = ('import resource, sys, threading, numpy as np; from irl_jax.runtime import host_memory\n'
           'faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
           'def touch(): np.ones(2 ** 24)[::512].sum()\n'  # 128 MiB
           'def by_threads():\n'

@@ -7,7 +7,7 @@ import tokenizers
 import transformers
 
 from irl_jax.models import gpt_neox
-from irl_jax.models import huggingface_weights
+from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from irl_jax.models import gpt_neox
-from irl_jax.models import huggingface_config
-from irl_jax.models import huggingface_weights
+from irl_jax.models.huggingface import config as huggingface_config
+from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models import pretrained
 
 CONFIG = gpt_neox.GPTNeoXConfig(vocab_size=61, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 import pytest
 
-from irl_jax import batches
+from irl_jax.data import batches
 from irl_jax import config as c
 from irl_jax import distribution
-from irl_jax import optimizer
-from irl_jax import parallel
+from irl_jax.training import optimizer
+from irl_jax.runtime import parallel
 from irl_jax import structs
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox

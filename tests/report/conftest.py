@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from irl_jax import config as config_lib
-from irl_jax import workdir
+from irl_jax.runtime import workdir
 
 AGREEMENT = {'accuracy': 0.85, 'f1': 0.84, 'auroc': 0.94, 'pearson': 0.81, 'spearman': 0.82, 'kendall': 0.61,
              'pairwise_accuracy': 0.8, 'n': 120, 'ties': 0}

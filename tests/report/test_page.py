@@ -11,7 +11,7 @@ import pytest
 from irl_jax import config as config_lib
 from irl_jax.errors import ConfigError
 from irl_jax.report import page
-from irl_jax.report import svg
+from irl_jax.report import drawing as svg
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)> "q" \'s\' &lt; \u202e‮ \x00 👩‍👩‍👧 ' + 'x' * 3000
 VOID = {'meta', 'input', 'br', 'hr', 'img', 'link'}

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from irl_jax import config as config_lib
-from irl_jax import config_flags
-from irl_jax import workdir
+from irl_jax.command_line import config_flags
+from irl_jax.runtime import workdir
 from irl_jax.report import recipe
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / 'configs').glob('*.py'))

@@ -1,0 +1,203 @@
+"""What the launchers share: parsing, --help and --version, one-line errors and exit codes.
+
+Cheap to import, so that `--help` and `--version` answer before JAX is loaded.
+"""
+
+import difflib
+from importlib import machinery
+import logging as std_logging
+import os
+import re
+import sys
+import traceback
+from typing import Callable, Sequence
+
+from absl import flags
+from absl import logging
+
+from irl_jax import __version__
+from irl_jax.command_line import config_flags
+from irl_jax.runtime import host_memory
+from irl_jax.errors import ConfigError
+from irl_jax.errors import IrlJaxError
+from irl_jax.runtime.terminal import printable
+from irl_jax.runtime.terminal import redacted
+
+
+def _has_a_given_model(flag_values: flags.FlagValues) -> bool:
+  """Whether this is a run of a model that exists already; those that a run makes on the spot are soon trained."""
+  return 'config' in flag_values and bool(flag_values.config and flag_values.config.models.base)
+
+
+def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagValues, usage: str,
+             argv: Sequence[str] | None = None) -> int:
+  """Parses the command line, calls main and turns what it raises into one line on stderr.
+
+  Args:
+    main: takes the parsed flags. Where a flag `config` is defined, its value is the overridden `Config`.
+    flag_values: the launcher's own flags; --help, --version and --verbosity are added.
+    usage: the launcher's docstring, shown by --help.
+    argv: with the program's name first; sys.argv if None.
+
+  Returns:
+    The exit code: 0 done, 130 interrupted, an IrlJaxError's own, 1 for any other exception.
+  """
+  is_program = argv is None
+  if is_program and 'transformers' not in sys.modules:  # which asks only once whether there is torch
+    sys.meta_path = [_WithoutTorch if finder is machinery.PathFinder else finder for finder in sys.meta_path]
+  argv = list(sys.argv if argv is None else argv)
+  early = flags.FlagValues()  # what is needed whatever the other flags are
+  _define_common(early)
+  _define_common(flag_values)
+  try:
+    early.set_gnu_getopt(True)
+    early(argv, known_only=True)
+    if early.help:
+      print(_help(usage, flag_values))
+    elif early.version:
+      print(f'irl_jax {__version__}')
+    else:
+      parse(argv, flag_values)
+      if is_program:
+        host_memory.use(keeping=_has_a_given_model(flag_values))
+      _start_logging(flag_values.verbosity)
+      main(flag_values)
+    return 0
+  except KeyboardInterrupt:
+    message, code = 'interrupted', 130
+  except IrlJaxError as error:
+    message, code = str(error), error.exit_code
+    _show_traceback(early)
+  except flags.Error as error:
+    message, code = _flag_error(error), ConfigError.exit_code
+  except Exception as error:  # pylint: disable=broad-except
+    first_line = next(iter(str(error).strip().splitlines()), '')
+    hint = '' if _show_traceback(early) else ' (--verbosity=1 shows where)'
+    message, code = f'{type(error).__name__}: {first_line}{hint}', 1
+  print(f'error: {printable(message)}', file=sys.stderr, flush=True)
+  return code
+
+
+def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
+  """Parses argv into flag_values; the value of a flag `config` becomes the `Config` with its overrides.
+
+  Raises:
+    ConfigError: a wrong name or value, a stray argument, or a config file that gives no Config.
+    flags.Error: what absl finds: a missing value, or one of the wrong type.
+  """
+  base = None
+  if 'config' in flag_values:
+    path = _last_value(argv, 'config')
+    if not path:
+      raise ConfigError('--config is missing: give a config file, such as --config=configs/tiny.py')
+    base = config_flags.load(path)
+    config_flags.define(flag_values, base, 'config.')
+  flag_values.set_gnu_getopt(True)
+  try:
+    stray = flag_values(list(argv))[1:]
+  except flags.UnrecognizedFlagError as error:
+    raise ConfigError(_unknown(error.flagname, list(flag_values))) from None
+  if stray:
+    raise ConfigError(f'stray argument {stray[0]!r}: every argument is written --name=value')
+  if base is not None:
+    flag_values['config'].value = config_flags.overridden(base, flag_values, 'config.')
+
+
+def require(flag_values: flags.FlagValues, *names: str) -> None:
+  """Refuses a command line on which one of the named flags is missing or empty.
+
+  Raises:
+    ConfigError: names the first flag that is missing.
+  """
+  for name in names:
+    if not flag_values[name].value:
+      raise ConfigError(f'--{name} is missing: {flag_values[name].help}; see --help')
+
+
+class _WithoutTorch(machinery.PathFinder):
+  """Finds all modules but torch: transformers and tensorboardX import it where there is one, which takes seconds, and
+  nothing here uses it.
+  """
+
+  @classmethod
+  def find_spec(cls, fullname, path=None, target=None):
+    return None if fullname == 'torch' else super().find_spec(fullname, path, target)
+
+
+def _define_common(flag_values: flags.FlagValues) -> None:
+  if 'help' not in flag_values:
+    flags.DEFINE_boolean('help', False, 'show this text and exit', short_name='h', flag_values=flag_values)
+    flags.DEFINE_boolean('version', False, 'show the version and exit', flag_values=flag_values)
+    flags.DEFINE_integer('verbosity', 0, '-1 warnings; 0 also progress; 1 also all logs and the traceback of an error',
+                         lower_bound=-3, upper_bound=3, flag_values=flag_values)
+
+
+def _last_value(argv: Sequence[str], name: str) -> str | None:
+  """The value of one flag, before the others are known."""
+  values = flags.FlagValues()
+  flags.DEFINE_string(name, None, '', flag_values=values)
+  values.set_gnu_getopt(True)
+  values(list(argv), known_only=True)
+  return values[name].value
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+  """Says which flag was probably meant."""
+  fields = [known for known in names if known.startswith(f'{name}.')]
+  if fields:
+    return f'--{name} is a section: override one of its fields, such as --{fields[0]}'
+  last = name.rpartition('.')[2]
+  near = ([known for known in names if known.endswith(f'.{name}')] or
+          [known for known in names if known.endswith(f'.{last}')] or
+          difflib.get_close_matches(name, names, n=1))
+  hint = 'did you mean ' + ' or '.join(f'--{known}' for known in near) + '?' if near else 'see --help'
+  return f'--{name}: no such flag or config field; {hint}'
+
+
+def _flag_error(error: flags.Error) -> str:
+  """absl's message, in the words of ours."""
+  return re.sub(r'invalid literal for int\(\).*', 'must be a whole number', str(error).removeprefix('flag '))
+
+
+def _help(usage: str, flag_values: flags.FlagValues) -> str:
+  lines = [usage.strip(), '', 'Flags:']
+  for name in dict.fromkeys(flag_values[key].name for key in flag_values):  # without the one-letter names
+    flag = flag_values[name]
+    default = '' if flag.boolean or flag.value in (None, '') else f' (default: {flag.value})'
+    lines.append(f'  --{name}: {flag.help}{default}')
+  if 'config' in flag_values:
+    lines.append('  --config.SECTION.FIELD: overrides one field of the config; --dry_run lists them all')
+  return '\n'.join(lines)
+
+
+def _show_traceback(early: flags.FlagValues) -> bool:
+  """Prints the traceback of the exception in hand where --verbosity asks for it; returns whether it did."""
+  if early['verbosity'].value > 0:
+    print(redacted(traceback.format_exc()), file=sys.stderr)
+  return early['verbosity'].value > 0
+
+
+class _OneLine(std_logging.Formatter):
+  """Log lines in the form of our errors; what they quote cannot command the terminal. Tracebacks only where wanted."""
+
+  def __init__(self, tracebacks: bool):
+    super().__init__()
+    self._tracebacks = tracebacks
+
+  def formatException(self, ei) -> str:  # pylint: disable=invalid-name
+    return super().formatException(ei) if self._tracebacks else ''
+
+  def formatMessage(self, record: std_logging.LogRecord) -> str:  # pylint: disable=invalid-name
+    level = f'{record.levelname.lower()}: ' if record.levelno >= std_logging.WARNING else ''
+    return level + printable(record.message)
+
+
+def _start_logging(verbosity: int) -> None:
+  """Shows our progress and everybody's warnings on stderr; at verbosity 1 whatever is logged through absl."""
+  ours = os.path.dirname(os.path.dirname(__file__))
+  handler = std_logging.StreamHandler()
+  handler.setFormatter(_OneLine(tracebacks=verbosity > 0))
+  handler.addFilter(lambda record: verbosity > 0 or record.levelno >= std_logging.WARNING or
+                    record.pathname.startswith(ours))
+  std_logging.basicConfig(handlers=[handler])
+  logging.set_verbosity(verbosity)

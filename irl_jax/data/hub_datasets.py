@@ -1,0 +1,89 @@
+"""Data sets of the Hugging Face hub, or folders laid out like one, read through `datasets`.
+
+What `datasets` by itself does not do: fail within seconds, in one line, and read nothing outside folder or repository.
+"""
+
+import os
+import pathlib
+import re
+
+from irl_jax.runtime import hub_limits
+from irl_jax.data.row_formats import READERS, Numbered
+from irl_jax.errors import ConfigError, InputError
+
+_HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?')
+_TIMEOUT = 10  # seconds for the hub's first answer; `datasets` by itself retries for half a minute
+_ELSEWHERE = 'fetch it elsewhere and give the file or folder instead (config.data.source=PATH, or NAME:PATH)'
+
+
+def is_hub_id(place: str) -> bool:
+  """Whether this can be 'owner/name' or 'owner/name@revision' rather than the path of a file of rows."""
+  return bool(_HUB_ID.fullmatch(place)) and pathlib.PurePath(place).suffix not in (*READERS, '.gz')
+
+
+def read_folder(folder: str, split: str) -> Numbered:
+  """The rows of a split of a local folder (data/train-00000-of-00001.parquet, train.jsonl, ...).
+
+  Raises:
+    ConfigError: no such split.
+    InputError: no readable data in it, or its README names files outside.
+  """
+  root = os.path.abspath(folder)
+  return _load(root, None, split, inside=root + os.sep, where=folder, remedy='give one of its files to see the row')
+
+
+def read_hub(place: str, split: str) -> Numbered:
+  """The rows of a split of 'owner/name' or 'owner/name@revision'; with HF_HUB_OFFLINE set, of its copy in the cache.
+
+  Raises:
+    ConfigError: no such split.
+    InputError: no such repository or revision, or the hub does not answer.
+  """
+  import huggingface_hub  # pylint: disable=g-import-not-at-top  (slow, as `datasets` is, and seldom needed)
+  repository, _, revision = place.partition('@')
+  where = f'hub data set {repository} (revision {revision or "main"})'
+  if not huggingface_hub.constants.HF_HUB_OFFLINE:
+    try:
+      huggingface_hub.HfApi().dataset_info(repository, revision=revision or None, timeout=_TIMEOUT)
+    except Exception as error:  # of several libraries, without a common base
+      raise InputError(f'{where}: {_refusal(error)}; {_ELSEWHERE}') from error
+  return _load(repository, revision or None, split, inside=os.path.normpath(f'hf://datasets/{repository}@'),
+               where=where, remedy=_ELSEWHERE)
+
+
+def _load(place: str, revision: str | None, split: str, *, inside: str, where: str, remedy: str) -> Numbered:
+  import datasets  # pylint: disable=g-import-not-at-top
+  datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # no telemetry
+  try:
+    with hub_limits.limited():
+      builder = datasets.load_dataset_builder(place, revision=revision)
+      files = [os.path.normpath(file.split('::')[-1]) for files in (builder.config.data_files or {}).values()
+               for file in files]
+      outside = [file for file in files if not file.startswith(inside)]
+      if not outside:
+        builder.download_and_prepare()
+  except Exception as error:  # as above
+    raise InputError(f'{where}: {_first_line(error.__cause__ or error)}; {remedy}') from error
+  if outside:
+    raise InputError(f'{where}: its README names a file outside of it ({outside[0]}); refused')
+  try:
+    return enumerate(builder.as_dataset(split), 1)
+  except ValueError as error:
+    raise ConfigError(f'config.data.split = {split!r}: {where}: {_first_line(error)}') from error
+
+
+def _refusal(error: Exception) -> str:
+  """Why the hub gave no data set, in words that say what to do."""
+  from huggingface_hub import errors  # pylint: disable=g-import-not-at-top
+  reasons = {
+      errors.GatedRepoError: 'gated: accept its terms on the hub and set HF_TOKEN',
+      errors.RevisionNotFoundError: 'has no such revision',
+      errors.RepositoryNotFoundError: 'not found, or private (then set HF_TOKEN)',
+      errors.HfHubHTTPError: f'refused ({_first_line(error)})',
+  }
+  unreachable = f'the hub cannot be reached ({_first_line(error)}); set HF_HUB_OFFLINE=1 to use a copy in the cache'
+  return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), unreachable)
+
+
+def _first_line(error: BaseException) -> str:
+  return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,116 @@
+"""The playground: a generated world of short internet comments whose true label is known by construction.
+
+A comment is a neutral opening and two or three clauses; it is toxic when any of its clauses is an attack. Words come in
+registers (insults keep insulting company), and in over a sixth of the sentences subject, negation or quotation turn the
+verdict round, so no list of words is right. The tables are in playground_world.py.
+"""
+
+import bisect
+import dataclasses
+import functools
+import itertools
+import random
+import re
+
+from irl_jax.data.playground import world
+
+SLOT = re.compile(r'\{(\w+)\}')
+ARTICLE = re.compile(r'\ba (?=[aeio]|un|ut)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+  """One sentence of a comment and its verdict."""
+
+  text: str
+  kind: str                          # its row in playground_world.CLAUSES
+  toxic: bool
+  turned: bool                       # whether subject, negation or quotation turn the verdict of its words round
+
+
+def comments(n: int, seed: int) -> list[dict[str, str | int]]:
+  """Generates n comments; the first m of comments(n, seed) are comments(m, seed).
+
+  Args:
+    n: how many.
+    seed: >= 0; the same seed gives the same comments everywhere.
+
+  Returns:
+    A list of {'text': str, 'label': 1 (toxic) or 0}.
+  """
+  return [{'text': ' '.join(sentence.text for sentence in comment),
+           'label': int(any(sentence.toxic for sentence in comment))} for comment in sentences(n, seed)]
+
+
+def sentences(n: int, seed: int) -> list[list[Sentence]]:
+  """Generates the same n comments as `comments`, each as its sentences with their verdicts."""
+  rng = random.Random(seed)
+  return [comment(rng) for _ in range(n)]
+
+
+def comment(rng: random.Random) -> list[Sentence]:
+  """Draws one comment: a topic, a register, and two or three sentences, the first behind the opening."""
+  topic = pick(rng, tuple(world.TOPICS))
+  register = 'rude' if rng.random() < world.RUDE_REGISTER else 'friendly'
+  count = 3 if rng.random() < world.THREE_SENTENCES else 2
+  opening = expand(rng, pick(rng, world.OPENERS), tables(topic, 'warm'))
+  return [sentence(rng, topic, register, opening if index == 0 else '') for index in range(count)]
+
+
+def sentence(rng: random.Random, topic: str, register: str, opening: str) -> Sentence:
+  """Draws one sentence: opening, connective, clause and tag, of which only the clause decides the verdict."""
+  kind = share_out(rng, register)
+  clause = world.CLAUSES[kind]
+  parts = [opening,
+           flourish(rng, 'connective', world.CONNECTIVE, register),
+           expand(rng, pick(rng, clause.frames), tables(topic, clause.tone)),
+           flourish(rng, 'tag', world.TAG, register)]
+  text = ', '.join(part for part in parts if part) + ('!' if rng.random() < world.EXCLAMATION[register] else '.')
+  return Sentence(ARTICLE.sub('an ', text), kind, clause.toxic, clause.turned)
+
+
+def flourish(rng: random.Random, table: str, share: float, register: str) -> str:
+  """Draws a connective or a tag, now and then one of the other register, or none ('')."""
+  if rng.random() >= share:
+    return ''
+  if rng.random() < world.SLIP:
+    register = 'friendly' if register == 'rude' else 'rude'
+  return pick(rng, world.REGISTERS[register][table])
+
+
+def expand(rng: random.Random, template: str, entries: dict[str, tuple[str, ...]]) -> str:
+  """Fills every slot of the template, and the slots of what fills them."""
+  if '{' not in template:
+    return template
+  return SLOT.sub(lambda slot: expand(rng, pick(rng, entries[slot[1]]), entries), template)
+
+
+@functools.cache
+def tables(topic: str, tone: str) -> dict[str, tuple[str, ...]]:
+  """All tables that a clause of this topic and tone draws from."""
+  return world.COMMON | world.TOPICS[topic] | world.TONES[tone]
+
+
+def pick(rng: random.Random, entries: tuple[str, ...]) -> str:
+  """Draws an entry by Zipf's law. Only rng.random() is used: its stream is the same in every version of Python."""
+  weights = zipf(len(entries))
+  return entries[bisect.bisect(weights, rng.random() * weights[-1], hi=len(weights) - 1)]
+
+
+@functools.cache
+def zipf(count: int) -> list[float]:
+  """Cumulated weights of `count` entries, the commonest first."""
+  return list(itertools.accumulate((rank + world.ZIPF_OFFSET) ** -world.ZIPF_EXPONENT for rank in range(1, count + 1)))
+
+
+def share_out(rng: random.Random, register: str) -> str:
+  """Draws the kind of a clause by the register's shares."""
+  kinds, weights = cumulated_shares(register)
+  return kinds[bisect.bisect(weights, rng.random() * weights[-1], hi=len(weights) - 1)]
+
+
+@functools.cache
+def cumulated_shares(register: str) -> tuple[tuple[str, ...], list[float]]:
+  """The kinds of clause in a register, and their cumulated shares."""
+  shares = world.SHARES[register]
+  return tuple(shares), list(itertools.accumulate(shares.values()))

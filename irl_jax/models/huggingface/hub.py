@@ -1,0 +1,107 @@
+"""Where a model's files are: a local folder, or a hub repository that is downloaded into Hugging Face's cache."""
+
+from collections.abc import Sequence
+import fnmatch
+import os
+import pathlib
+import re
+from typing import Literal
+
+import huggingface_hub
+
+from irl_jax.runtime import hub_limits
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+from irl_jax.models.huggingface import weight_files
+
+# The revision that is taken of a repository where the user names none.
+PINNED = {'s-nlp/roberta_toxicity_classifier': '048c25bb1e199b98802784f96325f4840f22145d'}
+TIMEOUT = 5  # seconds that the hub has for its first answer
+_HUB_ID = re.compile(r'(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@]+))?')
+_SMALL = ('config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
+          'vocab.json', 'merges.txt')
+_INSTEAD = 'Pass a local folder instead, with config.json, the weights and the tokenizer\'s files'
+
+
+def resolve(spec: str, part: Literal['config', 'tokenizer', 'all'] = 'all') -> pathlib.Path:
+  """The local folder of a model.
+
+  Args:
+    spec: a folder, a hub id, or `id@revision`.
+    part: of a hub repository, download config.json alone; the tokenizer too; or the weights as well.
+
+  Raises:
+    ConfigError: spec is a path that does not exist, or neither a path nor a hub id.
+    InputError: the hub does not answer, or refuses.
+  """
+  if os.path.isdir(spec):
+    return pathlib.Path(spec)
+  match = _HUB_ID.fullmatch(spec)
+  if os.path.exists(spec) or not match or spec.startswith(('.', '~')):
+    raise ConfigError(f'{spec!r}: is no folder and no hub id; must be a Hugging Face folder, a hub id, or id@revision')
+  repo = match['repo']
+  revision = match['revision'] or PINNED.get(repo)
+  folder = _download(repo, revision, part)
+  try:
+    _check_whole(folder, part)
+  except InputError as error:
+    raise InputError(f'hub model {repo} (revision {revision or "main"}): {error}. {_INSTEAD}') from error
+  return folder
+
+
+def _check_whole(folder: pathlib.Path, part: str) -> None:
+  """Refuses a repository that lacks what every model has, and names all that is missing."""
+  has = lambda *names: all((folder / name).exists() for name in names)
+  missing = [] if has('config.json') else ['config.json']
+  if part != 'config' and not (has('tokenizer.json') or has('vocab.json', 'merges.txt')):
+    missing.append('tokenizer.json (or vocab.json and merges.txt)')
+  if part == 'all' and not any(map(has, weight_files.SINGLE + weight_files.INDEXED)):
+    missing.append(' or '.join(weight_files.SINGLE))
+  if missing:
+    raise InputError(f'has no {", no ".join(missing)}')
+  if part == 'all':
+    weight_files.find_files(folder)  # every shard that an index names
+
+
+def _download(repo: str, revision: str | None, part: str) -> pathlib.Path:
+  try:
+    # One request without retries: an unreachable hub then costs seconds. What is in the cache still counts.
+    listing = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=TIMEOUT)
+  except Exception as error:  # network libraries raise many types, and they change
+    return _cached(repo, revision, error)
+  present = [sibling.rfilename for sibling in listing.siblings]
+  wanted = {'config': _SMALL[:1], 'tokenizer': _SMALL, 'all': _SMALL + _weights(present)}[part]
+  try:
+    # By the name of the revision, not by its hash: the cache then knows the name when the hub is away.
+    with hub_limits.limited():
+      folder = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(wanted))
+  except Exception as error:
+    files = [name for name in present if any(fnmatch.fnmatch(name, pattern) for pattern in wanted)]
+    raise InputError(_explain(repo, revision, error, files)) from error
+  return pathlib.Path(folder)
+
+
+def _weights(present: list[str]) -> tuple[str, ...]:
+  """Patterns of the weight files to fetch: one format of those that the repository offers."""
+  if any(name in present for name in (weight_files.SINGLE[0], weight_files.INDEXED[0])):
+    return ('model.safetensors', 'model-*.safetensors', 'model.safetensors.index.json')
+  return ('pytorch_model.bin', 'pytorch_model-*.bin', 'pytorch_model.bin.index.json')
+
+
+def _cached(repo: str, revision: str | None, reason: Exception) -> pathlib.Path:
+  try:
+    return pathlib.Path(huggingface_hub.snapshot_download(
+        repo, revision=revision, allow_patterns=['config.json'], local_files_only=True))
+  except Exception as error:
+    raise InputError(_explain(repo, revision, reason)) from error
+
+
+def _explain(repo: str, revision: str | None, error: Exception, files: Sequence[str] = ()) -> str:
+  """Why these files (none: whatever is needed) cannot be had, and what to do."""
+  status = getattr(getattr(error, 'response', None), 'status_code', None)
+  reason = {401: 'it does not exist, or is private and needs a token (HF_TOKEN)',
+            403: 'it is gated: ask for access on its page', 404: 'there is no such repository or revision',
+            429: 'the hub limits requests for now (429)'}.get(status)
+  reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0]
+  of_it = f' {", ".join(files)} of' if files else ''
+  return f'{of_it} hub model {repo} (revision {revision or "main"}) cannot be downloaded: {reason}. {_INSTEAD}'.lstrip()

@@ -1,0 +1,110 @@
+"""Reads the weight files of a Hugging Face folder, one tensor at a time: a large model is never in memory twice."""
+
+from collections.abc import Iterator
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from irl_jax.errors import InputError
+from irl_jax.models.huggingface import torch_bin
+
+SINGLE = ('model.safetensors', 'pytorch_model.bin')
+INDEXED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """A JSON object from a file.
+
+  Raises:
+    InputError: the file is missing or holds something else.
+  """
+  check_file(path)
+  try:
+    value = json.loads(path.read_text(encoding='utf-8'))
+  except (ValueError, RecursionError) as error:
+    raise InputError(f'{path}: is not JSON: {error}') from error
+  if not isinstance(value, dict):
+    raise InputError(f'{path}: must hold a JSON object, holds a {type(value).__name__}')
+  return value
+
+
+def check_file(path: pathlib.Path) -> None:
+  """Refuses what a failed download leaves behind, by what it looks like.
+
+  Raises:
+    InputError: the file is missing, unreadable, empty, a Git LFS pointer or an HTML page.
+  """
+  try:
+    with open(path, 'rb') as file:
+      head = file.read(256).lstrip().lower()
+  except FileNotFoundError as error:
+    raise InputError(f'{path.parent}: has no {path.name}') from error
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read: {error.strerror}') from error
+  if not head:
+    raise InputError(f'{path}: is empty. Download it again')
+  if head.startswith(b'version https://git-lfs'):
+    raise InputError(f'{path}: is a Git LFS pointer, not the file itself. Run `git lfs pull` in its repository')
+  if head.startswith((b'<!doctype', b'<html', b'<?xml')):
+    raise InputError(f'{path}: is an HTML page, not the file itself: a failed download. Download it again')
+
+
+def find_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The weight files of a folder; safetensors before `.bin`, a single file before shards, as transformers prefers.
+
+  Raises:
+    InputError: there are none, one is missing, or the index of the shards names a file outside the folder.
+  """
+  for single, index in zip(SINGLE, INDEXED):
+    if (folder / single).exists():
+      return [folder / single]
+    if (folder / index).exists():
+      return _shards(folder / index)
+  raise InputError(f'{folder}: has no weights; expected one of {", ".join(SINGLE + INDEXED)}')
+
+
+def _shards(index: pathlib.Path) -> list[pathlib.Path]:
+  weight_map = read_json(index).get('weight_map')
+  if not isinstance(weight_map, dict) or not weight_map:
+    raise InputError(f'{index}: has no weight_map')
+  names = sorted({str(name) for name in weight_map.values()})
+  suffix = '.bin' if index.name == INDEXED[1] else '.safetensors'
+  for name in names:
+    if pathlib.PureWindowsPath(name).name != name or not name.endswith(suffix):
+      raise InputError(f'{index}: names {name!r}: must be a {suffix} file of the same folder')
+  paths = [index.parent / name for name in names]
+  missing = [path.name for path in paths if not path.exists()]
+  if missing:
+    raise InputError(f'{index.parent}: has no {", ".join(missing)}, which {index.name} names')
+  return paths
+
+
+def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+  try:
+    with safetensors.safe_open(path, framework='np') as file:
+      for name in file.keys():
+        yield name, file.get_tensor(name)
+  except AttributeError as error:  # NumPy has no such dtype: eight bits and fewer
+    raise InputError(f'{path}: holds numbers of a kind that cannot be read ({error}); must be float16, bfloat16 or '
+                     'float32') from error
+  except (safetensors.SafetensorError, OSError) as error:
+    raise InputError(f'{path}: truncated, damaged or not safetensors: {error}. Download it again') from error
+
+
+def stream(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields every tensor of a folder as (name, array), in the dtype it is stored in.
+
+  Raises:
+    InputError: no weights, damaged ones, unsafe ones, or one name twice.
+  """
+  seen = set()
+  for path in find_files(folder):
+    check_file(path)
+    for name, array in (torch_bin.read if path.suffix == '.bin' else _read_safetensors)(path):
+      if name in seen:
+        raise InputError(f'{path}: {name} is also in another file of the folder')
+      seen.add(name)
+      yield name, array

@@ -1,0 +1,113 @@
+"""What every stage is given: the config, the folder and the log of a run, and where its models and rows are.
+
+Over several processes every one runs the stages, and the first alone writes to the folder and shows what happens.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any, Callable, Iterable, Sequence
+
+from irl_jax.runtime import parallel
+from irl_jax import rewards
+from irl_jax.runtime import terminal
+from irl_jax.runtime import workdir
+from irl_jax.config import Config
+from irl_jax.data import rows as rows_lib
+from irl_jax.errors import ConfigError
+from irl_jax.runtime.metrics_log import Log
+from irl_jax.models.huggingface import card
+from irl_jax.models import pretrained
+
+SPLITS = ('train', 'validation', 'heldout')
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run: its config, folder, log and type of computation; where its models and rows are."""
+
+  config: Config
+  folder: pathlib.Path
+  log: Log
+  dtype: Any
+
+  def model_place(self, field: str, written: str, otherwise: str = '') -> str:
+    """config.models.<field>, else what a stage wrote into the folder, else `otherwise`.
+
+    Raises:
+      ConfigError: there is none of them.
+    """
+    place = getattr(self.config.models, field, '')
+    if not place and (self.folder / written).is_dir():
+      place = str(self.folder / written)
+    if not place and not otherwise:
+      raise ConfigError(f'config.models.{field} is empty and {self.folder / written} does not exist: name a model, '
+                        'or run the stage that makes it')
+    return place or otherwise
+
+  @property
+  def base(self) -> str:
+    return self.model_place('base', 'sft/policy')
+
+  @property
+  def start(self) -> str:
+    """Where RLHF starts."""
+    return self.model_place('sft', 'sft/policy', otherwise=self.config.models.base)
+
+  @property
+  def aligned(self) -> str:
+    return self.model_place('aligned', 'rlhf/policy')
+
+  @property
+  def classifier(self) -> str:
+    return self.model_place('classifier', 'classifier/classifier')
+
+  def rows(self, split: str, stage: str = 'data') -> list[Row]:
+    """What the data or demos stage wrote.
+
+    Raises:
+      ConfigError: it has not run.
+    """
+    path = self.folder / stage / f'{split}.jsonl'
+    if not path.exists():
+      raise ConfigError(f'{path} does not exist: run the stage {stage} first')
+    return rows_lib.read_jsonl(path)
+
+  def true_reward(self, kind: str = 'logit') -> rewards.Reward:
+    return rewards.true_reward(pretrained.load(self.classifier, ('classifier',)), kind,
+                               self.config.evaluation.batch_size, self.dtype)
+
+  def recovered_rewards(self) -> list[rewards.Reward]:
+    """Those of all seeds, as the irl stage wrote them."""
+    return [rewards.load(str(member), self.config.evaluation.batch_size, self.dtype)
+            for member in rewards.members_of(self.folder / 'irl')]
+
+  @parallel.by_first
+  def write_json(self, name: str, value: Any) -> None:
+    """Writes a JSON file of the folder."""
+    workdir.write_json(self.folder / name, value)
+
+  @parallel.by_first
+  def write_rows(self, name: str, rows: Iterable[Row]) -> None:
+    """Writes a file of JSON lines of the folder."""
+    rows_lib.write_jsonl(self.folder / name, rows)
+
+  @parallel.by_first
+  def save(self, name: str, model: pretrained.Pretrained, base: str, figures: Row | None = None) -> None:
+    """Exports a model with its card."""
+    source = self.config.data.source
+    pretrained.save(self.folder / name, model, card.model_card(model.kind, base, f'`{source}`', figures))
+
+  def logging(self, stage: str) -> dict[str, Callable]:
+    """What a training loop is given to report with."""
+    return dict(log=functools.partial(self.log.log, stage), truncate_log=functools.partial(self.log.truncate, stage),
+                progress=self.progress(stage))
+
+  def progress(self, what: str) -> Callable:
+    return functools.partial(terminal.bar, label=what) if parallel.is_first() else iter
+
+
+def full_texts(rows: Sequence[Row], field: str = 'original') -> list[str]:
+  """Prompt and what follows it, nothing between."""
+  return [row['prompt'] + row[field] for row in rows]

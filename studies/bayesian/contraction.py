@@ -1,0 +1,137 @@
+"""Whether a posterior narrows because of what the pairs say: figures over rounds of evidence, beside shuffled pairs.
+
+A posterior narrows on any pairs (irl/bayes.py): its width shows how many there were. What tells a reward from noise is
+how well it orders pairs that it has not seen, and its evidence against a reward of 0. Dims: N training pairs, M unseen
+pairs, T texts, D width, C coins.
+"""
+
+import dataclasses
+from typing import Any, Sequence
+
+import numpy as np
+
+from irl_jax.evaluation import agreement
+from irl_jax.evaluation import metrics as figures
+from irl_jax.evaluation import platt
+from irl_jax.evaluation.confounds import NO_TRUE_REWARD
+from irl_jax.evaluation.toxicity import wilson
+from bayesian import posterior as bayes
+
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unseen:
+  """What a posterior is judged by; features are standardised."""
+
+  pairs: np.ndarray                  # [M, D] features of the aligned text less those of the base text
+  texts: np.ndarray                  # [T, D]
+  true_reward: np.ndarray | None     # [T] r* of texts, for reporting only; None: there is none
+
+
+def describe(posterior: bayes.Gaussian, prior: bayes.Gaussian, seen: np.ndarray, unseen: Unseen) -> dict[str, Any]:
+  """The figures of the posterior of the pairs seen [N, D].
+
+  Returns:
+    pairs: N.
+    trace, log_determinant: of the covariance.
+    log_evidence: nats a seen pair; a reward of 0 has log 1/2 = -.693.
+    accuracy: share of the unseen pairs whose aligned text has the higher mean reward, with its Wilson 95 % interval
+      accuracy_low to accuracy_high.
+    log_likelihood: of the unseen pairs, nats a pair, averaged over the posterior; log_likelihood_mode: at its mode.
+    aleatoric, epistemic: mean over the unseen pairs, nats (`bayes.preference`).
+    auroc: of the mean reward of the texts against r*; None beside a 'why' where there is none.
+  """
+  mean, variance = bayes.reward(posterior, unseen.pairs)
+  predicted = bayes.preference(mean, variance)
+  low, high = wilson(int(np.sum(mean > 0)), mean.size)
+  return figures.collect({
+      'pairs': len(seen), 'trace': np.trace(posterior.covariance), 'log_determinant': posterior.log_determinant,
+      'log_evidence': bayes.log_evidence(seen, prior, posterior) / len(seen),
+      'accuracy': np.mean((mean > 0) + 0.5 * (mean == 0)), 'accuracy_low': low, 'accuracy_high': high,
+      'log_likelihood': np.mean(np.log(predicted.probability)),
+      'log_likelihood_mode': bayes.log_likelihood(posterior.mean, unseen.pairs) / mean.size,
+      'aleatoric': predicted.aleatoric.mean(), 'epistemic': predicted.epistemic.mean(),
+      'auroc': NO_TRUE_REWARD if unseen.true_reward is None else agreement.auroc(unseen.texts @ posterior.mean,
+                                                                                 unseen.true_reward < 0)})
+
+
+def ends(count: int, shares: Sequence[float] = SHARES) -> list[int]:
+  """How many of `count` pairs have been seen after each round."""
+  return [max(int(share * count), 1) for share in shares]
+
+
+def rounds(pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, shares: Sequence[float] = SHARES
+           ) -> tuple[list[dict[str, Any]], bayes.Gaussian]:
+  """The figures after each round of the pairs [N, D], and the last posterior.
+
+  Every round starts from the prior and sees all pairs so far. In exact inference that equals making the posterior of a
+  round the prior of the next; under Laplace it is one approximation, at the mode of everything, where `chain` adds up
+  the errors of all rounds and depends on the order of the pairs.
+  """
+  posteriors = [bayes.laplace(pairs[:end], prior) for end in ends(len(pairs), shares)]
+  return [describe(posterior, prior, pairs[:end], unseen)
+          for end, posterior in zip(ends(len(pairs), shares), posteriors)], posteriors[-1]
+
+
+def chain(pairs: np.ndarray, prior: bayes.Gaussian, shares: Sequence[float] = SHARES) -> bayes.Gaussian:
+  """The posterior of pairs [N, D] where that of every round is the prior of the next."""
+  stops = ends(len(pairs), shares)
+  for first, last in zip([0, *stops], stops):
+    prior = bayes.laplace(pairs[first:last], prior)
+  return prior
+
+
+def apart(first: bayes.Gaussian, second: bayes.Gaussian) -> float:
+  """How far the first mean lies from the second, in standard deviations of the second, root mean square over D."""
+  gap = first.mean - second.mean
+  return float(np.sqrt(gap @ second.precision @ gap / gap.size))
+
+
+def over_coins(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+  """Figures of every round over C coins: their mean, and [lowest, highest] under 'range'."""
+  result = []
+  for rows in zip(*runs):
+    known = {name: [row[name] for row in rows] for name in rows[0]
+             if name not in ('why', 'pairs', 'accuracy_low', 'accuracy_high') and rows[0][name] is not None}
+    result.append({'pairs': rows[0]['pairs'], **{name: float(np.mean(values)) for name, values in known.items()},
+                   'range': {name: [min(values), max(values)] for name, values in known.items()}})
+  return result
+
+
+def trust(posterior: bayes.Gaussian, pairs: np.ndarray, seed: int) -> dict[str, Any]:
+  """How far the posterior's predictions of unseen pairs [M, D] hold.
+
+  Returns:
+    calibration: what `platt.holds` says of the probability that the first text is the aligned one, where a coin has
+      said which comes first.
+    accuracy_by_epistemic, accuracy_by_aleatoric: accuracy on the half of the pairs with the less, and on that with the
+      more uncertainty.
+  """
+  mean, variance = bayes.reward(posterior, pairs)
+  predicted = bayes.preference(mean, variance)
+  first = np.random.default_rng(seed).random(mean.size) < 0.5
+  right = (mean > 0) + 0.5 * (mean == 0)
+  halves = lambda uncertainty: [float(np.mean(right[half])) for half in np.array_split(np.argsort(uncertainty), 2)]
+  return {'calibration': platt.holds(np.where(first, predicted.probability, 1 - predicted.probability), first, seed),
+          'accuracy_by_epistemic': halves(predicted.epistemic), 'accuracy_by_aleatoric': halves(predicted.aleatoric)}
+
+
+def compare(pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, coins: int, seed: int
+            ) -> tuple[dict[str, Any], bayes.Gaussian]:
+  """All of this for the pairs [N, D], in the order given, beside C controls; and the posterior of all pairs.
+
+  Returns:
+    prior: trace, log_determinant. rounds: 'true' and 'shuffled' figures of each. chained: figures of `chain` after all
+    pairs, and how far apart it lies. trust: of the posterior of all pairs, and of the first control's.
+  """
+  rows, posterior = rounds(pairs, prior, unseen)
+  controls = [rounds(bayes.flipped(pairs, seed + coin), prior, unseen) for coin in range(coins)]
+  chained = chain(pairs, prior)
+  return {
+      'prior': {'trace': float(np.trace(prior.covariance)), 'log_determinant': prior.log_determinant},
+      'rounds': [{'true': row, 'shuffled': control}
+                 for row, control in zip(rows, over_coins([control for control, _ in controls]))],
+      'chained': describe(chained, prior, pairs, unseen) | {'apart': apart(chained, posterior)},
+      'trust': {'true': trust(posterior, unseen.pairs, seed),
+                'shuffled': trust(controls[0][1], unseen.pairs, seed)}}, posterior

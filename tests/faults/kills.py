@@ -1,0 +1,223 @@
+"""Kills a run at random moments of all its stages, gives the same command each time, and holds what comes of it against
+a run that nothing disturbed: byte for byte.
+
+  python tests/faults/kills.py --config_file=configs/tiny.py --kills=20 --workdir=runs/kills
+  python tests/faults/kills.py --config_file=configs/smoke.py --kills=3 --workdir=runs/killed --reference=runs/smoke
+
+Each kill is SIGKILL to the whole process. Every third one, in training, waits for a checkpoint that is being written.
+The undisturbed run is --reference, or is made first; both must have the same devices.
+"""
+
+import json
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+from typing import Iterator, NamedTuple, Sequence
+
+from absl import flags
+
+from irl_jax.command_line import launch as command_line
+from irl_jax.config import STAGES
+from irl_jax.errors import ConfigError
+from irl_jax.errors import IrlJaxError
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string('config_file', None, 'config file of the run', flag_values=FLAGS)
+flags.DEFINE_string('workdir', None, 'a new folder, for the run that is killed', flag_values=FLAGS)
+flags.DEFINE_string('reference', '', 'folder of a finished, undisturbed run; made as WORKDIR_undisturbed where empty',
+                    flag_values=FLAGS)
+flags.DEFINE_integer('kills', 5, 'how many', lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer('seed', 0, 'of the moments', lower_bound=0, flag_values=FLAGS)
+
+ROOT = pathlib.Path(__file__).parents[2]
+COMPARED = ('summary.json', 'log.jsonl', 'data/*.jsonl', 'demos/*.jsonl', 'evaluation/*.jsonl', '**/model.safetensors')
+TRAINING = ('sft', 'classifier', 'rlhf', 'irl', 'rerlhf')  # the stages that write checkpoints
+POLL = 0.002  # seconds
+PACE = 0.5    # of the undisturbed run's time: what it has compiled need not be compiled again
+ATTEMPTS = 12  # to meet a running stage: the last one waits for a two-thousandth of the time
+
+
+class Moment(NamedTuple):
+  """When to kill."""
+
+  stage: str
+  seconds: float   # after the stage has started
+  in_a_save: bool  # and then as soon as a checkpoint is being written
+
+
+class Kill(NamedTuple):
+  """What a kill met."""
+
+  stage: str
+  step: int | None       # the last one in the log of the stage
+  saved: tuple[int, ...]  # the stage's checkpoints
+  in_a_save: bool
+
+
+def moments(timings: dict[str, float], count: int, seed: int) -> list[Moment]:
+  """Random moments: one in every stage as far as they go, the others where the time goes.
+
+  Those of a stage are uniform over it. After a kill the run goes on about where it was, so that each waits for what is
+  between it and the one before.
+  """
+  rng, stages = random.Random(seed), [stage for stage in STAGES if stage in timings]
+  chosen = rng.sample(stages, min(count, len(stages)))
+  chosen += rng.choices(stages, [timings[stage] for stage in stages], k=count - len(chosen))
+  waits = []
+  for stage in stages:
+    times = sorted(rng.uniform(0, PACE * timings[stage]) for _ in range(chosen.count(stage)))
+    waits += [(stage, time - before) for before, time in zip([0.0, *times], times)]
+  return [Moment(stage, seconds, number % 3 == 2 and stage in TRAINING)
+          for number, (stage, seconds) in enumerate(waits)]
+
+
+def start(config: str, folder: pathlib.Path, errors: pathlib.Path) -> subprocess.Popen:
+  """The run, or what is left of it, as its command line starts it."""
+  command = [sys.executable, str(ROOT / 'launch' / 'train.py'), f'--config={config}', f'--workdir={folder}']
+  with errors.open('w') as file:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, cwd=ROOT)
+
+
+def stage_of(errors: pathlib.Path) -> str | None:
+  """The stage that a run is in, by what it has printed."""
+  started = re.findall(r'^(\w+): starts$', errors.read_text(errors='replace'), re.MULTILINE)
+  return started[-1] if started else None
+
+
+def saving(folder: pathlib.Path) -> bool:
+  """Whether a checkpoint is being written."""
+  return any(folder.glob('**/checkpoints/*.orbax-checkpoint-tmp'))
+
+
+def kill_at(moment: Moment, process: subprocess.Popen, folder: pathlib.Path, errors: pathlib.Path) -> bool:
+  """Waits for the moment and kills; returns whether the process was still there to be killed."""
+  deadline = None
+  while process.poll() is None:
+    if deadline is None:
+      stage = stage_of(errors)
+      if stage and STAGES.index(stage) >= STAGES.index(moment.stage):
+        deadline = time.monotonic() + moment.seconds
+    elif time.monotonic() >= deadline and (not moment.in_a_save or saving(folder)):
+      process.kill()
+      process.wait()
+      return True
+    time.sleep(POLL)
+  return False
+
+
+def met(folder: pathlib.Path, errors: pathlib.Path) -> Kill:
+  """What a kill has left."""
+  stage = stage_of(errors)
+  steps = [record['step'] for record in records(folder) if record['stage'].split('/')[0] == stage]
+  saved = sorted(int(path.name) for path in folder.glob(f'{stage}/**/checkpoints/*') if path.name.isdigit())
+  return Kill(stage, steps[-1] if steps else None, tuple(saved), saving(folder))
+
+
+def records(folder: pathlib.Path) -> Iterator[dict]:
+  """The whole lines of the log."""
+  path = folder / 'log.jsonl'
+  lines = path.read_text().split('\n')[:-1] if path.exists() else []
+  return map(json.loads, lines)
+
+
+def resumed(errors: pathlib.Path) -> str:
+  """How the run went on, by what it has printed."""
+  text = errors.read_text(errors='replace')
+  steps = re.findall(r'continues from step (\d+)$', text, re.MULTILINE)
+  started = re.findall(r'^(\w+): starts$', text, re.MULTILINE)
+  return f'{started[0] if started else "finished"}, ' + (f'from step {steps[0]}' if steps else 'from its start')
+
+
+def differing(folder: pathlib.Path, reference: pathlib.Path) -> tuple[int, list[str]]:
+  """How many files were compared, and the names of those that differ."""
+  names = sorted({str(path.relative_to(root)) for root in (folder, reference) for pattern in COMPARED
+                  for path in root.glob(pattern)})
+  read = lambda path: path.read_bytes() if path.exists() else None
+  return len(names), [name for name in names if read(folder / name) != read(reference / name)]
+
+
+def disturbed(config: str, folder: pathlib.Path, planned: Sequence[Moment]) -> Iterator[tuple[Kill, str]]:
+  """Runs with kills; of each, what it met and how the run went on.
+
+  Raises:
+    IrlJaxError: a kill met no running stage, however early it came, or the run fails.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  kill = None
+  for number, moment in enumerate(planned):
+    next_kill, went_on = killed(config, folder, moment, f'killed_{number}')
+    if kill:
+      yield kill, went_on
+    kill = next_kill
+  finish(config, folder, errors := folder / 'finished.log')
+  yield kill, resumed(errors)
+
+
+def killed(config: str, folder: pathlib.Path, moment: Moment, name: str) -> tuple[Kill, str]:
+  """Kills the run at a moment, or at half the time where it was over by then: the report is soon written again.
+
+  Returns:
+    What the kill met, and how the run had gone on before.
+
+  Raises:
+    IrlJaxError: the run was over every time, or fails.
+  """
+  first_log = folder / f'{name}_0.log'
+  for attempt in range(ATTEMPTS):
+    errors = folder / f'{name}_{attempt}.log'
+    process = start(config, folder, errors)
+    if kill_at(moment, process, folder, errors):
+      return met(folder, errors), resumed(first_log)
+    if process.returncode:
+      raise IrlJaxError(f'{config} fails: see {errors}')
+    moment = moment._replace(seconds=moment.seconds / 2, in_a_save=False)
+  raise IrlJaxError(f'{config} was over {ATTEMPTS} times before it could be killed')
+
+
+def finish(config: str, folder: pathlib.Path, errors: pathlib.Path) -> None:
+  """Lets the run come to its end.
+
+  Raises:
+    IrlJaxError: it fails.
+  """
+  if start(config, folder, errors).wait():
+    raise IrlJaxError(f'{config} does not finish: see {errors}')
+
+
+def row(number: int, kill: Kill, went_on: str) -> str:
+  """One line of the table."""
+  saved = ', '.join(map(str, kill.saved)) or 'none'
+  step = 'none' if kill.step is None else kill.step
+  return f'| {number} | {kill.stage} | {step} | {saved}{", one being written" * kill.in_a_save} | {went_on} |'
+
+
+def main(options: flags.FlagValues) -> None:
+  """Kills, and prints a table.
+
+  Raises:
+    ConfigError: the folder is not new.
+    IrlJaxError: a run fails, or what was killed has come to another result.
+  """
+  command_line.require(options, 'config_file', 'workdir')
+  folder = pathlib.Path(options.workdir).absolute()
+  reference = pathlib.Path(options.reference or f'{folder}_undisturbed').absolute()
+  reference.mkdir(parents=True, exist_ok=True)
+  if folder.exists() and any(folder.iterdir()):
+    raise ConfigError(f'--workdir={folder}: must be a new folder, it holds files')
+  if not (reference / 'summary.json').exists():
+    finish(options.config_file, reference, reference / 'undisturbed.log')
+  planned = moments(json.loads((reference / 'timings.json').read_text()), options.kills, options.seed)
+  print('| kill | stage | last logged step | checkpoints | went on |\n|---|---|---|---|---|')
+  for number, (kill, went_on) in enumerate(disturbed(options.config_file, folder, planned), 1):
+    print(row(number, kill, went_on), flush=True)
+  count, names = differing(folder, reference)
+  if names:
+    raise IrlJaxError(f'of {count} files in {folder} and {reference} these differ: {", ".join(names)}')
+  print(f'{count} files are the same, byte for byte, as in {reference}')
+
+
+if __name__ == '__main__':
+  sys.exit(command_line.run_main(main, FLAGS, __doc__))

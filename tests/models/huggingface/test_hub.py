@@ -1,0 +1,210 @@
+"""Hub ids, against a small hub on this machine: what is fetched, and how each refusal is told, within seconds."""
+
+import hashlib
+import http.server
+import json
+import threading
+import time
+import types
+import urllib.parse
+
+import huggingface_hub
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from irl_jax.runtime import hub_limits
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+from irl_jax.models.huggingface import hub
+from irl_jax.models import pretrained
+
+SHA = 'a' * 40
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+  """The three routes that a download takes: model info, tree, file."""
+
+  def do_GET(self):
+    path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+    server = self.server
+    server.requests.append(path)
+    if server.delay:
+      time.sleep(server.delay)
+    if server.status != 200:
+      return self.answer(b'{"error": "refused"}', server.status)
+    names = sorted(path.name for path in server.folder.iterdir())
+    if path.startswith('/api/models/org/model/revision/') or path == '/api/models/org/model':
+      siblings = [{'rfilename': name} for name in names]
+      return self.answer(json.dumps({'id': 'org/model', 'sha': SHA, 'siblings': siblings}).encode())
+    if path.startswith('/api/models/org/model/tree/'):
+      return self.answer(json.dumps([self.entry(name) for name in names]).encode())
+    name = path.rsplit('/', 1)[-1]
+    if name not in names:
+      return self.answer(b'', 404)
+    if server.limits and self.command == 'GET':
+      return self.answer(b'', 429, {'Retry-After': '3600'})
+    content = (server.folder / name).read_bytes()
+    self.answer(content, headers={'ETag': f'"{self.entry(name)["oid"]}"', 'X-Repo-Commit': SHA})
+
+  do_HEAD = do_GET
+
+  def entry(self, name):
+    content = (self.server.folder / name).read_bytes()
+    return {'type': 'file', 'path': name, 'size': len(content), 'oid': hashlib.sha1(content).hexdigest()}
+
+  def answer(self, content, status=200, headers=None):
+    self.send_response(status)
+    for key, value in {'Content-Length': str(len(content)), **(headers or {})}.items():
+      self.send_header(key, value)
+    self.end_headers()
+    if self.command == 'GET' and len(content) > self.server.stalls_after:
+      self.wfile.write(content[:self.server.stalls_after])
+      self.wfile.flush()
+      self.server.ended.wait(20)
+    elif self.command == 'GET':
+      self.wfile.write(content)
+
+  def log_message(self, *_):
+    pass
+
+
+@pytest.fixture
+def local_hub(tmp_path, monkeypatch, language_model):
+  """A server that holds a language model as org/model.
+
+  It refuses (`.status`), hangs (`.delay`), goes silent within a file (`.stalls_after` bytes) or `.limits` downloads.
+  """
+  pretrained.save(tmp_path / 'repository', language_model, '')
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+  server.folder, server.status, server.delay, server.requests = tmp_path / 'repository', 200, 0, []
+  server.limits, server.stalls_after, server.ended = False, float('inf'), threading.Event()
+  server.daemon_threads = True
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  address = f'http://127.0.0.1:{server.server_port}'
+  monkeypatch.setattr(huggingface_hub.constants, 'ENDPOINT', address)
+  monkeypatch.setattr(huggingface_hub.constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
+                      address + '/{repo_id}/resolve/{revision}/{filename}')
+  monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
+  monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
+  yield server
+  server.ended.set()
+  server.shutdown()
+  server.server_close()
+
+
+def fetched(server):
+  return {path.rsplit('/', 1)[-1] for path in server.requests if '/resolve/' in path}
+
+
+def test_a_hub_id_and_a_revision(local_hub, language_model):
+  assert pretrained.read_config('org/model')['model_type'] == 'gpt_neox'
+  assert fetched(local_hub) == {'config.json'}
+  assert pretrained.describe('org/model').tokenizer('a')['input_ids']
+  assert fetched(local_hub) == {'config.json', 'tokenizer.json', 'tokenizer_config.json'}
+  model = pretrained.load('org/model@v1')
+  jax.tree.map(np.testing.assert_array_equal, model.params, language_model.params)
+  assert '/api/models/org/model/revision/v1' in local_hub.requests
+  assert fetched(local_hub) == {'config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors'}
+  assert model.source == 'org/model@v1'
+
+
+def test_bin_is_fetched_only_without_safetensors(local_hub):
+  torch = pytest.importorskip('torch')
+  weights = load_file(local_hub.folder / 'model.safetensors')
+  torch.save({name: torch.tensor(array) for name, array in weights.items()}, local_hub.folder / 'pytorch_model.bin')
+  pretrained.load('org/model')
+  assert 'pytorch_model.bin' not in fetched(local_hub)
+  (local_hub.folder / 'model.safetensors').unlink()
+  hub.resolve('org/model')
+  assert 'pytorch_model.bin' in fetched(local_hub)
+
+
+@pytest.mark.parametrize('spec', ['org/model', 'org/model@v1', f'org/model@{SHA}'])
+def test_the_cache_serves_when_the_hub_does_not(local_hub, language_model, spec):
+  pretrained.load(spec)
+  local_hub.status = 503
+  model = pretrained.load(spec)
+  jax.tree.map(np.testing.assert_array_equal, model.params, language_model.params)
+
+
+def test_files_that_are_missing_are_named(local_hub):
+  pretrained.read_config('org/model')
+  local_hub.status = 503
+  with pytest.raises(InputError, match=r'hub model org/model \(revision main\): has no tokenizer.json \(or vocab.*, no '
+                     'model.safetensors or pytorch_model.bin. Pass a local folder'):
+    pretrained.load('org/model')
+
+
+def test_a_repository_without_config(local_hub):
+  (local_hub.folder / 'config.json').unlink()
+  with pytest.raises(InputError, match='hub model org/model .revision v2.*config.json.*Pass a local folder'):
+    pretrained.load('org/model@v2')
+
+
+@pytest.mark.parametrize('status, reason', [(401, 'private'), (403, 'gated'), (404, 'no such repository or revision'),
+                                            (429, 'limits requests'), (500, '500')])
+def test_refusals(local_hub, status, reason):
+  local_hub.status = status
+  start = time.monotonic()
+  with pytest.raises(InputError, match=f'hub model org/model .revision v1. .*{reason}.*Pass a local folder') as caught:
+    pretrained.load('org/model@v1')
+  assert time.monotonic() - start < 5 and '\n' not in str(caught.value)
+
+
+def test_a_hub_that_hangs_or_is_not_there(local_hub, monkeypatch):
+  monkeypatch.setattr(hub, 'TIMEOUT', 0.2)
+  local_hub.delay = 2
+  start = time.monotonic()
+  with pytest.raises(InputError, match='cannot be downloaded: .*timed out'):
+    pretrained.load('org/model')
+  monkeypatch.setattr(huggingface_hub.constants, 'ENDPOINT', 'http://127.0.0.1:9')
+  with pytest.raises(InputError, match='cannot be downloaded: .*Connection refused'):
+    pretrained.load('org/model')
+  assert time.monotonic() - start < 5
+
+
+def test_a_download_that_stalls_ends_within_seconds(local_hub, monkeypatch):
+  monkeypatch.setattr(hub_limits, 'SILENCE', 0.2)
+  at_once = types.SimpleNamespace(**vars(time) | {'sleep': lambda seconds: None})
+  monkeypatch.setattr(huggingface_hub.file_download, 'time', at_once)  # between the six attempts
+  local_hub.stalls_after = 5000  # in the middle of the weights: what is smaller has come
+  start = time.monotonic()
+  with pytest.raises(InputError, match=r'config.json, model.safetensors, tokenizer.json, tokenizer_config.json of hub '
+                     r'model org/model \(revision v1\) cannot be downloaded: .*timed out. Pass a local folder'):
+    pretrained.load('org/model@v1')
+  assert time.monotonic() - start < 10
+  local_hub.stalls_after = float('inf')
+  assert pretrained.load('org/model@v1').params  # the next attempt finds the connection mended
+
+
+def test_a_rate_limit_is_not_waited_for(local_hub):
+  local_hub.limits = True
+  start = time.monotonic()
+  with pytest.raises(InputError, match='config.json of hub model .*: the hub limits requests for now .429.'):
+    pretrained.load('org/model')
+  assert time.monotonic() - start < 10
+  assert huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT != hub_limits.SILENCE
+
+
+def test_offline_mode_asks_nobody(local_hub, monkeypatch):
+  monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+  with pytest.raises(InputError, match='HF_HUB_OFFLINE'):
+    pretrained.load('org/model')
+  assert not local_hub.requests
+
+
+def test_the_papers_classifier_is_pinned(monkeypatch, tmp_path):
+  asked = []
+  (tmp_path / 'config.json').write_text('{}')
+  monkeypatch.setattr(hub, '_download', lambda *arguments: asked.append(arguments) or tmp_path)
+  hub.resolve('s-nlp/roberta_toxicity_classifier', 'config')
+  hub.resolve('s-nlp/roberta_toxicity_classifier@main', 'config')
+  assert [revision for _, revision, _ in asked] == ['048c25bb1e199b98802784f96325f4840f22145d', 'main']
+
+
+@pytest.mark.parametrize('spec', ['', './here', '../x', '/no/such/folder', 'a/b/c', '~/models', 'org/model@', 'a b'])
+def test_what_is_neither_folder_nor_hub_id(spec):
+  with pytest.raises(ConfigError, match='is no folder and no hub id'):
+    hub.resolve(spec)

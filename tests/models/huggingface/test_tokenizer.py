@@ -1,0 +1,113 @@
+"""Tokenizers as repositories ship them: Pythia's without padding, s-nlp's without tokenizer.json, and broken ones."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from irl_jax.errors import InputError
+from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
+from irl_jax.models import roberta
+from irl_jax.models.huggingface import tokenizer as tokenizers
+
+PYTHIA = gpt_neox.GPTNeoXConfig(vocab_size=50304, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                                intermediate_size=8)
+# tokenizer_config.json of EleutherAI/pythia-*
+PYTHIA_FILE = {'add_prefix_space': False, 'bos_token': '<|endoftext|>', 'eos_token': '<|endoftext|>',
+               'name_or_path': 'EleutherAI/gpt-neox-20b', 'tokenizer_class': 'GPTNeoXTokenizer',
+               'unk_token': '<|endoftext|>'}
+
+
+@pytest.fixture
+def pythia_folder(tmp_path, shared):
+  shutil.copyfile(shared / 'models/pythia_tokenizer/tokenizer.json', tmp_path / 'tokenizer.json')
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'gpt_neox'}))
+  return tmp_path
+
+
+@pytest.mark.parametrize('settings', [None, PYTHIA_FILE, PYTHIA_FILE | {'pad_token': '<|endoftext|>'}])
+def test_pythia(pythia_folder, settings):
+  if settings:
+    (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(settings))
+  tokenizer = tokenizers.load(pythia_folder, PYTHIA)
+  assert (tokenizer.eos_token_id, tokenizer.pad_token_id, len(tokenizer)) == (0, 1, 50277)
+  assert tokenizer('Hello world')['input_ids'] == [12092, 1533]
+
+
+def test_the_papers_classifier_has_no_tokenizer_json(tmp_path, shared):
+  for name in ('vocab.json', 'merges.txt'):
+    shutil.copyfile(shared / 'models/roberta_tokenizer' / name, tmp_path / name)
+  shutil.copyfile(shared / 'models/roberta_toxicity_classifier_config.json', tmp_path / 'config.json')
+  config = roberta.RobertaConfig(vocab_size=50265, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                                 intermediate_size=8)
+  tokenizer = tokenizers.load(tmp_path, config)
+  assert tokenizer('Hello world')['input_ids'] == [0, 31414, 232, 2]
+  with pytest.raises(InputError, match='50265 ids, its model embeddings for 100'):
+    tokenizers.load(tmp_path, dataclasses.replace(config, vocab_size=100))
+
+
+def test_eos_must_be_one_thing(pythia_folder):
+  (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(PYTHIA_FILE))
+  with pytest.raises(InputError, match='EOS is 0 for its tokenizer, but 2 in config.json'):
+    tokenizers.load(pythia_folder, dataclasses.replace(PYTHIA, eos_token_id=2))
+
+
+def test_no_padding_apart_from_eos(tmp_path, language_model):
+  model = language_model.tokenizer
+  model.save_pretrained(tmp_path)
+  content = (tmp_path / 'tokenizer.json').read_text().replace('<|padding|>', '<|other|>')
+  (tmp_path / 'tokenizer.json').write_text(content)
+  settings = json.loads((tmp_path / 'tokenizer_config.json').read_text())
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(settings | {'pad_token': '<|endoftext|>'}))
+  with pytest.raises(InputError, match='no padding token apart from EOS'):
+    tokenizers.load(tmp_path, language_model.config)
+
+
+def test_code_of_its_own_is_refused(pythia_folder):
+  settings = PYTHIA_FILE | {'auto_map': {'AutoTokenizer': ['evil.Tokenizer', None]}}
+  (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(settings))
+  (pythia_folder / 'evil.py').write_text('open("witness", "w")')
+  with pytest.raises(InputError, match='auto_map'):
+    tokenizers.load(pythia_folder, PYTHIA)
+
+
+@pytest.mark.parametrize('settings', [{'model_max_length': '512'}, {'model_max_length': {}}, {'eos_token': 7},
+                                      {'added_tokens_decoder': {'x': 1}}, {'tokenizer_class': ['A']}])
+def test_settings_of_the_wrong_type(tmp_path, language_model, settings):
+  pretrained.save(tmp_path, language_model, '')
+  path = tmp_path / 'tokenizer_config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+  with pytest.raises(InputError, match='its tokenizer cannot be read') as caught:
+    tokenizers.load(tmp_path, language_model.config)
+  assert '\n' not in str(caught.value)
+
+
+def test_an_id_beyond_the_embeddings_is_refused_though_the_tokens_are_few(tmp_path, language_model):
+  language_model.tokenizer.save_pretrained(tmp_path)
+  path = tmp_path / 'tokenizer.json'
+  content = json.loads(path.read_text())
+  content['model']['vocab']['far'] = 5000
+  path.write_text(json.dumps(content))
+  with pytest.raises(InputError, match='5001 ids, its model embeddings for 264'):
+    tokenizers.load(tmp_path, language_model.config)
+
+
+def test_a_tokenizer_without_its_merges_is_refused(pythia_folder):
+  path = pythia_folder / 'tokenizer.json'
+  content = json.loads(path.read_text())
+  content['model']['merges'] = []
+  path.write_text(json.dumps(content))
+  with pytest.raises(InputError, match=r"takes 'Hello world' apart into .*, and not into \[12092, 1533\]"):
+    tokenizers.load(pythia_folder, PYTHIA)
+
+
+@pytest.mark.parametrize('content', [None, '', '{', '{}', '<html></html>'])
+def test_a_missing_or_damaged_tokenizer(tmp_path, language_model, content):
+  pretrained.save(tmp_path / 'model', language_model, '')
+  file = tmp_path / 'model/tokenizer.json'
+  file.unlink() if content is None else file.write_text(content)
+  with pytest.raises(InputError, match='tokenizer') as caught:
+    pretrained.load(str(tmp_path / 'model'))
+  assert '\n' not in str(caught.value)

@@ -1,0 +1,181 @@
+"""Checkpoints: what is saved comes back bit for bit, the latest ones stay, and what does not fit is refused."""
+
+import copy
+import re
+import shutil
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_jax.training import checkpoint
+from irl_jax import errors
+from irl_jax.training import optimizer
+from irl_jax.runtime import parallel
+from irl_jax.training import sums
+
+
+def state_of(seed, width=3, dtype=jnp.float32, name='w'):
+  params = {name: jax.random.normal(jax.random.key(seed), (width, 2), dtype)}
+  tx, _ = optimizer.adamw(learning_rate=0.1, updates=5)
+  return parallel.replicate(optimizer.new_state(params, tx))
+
+
+def test_state_and_meta_come_back_bit_for_bit(tmp_path):
+  meta = {'moments': {'count': 3.0, 'mean': 0.1 + 0.2, 'variance': 1e-17}, 'list': [{'loss': 1 / 3}]}
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore(state_of(0)) is None
+    saved = copy.deepcopy(meta)
+    checkpoints.save(7, state_of(1), saved)
+    saved['list'].append(jnp.zeros(1))  # it is written in the background; what the caller does now is not saved
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    step, state, restored = checkpoints.restore(state_of(0))
+  assert step == 7 and restored == meta
+  chex.assert_trees_all_equal(state, state_of(1))
+  assert all(leaf.sharding.is_fully_replicated and len(leaf.devices()) == 4 for leaf in jax.tree.leaves(state))
+
+
+def test_the_latest_ones_stay(tmp_path):
+  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+    for step in (1, 2, 3):
+      checkpoints.save(step, state_of(step), {})
+  assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {'2', '3'}
+  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+    step, state, _ = checkpoints.restore(state_of(0))
+  assert step == 3
+  chex.assert_trees_all_equal(state, state_of(3))
+
+
+@pytest.mark.parametrize('saved, now, difference', [
+    (dict(width=3), dict(width=4), "params/w ('float32[3,2]' there, 'float32[4,2]' now)"),
+    (dict(dtype=jnp.bfloat16), dict(), "opt_state/1/0/mu/w ('bfloat16[3,2]' there, 'float32[3,2]' now)"),
+    (dict(), dict(name='v'), "params/w ('float32[3,2]' there, None now)"),
+    (dict(), dict(name='v'), "params/v (None there, 'float32[3,2]' now)")])
+def test_a_state_of_another_model_or_type_is_refused_leaf_by_leaf(tmp_path, saved, now, difference):
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, state_of(1, **saved), {})
+  before = files_of(tmp_path)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(errors.CheckpointError, match='is of another model or type') as caught:
+      checkpoints.restore(state_of(0, **now))
+  message = str(caught.value)
+  assert str(tmp_path / '1') in message and difference in message and 'step' not in message.partition('Give')[0]
+  assert caught.value.exit_code == 5 and '\n' not in message and files_of(tmp_path) == before
+
+
+def test_a_save_that_orbax_declines_is_an_error(tmp_path, monkeypatch):
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(2, state_of(2), {})
+    monkeypatch.setattr(checkpoints._manager, 'save', lambda *_, **__: False)
+    with pytest.raises(errors.CheckpointError, match='the checkpoint of step 4 could not be saved: Orbax declined; the '
+                                                     f'checkpoint of step 2 is kept in {tmp_path}'):
+      checkpoints.save(4, state_of(0), {})
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore(state_of(0))[0] == 2
+
+
+@pytest.fixture(scope='module')
+def two_steps(tmp_path_factory):
+  """The folder of steps 2 and 4."""
+  folder = tmp_path_factory.mktemp('two_steps')
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    for step in (2, 4):
+      checkpoints.save(step, state_of(step), {'step': step})
+  return folder
+
+
+def files_of(folder):
+  """The bytes of every file by its name."""
+  return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def flip(content):
+  """One bit in the middle."""
+  middle = len(content) // 2
+  return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1:]
+
+
+DAMAGES = {'flipped': flip, 'truncated': lambda content: content[:len(content) // 2], 'empty': lambda content: b''}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_damage_to_any_file_of_a_step_is_noticed_or_changes_nothing(two_steps, tmp_path, damage):
+  names = [name for name in files_of(two_steps / '4') if (two_steps / '4' / name).stat().st_size]
+  assert len(names) > 8 and 'sums.json' in names
+  for number, name in enumerate(names):
+    folder = tmp_path / str(number)
+    shutil.copytree(two_steps, folder)
+    (folder / '4' / name).write_bytes(DAMAGES[damage]((folder / '4' / name).read_bytes()))
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      step, state, meta = checkpoints.restore(state_of(0))
+    assert step == meta['step'] == (4 if name in sums.BOOKKEEPING else 2), name
+    chex.assert_trees_all_equal(state, state_of(step))
+
+
+def deleted(folder):
+  next((folder / 'state' / 'd').iterdir()).unlink()
+
+
+def emptied(folder):
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+def half_written(folder):
+  (folder / 'sums.json').unlink()
+  shutil.rmtree(folder / 'meta')
+
+
+@pytest.mark.parametrize('damage, reason', [
+    (deleted, r'state/d/\w+: No such file or directory'), (emptied, 'it has no sums.json, so it was never whole'),
+    (half_written, 'it has no sums.json, so it was never whole')])
+def test_a_damaged_step_is_set_aside_and_can_be_saved_again(two_steps, tmp_path, caplog, damage, reason):
+  folder = tmp_path / 'checkpoints'
+  shutil.copytree(two_steps, folder)
+  damage(folder / '4')
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    with caplog.at_level('WARNING'):
+      step, state, _ = checkpoints.restore(state_of(0))
+    assert re.search(f'{folder}: the checkpoint of step 4 is damaged: {reason}. That of step 2 is used', caplog.text)
+    assert step == 2
+    checkpoints.save(4, state_of(9), {})
+  assert {path.name for path in folder.iterdir()} == {'2', '4', '4.damaged'}
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    step, state, _ = checkpoints.restore(state_of(0))
+  assert step == 4
+  chex.assert_trees_all_equal(state, state_of(9))
+
+
+def test_without_a_whole_step_nothing_is_touched_and_the_reasons_are_given(two_steps, tmp_path):
+  folder = tmp_path / 'checkpoints'
+  shutil.copytree(two_steps, folder)
+  deleted(folder / '2'), emptied(folder / '4')
+  before = files_of(folder)
+  for _ in range(2):  # also when it is tried again
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      with pytest.raises(errors.CheckpointError, match='no checkpoint is whole .step 4: it has no sums.json, .*; step '
+                                                       '2: state/d/.*Delete the folder to train') as caught:
+        checkpoints.restore(state_of(0))
+    assert caught.value.exit_code == 5 and files_of(folder) == before
+
+
+def test_what_a_kill_left_of_a_save_is_no_step_and_goes_away(tmp_path):
+  (tmp_path / '6.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
+  (tmp_path / '8.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore(state_of(0)) is None
+    checkpoints.save(6, state_of(6), {})
+  assert [path.name for path in tmp_path.iterdir()] == ['6']
+
+
+def test_what_is_restored_does_not_change_with_what_was_donated(tmp_path):
+  state = state_of(1)
+  kept = jax.tree.map(np.array, state)
+  double = jax.jit(lambda state: jax.tree.map(lambda x: x * 2, state), donate_argnums=0)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, state, {})
+    double(state)  # the save may still be under way
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    chex.assert_trees_all_equal(checkpoints.restore(state_of(0))[1], kept)
