@@ -28,14 +28,26 @@ from irl_jax.errors import IrlJaxError  # noqa: E402
 from side_by_side import limits  # noqa: E402
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_enum('work', 'train', ['decode', 'train', 'ppo', 'irl', 'score'], 'what', flag_values=FLAGS)
-flags.DEFINE_enum('shape', '70m', sorted(limits.PYTHIA), 'of the model; random weights', flag_values=FLAGS)
+flags.DEFINE_enum(
+  'work', 'train', ['decode', 'train', 'ppo', 'irl', 'score'], 'what', flag_values=FLAGS
+)
+flags.DEFINE_enum(
+  'shape', '70m', sorted(limits.PYTHIA), 'of the model; random weights', flag_values=FLAGS
+)
 flags.DEFINE_integer('rows', 12, 'of the table', lower_bound=1, flag_values=FLAGS)
 SHARED = pathlib.Path(__file__).parents[2] / 'shared'
-flags.DEFINE_string('models', str(SHARED / 'models'), 'folder of tokenizers; made up where they are missing',
-                    flag_values=FLAGS)
-flags.DEFINE_string('data', str(SHARED / 'data'), 'folder of the comments; made up where they are missing',
-                    flag_values=FLAGS)
+flags.DEFINE_string(
+  'models',
+  str(SHARED / 'models'),
+  'folder of tokenizers; made up where they are missing',
+  flag_values=FLAGS,
+)
+flags.DEFINE_string(
+  'data',
+  str(SHARED / 'data'),
+  'folder of the comments; made up where they are missing',
+  flag_values=FLAGS,
+)
 
 BATCH, PROMPT, NEW, TOP_K, STEPS, EPOCHS, TEXTS, PAIRS, TOKENS = 16, 32, 64, 30, 2, 4, 100, 64, 100
 WARM = 2  # laps before the one that is traced
@@ -57,6 +69,7 @@ class Lap:
 
   def __call__(self, *unused) -> None:
     import jax  # pylint: disable=g-import-not-at-top  (after XLA_FLAGS)
+
     self._laps += 1
     if self._laps == WARM:
       jax.profiler.start_trace(self._folder)
@@ -73,7 +86,9 @@ def operations(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
   """
   paths = sorted(folder.rglob('*.trace.json.gz'))
   events = json.loads(gzip.decompress(paths[-1].read_bytes()))['traceEvents'] if paths else []
-  found = [event for event in events if event.get('ph') == 'X' and 'hlo_op' in event.get('args', {})]
+  found = [
+    event for event in events if event.get('ph') == 'X' and 'hlo_op' in event.get('args', {})
+  ]
   if not found:
     raise IrlJaxError('the trace holds no operations: this works on CPU only')
   return iter(found)
@@ -96,22 +111,44 @@ def table(kinds: list[tuple[str, float, float]], rows: int) -> str:
   lines = [f'| {kind} | {times:.0f} | {took:.2f} |' for kind, times, took in kinds[:rows]]
   rest = sum(took for _, _, took in kinds[rows:])
   whole = sum(took for _, _, took in kinds)
-  return '\n'.join(['| operation | times a step | ms a step |', '|---|---|---|', *lines,
-                    f'| {len(kinds[rows:])} others | | {rest:.2f} |', f'| sum | | {whole:.2f} |'])
+  return '\n'.join(
+    [
+      '| operation | times a step | ms a step |',
+      '|---|---|---|',
+      *lines,
+      f'| {len(kinds[rows:])} others | | {rest:.2f} |',
+      f'| sum | | {whole:.2f} |',
+    ]
+  )
 
 
 def do(work: str, lap: Lap, shape: str, models: str, data: str) -> None:
   """One kind of work, until the trace is complete."""
   from side_by_side import inputs  # pylint: disable=g-import-not-at-top
   from side_by_side import ours  # pylint: disable=g-import-not-at-top
+
   scorer = limits.ROBERTA.get(shape, limits.ROBERTA['base'])
   what = dict(shape=limits.PYTHIA[shape], batch=BATCH, models=models)
   if work == 'score':
-    ours.score(lap, shape=scorer, texts=inputs.sample_of(inputs.comments(data, 20 * TEXTS), TEXTS), models=models)
+    ours.score(
+      lap,
+      shape=scorer,
+      texts=inputs.sample_of(inputs.comments(data, 20 * TEXTS), TEXTS),
+      models=models,
+    )
   elif work == 'decode':
     ours.decode(lap, **what, prompt=PROMPT, new=NEW, top_k=TOP_K)
   elif work == 'ppo':
-    ours.ppo(lap, **what, scorer=scorer, prompt=PROMPT, new=PROMPT, epochs=EPOCHS, trained_blocks=-1, top_k=TOP_K)
+    ours.ppo(
+      lap,
+      **what,
+      scorer=scorer,
+      prompt=PROMPT,
+      new=PROMPT,
+      epochs=EPOCHS,
+      trained_blocks=-1,
+      top_k=TOP_K,
+    )
   elif work == 'irl':
     ours.irl(lap, shape=what['shape'], pairs=PAIRS, tokens=TOKENS, models=models)
   else:

@@ -20,11 +20,19 @@ from irl_jax import config as c
 
 def get_config() -> c.Config:
   return c.Config(
-      name='audit',
-      stages=('data', 'demos', 'irl', 'evaluate', 'report'),
-      data=c.Data(source='prompts', sampled_prompts=5000, prompt_fraction=0.25, max_prompt_tokens=32),
-      # No least length: when to stop is part of what a model was rewarded for; the baseline `length` shows how much.
-      sampling=c.Sampling(max_new_tokens=32, batch_size=256),
-      irl=c.IRL(seeds=5, epochs=1, learning_rate=1e-4, batch_size=32, objective='logistic', prefix_weight=1.0,
-                evaluate_every=25, max_tokens=128),
+    name='audit',
+    stages=('data', 'demos', 'irl', 'evaluate', 'report'),
+    data=c.Data(source='prompts', sampled_prompts=5000, prompt_fraction=0.25, max_prompt_tokens=32),
+    # No least length: when to stop is part of what a model was rewarded for; the baseline `length` shows how much.
+    sampling=c.Sampling(max_new_tokens=32, batch_size=256),
+    irl=c.IRL(
+      seeds=5,
+      epochs=1,
+      learning_rate=1e-4,
+      batch_size=32,
+      objective='logistic',
+      prefix_weight=1.0,
+      evaluate_every=25,
+      max_tokens=128,
+    ),
   )

@@ -11,7 +11,9 @@ __version__ = '0.1.0'
 __all__ = ('generate', 'load_model', 'load_reward', 'score')
 
 os.environ.setdefault('HF_HUB_DISABLE_TELEMETRY', '1')  # read when huggingface_hub is imported
-os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')  # it would miss torch, which we do without
+os.environ.setdefault(
+  'TRANSFORMERS_NO_ADVISORY_WARNINGS', '1'
+)  # it would miss torch, which we do without
 
 
 def __getattr__(name: str):

@@ -56,8 +56,12 @@ def load_scorer(path: str, batch_size: int = 32, progress: Callable = iter) -> S
     InputError: the hub does not answer, or the folder holds no such model.
   """
   if pretrained.read_config(path).get('model_type') == 'irl_jax_ensemble':
-    return _ensemble_scorer([rewards.load(str(member), batch_size, progress=progress)
-                             for member in rewards.members_of(path)])
+    return _ensemble_scorer(
+      [
+        rewards.load(str(member), batch_size, progress=progress)
+        for member in rewards.members_of(path)
+      ]
+    )
   model = pretrained.load(path)
   if model.kind == 'causal_lm':
     return _log_prob_scorer(rewards.log_prob_scorer(model, batch_size, progress=progress))
@@ -72,8 +76,13 @@ def score(path: str, texts: Sequence[str], batch_size: int = 32) -> dict[str, np
   return load_scorer(path, batch_size)(texts)
 
 
-def generate(path: str, prompts: Sequence[str], sampling: Sampling = Sampling(max_new_tokens=64), seed: int = 0,
-             progress: Callable = iter) -> list[str]:
+def generate(
+  path: str,
+  prompts: Sequence[str],
+  sampling: Sampling = Sampling(max_new_tokens=64),
+  seed: int = 0,
+  progress: Callable = iter,
+) -> list[str]:
   """Completes N prompts with a causal language model; a completion keeps its leading space and ends before EOS.
 
   Args:
@@ -89,8 +98,10 @@ def generate(path: str, prompts: Sequence[str], sampling: Sampling = Sampling(ma
   """
   positions = pretrained.read_config(path).get('max_position_embeddings')
   if isinstance(positions, int) and sampling.max_new_tokens >= positions:
-    raise ConfigError(f'max_new_tokens = {sampling.max_new_tokens}: must be < {positions}, the positions of {path}, so '
-                      'that a prompt fits')
+    raise ConfigError(
+      f'max_new_tokens = {sampling.max_new_tokens}: must be < {positions}, the positions of {path}, so '
+      'that a prompt fits'
+    )
   model = pretrained.load(path, kinds=('causal_lm',))
   return sampling_lib.complete(model, prompts, sampling, seed=seed, progress=progress)
 
@@ -99,6 +110,7 @@ def _ensemble_scorer(members: Sequence[rewards.Reward]) -> Scorer:
   def scorer(texts):
     scores = np.stack([member(texts) for member in members])  # [members, N]
     return {'reward': scores.mean(axis=0), 'reward_std': scores.std(axis=0)}
+
   return scorer
 
 
@@ -106,6 +118,7 @@ def _log_prob_scorer(both_of: Callable) -> Scorer:
   def scorer(texts):
     both = both_of(texts)  # [N, 2]
     return {'log_prob': both[:, 0], 'tokens': both[:, 1].astype(int)}
+
   return scorer
 
 
@@ -118,4 +131,5 @@ def _class_scorer(model: pretrained.Pretrained, logits_of: Callable) -> Scorer:
   def scorer(texts):
     logits = logits_of(texts)  # [N, labels]
     return {'logits': logits, 'reward': -logits[:, toxic]}
+
   return scorer

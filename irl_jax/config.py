@@ -16,17 +16,29 @@ _SURROGATE = re.compile('[\ud800-\udfff]')  # what no UTF-8 file takes
 OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared', 'failure_aware', 'maximum_entropy')
 
 
-def setting(default: Any, *, low: float | None = None, above: float | None = None, high: float | None = None,
-            choices: tuple[Any, ...] | None = None) -> Any:
+def setting(
+  default: Any,
+  *,
+  low: float | None = None,
+  above: float | None = None,
+  high: float | None = None,
+  choices: tuple[Any, ...] | None = None,
+) -> Any:
   """A field with its allowed values: low <= value <= high, value > above, or one of choices."""
-  return dataclasses.field(default=default, metadata=dict(low=low, above=above, high=high, choices=choices))
+  return dataclasses.field(
+    default=default, metadata=dict(low=low, above=above, high=high, choices=choices)
+  )
 
 
 def describe_range(low, above, high, choices) -> str:
   """Says which values are allowed, for an error message."""
   if choices is not None:
     return 'must be one of ' + ', '.join(map(str, choices))
-  bounds = [f'{sign} {bound}' for sign, bound in (('>=', low), ('>', above), ('<=', high)) if bound is not None]
+  bounds = [
+    f'{sign} {bound}'
+    for sign, bound in (('>=', low), ('>', above), ('<=', high))
+    if bound is not None
+  ]
   return 'must be ' + (' and '.join(bounds) or 'finite')
 
 
@@ -36,7 +48,11 @@ def in_range(value, low, above, high, choices) -> bool:
     return value in choices
   if isinstance(value, float) and not math.isfinite(value):
     return False
-  return ((low is None or value >= low) and (above is None or value > above) and (high is None or value <= high))
+  return (
+    (low is None or value >= low)
+    and (above is None or value > above)
+    and (high is None or value <= high)
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +74,7 @@ class Section:
       name = f'config.{self.key}{field.name}'
       if isinstance(field.type, type) and type(value) is not field.type:
         raise ConfigError(f'{name} = {value!r}: must be of type {field.type.__name__}')
-      if field.type is int and abs(value) >= 2 ** 31:
+      if field.type is int and abs(value) >= 2**31:
         raise ConfigError(f'{name} = {value!r}: must fit into 32 bits')
       if field.type is str and _SURROGATE.search(value):
         raise ConfigError(f'{name} = {value!r}: must be text that UTF-8 can hold')
@@ -71,10 +87,12 @@ class Models(Section):
   """Where the models come from: a hub id, `id@revision`, or a Hugging Face folder; '' means: made by this run."""
 
   key: ClassVar[str] = 'models.'
-  base: str = ''                     # the base language model; '': the sft stage trains one from scratch
-  sft: str = ''                      # where RLHF starts; '': what the sft stage wrote, else the base
-  aligned: str = ''                  # an existing RLHF'd model (an audit); '': what the rlhf stage wrote
-  classifier: str = ''               # the toxicity classifier of the true reward; '': the classifier stage trains one
+  base: str = ''  # the base language model; '': the sft stage trains one from scratch
+  sft: str = ''  # where RLHF starts; '': what the sft stage wrote, else the base
+  aligned: str = ''  # an existing RLHF'd model (an audit); '': what the rlhf stage wrote
+  classifier: str = (
+    ''  # the toxicity classifier of the true reward; '': the classifier stage trains one
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,19 +100,29 @@ class Data(Section):
   """Which texts, and how a prompt is cut from each."""
 
   key: ClassVar[str] = 'data.'
-  source: str = 'playground'         # 'playground', a ready-made source (irl_jax/data/sources.py), a file, a hub id, or
-                                     # 'prompts': texts sampled from the base model at EOS
-  text_field: str = 'text'           # the field that holds the whole text (or, with prompt_field, what follows it)
-  prompt_field: str = ''             # the field that holds the prompt; '': the prompt is cut from the text
-  label_field: str = ''              # 1 or true = toxic by human label; '': no labels
-  prompt_fraction: float = setting(0.25, above=0, high=1)  # share of the words that become the prompt
-  unlabelled: str = ''               # a source of more texts to choose the zero by, beside the validation originals
-  split: str = 'train'               # which split of a hub dataset
+  source: str = 'playground'  # 'playground', a ready-made source (irl_jax/data/sources.py), a file, a hub id, or
+  # 'prompts': texts sampled from the base model at EOS
+  text_field: str = (
+    'text'  # the field that holds the whole text (or, with prompt_field, what follows it)
+  )
+  prompt_field: str = ''  # the field that holds the prompt; '': the prompt is cut from the text
+  label_field: str = ''  # 1 or true = toxic by human label; '': no labels
+  prompt_fraction: float = setting(
+    0.25, above=0, high=1
+  )  # share of the words that become the prompt
+  unlabelled: str = (
+    ''  # a source of more texts to choose the zero by, beside the validation originals
+  )
+  split: str = 'train'  # which split of a hub dataset
   max_rows: int = setting(0, low=0)  # keep the rows with this many smallest hashes; 0: all
   bad_rows: str = setting('error', choices=('error', 'skip'))  # what an unreadable row does
-  max_evaluated: int = setting(0, low=0)  # of validation texts, and of held-out ones; the others are left out. 0: all
+  max_evaluated: int = setting(
+    0, low=0
+  )  # of validation texts, and of held-out ones; the others are left out. 0: all
   playground_comments: int = setting(12000, low=200)  # comments generated by the playground
-  sampled_prompts: int = setting(5000, low=100)  # texts sampled from the base model by the source 'prompts'
+  sampled_prompts: int = setting(
+    5000, low=100
+  )  # texts sampled from the base model by the source 'prompts'
   max_prompt_tokens: int = setting(64, low=1)  # longer prompts are cut on the left and counted
 
 
@@ -104,7 +132,7 @@ class Supervised(Section):
 
   key: ClassVar[str] = 'sft.'
   learning_rate: float = setting(1e-3, above=0)
-  epochs: int = setting(3, low=1)    # passes over the training texts
+  epochs: int = setting(3, low=1)  # passes over the training texts
   batch_size: int = setting(64, low=1)  # texts in one update, over all devices
   weight_decay: float = setting(0.01, low=0)
   warmup_steps: int = setting(50, low=0)
@@ -129,7 +157,7 @@ class Sampling(Section):
   key: ClassVar[str] = 'sampling.'
   max_new_tokens: int = setting(16, low=1)
   min_new_tokens: int = setting(0, low=0)  # EOS is forbidden before this many tokens
-  top_k: int = setting(0, low=0)     # 0: off
+  top_k: int = setting(0, low=0)  # 0: off
   top_p: float = setting(1.0, above=0, high=1)  # 1: off
   temperature: float = setting(1.0, low=0)  # 0: greedy (generate.py only)
   batch_size: int = setting(128, low=1)  # prompts in one decode batch, over all devices
@@ -142,31 +170,43 @@ class PPO(Section):
   key: ClassVar[str] = 'ppo.'
   learning_rate: float = setting(3e-6, above=0)
   schedule: str = setting('cosine', choices=('cosine', 'constant'))  # over all updates
-  final_learning_rate: float = setting(0.1, low=0, high=1)  # where cosine ends, as a share of learning_rate
+  final_learning_rate: float = setting(
+    0.1, low=0, high=1
+  )  # where cosine ends, as a share of learning_rate
   warmup_steps: int = setting(0, low=0)  # updates
-  steps: int = setting(600, low=1)   # rollouts
+  steps: int = setting(600, low=1)  # rollouts
   rollouts_per_step: int = setting(32, low=1)  # prompts in one rollout, over all devices
   minibatch_size: int = setting(16, low=1)  # samples in one update, over all devices
-  epochs: int = setting(4, low=1)    # passes over one rollout
+  epochs: int = setting(4, low=1)  # passes over one rollout
   kl_coefficient: float = setting(0.035, low=0)  # per nat and token
-  kl_target: float = setting(0.0, low=0)  # nats a response that an adaptive coefficient aims at; 0: fixed coefficient
+  kl_target: float = setting(
+    0.0, low=0
+  )  # nats a response that an adaptive coefficient aims at; 0: fixed coefficient
   kl_horizon: int = setting(10000, low=1)  # samples over which an adaptive coefficient reacts
   discount: float = setting(1.0, above=0, high=1)  # gamma
   gae_lambda: float = setting(0.95, low=0, high=1)
   clip_ratio: float = setting(0.2, above=0)
   clip_value: float = setting(0.2, above=0)
   value_coefficient: float = setting(1.0, low=0)
-  scale_reward: str = setting('running', choices=('running', 'none'))  # divide scores by their running deviation
+  scale_reward: str = setting(
+    'running', choices=('running', 'none')
+  )  # divide scores by their running deviation
   clip_reward: float = setting(10.0, above=0)  # scores are clipped to +- this after scaling
   max_gradient_norm: float = setting(1.0, above=0)
   weight_decay: float = setting(1e-6, low=0)
   adam_b1: float = setting(0.9, low=0, high=1)
   adam_b2: float = setting(0.95, low=0, high=1)
-  trained_blocks: int = setting(-1, low=-1)  # -1 everything; 0 the head alone; k the top k blocks and what follows
-  reward: str = setting('logit', choices=('logit', 'probability'))  # r* = -logit[toxic], or -p(toxic)
+  trained_blocks: int = setting(
+    -1, low=-1
+  )  # -1 everything; 0 the head alone; k the top k blocks and what follows
+  reward: str = setting(
+    'logit', choices=('logit', 'probability')
+  )  # r* = -logit[toxic], or -p(toxic)
   score_text: str = setting('full', choices=('full', 'completion'))  # what the reward reads
-  subtract_original: bool = True     # minus the same reward of the prompt's original text
-  pessimism: float = setting(0.0, low=0)  # rerlhf: standard deviations over the seeds, taken off their mean
+  subtract_original: bool = True  # minus the same reward of the prompt's original text
+  pessimism: float = setting(
+    0.0, low=0
+  )  # rerlhf: standard deviations over the seeds, taken off their mean
   checkpoint_every: int = setting(50, low=1)  # rollouts
   samples_every: int = setting(50, low=1)  # rollouts between two printed sample tables
 
@@ -182,31 +222,49 @@ class IRL(Section):
 
   key: ClassVar[str] = 'irl.'
   objective: str = setting('asymmetric', choices=OBJECTIVES)
-  margin: float = setting(0.1, above=0)  # of hinge, squared, failure_aware; in units of the bounded reward (|R| <= 1)
-  temperature: float = setting(0.05, above=0)  # of logistic, -log sigmoid(delta / temperature), and maximum_entropy
+  margin: float = setting(
+    0.1, above=0
+  )  # of hinge, squared, failure_aware; in units of the bounded reward (|R| <= 1)
+  temperature: float = setting(
+    0.05, above=0
+  )  # of logistic, -log sigmoid(delta / temperature), and maximum_entropy
   learning_rate: float = setting(1e-4, above=0)
   schedule: str = setting('cosine', choices=('cosine', 'constant'))
   warmup_steps: int = setting(20, low=0)
   weight_decay: float = setting(0.01, low=0)
   epochs: int = setting(3, low=1)
   batch_size: int = setting(32, low=1)  # pairs in one update, over all devices
-  seeds: int = setting(3, low=1)     # how many rewards are recovered
+  seeds: int = setting(3, low=1)  # how many rewards are recovered
   trained_blocks: int = setting(-1, low=-1)  # -1 everything; 0 the head alone; k the top k blocks
-  pooling: str = setting('last', choices=('last', 'mean'))  # the state that is scored: last token's, or their mean
-  initial_head: str = setting('difference', choices=('difference', 'random'))  # of feature means, or any direction
-  prefix_weight: float = setting(0.0, low=0, high=1)  # share of the loss on a pair's prefixes, else on whole texts
-  evaluate_every: int = setting(0, low=0)  # updates between two looks at the validation pairs; 0: an epoch
+  pooling: str = setting(
+    'last', choices=('last', 'mean')
+  )  # the state that is scored: last token's, or their mean
+  initial_head: str = setting(
+    'difference', choices=('difference', 'random')
+  )  # of feature means, or any direction
+  prefix_weight: float = setting(
+    0.0, low=0, high=1
+  )  # share of the loss on a pair's prefixes, else on whole texts
+  evaluate_every: int = setting(
+    0, low=0
+  )  # updates between two looks at the validation pairs; 0: an epoch
   checkpoint_every: int = setting(500, low=1)  # updates between two checkpoints
-  contrast: str = setting('base', choices=('base', 'sft'))  # which model the aligned one is held against
-  samples_per_prompt: int = setting(1, low=1)  # pairs demonstrated for one prompt; maximum_entropy: at least 2
+  contrast: str = setting(
+    'base', choices=('base', 'sft')
+  )  # which model the aligned one is held against
+  samples_per_prompt: int = setting(
+    1, low=1
+  )  # pairs demonstrated for one prompt; maximum_entropy: at least 2
   max_prompts: int = setting(0, low=0)  # training prompts that are demonstrated; 0: all
   max_tokens: int = setting(512, low=2)  # longer texts are cut on the left and counted
 
   def __post_init__(self):
     super().__post_init__()
     if self.objective == 'maximum_entropy' and self.samples_per_prompt < 2:
-      raise ConfigError(f'config.irl.samples_per_prompt = {self.samples_per_prompt}: must be >= 2 where '
-                        'config.irl.objective = maximum_entropy, which estimates a mean over the samples of a prompt')
+      raise ConfigError(
+        f'config.irl.samples_per_prompt = {self.samples_per_prompt}: must be >= 2 where '
+        'config.irl.objective = maximum_entropy, which estimates a mean over the samples of a prompt'
+      )
 
   @property
   def samples_together(self) -> int:
@@ -230,14 +288,26 @@ class Runtime(Section):
   """The machine, not the method: no figure depends on it beyond rounding."""
 
   key: ClassVar[str] = 'runtime.'
-  dtype: str = setting('auto', choices=('auto', 'float32', 'bfloat16'))  # of computation; auto: float32 on CPU
-  keep_checkpoints: int = setting(2, low=1)  # the latest ones that stay; the one before is used where one is damaged
-  max_skipped_in_row: int = setting(10, low=1)  # this many updates in a row without a finite gradient end the run
-  micro_batch: int = setting(0, low=0)  # examples, or pairs, of one forward and backward pass of a device; 0: all, on
-                                     # CPU as many as its cache is near to
-  rematerialise: bool = False        # compute a block's activations again in the backward pass: slower, less memory
-  activation_cache: float = setting(2.0, low=0)  # GiB on the host, for what irl's frozen blocks make of all pairs, once
-  wandb_project: str = ''            # '': Weights & Biases is off
+  dtype: str = setting(
+    'auto', choices=('auto', 'float32', 'bfloat16')
+  )  # of computation; auto: float32 on CPU
+  keep_checkpoints: int = setting(
+    2, low=1
+  )  # the latest ones that stay; the one before is used where one is damaged
+  max_skipped_in_row: int = setting(
+    10, low=1
+  )  # this many updates in a row without a finite gradient end the run
+  micro_batch: int = setting(
+    0, low=0
+  )  # examples, or pairs, of one forward and backward pass of a device; 0: all, on
+  # CPU as many as its cache is near to
+  rematerialise: bool = (
+    False  # compute a block's activations again in the backward pass: slower, less memory
+  )
+  activation_cache: float = setting(
+    2.0, low=0
+  )  # GiB on the host, for what irl's frozen blocks make of all pairs, once
+  wandb_project: str = ''  # '': Weights & Biases is off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,9 +318,9 @@ class Config(Section):
     ConfigError: a field, or two fields together, cannot work.
   """
 
-  name: str = 'run'                  # the default work directory is runs/<name>
-  seed: int = setting(0, low=0, high=2 ** 31 - 1)  # every random choice derives from it
-  stages: tuple = STAGES             # in this order; a finished stage is skipped
+  name: str = 'run'  # the default work directory is runs/<name>
+  seed: int = setting(0, low=0, high=2**31 - 1)  # every random choice derives from it
+  stages: tuple = STAGES  # in this order; a finished stage is skipped
   models: Models = Models()
   data: Data = Data()
   sft: Supervised = Supervised()
@@ -267,18 +337,28 @@ class Config(Section):
       if stage not in STAGES:
         raise ConfigError(f'config.stages: unknown stage {stage!r}; must be of {", ".join(STAGES)}')
     if self.models.aligned and 'rlhf' in self.stages:
-      raise ConfigError(f'config.models.aligned = {self.models.aligned!r}: is what the stage rlhf of config.stages '
-                        'would make; leave one of the two out (an audit of two models has no rlhf: configs/audit.py)')
+      raise ConfigError(
+        f'config.models.aligned = {self.models.aligned!r}: is what the stage rlhf of config.stages '
+        'would make; leave one of the two out (an audit of two models has no rlhf: configs/audit.py)'
+      )
     if self.sampling.min_new_tokens > self.sampling.max_new_tokens:
-      raise ConfigError(f'config.sampling.min_new_tokens = {self.sampling.min_new_tokens}: must be <= '
-                        f'config.sampling.max_new_tokens = {self.sampling.max_new_tokens}')
+      raise ConfigError(
+        f'config.sampling.min_new_tokens = {self.sampling.min_new_tokens}: must be <= '
+        f'config.sampling.max_new_tokens = {self.sampling.max_new_tokens}'
+      )
     if self.irl.prefix_weight and self.irl.pooling != 'last':
-      raise ConfigError(f'config.irl.prefix_weight = {self.irl.prefix_weight}: must be 0 where config.irl.pooling = '
-                        f'{self.irl.pooling}')
+      raise ConfigError(
+        f'config.irl.prefix_weight = {self.irl.prefix_weight}: must be 0 where config.irl.pooling = '
+        f'{self.irl.pooling}'
+      )
     if self.ppo.rollouts_per_step % self.ppo.minibatch_size:
-      raise ConfigError(f'config.ppo.minibatch_size = {self.ppo.minibatch_size}: must divide '
-                        f'config.ppo.rollouts_per_step = {self.ppo.rollouts_per_step}')
+      raise ConfigError(
+        f'config.ppo.minibatch_size = {self.ppo.minibatch_size}: must divide '
+        f'config.ppo.rollouts_per_step = {self.ppo.rollouts_per_step}'
+      )
     for section in (self.sft, self.classifier):
       if section.hidden_size % section.heads:
-        raise ConfigError(f'config.{section.key}heads = {section.heads}: must divide '
-                          f'config.{section.key}hidden_size = {section.hidden_size}')
+        raise ConfigError(
+          f'config.{section.key}heads = {section.heads}: must divide '
+          f'config.{section.key}hidden_size = {section.hidden_size}'
+        )

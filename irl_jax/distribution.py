@@ -15,10 +15,10 @@ from irl_jax.models import gpt_neox
 
 FORBIDDEN = -1e9
 # Of float32 logits held at once: few enough to stay in a CPU's cache, elsewhere enough to fill the device.
-CHUNK_BYTES = {'cpu': 2 ** 22, 'gpu': 2 ** 28, 'tpu': 2 ** 28}
+CHUNK_BYTES = {'cpu': 2**22, 'gpu': 2**28, 'tpu': 2**28}
 # Of logits that the backward pass is left, where they are no more than that: on a CPU they are sooner read again than
 # computed again. Not tried on accelerators, whose products are faster and whose memory is scarcer.
-KEPT_BYTES = {'cpu': 2 ** 28, 'gpu': 0, 'tpu': 0}
+KEPT_BYTES = {'cpu': 2**28, 'gpu': 0, 'tpu': 0}
 UNROLLED = 8  # chunks at most that are compiled one after the other: a loop first fills with zeros what it puts out
 
 
@@ -26,8 +26,8 @@ UNROLLED = 8  # chunks at most that are compiled one after the other: a loop fir
 class Allowed:
   """Which tokens may come, and how sharply."""
 
-  forbidden: jax.Array    # [V] bool: ids beyond the tokenizer, and its padding
-  eos: jax.Array          # [] int32
+  forbidden: jax.Array  # [V] bool: ids beyond the tokenizer, and its padding
+  eos: jax.Array  # [] int32
   temperature: jax.Array  # [] float32 > 0
 
 
@@ -41,7 +41,9 @@ def allowed_for(tokenizer, config: gpt_neox.GPTNeoXConfig, temperature: float) -
   return Allowed(forbidden, np.int32(config.eos_token_id), np.float32(temperature))
 
 
-def constrain(logits: jax.Array, too_early: jax.Array, allowed: Allowed, first: jax.Array | int = 0) -> jax.Array:
+def constrain(
+  logits: jax.Array, too_early: jax.Array, allowed: Allowed, first: jax.Array | int = 0
+) -> jax.Array:
   """Logits [C, N] of the allowed distribution, of C tokens in a row from `first` on; EOS is forbidden where too_early
   [N].
   """
@@ -51,14 +53,23 @@ def constrain(logits: jax.Array, too_early: jax.Array, allowed: Allowed, first: 
   return jnp.where(blocked, FORBIDDEN, logits / allowed.temperature)
 
 
-def next_logits(params: gpt_neox.Params, hidden: jax.Array, too_early: jax.Array, allowed: Allowed) -> jax.Array:
+def next_logits(
+  params: gpt_neox.Params, hidden: jax.Array, too_early: jax.Array, allowed: Allowed
+) -> jax.Array:
   """Logits [V, N], float32, of the allowed distribution, given normalised hidden states [N, D]."""
   rows = gpt_neox.output_embedding(params).astype(hidden.dtype)
-  return constrain(jnp.einsum('vd,nd->vn', rows, hidden, preferred_element_type=jnp.float32), too_early, allowed)
+  return constrain(
+    jnp.einsum('vd,nd->vn', rows, hidden, preferred_element_type=jnp.float32), too_early, allowed
+  )
 
 
-def log_probs(params: gpt_neox.Params, hidden: jax.Array, targets: jax.Array, too_early: jax.Array,
-              allowed: Allowed) -> jax.Array:
+def log_probs(
+  params: gpt_neox.Params,
+  hidden: jax.Array,
+  targets: jax.Array,
+  too_early: jax.Array,
+  allowed: Allowed,
+) -> jax.Array:
   """Log-probability [N] of targets [N] given normalised hidden states [N, D].
 
   Forward and backward go through the vocabulary in chunks, so that no [N, V] array need exist. Forward keeps the
@@ -99,7 +110,9 @@ def _chunk_logits(number, chunk, hidden, embedding, too_early, allowed):
 
 def _forward_for_backward(hidden, embedding, targets, too_early, allowed):
   size = 4 * hidden.shape[0] * embedding.shape[0]
-  return _forward(hidden, embedding, targets, too_early, allowed, size <= KEPT_BYTES[jax.default_backend()])
+  return _forward(
+    hidden, embedding, targets, too_early, allowed, size <= KEPT_BYTES[jax.default_backend()]
+  )
 
 
 def _forward(hidden, embedding, targets, too_early, allowed, keep: bool):
@@ -114,13 +127,22 @@ def _forward(hidden, embedding, targets, too_early, allowed, keep: bool):
     total = total * jnp.exp(largest - larger) + jnp.sum(jnp.exp(logits - larger[None]), axis=0)
     return (larger, total), logits if keep else None
 
-  picked = jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32) / allowed.temperature
+  picked = (
+    jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32)
+    / allowed.temperature
+  )
   blocked = allowed.forbidden[targets] | (too_early & (targets == allowed.eos))
-  (largest, total), kept = jax.lax.scan(add, (picked, jnp.zeros_like(picked)), numbers,
-                                        unroll=len(numbers) if len(numbers) <= UNROLLED else 1)
+  (largest, total), kept = jax.lax.scan(
+    add,
+    (picked, jnp.zeros_like(picked)),
+    numbers,
+    unroll=len(numbers) if len(numbers) <= UNROLLED else 1,
+  )
   normaliser = largest + jnp.log(total)
-  return (jnp.where(blocked, FORBIDDEN, picked) - normaliser,
-          (hidden, embedding, targets, too_early, allowed, normaliser, kept))
+  return (
+    jnp.where(blocked, FORBIDDEN, picked) - normaliser,
+    (hidden, embedding, targets, too_early, allowed, normaliser, kept),
+  )
 
 
 def _backward(residuals, cotangent):
@@ -139,9 +161,13 @@ def _backward(residuals, cotangent):
       logits = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
     is_target = (tokens[:, None] == targets[None]) & (logits > FORBIDDEN)
     of_logits = (scale * (is_target - jnp.exp(logits - normaliser[None]))).astype(hidden.dtype)
-    of_rows = jax.lax.dynamic_slice_in_dim(of_embedding, tokens[0], chunk) + product('cn,nd->cd', of_logits, hidden)
-    return (of_hidden + product('cn,cd->nd', of_logits, chunk_rows),
-            jax.lax.dynamic_update_slice_in_dim(of_embedding, of_rows, tokens[0], 0)), None
+    of_rows = jax.lax.dynamic_slice_in_dim(of_embedding, tokens[0], chunk) + product(
+      'cn,nd->cd', of_logits, hidden
+    )
+    return (
+      of_hidden + product('cn,cd->nd', of_logits, chunk_rows),
+      jax.lax.dynamic_update_slice_in_dim(of_embedding, of_rows, tokens[0], 0),
+    ), None
 
   zeros = jnp.zeros_like(hidden, jnp.float32)
   gradients = zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)

@@ -1,15 +1,15 @@
 """A run from its texts to its figures: the stages in their order. A finished one is skipped, an unfinished one resumes.
 
-  stage       needs (or, in place of a model, one that config.models names)     writes
-  data        config.data.source                                                data/{train,validation,heldout}.jsonl
-  sft         data                                                              sft/policy
-  classifier  data with labels                                                  classifier/classifier
-  rlhf        data, sft/policy, classifier                                      rlhf/policy, rlhf/figures.json
-  demos       data, sft/policy, rlhf/policy, classifier                         demos/{train,validation,heldout}.jsonl
-  irl         data, demos, sft/policy                                           irl/seed_<k>/reward, irl/config.json
-  evaluate    data, demos, irl, the models of demos (classifier if any)         evaluation/, irl/figures.json
-  rerlhf      data, sft/policy, classifier, irl                                 rerlhf/policy, rerlhf/figures.json
-  report      figures.json of the stages that have run                          summary.json, report.html, figures/
+stage       needs (or, in place of a model, one that config.models names)     writes
+data        config.data.source                                                data/{train,validation,heldout}.jsonl
+sft         data                                                              sft/policy
+classifier  data with labels                                                  classifier/classifier
+rlhf        data, sft/policy, classifier                                      rlhf/policy, rlhf/figures.json
+demos       data, sft/policy, rlhf/policy, classifier                         demos/{train,validation,heldout}.jsonl
+irl         data, demos, sft/policy                                           irl/seed_<k>/reward, irl/config.json
+evaluate    data, demos, irl, the models of demos (classifier if any)         evaluation/, irl/figures.json
+rerlhf      data, sft/policy, classifier, irl                                 rerlhf/policy, rerlhf/figures.json
+report      figures.json of the stages that have run                          summary.json, report.html, figures/
 """
 
 import contextlib
@@ -39,16 +39,32 @@ from irl_jax.stages import report as summary
 from irl_jax.stages import sft as supervised
 
 STAGES = {
-    'data': data.data, 'sft': supervised.sft, 'classifier': supervised.classifier, 'rlhf': policies.rlhf,
-    'demos': demonstrations.demos, 'irl': recovery.irl, 'evaluate': evaluation.evaluate, 'rerlhf': policies.rerlhf,
-    'report': summary.report}
+  'data': data.data,
+  'sft': supervised.sft,
+  'classifier': supervised.classifier,
+  'rlhf': policies.rlhf,
+  'demos': demonstrations.demos,
+  'irl': recovery.irl,
+  'evaluate': evaluation.evaluate,
+  'rerlhf': policies.rerlhf,
+  'report': summary.report,
+}
 FINISHED = {  # what a stage writes last
-    'data': 'data/counts.json', 'sft': 'sft/policy', 'classifier': 'classifier/classifier', 'rlhf': 'rlhf/policy',
-    'demos': 'demos/heldout.jsonl', 'irl': 'irl/config.json', 'evaluate': 'irl/figures.json',
-    'rerlhf': 'rerlhf/policy', 'report': 'summary.json'}
+  'data': 'data/counts.json',
+  'sft': 'sft/policy',
+  'classifier': 'classifier/classifier',
+  'rlhf': 'rlhf/policy',
+  'demos': 'demos/heldout.jsonl',
+  'irl': 'irl/config.json',
+  'evaluate': 'irl/figures.json',
+  'rerlhf': 'rerlhf/policy',
+  'report': 'summary.json',
+}
 
 
-def run(config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence[str] | None = None) -> dict[str, Any]:
+def run(
+  config: config_lib.Config, workdir: str | pathlib.Path, stages: Sequence[str] | None = None
+) -> dict[str, Any]:
   """Runs the stages that are not finished, in order.
 
   Args:
@@ -89,7 +105,9 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
       logging.info('%s: finished before', stage)
       continue
     logging.info('%s: starts', stage)
-    timed = workdir_lib.timed(current.folder, stage) if parallel.is_first() else contextlib.nullcontext()
+    timed = (
+      workdir_lib.timed(current.folder, stage) if parallel.is_first() else contextlib.nullcontext()
+    )
     with exhaustion.memory_explained(stage, current.config, current.folder), timed:
       STAGES[stage](current)
     if interruption.requested(wait=True):

@@ -26,38 +26,73 @@ Reward = Callable[[Sequence[str]], np.ndarray]
 BATCH_SIZE = 64
 
 
-def class_logits_of(params, batch: structs.TextBatch, *, config: roberta.RobertaConfig, dtype) -> jax.Array:
+def class_logits_of(
+  params, batch: structs.TextBatch, *, config: roberta.RobertaConfig, dtype
+) -> jax.Array:
   """Logits [B, labels] of a classifier."""
   return roberta.classify(params, batch.ids, batch.valid, config, dtype)
 
 
-def recovered_reward_of(params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
+def recovered_reward_of(
+  params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype
+) -> jax.Array:
   """R̂ [B] at the last token; centre and scale are folded into the final layer norm (irl/export.py)."""
-  hidden = gpt_neox.run_blocks(params['blocks'], gpt_neox.embed(params, batch.ids, dtype), batch.valid, config)
+  hidden = gpt_neox.run_blocks(
+    params['blocks'], gpt_neox.embed(params, batch.ids, dtype), batch.valid, config
+  )
   last = heads.last_token(hidden, batch.valid).astype(jnp.float32)
   return (gpt_neox.final_norm(params, last, config) @ params['score']['kernel'])[:, 0]
 
 
-def text_log_prob_of(params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
+def text_log_prob_of(
+  params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype
+) -> jax.Array:
   """Log-probability of all tokens after the first, under the whole vocabulary, and how many those are [B, 2]."""
   hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype)[:, :-1]
   targets, mask = batch.ids[:, 1:], batch.valid[:, 1:]
-  everything = distribution.Allowed(jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1))
-  flat = distribution.log_probs(params, hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1),
-                                jnp.zeros(targets.size, bool), everything)
-  return jnp.stack([jnp.sum(flat.reshape(targets.shape) * mask, axis=1), jnp.sum(mask, axis=1)], axis=1)
+  everything = distribution.Allowed(
+    jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1)
+  )
+  flat = distribution.log_probs(
+    params,
+    hidden.reshape(-1, hidden.shape[-1]),
+    targets.reshape(-1),
+    jnp.zeros(targets.size, bool),
+    everything,
+  )
+  return jnp.stack(
+    [jnp.sum(flat.reshape(targets.shape) * mask, axis=1), jnp.sum(mask, axis=1)], axis=1
+  )
 
 
-def class_scorer(model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32,
-                 progress: Callable = iter) -> Callable:
+def class_scorer(
+  model: pretrained.Pretrained,
+  batch_size: int = BATCH_SIZE,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+) -> Callable:
   """texts [N] -> logits [N, labels] of a classifier."""
   config = model.config
-  return scoring.over_texts(class_logits_of, model, config.max_tokens, config.pad_token_id, batch_size, dtype,
-                            specials=True, shape=(config.num_labels,), progress=progress)
+  return scoring.over_texts(
+    class_logits_of,
+    model,
+    config.max_tokens,
+    config.pad_token_id,
+    batch_size,
+    dtype,
+    specials=True,
+    shape=(config.num_labels,),
+    progress=progress,
+  )
 
 
-def true_reward(model: pretrained.Pretrained, kind: str = 'logit', batch_size: int = BATCH_SIZE, dtype=jnp.float32,
-                progress: Callable = iter) -> Reward:
+def true_reward(
+  model: pretrained.Pretrained,
+  kind: str = 'logit',
+  batch_size: int = BATCH_SIZE,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+) -> Reward:
   """The true reward r* = -logit[toxic] ('logit'), or -p(toxic) ('probability'), of a toxicity classifier.
 
   Raises:
@@ -67,33 +102,69 @@ def true_reward(model: pretrained.Pretrained, kind: str = 'logit', batch_size: i
   logits = class_scorer(model, batch_size, dtype, progress)
   if kind == 'logit':
     return lambda texts: -logits(texts)[:, toxic]
-  softmax = lambda x: np.exp(x - x.max(1, keepdims=True)) / np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)
+  softmax = lambda x: (
+    np.exp(x - x.max(1, keepdims=True)) / np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)
+  )
   return lambda texts: -softmax(logits(texts))[:, toxic]
 
 
-def trunk_scorer(forward: Callable, model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32,
-                 progress: Callable = iter, **statics) -> Reward:
+def trunk_scorer(
+  forward: Callable,
+  model: pretrained.Pretrained,
+  batch_size: int = BATCH_SIZE,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+  **statics,
+) -> Reward:
   """`forward(params, batch, *, config, dtype, <statics>)` over whole texts; an empty text is read at EOS alone."""
   config = model.config
-  return scoring.over_texts(forward, model, config.max_position_embeddings, config.eos_token_id, batch_size, dtype,
-                            instead_of_empty=[config.eos_token_id], progress=progress, **statics)
+  return scoring.over_texts(
+    forward,
+    model,
+    config.max_position_embeddings,
+    config.eos_token_id,
+    batch_size,
+    dtype,
+    instead_of_empty=[config.eos_token_id],
+    progress=progress,
+    **statics,
+  )
 
 
-def recovered_reward(model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32,
-                     progress: Callable = iter) -> Reward:
+def recovered_reward(
+  model: pretrained.Pretrained,
+  batch_size: int = BATCH_SIZE,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+) -> Reward:
   """A recovered reward R̂, read at the last token of the text; an empty text is read at EOS alone."""
   return trunk_scorer(recovered_reward_of, model, batch_size, dtype, progress)
 
 
-def log_prob_scorer(model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32,
-                    progress: Callable = iter) -> Callable:
+def log_prob_scorer(
+  model: pretrained.Pretrained,
+  batch_size: int = BATCH_SIZE,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+) -> Callable:
   """texts [N] -> log-probability of each text, nats, EOS given first, and how many tokens it is a sum over [N, 2]."""
   config = model.config
-  return scoring.over_texts(text_log_prob_of, model, config.max_position_embeddings, config.eos_token_id, batch_size,
-                            dtype, prefix=[config.eos_token_id], shape=(2,), progress=progress)
+  return scoring.over_texts(
+    text_log_prob_of,
+    model,
+    config.max_position_embeddings,
+    config.eos_token_id,
+    batch_size,
+    dtype,
+    prefix=[config.eos_token_id],
+    shape=(2,),
+    progress=progress,
+  )
 
 
-def text_log_prob(model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32) -> Reward:
+def text_log_prob(
+  model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32
+) -> Reward:
   """The log-probabilities of `log_prob_scorer` [N]."""
   both = log_prob_scorer(model, batch_size, dtype)
   return lambda texts: both(texts)[:, 0]
@@ -103,9 +174,11 @@ def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
   """The mean of several rewards, less `pessimism` of their standard deviations: where they disagree, none is trusted
   (Coste et al. 2024, uncertainty-weighted optimisation, with the deviation for the variance).
   """
+
   def score(texts: Sequence[str]) -> np.ndarray:
     scores = np.array([member(texts) for member in members])
     return np.mean(scores, axis=0) - pessimism * np.std(scores, axis=0)
+
   return score
 
 
@@ -130,7 +203,9 @@ def members_of(folder: str | pathlib.Path) -> list[pathlib.Path]:
   return members
 
 
-def load(spec: str, batch_size: int = BATCH_SIZE, dtype=jnp.float32, progress: Callable = iter) -> Reward:
+def load(
+  spec: str, batch_size: int = BATCH_SIZE, dtype=jnp.float32, progress: Callable = iter
+) -> Reward:
   """A reward by hub id or folder: a recovered one, an ensemble's mean, or r* of a toxicity classifier.
 
   Raises:
@@ -138,6 +213,8 @@ def load(spec: str, batch_size: int = BATCH_SIZE, dtype=jnp.float32, progress: C
   """
   if pathlib.Path(spec).is_dir() and len(members := members_of(spec)) > 1:
     return ensemble([load(str(member), batch_size, dtype, progress) for member in members])
-  model = pretrained.load(str(members_of(spec)[0]) if pathlib.Path(spec).is_dir() else spec, ('reward', 'classifier'))
+  model = pretrained.load(
+    str(members_of(spec)[0]) if pathlib.Path(spec).is_dir() else spec, ('reward', 'classifier')
+  )
   build = recovered_reward if model.kind == 'reward' else true_reward
   return build(model, batch_size=batch_size, dtype=dtype, progress=progress)

@@ -27,12 +27,12 @@ BLOCK = 128  # tokens of one block of the vocabulary; divides Pythia's
 class DecodeState:
   """The carry of the decode loop."""
 
-  step: jax.Array       # [] int32: tokens sampled so far
-  token: jax.Array      # [B] int32: the last of them
-  ids: jax.Array        # [B, T] int32
+  step: jax.Array  # [] int32: tokens sampled so far
+  token: jax.Array  # [B] int32: the last of them
+  ids: jax.Array  # [B, T] int32
   log_probs: jax.Array  # [B, T] float32
-  length: jax.Array     # [B] int32: with EOS
-  done: jax.Array       # [B] bool
+  length: jax.Array  # [B] int32: with EOS
+  done: jax.Array  # [B] bool
   caches: list[gpt_neox.Cache]
 
 
@@ -44,9 +44,9 @@ class Blocks:
   sums over them are as wide as its vectors.
   """
 
-  logits: jax.Array   # [N, C, B] float32
+  logits: jax.Array  # [N, C, B] float32
   largest: jax.Array  # [N, B]
-  total: jax.Array    # [N, B]: the logsumexp
+  total: jax.Array  # [N, B]: the logsumexp
 
   def of_row(self, best: jax.Array) -> jax.Array:
     """Blocks [B, n, C] of the numbers best [B, n]."""
@@ -55,10 +55,14 @@ class Blocks:
 
 def in_blocks(logits: jax.Array) -> Blocks:
   """Logits [V, B] in blocks; what fills up the last one is forbidden."""
-  filled = jnp.pad(logits, ((0, -logits.shape[0] % BLOCK), (0, 0)), constant_values=distribution.FORBIDDEN)
+  filled = jnp.pad(
+    logits, ((0, -logits.shape[0] % BLOCK), (0, 0)), constant_values=distribution.FORBIDDEN
+  )
   blocks = filled.reshape(-1, BLOCK, logits.shape[1])
   largest = jnp.max(blocks, axis=1)
-  return Blocks(blocks, largest, largest + jnp.log(jnp.sum(jnp.exp(blocks - largest[:, None]), axis=1)))
+  return Blocks(
+    blocks, largest, largest + jnp.log(jnp.sum(jnp.exp(blocks - largest[:, None]), axis=1))
+  )
 
 
 def top_k(blocks: Blocks, k: int) -> tuple[jax.Array, jax.Array]:
@@ -104,8 +108,18 @@ def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) ->
   return jnp.take_along_axis(ids, drawn[:, None], axis=1)[:, 0]
 
 
-def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, max_new_tokens: int,
-           min_new_tokens: int, top_k: int, top_p: float, greedy: bool) -> structs.Responses:
+def sample(
+  frozen,
+  batch: structs.PromptBatch,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype,
+  max_new_tokens: int,
+  min_new_tokens: int,
+  top_k: int,
+  top_p: float,
+  greedy: bool,
+) -> structs.Responses:
   """Samples a response to every prompt.
 
   Args:
@@ -133,33 +147,51 @@ def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig
   def append(state: DecodeState, hidden: jax.Array) -> DecodeState:
     """The state with the token that follows hidden states [B, D]."""
     too_early = jnp.full(rows, state.step < min_new_tokens)
-    logits = distribution.next_logits(params, gpt_neox.final_norm(params, hidden, config), too_early, allowed)
+    logits = distribution.next_logits(
+      params, gpt_neox.final_norm(params, hidden, config), too_early, allowed
+    )
     blocks = in_blocks(logits)
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, state.step)
     drawn = draw(step_keys, blocks, min(top_k, config.vocab_size), top_p, greedy).astype(jnp.int32)
     token = jnp.where(state.done, config.eos_token_id, drawn)
-    log_prob = jnp.take_along_axis(logits, token[None], axis=0)[0] - jax.nn.logsumexp(blocks.total, axis=0)
+    log_prob = jnp.take_along_axis(logits, token[None], axis=0)[0] - jax.nn.logsumexp(
+      blocks.total, axis=0
+    )
     return state.replace(
-        step=state.step + 1, token=token, ids=state.ids.at[:, state.step].set(token),
-        log_probs=state.log_probs.at[:, state.step].set(jnp.where(state.done, 0.0, log_prob)),
-        length=state.length + ~state.done, done=state.done | (token == config.eos_token_id))
+      step=state.step + 1,
+      token=token,
+      ids=state.ids.at[:, state.step].set(token),
+      log_probs=state.log_probs.at[:, state.step].set(jnp.where(state.done, 0.0, log_prob)),
+      length=state.length + ~state.done,
+      done=state.done | (token == config.eos_token_id),
+    )
 
   def body(state: DecodeState) -> DecodeState:
     last = state.step - 1
     slot = prompt + last
     hidden, caches = gpt_neox.decode_blocks(
-        layers, gpt_neox.embed(params, state.token[:, None], dtype), prompt_length + last, slot,
-        visible & (jnp.arange(slots) <= slot)[None], state.caches, config)
+      layers,
+      gpt_neox.embed(params, state.token[:, None], dtype),
+      prompt_length + last,
+      slot,
+      visible & (jnp.arange(slots) <= slot)[None],
+      state.caches,
+      config,
+    )
     return append(state.replace(caches=caches), hidden[:, 0])
 
   embedded = gpt_neox.embed(params, batch.ids, dtype)
   layers = gpt_neox.decode_layers(params['blocks'])
   hidden, caches = gpt_neox.prefill(params['blocks'], embedded, batch.valid, config, slots)
   empty = DecodeState(
-      step=jnp.int32(0), token=jnp.zeros(rows, jnp.int32),
-      ids=jnp.full((rows, max_new_tokens), config.eos_token_id, jnp.int32),
-      log_probs=jnp.zeros((rows, max_new_tokens)), length=jnp.zeros(rows, jnp.int32), done=jnp.zeros(rows, bool),
-      caches=caches)
+    step=jnp.int32(0),
+    token=jnp.zeros(rows, jnp.int32),
+    ids=jnp.full((rows, max_new_tokens), config.eos_token_id, jnp.int32),
+    log_probs=jnp.zeros((rows, max_new_tokens)),
+    length=jnp.zeros(rows, jnp.int32),
+    done=jnp.zeros(rows, bool),
+    caches=caches,
+  )
   unfinished = lambda state: (state.step < max_new_tokens) & ~jnp.all(state.done)
   state = jax.lax.while_loop(unfinished, body, append(empty, hidden[:, -1]))
   return structs.Responses(state.ids, state.length, state.log_probs)
@@ -168,20 +200,34 @@ def sample(frozen, batch: structs.PromptBatch, *, config: gpt_neox.GPTNeoXConfig
 def sampler(config: gpt_neox.GPTNeoXConfig, sampling: config_lib.Sampling, dtype) -> Callable:
   """`sample` with its statics bound, mapped over the devices: (frozen, sharded PromptBatch) -> sharded Responses."""
   return parallel.map_forward(
-      sample, config=config, dtype=dtype, max_new_tokens=sampling.max_new_tokens,
-      min_new_tokens=sampling.min_new_tokens, top_k=sampling.top_k, top_p=sampling.top_p,
-      greedy=sampling.temperature == 0)
+    sample,
+    config=config,
+    dtype=dtype,
+    max_new_tokens=sampling.max_new_tokens,
+    min_new_tokens=sampling.min_new_tokens,
+    top_k=sampling.top_k,
+    top_p=sampling.top_p,
+    greedy=sampling.temperature == 0,
+  )
 
 
-def prompt_ids(tokenizer, prompts: Sequence[str], max_tokens: int | None) -> tuple[list[list[int]], int]:
+def prompt_ids(
+  tokenizer, prompts: Sequence[str], max_tokens: int | None
+) -> tuple[list[list[int]], int]:
   """Token ids of prompts, and how many were cut on the left, which is logged; an empty prompt is EOS alone."""
   ids, cut = text.encode(tokenizer, prompts, max_tokens=max_tokens)
   text.report_cut(cut, len(prompts), 'prompts', max_tokens)
   return [row or [tokenizer.eos_token_id] for row in ids], cut
 
 
-def complete_ids(model: pretrained.Pretrained, prompts: Sequence[Sequence[int]], sampling: config_lib.Sampling,
-                 seed: int, dtype=jnp.float32, progress: Callable = iter) -> tuple[list[list[int]], np.ndarray]:
+def complete_ids(
+  model: pretrained.Pretrained,
+  prompts: Sequence[Sequence[int]],
+  sampling: config_lib.Sampling,
+  seed: int,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+) -> tuple[list[list[int]], np.ndarray]:
   """Samples a response to each of N tokenised prompts.
 
   Args:
@@ -210,8 +256,14 @@ def complete_ids(model: pretrained.Pretrained, prompts: Sequence[Sequence[int]],
   return responses, lengths
 
 
-def complete(model: pretrained.Pretrained, prompts: Sequence[str], sampling: config_lib.Sampling, seed: int = 0,
-             dtype=jnp.float32, progress: Callable = iter) -> list[str]:
+def complete(
+  model: pretrained.Pretrained,
+  prompts: Sequence[str],
+  sampling: config_lib.Sampling,
+  seed: int = 0,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+) -> list[str]:
   """Samples a completion of every prompt text; its leading space is kept, EOS is not.
 
   Raises:

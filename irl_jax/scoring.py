@@ -16,11 +16,17 @@ from irl_jax.data import text
 from irl_jax.models import pretrained
 
 Tokens = Sequence[int]
-CHUNK = 1024              # texts that are tokenised at once
-TOKENS_OF_A_TEXT = 64     # by which a number of texts becomes a number of tokens
-TOKENS_ON_CPU = 1024      # of one device: with more, RoBERTa-base leaves the last-level cache, a sixth slower
-BATCHES_OF_A_CALL = 8     # as many at least: in a single batch, all texts would be as long as the longest
-LEAST_TOKENS = 512        # but no fewer at once: all weights are read for every batch (16 texts: a third of the time)
+CHUNK = 1024  # texts that are tokenised at once
+TOKENS_OF_A_TEXT = 64  # by which a number of texts becomes a number of tokens
+TOKENS_ON_CPU = (
+  1024  # of one device: with more, RoBERTa-base leaves the last-level cache, a sixth slower
+)
+BATCHES_OF_A_CALL = (
+  8  # as many at least: in a single batch, all texts would be as long as the longest
+)
+LEAST_TOKENS = (
+  512  # but no fewer at once: all weights are read for every batch (16 texts: a third of the time)
+)
 
 
 def tokens_at_once(count: int, batch_size: int) -> int:
@@ -38,8 +44,7 @@ def tokens_at_once(count: int, batch_size: int) -> int:
 
 
 def rows_at_once(length: int, tokens: int, count: int) -> int:
-  """Texts [B] of a padded length in one batch: as many for every batch of that length, and a multiple of the devices.
-  """
+  """Texts [B] of a padded length in one batch: as many for every batch of that length, and a multiple of the devices."""
   devices = parallel.device_count()
   return max(min(tokens // length, _power_of_two(count)) // devices, 1) * devices
 
@@ -48,8 +53,16 @@ def _power_of_two(count: int) -> int:
   return 1 << max(count - 1, 0).bit_length()
 
 
-def batched(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id: int, batch_size: int, dtype,
-            progress: Callable = iter, **statics) -> Callable:
+def batched(
+  forward: Callable,
+  model: pretrained.Pretrained,
+  limit: int,
+  pad_id: int,
+  batch_size: int,
+  dtype,
+  progress: Callable = iter,
+  **statics,
+) -> Callable:
   """`forward(params, TextBatch, *, config, dtype, <statics>)` over any number of texts, mapped over the devices.
 
   Args:
@@ -69,7 +82,9 @@ def batched(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id:
   run = parallel.map_forward(forward, config=model.config, dtype=dtype, **statics)
   params = parallel.replicate(model.params)
 
-  def dispatch(rows: Sequence[int], sequences: Sequence[Tokens], length: int, size: int) -> tuple[Sequence[int], Any]:
+  def dispatch(
+    rows: Sequence[int], sequences: Sequence[Tokens], length: int, size: int
+  ) -> tuple[Sequence[int], Any]:
     filled = [*sequences, *[sequences[-1]] * (size - len(sequences))]
     return rows, run(params, parallel.shard(batches.text_batch(filled, pad_id, min(length, limit))))
 
@@ -82,7 +97,9 @@ def batched(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id:
     results, pending = [], []
     for ready in batches.by_tokens(read_chunks, lambda length: rows_at_once(length, tokens, count)):
       dispatched = [dispatch(*batch) for batch in ready]
-      results += [(rows, parallel.gather(result)) for rows, result in pending]  # waits for the chunk before
+      results += [
+        (rows, parallel.gather(result)) for rows, result in pending
+      ]  # waits for the chunk before
       pending = dispatched
     return _in_order(count, results + [(rows, parallel.gather(result)) for rows, result in pending])
 
@@ -95,19 +112,33 @@ def _in_order(count: int, results: Iterable[tuple[Sequence[int], np.ndarray]]) -
   for rows, values in results:
     if out is None:
       out = np.zeros((count, *values.shape[1:]), np.float32)
-    out[rows] = values[:len(rows)]
+    out[rows] = values[: len(rows)]
   return out
 
 
 def over_tokens(*arguments, **more) -> Callable:
   """`batched` over token lists [N] -> np.float32 [N, ...]."""
   apply = batched(*arguments, **more)
-  return lambda sequences: apply(list(map(len, sequences)), lambda rows: [sequences[row] for row in rows])
+  return lambda sequences: apply(
+    list(map(len, sequences)), lambda rows: [sequences[row] for row in rows]
+  )
 
 
-def over_texts(forward: Callable, model: pretrained.Pretrained, limit: int, pad_id: int, batch_size: int, dtype, *,
-               specials: bool = False, prefix: Tokens = (), instead_of_empty: Tokens = (), shape: tuple[int, ...] = (),
-               progress: Callable = iter, **statics) -> Callable:
+def over_texts(
+  forward: Callable,
+  model: pretrained.Pretrained,
+  limit: int,
+  pad_id: int,
+  batch_size: int,
+  dtype,
+  *,
+  specials: bool = False,
+  prefix: Tokens = (),
+  instead_of_empty: Tokens = (),
+  shape: tuple[int, ...] = (),
+  progress: Callable = iter,
+  **statics,
+) -> Callable:
   """`batched` over strings: texts [N] -> np.float32 [N, *shape]. A text that comes twice is read once.
 
   Args:
@@ -125,15 +156,24 @@ def over_texts(forward: Callable, model: pretrained.Pretrained, limit: int, pad_
     different, cut = list(place), []
 
     def read(rows: np.ndarray) -> Iterator[Tokens]:
-      sequences, shortened = text.encode(model.tokenizer, [different[row] for row in rows],
-                                         max_tokens=limit - len(prefix), specials=specials)
+      sequences, shortened = text.encode(
+        model.tokenizer,
+        [different[row] for row in rows],
+        max_tokens=limit - len(prefix),
+        specials=specials,
+      )
       cut.append(shortened)
       return ([*prefix, *sequence] or list(instead_of_empty) for sequence in sequences)
 
     scores = apply([len(one) for one in different], read)
     if sum(cut):
-      logging.warning('%d of %d texts are longer than the %d tokens that %s reads: cut on the left', sum(cut),
-                      len(different), limit - len(prefix), model.source)
+      logging.warning(
+        '%d of %d texts are longer than the %d tokens that %s reads: cut on the left',
+        sum(cut),
+        len(different),
+        limit - len(prefix),
+        model.source,
+      )
     return scores[[place[one] for one in texts]]
 
   return score

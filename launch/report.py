@@ -20,6 +20,7 @@ def main(options: flags.FlagValues) -> None:
   """Writes the report."""
   command_line.require(options, 'workdir')
   from irl_jax.report import page
+
   print(page.write(options.workdir))
 
 

@@ -23,9 +23,15 @@ from irl_jax.errors import ConfigError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('config', None, 'config file, such as configs/tiny.py', flag_values=FLAGS)
-flags.DEFINE_string('workdir', None, "where the run is kept (default: runs/<the config's name>)", flag_values=FLAGS)
-flags.DEFINE_list('stages', None, "run only these of the config's stages, such as rlhf,irl", flag_values=FLAGS)
-flags.DEFINE_enum('bad_rows', None, ['error', 'skip'], 'what an unreadable row of the data does', flag_values=FLAGS)
+flags.DEFINE_string(
+  'workdir', None, "where the run is kept (default: runs/<the config's name>)", flag_values=FLAGS
+)
+flags.DEFINE_list(
+  'stages', None, "run only these of the config's stages, such as rlhf,irl", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+  'bad_rows', None, ['error', 'skip'], 'what an unreadable row of the data does', flag_values=FLAGS
+)
 flags.DEFINE_boolean('dry_run', False, 'show config and models, run nothing', flag_values=FLAGS)
 distributed.define_flags(FLAGS)
 
@@ -33,8 +39,12 @@ distributed.define_flags(FLAGS)
 def default_workdir(config: Config) -> str:
   """runs/<name>; a name that leads elsewhere is refused."""
   name = config.name
-  if name in ('', '.', '..') or pathlib.PureWindowsPath(name).name != name or not name.isprintable():
-    raise ConfigError(f'config.name = {name!r}: must be a folder name without separators, or give --workdir')
+  if (
+    name in ('', '.', '..') or pathlib.PureWindowsPath(name).name != name or not name.isprintable()
+  ):
+    raise ConfigError(
+      f'config.name = {name!r}: must be a folder name without separators, or give --workdir'
+    )
   return f'runs/{name}'
 
 
@@ -44,7 +54,9 @@ def chosen_stages(names: list[str] | None, config: Config) -> tuple[str, ...]:
     return config.stages
   for name in names or ['']:
     if name not in config.stages:
-      raise ConfigError(f"--stages: unknown stage {name!r}; must be of the config's stages: {', '.join(config.stages)}")
+      raise ConfigError(
+        f"--stages: unknown stage {name!r}; must be of the config's stages: {', '.join(config.stages)}"
+      )
   return tuple(stage for stage in config.stages if stage in names)
 
 
@@ -52,17 +64,21 @@ def main(options: flags.FlagValues) -> None:
   """Runs the pipeline and shows its results."""
   config = options.config
   if options.bad_rows:
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, bad_rows=options.bad_rows))
+    config = dataclasses.replace(
+      config, data=dataclasses.replace(config.data, bad_rows=options.bad_rows)
+    )
   workdir = options.workdir or default_workdir(config)
   stages = chosen_stages(options.stages, config)
   if options.dry_run:
     from irl_jax.stages import dry_run
+
     print(dry_run.describe(config, workdir, stages))
     return
   with distributed.joined(options):
     from irl_jax.runtime import parallel
     from irl_jax import pipeline
     from irl_jax.report import tables as table
+
     summary = pipeline.run(config, workdir, stages)
     if summary and parallel.is_first():
       table.show(table.results_table(summary))

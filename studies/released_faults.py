@@ -54,16 +54,29 @@ from irl_jax.stages.run import full_texts
 from irl_jax.stages import irl as recovery
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string('config', None, 'config file of the run; its irl section is the default', flag_values=FLAGS)
-flags.DEFINE_string('workdir', None, 'folder of the run; its demonstrations are finished', flag_values=FLAGS)
+flags.DEFINE_string(
+  'config', None, 'config file of the run; its irl section is the default', flag_values=FLAGS
+)
+flags.DEFINE_string(
+  'workdir', None, 'folder of the run; its demonstrations are finished', flag_values=FLAGS
+)
 flags.DEFINE_string('output', None, 'the .json file to write', flag_values=FLAGS)
 flags.DEFINE_integer('seeds', 10, 'rewards of each row', lower_bound=2, flag_values=FLAGS)
-flags.DEFINE_integer('pairs', 1500, 'training pairs; a fifth as many select', lower_bound=5, flag_values=FLAGS)
+flags.DEFINE_integer(
+  'pairs', 1500, 'training pairs; a fifth as many select', lower_bound=5, flag_values=FLAGS
+)
 
 Scored = dict[str, np.ndarray]  # what one reward gives to each set of texts
 Sets = dict[str, tuple[Sequence[str], np.ndarray]]  # texts and their r*, by name
-HELD, ZERO = 'held-out texts', 'validation texts'  # the texts of the figures, and those that the zero is chosen by
-HELD_PAIRS, TRAINED_TEXTS, TRAINED_PAIRS = 'held-out demonstrations', 'training texts', 'training demonstrations'
+HELD, ZERO = (
+  'held-out texts',
+  'validation texts',
+)  # the texts of the figures, and those that the zero is chosen by
+HELD_PAIRS, TRAINED_TEXTS, TRAINED_PAIRS = (
+  'held-out demonstrations',
+  'training texts',
+  'training demonstrations',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,29 +84,42 @@ class Variant:
   """One way to train; as it stands, the sound one."""
 
   what: str
-  seen: str = 'text'                 # what is trained on: the text, its last token, or its last character
-  accumulated: bool = False          # whether gradients are never zeroed
+  seen: str = 'text'  # what is trained on: the text, its last token, or its last character
+  accumulated: bool = False  # whether gradients are never zeroed
   bounded: bool = True
   trained: bool = True
 
 
 AT_ONCE = '1 to 4 at once'
-STARTS = {'the default': {}, "the paper's objective, random first head": dict(
-    objective='asymmetric', initial_head='random')}
+STARTS = {
+  'the default': {},
+  "the paper's objective, random first head": dict(objective='asymmetric', initial_head='random'),
+}
 VARIANTS = {
-    'no fault': Variant('what the others are held against'),
-    'no training': Variant('the first head, before any update', trained=False),
-    '1 last character': Variant("a text's last character is all that is trained on", seen='character'),
-    '1 last token': Variant('the same of the last token', seen='token'),
-    '2 accumulated gradients': Variant('gradients are never zeroed: each step takes the sum so far', accumulated=True),
-    '3 no bound': Variant("head of any length, final layer norm's gain and bias trained", bounded=False),
-    AT_ONCE: Variant('last character, accumulated, no bound, uncentred 0', seen='character', accumulated=True,
-                     bounded=False),
+  'no fault': Variant('what the others are held against'),
+  'no training': Variant('the first head, before any update', trained=False),
+  '1 last character': Variant(
+    "a text's last character is all that is trained on", seen='character'
+  ),
+  '1 last token': Variant('the same of the last token', seen='token'),
+  '2 accumulated gradients': Variant(
+    'gradients are never zeroed: each step takes the sum so far', accumulated=True
+  ),
+  '3 no bound': Variant(
+    "head of any length, final layer norm's gain and bias trained", bounded=False
+  ),
+  AT_ONCE: Variant(
+    'last character, accumulated, no bound, uncentred 0',
+    seen='character',
+    accumulated=True,
+    bounded=False,
+  ),
 }
 
 
-def encode(base: pretrained.Pretrained, rows: Sequence[dict[str, Any]], irl: config_lib.IRL, seen: str
-           ) -> list[pairs_lib.Pair]:
+def encode(
+  base: pretrained.Pretrained, rows: Sequence[dict[str, Any]], irl: config_lib.IRL, seen: str
+) -> list[pairs_lib.Pair]:
   """Demonstrations as token ids; fault 1 cuts off all but the end (the released code indexed a string with -1)."""
   if seen == 'character':
     ends = ([text[-1:] for text in full_texts(rows, side)] for side in ('aligned', 'base'))
@@ -108,12 +134,16 @@ def accumulating(tx: optax.GradientTransformation) -> optax.GradientTransformati
   return optax.chain(optax.trace(decay=1.0), tx)
 
 
-def unbounded_reward(trained, frozen, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str
-                     ) -> jax.Array:
+def unbounded_reward(
+  trained, frozen, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str
+) -> jax.Array:
   """Fault 3: R̂ [B] = <w, g normalise(h) + b> with w of any length; gain g and bias b are trained with the rest."""
   cut_hidden = cut_lib.below(frozen, batch.ids, batch.valid, config, dtype)
   hidden = cut_lib.above(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype)
-  return reward_lib.POOL[pooling](hidden, batch.valid).astype(jnp.float32) @ trained['reward_head']['direction']
+  return (
+    reward_lib.POOL[pooling](hidden, batch.valid).astype(jnp.float32)
+    @ trained['reward_head']['direction']
+  )
 
 
 def reward_of(variant: Variant) -> Callable:
@@ -126,14 +156,25 @@ def both(trained, frozen, batch: structs.PairBatch, reward: Callable, **statics)
   return jnp.split(reward(trained, frozen, update_lib.both_texts(batch), **statics), 2)
 
 
-def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, reward: Callable, irl: config_lib.IRL,
-           tx: optax.GradientTransformation, axis_name: str | None, **statics) -> tuple[structs.TrainState, Any]:
+def update(
+  state: structs.TrainState,
+  frozen,
+  batch: structs.PairBatch,
+  *,
+  reward: Callable,
+  irl: config_lib.IRL,
+  tx: optax.GradientTransformation,
+  axis_name: str | None,
+  **statics,
+) -> tuple[structs.TrainState, Any]:
   """irl/update.py's update on whole texts, of any reward."""
   objective = objectives.objective(irl.objective, irl.margin, irl.temperature)
 
   def totals(trained, pairs):
     aligned, base = both(trained, frozen, pairs, reward, **statics)
-    return gradients.Totals(jnp.sum(objective(aligned - base) * pairs.weight), jnp.sum(pairs.weight), {})
+    return gradients.Totals(
+      jnp.sum(objective(aligned - base) * pairs.weight), jnp.sum(pairs.weight), {}
+    )
 
   gradient, _ = gradients.of_mean(totals, state.params, batch, axis_name)
   return optimizer.apply_gradients(state, gradient, tx)
@@ -149,21 +190,33 @@ def of_texts(parts, batch: structs.TextBatch, *, reward: Callable, **statics) ->
   return reward(*parts, batch, **statics)
 
 
-def train(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], validation: Sequence[pairs_lib.Pair],
-          irl: config_lib.IRL, variant: Variant, seed: int, dtype=jnp.float32) -> loop.Parts:
+def train(
+  base: pretrained.Pretrained,
+  training: Sequence[pairs_lib.Pair],
+  validation: Sequence[pairs_lib.Pair],
+  irl: config_lib.IRL,
+  variant: Variant,
+  seed: int,
+  dtype=jnp.float32,
+) -> loop.Parts:
   """irl/loop.py's `train_parts` without checkpoints and log, which looks at validation after every epoch; without a
   fault it gives the same parameters.
   """
   trained, frozen = loop.initial_parts(base, training, irl, seed, dtype)
   if not variant.trained:
     return trained, frozen
-  training, validation = (pairs_lib.token_pairs(pairs, base.config.eos_token_id) for pairs in (training, validation))
+  training, validation = (
+    pairs_lib.token_pairs(pairs, base.config.eos_token_id) for pairs in (training, validation)
+  )
   batch_size = parallel.batch_size(irl.batch_size, len(training))
   per_epoch = max(len(training) // batch_size, 1)
   _, _, tx = loop.compile_functions(base.config, irl, irl.epochs * per_epoch, dtype)
   tx = accumulating(tx) if variant.accumulated else tx
   statics = dict(reward=reward_of(variant), config=base.config, dtype=dtype, pooling=irl.pooling)
-  step, scores_of = parallel.map_update(update, irl=irl, tx=tx, **statics), parallel.map_forward(score_pairs, **statics)
+  step, scores_of = (
+    parallel.map_update(update, irl=irl, tx=tx, **statics),
+    parallel.map_forward(score_pairs, **statics),
+  )
   state, frozen = optimizer.placed_state(trained, tx), parallel.replicate(frozen)
   best, best_loss = trained, np.inf
   rows_of = batches.order_by_bucket(training.padded, batch_size, seed)
@@ -176,15 +229,28 @@ def train(base: pretrained.Pretrained, training: Sequence[pairs_lib.Pair], valid
   return best, jax.device_get(frozen)
 
 
-def score(base: pretrained.Pretrained, parts: loop.Parts, irl: config_lib.IRL, variant: Variant, sets: Sets,
-          dtype=jnp.float32) -> Scored:
+def score(
+  base: pretrained.Pretrained,
+  parts: loop.Parts,
+  irl: config_lib.IRL,
+  variant: Variant,
+  sets: Sets,
+  dtype=jnp.float32,
+) -> Scored:
   """Uncentred R̂ of every set of texts."""
-  scorer = rewards.trunk_scorer(of_texts, dataclasses.replace(base, params=parts), dtype=dtype,
-                                reward=reward_of(variant), pooling=irl.pooling)
+  scorer = rewards.trunk_scorer(
+    of_texts,
+    dataclasses.replace(base, params=parts),
+    dtype=dtype,
+    reward=reward_of(variant),
+    pooling=irl.pooling,
+  )
   return {name: np.asarray(scorer(texts), np.float64) for name, (texts, _) in sets.items()}
 
 
-def figures(scored: Sequence[Scored], true: np.ndarray, name: str = HELD, centred: bool = True) -> dict[str, list]:
+def figures(
+  scored: Sequence[Scored], true: np.ndarray, name: str = HELD, centred: bool = True
+) -> dict[str, list]:
   """The figures of K rewards on one set: AUROC, accuracy at 0, largest |R̂| [K]; Spearman of every two seeds, without
   those of a constant reward.
   """
@@ -192,38 +258,55 @@ def figures(scored: Sequence[Scored], true: np.ndarray, name: str = HELD, centre
   found = np.stack([scores[name] for scores in scored])
   between = identifiability.spearman(found)[np.triu_indices(len(found), 1)]
   return {
-      'auroc': [agreement.auroc(scores, true < 0) for scores in found],
-      'accuracy': [agreement.accuracy(scores < zero, true < 0) for scores, zero in zip(found, zeros)],
-      'spearman': between[np.isfinite(between)].tolist(), 'largest': np.abs(found).max(axis=1).tolist()}
+    'auroc': [agreement.auroc(scores, true < 0) for scores in found],
+    'accuracy': [agreement.accuracy(scores < zero, true < 0) for scores, zero in zip(found, zeros)],
+    'spearman': between[np.isfinite(between)].tolist(),
+    'largest': np.abs(found).max(axis=1).tolist(),
+  }
 
 
 def best_of(row: dict[str, list]) -> dict[str, list]:
   """Fault 6: of all seeds the one that agrees best with r*, by each figure."""
-  return {'auroc': [max(row['auroc'])], 'accuracy': [max(row['accuracy'])], 'spearman': [], 'largest': []}
+  return {
+    'auroc': [max(row['auroc'])],
+    'accuracy': [max(row['accuracy'])],
+    'spearman': [],
+    'largest': [],
+  }
 
 
 def rows_of(scored: dict[str, Sequence[Scored]], sets: Sets) -> dict[str, dict[str, Any]]:
   """The table of one start: figures, what each row is, and which row it is held against (else: no fault)."""
   sound, true = scored['no fault'], {name: reference for name, (_, reference) in sets.items()}
   on = lambda name, **more: figures(sound, true[name], name) | more
-  rows = {name: figures(scored[name], true[HELD]) | {'what': variant.what} for name, variant in VARIANTS.items()
-          if name != AT_ONCE}
+  rows = {
+    name: figures(scored[name], true[HELD]) | {'what': variant.what}
+    for name, variant in VARIANTS.items()
+    if name != AT_ONCE
+  }
   at_once = figures(scored[AT_ONCE], true[HELD], centred=False)
   return rows | {
-      '4 uncentred 0': figures(sound, true[HELD], centred=False) | {'what': 'the verdict is the sign of the R̂ trained'},
-      '5 training texts': on(TRAINED_TEXTS, what="measured on the training prompts' original texts"),
-      HELD_PAIRS: on(HELD_PAIRS, what='no fault; what the next row is held against'),
-      '5 training demonstrations': on(TRAINED_PAIRS, what='measured on what was trained on', against=HELD_PAIRS),
-      '6 best seed': best_of(rows['no fault']) | {'what': f'the best of {len(sound)} by r*, figure by figure'},
-      AT_ONCE: at_once | {'what': VARIANTS[AT_ONCE].what},
-      '1 to 4 and 6 at once': best_of(at_once) | {'what': f'the best of those {len(sound)} by r*'}}
+    '4 uncentred 0': figures(sound, true[HELD], centred=False)
+    | {'what': 'the verdict is the sign of the R̂ trained'},
+    '5 training texts': on(TRAINED_TEXTS, what="measured on the training prompts' original texts"),
+    HELD_PAIRS: on(HELD_PAIRS, what='no fault; what the next row is held against'),
+    '5 training demonstrations': on(
+      TRAINED_PAIRS, what='measured on what was trained on', against=HELD_PAIRS
+    ),
+    '6 best seed': best_of(rows['no fault'])
+    | {'what': f'the best of {len(sound)} by r*, figure by figure'},
+    AT_ONCE: at_once | {'what': VARIANTS[AT_ONCE].what},
+    '1 to 4 and 6 at once': best_of(at_once) | {'what': f'the best of those {len(sound)} by r*'},
+  }
 
 
 def spread(values: Sequence[float]) -> str:
   """Mean, standard deviation, and range."""
   if len(values) < 2:
     return f'{values[0]:.3f}' if values else '–'
-  return f'{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} ({min(values):.3f} to {max(values):.3f})'
+  return (
+    f'{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} ({min(values):.3f} to {max(values):.3f})'
+  )
 
 
 def difference(values: Sequence[float], reference: Sequence[float]) -> str:
@@ -237,29 +320,58 @@ def difference(values: Sequence[float], reference: Sequence[float]) -> str:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
   """The rows of one start in Markdown."""
-  titles = ('fault', 'what it does', 'AUROC', 'accuracy at 0', 'Spearman between seeds', 'AUROC against no fault',
-            'accuracy against no fault', 'largest absolute R̂')
+  titles = (
+    'fault',
+    'what it does',
+    'AUROC',
+    'accuracy at 0',
+    'Spearman between seeds',
+    'AUROC against no fault',
+    'accuracy against no fault',
+    'largest absolute R̂',
+  )
   lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
   for name, row in rows.items():
     held_against = rows[row.get('against', 'no fault')]
-    costs = [difference(row[figure], held_against[figure]) if name not in ('no fault', HELD_PAIRS) else '–'
-             for figure in ('auroc', 'accuracy')]
+    costs = [
+      difference(row[figure], held_against[figure]) if name not in ('no fault', HELD_PAIRS) else '–'
+      for figure in ('auroc', 'accuracy')
+    ]
     largest = f'{max(row["largest"]):.3g}' if row['largest'] else '–'
-    cells = [name, row['what'], *(spread(row[figure]) for figure in ('auroc', 'accuracy', 'spearman')), *costs, largest]
+    cells = [
+      name,
+      row['what'],
+      *(spread(row[figure]) for figure in ('auroc', 'accuracy', 'spearman')),
+      *costs,
+      largest,
+    ]
     lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines)
 
 
-def study(base: pretrained.Pretrained, demonstrations: Sequence[Sequence[dict[str, Any]]], sets: Sets,
-          irl: config_lib.IRL, seeds: int, dtype=jnp.float32) -> dict[str, dict[str, Any]]:
+def study(
+  base: pretrained.Pretrained,
+  demonstrations: Sequence[Sequence[dict[str, Any]]],
+  sets: Sets,
+  irl: config_lib.IRL,
+  seeds: int,
+  dtype=jnp.float32,
+) -> dict[str, dict[str, Any]]:
   """All rows of one start; says how long each took."""
   scored = {}
   for name, variant in VARIANTS.items():
-    begin, pairs = time.monotonic(), [encode(base, rows, irl, variant.seen) for rows in demonstrations]
+    begin, pairs = (
+      time.monotonic(),
+      [encode(base, rows, irl, variant.seen) for rows in demonstrations],
+    )
     needed = sets if name == 'no fault' else {key: sets[key] for key in (HELD, ZERO)}
-    scored[name] = [score(base, train(base, *pairs, irl, variant, seed, dtype), irl, variant, needed, dtype)
-                    for seed in range(seeds)]
-    print(f'{name:<28} {(time.monotonic() - begin) / seeds:5.1f} s a seed', file=sys.stderr, flush=True)
+    scored[name] = [
+      score(base, train(base, *pairs, irl, variant, seed, dtype), irl, variant, needed, dtype)
+      for seed in range(seeds)
+    ]
+    print(
+      f'{name:<28} {(time.monotonic() - begin) / seeds:5.1f} s a seed', file=sys.stderr, flush=True
+    )
   return rows_of(scored, sets)
 
 
@@ -269,19 +381,31 @@ def read(run: Run, pairs: int) -> tuple[list[list[dict[str, Any]]], Sets]:
   Raises:
     InputError: there are fewer demonstrations than that.
   """
-  demonstrations = [recovery.different(run.rows(split, 'demos')) for split in ('train', 'validation')]
+  demonstrations = [
+    recovery.different(run.rows(split, 'demos')) for split in ('train', 'validation')
+  ]
   for split, rows, wanted in zip(('train', 'validation'), demonstrations, (pairs, pairs // 5)):
     if len(rows) < wanted:
-      raise InputError(f'{run.folder}/demos/{split}.jsonl has {len(rows)} pairs of two different texts, of {wanted}: '
-                       'ask for fewer with --pairs')
-  demonstrations = [demonstrations[0][:pairs], demonstrations[1][:pairs // 5]]
+      raise InputError(
+        f'{run.folder}/demos/{split}.jsonl has {len(rows)} pairs of two different texts, of {wanted}: '
+        'ask for fewer with --pairs'
+      )
+  demonstrations = [demonstrations[0][:pairs], demonstrations[1][: pairs // 5]]
   prompts = {row['prompt_id'] for row in demonstrations[0]}
-  texts = {HELD: full_texts(run.rows('heldout')), ZERO: recovery.unlabelled_texts(run),
-           TRAINED_TEXTS: full_texts([row for row in run.rows('train') if row['prompt_id'] in prompts])}
-  for name, rows in ((HELD_PAIRS, run.rows('heldout', 'demos')), (TRAINED_PAIRS, demonstrations[0])):
+  texts = {
+    HELD: full_texts(run.rows('heldout')),
+    ZERO: recovery.unlabelled_texts(run),
+    TRAINED_TEXTS: full_texts([row for row in run.rows('train') if row['prompt_id'] in prompts]),
+  }
+  for name, rows in (
+    (HELD_PAIRS, run.rows('heldout', 'demos')),
+    (TRAINED_PAIRS, demonstrations[0]),
+  ):
     texts[name] = [*full_texts(rows, 'aligned'), *full_texts(rows, 'base')]
   true_reward = run.true_reward()
-  return demonstrations, {name: (found, np.asarray(true_reward(found))) for name, found in texts.items()}
+  return demonstrations, {
+    name: (found, np.asarray(true_reward(found))) for name, found in texts.items()
+  }
 
 
 def main(options: flags.FlagValues) -> None:
@@ -289,20 +413,39 @@ def main(options: flags.FlagValues) -> None:
   command_line.require(options, 'config', 'workdir', 'output')
   irl = options.config.irl
   if irl.trained_blocks == 0 or irl.prefix_weight:
-    raise ConfigError('this study trains blocks on whole texts: set --config.irl.trained_blocks=-1 and '
-                      '--config.irl.prefix_weight=0')
+    raise ConfigError(
+      'this study trains blocks on whole texts: set --config.irl.trained_blocks=-1 and '
+      '--config.irl.prefix_weight=0'
+    )
   compilation_cache.use()
-  run = Run(options.config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(options.config.runtime.dtype))
+  run = Run(
+    options.config,
+    pathlib.Path(options.workdir),
+    None,
+    pipeline.compute_dtype(options.config.runtime.dtype),
+  )
   base = pretrained.load(run.base, ('causal_lm',))
   demonstrations, sets = read(run, options.pairs)
   tables = {}
   for name, settings in STARTS.items():
-    tables[name] = study(base, demonstrations, sets, dataclasses.replace(irl, **settings), options.seeds, run.dtype)
+    tables[name] = study(
+      base, demonstrations, sets, dataclasses.replace(irl, **settings), options.seeds, run.dtype
+    )
     print(f'### {name[0].upper()}{name[1:]}\n\n{table(tables[name])}\n', flush=True)
-  pathlib.Path(options.output).write_text(json.dumps({
-      'seeds': options.seeds, 'training_pairs': options.pairs, 'validation_pairs': options.pairs // 5,
-      'texts': {name: len(texts) for name, (texts, _) in sets.items()}, 'irl': dataclasses.asdict(irl),
-      'versions': workdir.versions(), 'tables': tables}, indent=2))
+  pathlib.Path(options.output).write_text(
+    json.dumps(
+      {
+        'seeds': options.seeds,
+        'training_pairs': options.pairs,
+        'validation_pairs': options.pairs // 5,
+        'texts': {name: len(texts) for name, (texts, _) in sets.items()},
+        'irl': dataclasses.asdict(irl),
+        'versions': workdir.versions(),
+        'tables': tables,
+      },
+      indent=2,
+    )
+  )
 
 
 if __name__ == '__main__':

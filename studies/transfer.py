@@ -20,40 +20,59 @@ from absl import flags
 from irl_jax.command_line import launch as command_line
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string('config', None, 'config file of the run, with the overrides that it was started with',
-                    flag_values=FLAGS)
-flags.DEFINE_string('workdir', None, 'folder of the run; its rewards are recovered', flag_values=FLAGS)
+flags.DEFINE_string(
+  'config',
+  None,
+  'config file of the run, with the overrides that it was started with',
+  flag_values=FLAGS,
+)
+flags.DEFINE_string(
+  'workdir', None, 'folder of the run; its rewards are recovered', flag_values=FLAGS
+)
 flags.DEFINE_string('output', None, 'the .json file to write', flag_values=FLAGS)
 flags.DEFINE_string('pairs', '', 'rows with the fields toxic and neutral', flag_values=FLAGS)
 flags.DEFINE_string('texts', '', 'rows with the field text', flag_values=FLAGS)
 flags.DEFINE_string('label_field', '', 'their label, 1 toxic, 0 not', flag_values=FLAGS)
-flags.DEFINE_integer('per_class', 0, 'texts kept of each label; 0: all', lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_integer(
+  'per_class', 0, 'texts kept of each label; 0: all', lower_bound=0, flag_values=FLAGS
+)
 
 
-def smallest_hashes(rows: Sequence[dict[str, Any]], label_field: str, per_class: int) -> list[dict[str, Any]]:
+def smallest_hashes(
+  rows: Sequence[dict[str, Any]], label_field: str, per_class: int
+) -> list[dict[str, Any]]:
   """The rows of each label whose ids have the smallest sha256, in the file's order."""
   key = lambda row: hashlib.sha256(str(row['id']).encode()).hexdigest()
-  kept = {row['id'] for label in (0, 1)
-          for row in sorted((row for row in rows if row[label_field] == label), key=key)[:per_class]}
+  kept = {
+    row['id']
+    for label in (0, 1)
+    for row in sorted((row for row in rows if row[label_field] == label), key=key)[:per_class]
+  }
   return [row for row in rows if row['id'] in kept]
 
 
 def read(options: flags.FlagValues) -> tuple[list[str], list[int | None]]:
   """Texts and labels; of pairs first all toxic texts, then the rewritings in the same order."""
   from irl_jax.data import rows as rows_lib
+
   if options.pairs:
     rows, _ = rows_lib.read_rows(options.pairs, fields=['toxic'])
-    return [row[name] for name in ('toxic', 'neutral') for row in rows], [1] * len(rows) + [0] * len(rows)
+    return [row[name] for name in ('toxic', 'neutral') for row in rows], [1] * len(rows) + [
+      0
+    ] * len(rows)
   rows, _ = rows_lib.read_rows(options.texts, fields=['text'])
   if options.per_class:
     rows = smallest_hashes(rows, options.label_field, options.per_class)
-  return [row['text'] for row in rows], [row[options.label_field] if options.label_field else None for row in rows]
+  return [row['text'] for row in rows], [
+    row[options.label_field] if options.label_field else None for row in rows
+  ]
 
 
 def row_of(scores, held, found, index: int, of_pairs: bool) -> dict[str, Any]:
   """The figures of one reward."""
   import numpy as np
   from irl_jax.evaluation import recovered
+
   agreed = recovered.agree(scores, held)
   row = {name: agreed[name] for name in ('heldout_texts', 'heldout_texts_human')}
   row['intervals'] = {name: found[name].intervals(index) for name in row if found[name] is not None}
@@ -86,26 +105,47 @@ def main(options: flags.FlagValues) -> None:
   from irl_jax.evaluation import recovered
   from irl_jax.stages.run import Run
   from irl_jax.stages import evaluate as evaluation
+
   compilation_cache.use()
   config = options.config
-  run = Run(config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(config.runtime.dtype))
+  run = Run(
+    config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(config.runtime.dtype)
+  )
   texts, labels = read(options)
-  held = heldout.Reference(texts=texts, labels=labels, aligned=(), base=(), true_aligned=np.zeros(0),
-                           true_base=np.zeros(0), true_texts=np.asarray(run.true_reward()(texts), np.float64))
+  held = heldout.Reference(
+    texts=texts,
+    labels=labels,
+    aligned=(),
+    base=(),
+    true_aligned=np.zeros(0),
+    true_base=np.zeros(0),
+    true_texts=np.asarray(run.true_reward()(texts), np.float64),
+  )
   members = rewards.members_of(run.folder / 'irl')
   seeds = [heldout.score(evaluation.load(run, place), held) for place in members]
-  table = {f'seed_{index}': scores for index, scores in enumerate(seeds)} | {'ensemble': heldout.mean(seeds)}
-  table |= {name: heldout.score(reward, held) for name, reward in evaluation.baseline_rewards(run).items()}
-  found = recovered.resample(list(table.values()), held, config.evaluation.bootstrap_samples, config.seed)
-  rows = {name: row_of(scores, held, found, index, bool(options.pairs))
-          for index, (name, scores) in enumerate(table.items())}
+  table = {f'seed_{index}': scores for index, scores in enumerate(seeds)} | {
+    'ensemble': heldout.mean(seeds)
+  }
+  table |= {
+    name: heldout.score(reward, held) for name, reward in evaluation.baseline_rewards(run).items()
+  }
+  found = recovered.resample(
+    list(table.values()), held, config.evaluation.bootstrap_samples, config.seed
+  )
+  rows = {
+    name: row_of(scores, held, found, index, bool(options.pairs))
+    for index, (name, scores) in enumerate(table.items())
+  }
   for name, row in rows.items():
     print(describe(name, row))
   spearman = identifiability.seed_spearman([scores.texts for scores in seeds])
-  print(f'{len(texts)} texts; r* agrees with the labels on {recovered.human_accuracy(held)["human_accuracy"]}; '
-        f'Spearman between seeds {spearman}')
-  pathlib.Path(options.output).write_text(json.dumps({'texts': len(texts), 'seed_spearman': spearman, 'rewards': rows},
-                                                     indent=2))
+  print(
+    f'{len(texts)} texts; r* agrees with the labels on {recovered.human_accuracy(held)["human_accuracy"]}; '
+    f'Spearman between seeds {spearman}'
+  )
+  pathlib.Path(options.output).write_text(
+    json.dumps({'texts': len(texts), 'seed_spearman': spearman, 'rewards': rows}, indent=2)
+  )
 
 
 if __name__ == '__main__':

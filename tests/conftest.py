@@ -27,7 +27,12 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.devices()  # reads XLA_FLAGS, which is now made that of commands
 os.environ['XLA_FLAGS'] = FLAGS
 
-LONGEST = ('distributed/test_faults.py', 'faults/test_kills.py', 'test_pipeline.py', 'benchmarks/test_speed.py')
+LONGEST = (
+  'distributed/test_faults.py',
+  'faults/test_kills.py',
+  'test_pipeline.py',
+  'benchmarks/test_speed.py',
+)
 
 ALPHABET = 'ĠabcdefghijklmnopqrstuvwxH<|>/'  # Ġ is a space; with them the text is written that checks a tokenizer
 
@@ -56,8 +61,10 @@ def forget_programs():
 def perturbed(params):
   """Parameters with noise on every leaf, so that biases and norms count."""
   rng = np.random.default_rng(0)
-  return jax.tree.map(lambda leaf: np.asarray(leaf + rng.normal(0, 0.3, leaf.shape), np.float32),
-                      jax.device_get(params))
+  return jax.tree.map(
+    lambda leaf: np.asarray(leaf + rng.normal(0, 0.3, leaf.shape), np.float32),
+    jax.device_get(params),
+  )
 
 
 @pytest.fixture(scope='session')
@@ -72,19 +79,31 @@ def shared() -> pathlib.Path:
 @pytest.fixture(scope='session')
 def letters() -> transformers.PreTrainedTokenizerFast:
   """A token for every letter of a small alphabet: 32 ids, of which 0 is EOS and 1 is padding; others are lost."""
-  vocabulary = {token: number for number, token in enumerate(['<|endoftext|>', '<|padding|>', *ALPHABET])}
+  vocabulary = {
+    token: number for number, token in enumerate(['<|endoftext|>', '<|padding|>', *ALPHABET])
+  }
   backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
   backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   backend.decoder = tokenizers.decoders.ByteLevel()
-  return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token='<|endoftext|>',
-                                              eos_token='<|endoftext|>', pad_token='<|padding|>')
+  return transformers.PreTrainedTokenizerFast(
+    tokenizer_object=backend,
+    bos_token='<|endoftext|>',
+    eos_token='<|endoftext|>',
+    pad_token='<|padding|>',
+  )
 
 
 @pytest.fixture(scope='session')
 def policy(letters) -> pretrained.Pretrained:
   """A language model of 3 layers over letters; its last 4 ids are beyond the tokenizer. Every parameter is random."""
-  config = gpt_neox.GPTNeoXConfig(vocab_size=36, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-                                  intermediate_size=32, max_position_embeddings=64)
+  config = gpt_neox.GPTNeoXConfig(
+    vocab_size=36,
+    hidden_size=16,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=64,
+  )
   params = perturbed(gpt_neox.init(jax.random.key(0), config))
   return pretrained.Pretrained('causal_lm', config, params, letters, source='the tiny policy')
 
@@ -94,18 +113,39 @@ def classifier() -> pretrained.Pretrained:
   """A toxicity classifier of 2 layers over letters; it reads 50 tokens at most. Every parameter is random."""
   specials = ['<s>', '<pad>', '</s>', '<unk>']
   vocabulary = {token: number for number, token in enumerate([*specials, *ALPHABET])}
-  backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[], unk_token='<unk>'))
+  backend = tokenizers.Tokenizer(
+    tokenizers.models.BPE(vocab=vocabulary, merges=[], unk_token='<unk>')
+  )
   backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   backend.decoder = tokenizers.decoders.ByteLevel()
   backend.post_processor = tokenizers.processors.TemplateProcessing(
-      single='<s> $A </s>', special_tokens=[('<s>', 0), ('</s>', 2)])
+    single='<s> $A </s>', special_tokens=[('<s>', 0), ('</s>', 2)]
+  )
   tokenizer = transformers.PreTrainedTokenizerFast(
-      tokenizer_object=backend, bos_token='<s>', cls_token='<s>', eos_token='</s>', sep_token='</s>', pad_token='<pad>',
-      unk_token='<unk>')
-  config = roberta.RobertaConfig(vocab_size=36, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                                 intermediate_size=32, max_position_embeddings=52, labels=('neutral', 'toxic'))
-  return pretrained.Pretrained('classifier', config, perturbed(roberta.init(jax.random.key(0), config)), tokenizer,
-                               source='the tiny classifier')
+    tokenizer_object=backend,
+    bos_token='<s>',
+    cls_token='<s>',
+    eos_token='</s>',
+    sep_token='</s>',
+    pad_token='<pad>',
+    unk_token='<unk>',
+  )
+  config = roberta.RobertaConfig(
+    vocab_size=36,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=52,
+    labels=('neutral', 'toxic'),
+  )
+  return pretrained.Pretrained(
+    'classifier',
+    config,
+    perturbed(roberta.init(jax.random.key(0), config)),
+    tokenizer,
+    source='the tiny classifier',
+  )
 
 
 @pytest.fixture

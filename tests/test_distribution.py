@@ -23,14 +23,22 @@ def problem():
   forbidden = np.isin(np.arange(VOCABULARY), [1, 11, 12])
   too_early = np.arange(COUNT) % 3 == 0
   targets = np.where(too_early, 4, rng.choice([0, 3, 7, 10], COUNT)).astype(np.int32)
-  return params, hidden, targets, too_early, distribution.Allowed(forbidden, np.int32(0), np.float32(0.7))
+  return (
+    params,
+    hidden,
+    targets,
+    too_early,
+    distribution.Allowed(forbidden, np.int32(0), np.float32(0.7)),
+  )
 
 
 def dense(params, hidden, targets, too_early, allowed):
   """The same by a loop over positions, each with a log-softmax over the ids that may come there."""
   out = []
   for position in range(COUNT):
-    may = np.flatnonzero(~allowed.forbidden & ~((np.arange(VOCABULARY) == allowed.eos) & too_early[position]))
+    may = np.flatnonzero(
+      ~allowed.forbidden & ~((np.arange(VOCABULARY) == allowed.eos) & too_early[position])
+    )
     logits = params['embed_in']['embedding'][may] @ hidden[position] / allowed.temperature
     out.append(jax.nn.log_softmax(logits)[int(np.flatnonzero(may == targets[position])[0])])
   return jnp.stack(out)
@@ -38,7 +46,9 @@ def dense(params, hidden, targets, too_early, allowed):
 
 def value_and_gradients(function, params, hidden, targets, too_early, allowed):
   """Log-probs [N], and the gradients of a weighted sum of them with respect to params and hidden."""
-  values, vjp = jax.vjp(lambda params, hidden: function(params, hidden, targets, too_early, allowed), params, hidden)
+  values, vjp = jax.vjp(
+    lambda params, hidden: function(params, hidden, targets, too_early, allowed), params, hidden
+  )
   return values, vjp(jnp.linspace(-1, 2, COUNT))
 
 
@@ -47,9 +57,13 @@ def expected(problem):
   return jax.device_get(value_and_gradients(dense, *problem))
 
 
-@pytest.mark.parametrize('kept', [0, 2 ** 20], ids=['computed again', 'kept'])
-@pytest.mark.parametrize('chunk', [VOCABULARY, 4, 1], ids=['whole', 'last one not full', 'one by one'])
-def test_values_and_gradients_are_those_of_the_whole_softmax(problem, expected, monkeypatch, chunk, kept):
+@pytest.mark.parametrize('kept', [0, 2**20], ids=['computed again', 'kept'])
+@pytest.mark.parametrize(
+  'chunk', [VOCABULARY, 4, 1], ids=['whole', 'last one not full', 'one by one']
+)
+def test_values_and_gradients_are_those_of_the_whole_softmax(
+  problem, expected, monkeypatch, chunk, kept
+):
   monkeypatch.setitem(distribution.KEPT_BYTES, 'cpu', kept)
   monkeypatch.setitem(distribution.CHUNK_BYTES, 'cpu', 4 * COUNT * chunk)
   found = value_and_gradients(distribution.log_probs, *problem)
@@ -57,7 +71,9 @@ def test_values_and_gradients_are_those_of_the_whole_softmax(problem, expected, 
 
 
 @pytest.mark.parametrize('kept', [False, True])
-def test_no_array_of_positions_by_vocabulary_exists_but_one_that_is_small_enough(problem, monkeypatch, kept):
+def test_no_array_of_positions_by_vocabulary_exists_but_one_that_is_small_enough(
+  problem, monkeypatch, kept
+):
   monkeypatch.setitem(distribution.CHUNK_BYTES, 'cpu', 4 * COUNT * 2)
   monkeypatch.setitem(distribution.KEPT_BYTES, 'cpu', 4 * COUNT * VOCABULARY - (not kept))
   loss = lambda params, hidden: jnp.sum(distribution.log_probs(params, hidden, *problem[2:]))
@@ -69,7 +85,9 @@ def test_no_array_of_positions_by_vocabulary_exists_but_one_that_is_small_enough
 
 def test_a_forbidden_id_has_no_probability(problem):
   params, hidden, _, too_early, allowed = problem
-  probabilities = np.asarray(jax.nn.softmax(distribution.next_logits(params, hidden, too_early, allowed), axis=0))
+  probabilities = np.asarray(
+    jax.nn.softmax(distribution.next_logits(params, hidden, too_early, allowed), axis=0)
+  )
   assert not probabilities[allowed.forbidden].any()
   np.testing.assert_array_equal(probabilities[0] == 0, too_early)
 
@@ -81,7 +99,9 @@ def test_what_a_tokenizer_allows(policy):
 
 
 def test_a_number_that_no_token_has_never_comes(policy):
-  tokenizer = types.SimpleNamespace(get_vocab=lambda: {'<|endoftext|>': 0, '<|padding|>': 1, 'far': 7}, pad_token_id=1)
+  tokenizer = types.SimpleNamespace(
+    get_vocab=lambda: {'<|endoftext|>': 0, '<|padding|>': 1, 'far': 7}, pad_token_id=1
+  )
   allowed = distribution.allowed_for(tokenizer, policy.config, 1.0)
   np.testing.assert_array_equal(np.flatnonzero(~allowed.forbidden), [0, 7])
 

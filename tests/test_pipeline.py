@@ -26,31 +26,64 @@ SEEDS = [f'seed_{seed}' for seed in range(CONFIG.irl.seeds)]
 
 TOXICITY = {'rate', 'low', 'high', 'n'}
 POLICY = {'toxicity': TOXICITY, 'toxicity_full': TOXICITY} | dict.fromkeys(
-    ['true_reward', 'kl', 'kl_per_token', 'perplexity_under_base', 'response_tokens', 'distinct_2'])
-AGREEMENT = {'accuracy', 'f1', 'auroc', 'pearson', 'spearman', 'kendall', 'pairwise_accuracy', 'n', 'ties'}
-REWARD = {'heldout_texts': AGREEMENT, 'heldout_texts_human': AGREEMENT,
-          'heldout_pairs': AGREEMENT | {'prefers_aligned', 'epic_distance'}}
-INTERVALS = dict.fromkeys(['heldout_texts', 'heldout_texts_human', 'heldout_pairs'], {'auroc', 'spearman'})
+  ['true_reward', 'kl', 'kl_per_token', 'perplexity_under_base', 'response_tokens', 'distinct_2']
+)
+AGREEMENT = {
+  'accuracy',
+  'f1',
+  'auroc',
+  'pearson',
+  'spearman',
+  'kendall',
+  'pairwise_accuracy',
+  'n',
+  'ties',
+}
+REWARD = {
+  'heldout_texts': AGREEMENT,
+  'heldout_texts_human': AGREEMENT,
+  'heldout_pairs': AGREEMENT | {'prefers_aligned', 'epic_distance'},
+}
+INTERVALS = dict.fromkeys(
+  ['heldout_texts', 'heldout_texts_human', 'heldout_pairs'], {'auroc', 'spearman'}
+)
 ZERO = dict.fromkeys(['zero', 'zero_low', 'zero_high', 'saturated'])
 PROBABILITY = {'platt': {'slope', 'intercept', 'n'}} | dict.fromkeys(
-    ['ece', 'ece_if_calibrated', 'brier', 'brier_constant'])
-CONFOUNDS = {'length_spearman', 'partial_pearson_given_length', 'partial_spearman_given_length', 'style_auroc',
-             'style_low', 'style_high', 'style_n'}
-SEED = REWARD | {'intervals': INTERVALS, 'confounds': CONFOUNDS,
-                 'calibration': ZERO | PROBABILITY | dict.fromkeys(['reliable_zero', 'reliability'])}
+  ['ece', 'ece_if_calibrated', 'brier', 'brier_constant']
+)
+CONFOUNDS = {
+  'length_spearman',
+  'partial_pearson_given_length',
+  'partial_spearman_given_length',
+  'style_auroc',
+  'style_low',
+  'style_high',
+  'style_n',
+}
+SEED = REWARD | {
+  'intervals': INTERVALS,
+  'confounds': CONFOUNDS,
+  'calibration': ZERO | PROBABILITY | dict.fromkeys(['reliable_zero', 'reliability']),
+}
 MEAN = REWARD | {'confounds': CONFOUNDS, 'calibration': ZERO | PROBABILITY}
 ENSEMBLE = SEED | {'calibration': PROBABILITY | {'reliability': None}}
 BASELINE = REWARD | {'intervals': INTERVALS, 'ensemble_gain': INTERVALS}
 TEST = {'before_only', 'after_only', 'both', 'neither', 'p_value'}
 STAGE = {'before': POLICY, 'after': POLICY, 'mcnemar': TEST}
 SUMMARY = {
-    'true_reward': {'human_accuracy'},
-    'rlhf': STAGE,
-    'irl': {'seeds': [SEED] * len(SEEDS), 'mean': MEAN, 'std': MEAN, 'seed_spearman': None, 'ensemble': ENSEMBLE,
-            'identifiability': dict.fromkeys(['names', 'spearman', 'sign_agreement', 'epic_distance']),
-            'baselines': {'ceiling': dict.fromkeys(REWARD)} | dict.fromkeys(
-                ['constant', 'length', 'bag_of_words', 'last_token', 'dpo_implicit'], BASELINE)},
-    'rerlhf': STAGE,
+  'true_reward': {'human_accuracy'},
+  'rlhf': STAGE,
+  'irl': {
+    'seeds': [SEED] * len(SEEDS),
+    'mean': MEAN,
+    'std': MEAN,
+    'seed_spearman': None,
+    'ensemble': ENSEMBLE,
+    'identifiability': dict.fromkeys(['names', 'spearman', 'sign_agreement', 'epic_distance']),
+    'baselines': {'ceiling': dict.fromkeys(REWARD)}
+    | dict.fromkeys(['constant', 'length', 'bag_of_words', 'last_token', 'dpo_implicit'], BASELINE),
+  },
+  'rerlhf': STAGE,
 }
 
 
@@ -62,7 +95,9 @@ def check(node, expected, where='summary'):
       check(child, wanted, f'{where}[{number}]')
   elif isinstance(expected, (dict, set)) and node is not None:
     assert set(node) - {'why'} == set(expected), where
-    assert {name for name, value in node.items() if value is None} <= set(node.get('why', {})), where
+    assert {name for name, value in node.items() if value is None} <= set(node.get('why', {})), (
+      where
+    )
     for name in expected:
       check(node[name], expected[name] if isinstance(expected, dict) else None, f'{where}.{name}')
   else:
@@ -102,16 +137,38 @@ def test_nothing_is_sent_anywhere_and_no_secret_is_kept(finished):
 
 def test_folder_holds_what_scripts_rely_on(finished):
   models = ['rlhf/policy', 'rerlhf/policy', *(f'irl/{seed}/reward' for seed in SEEDS)]
-  for name in ['config.json', 'timings.json', 'log.jsonl', 'tensorboard', 'rlhf/checkpoints', 'rerlhf/checkpoints',
-               'irl/seed_0/checkpoints', *(f'{model}/model.safetensors' for model in models)]:
+  for name in [
+    'config.json',
+    'timings.json',
+    'log.jsonl',
+    'tensorboard',
+    'rlhf/checkpoints',
+    'rerlhf/checkpoints',
+    'irl/seed_0/checkpoints',
+    *(f'{model}/model.safetensors' for model in models),
+  ]:
     assert (finished / name).exists(), name
-  fields = {'data': ['prompt_id', 'prompt', 'original', 'label'],
-            'demos': ['prompt_id', 'sample', 'prompt', 'aligned', 'base', 'true_reward_aligned', 'true_reward_base']}
+  fields = {
+    'data': ['prompt_id', 'prompt', 'original', 'label'],
+    'demos': [
+      'prompt_id',
+      'sample',
+      'prompt',
+      'aligned',
+      'base',
+      'true_reward_aligned',
+      'true_reward_base',
+    ],
+  }
   for stage, names in fields.items():
     for split in ('train', 'validation', 'heldout'):
-      assert all(list(row) == names for row in rows_lib.read_jsonl(finished / stage / f'{split}.jsonl'))
+      assert all(
+        list(row) == names for row in rows_lib.read_jsonl(finished / stage / f'{split}.jsonl')
+      )
   assert json.loads((finished / 'irl' / 'config.json').read_text()) == {
-      'model_type': 'irl_jax_ensemble', 'members': [f'{seed}/reward' for seed in SEEDS]}
+    'model_type': 'irl_jax_ensemble',
+    'members': [f'{seed}/reward' for seed in SEEDS],
+  }
   assert not list(finished.rglob('*.tmp'))
 
 
@@ -121,16 +178,30 @@ def test_summary_has_the_keys_that_scripts_rely_on_and_a_reason_for_every_null(f
 
 
 def test_evaluation_leaves_what_each_text_was_given(finished):
-  rows = {name: rows_lib.read_jsonl(finished / 'evaluation' / f'{name}.jsonl')
-          for name in ('texts', 'pairs', 'attributions')}
-  fields = {'texts': ['text', 'label', 'true_reward', 'rewards'],
-            'pairs': ['prompt_id', 'prompt', 'aligned', 'base', 'true_reward_aligned', 'true_reward_base',
-                      'rewards_aligned', 'rewards_base'],
-            'attributions': ['text', 'true_reward', 'reward', 'chosen', 'tokens']}
+  rows = {
+    name: rows_lib.read_jsonl(finished / 'evaluation' / f'{name}.jsonl')
+    for name in ('texts', 'pairs', 'attributions')
+  }
+  fields = {
+    'texts': ['text', 'label', 'true_reward', 'rewards'],
+    'pairs': [
+      'prompt_id',
+      'prompt',
+      'aligned',
+      'base',
+      'true_reward_aligned',
+      'true_reward_base',
+      'rewards_aligned',
+      'rewards_base',
+    ],
+    'attributions': ['text', 'true_reward', 'reward', 'chosen', 'tokens'],
+  }
   for name, names in fields.items():
     assert all(list(row) == names for row in rows[name])
   texts = rows['texts']
-  scores = irl_jax.load_reward(str(finished / 'irl' / 'seed_1' / 'reward'))([row['text'] for row in texts])
+  scores = irl_jax.load_reward(str(finished / 'irl' / 'seed_1' / 'reward'))(
+    [row['text'] for row in texts]
+  )
   np.testing.assert_allclose([row['rewards'][1] for row in texts], scores, atol=1e-5)
   assert all(len(row['rewards_base']) == len(SEEDS) for row in rows['pairs'])
   means = {row['text']: np.mean(row['rewards']) for row in texts}
@@ -138,7 +209,11 @@ def test_evaluation_leaves_what_each_text_was_given(finished):
     assert ''.join(token['piece'] for token in row['tokens']) == row['text']
     assert row['reward'] == pytest.approx(means[row['text']], abs=1e-5)
   assert len(rows['attributions']) == 40 and {row['chosen'] for row in rows['attributions']} == {
-      'highest', 'lowest', 'disagreement', 'by hash'}
+    'highest',
+    'lowest',
+    'disagreement',
+    'by hash',
+  }
 
 
 def test_finished_stages_are_skipped(finished, monkeypatch):
@@ -178,22 +253,38 @@ def test_interrupted_in_every_stage_and_continued_gives_the_same(finished, tmp_p
 
   monkeypatch.setattr(metrics_log.MetricsLog, 'log', log_and_interrupt)
   monkeypatch.setattr(rows_lib, 'write_jsonl', write_and_interrupt)
-  stages = ['data', 'sft', 'classifier', 'rlhf', 'demos', *(f'irl/{seed}' for seed in SEEDS), 'evaluation', 'rerlhf']
+  stages = [
+    'data',
+    'sft',
+    'classifier',
+    'rlhf',
+    'demos',
+    *(f'irl/{seed}' for seed in SEEDS),
+    'evaluation',
+    'rerlhf',
+  ]
   for number, _ in enumerate(stages, 1):
     with pytest.raises(interruption.Interrupted) as interrupted:
       pipeline.run(CONFIG, tmp_path)
     assert interrupted.value.exit_code == 143 and len(seen) == number
-    assert not (tmp_path / 'demos' / 'heldout.jsonl').exists() or number > stages.index('demos') + 1  # ended at once
+    assert (
+      not (tmp_path / 'demos' / 'heldout.jsonl').exists() or number > stages.index('demos') + 1
+    )  # ended at once
   pipeline.run(CONFIG, tmp_path)
   assert seen == stages
-  weights = [f'{name}/model.safetensors' for name in ('sft/policy', 'rlhf/policy', 'irl/seed_1/reward')]
+  weights = [
+    f'{name}/model.safetensors' for name in ('sft/policy', 'rlhf/policy', 'irl/seed_1/reward')
+  ]
   for name in ['summary.json', 'log.jsonl', 'demos/heldout.jsonl', *weights]:
     assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
 
 
 def test_audit_of_two_existing_models_finds_the_same_reward(finished, tmp_path):
-  models = Models(base=str(finished / 'sft/policy'), aligned=str(finished / 'rlhf/policy'),
-                  classifier=str(finished / 'classifier/classifier'))
+  models = Models(
+    base=str(finished / 'sft/policy'),
+    aligned=str(finished / 'rlhf/policy'),
+    classifier=str(finished / 'classifier/classifier'),
+  )
   stages = ('data', 'demos', 'irl', 'evaluate', 'report')
   audited = pipeline.run(dataclasses.replace(CONFIG, models=models, stages=stages), tmp_path)
   whole = json.loads((finished / 'summary.json').read_text())
@@ -203,9 +294,13 @@ def test_audit_of_two_existing_models_finds_the_same_reward(finished, tmp_path):
 def test_exports_load_and_the_ensemble_is_scored(finished, tmp_path):
   assert irl_jax.load_model(str(finished / 'rlhf' / 'policy')).kind == 'causal_lm'
   texts = ['what a lovely day', 'you are a complete idiot', '']
-  scores = np.stack([irl_jax.load_reward(str(finished / 'irl' / seed / 'reward'))(texts) for seed in SEEDS])
+  scores = np.stack(
+    [irl_jax.load_reward(str(finished / 'irl' / seed / 'reward'))(texts) for seed in SEEDS]
+  )
   assert np.all(np.abs(scores) <= 2)  # bounded by 1 before its zero was chosen
-  np.testing.assert_allclose(irl_jax.load_reward(str(finished / 'irl'))(texts), scores.mean(0), rtol=1e-5)
+  np.testing.assert_allclose(
+    irl_jax.load_reward(str(finished / 'irl'))(texts), scores.mean(0), rtol=1e-5
+  )
 
   source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
   rows_lib.write_jsonl(source, [{'text': text} for text in texts])

@@ -14,19 +14,27 @@ from irl_jax.models import heads
 from irl_jax.models import pretrained
 
 TEXTS = ['bad', '', 'a cat', 'hello there old cow', 'w' * 45, 'b']
-REAL = ['You are a wonderful person', 'Shut up, you stupid idiot!', 'a', 'naïve — 🙂 <|endoftext|> and so on']
+REAL = [
+  'You are a wonderful person',
+  'Shut up, you stupid idiot!',
+  'a',
+  'naïve — 🙂 <|endoftext|> and so on',
+]
 
 
 @pytest.fixture(scope='module')
 def recovered(policy):
   """A recovered reward with its zero at 0.2."""
   trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  return export.reward_model(policy, trunk | {'reward_head': heads.init_reward_head(jax.random.key(1), 16)}, {}, 0.2)
+  return export.reward_model(
+    policy, trunk | {'reward_head': heads.init_reward_head(jax.random.key(1), 16)}, {}, 0.2
+  )
 
 
 def torch_of(folder, auto):
   torch = pytest.importorskip('torch')
   import transformers
+
   return torch, getattr(transformers, auto).from_pretrained(folder, dtype=torch.float32).eval()
 
 
@@ -34,7 +42,9 @@ def test_true_reward_of_the_shared_classifier_is_that_of_torch(shared):
   folder = shared / 'models/roberta_toxicity_mini'
   torch, network = torch_of(folder, 'AutoModelForSequenceClassification')
   model = pretrained.load(str(folder))
-  encode = lambda text: model.tokenizer(text, split_special_tokens=True, return_tensors='pt')['input_ids']
+  encode = lambda text: model.tokenizer(text, split_special_tokens=True, return_tensors='pt')[
+    'input_ids'
+  ]
   with torch.no_grad():
     expected = np.concatenate([network(encode(text)).logits.numpy() for text in REAL])
   np.testing.assert_allclose(rewards.class_scorer(model)(REAL), expected, atol=1e-4, rtol=0)
@@ -42,7 +52,9 @@ def test_true_reward_of_the_shared_classifier_is_that_of_torch(shared):
   np.testing.assert_allclose(scores, -expected[:, 1], atol=1e-4, rtol=0)
   assert scores[0] > 0 > scores[1]
   odds = np.exp(expected[:, 1]) / np.exp(expected).sum(1)
-  np.testing.assert_allclose(rewards.true_reward(model, 'probability')(REAL), -odds, atol=1e-4, rtol=0)
+  np.testing.assert_allclose(
+    rewards.true_reward(model, 'probability')(REAL), -odds, atol=1e-4, rtol=0
+  )
 
 
 def test_log_probs_of_the_shared_language_model_are_those_of_torch(shared):
@@ -69,7 +81,9 @@ def test_a_score_does_not_depend_on_its_company(request, policy, classifier, rec
   reward = getattr(rewards, kind)(model, batch_size=8)
   together = reward(TEXTS)
   assert together.shape == (6,) and together.dtype == np.float32 and np.ptp(together) > 0.01
-  np.testing.assert_allclose(np.concatenate([reward([text]) for text in TEXTS]), together, atol=1e-4)
+  np.testing.assert_allclose(
+    np.concatenate([reward([text]) for text in TEXTS]), together, atol=1e-4
+  )
   order = [3, 0, 5, 1, 2, 4]
   np.testing.assert_allclose(reward([TEXTS[row] for row in order]), together[order], atol=1e-4)
   np.testing.assert_allclose(reward(TEXTS * 5), np.tile(together, 5), atol=1e-4)
@@ -78,13 +92,24 @@ def test_a_score_does_not_depend_on_its_company(request, policy, classifier, rec
 
 def test_an_empty_text_is_read_at_eos_alone(policy, recovered):
   reward = rewards.recovered_reward(recovered)
-  forward = jax.jit(lambda params, ids: rewards.recovered_reward_of(
-      params, rewards.structs.TextBatch(ids, np.ones((1, 1), bool)), config=policy.config, dtype=np.float32))
-  np.testing.assert_allclose(reward(['']), forward(recovered.params, np.zeros((1, 1), np.int32)), atol=1e-6)
+  forward = jax.jit(
+    lambda params, ids: rewards.recovered_reward_of(
+      params,
+      rewards.structs.TextBatch(ids, np.ones((1, 1), bool)),
+      config=policy.config,
+      dtype=np.float32,
+    )
+  )
+  np.testing.assert_allclose(
+    reward(['']), forward(recovered.params, np.zeros((1, 1), np.int32)), atol=1e-6
+  )
 
 
 def test_long_texts_keep_their_end_and_are_counted(classifier, recovered, caplog):
-  for build, model, longest in ((rewards.true_reward, classifier, 48), (rewards.recovered_reward, recovered, 64)):
+  for build, model, longest in (
+    (rewards.true_reward, classifier, 48),
+    (rewards.recovered_reward, recovered, 64),
+  ):
     reward = build(model)
     long = 'ab' * 50 + 'cd' * 20
     np.testing.assert_allclose(reward([long]), reward([long[-longest:]]), atol=1e-5)
@@ -102,8 +127,10 @@ def test_the_toxic_label_is_found_by_its_name(classifier):
 
 
 def test_an_ensemble_is_the_mean_of_its_members(recovered, tmp_path):
-  other = dataclasses.replace(recovered, params=recovered.params | {
-      'score': {'kernel': -0.5 * recovered.params['score']['kernel']}})
+  other = dataclasses.replace(
+    recovered,
+    params=recovered.params | {'score': {'kernel': -0.5 * recovered.params['score']['kernel']}},
+  )
   for seed, member in enumerate((recovered, other)):
     pretrained.save(tmp_path / f'seed_{seed}' / 'reward', member, '')
   config = {'model_type': 'irl_jax_ensemble', 'members': ['seed_0/reward', 'seed_1/reward']}
@@ -114,7 +141,9 @@ def test_an_ensemble_is_the_mean_of_its_members(recovered, tmp_path):
 
 
 def test_a_pessimistic_ensemble_trusts_no_text_on_which_its_members_differ():
-  members = [lambda texts, scores=scores: np.array(scores) for scores in ([1.0, 1.0, -2.0], [1.0, 3.0, 0.0])]
+  members = [
+    lambda texts, scores=scores: np.array(scores) for scores in ([1.0, 1.0, -2.0], [1.0, 3.0, 0.0])
+  ]
   np.testing.assert_allclose(rewards.ensemble(members)('abc'), [1, 2, -1])
   np.testing.assert_allclose(rewards.ensemble(members, pessimism=2.0)('abc'), [1, 0, -3])
 
@@ -129,13 +158,19 @@ def test_a_member_outside_the_ensembles_folder_is_refused(tmp_path, outside):
     rewards.members_of(folder)
 
 
-@pytest.mark.parametrize('content, message', [
+@pytest.mark.parametrize(
+  'content, message',
+  [
     ('{"model_type": "irl_jax_ensemble"}', 'members = None: must list the folders of rewards'),
     ('{"model_type": "irl_jax_ensemble", "members": []}', r'members = \[\]'),
     ('{"model_type": "irl_jax_ensemble", "members": "seed_0"}', "members = 'seed_0'"),
     ('{"model_type": "irl_jax_ensemble", "members": [0]}', r'members = \[0\]'),
-    ('{"model_type": "irl_jax_ens', 'is not JSON'), ('[' * 100000, 'is not JSON'), ('', 'is empty'),
-    ('<!DOCTYPE html>', 'is an HTML page')])
+    ('{"model_type": "irl_jax_ens', 'is not JSON'),
+    ('[' * 100000, 'is not JSON'),
+    ('', 'is empty'),
+    ('<!DOCTYPE html>', 'is an HTML page'),
+  ],
+)
 def test_an_ensemble_that_names_no_rewards_is_refused(tmp_path, content, message):
   (tmp_path / 'config.json').write_text(content)
   with pytest.raises(errors.InputError, match=f'config.json: {message}'):

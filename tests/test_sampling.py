@@ -17,21 +17,39 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 
 # Sixteen slots with padding. Tests share their shapes and settings, since each that is new compiles for seconds.
-PROMPTS = [[5], [9, 2, 7, 7, 12], [3, 3, 8], [20, 21, 22, 23, 24, 25, 2, 3, 4], [14, 6], [0], [8, 8, 8, 8], [19, 4]]
+PROMPTS = [
+  [5],
+  [9, 2, 7, 7, 12],
+  [3, 3, 8],
+  [20, 21, 22, 23, 24, 25, 2, 3, 4],
+  [14, 6],
+  [0],
+  [8, 8, 8, 8],
+  [19, 4],
+]
 
 
 @functools.cache
 def compiled(config, **settings):
   """`sampling.sample` with its statics bound, unmapped."""
-  statics = dict(dtype=jnp.float32, max_new_tokens=8, min_new_tokens=0, top_k=0, top_p=1.0, greedy=False) | settings
+  statics = (
+    dict(dtype=jnp.float32, max_new_tokens=8, min_new_tokens=0, top_k=0, top_p=1.0, greedy=False)
+    | settings
+  )
   return jax.jit(functools.partial(sampling.sample, config=config, **statics))
 
 
 def on_one_device(policy, prompts, index, temperature=1.0, seed=0, **settings):
   """Responses to prompts; example i uses the key of index[i]."""
-  frozen = (policy.params, distribution.allowed_for(policy.tokenizer, policy.config, temperature), jax.random.key(seed))
+  frozen = (
+    policy.params,
+    distribution.allowed_for(policy.tokenizer, policy.config, temperature),
+    jax.random.key(seed),
+  )
   run = compiled(policy.config, **settings)
-  return jax.device_get(run(frozen, batches.prompt_batch(prompts, index, policy.config.eos_token_id)))
+  return jax.device_get(
+    run(frozen, batches.prompt_batch(prompts, index, policy.config.eos_token_id))
+  )
 
 
 @functools.partial(jax.jit, static_argnames='config')
@@ -47,7 +65,10 @@ def whole_logits(policy, ids, valid):
 def that_prefers(policy, **scores):
   """The policy, with the same logits at every position: these scores by id ('id_7=3.0'), 0 for all others."""
   params = jax.tree.map(np.array, policy.params)
-  params['final_layer_norm'] = {'scale': np.zeros(16, np.float32), 'bias': np.eye(16, dtype=np.float32)[0]}
+  params['final_layer_norm'] = {
+    'scale': np.zeros(16, np.float32),
+    'bias': np.eye(16, dtype=np.float32)[0],
+  }
   params['embed_out'] = {'embedding': np.zeros((36, 16), np.float32)}
   for name, score in scores.items():
     params['embed_out']['embedding'][int(name.removeprefix('id_')), 0] = score
@@ -58,11 +79,18 @@ def torch_greedy(folder, prompts, max_new_tokens, forbidden):
   """Greedy responses by transformers to a left-padded batch, up to and with EOS."""
   torch = pytest.importorskip('torch')
   import transformers
+
   network = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
   ids, valid = batches.pad_left(prompts, max(map(len, prompts)), 1)
-  out = network.generate(torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long(), do_sample=False,
-                         max_new_tokens=max_new_tokens, pad_token_id=1, eos_token_id=0,
-                         suppress_tokens=list(map(int, forbidden))).numpy()[:, ids.shape[1]:]
+  out = network.generate(
+    torch.tensor(ids).long(),
+    attention_mask=torch.tensor(valid).long(),
+    do_sample=False,
+    max_new_tokens=max_new_tokens,
+    pad_token_id=1,
+    eos_token_id=0,
+    suppress_tokens=list(map(int, forbidden)),
+  ).numpy()[:, ids.shape[1] :]
   ends = [(list(row).index(0) + 1 if 0 in row else max_new_tokens) for row in out]
   return [row[:end].tolist() for row, end in zip(out, ends)]
 
@@ -81,7 +109,9 @@ def test_greedy_continuations_are_those_of_transformers(policy, tmp_path):
 def test_greedy_continuations_of_the_shared_checkpoint_are_those_of_transformers(shared):
   folder = shared / 'models/neox_14m'
   model = pretrained.load(str(folder))
-  prompts = model.tokenizer(['You are', 'Hello', 'I think that the article should be', 'why would anyone'])['input_ids']
+  prompts = model.tokenizer(
+    ['You are', 'Hello', 'I think that the article should be', 'why would anyone']
+  )['input_ids']
   forbidden = [1, *range(len(model.tokenizer), model.config.vocab_size)]
   found = greedy(model, prompts, 16)
   assert found == torch_greedy(folder, prompts, 16, forbidden)
@@ -91,10 +121,14 @@ def test_greedy_continuations_of_the_shared_checkpoint_are_those_of_transformers
 def test_a_sample_depends_on_its_own_key_alone(policy):
   limits = c.Sampling(max_new_tokens=8, batch_size=8)
   together, lengths = sampling.complete_ids(policy, PROMPTS, limits, seed=3)
-  apart, _ = sampling.complete_ids(policy, PROMPTS, dataclasses.replace(limits, batch_size=4), seed=3)
+  apart, _ = sampling.complete_ids(
+    policy, PROMPTS, dataclasses.replace(limits, batch_size=4), seed=3
+  )
   assert together == apart
   one_device = on_one_device(policy, PROMPTS, np.arange(8), seed=3)
-  assert together == [ids[:length].tolist() for ids, length in zip(one_device.ids, one_device.length)]
+  assert together == [
+    ids[:length].tolist() for ids, length in zip(one_device.ids, one_device.length)
+  ]
   np.testing.assert_array_equal(lengths, one_device.length)
   reordered = on_one_device(policy, PROMPTS[::-1], np.arange(8)[::-1], seed=3)
   np.testing.assert_array_equal(reordered.ids[::-1], one_device.ids)
@@ -119,11 +153,15 @@ def test_a_forbidden_id_never_comes(policy, changes):
 @pytest.mark.parametrize('minimum', [0, 3])
 def test_eos_comes_after_the_minimum_and_ends_a_response(policy, minimum):
   ending = that_prefers(policy, id_0=20.0)
-  responses = on_one_device(ending, PROMPTS * 8, np.arange(64), **({'min_new_tokens': minimum} if minimum else {}))
+  responses = on_one_device(
+    ending, PROMPTS * 8, np.arange(64), **({'min_new_tokens': minimum} if minimum else {})
+  )
   np.testing.assert_array_equal(responses.length, minimum + 1)
   assert (responses.ids[:, :minimum] != 0).all() and (responses.ids[:, minimum:] == 0).all()
-  assert (responses.log_probs[:, minimum + 1:] == 0).all()
-  np.testing.assert_allclose(responses.log_probs[:, :minimum], -np.log(30), atol=1e-5)  # 32 ids without EOS, padding
+  assert (responses.log_probs[:, minimum + 1 :] == 0).all()
+  np.testing.assert_allclose(
+    responses.log_probs[:, :minimum], -np.log(30), atol=1e-5
+  )  # 32 ids without EOS, padding
 
 
 def test_the_loop_ends_when_every_row_has_ended(policy, monkeypatch):
@@ -134,14 +172,16 @@ def test_the_loop_ends_when_every_row_has_ended(policy, monkeypatch):
     return decode(*arguments)
 
   monkeypatch.setattr(gpt_neox, 'decode_blocks', counted)
-  on_one_device(that_prefers(policy, id_0=30.0), PROMPTS, np.arange(8), max_new_tokens=40, min_new_tokens=2)
+  on_one_device(
+    that_prefers(policy, id_0=30.0), PROMPTS, np.arange(8), max_new_tokens=40, min_new_tokens=2
+  )
   jax.effects_barrier()
   assert len(steps) == 2  # the first token comes from the prompt's own pass
 
 
 def allowed_tokens(logits, top_k, top_p):
   """Which ids of one row of logits [V] may be drawn: the k largest, of them the fewest that reach p."""
-  ranked = sorted(range(len(logits)), key=lambda token: -logits[token])[:top_k or None]
+  ranked = sorted(range(len(logits)), key=lambda token: -logits[token])[: top_k or None]
   weights = [np.exp(logits[token]) for token in ranked]
   kept, reached = [], 0.0
   for token, weight in zip(ranked, weights):
@@ -152,7 +192,9 @@ def allowed_tokens(logits, top_k, top_p):
   return kept
 
 
-@pytest.mark.parametrize('top_k, top_p', [(0, 1.0), (4, 1.0), (0, 0.6), (6, 0.7), (50, 1.0), (0, 1e-6), (1, 1.0)])
+@pytest.mark.parametrize(
+  'top_k, top_p', [(0, 1.0), (4, 1.0), (0, 0.6), (6, 0.7), (50, 1.0), (0, 1e-6), (1, 1.0)]
+)
 def test_draws_have_the_support_and_the_frequencies_of_the_truncated_softmax(top_k, top_p):
   logits = np.random.default_rng(2).normal(0, 1.5, 16)
   draws = 4000
@@ -180,18 +222,25 @@ def test_the_largest_logits_are_found_in_the_blocks_of_the_largest(monkeypatch, 
 def test_draws_by_blocks_have_the_frequencies_of_the_whole_softmax(monkeypatch):
   monkeypatch.setattr(sampling, 'BLOCK', 8)
   logits = np.random.default_rng(4).normal(0, 1.5, 21)  # the last block is not full
-  logits[8:16] = distribution.FORBIDDEN                 # and one is forbidden
+  logits[8:16] = distribution.FORBIDDEN  # and one is forbidden
   keys = jax.random.split(jax.random.key(1), 4000)
-  draws = jax.jit(sampling.by_blocks)(keys, sampling.in_blocks(np.tile(logits.astype(np.float32)[:, None], (1, 4000))))
+  draws = jax.jit(sampling.by_blocks)(
+    keys, sampling.in_blocks(np.tile(logits.astype(np.float32)[:, None], (1, 4000)))
+  )
   counts, may = np.bincount(draws, minlength=21), np.r_[:8, 16:21]
   assert counts[may].sum() == 4000 and len(counts) == 21
-  assert stats.chisquare(counts[may], 4000 * np.exp(logits[may]) / np.exp(logits[may]).sum()).pvalue > 1e-3
+  assert (
+    stats.chisquare(counts[may], 4000 * np.exp(logits[may]) / np.exp(logits[may]).sum()).pvalue
+    > 1e-3
+  )
 
 
 def test_tokens_are_as_frequent_as_the_model_says(policy):
   temperature, rows, prompt = 1.7, 4096, PROMPTS[1]
   responses = on_one_device(policy, [prompt] * rows, np.arange(rows), temperature, max_new_tokens=1)
-  logits = whole_logits(policy, np.array([prompt]), np.ones((1, len(prompt)), bool))[0, -1] / temperature
+  logits = (
+    whole_logits(policy, np.array([prompt]), np.ones((1, len(prompt)), bool))[0, -1] / temperature
+  )
   may = np.array([0, *range(2, 32)])
   expected = np.exp(logits[may]) / np.exp(logits[may]).sum() * rows
   counts = np.bincount(responses.ids[:, 0], minlength=36)
@@ -199,24 +248,34 @@ def test_tokens_are_as_frequent_as_the_model_says(policy):
   assert stats.chisquare(counts[may], expected).pvalue > 1e-3
 
 
-@pytest.mark.parametrize('changes', [{}, {'top_k': 8}, {'greedy': True}], ids=['whole', 'top_k', 'greedy'])
+@pytest.mark.parametrize(
+  'changes', [{}, {'top_k': 8}, {'greedy': True}], ids=['whole', 'top_k', 'greedy']
+)
 def test_reported_log_probs_are_those_of_the_untruncated_distribution(policy, changes):
   temperature, minimum = 0.6, 3
-  responses = on_one_device(policy, PROMPTS * 8, np.arange(64), temperature, min_new_tokens=minimum, **changes)
+  responses = on_one_device(
+    policy, PROMPTS * 8, np.arange(64), temperature, min_new_tokens=minimum, **changes
+  )
   prompts = batches.prompt_batch(PROMPTS, np.arange(8), 0)
   ids = np.concatenate([prompts.ids, responses.ids[:8]], axis=1)
   valid = np.concatenate([prompts.valid, np.ones((8, 8), bool)], axis=1)
   logits = whole_logits(policy, ids, valid)[:, -9:-1] / temperature
   for row in range(8):
     for step in range(responses.length[row]):
-      may = np.array([token for token in range(32) if token != 1 and not (token == 0 and step < minimum)])
-      expected = logits[row, step, responses.ids[row, step]] - np.log(np.exp(logits[row, step, may]).sum())
+      may = np.array(
+        [token for token in range(32) if token != 1 and not (token == 0 and step < minimum)]
+      )
+      expected = logits[row, step, responses.ids[row, step]] - np.log(
+        np.exp(logits[row, step, may]).sum()
+      )
       np.testing.assert_allclose(responses.log_probs[row, step], expected, atol=1e-4)
 
 
 def test_prompts_as_ids(letters, caplog):
   assert sampling.prompt_ids(letters, ['ab', '', 'abcd'], 3) == ([[3, 4], [0], [4, 5, 6]], 1)
-  assert [record.message for record in caplog.records] == ['1 of 3 prompts are longer than 3 tokens: cut on the left']
+  assert [record.message for record in caplog.records] == [
+    '1 of 3 prompts are longer than 3 tokens: cut on the left'
+  ]
 
 
 def test_completions_are_texts_that_fit_the_model(policy):

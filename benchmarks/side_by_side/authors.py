@@ -25,8 +25,11 @@ def score(lap: turns.Lap, *, shape: limits.Shape, texts: Sequence[str], models: 
   @torch.inference_mode()
   def work() -> None:
     for text in texts:
-      model(**tokenizer(text, padding='max_length', truncation=True, max_length=512, return_tensors='pt').to(
-          torch_peers.DEVICE))
+      model(
+        **tokenizer(
+          text, padding='max_length', truncation=True, max_length=512, return_tensors='pt'
+        ).to(torch_peers.DEVICE)
+      )
     torch_peers.wait()
 
   turns.repeat(lap, work)
@@ -44,7 +47,15 @@ class Reward(torch.nn.Module):
     return -self.head(self.model(ids, output_hidden_states=True).hidden_states[-1][:, -1])[:, -1]
 
 
-def irl(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, tokens: int, sample: int, models: str) -> None:
+def irl(
+  lap: turns.Lap,
+  *,
+  shape: limits.Shape,
+  scorer: limits.Shape,
+  tokens: int,
+  sample: int,
+  models: str,
+) -> None:
   """`sample` pairs a turn: each forward and backward alone, its share of an optimiser step, then the look at its texts.
 
   The parts: `training`, `evaluation` with the learnt reward, and `true_rewards`.
@@ -53,8 +64,9 @@ def irl(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, tokens: in
   reward, judge = Reward(shape), torch_peers.classifier(scorer)
   optimizer = torch.optim.Adam(reward.parameters(), lr=1e-4)
   texts = inputs.texts_of(words, 2 * sample, tokens)
-  read = lambda tokenizer, text: tokenizer(text, truncation=True, max_length=512, return_tensors='pt').to(
-      torch_peers.DEVICE)['input_ids']
+  read = lambda tokenizer, text: tokenizer(
+    text, truncation=True, max_length=512, return_tensors='pt'
+  ).to(torch_peers.DEVICE)['input_ids']
 
   def train() -> None:
     for aligned, base in zip(texts[::2], texts[1::2]):
@@ -73,7 +85,9 @@ def irl(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, tokens: in
       model(read(tokenizer, text))
 
   while True:
-    parts = {'training': seconds_of(train) + sample / PAIRS_IN_A_STEP * seconds_of(optimizer.step),
-             'evaluation': seconds_of(lambda: evaluate(reward, words)),
-             'true_rewards': seconds_of(lambda: evaluate(judge, judge_words))}
+    parts = {
+      'training': seconds_of(train) + sample / PAIRS_IN_A_STEP * seconds_of(optimizer.step),
+      'evaluation': seconds_of(lambda: evaluate(reward, words)),
+      'true_rewards': seconds_of(lambda: evaluate(judge, judge_words)),
+    }
     lap(parts, seconds=sum(parts.values()))

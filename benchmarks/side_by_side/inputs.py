@@ -14,19 +14,31 @@ import transformers
 def pythia_tokenizer(models: str) -> transformers.PreTrainedTokenizerFast:
   """Pythia's from `models`/pythia_tokenizer; where that is missing, one of bytes."""
   roles = dict(bos_token='<|endoftext|>', eos_token='<|endoftext|>', pad_token='<|padding|>')
-  return _tokenizer(pathlib.Path(models) / 'pythia_tokenizer', ['<|endoftext|>', '<|padding|>'], roles)
+  return _tokenizer(
+    pathlib.Path(models) / 'pythia_tokenizer', ['<|endoftext|>', '<|padding|>'], roles
+  )
 
 
 def roberta_tokenizer(models: str) -> transformers.PreTrainedTokenizerFast:
   """RoBERTa's from `models`/roberta_tokenizer; where that is missing, one of bytes."""
-  roles = dict(bos_token='<s>', cls_token='<s>', eos_token='</s>', sep_token='</s>', pad_token='<pad>',
-               unk_token='<unk>')
-  return _tokenizer(pathlib.Path(models) / 'roberta_tokenizer', ['<s>', '<pad>', '</s>', '<unk>'], roles)
+  roles = dict(
+    bos_token='<s>',
+    cls_token='<s>',
+    eos_token='</s>',
+    sep_token='</s>',
+    pad_token='<pad>',
+    unk_token='<unk>',
+  )
+  return _tokenizer(
+    pathlib.Path(models) / 'roberta_tokenizer', ['<s>', '<pad>', '</s>', '<unk>'], roles
+  )
 
 
 def _tokenizer(folder: pathlib.Path, specials: Sequence[str], roles: dict[str, str]):
   if (folder / 'tokenizer.json').is_file():
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / 'tokenizer.json'), **roles)
+    return transformers.PreTrainedTokenizerFast(
+      tokenizer_file=str(folder / 'tokenizer.json'), **roles
+    )
   alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
   vocabulary = {token: number for number, token in enumerate([*specials, *alphabet])}
   backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
@@ -34,7 +46,9 @@ def _tokenizer(folder: pathlib.Path, specials: Sequence[str], roles: dict[str, s
   backend.decoder = tokenizers.decoders.ByteLevel()
   if 'cls_token' in roles:
     ends = [(token, vocabulary[token]) for token in ('<s>', '</s>')]
-    backend.post_processor = tokenizers.processors.TemplateProcessing(single='<s> $A </s>', special_tokens=ends)
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+      single='<s> $A </s>', special_tokens=ends
+    )
   return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **roles)
 
 
@@ -44,9 +58,14 @@ def texts_of(tokenizer: transformers.PreTrainedTokenizerFast, count: int, tokens
   Raises:
     ValueError: this tokenizer reads them otherwise.
   """
-  words = [word for word in tokenizer.batch_decode([[number] for number in range(len(tokenizer))])
-           if word.isascii() and word.strip().isalpha()]
-  words = [word for word in words if word.startswith(' ')] or [word for word in words if len(word) == 1]
+  words = [
+    word
+    for word in tokenizer.batch_decode([[number] for number in range(len(tokenizer))])
+    if word.isascii() and word.strip().isalpha()
+  ]
+  words = [word for word in words if word.startswith(' ')] or [
+    word for word in words if len(word) == 1
+  ]
   rng = np.random.default_rng(0)
   texts = [''.join(rng.choice(words, tokens)) for _ in range(count)]
   if any(len(ids) != tokens for ids in tokenizer(texts, add_special_tokens=False)['input_ids']):
@@ -61,7 +80,10 @@ def comments(data: str, count: int) -> list[str]:
   path = pathlib.Path(data) / 'jigsaw_train.jsonl.gz'
   if not path.is_file():
     rng = np.random.default_rng(0)
-    return sorted((' '.join(['comment'] * (size // 8 + 1))[:size] for size in rng.integers(20, 600, count)), key=len)
+    return sorted(
+      (' '.join(['comment'] * (size // 8 + 1))[:size] for size in rng.integers(20, 600, count)),
+      key=len,
+    )
   with gzip.open(path, 'rt', encoding='utf-8') as file:
     rows = [json.loads(line) for line in file]
   rows.sort(key=lambda row: hashlib.sha256(str(row['id']).encode()).digest())

@@ -22,7 +22,7 @@ class Shape:
   @property
   def block_weights(self) -> int:
     """Weights of one block's matrices."""
-    return 4 * self.width ** 2 + 2 * self.width * self.feed_forward
+    return 4 * self.width**2 + 2 * self.width * self.feed_forward
 
   @property
   def embedding(self) -> int:
@@ -30,8 +30,14 @@ class Shape:
     return self.vocabulary * self.width
 
 
-PYTHIA = {'tiny': Shape(16, 2, 2, 32, 264), '14m': Shape(128, 6, 4, 512), '70m': Shape(512, 6, 8, 2048),
-          '160m': Shape(768, 12, 12, 3072), '410m': Shape(1024, 24, 16, 4096), '1b': Shape(2048, 16, 8, 8192)}
+PYTHIA = {
+  'tiny': Shape(16, 2, 2, 32, 264),
+  '14m': Shape(128, 6, 4, 512),
+  '70m': Shape(512, 6, 8, 2048),
+  '160m': Shape(768, 12, 12, 3072),
+  '410m': Shape(1024, 24, 16, 4096),
+  '1b': Shape(2048, 16, 8, 8192),
+}
 ROBERTA = {'tiny': Shape(16, 2, 2, 32, 264), 'base': Shape(768, 12, 12, 3072, 50265)}
 
 
@@ -61,7 +67,7 @@ def head(shape: Shape, positions: int) -> float:
 
 def value_head(shape: Shape, positions: int) -> float:
   """FLOPs of two dense layers, D to 2D to 1."""
-  return 2.0 * positions * (2 * shape.width ** 2 + 2 * shape.width)
+  return 2.0 * positions * (2 * shape.width**2 + 2 * shape.width)
 
 
 def decode(shape: Shape, batch: int, prompt: int, new: int, item: int) -> Cost:
@@ -72,7 +78,9 @@ def decode(shape: Shape, batch: int, prompt: int, new: int, item: int) -> Cost:
   flops = blocks(shape, shape.blocks, batch, prompt) + head(shape, batch)
   moved = new * (shape.blocks * shape.block_weights + shape.embedding)
   for visible in range(prompt + 1, prompt + new):
-    flops += shape.blocks * batch * (2 * shape.block_weights + 4 * visible * shape.width) + head(shape, batch)
+    flops += shape.blocks * batch * (2 * shape.block_weights + 4 * visible * shape.width) + head(
+      shape, batch
+    )
     moved += 2 * shape.blocks * batch * visible * shape.width
   return Cost(flops, item * moved)
 
@@ -100,13 +108,23 @@ def train(shape: Shape, batch: int, tokens: int) -> Cost:
 
 def score(shape: Shape, lengths: Sequence[int], item: int) -> Cost:
   """A RoBERTa classifier of two labels over texts of those lengths; its weights are read once."""
-  top = 2 * len(lengths) * (shape.width ** 2 + 2 * shape.width)
-  return Cost(top + sum(blocks(shape, shape.blocks, 1, length) for length in lengths),
-              item * shape.blocks * shape.block_weights)
+  top = 2 * len(lengths) * (shape.width**2 + 2 * shape.width)
+  return Cost(
+    top + sum(blocks(shape, shape.blocks, 1, length) for length in lengths),
+    item * shape.blocks * shape.block_weights,
+  )
 
 
-def ppo(shape: Shape, scorer: Shape, batch: int, prompt: int, new: int, epochs: int, trained_blocks: int, item: int
-        ) -> dict[str, Cost]:
+def ppo(
+  shape: Shape,
+  scorer: Shape,
+  batch: int,
+  prompt: int,
+  new: int,
+  epochs: int,
+  trained_blocks: int,
+  item: int,
+) -> dict[str, Cost]:
   """`rollout`, `score`, and `update`: log-probabilities of policy and reference, and the epochs on the whole rollout.
 
   What lies below the cut is computed once. (The gradient stops at the norms of the lowest trained block: none of its
@@ -117,8 +135,11 @@ def ppo(shape: Shape, scorer: Shape, batch: int, prompt: int, new: int, epochs: 
   reference = blocks(shape, above, batch, tokens) + head(shape, batch * new)
   policy = reference + value_head(shape, batch * new)
   one = update(trained_weights(shape, trained_blocks), policy)
-  return {'rollout': decode(shape, batch, prompt, new, item), 'score': score(scorer, [tokens] * batch, item),
-          'update': Cost(below + reference + policy) + one * epochs}
+  return {
+    'rollout': decode(shape, batch, prompt, new, item),
+    'score': score(scorer, [tokens] * batch, item),
+    'update': Cost(below + reference + policy) + one * epochs,
+  }
 
 
 def irl(shape: Shape, pairs: int, tokens: int, updates: int) -> Cost:
@@ -130,4 +151,6 @@ def irl(shape: Shape, pairs: int, tokens: int, updates: int) -> Cost:
 
 def irl_frozen(shape: Shape, pairs: int, tokens: int) -> Cost:
   """The states of a frozen trunk for as many pairs to train on as to look at, once for all epochs."""
-  return Cost(2 * blocks(shape, shape.blocks, 2 * pairs, tokens), 4 * shape.blocks * shape.block_weights)
+  return Cost(
+    2 * blocks(shape, shape.blocks, 2 * pairs, tokens), 4 * shape.blocks * shape.block_weights
+  )

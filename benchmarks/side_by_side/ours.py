@@ -32,7 +32,7 @@ from side_by_side import inputs
 from side_by_side import limits
 from side_by_side import turns
 
-ENDLESS = 10 ** 6  # more steps than will be timed
+ENDLESS = 10**6  # more steps than will be timed
 
 
 def language_model(shape: limits.Shape, models: str) -> pretrained.Pretrained:
@@ -40,25 +40,45 @@ def language_model(shape: limits.Shape, models: str) -> pretrained.Pretrained:
   compilation_cache.use()
   if shape == limits.PYTHIA['14m'] and (pathlib.Path(models) / 'neox_14m').is_dir():
     return pretrained.load(str(pathlib.Path(models) / 'neox_14m'))
-  config = gpt_neox.GPTNeoXConfig(shape.vocabulary, shape.width, shape.blocks, shape.heads, shape.feed_forward)
+  config = gpt_neox.GPTNeoXConfig(
+    shape.vocabulary, shape.width, shape.blocks, shape.heads, shape.feed_forward
+  )
   params = jax.device_get(gpt_neox.init(jax.random.key(0), config))
-  return pretrained.Pretrained('causal_lm', config, params, inputs.pythia_tokenizer(models), source='random weights')
+  return pretrained.Pretrained(
+    'causal_lm', config, params, inputs.pythia_tokenizer(models), source='random weights'
+  )
 
 
 def classifier(shape: limits.Shape, models: str) -> pretrained.Pretrained:
   """A RoBERTa of that shape."""
   compilation_cache.use()
-  config = roberta.RobertaConfig(shape.vocabulary, shape.width, shape.blocks, shape.heads, shape.feed_forward,
-                                 labels=('neutral', 'toxic'))
+  config = roberta.RobertaConfig(
+    shape.vocabulary,
+    shape.width,
+    shape.blocks,
+    shape.heads,
+    shape.feed_forward,
+    labels=('neutral', 'toxic'),
+  )
   params = jax.device_get(roberta.init(jax.random.key(0), config))
-  return pretrained.Pretrained('classifier', config, params, inputs.roberta_tokenizer(models),
-                               {'id2label': {'0': 'neutral', '1': 'toxic'}}, source='random weights')
+  return pretrained.Pretrained(
+    'classifier',
+    config,
+    params,
+    inputs.roberta_tokenizer(models),
+    {'id2label': {'0': 'neutral', '1': 'toxic'}},
+    source='random weights',
+  )
 
 
-def decode(lap: turns.Lap, *, shape: limits.Shape, batch: int, prompt: int, new: int, top_k: int, models: str) -> None:
+def decode(
+  lap: turns.Lap, *, shape: limits.Shape, batch: int, prompt: int, new: int, top_k: int, models: str
+) -> None:
   """Samples `new` tokens after every prompt, none of them EOS; the weights are on the device before."""
   model = language_model(shape, models)
-  settings = config_lib.Sampling(max_new_tokens=new, min_new_tokens=new, top_k=top_k, batch_size=batch)
+  settings = config_lib.Sampling(
+    max_new_tokens=new, min_new_tokens=new, top_k=top_k, batch_size=batch
+  )
   run = sampling.sampler(model.config, settings, pipeline.compute_dtype('auto'))
   allowed = distribution.allowed_for(model.tokenizer, model.config, 1.0)
   frozen = parallel.replicate((model.params, allowed)) + (jax.random.key(0),)
@@ -70,51 +90,103 @@ def decode(lap: turns.Lap, *, shape: limits.Shape, batch: int, prompt: int, new:
 def scorer_of(shape: limits.Shape, tokens: int, models: str) -> rewards.Reward:
   """r* of a RoBERTa on the last `tokens` tokens of each text: what random weights write has no length of its own."""
   model = classifier(shape, models)
-  apply = scoring.over_tokens(rewards.class_logits_of, model, tokens, model.config.pad_token_id, rewards.BATCH_SIZE,
-                              pipeline.compute_dtype('auto'))
+  apply = scoring.over_tokens(
+    rewards.class_logits_of,
+    model,
+    tokens,
+    model.config.pad_token_id,
+    rewards.BATCH_SIZE,
+    pipeline.compute_dtype('auto'),
+  )
   encode = lambda texts: text.encode(model.tokenizer, texts, max_tokens=tokens, specials=True)[0]
   return lambda texts: -apply(encode(texts))[:, 1]
 
 
-def ppo(lap: turns.Lap, *, shape: limits.Shape, scorer: limits.Shape, batch: int, prompt: int, new: int, epochs: int,
-        trained_blocks: int, top_k: int, models: str) -> None:
+def ppo(
+  lap: turns.Lap,
+  *,
+  shape: limits.Shape,
+  scorer: limits.Shape,
+  batch: int,
+  prompt: int,
+  new: int,
+  epochs: int,
+  trained_blocks: int,
+  top_k: int,
+  models: str,
+) -> None:
   """Iterations of PPO: rollout, score, update, each waited for; each epoch is one minibatch."""
   config = config_lib.Config(
-      data=config_lib.Data(max_prompt_tokens=prompt),
-      sampling=config_lib.Sampling(max_new_tokens=new, min_new_tokens=new, top_k=top_k),
-      ppo=config_lib.PPO(steps=ENDLESS, rollouts_per_step=batch, minibatch_size=batch, epochs=epochs,
-                         trained_blocks=trained_blocks, checkpoint_every=ENDLESS, samples_every=ENDLESS))
+    data=config_lib.Data(max_prompt_tokens=prompt),
+    sampling=config_lib.Sampling(max_new_tokens=new, min_new_tokens=new, top_k=top_k),
+    ppo=config_lib.PPO(
+      steps=ENDLESS,
+      rollouts_per_step=batch,
+      minibatch_size=batch,
+      epochs=epochs,
+      trained_blocks=trained_blocks,
+      checkpoint_every=ENDLESS,
+      samples_every=ENDLESS,
+    ),
+  )
   model, score, parts = language_model(shape, models), scorer_of(scorer, prompt + new, models), {}
 
   def timed(part: str, work: Callable) -> Callable:
     def call(*arguments: Any) -> Any:
-      jax.block_until_ready([one for one in arguments if isinstance(one, tuple)])  # parameters that are still updated
+      jax.block_until_ready(
+        [one for one in arguments if isinstance(one, tuple)]
+      )  # parameters that are still updated
       start = lap.elapsed()
       done = work(*arguments)
       jax.block_until_ready(getattr(done, 'responses', None))
       parts[part] = lap.elapsed() - start
       return done
+
     return call
 
   def log(step: int, metrics: dict[str, float]) -> None:
     del step, metrics
     lap(parts | {'update': lap.elapsed() - sum(parts.values())})
 
-  rows = [{'prompt': prompt, 'original': ''} for prompt in inputs.texts_of(model.tokenizer, 4 * batch, prompt)]
-  with tempfile.TemporaryDirectory() as folder, mock.patch.object(
-      rollout_lib, 'ask', timed('rollout', rollout_lib.ask)):
-    ppo_loop.train(model, rows, timed('score', score), config, pathlib.Path(folder),
-                   dtype=pipeline.compute_dtype('auto'), log=log)
+  rows = [
+    {'prompt': prompt, 'original': ''}
+    for prompt in inputs.texts_of(model.tokenizer, 4 * batch, prompt)
+  ]
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    mock.patch.object(rollout_lib, 'ask', timed('rollout', rollout_lib.ask)),
+  ):
+    ppo_loop.train(
+      model,
+      rows,
+      timed('score', score),
+      config,
+      pathlib.Path(folder),
+      dtype=pipeline.compute_dtype('auto'),
+      log=log,
+    )
 
 
-def train(lap: turns.Lap, *, shape: limits.Shape, batch: int, tokens: int, steps: int, models: str) -> None:
+def train(
+  lap: turns.Lap, *, shape: limits.Shape, batch: int, tokens: int, steps: int, models: str
+) -> None:
   """Epochs of language modelling, of so many steps each; no other text is looked at."""
   model = language_model(shape, models)
   texts = inputs.texts_of(model.tokenizer, batch * steps, tokens - 2)  # sft puts EOS on either side
-  config = config_lib.Supervised(epochs=ENDLESS, batch_size=batch, max_tokens=tokens, checkpoint_every=ENDLESS)
+  config = config_lib.Supervised(
+    epochs=ENDLESS, batch_size=batch, max_tokens=tokens, checkpoint_every=ENDLESS
+  )
   with tempfile.TemporaryDirectory() as folder:
-    supervised.train_language_model(model, texts, [], config, 0, pathlib.Path(folder),
-                                    dtype=pipeline.compute_dtype('auto'), log=lambda step, metrics: lap())
+    supervised.train_language_model(
+      model,
+      texts,
+      [],
+      config,
+      0,
+      pathlib.Path(folder),
+      dtype=pipeline.compute_dtype('auto'),
+      log=lambda step, metrics: lap(),
+    )
 
 
 def irl(lap: turns.Lap, *, shape: limits.Shape, pairs: int, tokens: int, models: str) -> None:
@@ -124,7 +196,9 @@ def irl(lap: turns.Lap, *, shape: limits.Shape, pairs: int, tokens: int, models:
     train_irl(config_lib.IRL(epochs=ENDLESS), folder, lambda step, metrics: lap())
 
 
-def irl_frozen(lap: turns.Lap, *, shape: limits.Shape, pairs: int, tokens: int, epochs: int, models: str) -> None:
+def irl_frozen(
+  lap: turns.Lap, *, shape: limits.Shape, pairs: int, tokens: int, epochs: int, models: str
+) -> None:
   """Whole trainings of a head on a frozen trunk."""
   train_irl = _irl_of(language_model(shape, models), pairs, tokens)
   while True:
@@ -139,9 +213,19 @@ def _irl_of(model: pretrained.Pretrained, pairs: int, tokens: int) -> Callable:
   drawn = list(zip(ids[::2], ids[1::2]))
 
   def train_irl(settings: config_lib.IRL, folder: str, log: Callable) -> None:
-    settings = dataclasses.replace(settings, max_tokens=tokens, batch_size=min(settings.batch_size, pairs))
-    irl_loop.train_parts(model, drawn[:pairs], drawn[pairs:], settings, 0, pathlib.Path(folder),
-                         dtype=pipeline.compute_dtype('auto'), log=log)
+    settings = dataclasses.replace(
+      settings, max_tokens=tokens, batch_size=min(settings.batch_size, pairs)
+    )
+    irl_loop.train_parts(
+      model,
+      drawn[:pairs],
+      drawn[pairs:],
+      settings,
+      0,
+      pathlib.Path(folder),
+      dtype=pipeline.compute_dtype('auto'),
+      log=log,
+    )
 
   return train_irl
 

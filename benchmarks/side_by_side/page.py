@@ -50,8 +50,11 @@ def percent(value: float) -> str:
 def shares(limit: dict[str, float]) -> str:
   """How near a limit is, by its kind."""
   names = ('matmul', 'memory', 'mfu')
-  return ', '.join(f'{"MFU" if name == "mfu" else name} {percent(limit[name])}' for name in names
-                   if name in limit and limit[name] > 0.0005)
+  return ', '.join(
+    f'{"MFU" if name == "mfu" else name} {percent(limit[name])}'
+    for name in names
+    if name in limit and limit[name] > 0.0005
+  )
 
 
 def columns(row: dict[str, Any], first: dict[str, Any], unit: str) -> list[str]:
@@ -60,8 +63,14 @@ def columns(row: dict[str, Any], first: dict[str, Any], unit: str) -> list[str]:
     return [row['name'], f'failed: {row["failed"]}', '', '', '', '']
   spread = f'{seconds_of(row["seconds"])} [{seconds_of(row["low"])}, {seconds_of(row["high"])}] n {row["n"]}'
   ratio = f'{row["seconds"] / first["seconds"]:.2f}' if 'seconds' in first else ''
-  return [row['name'], spread, f'{row["rate"]:,.4g} {unit}' if 'rate' in row else '', ratio,
-          shares(row['limit']) if 'limit' in row else '', percent(row['idle'])]
+  return [
+    row['name'],
+    spread,
+    f'{row["rate"]:,.4g} {unit}' if 'rate' in row else '',
+    ratio,
+    shares(row['limit']) if 'limit' in row else '',
+    percent(row['idle']),
+  ]
 
 
 def target_line(target: dict[str, Any]) -> str:
@@ -69,15 +78,19 @@ def target_line(target: dict[str, Any]) -> str:
   value = target['value']
   if value is None:
     return f'{target["text"]}: not measured'
-  words = {'times': f'{value:.3g} times', 'seconds': seconds_of(value)}.get(target['kind'], percent(value))
+  words = {'times': f'{value:.3g} times', 'seconds': seconds_of(value)}.get(
+    target['kind'], percent(value)
+  )
   return f'{target["text"]}: {words}, {"reached" if target["reached"] else "missed"}'
 
 
 def parts_line(row: dict[str, Any]) -> str:
   """The seconds of its parts, and the limits of each."""
   limits = row.get('limits_of_parts', {})
-  return ', '.join(f'{name} {seconds_of(value)}' + (f' ({shares(limits[name])})' if name in limits else '')
-                   for name, value in row['parts'].items())
+  return ', '.join(
+    f'{name} {seconds_of(value)}' + (f' ({shares(limits[name])})' if name in limits else '')
+    for name, value in row['parts'].items()
+  )
 
 
 def remarks(group: dict[str, Any]) -> Iterator[str]:
@@ -97,21 +110,35 @@ def terminal(group: dict[str, Any]) -> str:
   """One group, as it is printed once it is known."""
   rows = [columns(row, group['contestants'][0], group['unit']) for row in group['contestants']]
   widths = [max(map(len, column)) for column in zip(*rows)]
-  lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-  return '\n'.join([group['title'], *(f'  {line}' for line in lines), *(f'    {line}' for line in remarks(group)), ''])
+  lines = [
+    '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+  ]
+  return '\n'.join(
+    [
+      group['title'],
+      *(f'  {line}' for line in lines),
+      *(f'    {line}' for line in remarks(group)),
+      '',
+    ]
+  )
 
 
 def machine_lines(machine: dict[str, Any]) -> list[str]:
   """What was measured on, and its rates."""
   jax, versions = machine['jax'], machine['versions']
-  lines = [f'{machine["processor"]}, {machine["cores"]} cores used, {machine["gigabytes"]:.0f} GB, {machine["system"]}'
-           f'; JAX on {jax["devices"]} x {jax["device"]} ({jax["dtype"]}); load {machine["load"]:.1f} at the start',
-           f'Python {machine["python"]}, ' + ', '.join(f'{name} {version}' for name, version in versions.items()),
-           f'matrix products: {machine["matmul"] / 1e9:,.0f} GFLOP/s at best; memory: {machine["memory"] / 1e9:,.1f} '
-           'GB/s at best']
+  lines = [
+    f'{machine["processor"]}, {machine["cores"]} cores used, {machine["gigabytes"]:.0f} GB, {machine["system"]}'
+    f'; JAX on {jax["devices"]} x {jax["device"]} ({jax["dtype"]}); load {machine["load"]:.1f} at the start',
+    f'Python {machine["python"]}, '
+    + ', '.join(f'{name} {version}' for name, version in versions.items()),
+    f'matrix products: {machine["matmul"] / 1e9:,.0f} GFLOP/s at best; memory: {machine["memory"] / 1e9:,.1f} '
+    'GB/s at best',
+  ]
   for name in ('jax', 'torch'):
     if name in machine:
-      rates = [f'{product} {rate / 1e9:,.0f}' for product, rate in machine[name]['products'].items()]
+      rates = [
+        f'{product} {rate / 1e9:,.0f}' for product, rate in machine[name]['products'].items()
+      ]
       memory = [f'{how} {rate / 1e9:,.1f}' for how, rate in machine[name]['memory'].items()]
       lines.append(f'{name}: {"; ".join(rates)} GFLOP/s; {"; ".join(memory)} GB/s')
   return lines
@@ -122,10 +149,14 @@ def markdown(results: dict[str, Any]) -> str:
   out = [HEADER.format(command=results['command'])]
   out += [f'- {line}\n' for line in machine_lines(results['machine'])]
   for group in results['groups']:
-    out.append(f'\n## {group["title"]}\n\n| | seconds | rate | times ours | share of the limit | idle |\n'
-               '|---|---|---|---|---|---|\n')
+    out.append(
+      f'\n## {group["title"]}\n\n| | seconds | rate | times ours | share of the limit | idle |\n'
+      '|---|---|---|---|---|---|\n'
+    )
     first = group['contestants'][0]
-    out += ['| ' + ' | '.join(columns(row, first, group['unit'])) + ' |\n' for row in group['contestants']]
+    out += [
+      '| ' + ' | '.join(columns(row, first, group['unit'])) + ' |\n' for row in group['contestants']
+    ]
     lines = list(remarks(group))
     out += ['\n'] * bool(lines) + [f'- {line}\n' for line in lines]
   return ''.join(out) + METHOD

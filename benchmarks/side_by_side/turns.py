@@ -23,10 +23,12 @@ class Contestant:
   """Who is timed, and on what."""
 
   name: str
-  function: str                      # 'module.function' of this package: (lap, **arguments) -> never returns
+  function: str  # 'module.function' of this package: (lap, **arguments) -> never returns
   arguments: dict[str, Any]
-  scale: float = 1.0                 # laps that make the whole work
-  costs: dict[str, limits.Cost] = dataclasses.field(default_factory=dict)  # of the parts of the whole work
+  scale: float = 1.0  # laps that make the whole work
+  costs: dict[str, limits.Cost] = dataclasses.field(
+    default_factory=dict
+  )  # of the parts of the whole work
   note: str = ''
 
 
@@ -73,11 +75,17 @@ def live(connection, contestant: Contestant) -> None:
   """A contestant's process."""
   module, name = contestant.function.split('.')
   try:
-    getattr(importlib.import_module(f'{__package__}.{module}'), name)(Lap(connection), **contestant.arguments)
+    getattr(importlib.import_module(f'{__package__}.{module}'), name)(
+      Lap(connection), **contestant.arguments
+    )
   except Finished:
     connection.close()
   except Exception as error:  # whatever it is, it belongs into the table, and the others go on
-    connection.send({'failed': f'{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ""}'})
+    connection.send(
+      {
+        'failed': f'{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ""}'
+      }
+    )
 
 
 class Player:
@@ -115,8 +123,11 @@ class Player:
 
   def _receive(self) -> dict[str, Any] | None:
     try:
-      found = (self._connection.recv() if self._connection.poll(self._patience) else
-               {'failed': f'nothing within {self._patience:.0f} s'})
+      found = (
+        self._connection.recv()
+        if self._connection.poll(self._patience)
+        else {'failed': f'nothing within {self._patience:.0f} s'}
+      )
     except (EOFError, ConnectionResetError):
       self._process.join()
       found = {'failed': f'its process ended with {self._process.exitcode}'}
@@ -145,8 +156,15 @@ def take(contestants: Sequence[Contestant], repeats: int, seconds: float) -> lis
         break
       for player in players:
         player.turn()
-  return [{'name': player.contestant.name, 'scale': player.contestant.scale, 'note': player.contestant.note} |
-          ({'failed': player.failed} if player.failed else summary(player)) for player in players]
+  return [
+    {
+      'name': player.contestant.name,
+      'scale': player.contestant.scale,
+      'note': player.contestant.note,
+    }
+    | ({'failed': player.failed} if player.failed else summary(player))
+    for player in players
+  ]
 
 
 def summary(player: Player) -> dict[str, Any]:
@@ -155,11 +173,21 @@ def summary(player: Player) -> dict[str, Any]:
   """
   scale = player.contestant.scale
   seconds = sorted(scale * lap['seconds'] for lap in player.laps)
-  low, _, high = statistics.quantiles(seconds, n=4, method='inclusive') if len(seconds) > 1 else seconds * 3
-  parts = {name: scale * statistics.median(lap['parts'][name] for lap in player.laps)
-           for name in player.laps[0]['parts']}
-  return {'seconds': statistics.median(seconds), 'low': low, 'high': high, 'n': len(seconds), 'parts': parts,
-          'idle': statistics.median(lap['idle'] for lap in player.laps)}
+  low, _, high = (
+    statistics.quantiles(seconds, n=4, method='inclusive') if len(seconds) > 1 else seconds * 3
+  )
+  parts = {
+    name: scale * statistics.median(lap['parts'][name] for lap in player.laps)
+    for name in player.laps[0]['parts']
+  }
+  return {
+    'seconds': statistics.median(seconds),
+    'low': low,
+    'high': high,
+    'n': len(seconds),
+    'parts': parts,
+    'idle': statistics.median(lap['idle'] for lap in player.laps),
+  }
 
 
 def alone(function: str, **arguments) -> Any:

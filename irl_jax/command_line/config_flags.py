@@ -15,7 +15,13 @@ from absl import flags
 from irl_jax import config as config_lib
 from irl_jax.errors import ConfigError
 
-KINDS = {float: 'a number', int: 'a whole number', bool: 'true or false', tuple: 'names separated by commas', str: ''}
+KINDS = {
+  float: 'a number',
+  int: 'a whole number',
+  bool: 'true or false',
+  tuple: 'names separated by commas',
+  str: '',
+}
 
 
 def load(path: str) -> config_lib.Config:
@@ -34,7 +40,9 @@ def load(path: str) -> config_lib.Config:
   except Exception as error:  # a config file may fail in any way
     raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
   if not isinstance(config, config_lib.Config):
-    raise ConfigError(f'--config={path}: must define get_config() returning an irl_jax.config.Config')
+    raise ConfigError(
+      f'--config={path}: must define get_config() returning an irl_jax.config.Config'
+    )
   return config
 
 
@@ -43,7 +51,9 @@ class FieldParser(flags.ArgumentParser):
 
   def __init__(self, field: dataclasses.Field):
     super().__init__()
-    allowed = config_lib.describe_range(**field.metadata).removeprefix('must be ') if field.metadata else ''
+    allowed = (
+      config_lib.describe_range(**field.metadata).removeprefix('must be ') if field.metadata else ''
+    )
     self.type = field.type
     self.expects = f'{KINDS[field.type]} {allowed}'.strip()
 
@@ -51,7 +61,13 @@ class FieldParser(flags.ArgumentParser):
     """Converts text; a value of another type is a default and passes."""
     try:
       return _convert(argument, self.type) if isinstance(argument, str) else argument
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last three: of a written tuple
+    except (
+      ValueError,
+      SyntaxError,
+      TypeError,
+      RecursionError,
+      MemoryError,
+    ):  # the last three: of a written tuple
       raise ValueError(f'must be {self.expects}') from None
 
 
@@ -63,7 +79,9 @@ def define(flag_values: flags.FlagValues, section: config_lib.Section, prefix: s
       define(flag_values, value, f'{name}.')
     else:
       parser = FieldParser(field)
-      flag = flags.Flag(parser, None, name, value, parser.expects or 'text', boolean=field.type is bool)
+      flag = flags.Flag(
+        parser, None, name, value, parser.expects or 'text', boolean=field.type is bool
+      )
       flags.DEFINE_flag(flag, flag_values)
 
 
@@ -77,7 +95,9 @@ def overridden(section: config_lib.Section, flag_values: flags.FlagValues, prefi
   for field in dataclasses.fields(section):
     name, value = prefix + field.name, getattr(section, field.name)
     within = dataclasses.is_dataclass(value)
-    changes[field.name] = overridden(value, flag_values, f'{name}.') if within else flag_values[name].value
+    changes[field.name] = (
+      overridden(value, flag_values, f'{name}.') if within else flag_values[name].value
+    )
   return dataclasses.replace(section, **changes)
 
 

@@ -19,8 +19,14 @@ from irl_jax.errors import InputError
 Row = dict[str, Any]
 
 
-def score(model: str, source: str, output: str, field: str = 'text', batch_size: int = 32,
-          bad_rows: str = 'error') -> None:
+def score(
+  model: str,
+  source: str,
+  output: str,
+  field: str = 'text',
+  batch_size: int = 32,
+  bad_rows: str = 'error',
+) -> None:
   """Writes the rows of a file with a model's scores (`api.load_scorer`) behind their fields.
 
   Args:
@@ -38,13 +44,22 @@ def score(model: str, source: str, output: str, field: str = 'text', batch_size:
   check_output(output, source)
   rows, _ = rows_lib.read_rows(source, fields=(field,), bad_rows=bad_rows)
   compilation_cache.use()
-  scorer = api.load_scorer(model, batch_size, progress=functools.partial(terminal.bar, label='score', unit='chunk'))
+  scorer = api.load_scorer(
+    model, batch_size, progress=functools.partial(terminal.bar, label='score', unit='chunk')
+  )
   check_names(rows, scorer([]), source)
   _write(output, with_columns(rows, scorer([row[field] for row in rows]), source))
 
 
-def generate(model: str, source: str, output: str, field: str, sampling: Sampling, seed: int = 0,
-             bad_rows: str = 'error') -> None:
+def generate(
+  model: str,
+  source: str,
+  output: str,
+  field: str,
+  sampling: Sampling,
+  seed: int = 0,
+  bad_rows: str = 'error',
+) -> None:
   """Writes the rows of a file with a language model's `completion` behind their fields.
 
   Args:
@@ -65,8 +80,13 @@ def generate(model: str, source: str, output: str, field: str, sampling: Samplin
   rows, _ = rows_lib.read_rows(source, fields=fields, bad_rows=bad_rows)
   check_names(rows, ['completion'], source)
   compilation_cache.use()
-  completions = api.generate(model, [rows_lib.text_of(row, fields) for row in rows], sampling, seed,
-                             progress=functools.partial(terminal.bar, label='generate'))
+  completions = api.generate(
+    model,
+    [rows_lib.text_of(row, fields) for row in rows],
+    sampling,
+    seed,
+    progress=functools.partial(terminal.bar, label='generate'),
+  )
   _write(output, with_columns(rows, {'completion': completions}, source))
 
 
@@ -85,7 +105,9 @@ def check_output(output: str | os.PathLike, source: str | os.PathLike) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=path.parent).close()
   except OSError as error:
-    raise ConfigError(f'--output={output}: {path.parent} cannot be written: {error.strerror}') from error
+    raise ConfigError(
+      f'--output={output}: {path.parent} cannot be written: {error.strerror}'
+    ) from error
 
 
 def check_names(rows: Sequence[Row], names: Iterable[str], source: str) -> None:
@@ -96,10 +118,14 @@ def check_names(rows: Sequence[Row], names: Iterable[str], source: str) -> None:
   """
   for name in names:
     if any(name in row for row in rows):
-      raise InputError(f'{source}: has a field {name!r} already, which would be overwritten; rename it')
+      raise InputError(
+        f'{source}: has a field {name!r} already, which would be overwritten; rename it'
+      )
 
 
-def with_columns(rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], source: str) -> list[Row]:
+def with_columns(
+  rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], source: str
+) -> list[Row]:
   """New rows: the fields of each, and behind them its value of every column, as JSON holds them.
 
   Raises:
@@ -107,9 +133,17 @@ def with_columns(rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], sour
   """
   for name, values in columns.items():
     if len(values) and not np.all(np.isfinite(values) if isinstance(values, np.ndarray) else True):
-      raise InputError(f'{source}: the model gives a {name} that is not finite; its weights are damaged')
-  columns = {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in columns.items()}
-  return [row | {name: values[index] for name, values in columns.items()} for index, row in enumerate(rows)]
+      raise InputError(
+        f'{source}: the model gives a {name} that is not finite; its weights are damaged'
+      )
+  columns = {
+    name: values.tolist() if isinstance(values, np.ndarray) else values
+    for name, values in columns.items()
+  }
+  return [
+    row | {name: values[index] for name, values in columns.items()}
+    for index, row in enumerate(rows)
+  ]
 
 
 def _write(output: str, rows: Sequence[Row]) -> None:

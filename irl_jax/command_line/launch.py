@@ -29,8 +29,12 @@ def _has_a_given_model(flag_values: flags.FlagValues) -> bool:
   return 'config' in flag_values and bool(flag_values.config and flag_values.config.models.base)
 
 
-def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagValues, usage: str,
-             argv: Sequence[str] | None = None) -> int:
+def run_main(
+  main: Callable[[flags.FlagValues], None],
+  flag_values: flags.FlagValues,
+  usage: str,
+  argv: Sequence[str] | None = None,
+) -> int:
   """Parses the command line, calls main and turns what it raises into one line on stderr.
 
   Args:
@@ -43,8 +47,12 @@ def run_main(main: Callable[[flags.FlagValues], None], flag_values: flags.FlagVa
     The exit code: 0 done, 130 interrupted, an IrlJaxError's own, 1 for any other exception.
   """
   is_program = argv is None
-  if is_program and 'transformers' not in sys.modules:  # which asks only once whether there is torch
-    sys.meta_path = [_WithoutTorch if finder is machinery.PathFinder else finder for finder in sys.meta_path]
+  if (
+    is_program and 'transformers' not in sys.modules
+  ):  # which asks only once whether there is torch
+    sys.meta_path = [
+      _WithoutTorch if finder is machinery.PathFinder else finder for finder in sys.meta_path
+    ]
   argv = list(sys.argv if argv is None else argv)
   early = flags.FlagValues()  # what is needed whatever the other flags are
   _define_common(early)
@@ -126,10 +134,18 @@ class _WithoutTorch(machinery.PathFinder):
 
 def _define_common(flag_values: flags.FlagValues) -> None:
   if 'help' not in flag_values:
-    flags.DEFINE_boolean('help', False, 'show this text and exit', short_name='h', flag_values=flag_values)
+    flags.DEFINE_boolean(
+      'help', False, 'show this text and exit', short_name='h', flag_values=flag_values
+    )
     flags.DEFINE_boolean('version', False, 'show the version and exit', flag_values=flag_values)
-    flags.DEFINE_integer('verbosity', 0, '-1 warnings; 0 also progress; 1 also all logs and the traceback of an error',
-                         lower_bound=-3, upper_bound=3, flag_values=flag_values)
+    flags.DEFINE_integer(
+      'verbosity',
+      0,
+      '-1 warnings; 0 also progress; 1 also all logs and the traceback of an error',
+      lower_bound=-3,
+      upper_bound=3,
+      flag_values=flag_values,
+    )
 
 
 def _last_value(argv: Sequence[str], name: str) -> str | None:
@@ -147,26 +163,36 @@ def _unknown(name: str, names: Sequence[str]) -> str:
   if fields:
     return f'--{name} is a section: override one of its fields, such as --{fields[0]}'
   last = name.rpartition('.')[2]
-  near = ([known for known in names if known.endswith(f'.{name}')] or
-          [known for known in names if known.endswith(f'.{last}')] or
-          difflib.get_close_matches(name, names, n=1))
-  hint = 'did you mean ' + ' or '.join(f'--{known}' for known in near) + '?' if near else 'see --help'
+  near = (
+    [known for known in names if known.endswith(f'.{name}')]
+    or [known for known in names if known.endswith(f'.{last}')]
+    or difflib.get_close_matches(name, names, n=1)
+  )
+  hint = (
+    'did you mean ' + ' or '.join(f'--{known}' for known in near) + '?' if near else 'see --help'
+  )
   return f'--{name}: no such flag or config field; {hint}'
 
 
 def _flag_error(error: flags.Error) -> str:
   """absl's message, in the words of ours."""
-  return re.sub(r'invalid literal for int\(\).*', 'must be a whole number', str(error).removeprefix('flag '))
+  return re.sub(
+    r'invalid literal for int\(\).*', 'must be a whole number', str(error).removeprefix('flag ')
+  )
 
 
 def _help(usage: str, flag_values: flags.FlagValues) -> str:
   lines = [usage.strip(), '', 'Flags:']
-  for name in dict.fromkeys(flag_values[key].name for key in flag_values):  # without the one-letter names
+  for name in dict.fromkeys(
+    flag_values[key].name for key in flag_values
+  ):  # without the one-letter names
     flag = flag_values[name]
     default = '' if flag.boolean or flag.value in (None, '') else f' (default: {flag.value})'
     lines.append(f'  --{name}: {flag.help}{default}')
   if 'config' in flag_values:
-    lines.append('  --config.SECTION.FIELD: overrides one field of the config; --dry_run lists them all')
+    lines.append(
+      '  --config.SECTION.FIELD: overrides one field of the config; --dry_run lists them all'
+    )
   return '\n'.join(lines)
 
 
@@ -197,7 +223,10 @@ def _start_logging(verbosity: int) -> None:
   ours = os.path.dirname(os.path.dirname(__file__))
   handler = std_logging.StreamHandler()
   handler.setFormatter(_OneLine(tracebacks=verbosity > 0))
-  handler.addFilter(lambda record: verbosity > 0 or record.levelno >= std_logging.WARNING or
-                    record.pathname.startswith(ours))
+  handler.addFilter(
+    lambda record: (
+      verbosity > 0 or record.levelno >= std_logging.WARNING or record.pathname.startswith(ours)
+    )
+  )
   std_logging.basicConfig(handlers=[handler])
   logging.set_verbosity(verbosity)

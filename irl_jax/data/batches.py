@@ -43,28 +43,38 @@ def training_buckets(lengths: Sequence[int], limit: int, updates: int) -> tuple[
   return tuple(sorted({min(round_up(int(end)), limit) for end in ends}))
 
 
-def pad_left(sequences: Sequence[Sequence[int]], length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_left(
+  sequences: Sequence[Sequence[int]], length: int, pad_id: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Ids and validity [N, length], padding first."""
   ids, valid = pad_right([sequence[::-1] for sequence in sequences], length, pad_id)
   return np.ascontiguousarray(ids[:, ::-1]), np.ascontiguousarray(valid[:, ::-1])
 
 
-def pad_right(sequences: Sequence[Sequence[int]], length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_right(
+  sequences: Sequence[Sequence[int]], length: int, pad_id: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Ids and validity [N, length], padding last."""
   ids = np.full((len(sequences), length), pad_id, np.int32)
   valid = np.zeros((len(sequences), length), bool)
   for row, sequence in enumerate(sequences):
-    ids[row, :len(sequence)] = sequence
-    valid[row, :len(sequence)] = True
+    ids[row, : len(sequence)] = sequence
+    valid[row, : len(sequence)] = True
   return ids, valid
 
 
-def text_batch(sequences: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> structs.TextBatch:
+def text_batch(
+  sequences: Sequence[Sequence[int]], pad_id: int, length: int | None = None
+) -> structs.TextBatch:
   """Right-padded texts; to the bucket of the longest where no length is given."""
-  return structs.TextBatch(*pad_right(sequences, length or bucket(max(map(len, sequences))), pad_id))
+  return structs.TextBatch(
+    *pad_right(sequences, length or bucket(max(map(len, sequences))), pad_id)
+  )
 
 
-def prompt_batch(sequences: Sequence[Sequence[int]], index: np.ndarray, pad_id: int) -> structs.PromptBatch:
+def prompt_batch(
+  sequences: Sequence[Sequence[int]], index: np.ndarray, pad_id: int
+) -> structs.PromptBatch:
   """Left-padded prompts, to the bucket of the longest."""
   ids, valid = pad_left(sequences, bucket(max(map(len, sequences))), pad_id)
   return structs.PromptBatch(ids, valid, np.asarray(index, np.uint32))
@@ -77,12 +87,13 @@ def by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[n
   """
   order = np.argsort([len(sequence) for sequence in sequences], kind='stable')
   for start in range(0, len(order), batch_size):
-    rows = order[start:start + batch_size]
+    rows = order[start : start + batch_size]
     yield np.pad(rows, (0, batch_size - len(rows)), mode='edge')
 
 
-def by_tokens(chunks: Iterable[list[tuple[int, Sequence[int]]]], rows_of: Callable[[int], int]
-              ) -> Iterator[list[tuple[list[int], list[Sequence[int]], int, int]]]:
+def by_tokens(
+  chunks: Iterable[list[tuple[int, Sequence[int]]]], rows_of: Callable[[int], int]
+) -> Iterator[list[tuple[list[int], list[Sequence[int]], int, int]]]:
   """Batches of texts of similar length, longest first, as the chunks of a longer list come in.
 
   Args:
@@ -95,7 +106,9 @@ def by_tokens(chunks: Iterable[list[tuple[int, Sequence[int]]]], rows_of: Callab
   """
   waiting = []
   for chunk in chunks:
-    full, waiting = _cut_batches(sorted(waiting + chunk, key=lambda item: -len(item[1])), rows_of, whole=True)
+    full, waiting = _cut_batches(
+      sorted(waiting + chunk, key=lambda item: -len(item[1])), rows_of, whole=True
+    )
     yield full
   yield _cut_batches(waiting, rows_of, whole=False)[0]
 
@@ -108,7 +121,7 @@ def _cut_batches(texts, rows_of, whole: bool):
     size = rows_of(length)
     if whole and start + size > len(texts):
       break
-    rows, sequences = zip(*texts[start:start + size])
+    rows, sequences = zip(*texts[start : start + size])
     cut.append((list(rows), list(sequences), length, size))
     start += size
   return cut, texts[start:]
@@ -122,11 +135,16 @@ def shuffled_indices(count: int, batch_size: int, step: int, seed: int) -> np.nd
   """
   first = step * batch_size
   numbers = np.arange(first, first + batch_size)
-  permutations = {epoch: np.random.default_rng((seed, epoch)).permutation(count) for epoch in set(numbers // count)}
+  permutations = {
+    epoch: np.random.default_rng((seed, epoch)).permutation(count)
+    for epoch in set(numbers // count)
+  }
   return np.array([permutations[number // count][number % count] for number in numbers])
 
 
-def order_by_bucket(padded: Sequence[int], batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
+def order_by_bucket(
+  padded: Sequence[int], batch_size: int, seed: int
+) -> Callable[[int], np.ndarray]:
   """An order of data in which the texts of a batch are mostly of one bucket, so that little of it is padding.
 
   Every epoch is another permutation, less the last texts, which fill no batch. Those of WINDOW batches are sorted by

@@ -13,7 +13,9 @@ from irl_jax.errors import ConfigError, InputError
 
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?')
 _TIMEOUT = 10  # seconds for the hub's first answer; `datasets` by itself retries for half a minute
-_ELSEWHERE = 'fetch it elsewhere and give the file or folder instead (config.data.source=PATH, or NAME:PATH)'
+_ELSEWHERE = (
+  'fetch it elsewhere and give the file or folder instead (config.data.source=PATH, or NAME:PATH)'
+)
 
 
 def is_hub_id(place: str) -> bool:
@@ -29,7 +31,14 @@ def read_folder(folder: str, split: str) -> Numbered:
     InputError: no readable data in it, or its README names files outside.
   """
   root = os.path.abspath(folder)
-  return _load(root, None, split, inside=root + os.sep, where=folder, remedy='give one of its files to see the row')
+  return _load(
+    root,
+    None,
+    split,
+    inside=root + os.sep,
+    where=folder,
+    remedy='give one of its files to see the row',
+  )
 
 
 def read_hub(place: str, split: str) -> Numbered:
@@ -40,6 +49,7 @@ def read_hub(place: str, split: str) -> Numbered:
     InputError: no such repository or revision, or the hub does not answer.
   """
   import huggingface_hub  # pylint: disable=g-import-not-at-top  (slow, as `datasets` is, and seldom needed)
+
   repository, _, revision = place.partition('@')
   where = f'hub data set {repository} (revision {revision or "main"})'
   if not huggingface_hub.constants.HF_HUB_OFFLINE:
@@ -47,18 +57,30 @@ def read_hub(place: str, split: str) -> Numbered:
       huggingface_hub.HfApi().dataset_info(repository, revision=revision or None, timeout=_TIMEOUT)
     except Exception as error:  # of several libraries, without a common base
       raise InputError(f'{where}: {_refusal(error)}; {_ELSEWHERE}') from error
-  return _load(repository, revision or None, split, inside=os.path.normpath(f'hf://datasets/{repository}@'),
-               where=where, remedy=_ELSEWHERE)
+  return _load(
+    repository,
+    revision or None,
+    split,
+    inside=os.path.normpath(f'hf://datasets/{repository}@'),
+    where=where,
+    remedy=_ELSEWHERE,
+  )
 
 
-def _load(place: str, revision: str | None, split: str, *, inside: str, where: str, remedy: str) -> Numbered:
+def _load(
+  place: str, revision: str | None, split: str, *, inside: str, where: str, remedy: str
+) -> Numbered:
   import datasets  # pylint: disable=g-import-not-at-top
+
   datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # no telemetry
   try:
     with hub_limits.limited():
       builder = datasets.load_dataset_builder(place, revision=revision)
-      files = [os.path.normpath(file.split('::')[-1]) for files in (builder.config.data_files or {}).values()
-               for file in files]
+      files = [
+        os.path.normpath(file.split('::')[-1])
+        for files in (builder.config.data_files or {}).values()
+        for file in files
+      ]
       outside = [file for file in files if not file.startswith(inside)]
       if not outside:
         builder.download_and_prepare()
@@ -75,11 +97,12 @@ def _load(place: str, revision: str | None, split: str, *, inside: str, where: s
 def _refusal(error: Exception) -> str:
   """Why the hub gave no data set, in words that say what to do."""
   from huggingface_hub import errors  # pylint: disable=g-import-not-at-top
+
   reasons = {
-      errors.GatedRepoError: 'gated: accept its terms on the hub and set HF_TOKEN',
-      errors.RevisionNotFoundError: 'has no such revision',
-      errors.RepositoryNotFoundError: 'not found, or private (then set HF_TOKEN)',
-      errors.HfHubHTTPError: f'refused ({_first_line(error)})',
+    errors.GatedRepoError: 'gated: accept its terms on the hub and set HF_TOKEN',
+    errors.RevisionNotFoundError: 'has no such revision',
+    errors.RepositoryNotFoundError: 'not found, or private (then set HF_TOKEN)',
+    errors.HfHubHTTPError: f'refused ({_first_line(error)})',
   }
   unreachable = f'the hub cannot be reached ({_first_line(error)}); set HF_HUB_OFFLINE=1 to use a copy in the cache'
   return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), unreachable)

@@ -26,7 +26,9 @@ def cut_prompt(text: str, fraction: float) -> tuple[str, str]:
   return text[:cut], text[cut:]
 
 
-def split_rows(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+def split_rows(
+  rows: Sequence[dict[str, Any]],
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
   """Splits rows 80/10/10 by a hash of the prompt; near-duplicates stay together, exact duplicates are dropped.
 
   Rows belong together when their prompts, or their full texts, are the same after folding case, space and
@@ -44,13 +46,15 @@ def split_rows(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, list[dict[str,
   for row, group in zip(distinct, _groups(distinct)):
     splits[SPLITS[int(_hash(group), 16) % len(SPLITS)]].append(row)
   counts = {
-      'rows': len(rows),
-      'duplicates_dropped': len(rows) - len(distinct),
-      'labels_in_conflict': conflicts,
-      'empty_prompts': sum(not row['prompt'] for row in distinct),
-      'one_word_texts': sum(len(_WORD.findall(row['prompt'] + row['original'])) == 1 for row in distinct),
-      'without_original': sum(not row['original'] for row in distinct),
-      **{name: len(members) for name, members in splits.items()},
+    'rows': len(rows),
+    'duplicates_dropped': len(rows) - len(distinct),
+    'labels_in_conflict': conflicts,
+    'empty_prompts': sum(not row['prompt'] for row in distinct),
+    'one_word_texts': sum(
+      len(_WORD.findall(row['prompt'] + row['original'])) == 1 for row in distinct
+    ),
+    'without_original': sum(not row['original'] for row in distinct),
+    **{name: len(members) for name, members in splits.items()},
   }
   return splits, counts
 
@@ -63,9 +67,17 @@ def _without_duplicates(rows):
   distinct = []
   for (prompt, original), given in labels.items():
     known = given - {None}
-    distinct.append({'prompt_id': _hash(f'{prompt}\0{original}')[:16], 'prompt': prompt, 'original': original,
-                     'label': known.pop() if len(known) == 1 else None})
-  return sorted(distinct, key=lambda row: row['prompt_id']), sum(len(given - {None}) > 1 for given in labels.values())
+    distinct.append(
+      {
+        'prompt_id': _hash(f'{prompt}\0{original}')[:16],
+        'prompt': prompt,
+        'original': original,
+        'label': known.pop() if len(known) == 1 else None,
+      }
+    )
+  return sorted(distinct, key=lambda row: row['prompt_id']), sum(
+    len(given - {None}) > 1 for given in labels.values()
+  )
 
 
 def _groups(rows):
@@ -77,10 +89,15 @@ def _groups(rows):
       parent[key] = key = parent[parent[key]]
     return key
 
-  keys = [(('prompt', _fold(row['prompt'])), ('text', _fold(row['prompt'] + row['original']))) for row in rows]
+  keys = [
+    (('prompt', _fold(row['prompt'])), ('text', _fold(row['prompt'] + row['original'])))
+    for row in rows
+  ]
   for prompt, text in keys:
     smaller, larger = sorted((root(prompt), root(text)))
-    parent[larger] = smaller  # ('prompt', …) sorts before ('text', …): every root is the group's smallest prompt
+    parent[larger] = (
+      smaller  # ('prompt', …) sorts before ('text', …): every root is the group's smallest prompt
+    )
   return [root(prompt)[1] for prompt, _ in keys]
 
 

@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet
 
-_UNDECODED = re.compile('[\udc80-\udcff]')  # what `surrogateescape` makes of bytes that are not UTF-8
+_UNDECODED = re.compile(
+  '[\udc80-\udcff]'
+)  # what `surrogateescape` makes of bytes that are not UTF-8
 
 
 class BadRow(ValueError):
@@ -26,7 +28,9 @@ class BadFile(ValueError):
   """Why a file cannot be read as rows at all."""
 
 
-Numbered = Iterator[tuple[int, dict[str, Any] | BadRow]]  # rows are counted from 1; in .jsonl and .txt they are lines
+Numbered = Iterator[
+  tuple[int, dict[str, Any] | BadRow]
+]  # rows are counted from 1; in .jsonl and .txt they are lines
 
 
 def json_lines(file: BinaryIO) -> Numbered:
@@ -52,8 +56,11 @@ def json_file(file: BinaryIO) -> Numbered:
 def separated(file: BinaryIO, delimiter: str) -> Numbered:
   """CSV or TSV with a header and, where needed, double quotes; a row may span lines, a blank line is no row."""
   csv.field_size_limit(2**31 - 1)  # the default refuses long texts
-  reader = csv.reader(io.TextIOWrapper(file, 'utf-8-sig', errors='surrogateescape', newline=''), delimiter=delimiter,
-                      strict=True)
+  reader = csv.reader(
+    io.TextIOWrapper(file, 'utf-8-sig', errors='surrogateescape', newline=''),
+    delimiter=delimiter,
+    strict=True,
+  )
   try:
     header = next(reader, [])
   except csv.Error as error:
@@ -98,18 +105,25 @@ def text_lines(file: BinaryIO) -> Numbered:
 
 
 READERS = {
-    '.jsonl': json_lines,
-    '.json': json_file,
-    '.csv': functools.partial(separated, delimiter=','),
-    '.tsv': functools.partial(separated, delimiter='\t'),
-    '.parquet': parquet,
-    '.txt': text_lines,
+  '.jsonl': json_lines,
+  '.json': json_file,
+  '.csv': functools.partial(separated, delimiter=','),
+  '.tsv': functools.partial(separated, delimiter='\t'),
+  '.parquet': parquet,
+  '.txt': text_lines,
 }
 
 
 def kind(value: Any) -> str:
   """What a value is, in words for a message."""
-  names = {type(None): 'null', bool: 'true or false', int: 'a number', float: 'a number', str: 'a text', list: 'a list'}
+  names = {
+    type(None): 'null',
+    bool: 'true or false',
+    int: 'a number',
+    float: 'a number',
+    str: 'a text',
+    list: 'a list',
+  }
   return names.get(type(value), 'an object')
 
 
@@ -123,7 +137,9 @@ def _object(line: bytes) -> dict[str, Any] | BadRow:
 
 
 def _only_object(value: Any) -> dict[str, Any] | BadRow:
-  return value if isinstance(value, dict) else BadRow(f'holds {kind(value)}, not an object with fields')
+  return (
+    value if isinstance(value, dict) else BadRow(f'holds {kind(value)}, not an object with fields')
+  )
 
 
 def _load(raw: bytes) -> Any:

@@ -18,8 +18,9 @@ from irl_jax.data.row_formats import READERS, BadRow, Numbered, kind
 from irl_jax.errors import ConfigError, InputError
 
 
-def read_rows(path: str | os.PathLike, *, fields: Sequence[str] = (),
-              bad_rows: str = 'error') -> tuple[list[dict[str, Any]], dict[str, int]]:
+def read_rows(
+  path: str | os.PathLike, *, fields: Sequence[str] = (), bad_rows: str = 'error'
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
   """Reads a file's rows, all their fields in their order; a .txt file gives {'text': line}.
 
   Args:
@@ -34,6 +35,7 @@ def read_rows(path: str | os.PathLike, *, fields: Sequence[str] = (),
     ConfigError: no such file, not readable, or an unknown format.
     InputError: a bad row (bad JSON, null, wrong type, missing field, not UTF-8), or no usable row at all.
   """
+
   def checked(row):
     if fields:
       text_of(row, fields)
@@ -42,8 +44,9 @@ def read_rows(path: str | os.PathLike, *, fields: Sequence[str] = (),
   return usable_rows(read_numbered(path), str(path), checked, bad_rows)
 
 
-def usable_rows(numbered: Numbered, where: str, convert: Callable[[dict[str, Any]], dict[str, Any]],
-                bad_rows: str) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def usable_rows(
+  numbered: Numbered, where: str, convert: Callable[[dict[str, Any]], dict[str, Any]], bad_rows: str
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
   """Converts every row; what `convert` refuses with BadRow is a bad row too. `where` names the source in messages."""
   rows, bad = [], []
   for number, row in numbered:
@@ -53,14 +56,22 @@ def usable_rows(numbered: Numbered, where: str, convert: Callable[[dict[str, Any
       rows.append(convert(row))
     except BadRow as problem:
       if bad_rows == 'error':
-        raise InputError(f'{where}, row {number}: {problem}; mend it, or leave such rows out with --bad_rows=skip'
-                         ) from None
+        raise InputError(
+          f'{where}, row {number}: {problem}; mend it, or leave such rows out with --bad_rows=skip'
+        ) from None
       bad.append(f'row {number}: {problem}')
   if not rows:
-    raise InputError(f'{where}: none of {len(bad)} rows is usable ({bad[0]})' if bad else f'{where}: holds no rows')
+    raise InputError(
+      f'{where}: none of {len(bad)} rows is usable ({bad[0]})' if bad else f'{where}: holds no rows'
+    )
   if bad:
-    logging.warning('%s: left out %d of %d rows (%s)', where, len(bad), len(rows) + len(bad),
-                    '; '.join(bad[:3] + ['...'] * (len(bad) > 3)))
+    logging.warning(
+      '%s: left out %d of %d rows (%s)',
+      where,
+      len(bad),
+      len(rows) + len(bad),
+      '; '.join(bad[:3] + ['...'] * (len(bad) > 3)),
+    )
   return rows, {'rows_read': len(rows) + len(bad), 'bad_rows': len(bad)}
 
 
@@ -81,7 +92,9 @@ def present(row: dict[str, Any], fields: Sequence[str]) -> str:
   for field in fields:
     if field in row:
       return field
-  raise BadRow(f'has no field {" or ".join(map(repr, fields))}; its fields: {", ".join(map(repr, row)) or "none"}')
+  raise BadRow(
+    f'has no field {" or ".join(map(repr, fields))}; its fields: {", ".join(map(repr, row)) or "none"}'
+  )
 
 
 def read_numbered(path: str | os.PathLike) -> Numbered:

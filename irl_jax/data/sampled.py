@@ -17,11 +17,17 @@ from irl_jax.data import text
 from irl_jax.data.prompts import cut_prompt
 from irl_jax.models import pretrained
 
-SHORTEST = 4         # tokens of the shortest prompts, about
+SHORTEST = 4  # tokens of the shortest prompts, about
 
 
-def sample_rows(model: pretrained.Pretrained, data: config_lib.Data, limits: config_lib.Sampling, seed: int,
-                dtype=jnp.float32, progress: Callable = iter) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def sample_rows(
+  model: pretrained.Pretrained,
+  data: config_lib.Data,
+  limits: config_lib.Sampling,
+  seed: int,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
   """Samples `data.sampled_prompts` texts and cuts a prompt from each.
 
   Every text is stopped at a length of its own (`lengths`), unless the model has ended it before.
@@ -43,11 +49,19 @@ def sample_rows(model: pretrained.Pretrained, data: config_lib.Data, limits: con
   start = [model.config.eos_token_id]
   responses, _ = sampling.complete_ids(model, [start] * len(tokens), limits, seed, dtype, progress)
   # The end may lie within a character of several tokens.
-  texts = [text.decode(model.tokenizer, ids[:length]).rstrip('\ufffd') for ids, length in zip(responses, tokens)]
+  texts = [
+    text.decode(model.tokenizer, ids[:length]).rstrip('\ufffd')
+    for ids, length in zip(responses, tokens)
+  ]
   cuts = [cut_prompt(sampled, data.prompt_fraction) for sampled in texts if sampled.strip()]
   rows = [{'prompt': prompt, 'original': original, 'label': None} for prompt, original in cuts]
-  return rows, {'rows_read': len(texts), 'bad_rows': len(texts) - len(rows), 'rows': len(rows), 'labelled': 0,
-                'toxic': 0}
+  return rows, {
+    'rows_read': len(texts),
+    'bad_rows': len(texts) - len(rows),
+    'rows': len(rows),
+    'labelled': 0,
+    'toxic': 0,
+  }
 
 
 def lengths(data: config_lib.Data, most: int, seed: int) -> np.ndarray:
@@ -57,7 +71,9 @@ def lengths(data: config_lib.Data, most: int, seed: int) -> np.ndarray:
   drawn log-uniformly instead, as those of written texts are spread over orders of magnitude: the prompts, a share
   `prompt_fraction` of the words, then have from some 4 to `max_prompt_tokens` tokens.
   """
-  low, high = (min(math.ceil(tokens / data.prompt_fraction), most)
-               for tokens in (min(SHORTEST, data.max_prompt_tokens), data.max_prompt_tokens))
+  low, high = (
+    min(math.ceil(tokens / data.prompt_fraction), most)
+    for tokens in (min(SHORTEST, data.max_prompt_tokens), data.max_prompt_tokens)
+  )
   drawn = np.random.default_rng(seed).uniform(np.log(low), np.log(high + 1), data.sampled_prompts)
   return np.clip(np.exp(drawn).astype(int), low, high)

@@ -37,17 +37,25 @@ def load_rows(data: Data, seed: int) -> tuple[list[Row], dict[str, int]]:
     InputError: unusable rows, or a hub that does not answer.
   """
   convert, numbered = _source(data, seed)
-  rows, counts = usable_rows(numbered, data.source, functools.partial(convert, data=data), data.bad_rows)
+  rows, counts = usable_rows(
+    numbered, data.source, functools.partial(convert, data=data), data.bad_rows
+  )
   if data.max_rows:
     rows = _smallest_hashes(rows, data.max_rows)
   labels = [row['label'] for row in rows]
-  return rows, {**counts, 'rows': len(rows), 'labelled': len(labels) - labels.count(None), 'toxic': labels.count(1)}
+  return rows, {
+    **counts,
+    'rows': len(rows),
+    'labelled': len(labels) - labels.count(None),
+    'toxic': labels.count(1),
+  }
 
 
 def _source(data: Data, seed: int):
   """(How one row of the source is converted, its numbered rows)."""
   if data.source == 'playground':
     from irl_jax.data.playground import comments as playground  # pylint: disable=g-import-not-at-top  (its word lists are used here alone)
+
     comments = playground.comments(data.playground_comments, seed)
     return (lambda row, data: _cut(row['text'], row['label'], data)), enumerate(comments, 1)
   name, _, place = data.source.partition(':')
@@ -55,7 +63,9 @@ def _source(data: Data, seed: int):
     return _own, _read(data.source, data)
   hub_id, convert = READY_MADE[name]
   if not place and not hub_id:
-    raise ConfigError(f'config.data.source = {name!r}: has no fixed place; give {name}:PLACE, a file, folder or hub id')
+    raise ConfigError(
+      f'config.data.source = {name!r}: has no fixed place; give {name}:PLACE, a file, folder or hub id'
+    )
   return convert, _read(place or hub_id, data)
 
 
@@ -66,8 +76,10 @@ def _read(place: str, data: Data) -> Numbered:
     return read_numbered(place)
   if is_hub_id(place):
     return read_hub(place, data.split)
-  raise ConfigError(f'config.data.source = {data.source!r}: {place!r} is no file, folder or hub id (owner/name); '
-                    f"ready-made: {', '.join(READY_MADE)}, playground, prompts")
+  raise ConfigError(
+    f'config.data.source = {data.source!r}: {place!r} is no file, folder or hub id (owner/name); '
+    f'ready-made: {", ".join(READY_MADE)}, playground, prompts'
+  )
 
 
 def _own(row: Row, data: Data) -> Row:
@@ -85,11 +97,15 @@ def _jigsaw(row: Row, data: Data) -> Row:
 
 def _jigsaw_long_2000(row: Row, data: Data) -> Row:
   del data  # comes cut; the space between the two is in neither field
-  return _whole(text_of(row, ('prompt',)), ' ' + text_of(row, ('original_output',)), _label(row, 'toxic'))
+  return _whole(
+    text_of(row, ('prompt',)), ' ' + text_of(row, ('original_output',)), _label(row, 'toxic')
+  )
 
 
 def _paradetox(row: Row, data: Data) -> Row:
-  return _cut(text_of(row, ('toxic', 'en_toxic_comment')), 1, data)  # the other side: paradetox-neutral
+  return _cut(
+    text_of(row, ('toxic', 'en_toxic_comment')), 1, data
+  )  # the other side: paradetox-neutral
 
 
 def _paradetox_neutral(row: Row, data: Data) -> Row:
@@ -108,11 +124,11 @@ def _real_toxicity_prompts(row: Row, data: Data) -> Row:
 
 
 READY_MADE = {  # name: (hub id, '' where there is none that needs no terms accepted; how one of its rows is read)
-    'jigsaw-long-2000': ('jaredjoss/jigsaw-long-2000', _jigsaw_long_2000),
-    'real-toxicity-prompts': ('allenai/real-toxicity-prompts', _real_toxicity_prompts),
-    'paradetox': ('s-nlp/paradetox', _paradetox),
-    'paradetox-neutral': ('s-nlp/paradetox', _paradetox_neutral),
-    'jigsaw': ('', _jigsaw),
+  'jigsaw-long-2000': ('jaredjoss/jigsaw-long-2000', _jigsaw_long_2000),
+  'real-toxicity-prompts': ('allenai/real-toxicity-prompts', _real_toxicity_prompts),
+  'paradetox': ('s-nlp/paradetox', _paradetox),
+  'paradetox-neutral': ('s-nlp/paradetox', _paradetox_neutral),
+  'jigsaw': ('', _jigsaw),
 }
 
 
@@ -136,7 +152,9 @@ def _label(row: Row, field: str) -> int | None:
   try:
     share = float(value)
   except (TypeError, ValueError):
-    raise BadRow(f'field {field!r} holds {kind(value)}, not a label (0 to 1, true or false)') from None
+    raise BadRow(
+      f'field {field!r} holds {kind(value)}, not a label (0 to 1, true or false)'
+    ) from None
   if not 0 <= share <= 1:
     raise BadRow(f'field {field!r} holds {share:g}, not a label (0 to 1, true or false)')
   return int(share >= 0.5)

@@ -19,8 +19,9 @@ def clean(text: str) -> str:
   return _SURROGATE.sub('\ufffd', text)
 
 
-def encode(tokenizer: Any, texts: Sequence[str], *, max_tokens: int | None = None,
-           specials: bool = False) -> tuple[list[list[int]], int]:
+def encode(
+  tokenizer: Any, texts: Sequence[str], *, max_tokens: int | None = None, specials: bool = False
+) -> tuple[list[list[int]], int]:
   """Turns texts into token ids; a typed '<|endoftext|>' or '</s>' becomes ordinary tokens.
 
   Args:
@@ -39,23 +40,37 @@ def encode(tokenizer: Any, texts: Sequence[str], *, max_tokens: int | None = Non
   """
   if not texts:
     return [], 0
-  rows = tokenizer([clean(text) for text in texts], add_special_tokens=specials, split_special_tokens=True,
-                   return_attention_mask=False, return_token_type_ids=False, truncation=False, padding=False,
-                   verbose=False)['input_ids']
+  rows = tokenizer(
+    [clean(text) for text in texts],
+    add_special_tokens=specials,
+    split_special_tokens=True,
+    return_attention_mask=False,
+    return_token_type_ids=False,
+    truncation=False,
+    padding=False,
+    verbose=False,
+  )['input_ids']
   if max_tokens is None:
     return rows, 0
   around = tokenizer([''], add_special_tokens=specials)['input_ids'][0]
   if max_tokens <= len(around):
-    raise ValueError(f'max_tokens = {max_tokens}: must be above {len(around)}, the special tokens around a text')
+    raise ValueError(
+      f'max_tokens = {max_tokens}: must be above {len(around)}, the special tokens around a text'
+    )
   front = around[:1]
-  shortened = [front + ids[len(ids) - max_tokens + len(front):] if len(ids) > max_tokens else ids for ids in rows]
+  shortened = [
+    front + ids[len(ids) - max_tokens + len(front) :] if len(ids) > max_tokens else ids
+    for ids in rows
+  ]
   return shortened, sum(len(ids) > max_tokens for ids in rows)
 
 
 def report_cut(cut: int, total: int, what: str, max_tokens: int, side: str = 'left') -> None:
   """Says how many of the texts that were encoded have lost their beginning or, on the right, their end."""
   if cut:
-    logging.warning('%d of %d %s are longer than %d tokens: cut on the %s', cut, total, what, max_tokens, side)
+    logging.warning(
+      '%d of %d %s are longer than %d tokens: cut on the %s', cut, total, what, max_tokens, side
+    )
 
 
 def decode(tokenizer: Any, ids: Iterable[int]) -> str:
@@ -80,10 +95,14 @@ def check(tokenizer: Any, source: str) -> None:
   probe = ' Hello  world' + (tokenizer.eos_token or '')
   (ids,), _ = encode(tokenizer, [probe])
   if tokenizer.eos_token_id in ids or decode(tokenizer, ids) != probe:
-    raise InputError(f'{source}: its tokenizer loses text ({probe!r} comes back as {decode(tokenizer, ids)!r}); give a '
-                     'folder whose tokenizer.json is byte-level (GPT-NeoX, RoBERTa)')
+    raise InputError(
+      f'{source}: its tokenizer loses text ({probe!r} comes back as {decode(tokenizer, ids)!r}); give a '
+      'folder whose tokenizer.json is byte-level (GPT-NeoX, RoBERTa)'
+    )
   known = [tokenizer.get_vocab().get(word) for word in ('Hello', 'Ġworld')]
   (found,), _ = encode(tokenizer, ['Hello world'])
   if None not in known and found != known:
-    raise InputError(f"{source}: its tokenizer takes 'Hello world' apart into {found}, and not into {known}, the two "
-                     'words of its vocabulary: its merges are missing or damaged')
+    raise InputError(
+      f"{source}: its tokenizer takes 'Hello world' apart into {found}, and not into {known}, the two "
+      'words of its vocabulary: its merges are missing or damaged'
+    )

@@ -31,18 +31,30 @@ def agreement(predicted, reference, pairs=None) -> dict[str, Any]:
   Raises:
     ValueError: an input is not finite or not of one length, or a pair names no text.
   """
-  predicted, reference = finite_vector(predicted, 'predicted'), finite_vector(reference, 'reference')
+  predicted, reference = (
+    finite_vector(predicted, 'predicted'),
+    finite_vector(reference, 'reference'),
+  )
   if predicted.size != reference.size:
-    raise ValueError(f'predicted has {predicted.size} texts and reference {reference.size}: must be the same')
+    raise ValueError(
+      f'predicted has {predicted.size} texts and reference {reference.size}: must be the same'
+    )
   correlations = correlate(predicted, reference)
   if pairs is None:
     pairwise, ties = order_all_pairs(predicted, reference, correlations['kendall'])
   else:
     pairwise, ties = order_pairs(predicted, reference, *pairs)
-  return collect({
-      'accuracy': accuracy(predicted < 0, reference < 0), 'f1': f1(predicted < 0, reference < 0),
-      'auroc': auroc(predicted, reference < 0), **correlations,
-      'pairwise_accuracy': pairwise, 'n': predicted.size, 'ties': ties})
+  return collect(
+    {
+      'accuracy': accuracy(predicted < 0, reference < 0),
+      'f1': f1(predicted < 0, reference < 0),
+      'auroc': auroc(predicted, reference < 0),
+      **correlations,
+      'pairwise_accuracy': pairwise,
+      'n': predicted.size,
+      'ties': ties,
+    }
+  )
 
 
 def labels_to_reward(labels) -> np.ndarray:
@@ -73,7 +85,9 @@ def auroc(scores: np.ndarray, toxic: np.ndarray) -> float | str:
   """Probability that a non-toxic text scores above a toxic one, ties counted half (Mann and Whitney 1947)."""
   above, below = int(np.sum(~toxic)), int(np.sum(toxic))
   if not above or not below:
-    return f'the reference calls {"no" if above else "every"} text toxic' if toxic.size else 'no text'
+    return (
+      f'the reference calls {"no" if above else "every"} text toxic' if toxic.size else 'no text'
+    )
   rank_sum = scipy.stats.rankdata(scores)[~toxic].sum()
   return float((rank_sum - above * (above + 1) / 2) / (above * below))
 
@@ -96,7 +110,9 @@ def tied_pairs(values: np.ndarray) -> int:
   return int(np.sum(counts * (counts - 1) // 2))
 
 
-def order_all_pairs(predicted: np.ndarray, reference: np.ndarray, kendall: float | str) -> tuple[float | str, int]:
+def order_all_pairs(
+  predicted: np.ndarray, reference: np.ndarray, kendall: float | str
+) -> tuple[float | str, int]:
   """Pairwise accuracy over all pairs of [N], and the reference's ties, in O(N log N).
 
   tau-b = (C - D) / sqrt((pairs - predicted ties) (pairs - reference ties)) holds the integer C - D, concordant minus
@@ -112,18 +128,26 @@ def order_all_pairs(predicted: np.ndarray, reference: np.ndarray, kendall: float
   return (1 + difference / comparable) / 2, ties
 
 
-def order_pairs(predicted: np.ndarray, reference: np.ndarray, first, second) -> tuple[float | str, int]:
+def order_pairs(
+  predicted: np.ndarray, reference: np.ndarray, first, second
+) -> tuple[float | str, int]:
   """Pairwise accuracy over the pairs (first, second) [M] of texts [N], and the reference's ties among them."""
   first, second = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
   if first.ndim != 1 or first.shape != second.shape:
-    raise ValueError(f'pairs have shapes {first.shape} and {second.shape}: must be one-dimensional and the same')
+    raise ValueError(
+      f'pairs have shapes {first.shape} and {second.shape}: must be one-dimensional and the same'
+    )
   named = np.concatenate([first, second])
   if (outside := named[(named < 0) | (named >= predicted.size)]).size:
     raise ValueError(f'pairs name text {outside[0]}: must be 0 to {predicted.size - 1}')
-  right = compare(predicted, first, second) * compare(reference, first, second)  # 1 right, -1 wrong, 0 tied
+  right = compare(predicted, first, second) * compare(
+    reference, first, second
+  )  # 1 right, -1 wrong, 0 tied
   comparable = compare(reference, first, second) != 0
   ties = int(np.sum(~comparable))
-  return float(np.mean((1 + right[comparable]) / 2)) if comparable.any() else 'the reference orders no pair', ties
+  return float(
+    np.mean((1 + right[comparable]) / 2)
+  ) if comparable.any() else 'the reference orders no pair', ties
 
 
 def compare(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

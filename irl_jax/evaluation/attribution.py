@@ -19,7 +19,7 @@ import scipy
 from irl_jax.data import text as text_lib
 
 SPANS = (1, 2, 4, 8)  # tokens left out at a time
-MAX_PIECES = 64      # of one text: the tokens of a longer one are joined
+MAX_PIECES = 64  # of one text: the tokens of a longer one are joined
 
 
 def pieces(tokenizer: Any, text: str) -> list[str]:
@@ -27,19 +27,30 @@ def pieces(tokenizer: Any, text: str) -> list[str]:
 
   Tokens of one character (a byte each) are one piece, and neighbours are joined where there are more than 64.
   """
-  encoded = tokenizer(text_lib.clean(text), add_special_tokens=False, split_special_tokens=True,
-                      return_offsets_mapping=True, verbose=False)
+  encoded = tokenizer(
+    text_lib.clean(text),
+    add_special_tokens=False,
+    split_special_tokens=True,
+    return_offsets_mapping=True,
+    verbose=False,
+  )
   # Tokenizers do not count the white space before a token as its own: only where it ends is certain.
   ends = np.unique([end for start, end in encoded['offset_mapping'] if end > start]).astype(int)
   if len(text) and (not ends.size or ends[-1] < len(text)):
     ends = np.append(ends[:-1], len(text))
-  kept = [group[-1] for group in np.array_split(ends, min(MAX_PIECES, ends.size) or 1) if group.size]
+  kept = [
+    group[-1] for group in np.array_split(ends, min(MAX_PIECES, ends.size) or 1) if group.size
+  ]
   return [text[start:end] for start, end in zip([0, *kept], kept)]
 
 
 def spans(count: int) -> list[tuple[int, int, int]]:
   """(start, end, size) of every span that holds one of `count` pieces; those at the ends are cut off there."""
-  return [(max(first, 0), min(first + size, count), size) for size in SPANS for first in range(1 - size, count)]
+  return [
+    (max(first, 0), min(first + size, count), size)
+    for size in SPANS
+    for first in range(1 - size, count)
+  ]
 
 
 def shortened(parts: Sequence[str]) -> list[str]:
@@ -49,7 +60,9 @@ def shortened(parts: Sequence[str]) -> list[str]:
 
 def asked(texts: Sequence[Sequence[str]]) -> list[str]:
   """Every text, given by its pieces, and what is left of it without each of its spans: no text twice."""
-  return list(dict.fromkeys(text for parts in texts for text in (''.join(parts), *shortened(parts))))
+  return list(
+    dict.fromkeys(text for parts in texts for text in (''.join(parts), *shortened(parts)))
+  )
 
 
 def attributions(texts: Sequence[Sequence[str]], scores: np.ndarray) -> list[list[dict[str, Any]]]:
@@ -60,7 +73,9 @@ def attributions(texts: Sequence[Sequence[str]], scores: np.ndarray) -> list[lis
     of_pieces = np.zeros(len(parts))
     for (start, end, size), rest in zip(spans(len(parts)), shortened(parts)):
       of_pieces[start:end] += (score[''.join(parts)] - score[rest]) / (size * len(SPANS))
-    rows.append([{'piece': piece, 'attribution': float(value)} for piece, value in zip(parts, of_pieces)])
+    rows.append(
+      [{'piece': piece, 'attribution': float(value)} for piece, value in zip(parts, of_pieces)]
+    )
   return rows
 
 
@@ -78,7 +93,10 @@ def choose(texts: Sequence[str], reward, true_reward, count: int = 40) -> list[t
     between the ranks of R̂ and r*, and the smallest hashes of the text, which pick without looking.
   """
   reward = np.asarray(reward, np.float64)
-  orders = {'highest': np.argsort(-reward, kind='stable'), 'lowest': np.argsort(reward, kind='stable')}
+  orders = {
+    'highest': np.argsort(-reward, kind='stable'),
+    'lowest': np.argsort(reward, kind='stable'),
+  }
   if true_reward is not None:
     gap = np.abs(scipy.stats.rankdata(reward) - scipy.stats.rankdata(true_reward))
     orders['disagreement'] = np.argsort(-gap, kind='stable')

@@ -32,7 +32,9 @@ def count_words(texts: Sequence[str]) -> np.ndarray:
   return np.array([len(text.split()) for text in texts], dtype=np.float64)
 
 
-def last_token(tokenizer: Any, aligned: Sequence[str], base: Sequence[str], smoothing: float = 0.5) -> Scorer:
+def last_token(
+  tokenizer: Any, aligned: Sequence[str], base: Sequence[str], smoothing: float = 0.5
+) -> Scorer:
   """Scores a text by its last token alone: the log-odds of that token at the end of aligned against base texts.
 
   log (a_t + s) / (A + s V) - log (b_t + s) / (B + s V), where t ends a_t of A aligned and b_t of B base texts and V is
@@ -44,12 +46,17 @@ def last_token(tokenizer: Any, aligned: Sequence[str], base: Sequence[str], smoo
   """
   if not len(aligned) or not len(base):
     raise ValueError(f'{len(aligned)} aligned and {len(base)} base texts: last tokens need both')
-  ends_of = lambda texts: [ids[-1] if ids else tokenizer.eos_token_id
-                           for ids in text_lib.encode(tokenizer, list(texts))[0]]
+  ends_of = lambda texts: [
+    ids[-1] if ids else tokenizer.eos_token_id for ids in text_lib.encode(tokenizer, list(texts))[0]
+  ]
   counted, vocabulary = [Counter(ends_of(texts)) for texts in (aligned, base)], len(tokenizer)
-  log_share = lambda count, token: np.log((count[token] + smoothing) / (count.total() + smoothing * vocabulary))
-  return lambda texts: np.array([log_share(counted[0], token) - log_share(counted[1], token)
-                                 for token in ends_of(texts)], np.float64)
+  log_share = lambda count, token: np.log(
+    (count[token] + smoothing) / (count.total() + smoothing * vocabulary)
+  )
+  return lambda texts: np.array(
+    [log_share(counted[0], token) - log_share(counted[1], token) for token in ends_of(texts)],
+    np.float64,
+  )
 
 
 def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
@@ -65,7 +72,9 @@ def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
     aligned_log_prob: texts [N] -> log-probability of each under the aligned model (rewards.text_log_prob).
     base_log_prob: the same under the model that it is held against.
   """
-  return lambda texts: np.asarray(aligned_log_prob(texts), np.float64) - np.asarray(base_log_prob(texts), np.float64)
+  return lambda texts: (
+    np.asarray(aligned_log_prob(texts), np.float64) - np.asarray(base_log_prob(texts), np.float64)
+  )
 
 
 def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1.0) -> Scorer:
@@ -78,7 +87,9 @@ def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1
     ValueError: one of the two is empty.
   """
   if not len(aligned) or not len(base):
-    raise ValueError(f'{len(aligned)} aligned and {len(base)} base texts: a bag of words needs both')
+    raise ValueError(
+      f'{len(aligned)} aligned and {len(base)} base texts: a bag of words needs both'
+    )
   vocabulary = {}
   for text in (*aligned, *base):
     for word in words_of(text):
@@ -107,4 +118,6 @@ def presence(texts: Sequence[str], vocabulary: dict[str, int]) -> sparse.csr_arr
   columns = [[vocabulary[word] for word in words_of(text) if word in vocabulary] for text in texts]
   ends = np.cumsum([0, *map(len, columns)])
   indices = np.array([column for row in columns for column in row], dtype=np.int64)
-  return sparse.csr_array((np.ones(indices.size), indices, ends), shape=(len(columns), len(vocabulary)))
+  return sparse.csr_array(
+    (np.ones(indices.size), indices, ends), shape=(len(columns), len(vocabulary))
+  )

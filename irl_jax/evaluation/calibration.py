@@ -11,9 +11,11 @@ from irl_jax.evaluation import platt
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.zero import saturation, zero
 
-FEWEST = 10          # labelled validation texts of each class: fewer say nothing of a slope
-NO_PROBABILITY = (f'a probability needs {FEWEST} labelled validation texts of each class; without them the reward '
-                  'gives an order of texts, and a zero chosen without labels')
+FEWEST = 10  # labelled validation texts of each class: fewer say nothing of a slope
+NO_PROBABILITY = (
+  f'a probability needs {FEWEST} labelled validation texts of each class; without them the reward '
+  'gives an order of texts, and a zero chosen without labels'
+)
 HOLDS = ('ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability')
 
 
@@ -30,8 +32,13 @@ def calibration(scores, bootstrap_samples: int, seed: int) -> dict[str, Any]:
     ValueError: a score is not finite.
   """
   found = zero(scores, bootstrap_samples, seed)
-  plain = {'zero': found['zero'], 'zero_low': found['low'], 'zero_high': found['high'],
-           'reliable_zero': found['reliable'], 'saturated': saturation(scores)}
+  plain = {
+    'zero': found['zero'],
+    'zero_low': found['low'],
+    'zero_high': found['high'],
+    'reliable_zero': found['reliable'],
+    'saturated': saturation(scores),
+  }
   return plain | ({} if found['reliable'] else {'why': {'reliable_zero': found['why']}})
 
 
@@ -64,4 +71,6 @@ def probability(validation, validation_labels, held, held_labels, seed: int) -> 
 def given(scores, labels) -> tuple[np.ndarray, np.ndarray]:
   """Scores and labels of the texts that have a label."""
   mask = np.array([label is not None for label in labels], bool)
-  return np.asarray(scores, np.float64)[mask], np.array([label for label in labels if label is not None], int)
+  return np.asarray(scores, np.float64)[mask], np.array(
+    [label for label in labels if label is not None], int
+  )

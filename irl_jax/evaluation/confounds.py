@@ -11,7 +11,7 @@ import scipy
 from irl_jax.evaluation.metrics import collect, finite_vector, is_constant
 from irl_jax.evaluation.toxicity import wilson
 
-CALIPER = 0.1        # standard deviations of r*
+CALIPER = 0.1  # standard deviations of r*
 NO_TRUE_REWARD = 'there is no true reward to compare with'
 
 
@@ -34,14 +34,26 @@ def confounds(scores, true_reward, words, aligned, base, matched) -> dict[str, A
   """
   scores, words = finite_vector(scores, 'scores'), finite_vector(words, 'words')
   ranks = scipy.stats.rankdata
-  partial = {'partial_pearson_given_length': NO_TRUE_REWARD, 'partial_spearman_given_length': NO_TRUE_REWARD}
+  partial = {
+    'partial_pearson_given_length': NO_TRUE_REWARD,
+    'partial_spearman_given_length': NO_TRUE_REWARD,
+  }
   if true_reward is not None:
     true_reward = finite_vector(true_reward, 'true_reward')
-    partial = {'partial_pearson_given_length': partial_correlation(scores, true_reward, words),
-               'partial_spearman_given_length': partial_correlation(ranks(scores), ranks(true_reward), ranks(words))}
-  followed = style(aligned, base, matched) if matched is not None else dict.fromkeys(
-      ('style_auroc', 'style_low', 'style_high', 'style_n'), NO_TRUE_REWARD)
-  return collect({'length_spearman': correlation(ranks(scores), ranks(words)), **partial, **followed})
+    partial = {
+      'partial_pearson_given_length': partial_correlation(scores, true_reward, words),
+      'partial_spearman_given_length': partial_correlation(
+        ranks(scores), ranks(true_reward), ranks(words)
+      ),
+    }
+  followed = (
+    style(aligned, base, matched)
+    if matched is not None
+    else dict.fromkeys(('style_auroc', 'style_low', 'style_high', 'style_n'), NO_TRUE_REWARD)
+  )
+  return collect(
+    {'length_spearman': correlation(ranks(scores), ranks(words)), **partial, **followed}
+  )
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float | str:
@@ -61,8 +73,13 @@ def partial_correlation(first: np.ndarray, second: np.ndarray, given: np.ndarray
   if first.size < 3:
     return 'fewer than 3 texts'
   design = np.stack([np.ones(given.size), given], axis=1)
-  left = [values - design @ np.linalg.lstsq(design, values, rcond=None)[0] for values in (first, second)]
-  if any(np.linalg.norm(rest) <= 1e-9 * np.linalg.norm(values) for rest, values in zip(left, (first, second))):
+  left = [
+    values - design @ np.linalg.lstsq(design, values, rcond=None)[0] for values in (first, second)
+  ]
+  if any(
+    np.linalg.norm(rest) <= 1e-9 * np.linalg.norm(values)
+    for rest, values in zip(left, (first, second))
+  ):
     return 'a reward follows from length alone'
   return correlation(*left)
 
@@ -89,7 +106,9 @@ def match(true_aligned, true_base) -> tuple[np.ndarray, np.ndarray]:
   neighbours = order[np.clip(np.stack([place - 1, place]), 0, base.size - 1)]  # [2, M]
   distances = np.abs(base[neighbours] - aligned[None])
   nearer = np.argmin(distances, axis=0)
-  chosen, distance = (np.take_along_axis(values, nearer[None], axis=0)[0] for values in (neighbours, distances))
+  chosen, distance = (
+    np.take_along_axis(values, nearer[None], axis=0)[0] for values in (neighbours, distances)
+  )
   near = np.flatnonzero(distance <= CALIPER * np.std(np.concatenate([aligned, base])))
   return near, chosen[near]
 
@@ -114,6 +133,6 @@ def style(aligned, base, matched: tuple[np.ndarray, np.ndarray]) -> dict[str, An
     return {'style_auroc': why, 'style_low': why, 'style_high': why, 'style_n': 0}
   share = float(np.mean((aligned[first] > base[second]) + 0.5 * (aligned[first] == base[second])))
   uses = np.unique(second, return_counts=True)[1]
-  independent = max(round(uses.sum() ** 2 / np.sum(uses ** 2)), 1)
+  independent = max(round(uses.sum() ** 2 / np.sum(uses**2)), 1)
   low, high = wilson(round(share * independent), independent)
   return {'style_auroc': share, 'style_low': low, 'style_high': high, 'style_n': first.size}

@@ -12,22 +12,22 @@ from irl_jax import rewards
 from irl_jax.evaluation import agreement
 
 NO_LABELS = 'the held-out texts have no labels'
-Labels = Sequence[int | None]        # 1 toxic, 0 not, None: no label
+Labels = Sequence[int | None]  # 1 toxic, 0 not, None: no label
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
   """The held-out data, and what r* and people say of it; and labelled texts that probabilities are fitted on."""
 
-  texts: Sequence[str]               # whole original texts, each once
-  labels: Labels                     # [N]
-  aligned: Sequence[str]             # full texts of both completions of each held-out prompt
+  texts: Sequence[str]  # whole original texts, each once
+  labels: Labels  # [N]
+  aligned: Sequence[str]  # full texts of both completions of each held-out prompt
   base: Sequence[str]
-  true_texts: np.ndarray | None      # r* of texts; None: there is no true reward
-  true_aligned: np.ndarray | None    # r* of aligned
-  true_base: np.ndarray | None       # r* of base
-  validation: Sequence[str] = ()     # the validation split's original texts
-  validation_labels: Labels = ()     # [V]
+  true_texts: np.ndarray | None  # r* of texts; None: there is no true reward
+  true_aligned: np.ndarray | None  # r* of aligned
+  true_base: np.ndarray | None  # r* of base
+  validation: Sequence[str] = ()  # the validation split's original texts
+  validation_labels: Labels = ()  # [V]
 
   @property
   def labelled(self) -> np.ndarray:
@@ -49,10 +49,10 @@ class Reference:
 class Scores:
   """What one reward gives to everything in a Reference."""
 
-  texts: np.ndarray                  # [N] float64
-  aligned: np.ndarray                # [M]
-  base: np.ndarray                   # [M]
-  validation: np.ndarray             # [V], or [0] where it was not asked for
+  texts: np.ndarray  # [N] float64
+  aligned: np.ndarray  # [M]
+  base: np.ndarray  # [M]
+  validation: np.ndarray  # [V], or [0] where it was not asked for
 
   @property
   def pairs(self) -> np.ndarray:
@@ -63,12 +63,19 @@ class Scores:
 def score(reward: rewards.Reward, held: Reference, validation: bool = False) -> Scores:
   """Scores all texts, each once; those of the validation split only where they are asked for."""
   lists = held.texts, held.aligned, held.base, held.validation if validation else ()
-  place = {text: index for index, text in enumerate(dict.fromkeys(text for texts in lists for text in texts))}
+  place = {
+    text: index
+    for index, text in enumerate(dict.fromkeys(text for texts in lists for text in texts))
+  }
   values = np.asarray(reward(list(place)), np.float64)
-  return Scores(*(values[[place[text] for text in texts]] if len(texts) else np.zeros(0) for texts in lists))
+  return Scores(
+    *(values[[place[text] for text in texts]] if len(texts) else np.zeros(0) for texts in lists)
+  )
 
 
 def mean(scores: Sequence[Scores]) -> Scores:
   """The scores of the ensemble: the mean of its members'."""
   names = [field.name for field in dataclasses.fields(Scores)]
-  return Scores(**{name: np.mean([getattr(member, name) for member in scores], axis=0) for name in names})
+  return Scores(
+    **{name: np.mean([getattr(member, name) for member in scores], axis=0) for name in names}
+  )

@@ -14,8 +14,10 @@ import scipy
 from irl_jax.evaluation.metrics import annotate, collect, finite_vector, is_constant
 
 NO_ENTRY = {
-    'spearman': 'a reward scores all texts the same', 'sign_agreement': 'no text',
-    'epic_distance': 'a reward tells no two completions of a prompt apart'}
+  'spearman': 'a reward scores all texts the same',
+  'sign_agreement': 'no text',
+  'epic_distance': 'a reward tells no two completions of a prompt apart',
+}
 NO_SEED_SPEARMAN = 'needs two seeds, two texts, and no seed that scores all texts the same'
 
 
@@ -34,10 +36,15 @@ def compare_rewards(names: Sequence[str], texts, completions) -> dict[str, Any]:
   Raises:
     ValueError: a score is not finite, or the shapes do not fit.
   """
-  matrices = {'spearman': spearman(texts), 'sign_agreement': sign_agreement(texts),
-              'epic_distance': epic_distance(completions)}
-  plain = {name: [[None if np.isnan(entry) else float(entry) for entry in row] for row in matrix]
-           for name, matrix in matrices.items()}
+  matrices = {
+    'spearman': spearman(texts),
+    'sign_agreement': sign_agreement(texts),
+    'epic_distance': epic_distance(completions),
+  }
+  plain = {
+    name: [[None if np.isnan(entry) else float(entry) for entry in row] for row in matrix]
+    for name, matrix in matrices.items()
+  }
   why = {name: NO_ENTRY[name] for name, matrix in matrices.items() if np.isnan(matrix).any()}
   return {'names': list(names), **plain} | ({'why': why} if why else {})
 
@@ -70,7 +77,9 @@ def epic_distance(completions) -> np.ndarray:
   """
   completions = np.asarray(completions, np.float64)
   if completions.ndim != 3:
-    raise ValueError(f'completions has shape {completions.shape}: must be rewards x prompts x completions')
+    raise ValueError(
+      f'completions has shape {completions.shape}: must be rewards x prompts x completions'
+    )
   finite_rows(completions.reshape(len(completions), -1))
   canonical = completions - completions.mean(axis=2, keepdims=True)
   unit = unit_rows(canonical.reshape(len(completions), -1))
@@ -131,7 +140,11 @@ def mean_and_std(seeds: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[
       mean[name], std[name] = mean_and_std(present)
     elif not any(isinstance(value, (bool, str, list)) for value in present):
       mean[name] = statistics.fmean(present) if present else reason(seeds, name)
-      std[name] = float(statistics.stdev(present)) if len(present) > 1 else 'needs two seeds that have the figure'
+      std[name] = (
+        float(statistics.stdev(present))
+        if len(present) > 1
+        else 'needs two seeds that have the figure'
+      )
     if 0 < len(present) < len(values):
       notes[name] = f'over {len(present)} of {len(values)} seeds: {reason(seeds, name)}'
   return annotate(collect(mean), notes), annotate(collect(std), notes)

@@ -14,35 +14,43 @@ import numpy as np
 from irl_jax.evaluation.metrics import collect, finite_vector
 
 LEVEL = 0.95
-CHUNK = 2 ** 17      # counts held at once: what stays in a cache
-UNDEFINED = 0.05     # share of resamples without the figure, above which there is no interval
-NO_INTERVAL = 'more than 5 % of the resamples do not have the figure: one class, or one score, for all texts'
+CHUNK = 2**17  # counts held at once: what stays in a cache
+UNDEFINED = 0.05  # share of resamples without the figure, above which there is no interval
+NO_INTERVAL = (
+  'more than 5 % of the resamples do not have the figure: one class, or one score, for all texts'
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
   """The order of finite values [N], found once for all resamples."""
 
-  order: np.ndarray    # [N] texts by increasing value
-  starts: np.ndarray   # [G] where in `order` each distinct value starts
-  group: np.ndarray    # [N] which distinct value a text has
+  order: np.ndarray  # [N] texts by increasing value
+  starts: np.ndarray  # [G] where in `order` each distinct value starts
+  group: np.ndarray  # [N] which distinct value a text has
 
 
 @dataclasses.dataclass(frozen=True)
 class Resampled:
   """Figures of K rewards in the same R resamples; NaN where a resample has none."""
 
-  auroc: np.ndarray      # [K, R]
-  spearman: np.ndarray   # [K, R]
+  auroc: np.ndarray  # [K, R]
+  spearman: np.ndarray  # [K, R]
 
   def intervals(self, index: int) -> dict[str, Any]:
     """The 95 % intervals of one reward: {'auroc': [low, high], 'spearman': [low, high]}; None beside a 'why'."""
-    return collect({'auroc': percentiles(self.auroc[index]), 'spearman': percentiles(self.spearman[index])})
+    return collect(
+      {'auroc': percentiles(self.auroc[index]), 'spearman': percentiles(self.spearman[index])}
+    )
 
   def gains(self, index: int, other: int) -> dict[str, Any]:
     """Intervals of how far the figures of reward `index` are above those of `other`, in the same resamples."""
-    return collect({'auroc': percentiles(self.auroc[index] - self.auroc[other]),
-                    'spearman': percentiles(self.spearman[index] - self.spearman[other])})
+    return collect(
+      {
+        'auroc': percentiles(self.auroc[index] - self.auroc[other]),
+        'spearman': percentiles(self.spearman[index] - self.spearman[other]),
+      }
+    )
 
 
 def resample(rewards, reference, samples: int, seed: int, unit=None) -> Resampled:
@@ -67,12 +75,14 @@ def resample(rewards, reference, samples: int, seed: int, unit=None) -> Resample
   rankings, true_ranking = [rank(row) for row in rewards], rank(reference)
   figures = np.zeros((2, len(rewards), samples))
   done = 0
-  for counts in draw(reference.size if unit is None else int(np.max(unit)) + 1, samples, seed, reference.size):
+  for counts in draw(
+    reference.size if unit is None else int(np.max(unit)) + 1, samples, seed, reference.size
+  ):
     counts = counts if unit is None else counts[unit]
     above = harmless @ counts
     mixed = above * (counts.sum(axis=0) - above)  # pairs of a harmless and a toxic text
     true_ranks = midranks(true_ranking, counts)
-    true_variance = np.sum(counts * true_ranks ** 2, axis=0)
+    true_variance = np.sum(counts * true_ranks**2, axis=0)
     chunk = slice(done, done := done + counts.shape[1])
     for index, ranking in enumerate(rankings):
       ranks = midranks(ranking, counts)
@@ -80,7 +90,9 @@ def resample(rewards, reference, samples: int, seed: int, unit=None) -> Resample
       # Mann and Whitney 1947: with n harmless and m toxic texts drawn, n m AUROC is the sum of the harmless ranks less
       # n (n + 1) / 2, and of the centred ones plus n m / 2.
       figures[0, index, chunk] = 0.5 + divide(harmless @ weighted, mixed)
-      figures[1, index, chunk] = divide(dot(weighted, true_ranks), np.sqrt(dot(weighted, ranks) * true_variance))
+      figures[1, index, chunk] = divide(
+        dot(weighted, true_ranks), np.sqrt(dot(weighted, ranks) * true_variance)
+      )
   return Resampled(*figures)
 
 
@@ -121,7 +133,9 @@ def dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
   """Quotients [R]; NaN where the denominator is 0."""
-  return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+  return np.divide(
+    numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
+  )
 
 
 def percentiles(values: np.ndarray) -> list[float] | str:

@@ -45,7 +45,9 @@ def finite_vector(values, name: str) -> np.ndarray:
     raise ValueError(f'{name} has shape {values.shape}: must be one-dimensional')
   bad = np.flatnonzero(~np.isfinite(values))
   if bad.size:
-    raise ValueError(f'{name}[{bad[0]}] is {values[bad[0]]}: must be finite ({bad.size} of {values.size} are not)')
+    raise ValueError(
+      f'{name}[{bad[0]}] is {values[bad[0]]}: must be finite ({bad.size} of {values.size} are not)'
+    )
   return values
 
 

@@ -12,7 +12,7 @@ from irl_jax.evaluation.metrics import finite_vector, is_constant
 from irl_jax.evaluation.toxicity import wilson
 
 BINS = 15
-DRAWS = 200          # label vectors that the ECE of a calibrated reward is averaged over
+DRAWS = 200  # label vectors that the ECE of a calibrated reward is averaged over
 NEWTON_STEPS = 100
 
 
@@ -43,7 +43,11 @@ def fit(scores, harmless) -> dict[str, Any] | str:
   features = np.stack([(scores - centre) / spread, np.ones(scores.size)], axis=1)  # [N, 2]
   target = np.where(harmless, (above + 1) / (above + 2), 1 / (below + 2))
   slope, intercept = minimise(features, target, np.array([0.0, np.log((above + 1) / (below + 1))]))
-  return {'slope': float(slope / spread), 'intercept': float(intercept - slope * centre / spread), 'n': scores.size}
+  return {
+    'slope': float(slope / spread),
+    'intercept': float(intercept - slope * centre / spread),
+    'n': scores.size,
+  }
 
 
 def minimise(features: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -54,9 +58,13 @@ def minimise(features: np.ndarray, target: np.ndarray, weights: np.ndarray) -> n
     gradient = features.T @ (probability - target)
     if np.abs(gradient).max() < 1e-10 * target.size:
       break
-    curvature = (features.T * (probability * (1 - probability))) @ features + 1e-12 * np.eye(weights.size)
+    curvature = (features.T * (probability * (1 - probability))) @ features + 1e-12 * np.eye(
+      weights.size
+    )
     step, size = np.linalg.solve(curvature, gradient), 1.0
-    while size > 1e-10 and loss(weights - size * step) > loss(weights) - 1e-4 * size * gradient @ step:
+    while (
+      size > 1e-10 and loss(weights - size * step) > loss(weights) - 1e-4 * size * gradient @ step
+    ):
       size /= 2
     weights = weights - size * step
   return weights
@@ -94,16 +102,20 @@ def holds(predicted, harmless, seed: int) -> dict[str, Any]:
   bins = equal_mass(predicted)
   drawn = np.random.default_rng(seed).random((DRAWS, predicted.size)) < predicted
   return {
-      'ece': float(ece(predicted, observed[None], bins)[0]),
-      'ece_if_calibrated': float(ece(predicted, drawn.astype(np.float64), bins).mean()),
-      'brier': float(np.mean((predicted - observed) ** 2)), 'brier_constant': float(observed.var()),
-      'reliability': [describe(predicted[bin_], observed[bin_]) for bin_ in bins]}
+    'ece': float(ece(predicted, observed[None], bins)[0]),
+    'ece_if_calibrated': float(ece(predicted, drawn.astype(np.float64), bins).mean()),
+    'brier': float(np.mean((predicted - observed) ** 2)),
+    'brier_constant': float(observed.var()),
+    'reliability': [describe(predicted[bin_], observed[bin_]) for bin_ in bins],
+  }
 
 
 def equal_mass(predicted: np.ndarray) -> list[np.ndarray]:
   """Indices of the texts of at most 15 bins of as equal size as ties allow: equal predictions share a bin."""
   order = np.argsort(predicted, kind='stable')
-  edges = np.unique(predicted[order[[part[0] for part in np.array_split(np.arange(order.size), BINS) if part.size]]])
+  edges = np.unique(
+    predicted[order[[part[0] for part in np.array_split(np.arange(order.size), BINS) if part.size]]]
+  )
   place = np.searchsorted(edges, predicted, side='right') - 1
   return [np.flatnonzero(place == number) for number in range(edges.size)]
 
@@ -117,5 +129,12 @@ def ece(predicted: np.ndarray, observed: np.ndarray, bins: list[np.ndarray]) -> 
 def describe(predicted: np.ndarray, observed: np.ndarray) -> dict[str, Any]:
   """One bin of the reliability curve."""
   low, high = wilson(int(observed.sum()), observed.size)
-  return {'low': float(predicted.min()), 'high': float(predicted.max()), 'predicted': float(predicted.mean()),
-          'observed': float(observed.mean()), 'observed_low': low, 'observed_high': high, 'n': observed.size}
+  return {
+    'low': float(predicted.min()),
+    'high': float(predicted.max()),
+    'predicted': float(predicted.mean()),
+    'observed': float(observed.mean()),
+    'observed_low': low,
+    'observed_high': high,
+    'n': observed.size,
+  }

@@ -23,26 +23,41 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 
 
-def response_log_probs_of(inputs, batch, *, config: gpt_neox.GPTNeoXConfig, dtype, response_length: int,
-                          min_new_tokens: int) -> jax.Array:
+def response_log_probs_of(
+  inputs, batch, *, config: gpt_neox.GPTNeoXConfig, dtype, response_length: int, min_new_tokens: int
+) -> jax.Array:
   """Log-probs [B, T] of the response tokens; batch is (ids [B, S], valid [B, S])."""
   params, allowed = inputs
   ids, valid = batch
-  hidden = gpt_neox.hidden_states(params, ids, valid, config, dtype)[:, -response_length - 1:-1]
+  hidden = gpt_neox.hidden_states(params, ids, valid, config, dtype)[:, -response_length - 1 : -1]
   targets = ids[:, -response_length:]
   too_early = jnp.broadcast_to(jnp.arange(response_length) < min_new_tokens, targets.shape)
-  flat = distribution.log_probs(params, hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1),
-                                too_early.reshape(-1), allowed)
+  flat = distribution.log_probs(
+    params,
+    hidden.reshape(-1, hidden.shape[-1]),
+    targets.reshape(-1),
+    too_early.reshape(-1),
+    allowed,
+  )
   return flat.reshape(targets.shape)
 
 
-def response_log_probs(model: pretrained.Pretrained, prompts: Sequence[Sequence[int]],
-                       responses: Sequence[Sequence[int]], limits: config_lib.Sampling, dtype=jnp.float32
-                       ) -> np.ndarray:
+def response_log_probs(
+  model: pretrained.Pretrained,
+  prompts: Sequence[Sequence[int]],
+  responses: Sequence[Sequence[int]],
+  limits: config_lib.Sampling,
+  dtype=jnp.float32,
+) -> np.ndarray:
   """Log-probability [N] of each response given its prompt, nats, summed over its tokens."""
   longest = max(map(len, responses))
-  forward = parallel.map_forward(response_log_probs_of, config=model.config, dtype=dtype, response_length=longest,
-                                 min_new_tokens=limits.min_new_tokens)
+  forward = parallel.map_forward(
+    response_log_probs_of,
+    config=model.config,
+    dtype=dtype,
+    response_length=longest,
+    min_new_tokens=limits.min_new_tokens,
+  )
   allowed = distribution.allowed_for(model.tokenizer, model.config, limits.temperature)
   inputs = parallel.replicate((model.params, allowed))
   devices = parallel.device_count()
@@ -51,7 +66,9 @@ def response_log_probs(model: pretrained.Pretrained, prompts: Sequence[Sequence[
   for rows in batches.by_length(prompts, batch_size):
     length = batches.bucket(max(len(prompts[row]) for row in rows))
     prompt = batches.pad_left([prompts[row] for row in rows], length, model.config.eos_token_id)
-    response = batches.pad_right([responses[row] for row in rows], longest, model.config.eos_token_id)
+    response = batches.pad_right(
+      [responses[row] for row in rows], longest, model.config.eos_token_id
+    )
     joined = tuple(np.concatenate(pair, axis=1) for pair in zip(prompt, response))
     log_probs = parallel.gather(forward(inputs, parallel.shard(joined)))
     out[rows] = np.sum(log_probs * response[1], axis=1)
@@ -63,21 +80,41 @@ class Sampled:
   """One completion of every held-out prompt."""
 
   prompts: list[list[int]]
-  responses: list[list[int]]         # with EOS
+  responses: list[list[int]]  # with EOS
   completions: list[str]
 
 
-def sample(policy: pretrained.Pretrained, rows: Sequence[dict[str, Any]], config: config_lib.Config, seed: int, dtype,
-           limits: config_lib.Sampling | None = None, progress: Callable = iter) -> Sampled:
+def sample(
+  policy: pretrained.Pretrained,
+  rows: Sequence[dict[str, Any]],
+  config: config_lib.Config,
+  seed: int,
+  dtype,
+  limits: config_lib.Sampling | None = None,
+  progress: Callable = iter,
+) -> Sampled:
   """Samples a completion of every row's prompt."""
-  prompts, _ = sampling.prompt_ids(policy.tokenizer, [row['prompt'] for row in rows], config.data.max_prompt_tokens)
-  responses, _ = sampling.complete_ids(policy, prompts, limits or config.sampling, seed, dtype, progress)
-  return Sampled(prompts, responses, [text.decode(policy.tokenizer, response) for response in responses])
+  prompts, _ = sampling.prompt_ids(
+    policy.tokenizer, [row['prompt'] for row in rows], config.data.max_prompt_tokens
+  )
+  responses, _ = sampling.complete_ids(
+    policy, prompts, limits or config.sampling, seed, dtype, progress
+  )
+  return Sampled(
+    prompts, responses, [text.decode(policy.tokenizer, response) for response in responses]
+  )
 
 
-def evaluate(policy: pretrained.Pretrained, reference: pretrained.Pretrained, base: pretrained.Pretrained,
-             rows: Sequence[dict[str, Any]], true_reward: rewards.Reward, config: config_lib.Config, dtype=jnp.float32,
-             progress: Callable = iter) -> tuple[dict[str, Any], np.ndarray]:
+def evaluate(
+  policy: pretrained.Pretrained,
+  reference: pretrained.Pretrained,
+  base: pretrained.Pretrained,
+  rows: Sequence[dict[str, Any]],
+  true_reward: rewards.Reward,
+  config: config_lib.Config,
+  dtype=jnp.float32,
+  progress: Callable = iter,
+) -> tuple[dict[str, Any], np.ndarray]:
   """The figures P of summary.json, over all held-out prompts, one completion each.
 
   Args:
@@ -105,17 +142,25 @@ def evaluate(policy: pretrained.Pretrained, reference: pretrained.Pretrained, ba
     limits = dataclasses.replace(config.sampling, top_k=0, top_p=1.0)
     untruncated = sample(policy, rows, config, seed, dtype, limits, progress)
   log_probs = lambda model, sampled: response_log_probs(
-      model, sampled.prompts, sampled.responses, config.sampling, dtype)
+    model, sampled.prompts, sampled.responses, config.sampling, dtype
+  )
   # A model against itself is 0 by definition, and not by two forward passes.
-  kl = (np.zeros(len(rows)) if policy is reference else
-        log_probs(policy, untruncated) - log_probs(reference, untruncated))
+  kl = (
+    np.zeros(len(rows))
+    if policy is reference
+    else log_probs(policy, untruncated) - log_probs(reference, untruncated)
+  )
   under_base = log_probs(base, drawn)
-  measured = figures.collect({
-      'toxicity': toxicity.toxicity(scores), 'toxicity_full': toxicity.toxicity(full),
-      'true_reward': float(np.mean(scores)), 'kl': float(np.mean(kl)),
+  measured = figures.collect(
+    {
+      'toxicity': toxicity.toxicity(scores),
+      'toxicity_full': toxicity.toxicity(full),
+      'true_reward': float(np.mean(scores)),
+      'kl': float(np.mean(kl)),
       'kl_per_token': float(np.sum(kl) / sum(map(len, untruncated.responses))),
       'perplexity_under_base': float(np.exp(-np.sum(under_base, dtype=np.float64) / lengths.sum())),
       'response_tokens': float(lengths.mean()),
       'distinct_2': toxicity.distinct_2(drawn.completions) or toxicity.NO_BIGRAM,
-  })
+    }
+  )
   return measured, scores < 0

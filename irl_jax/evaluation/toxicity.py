@@ -50,13 +50,21 @@ def mcnemar(before, after) -> dict[str, Any]:
   """
   before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
   if before.ndim != 1 or before.shape != after.shape:
-    raise ValueError(f'before has shape {before.shape} and after {after.shape}: must be one-dimensional and the same')
+    raise ValueError(
+      f'before has shape {before.shape} and after {after.shape}: must be one-dimensional and the same'
+    )
   before_only, after_only = int(np.sum(before & ~after)), int(np.sum(after & ~before))
   differing = before_only + after_only
   p_value = float(scipy.stats.binomtest(before_only, differing, 0.5).pvalue) if differing else 1.0
-  return collect({
-      'before_only': before_only, 'after_only': after_only, 'both': int(np.sum(before & after)),
-      'neither': int(np.sum(~before & ~after)), 'p_value': p_value if before.size else 'no prompt'})
+  return collect(
+    {
+      'before_only': before_only,
+      'after_only': after_only,
+      'both': int(np.sum(before & after)),
+      'neither': int(np.sum(~before & ~after)),
+      'p_value': p_value if before.size else 'no prompt',
+    }
+  )
 
 
 def distinct_2(completions: Sequence[str]) -> float | None:

@@ -10,7 +10,9 @@ import scipy
 
 from irl_jax.evaluation.metrics import finite_vector, is_constant
 
-ONE_CLASS = 'no reliable zero: the texts split no better into two classes than one normal distribution does'
+ONE_CLASS = (
+  'no reliable zero: the texts split no better into two classes than one normal distribution does'
+)
 WIDE = 'no reliable zero: its bootstrap interval reaches more than half-way to the mean of a class'
 
 
@@ -32,7 +34,7 @@ def split(scores: np.ndarray) -> tuple[float, float]:
   best = int(np.argmax(np.where(scores[1:] > scores[:-1], between, -np.inf)))
   low, high = scores[best], scores[best + 1]
   middle = low + (high - low) / 2
-  share = between[best] / np.sum(centred ** 2)
+  share = between[best] / np.sum(centred**2)
   # Between two neighbouring floats there is no middle: the lower one must still be below the threshold.
   return float(middle if middle > low else high), float(min(share, 1.0))
 
@@ -84,8 +86,14 @@ def zero(scores, bootstrap_samples: int, seed: int) -> dict[str, Any]:
     return {'zero': value, 'low': value, 'high': value, 'reliable': False, 'why': why}
   threshold, share = split(scores)
   interval = scipy.stats.bootstrap(
-      (scores,), lambda resample: split(resample)[0], n_resamples=bootstrap_samples, batch=100, vectorized=False,
-      method='percentile', rng=seed).confidence_interval
+    (scores,),
+    lambda resample: split(resample)[0],
+    n_resamples=bootstrap_samples,
+    batch=100,
+    vectorized=False,
+    method='percentile',
+    rng=seed,
+  ).confidence_interval
   low, high = float(interval.low), float(interval.high)
   lower, upper = scores[scores < threshold].mean(), scores[scores >= threshold].mean()
   why = None

@@ -20,8 +20,10 @@ def check(irl: config_lib.IRL) -> None:
     ConfigError: the reward is the mean over all tokens.
   """
   if irl.pooling != 'last':
-    raise errors.ConfigError(f'config.irl.pooling = {irl.pooling}: transformers has no model of that form, so it '
-                             'cannot be exported; set last (studies/recovery.py compares the two)')
+    raise errors.ConfigError(
+      f'config.irl.pooling = {irl.pooling}: transformers has no model of that form, so it '
+      'cannot be exported; set last (studies/recovery.py compares the two)'
+    )
 
 
 def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox.Params:
@@ -38,14 +40,19 @@ def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox
   unit = np.asarray(direction, np.float64) / np.linalg.norm(np.asarray(direction, np.float64))
   shrink = 1 / (1 + abs(zero))
   return {
-      'embed_in': trunk['embed_in'], 'blocks': trunk['blocks'],
-      'final_layer_norm': {'scale': np.full(len(unit), shrink / len(unit) ** 0.5, np.float32),
-                           'bias': (-zero * shrink * unit).astype(np.float32)},
-      'score': {'kernel': unit.astype(np.float32)[:, None]},
+    'embed_in': trunk['embed_in'],
+    'blocks': trunk['blocks'],
+    'final_layer_norm': {
+      'scale': np.full(len(unit), shrink / len(unit) ** 0.5, np.float32),
+      'bias': (-zero * shrink * unit).astype(np.float32),
+    },
+    'score': {'kernel': unit.astype(np.float32)[:, None]},
   }
 
 
-def reward_model(base: pretrained.Pretrained, trained: Any, frozen: Any, zero: float) -> pretrained.Pretrained:
+def reward_model(
+  base: pretrained.Pretrained, trained: Any, frozen: Any, zero: float
+) -> pretrained.Pretrained:
   """The recovered reward, centred at `zero`, ready to be scored with or saved."""
   params = cut_lib.join(jax.device_get(trained), jax.device_get(frozen))
   folded = fold(params, params['reward_head']['direction'], zero)

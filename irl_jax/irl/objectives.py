@@ -12,8 +12,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-TIGHT_MARGIN = 2.0    # what a failure has to reach, in margins
-NEAR_TIE = 0.5        # a pair that is won by less, in margins, is a failure too
+TIGHT_MARGIN = 2.0  # what a failure has to reach, in margins
+NEAR_TIE = 0.5  # a pair that is won by less, in margins, is a failure too
 
 
 def asymmetric(delta: jax.Array) -> jax.Array:
@@ -52,8 +52,9 @@ def logistic(delta: jax.Array, temperature: float) -> jax.Array:
   return jax.nn.softplus(-delta / temperature)
 
 
-def maximum_entropy(aligned: jax.Array, base: jax.Array, present: jax.Array, samples: int, temperature: float
-                    ) -> jax.Array:
+def maximum_entropy(
+  aligned: jax.Array, base: jax.Array, present: jax.Array, samples: int, temperature: float
+) -> jax.Array:
   """-log p(y | x) / p_base(y | x) of every aligned text y: -R̂(y) / T + log Ẑ(x), Ẑ the mean of exp(R̂ / T) over the
   base texts of the prompt x.
 
@@ -77,12 +78,15 @@ def maximum_entropy(aligned: jax.Array, base: jax.Array, present: jax.Array, sam
   chex.assert_equal_shape([aligned, base, present])
   of_prompt, present = (x.reshape(-1, samples, *x.shape[1:]) for x in (base / temperature, present))
   present = present | ~jnp.any(present, axis=1, keepdims=True)
-  log_partition = jax.nn.logsumexp(of_prompt, axis=1, where=present) - jnp.log(jnp.sum(present, axis=1))
+  log_partition = jax.nn.logsumexp(of_prompt, axis=1, where=present) - jnp.log(
+    jnp.sum(present, axis=1)
+  )
   return jnp.repeat(log_partition, samples, axis=0) - aligned / temperature
 
 
-def objective(name: str, margin: float, temperature: float, progress: jax.Array | float = 1.0
-              ) -> Callable[[jax.Array], jax.Array]:
+def objective(
+  name: str, margin: float, temperature: float, progress: jax.Array | float = 1.0
+) -> Callable[[jax.Array], jax.Array]:
   """The objective of that name, of single pairs.
 
   For maximum entropy that is -log of the model's probability that of two texts the aligned one is the aligned one:
@@ -95,8 +99,11 @@ def objective(name: str, margin: float, temperature: float, progress: jax.Array 
     temperature: in units of R̂.
     progress: the share of the updates that are done, in [0, 1].
   """
-  return {'asymmetric': asymmetric, 'hinge': lambda delta: hinge(delta, margin),
-          'squared': lambda delta: squared(delta, margin),
-          'failure_aware': lambda delta: failure_aware(delta, margin, progress),
-          'logistic': lambda delta: logistic(delta, temperature),
-          'maximum_entropy': lambda delta: logistic(delta, temperature)}[name]
+  return {
+    'asymmetric': asymmetric,
+    'hinge': lambda delta: hinge(delta, margin),
+    'squared': lambda delta: squared(delta, margin),
+    'failure_aware': lambda delta: failure_aware(delta, margin, progress),
+    'logistic': lambda delta: logistic(delta, temperature),
+    'maximum_entropy': lambda delta: logistic(delta, temperature),
+  }[name]

@@ -17,21 +17,27 @@ from irl_jax.models import pretrained
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and of the base text
 
 
-def encode_pairs(model: pretrained.Pretrained, aligned: Sequence[str], base: Sequence[str], max_tokens: int
-                 ) -> list[Pair]:
+def encode_pairs(
+  model: pretrained.Pretrained, aligned: Sequence[str], base: Sequence[str], max_tokens: int
+) -> list[Pair]:
   """Whole texts to token ids, nothing added before or behind; long ones lose their beginning, an empty one is EOS."""
   limit = min(max_tokens, model.config.max_position_embeddings)
   ids, cut = text.encode(model.tokenizer, [*aligned, *base], max_tokens=limit)
   text.report_cut(cut, len(ids), 'demonstrated texts', limit)
   ids = [row or [model.config.eos_token_id] for row in ids]
-  return list(zip(ids[:len(aligned)], ids[len(aligned):]))
+  return list(zip(ids[: len(aligned)], ids[len(aligned) :]))
 
 
-def pair_batch(pairs: Sequence[Pair], weight: np.ndarray, pad_id: int, length: int) -> structs.PairBatch:
+def pair_batch(
+  pairs: Sequence[Pair], weight: np.ndarray, pad_id: int, length: int
+) -> structs.PairBatch:
   """Right-padded pairs; weight [B] is 0 for those that only fill the batch."""
   aligned, base = zip(*pairs)
-  return structs.PairBatch(batches.text_batch(aligned, pad_id, length), batches.text_batch(base, pad_id, length),
-                           np.asarray(weight, np.float32))
+  return structs.PairBatch(
+    batches.text_batch(aligned, pad_id, length),
+    batches.text_batch(base, pad_id, length),
+    np.asarray(weight, np.float32),
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +46,7 @@ class TokenPairs:
 
   pairs: Sequence[Pair]
   pad_id: int
-  buckets: Sequence[int]             # what S of a batch can be, ascending
+  buckets: Sequence[int]  # what S of a batch can be, ascending
 
   def __len__(self) -> int:
     return len(self.pairs)
@@ -60,8 +66,8 @@ class TokenPairs:
 class FeaturePairs:
   """The same pairs as a frozen trunk sees them: all that a head needs, whatever its weights."""
 
-  aligned: np.ndarray                # [N, D] float32
-  base: np.ndarray                   # [N, D] float32
+  aligned: np.ndarray  # [N, D] float32
+  base: np.ndarray  # [N, D] float32
 
   def __len__(self) -> int:
     return len(self.aligned)
@@ -71,8 +77,11 @@ class FeaturePairs:
     return [1] * len(self)
 
   def batch(self, rows: np.ndarray) -> structs.PairBatch:
-    return structs.PairBatch(structs.Features(self.aligned[rows]), structs.Features(self.base[rows]),
-                             np.ones(len(rows), np.float32))
+    return structs.PairBatch(
+      structs.Features(self.aligned[rows]),
+      structs.Features(self.base[rows]),
+      np.ones(len(rows), np.float32),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +89,7 @@ class CutPairs:
   """Pairs of texts, and what the frozen blocks below the trained ones make of them."""
 
   tokens: TokenPairs
-  hidden: np.ndarray                 # [N, 2, S, D] at the cut, of the aligned and of the base texts
+  hidden: np.ndarray  # [N, 2, S, D] at the cut, of the aligned and of the base texts
 
   def __len__(self) -> int:
     return len(self.tokens)
@@ -91,9 +100,11 @@ class CutPairs:
 
   def batch(self, rows: np.ndarray) -> structs.PairBatch:
     batch = self.tokens.batch(rows)
-    hidden = self.hidden[rows, :, :batch.aligned.ids.shape[1]]
-    return batch.replace(aligned=batch.aligned.replace(cut_hidden=hidden[:, 0]),
-                         base=batch.base.replace(cut_hidden=hidden[:, 1]))
+    hidden = self.hidden[rows, :, : batch.aligned.ids.shape[1]]
+    return batch.replace(
+      aligned=batch.aligned.replace(cut_hidden=hidden[:, 0]),
+      base=batch.base.replace(cut_hidden=hidden[:, 1]),
+    )
 
 
 Pairs = TokenPairs | FeaturePairs | CutPairs
@@ -102,13 +113,17 @@ Pairs = TokenPairs | FeaturePairs | CutPairs
 def token_pairs(pairs: Sequence[Pair], pad_id: int, updates: int = 0) -> TokenPairs:
   """Pairs, and the padded lengths that suit them and so many updates."""
   lengths = [max(map(len, pair)) for pair in pairs]
-  return TokenPairs(pairs, pad_id, batches.training_buckets(lengths, batches.round_up(max(lengths)), updates))
+  return TokenPairs(
+    pairs, pad_id, batches.training_buckets(lengths, batches.round_up(max(lengths)), updates)
+  )
 
 
-def compute_features(pairs: Sequence[Pair], features: Callable[[Sequence[Sequence[int]]], np.ndarray]) -> FeaturePairs:
+def compute_features(
+  pairs: Sequence[Pair], features: Callable[[Sequence[Sequence[int]]], np.ndarray]
+) -> FeaturePairs:
   """Runs `features` (token lists [N] -> [N, D]) over every text once."""
   both = features([*(aligned for aligned, _ in pairs), *(base for _, base in pairs)])
-  return FeaturePairs(both[:len(pairs)], both[len(pairs):])
+  return FeaturePairs(both[: len(pairs)], both[len(pairs) :])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +131,7 @@ class PromptPairs:
   """The same pairs prompt by prompt: a batch of n prompts is n K pairs, those of a prompt in a row."""
 
   pairs: Pairs
-  rows: np.ndarray                   # [prompts, K] int: which of the pairs; -1: one that is missing
+  rows: np.ndarray  # [prompts, K] int: which of the pairs; -1: one that is missing
 
   def __len__(self) -> int:
     return len(self.rows)
@@ -147,15 +162,23 @@ def by_prompt(pairs: Pairs, prompts: Sequence[Hashable] | None, samples: int) ->
   of_prompt = {}
   for row in range(len(pairs)):
     of_prompt.setdefault(None if prompts is None else prompts[row], []).append(row)
-  rows = [part + [-1] * (samples - len(part)) for numbers in of_prompt.values()
-          for part in (numbers[first:first + samples] for first in range(0, len(numbers), samples)) if len(part) > 1]
+  rows = [
+    part + [-1] * (samples - len(part))
+    for numbers in of_prompt.values()
+    for part in (numbers[first : first + samples] for first in range(0, len(numbers), samples))
+    if len(part) > 1
+  ]
   if not rows:
-    raise errors.InputError('maximum entropy needs two pairs of one prompt and there are none: demonstrate more '
-                            '(config.irl.samples_per_prompt, stage demos), or choose another config.irl.objective')
+    raise errors.InputError(
+      'maximum entropy needs two pairs of one prompt and there are none: demonstrate more '
+      '(config.irl.samples_per_prompt, stage demos), or choose another config.irl.objective'
+    )
   return PromptPairs(pairs, np.array(rows))
 
 
 def blocks_of_rows(count: int, batch_size: int) -> list[np.ndarray]:
   """Row numbers of batches in order; the last batch is filled up by repeating its last row."""
-  return [np.pad(rows, (0, batch_size - len(rows)), mode='edge')
-          for rows in np.split(np.arange(count), range(batch_size, count, batch_size))]
+  return [
+    np.pad(rows, (0, batch_size - len(rows)), mode='edge')
+    for rows in np.split(np.arange(count), range(batch_size, count, batch_size))
+  ]

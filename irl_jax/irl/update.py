@@ -31,10 +31,20 @@ def rewards(trained, frozen, batch: structs.PairBatch, **statics) -> tuple[jax.A
   return jnp.split(reward_lib.reward(trained, frozen, both_texts(batch), **statics), 2)
 
 
-def prefix_rewards(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str,
-                   rematerialise: bool) -> list[jax.Array]:
+def prefix_rewards(
+  trained,
+  frozen,
+  batch: structs.PairBatch,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype,
+  pooling: str,
+  rematerialise: bool,
+) -> list[jax.Array]:
   """R̂ [B, S] of every prefix of the aligned and of the base texts."""
-  hidden = reward_lib.hidden_states(trained, frozen, both_texts(batch), config, dtype, rematerialise)
+  hidden = reward_lib.hidden_states(
+    trained, frozen, both_texts(batch), config, dtype, rematerialise
+  )
   return jnp.split(heads.bounded_reward(trained['reward_head'], hidden, config.layer_norm_eps), 2)
 
 
@@ -46,7 +56,9 @@ def compared_prefixes(batch: structs.PairBatch, samples: int) -> jax.Array:
   long as there are base texts to compare with: one, or two for a mean over several.
   """
   together = lambda x: x.reshape(-1, samples, x.shape[1])
-  texts = jnp.concatenate([together(jnp.where(side.valid, side.ids, -1)) for side in (batch.aligned, batch.base)], 1)
+  texts = jnp.concatenate(
+    [together(jnp.where(side.valid, side.ids, -1)) for side in (batch.aligned, batch.base)], 1
+  )
   differs = jnp.cumsum(jnp.any(texts != texts[:, :1], axis=1), axis=1) > 0
   enough = jnp.sum(together(present_prefixes(batch)), axis=1) >= min(samples, 2)
   return batch.aligned.valid & jnp.repeat(differs & enough, samples, axis=0)
@@ -63,24 +75,42 @@ def at_ends(prefixes: Sequence[jax.Array], batch: structs.PairBatch) -> list[jax
   return [jnp.sum(side * end, axis=1) for side, end in zip(prefixes, jnp.split(last, 2))]
 
 
-def losses(aligned: jax.Array, base: jax.Array, present: jax.Array, irl: config_lib.IRL, progress: jax.Array | float
-           ) -> jax.Array:
+def losses(
+  aligned: jax.Array,
+  base: jax.Array,
+  present: jax.Array,
+  irl: config_lib.IRL,
+  progress: jax.Array | float,
+) -> jax.Array:
   """The loss [B, ...] of every pair by the R̂ of its texts; `present` says which base texts there are."""
   if irl.samples_together > 1:
     return objectives.maximum_entropy(aligned, base, present, irl.samples_together, irl.temperature)
   return objectives.objective(irl.objective, irl.margin, irl.temperature, progress)(aligned - base)
 
 
-def prefix_losses(prefixes: Sequence[jax.Array], batch: structs.PairBatch, irl: config_lib.IRL,
-                  progress: jax.Array | float) -> jax.Array:
+def prefix_losses(
+  prefixes: Sequence[jax.Array],
+  batch: structs.PairBatch,
+  irl: config_lib.IRL,
+  progress: jax.Array | float,
+) -> jax.Array:
   """The mean loss [B] over the prefixes of every pair that are compared; 0 where none is."""
   counted = compared_prefixes(batch, irl.samples_together)
   of_prefixes = losses(*prefixes, present_prefixes(batch), irl, progress)
   return jnp.sum(of_prefixes * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
 
 
-def totals(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, irl: config_lib.IRL,
-           progress: jax.Array | float = 1.0, rematerialise: bool = False) -> gradients.Totals:
+def totals(
+  trained,
+  frozen,
+  batch: structs.PairBatch,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype,
+  irl: config_lib.IRL,
+  progress: jax.Array | float = 1.0,
+  rematerialise: bool = False,
+) -> gradients.Totals:
   """The objective and what goes with it, summed over the pairs.
 
   A pair's loss is that of its whole texts, and with irl.prefix_weight > 0, so much of it, the mean over its prefixes.
@@ -88,7 +118,9 @@ def totals(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeo
   """
   statics = dict(config=config, dtype=dtype, pooling=irl.pooling, rematerialise=rematerialise)
   prefixes = prefix_rewards(trained, frozen, batch, **statics) if irl.prefix_weight else None
-  aligned, base = at_ends(prefixes, batch) if irl.prefix_weight else rewards(trained, frozen, batch, **statics)
+  aligned, base = (
+    at_ends(prefixes, batch) if irl.prefix_weight else rewards(trained, frozen, batch, **statics)
+  )
   value = losses(aligned, base, batch.weight > 0, irl, progress)
   if irl.prefix_weight:
     of_prefixes = prefix_losses(prefixes, batch, irl, progress)
@@ -99,22 +131,43 @@ def totals(trained, frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeo
   return gradients.Totals(sums['loss'], jnp.sum(batch.weight), sums)
 
 
-def update(state: structs.TrainState, frozen, batch: structs.PairBatch, *, irl: config_lib.IRL, updates: int,
-           tx: optax.GradientTransformation, axis_name: str | None, micro_batch: int = 0, **statics
-           ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
+def update(
+  state: structs.TrainState,
+  frozen,
+  batch: structs.PairBatch,
+  *,
+  irl: config_lib.IRL,
+  updates: int,
+  tx: optax.GradientTransformation,
+  axis_name: str | None,
+  micro_batch: int = 0,
+  **statics,
+) -> tuple[structs.TrainState, dict[str, jax.Array]]:
   """One optimiser step of `updates`, on a minibatch of pairs; at most `micro_batch` go forward and backward at once, 0
   leaves their number to `memory.micro_batch`.
   """
   if isinstance(batch.aligned, structs.TextBatch):
-    micro_batch = memory.micro_batch(micro_batch, statics['config'], 2, batch.aligned.ids.shape[1],
-                                     jnp.dtype(statics['dtype']).itemsize, jax.default_backend())
-  of_pairs = lambda trained, pairs: totals(trained, frozen, pairs, irl=irl, progress=state.step / updates, **statics)
-  gradient, metrics = gradients.of_mean(of_pairs, state.params, batch, axis_name, micro_batch, irl.samples_together)
+    micro_batch = memory.micro_batch(
+      micro_batch,
+      statics['config'],
+      2,
+      batch.aligned.ids.shape[1],
+      jnp.dtype(statics['dtype']).itemsize,
+      jax.default_backend(),
+    )
+  of_pairs = lambda trained, pairs: totals(
+    trained, frozen, pairs, irl=irl, progress=state.step / updates, **statics
+  )
+  gradient, metrics = gradients.of_mean(
+    of_pairs, state.params, batch, axis_name, micro_batch, irl.samples_together
+  )
   state, applied = optimizer.apply_gradients(state, gradient, tx)
   return state, metrics | applied
 
 
-def cut_hidden(frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype) -> jax.Array:
+def cut_hidden(
+  frozen, batch: structs.PairBatch, *, config: gpt_neox.GPTNeoXConfig, dtype
+) -> jax.Array:
   """What the frozen blocks make of the aligned and of the base texts [B, 2, S, D]."""
   both = both_texts(batch)
   hidden = cut_lib.below(frozen, both.ids, both.valid, config, dtype)

@@ -9,9 +9,16 @@ from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 
 NEEDED = 'needed are an aligned model and the model that it came from'
-PROBES = ('Hello world, how are you?', '  Two  spaces,\ttabs\r\n\nand new lines \n', "I'm SHOUTING: don't! #hash @name",
-          '3.14159 + 2,718 = 1e-6', 'naïve façade, Привет, 你好, مرحبا, 🤖', 'def f(x):\n    return x ** 2\n',
-          'unbelievably antidisestablishmentarian', '<|endoftext|> <s>')
+PROBES = (
+  'Hello world, how are you?',
+  '  Two  spaces,\ttabs\r\n\nand new lines \n',
+  "I'm SHOUTING: don't! #hash @name",
+  '3.14159 + 2,718 = 1e-6',
+  'naïve façade, Привет, 你好, مرحبا, 🤖',
+  'def f(x):\n    return x ** 2\n',
+  'unbelievably antidisestablishmentarian',
+  '<|endoftext|> <s>',
+)
 
 
 def check(aligned: pretrained.Pretrained, base: pretrained.Pretrained) -> None:
@@ -26,11 +33,16 @@ def check(aligned: pretrained.Pretrained, base: pretrained.Pretrained) -> None:
   if reason := different_vocabulary(aligned, base):
     raise InputError(f'{names} have different vocabularies ({reason}); {NEEDED}')
   if same_weights(aligned, base):
-    raise InputError(f'{names} have the same weights: nothing tells them apart, so there is nothing to recover; '
-                     f'{NEEDED}')
+    raise InputError(
+      f'{names} have the same weights: nothing tells them apart, so there is nothing to recover; '
+      f'{NEEDED}'
+    )
   if shapes(aligned) != shapes(base):
-    logging.warning('%s have different shapes: the one cannot have come from the other, and what tells them apart need '
-                    'not be a reward', names)
+    logging.warning(
+      '%s have different shapes: the one cannot have come from the other, and what tells them apart need '
+      'not be a reward',
+      names,
+    )
 
 
 def different_vocabulary(first: pretrained.Pretrained, second: pretrained.Pretrained) -> str:
@@ -46,16 +58,25 @@ def different_vocabulary(first: pretrained.Pretrained, second: pretrained.Pretra
     of = lambda vocabulary: vocabulary.get(differing[0], 'missing')
     return f'{len(differing)} tokens differ, such as {differing[0]!r}: {of(left)} and {of(right)}'
   encoded = (text.encode(model.tokenizer, PROBES)[0] for model in (first, second))
-  differently = (f'{probe!r} becomes {one} and {other}' for probe, one, other in zip(PROBES, *encoded) if one != other)
+  differently = (
+    f'{probe!r} becomes {one} and {other}'
+    for probe, one, other in zip(PROBES, *encoded)
+    if one != other
+  )
   return next(differently, '')
 
 
 def shapes(model: pretrained.Pretrained) -> list[tuple[str, tuple[int, ...]]]:
   """Name and shape of every parameter."""
-  return [(jax.tree_util.keystr(path), leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(model.params)]
+  return [
+    (jax.tree_util.keystr(path), leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model.params)
+  ]
 
 
 def same_weights(first: pretrained.Pretrained, second: pretrained.Pretrained) -> bool:
   """Whether every parameter of the one is that of the other."""
   return shapes(first) == shapes(second) and all(
-      np.array_equal(one, other) for one, other in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params)))
+    np.array_equal(one, other)
+    for one, other in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params))
+  )

@@ -34,7 +34,10 @@ def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
   if trained_blocks > depth:
     raise ValueError(f'trained_blocks = {trained_blocks}, but the model has {depth} blocks')
   cut = depth - trained_blocks
-  frozen = {'embed_in': params['embed_in'], 'lower_blocks': jax.tree.map(lambda x: x[:cut], params['blocks'])}
+  frozen = {
+    'embed_in': params['embed_in'],
+    'lower_blocks': jax.tree.map(lambda x: x[:cut], params['blocks']),
+  }
   trained = {name: value for name, value in params.items() if name not in ('embed_in', 'blocks')}
   if trained_blocks == 0:
     frozen['final_layer_norm'] = trained.pop('final_layer_norm')
@@ -49,7 +52,9 @@ def stored(frozen: Params, dtype: Any) -> Params:
   Layer norms and biases stay float32: they are read so, and are small.
   """
   is_matrix = lambda path: path[-1].key in ('kernel', 'embedding')
-  return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype) if is_matrix(path) else x, frozen)
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: x.astype(dtype) if is_matrix(path) else x, frozen
+  )
 
 
 def join(trained: Params, frozen: Params) -> Params:
@@ -62,17 +67,32 @@ def join(trained: Params, frozen: Params) -> Params:
   return params
 
 
-def below(frozen: Params, ids: jax.Array, valid: jax.Array, config: gpt_neox.GPTNeoXConfig,
-          dtype: Any = jnp.float32) -> jax.Array | None:
+def below(
+  frozen: Params,
+  ids: jax.Array,
+  valid: jax.Array,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: Any = jnp.float32,
+) -> jax.Array | None:
   """Hidden states [B, S, D] at the cut, or None where nothing is frozen."""
   if not frozen:
     return None
-  return gpt_neox.run_blocks(frozen['lower_blocks'], gpt_neox.embed(frozen, ids, dtype), valid, config)
+  return gpt_neox.run_blocks(
+    frozen['lower_blocks'], gpt_neox.embed(frozen, ids, dtype), valid, config
+  )
 
 
-def above(trained: Params, frozen: Params, cut_hidden: jax.Array | None, ids: jax.Array, valid: jax.Array,
-          config: gpt_neox.GPTNeoXConfig, dtype: Any = jnp.float32, normalise: bool = True, rematerialise: bool = False
-          ) -> jax.Array:
+def above(
+  trained: Params,
+  frozen: Params,
+  cut_hidden: jax.Array | None,
+  ids: jax.Array,
+  valid: jax.Array,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: Any = jnp.float32,
+  normalise: bool = True,
+  rematerialise: bool = False,
+) -> jax.Array:
   """The rest of the forward pass: from `below` (or, where that is None, from ids) to hidden states [B, S, D]."""
   hidden = gpt_neox.embed(trained, ids, dtype) if cut_hidden is None else cut_hidden.astype(dtype)
   if 'blocks' in trained:

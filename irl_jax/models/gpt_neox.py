@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 Params = dict[str, Any]
 MASKED = -1e9  # a masked score: finite, so that a row without any visible position stays finite
-SHALLOW = 6   # layers that are compiled one by one, not as a loop
+SHALLOW = 6  # layers that are compiled one by one, not as a loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +61,18 @@ class Rotary:
 class Cache:
   """Keys and values of one layer; an explicit argument and result, carried through the decode loop."""
 
-  keys: jax.Array    # [B, H, K, E]
+  keys: jax.Array  # [B, H, K, E]
   values: jax.Array  # [B, H, K, E]
 
 
 def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> Rotary:
   """Rotary position tables (Su et al. 2021) of positions [B, S]."""
   dims = config.rotary_ndims
-  frequencies = config.rotary_emb_base ** (-jnp.arange(0, dims, 2, dtype=jnp.float32) / max(dims, 1))
+  frequencies = config.rotary_emb_base ** (
+    -jnp.arange(0, dims, 2, dtype=jnp.float32) / max(dims, 1)
+  )
   angles = positions.astype(jnp.float32)[..., None] * frequencies[None, None]  # [B, S, R/2]
-  angles = jnp.concatenate([angles, angles], -1)[:, :, None]       # [B, S, 1, R]
+  angles = jnp.concatenate([angles, angles], -1)[:, :, None]  # [B, S, 1, R]
   return Rotary(jnp.cos(angles), jnp.sin(angles))
 
 
@@ -80,7 +82,7 @@ def rotate(x: jax.Array, rotary: Rotary) -> jax.Array:
   if not dims:
     return x
   turned, kept = x[..., :dims], x[..., dims:]
-  half = jnp.concatenate([-turned[..., dims // 2:], turned[..., :dims // 2]], -1)
+  half = jnp.concatenate([-turned[..., dims // 2 :], turned[..., : dims // 2]], -1)
   turned = (turned * rotary.cos + half * rotary.sin).astype(x.dtype)
   return jnp.concatenate([turned, kept], -1)
 
@@ -133,8 +135,12 @@ class Attention(nn.Module):
   def __call__(self, hidden, rotary, mask, cache=None, slot=None):
     batch, length, width = hidden.shape
     config = self.config
-    dense = functools.partial(self.dense, dtype=self.dtype, use_bias=config.attention_bias,
-                              kernel_init=nn.initializers.normal(config.initializer_range))
+    dense = functools.partial(
+      self.dense,
+      dtype=self.dtype,
+      use_bias=config.attention_bias,
+      kernel_init=nn.initializers.normal(config.initializer_range),
+    )
     qkv = on_tokens(dense(3 * width, name='query_key_value'), hidden)
     qkv = qkv.reshape(batch, length, config.num_attention_heads, 3 * config.head_dim)
     query, key, value = jnp.split(qkv, 3, axis=-1)  # [B, S, H, E]
@@ -143,9 +149,15 @@ class Attention(nn.Module):
     if cache is None:
       cache = Cache(key, value)
     else:
-      write = lambda full, new: jax.lax.dynamic_update_slice_in_dim(full, new.astype(full.dtype), slot, 2)
+      write = lambda full, new: jax.lax.dynamic_update_slice_in_dim(
+        full, new.astype(full.dtype), slot, 2
+      )
       cache = Cache(write(cache.keys, key), write(cache.values, value))
-    mixed = attend(query, cache.keys, cache.values, mask).transpose(0, 2, 1, 3).reshape(batch, length, width)
+    mixed = (
+      attend(query, cache.keys, cache.values, mask)
+      .transpose(0, 2, 1, 3)
+      .reshape(batch, length, width)
+    )
     return on_tokens(dense(width, name='dense'), mixed), cache
 
 
@@ -162,11 +174,15 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, hidden):
-    dense = functools.partial(self.dense, dtype=self.dtype,
-                              kernel_init=nn.initializers.normal(self.config.initializer_range))
+    dense = functools.partial(
+      self.dense,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.normal(self.config.initializer_range),
+    )
     inner = on_tokens(dense(self.config.intermediate_size, name='dense_h_to_4h'), hidden)
-    down = lambda self, inner: on_tokens(dense(self.config.hidden_size, name='dense_4h_to_h'),
-                                         jax.nn.gelu(inner, approximate=False))
+    down = lambda self, inner: on_tokens(
+      dense(self.config.hidden_size, name='dense_4h_to_h'), jax.nn.gelu(inner, approximate=False)
+    )
     return nn.remat(down, prevent_cse=False)(self, inner)
 
 
@@ -179,8 +195,9 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, hidden, rotary, mask, cache=None, slot=None):
-    norm = functools.partial(nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype,
-                             use_fast_variance=False)
+    norm = functools.partial(
+      nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype, use_fast_variance=False
+    )
     attention = Attention(self.config, self.dtype, self.dense, name='attention')
     mlp = MLP(self.config, self.dtype, self.dense, name='mlp')
     attended, cache = attention(norm(name='input_layernorm')(hidden), rotary, mask, cache, slot)
@@ -199,11 +216,16 @@ def init(key: jax.Array, config: GPTNeoXConfig) -> Params:
   normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, shape)}
   dummy = jnp.zeros((1, 1, config.hidden_size))
   rotary = rotary_tables(jnp.zeros((1, 1), jnp.int32), config)
-  init_block = lambda k: Block(config).init(k, dummy, rotary, jnp.ones((1, 1, 1, 1), bool))['params']
+  init_block = lambda k: Block(config).init(k, dummy, rotary, jnp.ones((1, 1, 1, 1), bool))[
+    'params'
+  ]
   params = {
-      'embed_in': normal(embed_key),
-      'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
-      'final_layer_norm': {'scale': jnp.ones(config.hidden_size), 'bias': jnp.zeros(config.hidden_size)},
+    'embed_in': normal(embed_key),
+    'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
+    'final_layer_norm': {
+      'scale': jnp.ones(config.hidden_size),
+      'bias': jnp.zeros(config.hidden_size),
+    },
   }
   return params if config.tie_word_embeddings else params | {'embed_out': normal(out_key)}
 
@@ -218,8 +240,13 @@ def positions_of(valid: jax.Array) -> jax.Array:
   return jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
 
 
-def run_blocks(blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, rematerialise: bool = False
-               ) -> jax.Array:
+def run_blocks(
+  blocks: Params,
+  hidden: jax.Array,
+  valid: jax.Array,
+  config: GPTNeoXConfig,
+  rematerialise: bool = False,
+) -> jax.Array:
   """Runs stacked blocks over hidden [B, S, D], causally, unseen by it what valid [B, S] excludes -> [B, S, D].
 
   Where rematerialise, the hidden state before each block is all that is kept for the backward pass.
@@ -231,13 +258,17 @@ def _scan_blocks(blocks, hidden, valid, config, rematerialise=False):
   chex.assert_rank([hidden, valid], [3, 2])
   length = hidden.shape[1]
   rotary = rotary_tables(positions_of(valid), config)
-  mask = (jnp.tril(jnp.ones((length, length), bool))[None] & valid[:, None])[:, None]  # [B, 1, S, S]
+  mask = (jnp.tril(jnp.ones((length, length), bool))[None] & valid[:, None])[
+    :, None
+  ]  # [B, 1, S, S]
   block = Block(config, hidden.dtype)
   run = lambda hidden, params: block.apply({'params': params}, hidden, rotary, mask)
   return scan_layers(run, hidden, blocks, rematerialise)
 
 
-def scan_layers(run: Callable, hidden: jax.Array, blocks: Params, rematerialise: bool) -> tuple[jax.Array, Any]:
+def scan_layers(
+  run: Callable, hidden: jax.Array, blocks: Params, rematerialise: bool
+) -> tuple[jax.Array, Any]:
   """`run(hidden, parameters of a layer) -> (hidden, output)` over stacked layers [L, ...], as `jax.lax.scan`.
 
   A deep stack is compiled once for all layers, a shallow one layer by layer: in a loop, a layer's parameters are copied
@@ -261,17 +292,24 @@ def decode_layers(blocks: Params) -> list[Any]:
   return [jax.tree_util.tree_map_with_path(turned, layer) for layer in unstacked(blocks)]
 
 
-def prefill(blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, slots: int
-            ) -> tuple[jax.Array, list[Cache]]:
+def prefill(
+  blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, slots: int
+) -> tuple[jax.Array, list[Cache]]:
   """As run_blocks, and each layer's cache of the prompt [B, S, D] with room for `slots` positions in all."""
   hidden, written = _scan_blocks(blocks, hidden, valid, config)
   room = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, slots - x.shape[3]), (0, 0)))
   return hidden, unstacked(jax.tree.map(room, written))
 
 
-def decode_blocks(layers: Sequence[Params], hidden: jax.Array, position: jax.Array, slot: jax.Array,
-                  visible: jax.Array, caches: Sequence[Cache], config: GPTNeoXConfig
-                  ) -> tuple[jax.Array, list[Cache]]:
+def decode_blocks(
+  layers: Sequence[Params],
+  hidden: jax.Array,
+  position: jax.Array,
+  slot: jax.Array,
+  visible: jax.Array,
+  caches: Sequence[Cache],
+  config: GPTNeoXConfig,
+) -> tuple[jax.Array, list[Cache]]:
   """One new token through all blocks, one after the other: in a scan, each layer's parameters and cache would be copied
   out of their stacks for every token, which takes as long as the products with them.
 
@@ -290,7 +328,9 @@ def decode_blocks(layers: Sequence[Params], hidden: jax.Array, position: jax.Arr
   rotary = rotary_tables(position[:, None], config)
   block, written = Block(config, hidden.dtype, TurnedDense), []
   for params, cache in zip(layers, caches):
-    hidden, cache = block.apply({'params': params}, hidden, rotary, visible[:, None, None], cache, slot)
+    hidden, cache = block.apply(
+      {'params': params}, hidden, rotary, visible[:, None, None], cache, slot
+    )
     written.append(cache)
   return hidden, written
 
@@ -312,8 +352,14 @@ def logits(params: Params, hidden: jax.Array) -> jax.Array:
   return jnp.einsum('...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32)
 
 
-def hidden_states(params: Params, ids: jax.Array, valid: jax.Array, config: GPTNeoXConfig, dtype: Any = jnp.float32,
-                  rematerialise: bool = False) -> jax.Array:
+def hidden_states(
+  params: Params,
+  ids: jax.Array,
+  valid: jax.Array,
+  config: GPTNeoXConfig,
+  dtype: Any = jnp.float32,
+  rematerialise: bool = False,
+) -> jax.Array:
   """Hidden states [B, S, D] after the final norm, of ids [B, S] where valid [B, S]."""
   hidden = run_blocks(params['blocks'], embed(params, ids, dtype), valid, config, rematerialise)
   return final_norm(params, hidden, config)

@@ -17,7 +17,9 @@ class ValueHead(nn.Module):
   @nn.compact
   def __call__(self, hidden):
     uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # torch.nn.Linear's
-    inner = nn.relu(nn.Dense(2 * hidden.shape[-1], kernel_init=uniform, name='inner')(hidden.astype(jnp.float32)))
+    inner = nn.relu(
+      nn.Dense(2 * hidden.shape[-1], kernel_init=uniform, name='inner')(hidden.astype(jnp.float32))
+    )
     return nn.Dense(1, kernel_init=uniform, name='value')(inner)[..., 0]
 
 
@@ -50,12 +52,12 @@ def normalise(hidden: jax.Array, epsilon: float) -> jax.Array:
   """Parameter-free layer norm of hidden states [..., D], float32: mean 0 and variance 1 over the width."""
   hidden = hidden.astype(jnp.float32)
   centred = hidden - jnp.mean(hidden, -1, keepdims=True)
-  return centred * jax.lax.rsqrt(jnp.mean(centred ** 2, -1, keepdims=True) + epsilon)
+  return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + epsilon)
 
 
 def unit(direction: jax.Array) -> jax.Array:
   """direction [D] scaled to Euclidean norm 1."""
-  return direction * jax.lax.rsqrt(jnp.sum(direction ** 2) + 1e-12)
+  return direction * jax.lax.rsqrt(jnp.sum(direction**2) + 1e-12)
 
 
 def bounded_reward(head: dict, hidden: jax.Array, epsilon: float) -> jax.Array:
@@ -78,4 +80,6 @@ def last_token(hidden: jax.Array, valid: jax.Array) -> jax.Array:
 def mean_token(hidden: jax.Array, valid: jax.Array) -> jax.Array:
   """Mean state [B, D] over the valid tokens of hidden states [B, S, D]."""
   weights = valid.astype(jnp.float32)[..., None]
-  return jnp.sum(hidden.astype(jnp.float32) * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1)
+  return jnp.sum(hidden.astype(jnp.float32) * weights, axis=1) / jnp.maximum(
+    jnp.sum(weights, axis=1), 1
+  )

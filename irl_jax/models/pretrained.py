@@ -29,12 +29,14 @@ KINDS = tuple(huggingface_config.ARCHITECTURES)
 class Pretrained:
   """A model with all that is needed to run it."""
 
-  kind: str                              # 'causal_lm', 'reward' or 'classifier'
+  kind: str  # 'causal_lm', 'reward' or 'classifier'
   config: GPTNeoXConfig | RobertaConfig
-  params: dict[str, Any]                 # nested; float32
-  tokenizer: Any                         # a fast tokenizer of transformers; its padding is not its EOS
-  hf_config: dict[str, Any] = dataclasses.field(default_factory=dict)  # config.json as it was read; {}: made here
-  source: str = ''                       # the folder or hub id that it was loaded from; '': made here
+  params: dict[str, Any]  # nested; float32
+  tokenizer: Any  # a fast tokenizer of transformers; its padding is not its EOS
+  hf_config: dict[str, Any] = dataclasses.field(
+    default_factory=dict
+  )  # config.json as it was read; {}: made here
+  source: str = ''  # the folder or hub id that it was loaded from; '': made here
 
 
 def read_config(spec: str) -> dict[str, Any]:
@@ -76,7 +78,9 @@ def load(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
     InputError: as `describe`, or weights that are missing, damaged, unsafe or do not fit.
   """
   model, folder = _open(spec, kinds, 'all')
-  params = huggingface_weights.to_params(model.kind, model.config, weight_files.stream(folder), spec)
+  params = huggingface_weights.to_params(
+    model.kind, model.config, weight_files.stream(folder), spec
+  )
   return dataclasses.replace(model, params=params)
 
 
@@ -85,8 +89,10 @@ def _open(spec: str, kinds: tuple[str, ...], part: str) -> tuple[Pretrained, pat
   raw = read_config(spec)
   kind, config = huggingface_config.parse(raw, spec)
   if kind not in kinds:
-    raise InputError(f'{spec}: is a {kind} ({huggingface_config.ARCHITECTURES[kind]}); needed here: '
-                     f'{" or ".join(kinds)}')
+    raise InputError(
+      f'{spec}: is a {kind} ({huggingface_config.ARCHITECTURES[kind]}); needed here: '
+      f'{" or ".join(kinds)}'
+    )
   folder = hub.resolve(spec, part)
   return Pretrained(kind, config, {}, tokenizers.load(folder, config), raw, spec), folder
 
@@ -103,7 +109,9 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
     CheckpointError: the folder cannot be written, or does not read back as it was written.
   """
   folder = pathlib.Path(folder)
-  partial, replaced = (folder.with_name(f'{folder.name}.{suffix}') for suffix in ('partial', 'replaced'))
+  partial, replaced = (
+    folder.with_name(f'{folder.name}.{suffix}') for suffix in ('partial', 'replaced')
+  )
   try:
     for leftover in (partial, replaced):
       shutil.rmtree(leftover, ignore_errors=True)
@@ -121,22 +129,29 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
 def _write(folder: pathlib.Path, model: Pretrained, card: str) -> None:
   raw = huggingface_config.to_raw(model.kind, model.config, model.tokenizer.pad_token_id)
   weights = huggingface_weights.to_weights(model.kind, model.params)
-  (folder / 'config.json').write_text(json.dumps(raw, indent=2, sort_keys=True) + '\n', encoding='utf-8')
+  (folder / 'config.json').write_text(
+    json.dumps(raw, indent=2, sort_keys=True) + '\n', encoding='utf-8'
+  )
   (folder / 'README.md').write_text(card, encoding='utf-8')
   model.tokenizer.save_pretrained(folder)
   safetensors.numpy.save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
-  (folder / 'model.safetensors').chmod((folder / 'config.json').stat().st_mode)  # safetensors lets nobody else read it
+  (folder / 'model.safetensors').chmod(
+    (folder / 'config.json').stat().st_mode
+  )  # safetensors lets nobody else read it
   _compare(folder, model, weights)
 
 
 def _compare(folder: pathlib.Path, model: Pretrained, weights: dict[str, np.ndarray]) -> None:
   """Reads back what was written: neither safetensors nor transformers' tokenizers notice all that they get wrong."""
   try:
-    same = huggingface_config.parse(weight_files.read_json(folder / 'config.json'), str(folder)) == (
-        model.kind, model.config)
+    same = huggingface_config.parse(
+      weight_files.read_json(folder / 'config.json'), str(folder)
+    ) == (model.kind, model.config)
     tokenizer = tokenizers.load(folder, model.config)
-    found = {name: np.array_equal(array.view(np.uint32), weights[name].view(np.uint32))
-             for name, array in weight_files.stream(folder)}
+    found = {
+      name: np.array_equal(array.view(np.uint32), weights[name].view(np.uint32))
+      for name, array in weight_files.stream(folder)
+    }
   except InputError as error:
     raise CheckpointError(f'{folder}: does not read back: {error}') from error
   wrong = [] if same else ['config.json']

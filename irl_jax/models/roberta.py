@@ -48,11 +48,15 @@ class RobertaConfig:
 
 def _norm(config, dtype):
   # Flax takes mean and variance in float32 whatever the dtype.
-  return nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name='LayerNorm')
+  return nn.LayerNorm(
+    epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name='LayerNorm'
+  )
 
 
 def _dense(config, dtype):
-  return functools.partial(nn.Dense, dtype=dtype, kernel_init=nn.initializers.normal(config.initializer_range))
+  return functools.partial(
+    nn.Dense, dtype=dtype, kernel_init=nn.initializers.normal(config.initializer_range)
+  )
 
 
 class Embeddings(nn.Module):
@@ -64,10 +68,14 @@ class Embeddings(nn.Module):
   @nn.compact
   def __call__(self, ids):
     config = self.config
-    embed = functools.partial(nn.Embed, features=config.hidden_size, dtype=self.dtype,
-                              embedding_init=nn.initializers.normal(config.initializer_range))
+    embed = functools.partial(
+      nn.Embed,
+      features=config.hidden_size,
+      dtype=self.dtype,
+      embedding_init=nn.initializers.normal(config.initializer_range),
+    )
     positions = config.pad_token_id + 1 + jnp.arange(ids.shape[1])
-    hidden = embed(config.vocab_size, name='word_embeddings')(ids)                          # [B, S, D]
+    hidden = embed(config.vocab_size, name='word_embeddings')(ids)  # [B, S, D]
     hidden += embed(config.type_vocab_size, name='token_type_embeddings')(jnp.zeros_like(ids))
     hidden += embed(config.max_position_embeddings, name='position_embeddings')(positions)[None]
     return _norm(config, self.dtype)(hidden)
@@ -83,9 +91,13 @@ class SelfAttention(nn.Module):
   def __call__(self, hidden, valid):
     batch, length, width = hidden.shape
     dense = _dense(self.config, self.dtype)
-    split = lambda x: x.reshape(batch, length, self.config.num_attention_heads, -1).transpose(0, 2, 1, 3)
-    query, key, value = (split(gpt_neox.on_tokens(dense(width, name=name), hidden))
-                         for name in ('query', 'key', 'value'))  # [B, H, S, E]
+    split = lambda x: x.reshape(batch, length, self.config.num_attention_heads, -1).transpose(
+      0, 2, 1, 3
+    )
+    query, key, value = (
+      split(gpt_neox.on_tokens(dense(width, name=name), hidden))
+      for name in ('query', 'key', 'value')
+    )  # [B, H, S, E]
     mixed = gpt_neox.attend(query, key, value, valid[:, None, None])
     return mixed.transpose(0, 2, 1, 3).reshape(batch, length, width)
 
@@ -98,7 +110,9 @@ class Output(nn.Module):
 
   @nn.compact
   def __call__(self, inner, residual):
-    hidden = gpt_neox.on_tokens(_dense(self.config, self.dtype)(self.config.hidden_size, name='dense'), inner)
+    hidden = gpt_neox.on_tokens(
+      _dense(self.config, self.dtype)(self.config.hidden_size, name='dense'), inner
+    )
     return _norm(self.config, self.dtype)(hidden + residual)
 
 
@@ -122,7 +136,9 @@ class Intermediate(nn.Module):
 
   @nn.compact
   def __call__(self, hidden):
-    inner = gpt_neox.on_tokens(_dense(self.config, self.dtype)(self.config.intermediate_size, name='dense'), hidden)
+    inner = gpt_neox.on_tokens(
+      _dense(self.config, self.dtype)(self.config.intermediate_size, name='dense'), hidden
+    )
     return jax.nn.gelu(inner, approximate=False)
 
 
@@ -158,14 +174,22 @@ def init(key: jax.Array, config: RobertaConfig) -> Params:
   hidden, valid = jnp.zeros((1, 1, config.hidden_size)), jnp.ones((1, 1), bool)
   init_block = lambda k: Block(config).init(k, hidden, valid)['params']
   return {
-      'embeddings': Embeddings(config, jnp.float32).init(embed_key, jnp.zeros((1, 1), jnp.int32))['params'],
-      'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
-      'classifier': Classifier(config).init(head_key, hidden[:, 0])['params'],
+    'embeddings': Embeddings(config, jnp.float32).init(embed_key, jnp.zeros((1, 1), jnp.int32))[
+      'params'
+    ],
+    'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
+    'classifier': Classifier(config).init(head_key, hidden[:, 0])['params'],
   }
 
 
-def classify(params: Params, ids: jax.Array, valid: jax.Array, config: RobertaConfig, dtype: Any = jnp.float32,
-             rematerialise: bool = False) -> jax.Array:
+def classify(
+  params: Params,
+  ids: jax.Array,
+  valid: jax.Array,
+  config: RobertaConfig,
+  dtype: Any = jnp.float32,
+  rematerialise: bool = False,
+) -> jax.Array:
   """Logits of whole texts; softmax, layer norms' statistics and the result are float32 in every dtype.
 
   Args:
@@ -185,7 +209,9 @@ def classify(params: Params, ids: jax.Array, valid: jax.Array, config: RobertaCo
   chex.assert_rank([ids, valid], 2)
   chex.assert_equal_shape([ids, valid])
   if ids.shape[1] > config.max_tokens:
-    raise ValueError(f'{ids.shape[1]} tokens in a row: this RoBERTa reads at most {config.max_tokens}')
+    raise ValueError(
+      f'{ids.shape[1]} tokens in a row: this RoBERTa reads at most {config.max_tokens}'
+    )
   hidden = Embeddings(config, dtype).apply({'params': params['embeddings']}, ids)
   block = Block(config, dtype)
   run = lambda hidden, params: (block.apply({'params': params}, hidden, valid), None)

@@ -10,8 +10,13 @@ import jax.numpy as jnp
 from irl_jax.runtime import parallel
 
 
-def token_rewards(score: jax.Array, log_probs: jax.Array, reference_log_probs: jax.Array, mask: jax.Array,
-                  kl_coefficient: jax.Array) -> jax.Array:
+def token_rewards(
+  score: jax.Array,
+  log_probs: jax.Array,
+  reference_log_probs: jax.Array,
+  mask: jax.Array,
+  kl_coefficient: jax.Array,
+) -> jax.Array:
   """Rewards [B, T]: r_t = -beta (log pi(y_t) - log pi_ref(y_t)), plus the score [B] at the last token.
 
   Ziegler et al. 2019, equation 2; mask [B, T] marks response tokens, at least one a row.
@@ -23,8 +28,9 @@ def token_rewards(score: jax.Array, log_probs: jax.Array, reference_log_probs: j
   return jnp.where(mask, penalty, 0.0) + jnp.where(is_last, score[:, None], 0.0)
 
 
-def advantages_and_returns(rewards: jax.Array, values: jax.Array, mask: jax.Array, discount: float, gae_lambda: float
-                           ) -> tuple[jax.Array, jax.Array]:
+def advantages_and_returns(
+  rewards: jax.Array, values: jax.Array, mask: jax.Array, discount: float, gae_lambda: float
+) -> tuple[jax.Array, jax.Array]:
   """Generalised advantage estimation (Schulman et al. 2016, equation 16) -> advantages and returns [B, T].
 
   A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V_{t+1} - V_t; the value after the last token is 0.
@@ -50,8 +56,9 @@ def whiten(values: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Arr
   return (values - mean) * jax.lax.rsqrt(variance + 1e-8)
 
 
-def policy_loss(log_probs: jax.Array, old_log_probs: jax.Array, advantages: jax.Array, clip: float
-                ) -> tuple[jax.Array, jax.Array]:
+def policy_loss(
+  log_probs: jax.Array, old_log_probs: jax.Array, advantages: jax.Array, clip: float
+) -> tuple[jax.Array, jax.Array]:
   """Clipped surrogate per token (Schulman et al. 2017, equation 7) -> losses [B, T], and where the clip took hold."""
   chex.assert_equal_shape([log_probs, old_log_probs, advantages])
   ratio = jnp.exp(log_probs - old_log_probs)
@@ -59,8 +66,9 @@ def policy_loss(log_probs: jax.Array, old_log_probs: jax.Array, advantages: jax.
   return jnp.maximum(free, clipped), clipped > free
 
 
-def value_loss(values: jax.Array, old_values: jax.Array, returns: jax.Array, clip: float
-               ) -> tuple[jax.Array, jax.Array]:
+def value_loss(
+  values: jax.Array, old_values: jax.Array, returns: jax.Array, clip: float
+) -> tuple[jax.Array, jax.Array]:
   """Half the clipped squared error per token -> losses [B, T], and where the clip took hold."""
   chex.assert_equal_shape([values, old_values, returns])
   clipped_values = old_values + jnp.clip(values - old_values, -clip, clip)

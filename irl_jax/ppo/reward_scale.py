@@ -21,8 +21,14 @@ class RunningMoments:
     scores = np.asarray(scores, np.float64)
     total = self.count + len(scores)
     shift = scores.mean() - self.mean
-    squares = self.variance * self.count + scores.var() * len(scores) + shift ** 2 * self.count * len(scores) / total
-    return RunningMoments(float(total), float(self.mean + shift * len(scores) / total), float(squares / total))
+    squares = (
+      self.variance * self.count
+      + scores.var() * len(scores)
+      + shift**2 * self.count * len(scores) / total
+    )
+    return RunningMoments(
+      float(total), float(self.mean + shift * len(scores) / total), float(squares / total)
+    )
 
 
 def scale(scores: np.ndarray, moments: RunningMoments, clip: float) -> np.ndarray:
@@ -30,7 +36,9 @@ def scale(scores: np.ndarray, moments: RunningMoments, clip: float) -> np.ndarra
   return np.clip(scores / np.sqrt(moments.variance + 1e-8), -clip, clip).astype(np.float32)
 
 
-def scaled_or_clipped(scores: np.ndarray, moments: RunningMoments, scaling: str, clip: float) -> np.ndarray:
+def scaled_or_clipped(
+  scores: np.ndarray, moments: RunningMoments, scaling: str, clip: float
+) -> np.ndarray:
   """Scores as PPO takes them, float32 within +- clip; scaling: 'running' (over their deviation) or 'none'."""
   if scaling == 'running':
     return scale(scores, moments, clip)

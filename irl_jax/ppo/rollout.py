@@ -21,45 +21,52 @@ from irl_jax.data import text
 class Prompts:
   """The rows, as every rollout reads them."""
 
-  texts: list[str]               # [N]
-  ids: list[list[int]]           # [N] token ids, cut on the left
-  prefixes: list[str]            # [N] what stands before a completion when it is scored
-  original_scores: np.ndarray    # [N] float32, subtracted from the score of a completion
+  texts: list[str]  # [N]
+  ids: list[list[int]]  # [N] token ids, cut on the left
+  prefixes: list[str]  # [N] what stands before a completion when it is scored
+  original_scores: np.ndarray  # [N] float32, subtracted from the score of a completion
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
   """Prompts of one rollout, and the responses that the devices give to them: these need not have come yet."""
 
-  rows: np.ndarray               # [B]
-  batch: structs.PromptBatch     # [B, P]
-  responses: structs.Responses   # [n, B / n, T], on the devices
+  rows: np.ndarray  # [B]
+  batch: structs.PromptBatch  # [B, P]
+  responses: structs.Responses  # [n, B / n, T], on the devices
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
   """Prompts of one rollout, what the policy said, and its reward."""
 
-  prompts: list[str]             # [B]
-  batch: structs.PromptBatch     # [B, P]
-  responses: structs.Responses   # [B, T]
-  completions: list[str]         # [B]
-  scored: list[str]              # [B] what the reward read
-  scores: np.ndarray             # [B] as the reward gives them, less the originals'
+  prompts: list[str]  # [B]
+  batch: structs.PromptBatch  # [B, P]
+  responses: structs.Responses  # [B, T]
+  completions: list[str]  # [B]
+  scored: list[str]  # [B] what the reward read
+  scores: np.ndarray  # [B] as the reward gives them, less the originals'
 
   def table(self, count: int) -> list[dict[str, Any]]:
     """The first `count` as `{"prompt", "completion", "score"}` rows."""
-    return [{'prompt': prompt, 'completion': completion, 'score': float(score)}
-            for prompt, completion, score in list(zip(self.prompts, self.completions, self.scores))[:count]]
+    return [
+      {'prompt': prompt, 'completion': completion, 'score': float(score)}
+      for prompt, completion, score in list(zip(self.prompts, self.completions, self.scores))[
+        :count
+      ]
+    ]
 
 
-def read_prompts(rows: Sequence[dict[str, Any]], tokenizer, reward: rewards.Reward, config: config_lib.Config
-                 ) -> Prompts:
+def read_prompts(
+  rows: Sequence[dict[str, Any]], tokenizer, reward: rewards.Reward, config: config_lib.Config
+) -> Prompts:
   """Encodes every row's prompt, and scores the original text of those that the run will take."""
   texts = [row['prompt'] for row in rows]
   ids, _ = sampling.prompt_ids(tokenizer, texts, config.data.max_prompt_tokens)
   prefixes, _ = prompt_and_original(rows, config.ppo.score_text)
-  taken = {row for step in range(config.ppo.steps) for row in picked(len(rows), config, step).tolist()}
+  taken = {
+    row for step in range(config.ppo.steps) for row in picked(len(rows), config, step).tolist()
+  }
   return Prompts(texts, ids, prefixes, original_scores(rows, sorted(taken), reward, config.ppo))
 
 
@@ -68,14 +75,18 @@ def picked(count: int, config: config_lib.Config, step: int) -> np.ndarray:
   return batches.shuffled_indices(count, config.ppo.rollouts_per_step, step, config.seed)
 
 
-def prompt_and_original(rows: Sequence[dict[str, Any]], score_text: str) -> tuple[list[str], list[str]]:
+def prompt_and_original(
+  rows: Sequence[dict[str, Any]], score_text: str
+) -> tuple[list[str], list[str]]:
   """What stands before a completion when it is scored, and the original text that it is held against, for every row."""
   if score_text == 'completion':
     return [''] * len(rows), [row['original'] for row in rows]
   return [row['prompt'] for row in rows], [row['prompt'] + row['original'] for row in rows]
 
 
-def original_scores(rows, taken: Sequence[int], reward: rewards.Reward, ppo: config_lib.PPO) -> np.ndarray:
+def original_scores(
+  rows, taken: Sequence[int], reward: rewards.Reward, ppo: config_lib.PPO
+) -> np.ndarray:
   """The reward of the original texts [N] of the rows that are taken; 0 where there is none.
 
   All are scored at once, before the first step: a score depends (in its last bits) on the batch that it is computed
@@ -89,8 +100,14 @@ def original_scores(rows, taken: Sequence[int], reward: rewards.Reward, ppo: con
   return scores
 
 
-def ask(sample: Callable, parts: tuple, prompts: Prompts, eos_token_id: int, config: config_lib.Config, step: int
-        ) -> Asked:
+def ask(
+  sample: Callable,
+  parts: tuple,
+  prompts: Prompts,
+  eos_token_id: int,
+  config: config_lib.Config,
+  step: int,
+) -> Asked:
   """Has the devices complete the prompts of one step, and does not wait for it.
 
   Args:
@@ -103,22 +120,37 @@ def ask(sample: Callable, parts: tuple, prompts: Prompts, eos_token_id: int, con
   """
   size = config.ppo.rollouts_per_step
   rows = picked(len(prompts.ids), config, step)
-  batch = batches.prompt_batch([prompts.ids[row] for row in rows], step * size + np.arange(size), eos_token_id)
+  batch = batches.prompt_batch(
+    [prompts.ids[row] for row in rows], step * size + np.arange(size), eos_token_id
+  )
   return Asked(rows, batch, sample(parts, parallel.shard(batch)))
 
 
 def score(asked: Asked, prompts: Prompts, tokenizer, reward: rewards.Reward) -> Sampled:
   """Waits for the responses, and scores them."""
   responses = parallel.gather(asked.responses)
-  completions = [text.decode(tokenizer, ids[:length]) for ids, length in zip(responses.ids, responses.length)]
+  completions = [
+    text.decode(tokenizer, ids[:length]) for ids, length in zip(responses.ids, responses.length)
+  ]
   scored = [prompts.prefixes[row] + completion for row, completion in zip(asked.rows, completions)]
-  return Sampled([prompts.texts[row] for row in asked.rows], asked.batch, responses, completions, scored,
-                 reward(scored) - prompts.original_scores[asked.rows])
+  return Sampled(
+    [prompts.texts[row] for row in asked.rows],
+    asked.batch,
+    responses,
+    completions,
+    scored,
+    reward(scored) - prompts.original_scores[asked.rows],
+  )
 
 
-def experience_of(batch: structs.PromptBatch, responses: structs.Responses, scores: np.ndarray) -> structs.Experience:
+def experience_of(
+  batch: structs.PromptBatch, responses: structs.Responses, scores: np.ndarray
+) -> structs.Experience:
   """Prompts and responses, side by side."""
   response_mask = np.arange(responses.ids.shape[1]) < responses.length[:, None]
   return structs.Experience(
-      ids=np.concatenate([batch.ids, responses.ids], axis=1),
-      valid=np.concatenate([batch.valid, response_mask], axis=1), response_mask=response_mask, score=scores)
+    ids=np.concatenate([batch.ids, responses.ids], axis=1),
+    valid=np.concatenate([batch.valid, response_mask], axis=1),
+    response_mask=response_mask,
+    score=scores,
+  )

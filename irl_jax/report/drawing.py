@@ -31,12 +31,19 @@ def inline(figure, name: str, alt: str) -> str:
   root = ElementTree.fromstring(file.getvalue())
   used = set(REFERENCE.findall(file.getvalue()))
   for parent in list(root.iter()):
-    for child in [child for child in parent if child.tag.rpartition('}')[2] in ('metadata', 'style')]:
+    for child in [
+      child for child in parent if child.tag.rpartition('}')[2] in ('metadata', 'style')
+    ]:
       parent.remove(child)
   for element in root.iter():
     element.tag = element.tag.removeprefix(NAMESPACE)
     tidy(element, name, used)
-  attributes = {'viewBox': root.get('viewBox'), 'role': 'img', 'aria-label': alt, 'class': 'drawing'}
+  attributes = {
+    'viewBox': root.get('viewBox'),
+    'role': 'img',
+    'aria-label': alt,
+    'class': 'drawing',
+  }
   root.attrib.clear()
   root.attrib.update(attributes)
   text = ElementTree.tostring(flatten(root), encoding='unicode')

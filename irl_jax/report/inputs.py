@@ -21,12 +21,12 @@ class Inputs:
   """A finished run, or what there is of it; a file that a stage did not write is an empty list."""
 
   summary: Row
-  config: Row                        # plain, as in config.json
+  config: Row  # plain, as in config.json
   versions: dict[str, str]
-  log: Sequence[Row] = ()            # {"stage", "step", metric: value}
-  texts: Sequence[Row] = ()          # {"text", "label", "true_reward", "rewards" [K]}
-  pairs: Sequence[Row] = ()          # {"prompt", "aligned", "base", ...}
-  attributions: Sequence[Row] = ()   # {"text", "true_reward", "reward", "tokens"}
+  log: Sequence[Row] = ()  # {"stage", "step", metric: value}
+  texts: Sequence[Row] = ()  # {"text", "label", "true_reward", "rewards" [K]}
+  pairs: Sequence[Row] = ()  # {"prompt", "aligned", "base", ...}
+  attributions: Sequence[Row] = ()  # {"text", "true_reward", "reward", "tokens"}
 
   @property
   def irl(self) -> Row:
@@ -74,12 +74,22 @@ def read(folder: pathlib.Path) -> Inputs:
   if not (folder / 'config.json').is_file():
     raise ConfigError(f'--workdir={folder} is not the folder of a run: it holds no config.json')
   if not (folder / 'summary.json').is_file():
-    raise ConfigError(f'{folder / "summary.json"} does not exist: finish the run first '
-                      f'(launch/train.py --config=... --workdir={folder})')
+    raise ConfigError(
+      f'{folder / "summary.json"} does not exist: finish the run first '
+      f'(launch/train.py --config=... --workdir={folder})'
+    )
   config = read_object(folder / 'config.json')
-  rows = {name: read_rows(folder / 'evaluation' / f'{name}.jsonl') for name in ('texts', 'pairs', 'attributions')}
-  return Inputs(read_object(folder / 'summary.json'), config.get('config') or {}, config.get('versions') or {},
-                read_log(folder / 'log.jsonl'), **rows)
+  rows = {
+    name: read_rows(folder / 'evaluation' / f'{name}.jsonl')
+    for name in ('texts', 'pairs', 'attributions')
+  }
+  return Inputs(
+    read_object(folder / 'summary.json'),
+    config.get('config') or {},
+    config.get('versions') or {},
+    read_log(folder / 'log.jsonl'),
+    **rows,
+  )
 
 
 def read_object(path: pathlib.Path) -> Row:
@@ -99,21 +109,29 @@ def read_rows(path: pathlib.Path) -> list[Row]:
   for number, line in enumerate(read_lines(path), start=1):
     row = parse(line)
     if row is None:
-      raise ConfigError(f'{path}, line {number}: is no JSON object; remove the file and run its stage again')
+      raise ConfigError(
+        f'{path}, line {number}: is no JSON object; remove the file and run its stage again'
+      )
     rows.append(row)
   return rows
 
 
 def read_log(path: pathlib.Path) -> list[Row]:
   """The whole rows of a log; a line cut short by a kill is left out."""
-  return [row for row in map(parse, read_lines(path)) if row is not None and {'stage', 'step'} <= row.keys()]
+  return [
+    row
+    for row in map(parse, read_lines(path))
+    if row is not None and {'stage', 'step'} <= row.keys()
+  ]
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
   """The lines of a text file without blank ones; [] where there is no such file."""
   if not path.is_file():
     return []
-  return [line for line in path.read_text(encoding='utf-8', errors='replace').split('\n') if line.strip()]
+  return [
+    line for line in path.read_text(encoding='utf-8', errors='replace').split('\n') if line.strip()
+  ]
 
 
 def parse(line: str) -> Row | None:

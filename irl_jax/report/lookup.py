@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-REFERENCES = {'heldout_texts': ('the true reward', 'the true reward does'),
-              'heldout_texts_human': ("people's labels", 'people do')}
+REFERENCES = {
+  'heldout_texts': ('the true reward', 'the true reward does'),
+  'heldout_texts_human': ("people's labels", 'people do'),
+}
 
 
 def reference_section(irl: Mapping[str, Any]) -> str | None:
@@ -32,7 +34,11 @@ def seed_pairs(irl: Mapping[str, Any], name: str) -> list[float]:
   """A figure of identifiability for every two seeds; [] where one of them is missing."""
   table = irl.get('identifiability') or {}
   rows = [row for row, label in enumerate(table.get('names') or []) if label.startswith('seed_')]
-  values = [table[name][row][column] for row in rows for column in rows if row < column] if table.get(name) else []
+  values = (
+    [table[name][row][column] for row in rows for column in rows if row < column]
+    if table.get(name)
+    else []
+  )
   return [] if None in values else values
 
 
@@ -49,5 +55,8 @@ def zero_bounds(calibration: Mapping[str, Any]) -> tuple[float | None, float | N
 
 def policies(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
   """The stages that trained a policy and measured it, in their order: {'before': P, 'after': P, 'mcnemar'}."""
-  return {stage: figures for stage, figures in summary.items()
-          if isinstance(figures, Mapping) and {'before', 'after'} <= figures.keys()}
+  return {
+    stage: figures
+    for stage, figures in summary.items()
+    if isinstance(figures, Mapping) and {'before', 'after'} <= figures.keys()
+  }

@@ -26,7 +26,12 @@ from irl_jax.report.inputs import Inputs
 from irl_jax.report.wording import count, percent, visible
 
 HERE = pathlib.Path(__file__).parent
-VERDICTS = {verdicts.YES: 'Yes', verdicts.PARTLY: 'Partly', verdicts.NO: 'No', verdicts.UNKNOWN: 'Not known'}
+VERDICTS = {
+  verdicts.YES: 'Yes',
+  verdicts.PARTLY: 'Partly',
+  verdicts.NO: 'No',
+  verdicts.UNKNOWN: 'Not known',
+}
 
 
 def write(folder: str | os.PathLike) -> pathlib.Path:
@@ -59,7 +64,9 @@ def figure_files(sections: Sequence[sections_lib.Drawn]) -> dict[str, bytes]:
   for drawing in (drawing for section in sections for drawing in section.drawings):
     numbers = {'title': drawing.title, 'alt': drawing.alt, 'numbers': drawing.numbers}
     files[f'{drawing.name}.png'] = svg.png(drawing.figure)
-    files[f'{drawing.name}.json'] = json.dumps(numbers, ensure_ascii=False, allow_nan=False).encode('utf-8') + b'\n'
+    files[f'{drawing.name}.json'] = (
+      json.dumps(numbers, ensure_ascii=False, allow_nan=False).encode('utf-8') + b'\n'
+    )
   return files
 
 
@@ -67,25 +74,49 @@ def render(inputs: Inputs, sections: Sequence[sections_lib.Drawn]) -> str:
   """The page as HTML."""
   import jinja2  # imported here: `--help` needs none of it
   from markupsafe import Markup
-  environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
-                                   lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-                                   finalize=lambda value: visible(value) if type(value) is str else value)
+
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(HERE),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+    finalize=lambda value: visible(value) if type(value) is str else value,
+  )
   css = style_sheet()
-  drawings = {drawing.name: Markup(svg.inline(drawing.figure, drawing.name, drawing.alt))
-              for section in sections for drawing in section.drawings}
+  drawings = {
+    drawing.name: Markup(svg.inline(drawing.figure, drawing.name, drawing.alt))
+    for section in sections
+    for drawing in section.drawings
+  }
   return environment.get_template('template.html.j2').render(
-      css=Markup(css), policy=policy(css), svg=drawings, sections=sections, verdicts=VERDICTS, rules=verdicts.RULES,
-      findings=findings.find(inputs.summary), facts=facts(inputs), groups=texts.groups(inputs),
-      missing=summary_tables.missing(inputs.summary), name=inputs.config.get('name') or 'run',
-      config_file=recipe.config_file(inputs.config), versions=inputs.versions, version=__version__)
+    css=Markup(css),
+    policy=policy(css),
+    svg=drawings,
+    sections=sections,
+    verdicts=VERDICTS,
+    rules=verdicts.RULES,
+    findings=findings.find(inputs.summary),
+    facts=facts(inputs),
+    groups=texts.groups(inputs),
+    missing=summary_tables.missing(inputs.summary),
+    name=inputs.config.get('name') or 'run',
+    config_file=recipe.config_file(inputs.config),
+    versions=inputs.versions,
+    version=__version__,
+  )
 
 
 def facts(inputs: Inputs) -> dict[str, str]:
   """What was run, in a few words."""
   models, data, irl = (inputs.config.get(name) or {} for name in ('models', 'data', 'irl'))
   made = 'made by this run'
-  said = {'texts': data.get('source') or '–', 'base model': models.get('base') or made,
-          'aligned model': models.get('aligned') or made, 'true reward': models.get('classifier') or made}
+  said = {
+    'texts': data.get('source') or '–',
+    'base model': models.get('base') or made,
+    'aligned model': models.get('aligned') or made,
+    'true reward': models.get('classifier') or made,
+  }
   if inputs.texts and inputs.true_rewards() is None:
     said['true reward'] = 'none'
   if inputs.seeds:
@@ -100,8 +131,12 @@ def facts(inputs: Inputs) -> dict[str, str]:
 
 def style_sheet() -> str:
   """The page's own style sheet, with the colours of the figures."""
-  light, dark = (''.join(f'--{role}:{pair[side]};' for role, pair in look.COLOURS.items()) for side in (0, 1))
-  roles = ''.join(f'.f-{role}{{fill:var(--{role})}}.s-{role}{{stroke:var(--{role})}}' for role in look.COLOURS)
+  light, dark = (
+    ''.join(f'--{role}:{pair[side]};' for role, pair in look.COLOURS.items()) for side in (0, 1)
+  )
+  roles = ''.join(
+    f'.f-{role}{{fill:var(--{role})}}.s-{role}{{stroke:var(--{role})}}' for role in look.COLOURS
+  )
   rules = (HERE / 'page.css').read_text(encoding='utf-8')
   return f':root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{roles}\n{rules}'
 

@@ -24,8 +24,11 @@ def config_file(plain: Mapping[str, Any]) -> str:
 
 def differing(plain: Mapping[str, Any], default: Any) -> str:
   """The keyword arguments of a section in which plain differs from the defaults."""
-  return ', '.join(f'{field.name}={frozen(plain[field.name])!r}' for field in dataclasses.fields(default)
-                   if field.name in plain and frozen(plain[field.name]) != getattr(default, field.name))
+  return ', '.join(
+    f'{field.name}={frozen(plain[field.name])!r}'
+    for field in dataclasses.fields(default)
+    if field.name in plain and frozen(plain[field.name]) != getattr(default, field.name)
+  )
 
 
 def frozen(value: Any) -> Any:

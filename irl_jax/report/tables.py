@@ -15,13 +15,34 @@ from rich.text import Text
 
 from irl_jax.runtime.terminal import printable
 
-AGREEMENT = {'accuracy': 'acc', 'f1': 'F1', 'auroc': 'AUROC', 'pearson': 'Pears', 'spearman': 'Spear',
-             'kendall': 'Kend', 'pairwise_accuracy': 'pairs'}
-TEXTS = {'heldout_texts': 'held-out texts, against the true reward',
-         'heldout_texts_human': 'held-out texts, against the labels',
-         'heldout_pairs': 'held-out pairs, against the true reward'}
-NOT_SHOWN = ('mean', 'std', 'intervals', 'ensemble_gain', 'confounds', 'epic_distance', 'platt', 'ece', 'brier',
-             'ece_if_calibrated', 'brier_constant', 'reliability')  # the report's tables have them
+AGREEMENT = {
+  'accuracy': 'acc',
+  'f1': 'F1',
+  'auroc': 'AUROC',
+  'pearson': 'Pears',
+  'spearman': 'Spear',
+  'kendall': 'Kend',
+  'pairwise_accuracy': 'pairs',
+}
+TEXTS = {
+  'heldout_texts': 'held-out texts, against the true reward',
+  'heldout_texts_human': 'held-out texts, against the labels',
+  'heldout_pairs': 'held-out pairs, against the true reward',
+}
+NOT_SHOWN = (
+  'mean',
+  'std',
+  'intervals',
+  'ensemble_gain',
+  'confounds',
+  'epic_distance',
+  'platt',
+  'ece',
+  'brier',
+  'ece_if_calibrated',
+  'brier_constant',
+  'reliability',
+)  # the report's tables have them
 FILE_WIDTH = 120  # columns where the output is no terminal
 
 
@@ -39,7 +60,9 @@ def figure(value: Any) -> str:
   if isinstance(value, Mapping):
     if value.get('rate') is None:
       return f'– n {value.get("n", 0)}'
-    return f'{value["rate"]:.1%} [{100 * value["low"]:.1f}, {100 * value["high"]:.1f}] n {value["n"]}'
+    return (
+      f'{value["rate"]:.1%} [{100 * value["low"]:.1f}, {100 * value["high"]:.1f}] n {value["n"]}'
+    )
   return number(value)
 
 
@@ -59,13 +82,19 @@ class Figures:
     yield Text(self.title, style='italic')
     for name, *cells in self.rows:
       yield Text(printable(name), style='bold')
-      yield from (Text(printable(f'  {column}: {cell}')) for column, cell in zip(self.columns[1:], cells))
+      yield from (
+        Text(printable(f'  {column}: {cell}')) for column, cell in zip(self.columns[1:], cells)
+      )
     yield Text()
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: bool = True) -> Table:
+def table(
+  title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: bool = True
+) -> Table:
   """A table of plain text; columns after the first are aligned to the right, or only the last one."""
-  result = Table(title=Text(printable(title)), title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False)
+  result = Table(
+    title=Text(printable(title)), title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False
+  )
   for index, column in enumerate(columns):
     justify = 'right' if (right and index) or index == len(columns) - 1 else 'left'
     result.add_column(Text(column), overflow='fold', justify=justify)
@@ -86,7 +115,9 @@ def results_table(summary: Mapping[str, Any]) -> Group:
     parts += reward_tables(summary['irl'])
   if 'rerlhf' in summary:
     parts.append(policy_table('rerlhf: PPO on the recovered reward', summary['rerlhf']))
-  parts += [Text(printable(f'– {", ".join(names)}: {reason}')) for reason, names in reasons(summary).items()]
+  parts += [
+    Text(printable(f'– {", ".join(names)}: {reason}')) for reason, names in reasons(summary).items()
+  ]
   return Group(*parts)
 
 
@@ -94,11 +125,15 @@ def policy_table(title: str, stage: Mapping[str, Any]) -> Figures:
   """The policy before and after one PPO: a row for each figure, and McNemar's test where stage['mcnemar'] holds it."""
   before, after = stage.get('before', {}), stage.get('after', {})
   names = [name for name in dict.fromkeys((*before, *after)) if name != 'why' and name != 'mcnemar']
-  rows = [(name.replace('_', ' '), figure(before.get(name)), figure(after.get(name))) for name in names]
+  rows = [
+    (name.replace('_', ' '), figure(before.get(name)), figure(after.get(name))) for name in names
+  ]
   test = stage.get('mcnemar') or after.get('mcnemar')
   if test:
     p_value = '–' if test['p_value'] is None else f'p {test["p_value"]:.2g}'
-    rows.append(('McNemar, toxic only', str(test['before_only']), f'{test["after_only"]} ({p_value})'))
+    rows.append(
+      ('McNemar, toxic only', str(test['before_only']), f'{test["after_only"]} ({p_value})')
+    )
   return Figures(title, ('', 'before', 'after'), rows)
 
 
@@ -106,22 +141,50 @@ def reward_tables(irl: Mapping[str, Any]) -> list[RenderableType]:
   """The recovered rewards: agreement of seeds, their mean and deviation, ensemble and baselines; then calibration."""
   seeds = irl.get('seeds', [])
   named = {f'seed {index}': seed for index, seed in enumerate(seeds)}
-  named |= {name: irl[name] for name in ('mean', 'std', 'ensemble') if irl.get(name)} | irl.get('baselines', {})
+  named |= {name: irl[name] for name in ('mean', 'std', 'ensemble') if irl.get(name)} | irl.get(
+    'baselines', {}
+  )
   parts = []
   for key, title in TEXTS.items():
     rows = {name: figures[key] for name, figures in named.items() if figures.get(key)}
     if rows:
       parts.append(agreement_table(f'irl: {title}', rows))
-  preferred = [(name.replace('_', ' '), number(share)) for name, figures in named.items()
-               if name != 'std' and (share := (figures.get('heldout_pairs') or {}).get('prefers_aligned')) is not None]
+  preferred = [
+    (name.replace('_', ' '), number(share))
+    for name, figures in named.items()
+    if name != 'std'
+    and (share := (figures.get('heldout_pairs') or {}).get('prefers_aligned')) is not None
+  ]
   if preferred:
-    parts.append(Figures('irl: held-out pairs in which the aligned completion scores higher', ('', 'share'), preferred))
-  calibrated = [(f'seed {index}', calibration) for index, seed in enumerate(seeds)
-                if (calibration := seed.get('calibration'))]
+    parts.append(
+      Figures(
+        'irl: held-out pairs in which the aligned completion scores higher',
+        ('', 'share'),
+        preferred,
+      )
+    )
+  calibrated = [
+    (f'seed {index}', calibration)
+    for index, seed in enumerate(seeds)
+    if (calibration := seed.get('calibration'))
+  ]
   if calibrated:
-    parts.append(Figures('irl: the zero of each reward', ('', 'zero', '95 % interval', 'reliable', '|R| > .9'), [
-        (name, number(row['zero']), f'[{number(row["zero_low"])}, {number(row["zero_high"])}]',
-         'yes' if row['reliable_zero'] else 'no', number(row['saturated'])) for name, row in calibrated]))
+    parts.append(
+      Figures(
+        'irl: the zero of each reward',
+        ('', 'zero', '95 % interval', 'reliable', '|R| > .9'),
+        [
+          (
+            name,
+            number(row['zero']),
+            f'[{number(row["zero_low"])}, {number(row["zero_high"])}]',
+            'yes' if row['reliable_zero'] else 'no',
+            number(row['saturated']),
+          )
+          for name, row in calibrated
+        ],
+      )
+    )
   if 'seed_spearman' in irl:
     parts.append(Text(f'irl: Spearman between seeds {number(irl["seed_spearman"])}\n'))
   return parts
@@ -131,9 +194,17 @@ def agreement_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Figure
   """Agreement with a reference, a row for each reward."""
   first = next(iter(rows.values()))
   title += f' (n {number(first.get("n"), 0)}, tied pairs {number(first.get("ties"), 0)})'
-  return Figures(title, ('', *AGREEMENT.values()), [
-      (('± ' if name == 'std' else '') + name.replace('_', ' '), *(number(figures.get(key)) for key in AGREEMENT))
-      for name, figures in rows.items()])
+  return Figures(
+    title,
+    ('', *AGREEMENT.values()),
+    [
+      (
+        ('± ' if name == 'std' else '') + name.replace('_', ' '),
+        *(number(figures.get(key)) for key in AGREEMENT),
+      )
+      for name, figures in rows.items()
+    ],
+  )
 
 
 def reasons(node: Any) -> dict[str, list[str]]:
@@ -147,14 +218,18 @@ def reasons(node: Any) -> dict[str, list[str]]:
 def missing(node: Any) -> Iterable[tuple[str, str]]:
   """(figure, reason) at any depth."""
   if isinstance(node, Mapping):
-    yield from ((name, reason) for name, reason in node.get('why', {}).items() if name not in NOT_SHOWN)
+    yield from (
+      (name, reason) for name, reason in node.get('why', {}).items() if name not in NOT_SHOWN
+    )
     node = [value for key, value in node.items() if key != 'why' and key not in NOT_SHOWN]
   if isinstance(node, list):
     for value in node:
       yield from missing(value)
 
 
-def sample_table(rows: Iterable[tuple[str, str, float]], title: str = 'samples', characters: int = 200) -> Table:
+def sample_table(
+  rows: Iterable[tuple[str, str, float]], title: str = 'samples', characters: int = 200
+) -> Table:
   """Shows samples of a policy.
 
   Args:
@@ -162,11 +237,20 @@ def sample_table(rows: Iterable[tuple[str, str, float]], title: str = 'samples',
     title: what stands above.
     characters: longer texts are cut there and marked '…'.
   """
+
   def short(text):
     text = printable(text)
     return text if len(text) <= characters else text[:characters] + '…'
-  return table(title, ('prompt', 'completion', 'score'), right=False, rows=[
-      (short(prompt), short(completion), number(float(score), 2)) for prompt, completion, score in rows])
+
+  return table(
+    title,
+    ('prompt', 'completion', 'score'),
+    right=False,
+    rows=[
+      (short(prompt), short(completion), number(float(score), 2))
+      for prompt, completion, score in rows
+    ],
+  )
 
 
 def show(renderable: RenderableType, file: TextIO | None = None) -> None:

@@ -54,22 +54,42 @@ def groups(inputs: Inputs) -> list[Group]:
   mean = rewards.mean(axis=1)
   ranks = {'R̂': rank(mean)} | ({} if true is None else {'r*': rank(true)})
   coloured = colours(inputs.attributions)
-  show = lambda rows: [Shown(facts(inputs.texts[row], mean[row], ranks, row, rewards[row]),
-                             [('', coloured.get(inputs.texts[row]['text']) or plain(inputs.texts[row]['text']))])
-                       for row in rows]
+  show = lambda rows: [
+    Shown(
+      facts(inputs.texts[row], mean[row], ranks, row, rewards[row]),
+      [('', coloured.get(inputs.texts[row]['text']) or plain(inputs.texts[row]['text']))],
+    )
+    for row in rows
+  ]
   chosen = []
   if true is not None:
     gap = ranks['R̂'] - ranks['r*']
-    chosen += [Group('R̂ likes them, r* does not', 'Where the ranks of R̂ and r* differ most.', show(top(gap))),
-               Group('r* likes them, R̂ does not', 'The other way round.', show(top(-gap)))]
-  chosen += [Group('R̂ scores them highest', '', show(top(mean))), Group('R̂ scores them lowest', '', show(top(-mean)))]
+    chosen += [
+      Group(
+        'R̂ likes them, r* does not', 'Where the ranks of R̂ and r* differ most.', show(top(gap))
+      ),
+      Group('r* likes them, R̂ does not', 'The other way round.', show(top(-gap))),
+    ]
+  chosen += [
+    Group('R̂ scores them highest', '', show(top(mean))),
+    Group('R̂ scores them lowest', '', show(top(-mean))),
+  ]
   if rewards.shape[1] > 1:
     spread = np.stack([rank(column) for column in rewards.T], axis=1).std(axis=1)
-    chosen.append(Group('The seeds differ most', 'Where the deviation of their ranks is largest.', show(top(spread))))
+    chosen.append(
+      Group(
+        'The seeds differ most', 'Where the deviation of their ranks is largest.', show(top(spread))
+      )
+    )
   wrong = misordered(inputs.pairs)
   if wrong:
-    chosen.append(Group('Pairs in the wrong order', 'Completions of one prompt that R̂ orders against r*, both by a '
-                        'wide margin.', wrong))
+    chosen.append(
+      Group(
+        'Pairs in the wrong order',
+        'Completions of one prompt that R̂ orders against r*, both by a wide margin.',
+        wrong,
+      )
+    )
   return [group for group in chosen if group.texts]
 
 
@@ -83,9 +103,15 @@ def top(values: np.ndarray) -> list[int]:
   return np.argsort(-values, kind='stable')[:SHOWN].tolist()
 
 
-def facts(row: Row, mean: float, ranks: Mapping[str, np.ndarray], index: int, rewards: np.ndarray) -> list[str]:
+def facts(
+  row: Row, mean: float, ranks: Mapping[str, np.ndarray], index: int, rewards: np.ndarray
+) -> list[str]:
   """What is said above a text."""
-  seeds = f', seeds {number(float(rewards.min()))} to {number(float(rewards.max()))}' if len(rewards) > 1 else ''
+  seeds = (
+    f', seeds {number(float(rewards.min()))} to {number(float(rewards.max()))}'
+    if len(rewards) > 1
+    else ''
+  )
   said = [f'R̂ {number(float(mean))} (percentile {100 * ranks["R̂"][index]:.0f}{seeds})']
   if 'r*' in ranks:
     said.append(f'r* {number(row["true_reward"], 2)} (percentile {100 * ranks["r*"][index]:.0f})')
@@ -96,17 +122,25 @@ def facts(row: Row, mean: float, ranks: Mapping[str, np.ndarray], index: int, re
 
 def misordered(pairs: Sequence[Row]) -> list[Shown]:
   """The pairs that R̂ (mean of seeds) orders against r*, by the product of the two differences."""
-  pairs = [pair for pair in pairs if pair.get('true_reward_aligned') is not None
-           and pair.get('true_reward_base') is not None]
+  pairs = [
+    pair
+    for pair in pairs
+    if pair.get('true_reward_aligned') is not None and pair.get('true_reward_base') is not None
+  ]
   if not pairs:
     return []
   of = lambda name: np.array([np.mean(pair[name]) for pair in pairs], np.float64)
   recovered = of('rewards_aligned') - of('rewards_base')
   true = of('true_reward_aligned') - of('true_reward_base')
   against = -recovered * true
-  return [Shown([f'R̂ prefers {prefers(recovered[row], 3)}', f'r* prefers {prefers(true[row], 2)}'],
-                [(label, plain(pairs[row][label])) for label in ('prompt', 'aligned', 'base')])
-          for row in top(against) if against[row] > 0]
+  return [
+    Shown(
+      [f'R̂ prefers {prefers(recovered[row], 3)}', f'r* prefers {prefers(true[row], 2)}'],
+      [(label, plain(pairs[row][label])) for label in ('prompt', 'aligned', 'base')],
+    )
+    for row in top(against)
+    if against[row] > 0
+  ]
 
 
 def prefers(difference: float, digits: int) -> str:
@@ -118,9 +152,16 @@ def colours(attributions: Sequence[Row]) -> dict[str, list[Token]]:
   """The coloured tokens of every text that has attributions; one scale for all of them."""
   sizes = [abs(token['attribution']) for row in attributions for token in row['tokens']]
   scale = float(np.quantile(sizes, 0.98)) if sizes else 0.0
-  return {row['text']: cut([token for piece in row['tokens']
-                            for token in tokens(piece['piece'], step(piece['attribution'], scale))])
-          for row in attributions}
+  return {
+    row['text']: cut(
+      [
+        token
+        for piece in row['tokens']
+        for token in tokens(piece['piece'], step(piece['attribution'], scale))
+      ]
+    )
+    for row in attributions
+  }
 
 
 def step(attribution: float, scale: float) -> int:
@@ -146,8 +187,10 @@ def cut(whole: Sequence[Token]) -> list[Token]:
   result, left = [], CHARACTERS
   for token in whole:
     if len(token.space) + len(token.word) > left:
-      return [*result, Token(token.space[:left], token.word[:max(0, left - len(token.space))] + '…', token.step)]
+      return [
+        *result,
+        Token(token.space[:left], token.word[: max(0, left - len(token.space))] + '…', token.step),
+      ]
     result.append(token)
     left -= len(token.space) + len(token.word)
   return result
-

@@ -6,20 +6,51 @@ import unicodedata
 
 SPACE = '\u00a0'  # a number and its unit stay on one line
 NAMES = {
-    'accuracy': f'accuracy at{SPACE}0', 'f1': 'F1', 'auroc': 'AUROC', 'pearson': 'Pearson', 'spearman': 'Spearman',
-    'kendall': 'Kendall', 'pairwise_accuracy': 'pairs in order', 'prefers_aligned': 'prefers aligned', 'n': 'n',
-    'ties': 'tied pairs', 'bag_of_words': 'bag of words', 'dpo_implicit': "DPO's implicit reward",
-    'last_token': 'last token', 'ceiling': 'ceiling', 'kl': 'KL', 'distinct_2': 'distinct_2', 'ece': 'ECE',
-    'brier': 'Brier',
-    'epic_distance': 'EPIC distance'}
+  'accuracy': f'accuracy at{SPACE}0',
+  'f1': 'F1',
+  'auroc': 'AUROC',
+  'pearson': 'Pearson',
+  'spearman': 'Spearman',
+  'kendall': 'Kendall',
+  'pairwise_accuracy': 'pairs in order',
+  'prefers_aligned': 'prefers aligned',
+  'n': 'n',
+  'ties': 'tied pairs',
+  'bag_of_words': 'bag of words',
+  'dpo_implicit': "DPO's implicit reward",
+  'last_token': 'last token',
+  'ceiling': 'ceiling',
+  'kl': 'KL',
+  'distinct_2': 'distinct_2',
+  'ece': 'ECE',
+  'brier': 'Brier',
+  'epic_distance': 'EPIC distance',
+}
 POLICIES = {'rlhf': 'RLHF on the true reward', 'rerlhf': 'RLHF on the recovered reward'}
 READINGS = {
-    'kl': 'KL to the start, nats a response', 'kl_per_token': 'KL to the start, nats a token',
-    'perplexity_under_base': 'perplexity under the base model', 'response_tokens': 'length, tokens',
-    'distinct_2': 'variety: distinct_2', 'true_reward': 'true reward, logits',
-    'toxicity': 'toxic completions', 'toxicity_full': 'toxic, prompt and completion'}
-DIRECTIONS = {'\u200e': 'LRM', '\u200f': 'RLM', '\u061c': 'ALM', '\u202a': 'LRE', '\u202b': 'RLE', '\u202c': 'PDF',
-              '\u202d': 'LRO', '\u202e': 'RLO', '\u2066': 'LRI', '\u2067': 'RLI', '\u2068': 'FSI', '\u2069': 'PDI'}
+  'kl': 'KL to the start, nats a response',
+  'kl_per_token': 'KL to the start, nats a token',
+  'perplexity_under_base': 'perplexity under the base model',
+  'response_tokens': 'length, tokens',
+  'distinct_2': 'variety: distinct_2',
+  'true_reward': 'true reward, logits',
+  'toxicity': 'toxic completions',
+  'toxicity_full': 'toxic, prompt and completion',
+}
+DIRECTIONS = {
+  '\u200e': 'LRM',
+  '\u200f': 'RLM',
+  '\u061c': 'ALM',
+  '\u202a': 'LRE',
+  '\u202b': 'RLE',
+  '\u202c': 'PDF',
+  '\u202d': 'LRO',
+  '\u202e': 'RLO',
+  '\u2066': 'LRI',
+  '\u2067': 'RLI',
+  '\u2068': 'FSI',
+  '\u2069': 'PDI',
+}
 LABEL = 40  # characters of a name at most
 
 
@@ -76,6 +107,7 @@ def listed(items: Sequence[str]) -> str:
 
 def visible(text: str) -> str:
   """The text with a sign for every character that is not seen, or that would reorder what stands beside it."""
+
   def sign(char):
     if char in '\n\t ':
       return char
@@ -85,6 +117,9 @@ def visible(text: str) -> str:
       return '\n'
     if char < '\x20' or char == '\x7f':
       return chr(0x2421 if char == '\x7f' else 0x2400 + ord(char))
-    unwritable = unicodedata.category(char) in ('Cc', 'Cs') or ord(char) & 0xFFFE == 0xFFFE  # the latter in XML
+    unwritable = (
+      unicodedata.category(char) in ('Cc', 'Cs') or ord(char) & 0xFFFE == 0xFFFE
+    )  # the latter in XML
     return '\ufffd' if unwritable else char
+
   return ''.join(map(sign, text))

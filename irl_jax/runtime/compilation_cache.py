@@ -10,7 +10,11 @@ import jax
 def folder() -> pathlib.Path:
   """irl_jax/xla in XDG_CACHE_HOME; in ~/.cache where that is not set, or not absolute and so to be ignored."""
   home = os.environ.get('XDG_CACHE_HOME', '')
-  return pathlib.Path(home if os.path.isabs(home) else os.path.expanduser('~/.cache')) / 'irl_jax' / 'xla'
+  return (
+    pathlib.Path(home if os.path.isabs(home) else os.path.expanduser('~/.cache'))
+    / 'irl_jax'
+    / 'xla'
+  )
 
 
 def use() -> None:
@@ -21,5 +25,9 @@ def use() -> None:
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(folder()))
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)  # a stage has dozens of small functions too
-  warnings.filterwarnings('ignore', message='Error (reading|writing) persistent compilation cache entry')
+    jax.config.update(
+      'jax_persistent_cache_min_compile_time_secs', 0
+    )  # a stage has dozens of small functions too
+  warnings.filterwarnings(
+    'ignore', message='Error (reading|writing) persistent compilation cache entry'
+  )

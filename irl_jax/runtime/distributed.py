@@ -24,14 +24,14 @@ from irl_jax.errors import ConfigError
 TPU = 'Cloud TPU'
 MANUAL = ('coordinator_address', 'num_processes', 'process_id')
 PARTING_SECONDS = 15  # that a process which ends waits for the others to end
-SEEN_SECONDS = 60     # in which a network file system shows a new file everywhere
+SEEN_SECONDS = 60  # in which a network file system shows a new file everywhere
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
   """Which of how many processes this one is, and where they meet."""
 
-  address: str                   # host:port, on which the first process listens
+  address: str  # host:port, on which the first process listens
   count: int
   index: int
   devices: Sequence[int] | None  # of this machine, that the process uses; None: all
@@ -39,18 +39,44 @@ class Place:
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines what says whether this process is one of several."""
-  flags.DEFINE_enum('distributed', 'auto', ['auto', 'off', 'manual'], 'several processes as one run: auto asks SLURM, '
-                    'Open MPI, Kubernetes or Cloud TPU; manual takes the next three flags; off: this process alone',
-                    flag_values=flag_values)
-  flags.DEFINE_string('coordinator_address', None, 'host:port, on which process 0 listens', flag_values=flag_values)
-  flags.DEFINE_integer('num_processes', None, 'how many there are', lower_bound=1, flag_values=flag_values)
-  flags.DEFINE_integer('process_id', None, 'which of them this is, from 0', lower_bound=0, flag_values=flag_values)
-  flags.DEFINE_integer('initialization_timeout', 300, 'seconds in which all processes have to arrive', lower_bound=1,
-                       flag_values=flag_values)
-  flags.DEFINE_integer('heartbeat_timeout', 100, 'seconds after which a process that is not heard of counts as gone',
-                       lower_bound=1, flag_values=flag_values)
-  flags.DEFINE_integer('stuck_timeout', 3600, 'seconds without a step, a batch or a file after which a process ends; '
-                       '0: never', lower_bound=0, flag_values=flag_values)
+  flags.DEFINE_enum(
+    'distributed',
+    'auto',
+    ['auto', 'off', 'manual'],
+    'several processes as one run: auto asks SLURM, '
+    'Open MPI, Kubernetes or Cloud TPU; manual takes the next three flags; off: this process alone',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'coordinator_address', None, 'host:port, on which process 0 listens', flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    'num_processes', None, 'how many there are', lower_bound=1, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    'process_id', None, 'which of them this is, from 0', lower_bound=0, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    'initialization_timeout',
+    300,
+    'seconds in which all processes have to arrive',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'heartbeat_timeout',
+    100,
+    'seconds after which a process that is not heard of counts as gone',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'stuck_timeout',
+    3600,
+    'seconds without a step, a batch or a file after which a process ends; 0: never',
+    lower_bound=0,
+    flag_values=flag_values,
+  )
 
 
 def place_of(options: flags.FlagValues) -> Place | None:
@@ -64,13 +90,19 @@ def place_of(options: flags.FlagValues) -> Place | None:
     place = manual_place(**given)
   else:
     for name in (name for name, value in given.items() if value is not None):
-      raise ConfigError(f'--{name} is read with --distributed=manual alone, and this is '
-                        f'--distributed={options.distributed}')
-    place = detected_place(options.initialization_timeout) if options.distributed == 'auto' else None
+      raise ConfigError(
+        f'--{name} is read with --distributed=manual alone, and this is '
+        f'--distributed={options.distributed}'
+      )
+    place = (
+      detected_place(options.initialization_timeout) if options.distributed == 'auto' else None
+    )
   return place if place and place.count > 1 else None
 
 
-def manual_place(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> Place:
+def manual_place(
+  coordinator_address: str | None, num_processes: int | None, process_id: int | None
+) -> Place:
   """The place that the command line gives.
 
   Raises:
@@ -81,9 +113,13 @@ def manual_place(coordinator_address: str | None, num_processes: int | None, pro
       raise ConfigError(f'--{name} is missing: --distributed=manual needs --{", --".join(MANUAL)}')
   host, _, port = coordinator_address.rpartition(':')
   if not host or not port.isdigit() or not 0 < int(port) < 65536:
-    raise ConfigError(f'--coordinator_address={coordinator_address}: must be host:port, such as 10.0.0.1:1234')
+    raise ConfigError(
+      f'--coordinator_address={coordinator_address}: must be host:port, such as 10.0.0.1:1234'
+    )
   if process_id >= num_processes:
-    raise ConfigError(f'--process_id={process_id}: must be < --num_processes={num_processes}; the first is 0')
+    raise ConfigError(
+      f'--process_id={process_id}: must be < --num_processes={num_processes}; the first is 0'
+    )
   return Place(coordinator_address, num_processes, process_id, None)
 
 
@@ -98,6 +134,7 @@ def cluster() -> str:
   if {'KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX'} <= os.environ.keys():
     return 'Kubernetes (an indexed job)'
   from jax._src import cloud_tpu_init
+
   return TPU if cloud_tpu_init.running_in_cloud_tpu_vm else ''
 
 
@@ -110,22 +147,31 @@ def detected_place(timeout: int) -> Place | None:
   if not (name := cluster()):
     return None
   from jax._src import clusters  # JAX asks only as it connects, and we say where to before
+
   reason = 'there is nobody to ask'
   try:
-    place = Place(*clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, timeout))
+    place = Place(
+      *clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, timeout
+      )
+    )
     if None not in (place.address, place.count, place.index):
       return dataclasses.replace(place, devices=None) if only_task_of_its_machine() else place
     if name == TPU:  # of one machine, in a container that cannot ask
       return None
   except (RuntimeError, OSError, ValueError, KeyError) as error:
     reason = str(error).splitlines()[0]
-  raise ConfigError(f'--distributed=auto: {name} speaks for several processes, and JAX cannot tell which this is: '
-                    f'{reason}. Give --distributed=manual with --{", --".join(MANUAL)}, or --distributed=off')
+  raise ConfigError(
+    f'--distributed=auto: {name} speaks for several processes, and JAX cannot tell which this is: '
+    f'{reason}. Give --distributed=manual with --{", --".join(MANUAL)}, or --distributed=off'
+  )
 
 
 def only_task_of_its_machine() -> bool:
   """Whether all devices of the machine are this process's own; JAX would give it the first of them alone."""
-  tasks = os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') or os.environ.get('SLURM_STEP_TASKS_PER_NODE', '')
+  tasks = os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') or os.environ.get(
+    'SLURM_STEP_TASKS_PER_NODE', ''
+  )
   return re.fullmatch(r'1(\(x\d+\))?', tasks) is not None
 
 
@@ -144,24 +190,39 @@ def joined(options: flags.FlagValues) -> Iterator[None]:
     return
   connect(place, options)
   import jax
+
   try:
     yield
   except (jax.errors.JaxRuntimeError, TimeoutError) as error:
     if 'RESOURCE_EXHAUSTED' in str(error):
       raise
-    watchdog.end(f'process {place.index} of {place.count}: a computation of all processes failed, so another one is '
-                 f'probably gone: {str(error).splitlines()[0]}')
+    watchdog.end(
+      f'process {place.index} of {place.count}: a computation of all processes failed, so another one is '
+      f'probably gone: {str(error).splitlines()[0]}'
+    )
 
 
 def connect(place: Place, options: flags.FlagValues) -> None:
   """Meets the other processes; JAX ends this one with 134 where they do not all arrive in time."""
-  print(f'process {place.index} of {place.count}: meets the others at {place.address}, within '
-        f'{options.initialization_timeout} s', file=sys.stderr, flush=True)
+  print(
+    f'process {place.index} of {place.count}: meets the others at {place.address}, within '
+    f'{options.initialization_timeout} s',
+    file=sys.stderr,
+    flush=True,
+  )
   import jax
+
   jax.config.update('jax_enable_preemption_service', False)  # signals are for interruption.py
   jax.distributed.initialize(
-      place.address, place.count, place.index, place.devices, 'deactivate', options.initialization_timeout,
-      heartbeat_timeout_seconds=options.heartbeat_timeout, shutdown_timeout_seconds=PARTING_SECONDS)
+    place.address,
+    place.count,
+    place.index,
+    place.devices,
+    'deactivate',
+    options.initialization_timeout,
+    heartbeat_timeout_seconds=options.heartbeat_timeout,
+    shutdown_timeout_seconds=PARTING_SECONDS,
+  )
   if place.index and options.verbosity == 0:
     logging.set_verbosity(logging.WARNING)  # the first process shows what happens
   if options.stuck_timeout:
@@ -179,12 +240,18 @@ def agree(settings: dict[str, Any]) -> None:
   """
   from irl_jax.runtime import parallel
   from irl_jax.runtime import workdir
+
   mine = {'irl_jax': __version__} | settings
   names = workdir.differing(parallel.share(mine), mine, prefix='')
   if int(parallel.greatest(len(names))):
-    raise ConfigError('the processes were given different configs: start all with the same command' + (
-        f' (of the first process there, of this one now): {"; ".join(names)}' if names else
-        '; those that differ from the first say in what'))
+    raise ConfigError(
+      'the processes were given different configs: start all with the same command'
+      + (
+        f' (of the first process there, of this one now): {"; ".join(names)}'
+        if names
+        else '; those that differ from the first say in what'
+      )
+    )
 
 
 def check_shared(path: pathlib.Path) -> None:
@@ -194,9 +261,12 @@ def check_shared(path: pathlib.Path) -> None:
     ConfigError: on all processes; one does not see it.
   """
   from irl_jax.runtime import parallel
+
   deadline = time.monotonic() + SEEN_SECONDS
   while not (seen := path.exists()) and time.monotonic() < deadline:
     time.sleep(1)
   if int(parallel.greatest(not seen)):
-    raise ConfigError(f'--workdir={path.parent}: {"is not seen by all processes" if seen else f"{path} is not seen"}; '
-                      'give a folder on a file system that all share')
+    raise ConfigError(
+      f'--workdir={path.parent}: {"is not seen by all processes" if seen else f"{path} is not seen"}; '
+      'give a folder on a file system that all share'
+    )

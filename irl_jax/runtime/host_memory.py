@@ -32,8 +32,11 @@ def use(keeping: bool) -> None:
   """
   if sys.platform == 'linux' and TUNABLES not in os.environ:
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]],
-              os.environ | {TUNABLES: KEEPING if keeping else HUGE_PAGES})
+    os.execve(
+      sys.executable,
+      [sys.executable, *sys.orig_argv[1:]],
+      os.environ | {TUNABLES: KEEPING if keeping else HUGE_PAGES},
+    )
 
 
 def keep_freed(size: int) -> bool:

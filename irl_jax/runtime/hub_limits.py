@@ -15,7 +15,11 @@ def limited() -> Iterator[None]:
   as a server's Retry-After says.
   """
   import huggingface_hub  # imported here: whoever reads no hub does without it
-  constants, hooks = huggingface_hub.constants, huggingface_hub.get_session().event_hooks['response']
+
+  constants, hooks = (
+    huggingface_hub.constants,
+    huggingface_hub.get_session().event_hooks['response'],
+  )
   before = constants.HF_HUB_DOWNLOAD_TIMEOUT
   if 'HF_HUB_DOWNLOAD_TIMEOUT' not in os.environ:
     constants.HF_HUB_DOWNLOAD_TIMEOUT = SILENCE
@@ -29,5 +33,6 @@ def limited() -> Iterator[None]:
 
 def _refuse_to_wait(response) -> None:
   from huggingface_hub import errors
+
   if response.status_code == 429:
     raise errors.HfHubHTTPError('the hub limits requests for now (429)', response=response)

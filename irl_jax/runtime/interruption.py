@@ -10,17 +10,19 @@ from typing import Iterator
 from irl_jax import errors
 from irl_jax.runtime import parallel
 
-_received: list[int] = []     # signals, by this process
-_told: list = [0, 0]          # the greatest signal of any process, at the last call and at the one before
-_deferrals: list[None] = []   # as many as there are `deferred` blocks around what runs
+_received: list[int] = []  # signals, by this process
+_told: list = [0, 0]  # the greatest signal of any process, at the last call and at the one before
+_deferrals: list[None] = []  # as many as there are `deferred` blocks around what runs
 
 
 class Interrupted(errors.IrlJaxError):
   """The run was asked to stop, and saved."""
 
   def __init__(self, signum: int):
-    super().__init__(f'interrupted by {signal.Signals(signum).name}; all that is whole is saved. The same command '
-                     'continues')
+    super().__init__(
+      f'interrupted by {signal.Signals(signum).name}; all that is whole is saved. The same command '
+      'continues'
+    )
     self.exit_code = 128 + signum
 
 

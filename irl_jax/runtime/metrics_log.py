@@ -58,7 +58,9 @@ class MetricsLog(Log):
   def log(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
     """Writes one line: {"stage", "step", ...metrics}; arrays of one element become numbers, non-finite ones null."""
     metrics = {name: _plain(value) for name, value in metrics.items()}
-    line = json.dumps({'stage': stage, 'step': int(step), **metrics}, ensure_ascii=False, allow_nan=False)
+    line = json.dumps(
+      {'stage': stage, 'step': int(step), **metrics}, ensure_ascii=False, allow_nan=False
+    )
     self._file.write(line + '\n')
     self._file.flush()
     numbers = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
@@ -66,12 +68,19 @@ class MetricsLog(Log):
     for name, value in numbers.items() if writer else ():
       writer.add_scalar(name, value, int(step))
     if self._wandb:
-      self._wandb.log({f'{stage}/step': int(step), **{f'{stage}/{name}': value for name, value in numbers.items()}})
+      self._wandb.log(
+        {
+          f'{stage}/step': int(step),
+          **{f'{stage}/{name}': value for name, value in numbers.items()},
+        }
+      )
 
   def truncate(self, stage: str, step: int) -> None:
     """Drops the stage's lines of this step and later ones: the step is about to be run (again)."""
     self._file.close()
-    self._rewrite(record for record in self._records() if record['stage'] != stage or record['step'] < step)
+    self._rewrite(
+      record for record in self._records() if record['stage'] != stage or record['step'] < step
+    )
     self._file = self._path.open('a', encoding='utf-8')
     if writer := self._writers.pop(stage, None):
       writer.close()
@@ -95,7 +104,9 @@ class MetricsLog(Log):
   def _rewrite(self, records) -> None:
     """Replaces the log by these records, in one step."""
     temporary = self._path.with_suffix('.jsonl.tmp')
-    temporary.write_text(''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in records), encoding='utf-8')
+    temporary.write_text(
+      ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in records), encoding='utf-8'
+    )
     os.replace(temporary, self._path)
 
   def _writer(self, stage: str, purge_step: int | None = None):
@@ -108,8 +119,10 @@ class MetricsLog(Log):
       else:
         self._opened += 1
         self._writers[stage] = tensorboard.SummaryWriter(
-            str(self._workdir / 'tensorboard' / stage), purge_step=purge_step,
-            filename_suffix=f'.{os.getpid()}.{self._opened}')  # its names hold seconds only, and it overwrites
+          str(self._workdir / 'tensorboard' / stage),
+          purge_step=purge_step,
+          filename_suffix=f'.{os.getpid()}.{self._opened}',
+        )  # its names hold seconds only, and it overwrites
     return self._writers[stage]
 
 
@@ -132,6 +145,8 @@ def _start_wandb(project: str, workdir: pathlib.Path):
   try:
     wandb = importlib.import_module('wandb')
   except ImportError:
-    raise ConfigError(f'config.runtime.wandb_project = {project!r}: wandb is not installed; run `pip install wandb`, '
-                      "or leave the field ''") from None
+    raise ConfigError(
+      f'config.runtime.wandb_project = {project!r}: wandb is not installed; run `pip install wandb`, '
+      "or leave the field ''"
+    ) from None
   return wandb.init(project=project, name=workdir.resolve().name, dir=str(workdir))

@@ -26,7 +26,9 @@ AXIS = 'data'
 REPLICATED = jax.sharding.PartitionSpec()
 SHARDED = jax.sharding.PartitionSpec(AXIS)
 
-_claimed: list[tuple[Any, Any]] = []  # greatest checksum of what was replicated, and of its negation: not looked at yet
+_claimed: list[
+  tuple[Any, Any]
+] = []  # greatest checksum of what was replicated, and of its negation: not looked at yet
 
 
 def device_count() -> int:
@@ -50,7 +52,9 @@ def _sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
 
 def _place(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array:
   """Puts each part of an array that every process holds on the device where it belongs."""
-  with jax.transfer_guard_host_to_device('allow'):  # a transfer that is asked for, where others are forbidden
+  with jax.transfer_guard_host_to_device(
+    'allow'
+  ):  # a transfer that is asked for, where others are forbidden
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
@@ -82,8 +86,10 @@ def _check_claims() -> None:
   claims = [int(highest) == -int(lowest) for highest, lowest in _claimed]
   _claimed.clear()
   if not all(claims):
-    raise errors.InputError('the processes hold different parameters: give all the same files, packages and kind of '
-                            'machine')
+    raise errors.InputError(
+      'the processes hold different parameters: give all the same files, packages and kind of '
+      'machine'
+    )
 
 
 def key(seed: int) -> jax.Array:
@@ -126,6 +132,7 @@ def _picked() -> Callable:
   def picked(batch, rows):
     of_all = lambda x: x.reshape(-1, *x.shape[2:])[rows]
     return jax.tree.map(lambda x: of_all(x).reshape(x.shape[0], -1, *x.shape[2:]), batch)
+
   return jax.jit(picked, out_shardings=_sharding(SHARDED))
 
 
@@ -149,7 +156,9 @@ def _on_all_devices(tree: Any, spec: jax.sharding.PartitionSpec) -> Any:
 def map_update(update: Callable, **statics) -> Callable:
   """Maps an update function over the devices; its state is donated. The same arguments share what was compiled."""
   bound = functools.partial(update, axis_name=AXIS, **statics)
-  mapped = jax.pmap(bound, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=(0,))
+  mapped = jax.pmap(
+    bound, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=(0,)
+  )
   if jax.process_count() == 1:
     return mapped
 
@@ -163,11 +172,14 @@ def map_update(update: Callable, **statics) -> Callable:
 @functools.lru_cache(maxsize=128)
 def map_forward(forward: Callable, **statics) -> Callable:
   """Maps `forward(params, batch) -> per-example results` over the devices, as `map_update` does."""
-  mapped = jax.pmap(functools.partial(forward, **statics), axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+  mapped = jax.pmap(
+    functools.partial(forward, **statics), axis_name=AXIS, in_axes=(None, 0), out_axes=0
+  )
   if jax.process_count() == 1:
     return mapped
   return lambda params, batch: _on_all_devices(
-      mapped(_on_own_devices(params, REPLICATED), _on_own_devices(batch, SHARDED)), SHARDED)
+    mapped(_on_own_devices(params, REPLICATED), _on_own_devices(batch, SHARDED)), SHARDED
+  )
 
 
 def alone() -> bool:
@@ -185,7 +197,9 @@ def greatest(value: int) -> jax.Array | int:
   watchdog.feed()
   if alone():
     return value
-  own = jax.make_array_from_callback((device_count(),), _sharding(SHARDED), lambda _: np.array([value], np.int32))
+  own = jax.make_array_from_callback(
+    (device_count(),), _sharding(SHARDED), lambda _: np.array([value], np.int32)
+  )
   return _maximum()(own)
 
 
@@ -201,12 +215,13 @@ def share(value: Any) -> Any:
   text = json.dumps(value).encode() if is_first() else b''
   length = int(greatest(len(text)))
   padded = np.zeros(1 << length.bit_length(), np.uint8)  # few sizes: each is compiled
-  padded[:len(text)] = np.frombuffer(text, np.uint8)
+  padded[: len(text)] = np.frombuffer(text, np.uint8)
   return json.loads(bytes(multihost_utils.broadcast_one_to_all(padded)[:length]))
 
 
 def by_all(check: Callable[..., None]) -> Callable[..., None]:
   """Has every process check something; where one raises, the others do so too, instead of waiting for it for ever."""
+
   @functools.wraps(check)
   def together(*args, **kwargs) -> None:
     error = None
@@ -219,6 +234,7 @@ def by_all(check: Callable[..., None]) -> Callable[..., None]:
       raise error
     if exit_code:
       raise errors.OtherProcessError('another process: its message says why', exit_code)
+
   return together
 
 
@@ -228,6 +244,7 @@ def by_first(work: Callable) -> Callable:
   What it returns, of JSON's types, is returned on every process. Where it fails, all raise: the first its error, the
   others an `OtherProcessError` of the same exit code.
   """
+
   @functools.wraps(work)
   def once(*args, **kwargs) -> Any:
     result = error = None
@@ -241,6 +258,7 @@ def by_first(work: Callable) -> Callable:
     if failure:
       raise errors.OtherProcessError(f'the first process: {failure[0]}', failure[1])
     return result
+
   return once
 
 

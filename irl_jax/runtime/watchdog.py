@@ -26,12 +26,18 @@ def start(seconds: float) -> None:
 
 def end(reason: str) -> NoReturn:
   """Ends this process with exit code 1, and waits for nothing: not for the other processes, nor for pending saves."""
-  print(f'error: {printable(reason)}. The same command, given to all processes, continues', file=sys.stderr, flush=True)
+  print(
+    f'error: {printable(reason)}. The same command, given to all processes, continues',
+    file=sys.stderr,
+    flush=True,
+  )
   os._exit(1)
 
 
 def _watch(seconds: float) -> NoReturn:
   while _fed.wait(seconds):
     _fed.clear()
-  end(f'nothing was done for {seconds:g} s: another process is gone or stuck, or something takes longer than '
-      '--stuck_timeout')
+  end(
+    f'nothing was done for {seconds:g} s: another process is gone or stuck, or something takes longer than '
+    '--stuck_timeout'
+  )

@@ -16,7 +16,16 @@ from typing import Any, Iterator
 from irl_jax import config as config_lib
 from irl_jax import errors
 
-PACKAGES = ('irl_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'transformers', 'numpy')
+PACKAGES = (
+  'irl_jax',
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'transformers',
+  'numpy',
+)
 FOLDERS = (*config_lib.STAGES, 'evaluation', 'figures', 'tensorboard')  # what stages write into
 FILES = ('config.json', 'log.jsonl', 'timings.json', 'summary.json', 'report.html')
 FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
@@ -77,10 +86,14 @@ def make(folder: pathlib.Path) -> None:
       (path / '.writable').touch()
       (path / '.writable').unlink()
     except OSError as error:
-      raise errors.ConfigError(f'--workdir={folder}: {path} cannot be written to: {error.strerror}') from error
+      raise errors.ConfigError(
+        f'--workdir={folder}: {path} cannot be written to: {error.strerror}'
+      ) from error
   for path in (folder / name for name in FILES):
     if path.is_dir():
-      raise errors.ConfigError(f'--workdir={folder}: {path} is a folder, and must be a file. Give another --workdir')
+      raise errors.ConfigError(
+        f'--workdir={folder}: {path} is a folder, and must be a file. Give another --workdir'
+      )
 
 
 @contextlib.contextmanager
@@ -97,8 +110,9 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     except BlockingIOError:
       file.seek(0)
       holder = file.read() or 'a run that has just started'
-      raise errors.ConfigError(f'--workdir={folder}: is held by {holder}. Wait for its end, or give another --workdir'
-                               ) from None
+      raise errors.ConfigError(
+        f'--workdir={folder}: is held by {holder}. Wait for its end, or give another --workdir'
+      ) from None
     now = datetime.datetime.now(datetime.timezone.utc)
     file.truncate(0)
     file.write(f'process {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M:%S} UTC')
@@ -113,16 +127,27 @@ def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
     ConfigError: it belongs to another config, or nothing says to which.
   """
   path, now = folder / 'config.json', plain(config)
-  orphans = [] if path.exists() else [checkpoints for stage in config_lib.STAGES
-                                      for checkpoints in sorted((folder / stage).glob('**/checkpoints'))]
+  orphans = (
+    []
+    if path.exists()
+    else [
+      checkpoints
+      for stage in config_lib.STAGES
+      for checkpoints in sorted((folder / stage).glob('**/checkpoints'))
+    ]
+  )
   if orphans:
-    raise errors.ConfigError(f'--workdir={folder}: holds {orphans[0]}, but no config.json that says of which run. '
-                             'Delete what is left of it, or give another --workdir')
+    raise errors.ConfigError(
+      f'--workdir={folder}: holds {orphans[0]}, but no config.json that says of which run. '
+      'Delete what is left of it, or give another --workdir'
+    )
   if path.exists():
     binding = lambda values: {name: value for name, value in values.items() if name not in FREE}
     if names := differing(binding(read_json(path)['config']), binding(now)):
-      raise errors.ConfigError(f'--workdir={folder} holds a run of another config: {"; ".join(names)}. '
-                               'Give another --workdir')
+      raise errors.ConfigError(
+        f'--workdir={folder} holds a run of another config: {"; ".join(names)}. '
+        'Give another --workdir'
+      )
   write_json(path, {'config': now, 'versions': versions()})
 
 

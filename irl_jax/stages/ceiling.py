@@ -14,7 +14,7 @@ from irl_jax.stages.run import Run
 from irl_jax.stages.run import full_texts
 from irl_jax.stages import irl as recovery
 
-RAREST = 0.1          # share of the texts that the rarer class must have
+RAREST = 0.1  # share of the texts that the rarer class must have
 VALIDATION_PAIRS = 256
 
 Examples = tuple[Sequence[str], np.ndarray]  # texts, and which of them are harmless
@@ -44,8 +44,10 @@ def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Rewar
     splits = [source('train'), source('validation')]
     if all(rarer(harmless) >= RAREST for _, harmless in splits):
       return train(run, *splits), f'{name} of the training split, sorted by {verdict}'
-  return None, (f'by {verdict}, fewer than {RAREST:.0%} of the {", and of the ".join(sources)} are of one of the two '
-                'classes')
+  return None, (
+    f'by {verdict}, fewer than {RAREST:.0%} of the {", and of the ".join(sources)} are of one of the two '
+    'classes'
+  )
 
 
 def originals(run: Run, split: str, true_reward: rewards.Reward | None) -> Examples:
@@ -62,7 +64,9 @@ def demonstrations(run: Run, split: str) -> Examples:
   """Both models' texts of a split; none where they have no r*."""
   rows = [row for row in run.rows(split, 'demos') if row['true_reward_aligned'] is not None]
   texts = [text for side in ('aligned', 'base') for text in full_texts(rows, side)]
-  return texts, np.array([row[f'true_reward_{side}'] >= 0 for side in ('aligned', 'base') for row in rows], bool)
+  return texts, np.array(
+    [row[f'true_reward_{side}'] >= 0 for side in ('aligned', 'base') for row in rows], bool
+  )
 
 
 def rarer(harmless: np.ndarray) -> float:
@@ -76,7 +80,10 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
 
   The two texts of a pair have nothing in common, and a verdict is of a whole text: their prefixes are not compared.
   """
-  base, irl = pretrained.load(run.base, ('causal_lm',)), dataclasses.replace(run.config.irl, prefix_weight=0.0)
+  base, irl = (
+    pretrained.load(run.base, ('causal_lm',)),
+    dataclasses.replace(run.config.irl, prefix_weight=0.0),
+  )
   count, rng = len(run.rows('train', 'demos')), np.random.default_rng(run.config.seed)
 
   def encoded(examples: Examples, size: int):
@@ -84,8 +91,16 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
     sides = (rng.choice(texts[mask], size).tolist() for mask in (harmless, ~harmless))
     return pairs.encode_pairs(base, *sides, irl.max_tokens)
 
-  model = irl_loop.train(base, encoded(training, count), encoded(validation, VALIDATION_PAIRS), irl, run.config.seed,
-                         run.folder / 'irl' / 'ceiling', dtype=run.dtype, runtime=run.config.runtime,
-                         **run.logging('irl/ceiling'))
+  model = irl_loop.train(
+    base,
+    encoded(training, count),
+    encoded(validation, VALIDATION_PAIRS),
+    irl,
+    run.config.seed,
+    run.folder / 'irl' / 'ceiling',
+    dtype=run.dtype,
+    runtime=run.config.runtime,
+    **run.logging('irl/ceiling'),
+  )
   score = lambda model: rewards.recovered_reward(model, run.config.evaluation.batch_size, run.dtype)
   return score(irl_loop.recentred(model, zero.otsu(score(model)(recovery.unlabelled_texts(run)))))

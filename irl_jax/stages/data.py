@@ -20,17 +20,24 @@ def data(run: Run) -> None:
   """Reads the source, cuts prompts, splits -> data/{train,validation,heldout}.jsonl (and data/unlabelled.jsonl)."""
   if audits(run):
     check_audit(run)
-  rows, read = sample(run) if run.config.data.source == 'prompts' else sources.load_rows(
-      run.config.data, run.config.seed)
+  rows, read = (
+    sample(run)
+    if run.config.data.source == 'prompts'
+    else sources.load_rows(run.config.data, run.config.seed)
+  )
   splits, counted = prompts.split_rows(rows)
   for split in ('validation', 'heldout') if run.config.data.max_evaluated else ():
-    splits[split] = splits[split][:run.config.data.max_evaluated]  # they are sorted by a hash: any are as good
+    splits[split] = splits[split][
+      : run.config.data.max_evaluated
+    ]  # they are sorted by a hash: any are as good
     counted[f'{split}_kept'] = len(splits[split])
   logging.info('data: %s', read | counted)
   for split in SPLITS:
     if not splits[split]:
-      raise InputError(f'config.data.source={run.config.data.source}: its {len(rows)} rows leave none for the '
-                       f'{split} split; give more rows, or more different ones')
+      raise InputError(
+        f'config.data.source={run.config.data.source}: its {len(rows)} rows leave none for the '
+        f'{split} split; give more rows, or more different ones'
+      )
   for split in SPLITS:
     run.write_rows(f'data/{split}.jsonl', splits[split])
   if run.config.data.unlabelled:
@@ -67,5 +74,11 @@ def check_audit(run: Run) -> None:
 def sample(run: Run) -> tuple[list[Row], dict[str, int]]:
   """Texts of the base model."""
   seed = run.config.seed + 2 + len(SPLITS)  # apart from the demonstrations'
-  return sampled.sample_rows(pretrained.load(run.base, ('causal_lm',)), run.config.data, run.config.sampling, seed,
-                             run.dtype, run.progress('data prompts'))
+  return sampled.sample_rows(
+    pretrained.load(run.base, ('causal_lm',)),
+    run.config.data,
+    run.config.sampling,
+    seed,
+    run.dtype,
+    run.progress('data prompts'),
+  )

@@ -30,10 +30,16 @@ def describe(config: Config, workdir: str, stages: Sequence[str]) -> str:
   jax.config.update('jax_platforms', 'cpu')
   lines = [f'{name} = {value!r}' for name, value in _fields(config, 'config.')]
   lines += ['', f'workdir: {workdir}', f'stages: {", ".join(stages)}']
-  for role, stage, shape in (('base', 'sft', config.sft), ('classifier', 'classifier', config.classifier)):
+  for role, stage, shape in (
+    ('base', 'sft', config.sft),
+    ('classifier', 'classifier', config.classifier),
+  ):
     if not getattr(config.models, role) and stage in stages:
-      lines += ['', f'models.{role}: trained from scratch by the {stage} stage, its vocabulary made from the data',
-                f'  {shape.layers} layers, width {shape.hidden_size}, {shape.heads} heads']
+      lines += [
+        '',
+        f'models.{role}: trained from scratch by the {stage} stage, its vocabulary made from the data',
+        f'  {shape.layers} layers, width {shape.hidden_size}, {shape.heads} heads',
+      ]
   known = {}
   for role, spec in dataclasses.asdict(config.models).items():
     if spec:
@@ -49,20 +55,37 @@ def _shapes(config: Config, known: dict[str, Any]) -> dict[str, Any]:
   new = lambda role: preflight.new_model(role, config).config
   base = known['base'] if 'base' in known else new('base')
   start = known.get('sft') or base
-  return {'base': base, 'start': start, 'aligned': known.get('aligned') or start,
-          'classifier': known['classifier'] if 'classifier' in known else new('classifier')}
+  return {
+    'base': base,
+    'start': start,
+    'aligned': known.get('aligned') or start,
+    'classifier': known['classifier'] if 'classifier' in known else new('classifier'),
+  }
 
 
 def _memory(config: Config, shapes: dict[str, Any], stages: Sequence[str]) -> list[str]:
   """A table for every stage: its buffers, and its peak, for each type of computation that may come."""
-  kinds = DTYPES if config.runtime.dtype == 'auto' else {config.runtime.dtype: DTYPES[config.runtime.dtype]}
-  lines = ['', f'memory of one device that has a whole batch, predicted, MB by type of computation: {", ".join(kinds)}']
+  kinds = (
+    DTYPES
+    if config.runtime.dtype == 'auto'
+    else {config.runtime.dtype: DTYPES[config.runtime.dtype]}
+  )
+  lines = [
+    '',
+    f'memory of one device that has a whole batch, predicted, MB by type of computation: {", ".join(kinds)}',
+  ]
   of_kinds = [memory.stages(config, shapes, stages, width) for width in kinds.values()]
   for same in zip(*of_kinds):
     stage = same[0]
-    lines += ['', f'  {stage.name}: {stage.trained:,} parameters trained, {stage.frozen:,} frozen',
-              f'    tokens of a step: {stage.tokens}']
-    lines += [_row(alike[0].name, [buffer.size for buffer in alike]) for alike in zip(*(of.buffers for of in same))]
+    lines += [
+      '',
+      f'  {stage.name}: {stage.trained:,} parameters trained, {stage.frozen:,} frozen',
+      f'    tokens of a step: {stage.tokens}',
+    ]
+    lines += [
+      _row(alike[0].name, [buffer.size for buffer in alike])
+      for alike in zip(*(of.buffers for of in same))
+    ]
     lines.append(_row('peak, during ' + stage.largest, [of.peak for of in same]))
   return lines
 
@@ -90,7 +113,10 @@ def _describe_model(spec: str) -> tuple[Any, list[str]]:
     return None, [f'  not known here: {printable(str(error))}']
   kind, model_config = huggingface_config.parse(raw, spec)
   shapes = huggingface_weights.shapes(kind, model_config)
-  leaves = [('/'.join(str(key.key) for key in path), leaf.shape)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)]
+  leaves = [
+    ('/'.join(str(key.key) for key in path), leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+  ]
   return model_config, [f'  {kind}, {memory.count(shapes):,} parameters'] + [
-      f'  {name} {list(shape)}' for name, shape in leaves]
+    f'  {name} {list(shape)}' for name, shape in leaves
+  ]

@@ -24,20 +24,27 @@ def evaluate(run: Run) -> None:
   held = reference(run, true_reward)
   places = rewards.members_of(run.folder / 'irl')
   # One after the other: a large model's weights are held once.
-  seeds = [heldout.score(load(run, place), held, validation=True) for place in run.progress('evaluate')(places)]
+  seeds = [
+    heldout.score(load(run, place), held, validation=True)
+    for place in run.progress('evaluate')(places)
+  ]
   calibrations = [workdir.read_json(place.parent / 'calibration.json') for place in places]
   simpler = {name: heldout.score(reward, held) for name, reward in baseline_rewards(run).items()}
   best, trained_on = ceiling.ceiling(run, true_reward)
   simpler |= {'ceiling': heldout.score(best, held)} if best else {}
-  figures = recovered.compare(seeds, held, calibrations, simpler, run.config.evaluation.bootstrap_samples,
-                              run.config.seed)
+  figures = recovered.compare(
+    seeds, held, calibrations, simpler, run.config.evaluation.bootstrap_samples, run.config.seed
+  )
   of_baselines = figures['baselines']
-  of_baselines['ceiling'] = of_baselines['ceiling'] | {'trained_on': trained_on} if best else recovered.missing(
-      trained_on)
+  of_baselines['ceiling'] = (
+    of_baselines['ceiling'] | {'trained_on': trained_on} if best else recovered.missing(trained_on)
+  )
   write_rows(run, held, seeds)
   ensemble = heldout.mean(seeds)
   run.write_rows('evaluation/attributions.jsonl', attributions(run, held, ensemble))
-  run.write_json('irl/figures.json', {'true_reward': recovered.human_accuracy(held), 'irl': figures})
+  run.write_json(
+    'irl/figures.json', {'true_reward': recovered.human_accuracy(held), 'irl': figures}
+  )
 
 
 def load(run: Run, place: Any) -> rewards.Reward:
@@ -47,39 +54,75 @@ def load(run: Run, place: Any) -> rewards.Reward:
 
 def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference:
   """The held-out texts and pairs with what r* and people say of them; the validation texts with their labels."""
-  rows, pairs, validation = run.rows('heldout'), run.rows('heldout', 'demos'), run.rows('validation')
+  rows, pairs, validation = (
+    run.rows('heldout'),
+    run.rows('heldout', 'demos'),
+    run.rows('validation'),
+  )
   texts = full_texts(rows)
-  of_pairs = lambda side: np.array([row[f'true_reward_{side}'] for row in pairs]) if true_reward else None
+  of_pairs = lambda side: (
+    np.array([row[f'true_reward_{side}'] for row in pairs]) if true_reward else None
+  )
   return heldout.Reference(
-      texts=texts, labels=[row['label'] for row in rows], aligned=full_texts(pairs, 'aligned'),
-      base=full_texts(pairs, 'base'), true_texts=np.asarray(true_reward(texts), np.float64) if true_reward else None,
-      true_aligned=of_pairs('aligned'), true_base=of_pairs('base'),
-      validation=full_texts(validation), validation_labels=[row['label'] for row in validation])
+    texts=texts,
+    labels=[row['label'] for row in rows],
+    aligned=full_texts(pairs, 'aligned'),
+    base=full_texts(pairs, 'base'),
+    true_texts=np.asarray(true_reward(texts), np.float64) if true_reward else None,
+    true_aligned=of_pairs('aligned'),
+    true_base=of_pairs('base'),
+    validation=full_texts(validation),
+    validation_labels=[row['label'] for row in validation],
+  )
 
 
 def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
   """Rewards that understand less, by name: none has seen r*."""
   models, settings = demonstrations.load_models(run), run.config.evaluation
   demonstrated = [full_texts(run.rows('train', 'demos'), side) for side in ('aligned', 'base')]
-  return {'constant': baselines.constant, 'length': baselines.length(*demonstrated),
-          'bag_of_words': baselines.bag_of_words(*demonstrated),
-          'last_token': baselines.last_token(models['base'].tokenizer, *demonstrated),
-          'dpo_implicit': baselines.dpo_implicit(*(
-              rewards.text_log_prob(models[side], settings.batch_size, run.dtype) for side in ('aligned', 'base')))}
+  return {
+    'constant': baselines.constant,
+    'length': baselines.length(*demonstrated),
+    'bag_of_words': baselines.bag_of_words(*demonstrated),
+    'last_token': baselines.last_token(models['base'].tokenizer, *demonstrated),
+    'dpo_implicit': baselines.dpo_implicit(
+      *(
+        rewards.text_log_prob(models[side], settings.batch_size, run.dtype)
+        for side in ('aligned', 'base')
+      )
+    ),
+  }
 
 
 def write_rows(run: Run, held: heldout.Reference, seeds: Sequence[heldout.Scores]) -> None:
   """Every held-out text and pair with its rewards -> evaluation/{texts,pairs}.jsonl."""
   or_null = lambda values, index: None if values is None else float(values[index])
   of_seeds = lambda name, index: [float(getattr(scores, name)[index]) for scores in seeds]
-  run.write_rows('evaluation/texts.jsonl', [
-      {'text': text, 'label': label, 'true_reward': or_null(held.true_texts, index),
-       'rewards': of_seeds('texts', index)} for index, (text, label) in enumerate(zip(held.texts, held.labels))])
-  run.write_rows('evaluation/pairs.jsonl', [
-      {name: row[name] for name in ('prompt_id', 'prompt', 'aligned', 'base')} |
-      {'true_reward_aligned': or_null(held.true_aligned, index), 'true_reward_base': or_null(held.true_base, index),
-       'rewards_aligned': of_seeds('aligned', index), 'rewards_base': of_seeds('base', index)}
-      for index, row in enumerate(run.rows('heldout', 'demos'))])
+  run.write_rows(
+    'evaluation/texts.jsonl',
+    [
+      {
+        'text': text,
+        'label': label,
+        'true_reward': or_null(held.true_texts, index),
+        'rewards': of_seeds('texts', index),
+      }
+      for index, (text, label) in enumerate(zip(held.texts, held.labels))
+    ],
+  )
+  run.write_rows(
+    'evaluation/pairs.jsonl',
+    [
+      {name: row[name] for name in ('prompt_id', 'prompt', 'aligned', 'base')}
+      | {
+        'true_reward_aligned': or_null(held.true_aligned, index),
+        'true_reward_base': or_null(held.true_base, index),
+        'rewards_aligned': of_seeds('aligned', index),
+        'rewards_base': of_seeds('base', index),
+      }
+      for index, row in enumerate(run.rows('heldout', 'demos'))
+    ],
+  )
 
 
 def attributions(run: Run, held: heldout.Reference, ensemble: heldout.Scores) -> list[Row]:
@@ -88,8 +131,16 @@ def attributions(run: Run, held: heldout.Reference, ensemble: heldout.Scores) ->
   tokenizer = pretrained.load(run.base, ('causal_lm',)).tokenizer
   texts = [attribution.pieces(tokenizer, held.texts[index]) for index, _ in chosen]
   asked = attribution.asked(texts)
-  scores = np.mean([load(run, place)(asked) for place in rewards.members_of(run.folder / 'irl')], axis=0)
-  return [{'text': held.texts[index],
-           'true_reward': None if held.true_texts is None else float(held.true_texts[index]),
-           'reward': float(ensemble.texts[index]), 'chosen': why, 'tokens': tokens}
-          for (index, why), tokens in zip(chosen, attribution.attributions(texts, scores))]
+  scores = np.mean(
+    [load(run, place)(asked) for place in rewards.members_of(run.folder / 'irl')], axis=0
+  )
+  return [
+    {
+      'text': held.texts[index],
+      'true_reward': None if held.true_texts is None else float(held.true_texts[index]),
+      'reward': float(ensemble.texts[index]),
+      'chosen': why,
+      'tokens': tokens,
+    }
+    for (index, why), tokens in zip(chosen, attribution.attributions(texts, scores))
+  ]

@@ -22,7 +22,10 @@ def irl(run: Run) -> None:
   """Recovers config.irl.seeds rewards -> irl/seed_<k>/reward, and irl/config.json: their ensemble."""
   base = pretrained.load(run.base, ('causal_lm',))
   settings = run.config.irl
-  demonstrations = to_train_on(run.rows('train', 'demos'), settings), different(run.rows('validation', 'demos'))
+  demonstrations = (
+    to_train_on(run.rows('train', 'demos'), settings),
+    different(run.rows('validation', 'demos')),
+  )
   training, validation = (encode_demonstrations(base, rows, settings) for rows in demonstrations)
   prompts = [row['prompt'] for row in demonstrations[0]]
   report = functools.partial(against_true_reward, demonstrations[1])
@@ -33,9 +36,19 @@ def irl(run: Run) -> None:
     members.append(f'seed_{seed}/reward')
     if parallel.share((folder / 'calibration.json').exists()):
       continue
-    uncentred = irl_loop.train(base, training, validation, settings, run.config.seed * 1000 + seed,
-                               folder / 'checkpoints', dtype=run.dtype, runtime=run.config.runtime,
-                               prompts=prompts, report=report, **run.logging(f'irl/seed_{seed}'))
+    uncentred = irl_loop.train(
+      base,
+      training,
+      validation,
+      settings,
+      run.config.seed * 1000 + seed,
+      folder / 'checkpoints',
+      dtype=run.dtype,
+      runtime=run.config.runtime,
+      prompts=prompts,
+      report=report,
+      **run.logging(f'irl/seed_{seed}'),
+    )
     calibrated, model = centre(run, uncentred, unlabelled)
     run.save(f'irl/seed_{seed}/reward', model, run.base, calibrated)
     run.write_json(f'irl/seed_{seed}/calibration.json', calibrated)
@@ -64,9 +77,13 @@ def to_train_on(rows: Sequence[Row], settings: IRL) -> list[Row]:
   return list(rows) if settings.samples_together > 1 else different(rows)
 
 
-def encode_demonstrations(model: pretrained.Pretrained, rows: Sequence[Row], settings: IRL) -> list[pairs.Pair]:
+def encode_demonstrations(
+  model: pretrained.Pretrained, rows: Sequence[Row], settings: IRL
+) -> list[pairs.Pair]:
   """Demonstration rows as pairs of token ids."""
-  return pairs.encode_pairs(model, full_texts(rows, 'aligned'), full_texts(rows, 'base'), settings.max_tokens)
+  return pairs.encode_pairs(
+    model, full_texts(rows, 'aligned'), full_texts(rows, 'base'), settings.max_tokens
+  )
 
 
 def against_true_reward(rows: Sequence[Row], scores: np.ndarray) -> dict[str, float]:
@@ -77,8 +94,14 @@ def against_true_reward(rows: Sequence[Row], scores: np.ndarray) -> dict[str, fl
   return {'reported/auroc': agreement.auroc(scores.ravel(), true.ravel() < 0)}
 
 
-def centre(run: Run, uncentred: pretrained.Pretrained, unlabelled: Sequence[str]) -> tuple[Row, pretrained.Pretrained]:
+def centre(
+  run: Run, uncentred: pretrained.Pretrained, unlabelled: Sequence[str]
+) -> tuple[Row, pretrained.Pretrained]:
   """Chooses the zero without labels, by what it gives to unlabelled texts."""
-  scores = rewards.recovered_reward(uncentred, run.config.evaluation.batch_size, run.dtype)(unlabelled)
-  calibrated = calibration.calibration(scores, run.config.evaluation.bootstrap_samples, run.config.seed)
+  scores = rewards.recovered_reward(uncentred, run.config.evaluation.batch_size, run.dtype)(
+    unlabelled
+  )
+  calibrated = calibration.calibration(
+    scores, run.config.evaluation.bootstrap_samples, run.config.seed
+  )
   return calibrated, irl_loop.recentred(uncentred, calibrated['zero'])

@@ -21,7 +21,12 @@ from irl_jax.stages.run import Run
 from irl_jax.stages import demos as demonstrations
 from irl_jax.stages import sft as supervised
 
-MAKERS = {'base': 'sft', 'start': 'sft', 'aligned': 'rlhf', 'classifier': 'classifier'}  # which stage makes a model
+MAKERS = {
+  'base': 'sft',
+  'start': 'sft',
+  'aligned': 'rlhf',
+  'classifier': 'classifier',
+}  # which stage makes a model
 SAMPLERS = ('rlhf', 'demos', 'rerlhf')
 BYTES = 4  # of a float32, as checkpoints and exports hold them
 MOMENTS = 3  # a parameter and Adam's two moments
@@ -44,8 +49,10 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
   check_settings(config)
   run = Run(config, folder, log=None, dtype=None)
   if 'rerlhf' in stages and not demonstrations.has_true_reward(run):
-    raise errors.ConfigError('config.stages: rerlhf measures the policies by the true reward; name a classifier in '
-                             'config.models.classifier, or leave rerlhf out')
+    raise errors.ConfigError(
+      'config.stages: rerlhf measures the policies by the true reward; name a classifier in '
+      'config.models.classifier, or leave rerlhf out'
+    )
   models = models_of(run, stages)
   if set(stages) & set(SAMPLERS):
     check_positions(config, models)
@@ -62,12 +69,16 @@ def check_settings(config: config_lib.Config) -> None:
     ConfigError: sampling is greedy, or the devices do not divide what is sharded over them.
   """
   if config.sampling.temperature == 0:
-    raise errors.ConfigError('config.sampling.temperature = 0.0: must be > 0; a run trains on what it samples')
+    raise errors.ConfigError(
+      'config.sampling.temperature = 0.0: must be > 0; a run trains on what it samples'
+    )
   devices = parallel.device_count()
   for name in ('rollouts_per_step', 'minibatch_size'):
     if getattr(config.ppo, name) % devices:
-      raise errors.ConfigError(f'config.ppo.{name} = {getattr(config.ppo, name)}: must be a multiple of {devices}, the '
-                               'number of devices')
+      raise errors.ConfigError(
+        f'config.ppo.{name} = {getattr(config.ppo, name)}: must be a multiple of {devices}, the '
+        'number of devices'
+      )
 
 
 def roles(run: Run, stages: Sequence[str]) -> list[str]:
@@ -75,9 +86,15 @@ def roles(run: Run, stages: Sequence[str]) -> list[str]:
   contrasted = 'base' if run.config.irl.contrast == 'base' else 'start'
   judge = ['classifier'] if demonstrations.has_true_reward(run) else []
   reads = {
-      'data': ['base'] if run.config.data.source == 'prompts' else [], 'sft': ['base'], 'classifier': ['classifier'],
-      'rlhf': ['base', 'start', 'classifier'], 'demos': ['aligned', contrasted, *judge], 'irl': ['base'],
-      'evaluate': ['aligned', contrasted, *judge], 'rerlhf': ['base', 'start', 'classifier']}
+    'data': ['base'] if run.config.data.source == 'prompts' else [],
+    'sft': ['base'],
+    'classifier': ['classifier'],
+    'rlhf': ['base', 'start', 'classifier'],
+    'demos': ['aligned', contrasted, *judge],
+    'irl': ['base'],
+    'evaluate': ['aligned', contrasted, *judge],
+    'rerlhf': ['base', 'start', 'classifier'],
+  }
   return list(dict.fromkeys(role for stage in stages for role in reads.get(stage, [])))
 
 
@@ -93,10 +110,16 @@ def models_of(run: Run, stages: Sequence[str]) -> Models:
   def model(role: str) -> pretrained.Pretrained:
     field = 'sft' if role == 'start' else role
     if getattr(run.config.models, field) or MAKERS[role] not in stages:
-      return describe(getattr(run, role), ('classifier',) if role == 'classifier' else ('causal_lm',))
+      return describe(
+        getattr(run, role), ('classifier',) if role == 'classifier' else ('causal_lm',)
+      )
     if role == 'aligned':
       return model('start')
-    return new_model(role, run.config) if role == 'classifier' or not run.config.models.base else model('base')
+    return (
+      new_model(role, run.config)
+      if role == 'classifier' or not run.config.models.base
+      else model('base')
+    )
 
   return {role: model(role) for role in roles(run, stages)}
 
@@ -106,7 +129,9 @@ def new_model(role: str, config: config_lib.Config) -> pretrained.Pretrained:
   vocabulary = playground_tokenizers.MAX_VOCABULARY
   if role == 'classifier':
     shape = supervised.classifier_config(config.classifier, vocabulary)
-    return pretrained.Pretrained('classifier', shape, {}, None, source='the model of the stage classifier')
+    return pretrained.Pretrained(
+      'classifier', shape, {}, None, source='the model of the stage classifier'
+    )
   shape = supervised.language_model_config(config.sft, vocabulary)
   return pretrained.Pretrained('causal_lm', shape, {}, None, source='the model of the stage sft')
 
@@ -120,8 +145,10 @@ def check_positions(config: config_lib.Config, models: Models) -> None:
   needed = config.data.max_prompt_tokens + config.sampling.max_new_tokens
   for model in models.values():
     if model.kind == 'causal_lm' and needed > model.config.max_position_embeddings:
-      raise errors.ConfigError(f'config.data.max_prompt_tokens + config.sampling.max_new_tokens = {needed}: must be <= '
-                               f'{model.config.max_position_embeddings}, the positions of {model.source}')
+      raise errors.ConfigError(
+        f'config.data.max_prompt_tokens + config.sampling.max_new_tokens = {needed}: must be <= '
+        f'{model.config.max_position_embeddings}, the positions of {model.source}'
+      )
 
 
 def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str]) -> None:
@@ -130,11 +157,15 @@ def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str
   Raises:
     ConfigError: it has fewer.
   """
-  for key, blocks, role, of in (('ppo', config.ppo.trained_blocks, 'start', ('rlhf', 'rerlhf')),
-                                ('irl', config.irl.trained_blocks, 'base', ('irl',))):
+  for key, blocks, role, of in (
+    ('ppo', config.ppo.trained_blocks, 'start', ('rlhf', 'rerlhf')),
+    ('irl', config.irl.trained_blocks, 'base', ('irl',)),
+  ):
     if set(of) & set(stages) and blocks > models[role].config.num_hidden_layers:
-      raise errors.ConfigError(f'config.{key}.trained_blocks = {blocks}: must be <= '
-                               f'{models[role].config.num_hidden_layers}, the blocks of {models[role].source}')
+      raise errors.ConfigError(
+        f'config.{key}.trained_blocks = {blocks}: must be <= '
+        f'{models[role].config.num_hidden_layers}, the blocks of {models[role].source}'
+      )
 
 
 def check_disk(run: Run, models: Models, stages: Sequence[str]) -> None:
@@ -144,13 +175,22 @@ def check_disk(run: Run, models: Models, stages: Sequence[str]) -> None:
     ConfigError: they do not.
   """
   existing = next(place for place in (run.folder, *run.folder.absolute().parents) if place.exists())
-  written = sum(file.stat().st_size for stage in stages for file in (run.folder / stage).rglob('*') if file.is_file())
-  needed, free = bytes_written(run.config, models, stages) - written, shutil.disk_usage(existing).free
+  written = sum(
+    file.stat().st_size
+    for stage in stages
+    for file in (run.folder / stage).rglob('*')
+    if file.is_file()
+  )
+  needed, free = (
+    bytes_written(run.config, models, stages) - written,
+    shutil.disk_usage(existing).free,
+  )
   if needed > free:
     raise errors.ConfigError(
-        f'--workdir={run.folder}: checkpoints and models need about {needed / 1e6:,.0f} MB, and {existing} has '
-        f'{free / 1e6:,.0f} MB free: free some, give another --workdir, or lower config.runtime.keep_checkpoints or '
-        'config.irl.seeds')
+      f'--workdir={run.folder}: checkpoints and models need about {needed / 1e6:,.0f} MB, and {existing} has '
+      f'{free / 1e6:,.0f} MB free: free some, give another --workdir, or lower config.runtime.keep_checkpoints or '
+      'config.irl.seeds'
+    )
 
 
 def bytes_written(config: config_lib.Config, models: Models, stages: Sequence[str]) -> int:
@@ -158,18 +198,23 @@ def bytes_written(config: config_lib.Config, models: Models, stages: Sequence[st
   copies = config.runtime.keep_checkpoints + 1  # one is written before another is deleted
   best = MOMENTS + 1  # the parameters of least validation loss stand beside the latest
   written = {  # by stage: the model, its trained blocks, arrays of their size in a checkpoint, how many times
-      'sft': ('base', -1, best, 1), 'classifier': ('classifier', -1, best, 1),
-      'rlhf': ('start', config.ppo.trained_blocks, MOMENTS, 1),
-      'irl': ('base', config.irl.trained_blocks, best, config.irl.seeds),
-      'rerlhf': ('start', config.ppo.trained_blocks, MOMENTS, 1)}
+    'sft': ('base', -1, best, 1),
+    'classifier': ('classifier', -1, best, 1),
+    'rlhf': ('start', config.ppo.trained_blocks, MOMENTS, 1),
+    'irl': ('base', config.irl.trained_blocks, best, config.irl.seeds),
+    'rerlhf': ('start', config.ppo.trained_blocks, MOMENTS, 1),
+  }
   return BYTES * sum(
-      times * (parameters(models[role], -1) + copies * arrays * parameters(models[role], blocks))
-      for role, blocks, arrays, times in (written[stage] for stage in stages if stage in written))
+    times * (parameters(models[role], -1) + copies * arrays * parameters(models[role], blocks))
+    for role, blocks, arrays, times in (written[stage] for stage in stages if stage in written)
+  )
 
 
 def parameters(model: pretrained.Pretrained, trained_blocks: int) -> int:
   """How many parameters of a model are trained."""
   shapes = huggingface_weights.shapes(model.kind, model.config)
   if model.kind == 'causal_lm':
-    shapes, _ = jax.eval_shape(functools.partial(cut_lib.split, trained_blocks=trained_blocks), shapes)
+    shapes, _ = jax.eval_shape(
+      functools.partial(cut_lib.split, trained_blocks=trained_blocks), shapes
+    )
   return sum(leaf.size for leaf in jax.tree.leaves(shapes))

@@ -42,8 +42,10 @@ class Run:
     if not place and (self.folder / written).is_dir():
       place = str(self.folder / written)
     if not place and not otherwise:
-      raise ConfigError(f'config.models.{field} is empty and {self.folder / written} does not exist: name a model, '
-                        'or run the stage that makes it')
+      raise ConfigError(
+        f'config.models.{field} is empty and {self.folder / written} does not exist: name a model, '
+        'or run the stage that makes it'
+      )
     return place or otherwise
 
   @property
@@ -75,13 +77,19 @@ class Run:
     return rows_lib.read_jsonl(path)
 
   def true_reward(self, kind: str = 'logit') -> rewards.Reward:
-    return rewards.true_reward(pretrained.load(self.classifier, ('classifier',)), kind,
-                               self.config.evaluation.batch_size, self.dtype)
+    return rewards.true_reward(
+      pretrained.load(self.classifier, ('classifier',)),
+      kind,
+      self.config.evaluation.batch_size,
+      self.dtype,
+    )
 
   def recovered_rewards(self) -> list[rewards.Reward]:
     """Those of all seeds, as the irl stage wrote them."""
-    return [rewards.load(str(member), self.config.evaluation.batch_size, self.dtype)
-            for member in rewards.members_of(self.folder / 'irl')]
+    return [
+      rewards.load(str(member), self.config.evaluation.batch_size, self.dtype)
+      for member in rewards.members_of(self.folder / 'irl')
+    ]
 
   @parallel.by_first
   def write_json(self, name: str, value: Any) -> None:
@@ -94,15 +102,22 @@ class Run:
     rows_lib.write_jsonl(self.folder / name, rows)
 
   @parallel.by_first
-  def save(self, name: str, model: pretrained.Pretrained, base: str, figures: Row | None = None) -> None:
+  def save(
+    self, name: str, model: pretrained.Pretrained, base: str, figures: Row | None = None
+  ) -> None:
     """Exports a model with its card."""
     source = self.config.data.source
-    pretrained.save(self.folder / name, model, card.model_card(model.kind, base, f'`{source}`', figures))
+    pretrained.save(
+      self.folder / name, model, card.model_card(model.kind, base, f'`{source}`', figures)
+    )
 
   def logging(self, stage: str) -> dict[str, Callable]:
     """What a training loop is given to report with."""
-    return dict(log=functools.partial(self.log.log, stage), truncate_log=functools.partial(self.log.truncate, stage),
-                progress=self.progress(stage))
+    return dict(
+      log=functools.partial(self.log.log, stage),
+      truncate_log=functools.partial(self.log.truncate, stage),
+      progress=self.progress(stage),
+    )
 
   def progress(self, what: str) -> Callable:
     return functools.partial(terminal.bar, label=what) if parallel.is_first() else iter

@@ -23,8 +23,16 @@ def sft(run: Run) -> None:
   base = run.config.models.base
   model = pretrained.load(base, ('causal_lm',)) if base else new_language_model(run, training)
   model = supervised.train_language_model(
-      model, training, validation, run.config.sft, run.config.seed, run.folder / 'sft' / 'checkpoints',
-      dtype=run.dtype, runtime=run.config.runtime, **run.logging('sft'))
+    model,
+    training,
+    validation,
+    run.config.sft,
+    run.config.seed,
+    run.folder / 'sft' / 'checkpoints',
+    dtype=run.dtype,
+    runtime=run.config.runtime,
+    **run.logging('sft'),
+  )
   run.save('sft/policy', model, base)
 
 
@@ -32,14 +40,23 @@ def classifier(run: Run) -> None:
   """Trains a toxicity classifier on labelled training texts -> classifier/classifier."""
   labelled = [[row for row in run.rows(split) if row['label'] is not None] for split in SPLITS[:2]]
   if len({row['label'] for row in labelled[0]}) < 2:
-    raise InputError('stage classifier: the training texts have no labels of both classes; set '
-                     'config.data.label_field, or name a classifier in config.models.classifier')
+    raise InputError(
+      'stage classifier: the training texts have no labels of both classes; set '
+      'config.data.label_field, or name a classifier in config.models.classifier'
+    )
   examples = [(full_texts(rows), [row['label'] for row in rows]) for rows in labelled]
   base = run.config.models.classifier
   model = pretrained.load(base, ('classifier',)) if base else new_classifier(run, examples[0][0])
   model = supervised.train_classifier(
-      model, *examples, run.config.classifier, run.config.seed, run.folder / 'classifier' / 'checkpoints',
-      dtype=run.dtype, runtime=run.config.runtime, **run.logging('classifier'))
+    model,
+    *examples,
+    run.config.classifier,
+    run.config.seed,
+    run.folder / 'classifier' / 'checkpoints',
+    dtype=run.dtype,
+    runtime=run.config.runtime,
+    **run.logging('classifier'),
+  )
   run.save('classifier/classifier', model, base)
 
 
@@ -62,15 +79,24 @@ def new_classifier(run: Run, texts: Sequence[str]) -> pretrained.Pretrained:
 def language_model_config(settings: Supervised, vocab_size: int) -> gpt_neox.GPTNeoXConfig:
   """The shape of a language model that is trained from scratch."""
   return gpt_neox.GPTNeoXConfig(
-      vocab_size=vocab_size, hidden_size=settings.hidden_size, num_hidden_layers=settings.layers,
-      num_attention_heads=settings.heads, intermediate_size=4 * settings.hidden_size)
+    vocab_size=vocab_size,
+    hidden_size=settings.hidden_size,
+    num_hidden_layers=settings.layers,
+    num_attention_heads=settings.heads,
+    intermediate_size=4 * settings.hidden_size,
+  )
 
 
 def classifier_config(settings: Supervised, vocab_size: int) -> roberta.RobertaConfig:
   """The shape of a classifier that is trained from scratch."""
   return roberta.RobertaConfig(
-      vocab_size=vocab_size, hidden_size=settings.hidden_size, num_hidden_layers=settings.layers,
-      num_attention_heads=settings.heads, intermediate_size=4 * settings.hidden_size, labels=('neutral', 'toxic'))
+    vocab_size=vocab_size,
+    hidden_size=settings.hidden_size,
+    num_hidden_layers=settings.layers,
+    num_attention_heads=settings.heads,
+    intermediate_size=4 * settings.hidden_size,
+    labels=('neutral', 'toxic'),
+  )
 
 
 def padded_vocabulary(tokenizer) -> int:

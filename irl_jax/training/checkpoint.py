@@ -26,10 +26,17 @@ class Checkpoints:
   def __init__(self, folder: str | pathlib.Path, keep: int = 2):
     self.folder = pathlib.Path(folder).absolute()
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, cleanup_tmp_directories=True, lightweight_initialize=True,
-        async_options=ocp.AsyncOptions(post_finalization_callback=self._sum_up))
-    self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=('state', 'meta'))
-    self._whole = self._pending = None  # the newest step that is saved, and the one that is being saved
+      max_to_keep=keep,
+      cleanup_tmp_directories=True,
+      lightweight_initialize=True,
+      async_options=ocp.AsyncOptions(post_finalization_callback=self._sum_up),
+    )
+    self._manager = ocp.CheckpointManager(
+      self.folder, options=options, item_names=('state', 'meta')
+    )
+    self._whole = self._pending = (
+      None  # the newest step that is saved, and the one that is being saved
+    )
 
   def __enter__(self):
     return self
@@ -42,8 +49,11 @@ class Checkpoints:
   def kept(self) -> str:
     """What is left to a run that ends here, for the message that ends it."""
     newest = self._whole if self._pending is None else self._pending
-    return f'no checkpoint was saved yet in {self.folder}' if newest is None else (
-        f'the checkpoint of step {newest} is kept in {self.folder}')
+    return (
+      f'no checkpoint was saved yet in {self.folder}'
+      if newest is None
+      else (f'the checkpoint of step {newest} is kept in {self.folder}')
+    )
 
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
     """Saves the state after `step` steps, in the background.
@@ -53,8 +63,10 @@ class Checkpoints:
     """
     self._wait()
     meta = copy.deepcopy(meta)  # it is written later, and the caller may go on changing its own
-    args = ocp.args.Composite(state=ocp.args.StandardSave(state),
-                              meta=ocp.args.JsonSave({'leaves': described(state), 'meta': meta}))
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      meta=ocp.args.JsonSave({'leaves': described(state), 'meta': meta}),
+    )
     self._pending = step
     with self._explained():
       if not self._manager.save(step, args=args, force=True):
@@ -72,9 +84,13 @@ class Checkpoints:
       return None
     meta = self._read(step, meta=ocp.args.JsonRestore())
     if names := workdir.differing(meta['leaves'], described(like), prefix=''):
-      raise errors.CheckpointError(f'{self.folder / str(step)}: is of another model or type: {"; ".join(names)}. Give '
-                                   f'another --workdir, or delete {self.folder} to train this stage anew')
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+      raise errors.CheckpointError(
+        f'{self.folder / str(step)}: is of another model or type: {"; ".join(names)}. Give '
+        f'another --workdir, or delete {self.folder} to train this stage anew'
+      )
+    target = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+    )
     state = self._read(step, state=ocp.args.StandardRestore(target))
     self._whole = step
     logging.info('%s: continues from step %d', self.folder, step)
@@ -82,18 +98,22 @@ class Checkpoints:
 
   def _read(self, step: int, **item: Any) -> Any:
     """One of the two items of a step."""
-    (name, _), = item.items()
+    ((name, _),) = item.items()
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**item))[name]
     except (OSError, ValueError, KeyError) as error:
-      raise errors.CheckpointError(f'{self.folder / str(step)}: its {name} cannot be restored, though its files are '
-                                   f'whole: {_last_cause(error)}') from error
+      raise errors.CheckpointError(
+        f'{self.folder / str(step)}: its {name} cannot be restored, though its files are '
+        f'whole: {_last_cause(error)}'
+      ) from error
 
   @parallel.by_first
   def _newest_whole(self) -> int | None:
     """The newest step whose files are what was written; newer ones are set aside, so that they can be saved again."""
     damaged = {}
-    for step in sorted((int(path.name) for path in self.folder.iterdir() if path.name.isdigit()), reverse=True):
+    for step in sorted(
+      (int(path.name) for path in self.folder.iterdir() if path.name.isdigit()), reverse=True
+    ):
       fault = sums.fault(self.folder / str(step))
       if not fault:
         self._set_aside(damaged, step)
@@ -101,20 +121,27 @@ class Checkpoints:
       damaged[step] = fault
     if damaged:
       reasons = '; '.join(f'step {step}: {fault}' for step, fault in damaged.items())
-      raise errors.CheckpointError(f'{self.folder}: no checkpoint is whole ({reasons}). Delete the folder to train '
-                                   'this stage anew')
+      raise errors.CheckpointError(
+        f'{self.folder}: no checkpoint is whole ({reasons}). Delete the folder to train '
+        'this stage anew'
+      )
     return None
 
   def _set_aside(self, damaged: dict[int, str], used: int) -> None:
     """Renames damaged steps, and says why."""
     for step, fault in damaged.items():
-      logging.warning('%s: the checkpoint of step %d is damaged: %s. That of step %d is used instead',
-                      self.folder, step, fault, used)
+      logging.warning(
+        '%s: the checkpoint of step %d is damaged: %s. That of step %d is used instead',
+        self.folder,
+        step,
+        fault,
+        used,
+      )
       (self.folder / str(step)).rename(self.folder / f'{step}.damaged')
 
   def _sum_up(self) -> None:
     """Called by Orbax when all files of a step are written, just before their folder is given its final name."""
-    unnamed, = self.folder.glob(f'{self._pending}.orbax-checkpoint-tmp*')
+    (unnamed,) = self.folder.glob(f'{self._pending}.orbax-checkpoint-tmp*')
     sums.write(unnamed)
 
   def _wait(self) -> None:
@@ -133,14 +160,20 @@ class Checkpoints:
       failed, self._pending = self._pending, None
       if isinstance(error.__cause__ or error, jax.errors.JaxRuntimeError):
         raise  # not the disk: another process is gone
-      raise errors.CheckpointError(f'the checkpoint of step {failed} could not be saved: {_last_cause(error)}; '
-                                   f'{self.kept}. Is there free space?') from error
+      raise errors.CheckpointError(
+        f'the checkpoint of step {failed} could not be saved: {_last_cause(error)}; '
+        f'{self.kept}. Is there free space?'
+      ) from error
 
 
 def described(tree: Any) -> dict[str, str]:
   """Type and shape of every leaf by its name, such as {'params/w': 'float32[3,2]'}."""
-  return {jax.tree_util.keystr(path, simple=True, separator='/'): f'{leaf.dtype}[{",".join(map(str, leaf.shape))}]'
-          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+  return {
+    jax.tree_util.keystr(
+      path, simple=True, separator='/'
+    ): f'{leaf.dtype}[{",".join(map(str, leaf.shape))}]'
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 def _last_cause(error: Exception) -> str:

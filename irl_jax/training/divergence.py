@@ -7,7 +7,9 @@ import numpy as np
 from irl_jax import errors
 
 
-def check(where: str, figures: Mapping[str, Any], skipped_in_row: int, limit: int, kept: str, remedy: str) -> None:
+def check(
+  where: str, figures: Mapping[str, Any], skipped_in_row: int, limit: int, kept: str, remedy: str
+) -> None:
   """Ends training that diverges.
 
   Args:
@@ -24,7 +26,11 @@ def check(where: str, figures: Mapping[str, Any], skipped_in_row: int, limit: in
   spoilt = [name for name, values in figures.items() if not np.isfinite(values).all()]
   if spoilt:
     verb = 'is' if len(spoilt) == 1 else 'are'
-    raise errors.DivergedError(f'{where}: {" and ".join(spoilt)} {verb} not finite; {kept}. {remedy}')
+    raise errors.DivergedError(
+      f'{where}: {" and ".join(spoilt)} {verb} not finite; {kept}. {remedy}'
+    )
   if skipped_in_row >= limit:
-    raise errors.DivergedError(f'{where}: {skipped_in_row} updates in a row had a gradient that is not finite and were '
-                               f'left out (config.runtime.max_skipped_in_row = {limit}); {kept}. {remedy}')
+    raise errors.DivergedError(
+      f'{where}: {skipped_in_row} updates in a row had a gradient that is not finite and were '
+      f'left out (config.runtime.max_skipped_in_row = {limit}); {kept}. {remedy}'
+    )

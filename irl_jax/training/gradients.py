@@ -21,10 +21,12 @@ from irl_jax.runtime import parallel
 class Totals:
   """What a loss adds up over its examples."""
 
-  loss: jax.Array   # []: what is differentiated
+  loss: jax.Array  # []: what is differentiated
   count: jax.Array  # []: what loss and sums are means over
   sums: dict[str, jax.Array]  # {name: []}
-  largest: dict[str, jax.Array] = struct.field(default_factory=dict)  # {name: []}: a maximum, where the others are sums
+  largest: dict[str, jax.Array] = struct.field(
+    default_factory=dict
+  )  # {name: []}: a maximum, where the others are sums
 
 
 def micro_batches(examples: int, micro_batch: int, together: int = 1) -> int:
@@ -34,8 +36,14 @@ def micro_batches(examples: int, micro_batch: int, together: int = 1) -> int:
   return next(filter(fits, range(1, groups + 1)), groups) if micro_batch else 1
 
 
-def of_mean(totals_of: Callable[[Any, Any], Totals], trained: Any, batch: Any, axis_name: str | None,
-            micro_batch: int = 0, together: int = 1) -> tuple[Any, dict[str, jax.Array]]:
+def of_mean(
+  totals_of: Callable[[Any, Any], Totals],
+  trained: Any,
+  batch: Any,
+  axis_name: str | None,
+  micro_batch: int = 0,
+  together: int = 1,
+) -> tuple[Any, dict[str, jax.Array]]:
   """Gradient of the mean loss with respect to `trained`, and the mean of every sum; the same on every device.
 
   Args:
@@ -63,14 +71,21 @@ def of_mean(totals_of: Callable[[Any, Any], Totals], trained: Any, batch: Any, a
     split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
     gradients, totals = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, local), split)
     totals = jax.tree.map(functools.partial(jnp.sum, axis=0), totals).replace(
-        largest=jax.tree.map(functools.partial(jnp.max, axis=0), totals.largest))
+      largest=jax.tree.map(functools.partial(jnp.max, axis=0), totals.largest)
+    )
   return _over_devices(gradients, totals, axis_name)
 
 
-def _over_devices(gradients, totals: Totals, axis_name: str | None) -> tuple[Any, dict[str, jax.Array]]:
+def _over_devices(
+  gradients, totals: Totals, axis_name: str | None
+) -> tuple[Any, dict[str, jax.Array]]:
   """Means over all devices; a maximum goes into the same all-reduce as a vector with a slot for each device."""
   slots = jax.tree.map(lambda x: parallel.in_own_slot(x, axis_name), totals.largest)
-  gradients, count, sums, slots = parallel.global_sum((gradients, totals.count, totals.sums, slots), axis_name)
+  gradients, count, sums, slots = parallel.global_sum(
+    (gradients, totals.count, totals.sums, slots), axis_name
+  )
   share = 1 / jnp.maximum(count, 1)
-  mean = lambda x: x * share  # XLA computes a product anew wherever it is read, and a quotient once, into memory
+  mean = lambda x: (
+    x * share
+  )  # XLA computes a product anew wherever it is read, and a quotient once, into memory
   return jax.tree.map(mean, gradients), jax.tree.map(mean, sums) | jax.tree.map(jnp.max, slots)

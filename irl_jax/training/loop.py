@@ -20,10 +20,10 @@ from irl_jax import structs
 class Plan:
   """When what happens; all in updates."""
 
-  updates: int         # of the whole training
-  per_epoch: int       # that see every example once
+  updates: int  # of the whole training
+  per_epoch: int  # that see every example once
   evaluate_every: int  # between two looks at the validation examples
-  save_every: int      # between two checkpoints
+  save_every: int  # between two checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,11 @@ class Learner:
   """What an update changes, and what training has come to so far."""
 
   state: structs.TrainState
-  best: Any                                 # parameters of least validation loss
+  best: Any  # parameters of least validation loss
   best_loss: float = float('inf')
-  history: Sequence[dict[str, Any]] = ()    # metrics of the updates since the last look at the validation examples
+  history: Sequence[
+    dict[str, Any]
+  ] = ()  # metrics of the updates since the last look at the validation examples
 
   def updated(self, state: structs.TrainState, metrics: dict[str, Any]) -> 'Learner':
     """After one update."""
@@ -57,9 +59,21 @@ def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[
   return first, Learner(saved['state'], saved['best'], **meta)
 
 
-def fit(name: str, learner: Learner, frozen: Any, update: Callable, batch_of: Callable[[int], Any],
-        validate: Callable[[Any], dict[str, float]], plan: Plan, folder: pathlib.Path, runtime: config_lib.Runtime, *,
-        log: Callable, truncate_log: Callable, progress: Callable) -> Any:
+def fit(
+  name: str,
+  learner: Learner,
+  frozen: Any,
+  update: Callable,
+  batch_of: Callable[[int], Any],
+  validate: Callable[[Any], dict[str, float]],
+  plan: Plan,
+  folder: pathlib.Path,
+  runtime: config_lib.Runtime,
+  *,
+  log: Callable,
+  truncate_log: Callable,
+  progress: Callable,
+) -> Any:
   """Runs the updates that are left; continues from the newest checkpoint in `folder`.
 
   Args:
@@ -82,7 +96,10 @@ def fit(name: str, learner: Learner, frozen: Any, update: Callable, batch_of: Ca
   Raises:
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  with interruption.deferred(), checkpoint.Checkpoints(folder, runtime.keep_checkpoints) as checkpoints:
+  with (
+    interruption.deferred(),
+    checkpoint.Checkpoints(folder, runtime.keep_checkpoints) as checkpoints,
+  ):
     first, learner = restored_or(learner, checkpoints)
     truncate_log(first)
     for step in progress(range(first, plan.updates)):
@@ -99,8 +116,11 @@ def fit(name: str, learner: Learner, frozen: Any, update: Callable, batch_of: Ca
         log(step, averaged(learner.history) | {'epoch': (step + 1) / plan.per_epoch} | figures)
         learner = learner.evaluated(figures)
       if saves:
-        checkpoints.save(step + 1, {'state': learner.state, 'best': learner.best},
-                         {'best_loss': learner.best_loss, 'history': learner.history})
+        checkpoints.save(
+          step + 1,
+          {'state': learner.state, 'best': learner.best},
+          {'best_loss': learner.best_loss, 'history': learner.history},
+        )
       if stopping:
         interruption.stop()
   return learner.best
@@ -108,7 +128,9 @@ def fit(name: str, learner: Learner, frozen: Any, update: Callable, batch_of: Ca
 
 def as_floats(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
   """The metrics of several updates, from the devices or from a checkpoint."""
-  return [{name: float(value) for name, value in metrics.items()} for metrics in jax.device_get(history)]
+  return [
+    {name: float(value) for name, value in metrics.items()} for metrics in jax.device_get(history)
+  ]
 
 
 def averaged(history: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -118,15 +140,29 @@ def averaged(history: Sequence[dict[str, float]]) -> dict[str, float]:
   return means | {'skipped': int(history[-1]['skipped'])}
 
 
-def check(name: str, step: int, history: Sequence[dict[str, float]], figures: dict[str, float], limit: int, kept: str
-          ) -> None:
+def check(
+  name: str,
+  step: int,
+  history: Sequence[dict[str, float]],
+  figures: dict[str, float],
+  limit: int,
+  kept: str,
+) -> None:
   """Ends a stage whose loss or gradients are not finite.
 
   Raises:
     DivergedError: they are not.
   """
-  losses = {'the loss': [metrics['loss'] for metrics in history],
-            'the validation loss': figures.get('validation/loss', 0.0)}
+  losses = {
+    'the loss': [metrics['loss'] for metrics in history],
+    'the validation loss': figures.get('validation/loss', 0.0),
+  }
   skipped_in_row = max(int(metrics['skipped_in_row']) for metrics in history)
-  divergence.check(f'stage {name}, by update {step}', losses, skipped_in_row, limit, kept,
-                   f'Lower config.{name}.learning_rate')
+  divergence.check(
+    f'stage {name}, by update {step}',
+    losses,
+    skipped_in_row,
+    limit,
+    kept,
+    f'Lower config.{name}.learning_rate',
+  )

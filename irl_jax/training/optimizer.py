@@ -12,9 +12,18 @@ from irl_jax import structs
 
 
 @functools.lru_cache(maxsize=128)
-def adamw(*, learning_rate: float, updates: int, schedule: str = 'cosine', final: float = 0.0, warmup: int = 0,
-          b1: float = 0.9, b2: float = 0.999, weight_decay: float = 0.0, max_norm: float = 1.0
-          ) -> tuple[optax.GradientTransformation, optax.Schedule]:
+def adamw(
+  *,
+  learning_rate: float,
+  updates: int,
+  schedule: str = 'cosine',
+  final: float = 0.0,
+  warmup: int = 0,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  weight_decay: float = 0.0,
+  max_norm: float = 1.0,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """AdamW behind a global-norm clip, and its learning-rate schedule.
 
   Args:
@@ -29,26 +38,38 @@ def adamw(*, learning_rate: float, updates: int, schedule: str = 'cosine', final
     max_norm: global norm that gradients are clipped to.
   """
   warmup = min(warmup, updates // 2)
-  after = (optax.constant_schedule(learning_rate) if schedule == 'constant' else
-           optax.cosine_decay_schedule(learning_rate, max(updates - warmup, 1), final))
-  rate = optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup), after], [warmup]) if warmup else after
-  return optax.chain(clip_by_global_norm(max_norm),
-                     optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay)), rate
+  after = (
+    optax.constant_schedule(learning_rate)
+    if schedule == 'constant'
+    else optax.cosine_decay_schedule(learning_rate, max(updates - warmup, 1), final)
+  )
+  rate = (
+    optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup), after], [warmup])
+    if warmup
+    else after
+  )
+  return optax.chain(
+    clip_by_global_norm(max_norm), optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay)
+  ), rate
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
   """optax's, as one product: XLA computes it anew wherever it is read, and optax's quotient once, into memory."""
+
   def clip(gradients, state, params=None):
     del params
     scale = max_norm / jnp.maximum(optax.tree.norm(gradients), max_norm)
     return jax.tree.map(lambda x: x * scale, gradients), state
+
   return optax.GradientTransformation(lambda params: optax.EmptyState(), clip)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
   """The state before the first update; compiled as one, for a moment of every parameter is a function of its own."""
-  return structs.TrainState(jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0))
+  return structs.TrainState(
+    jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0)
+  )
 
 
 def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
@@ -56,8 +77,9 @@ def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.Train
   return parallel.replicate(new_state(parallel.replicate(params), tx))
 
 
-def apply_gradients(state: structs.TrainState, gradients: Any, tx: optax.GradientTransformation
-                    ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
+def apply_gradients(
+  state: structs.TrainState, gradients: Any, tx: optax.GradientTransformation
+) -> tuple[structs.TrainState, dict[str, jax.Array]]:
   """One optimiser step; a gradient that is not finite is left out and counted, parameters and moments stay."""
   norm = optax.tree.norm(gradients)
   finite = jnp.isfinite(norm)
@@ -65,7 +87,10 @@ def apply_gradients(state: structs.TrainState, gradients: Any, tx: optax.Gradien
   params = optax.apply_updates(state.params, updates)
   keep = lambda new, old: jnp.where(finite, new, old)
   new = structs.TrainState(
-      step=state.step + 1, params=jax.tree.map(keep, params, state.params),
-      opt_state=jax.tree.map(keep, opt_state, state.opt_state), skipped=state.skipped + ~finite,
-      skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1))
+    step=state.step + 1,
+    params=jax.tree.map(keep, params, state.params),
+    opt_state=jax.tree.map(keep, opt_state, state.opt_state),
+    skipped=state.skipped + ~finite,
+    skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
+  )
   return new, {'gradient_norm': norm, 'skipped': new.skipped, 'skipped_in_row': new.skipped_in_row}

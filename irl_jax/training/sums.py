@@ -15,8 +15,12 @@ BOOKKEEPING = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 
 def write(folder: pathlib.Path) -> None:
   """Writes sums.json: the sum of every file below the folder, by its name there."""
-  names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
-  workdir.write_json(folder / NAME, {name: of_file(folder / name) for name in names if name not in BOOKKEEPING})
+  names = sorted(
+    path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()
+  )
+  workdir.write_json(
+    folder / NAME, {name: of_file(folder / name) for name in names if name not in BOOKKEEPING}
+  )
 
 
 def of_file(path: pathlib.Path) -> str:

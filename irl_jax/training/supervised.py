@@ -28,19 +28,40 @@ from irl_jax.models import pretrained
 from irl_jax.models import roberta
 
 
-def language_model_losses(params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype,
-                          rematerialise: bool = False) -> tuple[dict[str, jax.Array], jax.Array]:
+def language_model_losses(
+  params,
+  batch: structs.TextBatch,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype,
+  rematerialise: bool = False,
+) -> tuple[dict[str, jax.Array], jax.Array]:
   """Of each text: negative log-likelihood [B], nats, over every token after the first; and how many those are [B]."""
-  hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype, rematerialise)[:, :-1]
+  hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype, rematerialise)[
+    :, :-1
+  ]
   targets, mask = batch.ids[:, 1:], batch.valid[:, 1:].astype(jnp.float32)
-  everything = distribution.Allowed(jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1))
-  log_probs = distribution.log_probs(params, hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1),
-                                     jnp.zeros(targets.size, bool), everything)
+  everything = distribution.Allowed(
+    jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1)
+  )
+  log_probs = distribution.log_probs(
+    params,
+    hidden.reshape(-1, hidden.shape[-1]),
+    targets.reshape(-1),
+    jnp.zeros(targets.size, bool),
+    everything,
+  )
   return {'loss': -jnp.sum(log_probs.reshape(targets.shape) * mask, axis=1)}, jnp.sum(mask, axis=1)
 
 
-def classifier_losses(params, batch: structs.LabelledBatch, *, config: roberta.RobertaConfig, dtype,
-                      rematerialise: bool = False) -> tuple[dict[str, jax.Array], jax.Array]:
+def classifier_losses(
+  params,
+  batch: structs.LabelledBatch,
+  *,
+  config: roberta.RobertaConfig,
+  dtype,
+  rematerialise: bool = False,
+) -> tuple[dict[str, jax.Array], jax.Array]:
   """Of each text: cross-entropy [B], nats, and whether the class was found [B]; each text counts once [B]."""
   logits = roberta.classify(params, batch.text.ids, batch.text.valid, config, dtype, rematerialise)
   found = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
@@ -48,8 +69,17 @@ def classifier_losses(params, batch: structs.LabelledBatch, *, config: roberta.R
   return {'loss': losses, 'accuracy': found}, jnp.ones_like(losses)
 
 
-def update(state: structs.TrainState, frozen, batch, *, losses: Callable, tx: optax.GradientTransformation,
-           axis_name: str | None, micro_batch: int = 0, **statics) -> tuple[structs.TrainState, dict[str, jax.Array]]:
+def update(
+  state: structs.TrainState,
+  frozen,
+  batch,
+  *,
+  losses: Callable,
+  tx: optax.GradientTransformation,
+  axis_name: str | None,
+  micro_batch: int = 0,
+  **statics,
+) -> tuple[structs.TrainState, dict[str, jax.Array]]:
   """One optimiser step on the mean of `losses(params, batch)`: nats a token (language model) or a text (classifier).
 
   Nothing is frozen. At most `micro_batch` texts go forward and backward at once, 0 leaves their number to
@@ -57,8 +87,14 @@ def update(state: structs.TrainState, frozen, batch, *, losses: Callable, tx: op
   """
   del frozen
   texts = batch.text if isinstance(batch, structs.LabelledBatch) else batch
-  micro_batch = memory.micro_batch(micro_batch, statics['config'], 1, texts.ids.shape[1],
-                                   jnp.dtype(statics['dtype']).itemsize, jax.default_backend())
+  micro_batch = memory.micro_batch(
+    micro_batch,
+    statics['config'],
+    1,
+    texts.ids.shape[1],
+    jnp.dtype(statics['dtype']).itemsize,
+    jax.default_backend(),
+  )
   losses = functools.partial(losses, **statics)
 
   def totals(params, texts):
@@ -71,40 +107,75 @@ def update(state: structs.TrainState, frozen, batch, *, losses: Callable, tx: op
   return state, metrics | applied
 
 
-def validate(measure: Callable, params, examples: 'Examples', batch_size: int, buckets: Sequence[int] = ()
-             ) -> dict[str, float]:
+def validate(
+  measure: Callable, params, examples: 'Examples', batch_size: int, buckets: Sequence[int] = ()
+) -> dict[str, float]:
   """Metrics over all examples: the last batch is filled up, and what fills it does not count; {} of no examples."""
   sums, count = {}, 0.0
   order = np.argsort(examples.lengths, kind='stable')
-  for rows in np.split(order, range(batch_size, examples.count, batch_size)) if examples.count else ():
+  for rows in (
+    np.split(order, range(batch_size, examples.count, batch_size)) if examples.count else ()
+  ):
     filled = np.pad(rows, (0, batch_size - len(rows)), mode='edge')
-    values, weight = parallel.gather(measure(params, parallel.shard(examples.batch(filled, buckets))))
+    values, weight = parallel.gather(
+      measure(params, parallel.shard(examples.batch(filled, buckets)))
+    )
     for name, value in values.items():
-      sums[name] = sums.get(name, 0.0) + float(value[:len(rows)].sum(dtype=np.float64))
-    count += float(weight[:len(rows)].sum())
+      sums[name] = sums.get(name, 0.0) + float(value[: len(rows)].sum(dtype=np.float64))
+    count += float(weight[: len(rows)].sum())
   return {f'validation/{name}': total / max(count, 1) for name, total in sums.items()}
 
 
-def fit(name: str, model: pretrained.Pretrained, losses: Callable, examples: 'Examples', validation: 'Examples',
-        config: config_lib.Supervised, seed: int, folder: pathlib.Path, dtype, runtime: config_lib.Runtime, **reporting
-        ) -> pretrained.Pretrained:
+def fit(
+  name: str,
+  model: pretrained.Pretrained,
+  losses: Callable,
+  examples: 'Examples',
+  validation: 'Examples',
+  config: config_lib.Supervised,
+  seed: int,
+  folder: pathlib.Path,
+  dtype,
+  runtime: config_lib.Runtime,
+  **reporting,
+) -> pretrained.Pretrained:
   """Minimises a loss over shuffled minibatches (`training.fit`); returns the model of least validation loss."""
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
   plan = training.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
   buckets = batches.training_buckets(examples.lengths, examples.limit, plan.updates)
-  rows_of = batches.order_by_bucket([batches.bucket(length, buckets) for length in examples.lengths], batch_size, seed)
-  tx, _ = optimizer.adamw(learning_rate=config.learning_rate, updates=plan.updates, warmup=config.warmup_steps,
-                          b2=0.98, weight_decay=config.weight_decay)
+  rows_of = batches.order_by_bucket(
+    [batches.bucket(length, buckets) for length in examples.lengths], batch_size, seed
+  )
+  tx, _ = optimizer.adamw(
+    learning_rate=config.learning_rate,
+    updates=plan.updates,
+    warmup=config.warmup_steps,
+    b2=0.98,
+    weight_decay=config.weight_decay,
+  )
   statics = dict(config=model.config, dtype=dtype)
   measure = parallel.map_forward(losses, **statics)
   state = optimizer.placed_state(model.params, tx)
   best = training.fit(
-      name, training.Learner(state, parallel.replicate(model.params)), (),
-      parallel.map_update(update, losses=losses, tx=tx, micro_batch=runtime.micro_batch,
-                          rematerialise=runtime.rematerialise, **statics),
-      lambda step: examples.batch(rows_of(step), buckets),
-      lambda params: validate(measure, params, validation, batch_size, buckets), plan, folder, runtime, **reporting)
+    name,
+    training.Learner(state, parallel.replicate(model.params)),
+    (),
+    parallel.map_update(
+      update,
+      losses=losses,
+      tx=tx,
+      micro_batch=runtime.micro_batch,
+      rematerialise=runtime.rematerialise,
+      **statics,
+    ),
+    lambda step: examples.batch(rows_of(step), buckets),
+    lambda params: validate(measure, params, validation, batch_size, buckets),
+    plan,
+    folder,
+    runtime,
+    **reporting,
+  )
   return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
 
 
@@ -114,8 +185,8 @@ class Examples:
 
   sequences: Sequence[Sequence[int]]
   pad_id: int
-  limit: int                         # S of a batch is at most this
-  labels: np.ndarray | None = None   # [count]
+  limit: int  # S of a batch is at most this
+  labels: np.ndarray | None = None  # [count]
 
   @property
   def count(self) -> int:
@@ -126,26 +197,37 @@ class Examples:
     """In tokens [count]."""
     return list(map(len, self.sequences))
 
-  def batch(self, rows: np.ndarray, buckets: Sequence[int] = ()) -> structs.TextBatch | structs.LabelledBatch:
+  def batch(
+    self, rows: np.ndarray, buckets: Sequence[int] = ()
+  ) -> structs.TextBatch | structs.LabelledBatch:
     """The batch of these rows, as long as one of the buckets if one is long enough."""
     sequences = [self.sequences[row] for row in rows]
     length = batches.bucket(min(batches.round_up(max(map(len, sequences))), self.limit), buckets)
     texts = batches.text_batch(sequences, self.pad_id, length)
-    return texts if self.labels is None else structs.LabelledBatch(texts, self.labels[rows].astype(np.int32))
+    return (
+      texts
+      if self.labels is None
+      else structs.LabelledBatch(texts, self.labels[rows].astype(np.int32))
+    )
 
 
-def language_model_examples(model: pretrained.Pretrained, texts: Sequence[str], max_tokens: int) -> Examples:
+def language_model_examples(
+  model: pretrained.Pretrained, texts: Sequence[str], max_tokens: int
+) -> Examples:
   """EOS, the text, EOS: the model learns to begin a text after EOS and to end it."""
   eos = model.config.eos_token_id
   sequences, _ = text.encode(model.tokenizer, texts)
   sequences = [[eos, *sequence, eos] for sequence in sequences]
-  text.report_cut(sum(len(ids) > max_tokens for ids in sequences), len(texts), 'texts of sft', max_tokens, 'right')
+  text.report_cut(
+    sum(len(ids) > max_tokens for ids in sequences), len(texts), 'texts of sft', max_tokens, 'right'
+  )
   sequences = [ids[:max_tokens] for ids in sequences]
   return Examples(sequences, eos, model.config.max_position_embeddings)
 
 
-def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labels: Sequence[int], max_tokens: int
-                        ) -> Examples:
+def classifier_examples(
+  model: pretrained.Pretrained, texts: Sequence[str], labels: Sequence[int], max_tokens: int
+) -> Examples:
   """Texts with their special tokens, and their labels."""
   limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
   sequences, cut = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
@@ -153,31 +235,77 @@ def classifier_examples(model: pretrained.Pretrained, texts: Sequence[str], labe
   return Examples(sequences, model.config.pad_token_id, limit, np.asarray(labels))
 
 
-def train_language_model(model: pretrained.Pretrained, texts: Sequence[str], validation: Sequence[str],
-                         config: config_lib.Supervised, seed: int, folder: pathlib.Path, *, dtype=jnp.float32,
-                         runtime: config_lib.Runtime = config_lib.Runtime(), log: Callable,
-                         truncate_log: Callable = lambda step: None, progress: Callable = iter
-                         ) -> pretrained.Pretrained:
+def train_language_model(
+  model: pretrained.Pretrained,
+  texts: Sequence[str],
+  validation: Sequence[str],
+  config: config_lib.Supervised,
+  seed: int,
+  folder: pathlib.Path,
+  *,
+  dtype=jnp.float32,
+  runtime: config_lib.Runtime = config_lib.Runtime(),
+  log: Callable,
+  truncate_log: Callable = lambda step: None,
+  progress: Callable = iter,
+) -> pretrained.Pretrained:
   """Trains every parameter of a causal language model on texts; those of least validation loss are kept.
 
   Raises:
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  examples = [language_model_examples(model, texts, config.max_tokens) for texts in (texts, validation)]
-  return fit('sft', model, language_model_losses, *examples, config, seed, folder, dtype, runtime, log=log,
-             truncate_log=truncate_log, progress=progress)
+  examples = [
+    language_model_examples(model, texts, config.max_tokens) for texts in (texts, validation)
+  ]
+  return fit(
+    'sft',
+    model,
+    language_model_losses,
+    *examples,
+    config,
+    seed,
+    folder,
+    dtype,
+    runtime,
+    log=log,
+    truncate_log=truncate_log,
+    progress=progress,
+  )
 
 
-def train_classifier(model: pretrained.Pretrained, labelled: tuple[Sequence[str], Sequence[int]],
-                     validation: tuple[Sequence[str], Sequence[int]], config: config_lib.Supervised, seed: int,
-                     folder: pathlib.Path, *, dtype=jnp.float32, runtime: config_lib.Runtime = config_lib.Runtime(),
-                     log: Callable, truncate_log: Callable = lambda step: None, progress: Callable = iter
-                     ) -> pretrained.Pretrained:
+def train_classifier(
+  model: pretrained.Pretrained,
+  labelled: tuple[Sequence[str], Sequence[int]],
+  validation: tuple[Sequence[str], Sequence[int]],
+  config: config_lib.Supervised,
+  seed: int,
+  folder: pathlib.Path,
+  *,
+  dtype=jnp.float32,
+  runtime: config_lib.Runtime = config_lib.Runtime(),
+  log: Callable,
+  truncate_log: Callable = lambda step: None,
+  progress: Callable = iter,
+) -> pretrained.Pretrained:
   """Trains every parameter of a text classifier on (texts, labels); those of least validation loss are kept.
 
   Raises:
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  examples = [classifier_examples(model, *pairs, config.max_tokens) for pairs in (labelled, validation)]
-  return fit('classifier', model, classifier_losses, *examples, config, seed, folder, dtype, runtime, log=log,
-             truncate_log=truncate_log, progress=progress)
+  examples = [
+    classifier_examples(model, *pairs, config.max_tokens) for pairs in (labelled, validation)
+  ]
+  return fit(
+    'classifier',
+    model,
+    classifier_losses,
+    *examples,
+    config,
+    seed,
+    folder,
+    dtype,
+    runtime,
+    log=log,
+    truncate_log=truncate_log,
+    progress=progress,
+  )

@@ -24,12 +24,14 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 class Unseen:
   """What a posterior is judged by; features are standardised."""
 
-  pairs: np.ndarray                  # [M, D] features of the aligned text less those of the base text
-  texts: np.ndarray                  # [T, D]
-  true_reward: np.ndarray | None     # [T] r* of texts, for reporting only; None: there is none
+  pairs: np.ndarray  # [M, D] features of the aligned text less those of the base text
+  texts: np.ndarray  # [T, D]
+  true_reward: np.ndarray | None  # [T] r* of texts, for reporting only; None: there is none
 
 
-def describe(posterior: bayes.Gaussian, prior: bayes.Gaussian, seen: np.ndarray, unseen: Unseen) -> dict[str, Any]:
+def describe(
+  posterior: bayes.Gaussian, prior: bayes.Gaussian, seen: np.ndarray, unseen: Unseen
+) -> dict[str, Any]:
   """The figures of the posterior of the pairs seen [N, D].
 
   Returns:
@@ -45,15 +47,24 @@ def describe(posterior: bayes.Gaussian, prior: bayes.Gaussian, seen: np.ndarray,
   mean, variance = bayes.reward(posterior, unseen.pairs)
   predicted = bayes.preference(mean, variance)
   low, high = wilson(int(np.sum(mean > 0)), mean.size)
-  return figures.collect({
-      'pairs': len(seen), 'trace': np.trace(posterior.covariance), 'log_determinant': posterior.log_determinant,
+  return figures.collect(
+    {
+      'pairs': len(seen),
+      'trace': np.trace(posterior.covariance),
+      'log_determinant': posterior.log_determinant,
       'log_evidence': bayes.log_evidence(seen, prior, posterior) / len(seen),
-      'accuracy': np.mean((mean > 0) + 0.5 * (mean == 0)), 'accuracy_low': low, 'accuracy_high': high,
+      'accuracy': np.mean((mean > 0) + 0.5 * (mean == 0)),
+      'accuracy_low': low,
+      'accuracy_high': high,
       'log_likelihood': np.mean(np.log(predicted.probability)),
       'log_likelihood_mode': bayes.log_likelihood(posterior.mean, unseen.pairs) / mean.size,
-      'aleatoric': predicted.aleatoric.mean(), 'epistemic': predicted.epistemic.mean(),
-      'auroc': NO_TRUE_REWARD if unseen.true_reward is None else agreement.auroc(unseen.texts @ posterior.mean,
-                                                                                 unseen.true_reward < 0)})
+      'aleatoric': predicted.aleatoric.mean(),
+      'epistemic': predicted.epistemic.mean(),
+      'auroc': NO_TRUE_REWARD
+      if unseen.true_reward is None
+      else agreement.auroc(unseen.texts @ posterior.mean, unseen.true_reward < 0),
+    }
+  )
 
 
 def ends(count: int, shares: Sequence[float] = SHARES) -> list[int]:
@@ -61,8 +72,9 @@ def ends(count: int, shares: Sequence[float] = SHARES) -> list[int]:
   return [max(int(share * count), 1) for share in shares]
 
 
-def rounds(pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, shares: Sequence[float] = SHARES
-           ) -> tuple[list[dict[str, Any]], bayes.Gaussian]:
+def rounds(
+  pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, shares: Sequence[float] = SHARES
+) -> tuple[list[dict[str, Any]], bayes.Gaussian]:
   """The figures after each round of the pairs [N, D], and the last posterior.
 
   Every round starts from the prior and sees all pairs so far. In exact inference that equals making the posterior of a
@@ -70,11 +82,15 @@ def rounds(pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, shares: Seq
   the errors of all rounds and depends on the order of the pairs.
   """
   posteriors = [bayes.laplace(pairs[:end], prior) for end in ends(len(pairs), shares)]
-  return [describe(posterior, prior, pairs[:end], unseen)
-          for end, posterior in zip(ends(len(pairs), shares), posteriors)], posteriors[-1]
+  return [
+    describe(posterior, prior, pairs[:end], unseen)
+    for end, posterior in zip(ends(len(pairs), shares), posteriors)
+  ], posteriors[-1]
 
 
-def chain(pairs: np.ndarray, prior: bayes.Gaussian, shares: Sequence[float] = SHARES) -> bayes.Gaussian:
+def chain(
+  pairs: np.ndarray, prior: bayes.Gaussian, shares: Sequence[float] = SHARES
+) -> bayes.Gaussian:
   """The posterior of pairs [N, D] where that of every round is the prior of the next."""
   stops = ends(len(pairs), shares)
   for first, last in zip([0, *stops], stops):
@@ -92,10 +108,18 @@ def over_coins(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]
   """Figures of every round over C coins: their mean, and [lowest, highest] under 'range'."""
   result = []
   for rows in zip(*runs):
-    known = {name: [row[name] for row in rows] for name in rows[0]
-             if name not in ('why', 'pairs', 'accuracy_low', 'accuracy_high') and rows[0][name] is not None}
-    result.append({'pairs': rows[0]['pairs'], **{name: float(np.mean(values)) for name, values in known.items()},
-                   'range': {name: [min(values), max(values)] for name, values in known.items()}})
+    known = {
+      name: [row[name] for row in rows]
+      for name in rows[0]
+      if name not in ('why', 'pairs', 'accuracy_low', 'accuracy_high') and rows[0][name] is not None
+    }
+    result.append(
+      {
+        'pairs': rows[0]['pairs'],
+        **{name: float(np.mean(values)) for name, values in known.items()},
+        'range': {name: [min(values), max(values)] for name, values in known.items()},
+      }
+    )
   return result
 
 
@@ -112,13 +136,21 @@ def trust(posterior: bayes.Gaussian, pairs: np.ndarray, seed: int) -> dict[str, 
   predicted = bayes.preference(mean, variance)
   first = np.random.default_rng(seed).random(mean.size) < 0.5
   right = (mean > 0) + 0.5 * (mean == 0)
-  halves = lambda uncertainty: [float(np.mean(right[half])) for half in np.array_split(np.argsort(uncertainty), 2)]
-  return {'calibration': platt.holds(np.where(first, predicted.probability, 1 - predicted.probability), first, seed),
-          'accuracy_by_epistemic': halves(predicted.epistemic), 'accuracy_by_aleatoric': halves(predicted.aleatoric)}
+  halves = lambda uncertainty: [
+    float(np.mean(right[half])) for half in np.array_split(np.argsort(uncertainty), 2)
+  ]
+  return {
+    'calibration': platt.holds(
+      np.where(first, predicted.probability, 1 - predicted.probability), first, seed
+    ),
+    'accuracy_by_epistemic': halves(predicted.epistemic),
+    'accuracy_by_aleatoric': halves(predicted.aleatoric),
+  }
 
 
-def compare(pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, coins: int, seed: int
-            ) -> tuple[dict[str, Any], bayes.Gaussian]:
+def compare(
+  pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, coins: int, seed: int
+) -> tuple[dict[str, Any], bayes.Gaussian]:
   """All of this for the pairs [N, D], in the order given, beside C controls; and the posterior of all pairs.
 
   Returns:
@@ -129,9 +161,14 @@ def compare(pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, coins: int
   controls = [rounds(bayes.flipped(pairs, seed + coin), prior, unseen) for coin in range(coins)]
   chained = chain(pairs, prior)
   return {
-      'prior': {'trace': float(np.trace(prior.covariance)), 'log_determinant': prior.log_determinant},
-      'rounds': [{'true': row, 'shuffled': control}
-                 for row, control in zip(rows, over_coins([control for control, _ in controls]))],
-      'chained': describe(chained, prior, pairs, unseen) | {'apart': apart(chained, posterior)},
-      'trust': {'true': trust(posterior, unseen.pairs, seed),
-                'shuffled': trust(controls[0][1], unseen.pairs, seed)}}, posterior
+    'prior': {'trace': float(np.trace(prior.covariance)), 'log_determinant': prior.log_determinant},
+    'rounds': [
+      {'true': row, 'shuffled': control}
+      for row, control in zip(rows, over_coins([control for control, _ in controls]))
+    ],
+    'chained': describe(chained, prior, pairs, unseen) | {'apart': apart(chained, posterior)},
+    'trust': {
+      'true': trust(posterior, unseen.pairs, seed),
+      'shuffled': trust(controls[0][1], unseen.pairs, seed),
+    },
+  }, posterior

@@ -15,9 +15,9 @@ RIDGE = 1e-3  # of a feature's variance: a direction in which no training text v
 class Familiar:
   """Mean and spread of the features of the training demonstrations."""
 
-  mean: np.ndarray                   # [D]
-  deviation: np.ndarray              # [D], 1 where a feature is constant
-  factor: np.ndarray                 # [D, D] lower Cholesky factor of the standardised features' covariance
+  mean: np.ndarray  # [D]
+  deviation: np.ndarray  # [D], 1 where a feature is constant
+  factor: np.ndarray  # [D, D] lower Cholesky factor of the standardised features' covariance
 
   def standardise(self, features: np.ndarray) -> np.ndarray:
     """Features [N, D] less the mean, over the deviation."""
@@ -26,7 +26,7 @@ class Familiar:
   def distance(self, features: np.ndarray) -> np.ndarray:
     """Mahalanobis distance [N] from the mean training text (Lee et al. 2018); of typical texts about sqrt(D)."""
     root = linalg.solve_triangular(self.factor, self.standardise(features).T, lower=True)
-    return np.sqrt(np.sum(root ** 2, axis=0))
+    return np.sqrt(np.sum(root**2, axis=0))
 
 
 def fit(features: np.ndarray) -> Familiar:

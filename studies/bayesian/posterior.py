@@ -21,8 +21,8 @@ QUADRATURE = np.linspace(-8, 8, 801)  # standard deviations; outside lies 1e-15 
 class Gaussian:
   """A normal distribution of the weights."""
 
-  mean: np.ndarray                   # [D]
-  precision: np.ndarray              # [D, D] symmetric, positive definite
+  mean: np.ndarray  # [D]
+  precision: np.ndarray  # [D, D] symmetric, positive definite
 
   @property
   def covariance(self) -> np.ndarray:
@@ -39,9 +39,13 @@ class Gaussian:
 class Preference:
   """What the posterior says of comparisons; entropies in nats, of at most log 2."""
 
-  probability: np.ndarray            # [N] that the first of two texts is preferred, averaged over the posterior
-  aleatoric: np.ndarray              # [N] entropy of the choice, were w known: what no more evidence takes away
-  epistemic: np.ndarray              # [N] what one would learn about w from the choice: what more evidence takes away
+  probability: (
+    np.ndarray
+  )  # [N] that the first of two texts is preferred, averaged over the posterior
+  aleatoric: np.ndarray  # [N] entropy of the choice, were w known: what no more evidence takes away
+  epistemic: (
+    np.ndarray
+  )  # [N] what one would learn about w from the choice: what more evidence takes away
 
   @property
   def total(self) -> np.ndarray:
@@ -86,15 +90,21 @@ def laplace(differences, prior: Gaussian) -> Gaussian:
     gradient = prior.precision @ (weights - prior.mean) - differences.T @ (1 - chosen)
     precision = prior.precision + (differences.T * (chosen * (1 - chosen))) @ differences
     step = linalg.cho_solve(linalg.cho_factor(precision, lower=True), gradient)
-    decrease = gradient @ step  # twice what a Newton step gains, in nats (Boyd & Vandenberghe 2004, section 9.5)
+    decrease = (
+      gradient @ step
+    )  # twice what a Newton step gains, in nats (Boyd & Vandenberghe 2004, section 9.5)
     if decrease < 1e-10:
       return Gaussian(weights, precision)
     size, start = 1.0, loss(weights)
-    while size > 1e-10 and loss(weights - size * step) > start - 1e-4 * size * decrease + 1e-12 * abs(start):
+    while size > 1e-10 and loss(
+      weights - size * step
+    ) > start - 1e-4 * size * decrease + 1e-12 * abs(start):
       size /= 2
     weights = weights - size * step
-  raise errors.DivergedError(f'the mode of the posterior was not found in {NEWTON_STEPS} Newton steps ({decrease:.1e} '
-                             'nats are left to gain): give the prior less variance, or standardised features')
+  raise errors.DivergedError(
+    f'the mode of the posterior was not found in {NEWTON_STEPS} Newton steps ({decrease:.1e} '
+    'nats are left to gain): give the prior less variance, or standardised features'
+  )
 
 
 def _distance(weights: np.ndarray, normal: Gaussian) -> float:
@@ -104,15 +114,20 @@ def _distance(weights: np.ndarray, normal: Gaussian) -> float:
 
 def log_evidence(differences: np.ndarray, prior: Gaussian, posterior: Gaussian) -> float:
   """log p(pairs) in nats, by Laplace; a reward of 0 would give N log 1/2. Unlike the width it depends on the labels."""
-  return (log_likelihood(posterior.mean, differences) - _distance(posterior.mean, prior) / 2 +
-          (posterior.log_determinant - prior.log_determinant) / 2)
+  return (
+    log_likelihood(posterior.mean, differences)
+    - _distance(posterior.mean, prior) / 2
+    + (posterior.log_determinant - prior.log_determinant) / 2
+  )
 
 
 def reward(posterior: Gaussian, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Mean [N] and epistemic variance x' Sigma x [N] of the rewards of features [N, D]; of differences: of Delta."""
   chex.assert_shape(features, (None, posterior.mean.size))
-  root = linalg.solve_triangular(linalg.cholesky(posterior.precision, lower=True), features.T, lower=True)
-  return features @ posterior.mean, np.sum(root ** 2, axis=0)
+  root = linalg.solve_triangular(
+    linalg.cholesky(posterior.precision, lower=True), features.T, lower=True
+  )
+  return features @ posterior.mean, np.sum(root**2, axis=0)
 
 
 def preference(mean: np.ndarray, variance: np.ndarray) -> Preference:
@@ -124,7 +139,7 @@ def preference(mean: np.ndarray, variance: np.ndarray) -> Preference:
   1e-6 up to a deviation of 20.
   """
   chex.assert_equal_shape([mean, variance])
-  weight = np.exp(-QUADRATURE ** 2 / 2)
+  weight = np.exp(-(QUADRATURE**2) / 2)
   weight /= weight.sum()
   probability, aleatoric = np.zeros(len(mean)), np.zeros(len(mean))
   for node, share in zip(QUADRATURE, weight):

@@ -19,17 +19,30 @@ profile_work = runpy.run_path(str(ROOT / 'benchmarks' / 'profile_work.py'))
 
 def write_trace(folder, events):
   (folder / 'run').mkdir()
-  (folder / 'run' / 'vm.trace.json.gz').write_bytes(gzip.compress(json.dumps({'traceEvents': events}).encode()))
+  (folder / 'run' / 'vm.trace.json.gz').write_bytes(
+    gzip.compress(json.dumps({'traceEvents': events}).encode())
+  )
 
 
 def test_operations_of_a_kind_are_added_up(tmp_path):
   operation = lambda name, microseconds: {'ph': 'X', 'dur': microseconds, 'args': {'hlo_op': name}}
-  write_trace(tmp_path, [operation('dot.1', 3000), operation('dot.22', 1000), operation('add_fusion', 500),
-                         {'ph': 'X', 'dur': 9e9, 'name': 'python'}, {'ph': 'M'}])
+  write_trace(
+    tmp_path,
+    [
+      operation('dot.1', 3000),
+      operation('dot.22', 1000),
+      operation('add_fusion', 500),
+      {'ph': 'X', 'dur': 9e9, 'name': 'python'},
+      {'ph': 'M'},
+    ],
+  )
   kinds = profile_work['by_kind'](tmp_path, 2)
   assert kinds == [('dot', 1.0, 2.0), ('add_fusion', 0.5, 0.25)]
-  assert profile_work['table'](kinds, 1).splitlines()[2:] == ['| dot | 1 | 2.00 |', '| 1 others | | 0.25 |',
-                                                             '| sum | | 2.25 |']
+  assert profile_work['table'](kinds, 1).splitlines()[2:] == [
+    '| dot | 1 | 2.00 |',
+    '| 1 others | | 0.25 |',
+    '| sum | | 2.25 |',
+  ]
 
 
 def test_a_trace_without_operations_is_an_error(tmp_path):
@@ -40,8 +53,13 @@ def test_a_trace_without_operations_is_an_error(tmp_path):
 
 @pytest.mark.parametrize('work', ['decode', 'train', 'score'])
 def test_a_small_model_is_traced(work):
-  command = [sys.executable, str(ROOT / 'benchmarks' / 'profile_work.py'), f'--work={work}', '--shape=tiny',
-             '--models=']
+  command = [
+    sys.executable,
+    str(ROOT / 'benchmarks' / 'profile_work.py'),
+    f'--work={work}',
+    '--shape=tiny',
+    '--models=',
+  ]
   done = subprocess.run(command, capture_output=True, text=True, timeout=300)
   assert done.returncode == 0, done.stderr
   milliseconds = [float(row) for row in re.findall(r'\| ([\d.]+) \|$', done.stdout, re.MULTILINE)]

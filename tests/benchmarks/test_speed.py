@@ -52,10 +52,15 @@ def peers():
 def counted(model, work):
   """FLOPs by torch's own counter, without the angles of the rotary positions, which are a table."""
   from torch.utils import flop_counter
+
   model.set_attn_implementation('eager')
   with flop_counter.FlopCounterMode(display=False) as counter:
     work()
-  angles = sum(sum(found.values()) for name, found in counter.get_flop_counts().items() if name.endswith('rotary_emb'))
+  angles = sum(
+    sum(found.values())
+    for name, found in counter.get_flop_counts().items()
+    if name.endswith('rotary_emb')
+  )
   return counter.get_total_flops() - angles
 
 
@@ -81,9 +86,11 @@ def test_flops_of_a_ppo_update_are_those_that_torch_counts(peers, trained):
   model, ids = peers.ActorCritic(SHAPE), peers.ids_of(BATCH, PROMPT + NEW, SHAPE)
   trunk = model.policy.gpt_neox
   if trained != -1:
-    for module in (trunk.embed_in, *trunk.layers[:SHAPE.blocks - trained]):
+    for module in (trunk.embed_in, *trunk.layers[: SHAPE.blocks - trained]):
       module.requires_grad_(False)
-  costs = lambda epochs: limits.ppo(SHAPE, SCORER, BATCH, PROMPT, NEW, epochs, trained, 4)['update'].flops
+  costs = lambda epochs: (
+    limits.ppo(SHAPE, SCORER, BATCH, PROMPT, NEW, epochs, trained, 4)['update'].flops
+  )
   below = 0 if trained == -1 else limits.blocks(SHAPE, SHAPE.blocks - trained, BATCH, PROMPT + NEW)
   found = counted(model.policy, lambda: sum(map(lambda x: x.sum(), model(ids, NEW))).backward())
   assert costs(3) - costs(2) == found - below
@@ -104,7 +111,9 @@ def test_bytes_of_decode_are_the_weights_once_a_pass_and_the_cache_so_far():
 def contestants():
   """One of every kind, but for those that start processes themselves."""
   kinds = {one.function: one for group in MADE.values() for one in group.contestants}
-  return [pytest.param(one, id=name) for name, one in kinds.items() if not name.startswith('starts.')]
+  return [
+    pytest.param(one, id=name) for name, one in kinds.items() if not name.startswith('starts.')
+  ]
 
 
 @pytest.mark.parametrize('contestant', contestants())
@@ -121,9 +130,22 @@ def test_every_contestant_takes_turns(contestant):
 
 
 def test_the_command_fills_the_table(tmp_path):
-  command = [sys.executable, str(ROOT / 'benchmarks' / 'speed.py'), f'--output={tmp_path / "speed.json"}']
-  subprocess.run([*command, '--sizes=tiny', '--only=decode_tiny', '--repeats=3', f'--markdown={tmp_path / "page.md"}'],
-                 check=True, timeout=600)
+  command = [
+    sys.executable,
+    str(ROOT / 'benchmarks' / 'speed.py'),
+    f'--output={tmp_path / "speed.json"}',
+  ]
+  subprocess.run(
+    [
+      *command,
+      '--sizes=tiny',
+      '--only=decode_tiny',
+      '--repeats=3',
+      f'--markdown={tmp_path / "page.md"}',
+    ],
+    check=True,
+    timeout=600,
+  )
   results = json.loads((tmp_path / 'speed.json').read_text())
   machine, (group,) = results['machine'], results['groups']
   assert machine['matmul'] > 0 and machine['memory'] > 0
@@ -142,15 +164,19 @@ def test_the_command_fills_the_table(tmp_path):
 
 def test_a_contestant_that_fails_stands_in_the_table_and_the_others_go_on():
   wrong = turns.Contestant('wrong', 'machine.torch_device', dict(no_such=1))
-  failed, = turns.take([wrong], 2, 1.0)
+  (failed,) = turns.take([wrong], 2, 1.0)
   assert 'TypeError' in failed['failed']
   group = groups.Group('g', 'work', (wrong,), targets=(groups.Target('seconds', 1, of='wrong'),))
   described = groups.described(group, [failed], MACHINE)
   assert described['targets'][0]['reached'] is None
-  assert 'failed: TypeError' in page.terminal(described) and 'not measured' in page.terminal(described)
+  assert 'failed: TypeError' in page.terminal(described) and 'not measured' in page.terminal(
+    described
+  )
 
 
-@pytest.mark.parametrize('repeats, seconds, rounds', [(3, 60.0, 3), (9, 0.0, turns.FEWEST), (1, 0.0, 1)])
+@pytest.mark.parametrize(
+  'repeats, seconds, rounds', [(3, 60.0, 3), (9, 0.0, turns.FEWEST), (1, 0.0, 1)]
+)
 def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, seconds, rounds):
   order = []
 
@@ -171,25 +197,53 @@ def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, 
       self.laps.append({'seconds': len(self.laps) + 1, 'parts': {'whole': 1.0}, 'idle': 0.25})
 
   monkeypatch.setattr(turns, 'Player', Player)
-  first, second = turns.take([turns.Contestant('a', 'f.f', {}, scale=10), turns.Contestant('b', 'f.f', {})],
-                             repeats, seconds)
+  first, second = turns.take(
+    [turns.Contestant('a', 'f.f', {}, scale=10), turns.Contestant('b', 'f.f', {})], repeats, seconds
+  )
   assert order == ['a', 'b'] * rounds + ['end'] * 2
-  assert first['n'] == rounds and first['seconds'] == 10 * second['seconds'] == 10 * (rounds + 1) / 2
+  assert (
+    first['n'] == rounds and first['seconds'] == 10 * second['seconds'] == 10 * (rounds + 1) / 2
+  )
   assert first['parts'] == {'whole': 10.0} and first['idle'] == 0.25
   assert second['low'] <= second['seconds'] <= second['high']
 
 
-@pytest.mark.parametrize('kind, value, seconds, reached', [
-    ('times', 4, 0.5, True), ('times', 4.1, 0.5, False), ('seconds', 0.5, 0.5, True), ('seconds', 0.4, 0.5, False),
-    ('fraction', 0.25, 0.5, True), ('fraction', 0.2, 0.5, False), ('matmul', 0.2, 0.5, True),
-    ('memory', 0.5, 0.5, False), ('memory', 0.4, 0.5, True), ('mfu', 0.0011, 0.1, False), ('mfu', 0.0009, 0.1, True)])
+@pytest.mark.parametrize(
+  'kind, value, seconds, reached',
+  [
+    ('times', 4, 0.5, True),
+    ('times', 4.1, 0.5, False),
+    ('seconds', 0.5, 0.5, True),
+    ('seconds', 0.4, 0.5, False),
+    ('fraction', 0.25, 0.5, True),
+    ('fraction', 0.2, 0.5, False),
+    ('matmul', 0.2, 0.5, True),
+    ('memory', 0.5, 0.5, False),
+    ('memory', 0.4, 0.5, True),
+    ('mfu', 0.0011, 0.1, False),
+    ('mfu', 0.0009, 0.1, True),
+  ],
+)
 def test_targets_are_reached_or_missed(kind, value, seconds, reached):
   costs = {'update': limits.Cost(1e8, 2e8)}
   mine = turns.Contestant('ours', 'f.f', {}, costs=costs)
-  group = groups.Group('g', 'work', (mine, turns.Contestant('torch', 'f.f', {})), targets=(
-      groups.Target(kind, value, over='torch' if kind in ('times', 'fraction') else ''),))
-  result = lambda name, seconds: {'name': name, 'scale': 1.0, 'note': '', 'seconds': seconds, 'low': seconds,
-                                  'high': seconds, 'n': 1, 'parts': {'update': 0.1}, 'idle': 0.0}
+  group = groups.Group(
+    'g',
+    'work',
+    (mine, turns.Contestant('torch', 'f.f', {})),
+    targets=(groups.Target(kind, value, over='torch' if kind in ('times', 'fraction') else ''),),
+  )
+  result = lambda name, seconds: {
+    'name': name,
+    'scale': 1.0,
+    'note': '',
+    'seconds': seconds,
+    'low': seconds,
+    'high': seconds,
+    'n': 1,
+    'parts': {'update': 0.1},
+    'idle': 0.0,
+  }
   described = groups.described(group, [result('ours', seconds), result('torch', 2.0)], MACHINE)
   assert described['targets'][0]['reached'] is reached
   assert f'{"reached" if reached else "missed"}' in page.terminal(described)

@@ -59,9 +59,11 @@ def test_texts_of_equal_length_keep_their_order():
 @pytest.mark.parametrize('count, chunk', [(100, 30), (100, 100), (3, 2), (1, 1)])
 def test_batches_by_tokens_hold_every_text_once_and_only_the_last_is_short(count, chunk):
   lengths = np.random.default_rng(count).integers(0, 40, count)
-  order = np.argsort(-lengths + np.random.default_rng(0).integers(0, 5, count))  # only roughly the longest first
+  order = np.argsort(
+    -lengths + np.random.default_rng(0).integers(0, 5, count)
+  )  # only roughly the longest first
   texts = [(int(row), [7] * lengths[row]) for row in order]
-  chunks = [texts[start:start + chunk] for start in range(0, count, chunk)]
+  chunks = [texts[start : start + chunk] for start in range(0, count, chunk)]
   found = list(batches.by_tokens(chunks, lambda length: 64 // length))
   assert len(found) == len(chunks) + 1  # what is left comes behind
   flat = [batch for part in found for batch in part]
@@ -79,6 +81,7 @@ def test_batches_by_tokens_are_ready_before_the_next_chunk_is_read():
     for chunk in range(3):
       read.append(chunk)
       yield [(4 * chunk + row, [7] * 8) for row in range(4)]
+
   for number, ready in enumerate(batches.by_tokens(chunks(), lambda length: 4)):
     assert read == list(range(min(number + 1, 3))) and len(ready) == (number < 3)
 
@@ -97,10 +100,19 @@ def test_more_rows_than_examples():
   assert sorted(rows[:3]) == sorted(rows[3:6]) == [0, 1, 2] and len(rows) == 8
 
 
-@pytest.mark.parametrize(['lengths', 'limit', 'updates', 'expected'], [
-    ([3, 99], 512, 199, (100,)), ([3, 99], 512, 200, (100,)), ([10] * 9 + [90], 512, 200, (12, 92)),
-    ([2] * 60 + [20] * 6 + [120], 512, 400, (4, 20, 120)), ([27, 30], 30, 0, (30,)), ([2], 1, 900, (1,)),
-    ([], 512, 900, (4,)), (range(1, 601), 512, 10 ** 6, (248, 348, 428, 492, 512))])
+@pytest.mark.parametrize(
+  ['lengths', 'limit', 'updates', 'expected'],
+  [
+    ([3, 99], 512, 199, (100,)),
+    ([3, 99], 512, 200, (100,)),
+    ([10] * 9 + [90], 512, 200, (12, 92)),
+    ([2] * 60 + [20] * 6 + [120], 512, 400, (4, 20, 120)),
+    ([27, 30], 30, 0, (30,)),
+    ([2], 1, 900, (1,)),
+    ([], 512, 900, (4,)),
+    (range(1, 601), 512, 10**6, (248, 348, 428, 492, 512)),
+  ],
+)
 def test_padded_lengths_of_training(lengths, limit, updates, expected):
   assert batches.training_buckets(list(lengths), limit, updates) == expected
 
@@ -121,10 +133,15 @@ def test_most_batches_are_of_one_bucket_and_they_come_in_any_order(padded):
 
 
 @pytest.mark.parametrize(['count', 'batch_size'], [(1000, 8), (1003, 8), (64, 64), (5, 2)])
-def test_every_epoch_is_another_permutation_of_texts_and_steps_need_no_history(padded, count, batch_size):
+def test_every_epoch_is_another_permutation_of_texts_and_steps_need_no_history(
+  padded, count, batch_size
+):
   padded = padded[:count]
   rows, per_epoch = batches.order_by_bucket(padded, batch_size, seed=3), count // batch_size
-  epochs = [np.concatenate([rows(epoch * per_epoch + step) for step in range(per_epoch)]) for epoch in range(3)]
+  epochs = [
+    np.concatenate([rows(epoch * per_epoch + step) for step in range(per_epoch)])
+    for epoch in range(3)
+  ]
   for epoch in epochs:
     assert len(set(epoch)) == len(epoch) == per_epoch * batch_size
   assert len({tuple(epoch) for epoch in epochs}) == 3

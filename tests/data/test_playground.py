@@ -17,8 +17,18 @@ from irl_jax.data.playground import tokenizers as playground_tokenizers
 from irl_jax.data.playground import world as playground_world
 
 COMMENTS = 6000
-AWKWARD_TEXTS = ['', ' ', '  two  spaces ', ' and you are kind', 'a\n\nb\t', 'İ é 😀 \u200f \0', "don't 've",
-                 'x<s>y</s>', 'typed <|endoftext|> here', '"quoted", and (more)...!']
+AWKWARD_TEXTS = [
+  '',
+  ' ',
+  '  two  spaces ',
+  ' and you are kind',
+  'a\n\nb\t',
+  'İ é 😀 \u200f \0',
+  "don't 've",
+  'x<s>y</s>',
+  'typed <|endoftext|> here',
+  '"quoted", and (more)...!',
+]
 
 
 @pytest.fixture(scope='module')
@@ -47,16 +57,21 @@ def words_of(text):
 
 def auroc(scores, labels):
   ranks, positives = scipy.stats.rankdata(scores), labels.sum()
-  return (ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(labels) - positives))
+  return (ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (
+    positives * (len(labels) - positives)
+  )
 
 
 def bag_of_words_auroc(texts, labels, l2=1e-4):
   """Logistic regression on word counts, trained on true labels of the first 80 %, judged on the rest."""
-  vocabulary = {word: column for column, word in enumerate(sorted({word for text in texts for word in words_of(text)}))}
+  vocabulary = {
+    word: column
+    for column, word in enumerate(sorted({word for text in texts for word in words_of(text)}))
+  }
   counts = np.zeros((len(texts), len(vocabulary)))
   for row, text in enumerate(texts):
     np.add.at(counts[row], [vocabulary[word] for word in words_of(text)], 1)
-  cut = int(.8 * len(texts))
+  cut = int(0.8 * len(texts))
   x, y = counts[:cut], labels[:cut]
 
   def loss(parameters):
@@ -65,8 +80,9 @@ def bag_of_words_auroc(texts, labels, l2=1e-4):
     value = np.mean(np.logaddexp(0, z) - y * z) + l2 / 2 * parameters[1:] @ parameters[1:]
     return value, np.r_[residual.sum(), x.T @ residual + l2 * parameters[1:]]
 
-  fit = scipy.optimize.minimize(loss, np.zeros(len(vocabulary) + 1), jac=True, method='L-BFGS-B',
-                                options={'maxiter': 200})
+  fit = scipy.optimize.minimize(
+    loss, np.zeros(len(vocabulary) + 1), jac=True, method='L-BFGS-B', options={'maxiter': 200}
+  )
   return auroc(counts[cut:] @ fit.x[1:], labels[cut:])
 
 
@@ -77,7 +93,9 @@ def test_comments_are_the_same_for_the_same_seed_and_a_prefix_of_more(comments):
 
 def test_comments_do_not_change_between_versions(texts):
   digest = hashlib.sha256('\n'.join(texts).encode()).hexdigest()
-  assert digest[:16] == '4e901b4de725aa82', 'the world changed: retune configs/tiny.py, then update this'
+  assert digest[:16] == '4e901b4de725aa82', (
+    'the world changed: retune configs/tiny.py, then update this'
+  )
 
 
 def test_sentences_add_up_to_comments(comments, drafts):
@@ -87,14 +105,14 @@ def test_sentences_add_up_to_comments(comments, drafts):
 
 
 def test_labels_are_balanced(labels):
-  assert .40 <= labels.mean() <= .55
+  assert 0.40 <= labels.mean() <= 0.55
 
 
 def test_verdict_is_turned_round_in_a_sixth_of_the_sentences_and_both_ways(drafts):
   sentences = [sentence for draft in drafts for sentence in draft]
   turned = [sentence for sentence in sentences if sentence.turned]
   assert len(turned) / len(sentences) >= 1 / 6
-  assert .2 <= np.mean([sentence.toxic for sentence in turned]) <= .8
+  assert 0.2 <= np.mean([sentence.toxic for sentence in turned]) <= 0.8
 
 
 def test_turned_means_that_the_tone_is_not_the_verdict():
@@ -103,7 +121,7 @@ def test_turned_means_that_the_tone_is_not_the_verdict():
 
 
 def test_no_word_list_is_right(texts, labels):
-  assert .85 < bag_of_words_auroc(texts, labels) < .98
+  assert 0.85 < bag_of_words_auroc(texts, labels) < 0.98
 
 
 def test_a_text_has_one_label(comments, drafts):
@@ -121,8 +139,14 @@ def test_people_and_things_never_share_a_name():
 
 
 def test_tones_never_share_a_judging_word():
-  harsh, warm = ({entry for table in ('noun', 'adjective', 'trash') for entry in playground_world.TONES[tone][table]}
-                 for tone in ('harsh', 'warm'))
+  harsh, warm = (
+    {
+      entry
+      for table in ('noun', 'adjective', 'trash')
+      for entry in playground_world.TONES[tone][table]
+    }
+    for tone in ('harsh', 'warm')
+  )
   assert not harsh & warm
 
 
@@ -133,31 +157,47 @@ def test_shares_name_every_kind_and_add_up_to_one():
 
 
 def test_texts_are_distinct_and_full_of_words(texts):
-  assert len(set(texts)) >= .98 * len(texts)
+  assert len(set(texts)) >= 0.98 * len(texts)
   assert 500 <= len({word for text in texts for word in words_of(text)}) <= 900
   assert 16 <= np.mean([len(text.split()) for text in texts]) <= 30
   assert not any('{' in text or '  ' in text for text in texts)
 
 
 def test_prompts_are_diverse(texts):
-  prompts = {tuple(text.split()[:len(text.split()) // 4]) for text in texts}
+  prompts = {tuple(text.split()[: len(text.split()) // 4]) for text in texts}
   assert len(prompts) >= 3000
 
 
-@pytest.mark.parametrize('before, after', [('a idiot', 'an idiot'), ('a useless oven', 'a useless oven'),
-                                           ('a utter clown', 'an utter clown'), ('a unbelievably', 'an unbelievably')])
+@pytest.mark.parametrize(
+  'before, after',
+  [
+    ('a idiot', 'an idiot'),
+    ('a useless oven', 'a useless oven'),
+    ('a utter clown', 'an utter clown'),
+    ('a unbelievably', 'an unbelievably'),
+  ],
+)
 def test_articles_agree(before, after):
   assert playground.ARTICLE.sub('an ', before) == after
 
 
-@pytest.mark.parametrize('train, specials', [
+@pytest.mark.parametrize(
+  'train, specials',
+  [
     (playground_tokenizers.language_model_tokenizer, {'<|endoftext|>': 0, '<|padding|>': 1}),
-    (playground_tokenizers.classifier_tokenizer, {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3, '<mask>': 4})])
+    (
+      playground_tokenizers.classifier_tokenizer,
+      {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3, '<mask>': 4},
+    ),
+  ],
+)
 @pytest.mark.parametrize('model_type', ['', 'gpt_neox', 'roberta'])
-def test_tokenizer_survives_a_folder_and_keeps_every_text(texts, tmp_path, train, specials, model_type):
+def test_tokenizer_survives_a_folder_and_keeps_every_text(
+  texts, tmp_path, train, specials, model_type
+):
   tokenizer = train(texts)
   tokenizer.save_pretrained(tmp_path)
-  if model_type:                     # transformers picks the tokenizer's class by it
+  if model_type:  # transformers picks the tokenizer's class by it
     (tmp_path / 'config.json').write_text(f'{{"model_type": "{model_type}"}}')
   loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
   assert len(loaded) == len(tokenizer)
@@ -182,16 +222,25 @@ def test_language_model_tokenizer_adds_nothing_and_gives_a_word_one_token(texts)
   assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 0, 0)
   words = {' ' + word for text in texts for word in words_of(text)}
   single = [word for word in words if len(tokenizer(word)['input_ids']) == 1]
-  assert len(single) >= .97 * len(words)
+  assert len(single) >= 0.97 * len(words)
   assert len(tokenizer) < 2500
 
 
 def test_tokenizers_are_the_same_in_every_process():
-  script = ('import hashlib; from irl_jax.data import playground, playground_tokenizers as t;'
-            'texts = [c["text"] for c in playground.comments(1000, 3)];'
-            'print(hashlib.sha256("".join(f(texts).backend_tokenizer.to_str() for f in '
-            '(t.language_model_tokenizer, t.classifier_tokenizer)).encode()).hexdigest())')
-  runs = {subprocess.run([sys.executable, '-c', script], check=True, capture_output=True, text=True,
-                         env={'PYTHONHASHSEED': seed, 'PYTHONPATH': ':'.join(sys.path), 'HF_HUB_OFFLINE': '1'}).stdout
-          for seed in ('1', '2')}
+  script = (
+    'import hashlib; from irl_jax.data import playground, playground_tokenizers as t;'
+    'texts = [c["text"] for c in playground.comments(1000, 3)];'
+    'print(hashlib.sha256("".join(f(texts).backend_tokenizer.to_str() for f in '
+    '(t.language_model_tokenizer, t.classifier_tokenizer)).encode()).hexdigest())'
+  )
+  runs = {
+    subprocess.run(
+      [sys.executable, '-c', script],
+      check=True,
+      capture_output=True,
+      text=True,
+      env={'PYTHONHASHSEED': seed, 'PYTHONPATH': ':'.join(sys.path), 'HF_HUB_OFFLINE': '1'},
+    ).stdout
+    for seed in ('1', '2')
+  }
   assert len(runs) == 1

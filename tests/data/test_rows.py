@@ -17,7 +17,16 @@ import pytest
 from irl_jax.data import rows
 from irl_jax.errors import ConfigError, InputError
 
-TEXTS = ['plain', ' leading', 'say "hi", you', 'two\nlines', 'a\0b', '😀 مرحبا', '\u2028 line', '<|endoftext|>']
+TEXTS = [
+  'plain',
+  ' leading',
+  'say "hi", you',
+  'two\nlines',
+  'a\0b',
+  '😀 مرحبا',
+  '\u2028 line',
+  '<|endoftext|>',
+]
 ROWS = [{'id': str(index), 'text': value, 'note': 'x'} for index, value in enumerate(TEXTS)]
 
 
@@ -29,11 +38,11 @@ def write_csv(path, delimiter):
 
 
 WRITERS = {
-    'x.jsonl': lambda path: rows.write_jsonl(path, ROWS),
-    'x.json': lambda path: path.write_text(json.dumps(ROWS, indent=2)),
-    'x.csv': lambda path: write_csv(path, ','),
-    'x.tsv': lambda path: write_csv(path, '\t'),
-    'x.parquet': lambda path: pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), path),
+  'x.jsonl': lambda path: rows.write_jsonl(path, ROWS),
+  'x.json': lambda path: path.write_text(json.dumps(ROWS, indent=2)),
+  'x.csv': lambda path: write_csv(path, ','),
+  'x.tsv': lambda path: write_csv(path, '\t'),
+  'x.parquet': lambda path: pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), path),
 }
 
 
@@ -53,7 +62,12 @@ def test_every_format_keeps_fields_and_order(tmp_path, name, packed):
 def test_text_file_is_a_text_a_line(tmp_path):
   path = tmp_path / 'x.txt'
   path.write_bytes('\ufeffone\r\n\n two\u2028 \nthree'.encode())
-  assert [row['text'] for row in rows.read_rows(path, fields=('text',))[0]] == ['one', '', ' two\u2028 ', 'three']
+  assert [row['text'] for row in rows.read_rows(path, fields=('text',))[0]] == [
+    'one',
+    '',
+    ' two\u2028 ',
+    'three',
+  ]
 
 
 def test_json_may_be_one_object_or_lines(tmp_path):
@@ -66,38 +80,58 @@ def test_json_may_be_one_object_or_lines(tmp_path):
 
 def test_parquet_values_become_what_json_has(tmp_path):
   path = tmp_path / 'x.parquet'
-  pyarrow.parquet.write_table(pa.table({
-      'text': ['a'], 'nan': [float('nan')], 'day': pa.array([0], pa.date32()), 'raw': [b'bytes'],
-      'inner': [{'score': float('inf'), 'list': [1]}]}), path)
-  row = {'text': 'a', 'nan': None, 'day': '1970-01-01', 'raw': 'bytes', 'inner': {'score': None, 'list': [1]}}
+  pyarrow.parquet.write_table(
+    pa.table(
+      {
+        'text': ['a'],
+        'nan': [float('nan')],
+        'day': pa.array([0], pa.date32()),
+        'raw': [b'bytes'],
+        'inner': [{'score': float('inf'), 'list': [1]}],
+      }
+    ),
+    path,
+  )
+  row = {
+    'text': 'a',
+    'nan': None,
+    'day': '1970-01-01',
+    'raw': 'bytes',
+    'inner': {'score': None, 'list': [1]},
+  }
   assert rows.read_rows(path)[0] == [row]
 
 
 LATIN = 'caf\xe9'.encode('latin-1')
 BAD = {  # name: (what stands in row 2 of a good file, what the message says)
-    'not_json.jsonl': (b'{"text": ', 'not JSON'),
-    'half.jsonl': (b'{"text": "a"', 'not JSON'),
-    'nan.jsonl': (b'{"text": "a", "score": NaN}', 'NaN is not a number'),
-    'huge.jsonl': (b'{"text": "a", "score": 1e999}', '1e999 is not a number'),
-    'deep.jsonl': (b'[' * 100000, 'not JSON'),
-    'list.jsonl': (b'["a"]', 'holds a list'),
-    'null_row.jsonl': (b'null', 'holds null'),
-    'null.jsonl': (b'{"text": null}', "field 'text' holds null"),
-    'number.jsonl': (b'{"text": 3}', "field 'text' holds a number"),
-    'missing.jsonl': (b'{"id": 1, "comment": "a"}', "no field 'text'; its fields: 'id', 'comment'"),
-    'latin.jsonl': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
-    'latin.csv': (LATIN + b',1', "field 'text' is not UTF-8"),
-    'long.csv': (b'a,1,2', '3 cells where the header has 2'),
-    'short.tsv': (b'a', '1 cells where the header has 2'),
-    'quote.csv': (b'"a"b,1', 'not well quoted'),
-    'latin.txt': (LATIN, 'not UTF-8'),
-    'latin.tsv': (LATIN + b'\t1', "field 'text' is not UTF-8"),
-    'number.json': (b'{"text": 3}', "field 'text' holds a number"),
-    'null_row.json': (b'null', 'holds null'),
-    'latin.json': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
+  'not_json.jsonl': (b'{"text": ', 'not JSON'),
+  'half.jsonl': (b'{"text": "a"', 'not JSON'),
+  'nan.jsonl': (b'{"text": "a", "score": NaN}', 'NaN is not a number'),
+  'huge.jsonl': (b'{"text": "a", "score": 1e999}', '1e999 is not a number'),
+  'deep.jsonl': (b'[' * 100000, 'not JSON'),
+  'list.jsonl': (b'["a"]', 'holds a list'),
+  'null_row.jsonl': (b'null', 'holds null'),
+  'null.jsonl': (b'{"text": null}', "field 'text' holds null"),
+  'number.jsonl': (b'{"text": 3}', "field 'text' holds a number"),
+  'missing.jsonl': (b'{"id": 1, "comment": "a"}', "no field 'text'; its fields: 'id', 'comment'"),
+  'latin.jsonl': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
+  'latin.csv': (LATIN + b',1', "field 'text' is not UTF-8"),
+  'long.csv': (b'a,1,2', '3 cells where the header has 2'),
+  'short.tsv': (b'a', '1 cells where the header has 2'),
+  'quote.csv': (b'"a"b,1', 'not well quoted'),
+  'latin.txt': (LATIN, 'not UTF-8'),
+  'latin.tsv': (LATIN + b'\t1', "field 'text' is not UTF-8"),
+  'number.json': (b'{"text": 3}', "field 'text' holds a number"),
+  'null_row.json': (b'null', 'holds null'),
+  'latin.json': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
 }
-GOOD = {'.jsonl': b'{"text": "good"}', '.json': b'{"text": "good"}', '.csv': b'good,1', '.tsv': b'good\t1',
-        '.txt': b'good'}
+GOOD = {
+  '.jsonl': b'{"text": "good"}',
+  '.json': b'{"text": "good"}',
+  '.csv': b'good,1',
+  '.tsv': b'good\t1',
+  '.txt': b'good',
+}
 HEADER = {'.csv': b'text,id\n', '.tsv': b'text\tid\n'}
 
 
@@ -130,11 +164,15 @@ def test_bad_rows_in_parquet(tmp_path):
   assert rows.read_rows(path, bad_rows='skip')[1] == {'rows_read': 3, 'bad_rows': 1}
 
 
-@pytest.mark.parametrize('column, message', [
+@pytest.mark.parametrize(
+  'column, message',
+  [
     (pa.array(['good', None]), "row 2: field 'text' holds null"),
     (pa.array([1, 2]), "row 1: field 'text' holds a number"),
     (pa.array([['a'], []]), "row 1: field 'text' holds a list"),
-    (None, "row 1: has no field 'text'; its fields: 'id'")])
+    (None, "row 1: has no field 'text'; its fields: 'id'"),
+  ],
+)
 def test_bad_values_in_parquet(tmp_path, column, message):
   columns = {'id': pa.array([0, 1])} | ({} if column is None else {'text': column})
   pyarrow.parquet.write_table(pa.table(columns), tmp_path / 'x.parquet')
@@ -142,14 +180,25 @@ def test_bad_values_in_parquet(tmp_path, column, message):
     rows.read_rows(tmp_path / 'x.parquet', fields=('text',))
 
 
-@pytest.mark.parametrize('bad, message', [
-    ('null', 'holds null'), ('3', 'holds a number'), ('["a"]', 'holds a list'), ('{"text": null}', "'text' holds null"),
-    ('{"text": {}}', "'text' holds an object"), ('{"id": 1}', "has no field 'text'; its fields: 'id'")])
+@pytest.mark.parametrize(
+  'bad, message',
+  [
+    ('null', 'holds null'),
+    ('3', 'holds a number'),
+    ('["a"]', 'holds a list'),
+    ('{"text": null}', "'text' holds null"),
+    ('{"text": {}}', "'text' holds an object"),
+    ('{"id": 1}', "has no field 'text'; its fields: 'id'"),
+  ],
+)
 def test_bad_rows_in_a_json_list(tmp_path, bad, message):
   (tmp_path / 'x.json').write_text(f'[{{"text": "good"}},\n{bad},\n{{"text": "good"}}]')
   with pytest.raises(InputError, match=f'x.json, row 2: .*{message}'):
     rows.read_rows(tmp_path / 'x.json', fields=('text',))
-  assert rows.read_rows(tmp_path / 'x.json', fields=('text',), bad_rows='skip')[1] == {'rows_read': 3, 'bad_rows': 1}
+  assert rows.read_rows(tmp_path / 'x.json', fields=('text',), bad_rows='skip')[1] == {
+    'rows_read': 3,
+    'bad_rows': 1,
+  }
 
 
 def test_open_quote_swallows_the_rest_but_says_where(tmp_path):
@@ -159,12 +208,26 @@ def test_open_quote_swallows_the_rest_but_says_where(tmp_path):
     rows.read_rows(path)
 
 
-@pytest.mark.parametrize('name, content', [
-    ('x.parquet', b'no parquet'), ('x.parquet', b''), ('x.jsonl.gz', b'{"text": "a"}'), ('x.json', b'[{"text": "a"},'),
+@pytest.mark.parametrize(
+  'name, content',
+  [
+    ('x.parquet', b'no parquet'),
+    ('x.parquet', b''),
+    ('x.jsonl.gz', b'{"text": "a"}'),
+    ('x.json', b'[{"text": "a"},'),
     ('x.jsonl.gz', gzip.compress(random.Random(0).randbytes(4000), mtime=0)[:900]),
-    ('x.csv', b'text,text\na,b\n'), ('x.csv', LATIN + b'\na\n'),
-    ('x.jsonl', b''), ('x.jsonl', b'\n\n'), ('x.json', b'[]'), ('x.json', b''), ('x.csv', b''), ('x.csv', b'text\n'),
-    ('x.txt', b''), ('x.txt.gz', gzip.compress(b'', mtime=0))])
+    ('x.csv', b'text,text\na,b\n'),
+    ('x.csv', LATIN + b'\na\n'),
+    ('x.jsonl', b''),
+    ('x.jsonl', b'\n\n'),
+    ('x.json', b'[]'),
+    ('x.json', b''),
+    ('x.csv', b''),
+    ('x.csv', b'text\n'),
+    ('x.txt', b''),
+    ('x.txt.gz', gzip.compress(b'', mtime=0)),
+  ],
+)
 def test_broken_and_empty_files(tmp_path, name, content):
   (tmp_path / name).write_bytes(content)
   with pytest.raises(InputError, match=name) as caught:
@@ -191,9 +254,11 @@ def test_fields_are_alternatives(tmp_path):
 def test_writing_is_whole_or_not_at_all(tmp_path):
   path = tmp_path / 'new' / 'x.jsonl'
   rows.write_jsonl(path, [{'text': 'old'}])
+
   def failing():
     yield {'text': 'new'}
     raise RuntimeError('half way')
+
   with pytest.raises(RuntimeError):
     rows.write_jsonl(path, failing())
   with pytest.raises(ValueError):
@@ -217,8 +282,15 @@ def test_lone_surrogates_survive_as_escapes(tmp_path):
   assert rows.read_rows(tmp_path / 'x.jsonl', fields=('text',))[0] == [{'text': 'a\ud800é'}]
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) |
-                    st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=4)
+JSON = st.recursive(
+  st.none()
+  | st.booleans()
+  | st.integers()
+  | st.floats(allow_nan=False, allow_infinity=False)
+  | st.text(),
+  lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+  max_leaves=4,
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -230,7 +302,10 @@ def test_what_is_written_is_read(tmp_path_factory, written):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.binary(max_size=200), st.sampled_from(['x.jsonl', 'x.json', 'x.csv', 'x.txt', 'x.parquet', 'x.csv.gz']))
+@given(
+  st.binary(max_size=200),
+  st.sampled_from(['x.jsonl', 'x.json', 'x.csv', 'x.txt', 'x.parquet', 'x.csv.gz']),
+)
 def test_no_bytes_end_in_another_error(tmp_path_factory, content, name):
   path = tmp_path_factory.mktemp('rows') / name
   path.write_bytes(content)
@@ -254,7 +329,7 @@ def test_no_damaged_file_ends_in_another_error(tmp_path_factory, name, data):
   content = bytearray(whole_file(name))
   for _ in range(data.draw(st.integers(1, 3))):
     at = data.draw(st.integers(0, len(content)))
-    content[at:at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
   path = tmp_path_factory.getbasetemp() / name
   path.write_bytes(content)
   try:

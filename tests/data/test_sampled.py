@@ -38,9 +38,18 @@ def tokens_of(model, row):
 
 def test_rows_are_cut_texts_of_every_length(spaced):
   rows, counts = sampled.sample_rows(spaced, DATA, LIMITS, seed=0)
-  assert counts == {'rows_read': 200, 'bad_rows': 200 - len(rows), 'rows': len(rows), 'labelled': 0, 'toxic': 0}
-  assert all(prompts.cut_prompt(row['prompt'] + row['original'], 0.5) == (row['prompt'], row['original'])
-             and row['label'] is None for row in rows)
+  assert counts == {
+    'rows_read': 200,
+    'bad_rows': 200 - len(rows),
+    'rows': len(rows),
+    'labelled': 0,
+    'toxic': 0,
+  }
+  assert all(
+    prompts.cut_prompt(row['prompt'] + row['original'], 0.5) == (row['prompt'], row['original'])
+    and row['label'] is None
+    for row in rows
+  )
   lengths = [tokens_of(spaced, row) for row in rows]
   assert max(lengths) <= 16 and min(lengths) < 10 and len(set(lengths)) > 4
   assert sum(bool(row['original']) for row in rows) > len(rows) / 2
@@ -48,7 +57,9 @@ def test_rows_are_cut_texts_of_every_length(spaced):
 
 
 def test_a_seed_decides_and_batches_do_not(spaced):
-  sample = lambda seed, size: sampled.sample_rows(spaced, DATA, dataclasses.replace(LIMITS, batch_size=size), seed)[0]
+  sample = lambda seed, size: sampled.sample_rows(
+    spaced, DATA, dataclasses.replace(LIMITS, batch_size=size), seed
+  )[0]
   assert sample(3, 64) == sample(3, 200)
   assert sample(3, 64) != sample(4, 64)
 
@@ -60,12 +71,16 @@ def test_blank_texts_are_left_out_and_counted(policy):
 
 
 def test_a_model_that_would_end_at_once_still_says_something(policy):
-  rows, _ = sampled.sample_rows(favouring(policy, {'<|endoftext|>': 40.0, 'a': 20.0}), DATA, LIMITS, seed=0)
+  rows, _ = sampled.sample_rows(
+    favouring(policy, {'<|endoftext|>': 40.0, 'a': 20.0}), DATA, LIMITS, seed=0
+  )
   assert len(rows) == 200 and {row['prompt'] for row in rows} == {'a'}
 
 
-@pytest.mark.parametrize('fraction, longest, most, low, high', [(0.25, 64, 2047, 16, 256), (0.5, 2, 2047, 4, 4),
-                                                               (0.25, 64, 100, 16, 100), (1.0, 64, 2, 2, 2)])
+@pytest.mark.parametrize(
+  'fraction, longest, most, low, high',
+  [(0.25, 64, 2047, 16, 256), (0.5, 2, 2047, 4, 4), (0.25, 64, 100, 16, 100), (1.0, 64, 2, 2, 2)],
+)
 def test_lengths_fit_prompt_and_positions(fraction, longest, most, low, high):
   data = Data(prompt_fraction=fraction, max_prompt_tokens=longest, sampled_prompts=4000)
   lengths = sampled.lengths(data, most, seed=1)
@@ -73,6 +88,8 @@ def test_lengths_fit_prompt_and_positions(fraction, longest, most, low, high):
 
 
 def test_every_order_of_length_has_its_share():
-  lengths = sampled.lengths(Data(prompt_fraction=0.25, max_prompt_tokens=64, sampled_prompts=8000), 2047, seed=1)
+  lengths = sampled.lengths(
+    Data(prompt_fraction=0.25, max_prompt_tokens=64, sampled_prompts=8000), 2047, seed=1
+  )
   shares = [np.mean((lengths >= low) & (lengths < 2 * low)) for low in (16, 32, 64, 128)]
   np.testing.assert_allclose(shares, 0.25, atol=0.03)

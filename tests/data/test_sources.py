@@ -35,32 +35,47 @@ def file_of(tmp_path, *written, name='x.jsonl'):
 
 
 def test_text_is_cut_and_labelled(tmp_path):
-  path = file_of(tmp_path, {'body': ' one two  three four\n', 'rude': True}, {'body': 'word', 'rude': 0.4},
-                 {'body': 'a b', 'rude': None})
+  path = file_of(
+    tmp_path,
+    {'body': ' one two  three four\n', 'rude': True},
+    {'body': 'word', 'rude': 0.4},
+    {'body': 'a b', 'rude': None},
+  )
   read, counts = load(path, text_field='body', label_field='rude', prompt_fraction=0.5)
-  assert read == [{'prompt': ' one two', 'original': '  three four\n', 'label': 1},
-                  {'prompt': 'word', 'original': '', 'label': 0}, {'prompt': 'a', 'original': ' b', 'label': None}]
+  assert read == [
+    {'prompt': ' one two', 'original': '  three four\n', 'label': 1},
+    {'prompt': 'word', 'original': '', 'label': 0},
+    {'prompt': 'a', 'original': ' b', 'label': None},
+  ]
   assert counts == {'rows_read': 3, 'bad_rows': 0, 'rows': 3, 'labelled': 2, 'toxic': 1}
 
 
 def test_prompt_field_is_kept_as_given(tmp_path):
   path = file_of(tmp_path, {'prompt': 'a b\nc ', 'text': '  d'}, {'prompt': '', 'text': 'e'})
-  assert load(path, prompt_field='prompt')[0] == [{'prompt': 'a b\nc ', 'original': '  d', 'label': None},
-                                                 {'prompt': '', 'original': 'e', 'label': None}]
+  assert load(path, prompt_field='prompt')[0] == [
+    {'prompt': 'a b\nc ', 'original': '  d', 'label': None},
+    {'prompt': '', 'original': 'e', 'label': None},
+  ]
   with pytest.raises(InputError, match='row 2: holds an empty text'):
     load(path, prompt_field='prompt', text_field='')
 
 
-@pytest.mark.parametrize('row, fields, message', [
+@pytest.mark.parametrize(
+  'row, fields, message',
+  [
     ({'body': 'a'}, {}, "no field 'text'; its fields: 'body', 'id'"),
     ({'text': 'a'}, {'label_field': 'toxic'}, "no field 'toxic'; its fields: 'text', 'id'"),
     ({'text': 'a'}, {'prompt_field': 'prompt'}, "no field 'prompt'; its fields: 'text', 'id'"),
     ({'prompt': 'a'}, {'prompt_field': 'prompt'}, "no field 'text'; its fields: 'prompt', 'id'"),
-    ({'text': ''}, {}, 'empty text'), ({'text': ' \n'}, {}, 'empty text'), ({'text': None}, {}, 'null'),
+    ({'text': ''}, {}, 'empty text'),
+    ({'text': ' \n'}, {}, 'empty text'),
+    ({'text': None}, {}, 'null'),
     ({'text': 'a', 'rude': -1}, {'label_field': 'rude'}, 'holds -1, not a label'),
     ({'text': 'a', 'rude': 3.5}, {'label_field': 'rude'}, 'holds 3.5, not a label'),
     ({'text': 'a', 'rude': 'toxic'}, {'label_field': 'rude'}, 'holds a text, not a label'),
-    ({'text': 'a', 'rude': []}, {'label_field': 'rude'}, 'holds a list, not a label')])
+    ({'text': 'a', 'rude': []}, {'label_field': 'rude'}, 'holds a list, not a label'),
+  ],
+)
 def test_bad_rows(tmp_path, row, fields, message):
   good = {'text': 'good', 'prompt': 'good', 'rude': 1, 'toxic': 1}
   path = file_of(tmp_path, good, {**row, 'id': 1}, good)
@@ -73,18 +88,29 @@ def test_bad_rows(tmp_path, row, fields, message):
 
 def test_csv_labels_are_text(tmp_path):
   (tmp_path / 'x.csv').write_text('text,toxic\na,1\nb,0\nc,true\nd,False\ne,0.7\nf,\n')
-  assert [row['label'] for row in load(tmp_path / 'x.csv', label_field='toxic')[0]] == [1, 0, 1, 0, 1, None]
+  assert [row['label'] for row in load(tmp_path / 'x.csv', label_field='toxic')[0]] == [
+    1,
+    0,
+    1,
+    0,
+    1,
+    None,
+  ]
 
 
 def test_surrogates_are_replaced(tmp_path):
-  assert load(file_of(tmp_path, {'text': 'a\ud800 b'}))[0] == [{'prompt': 'a\ufffd', 'original': ' b', 'label': None}]
+  assert load(file_of(tmp_path, {'text': 'a\ud800 b'}))[0] == [
+    {'prompt': 'a\ufffd', 'original': ' b', 'label': None}
+  ]
 
 
 def test_max_rows_keeps_the_smallest_hashes_in_order(tmp_path):
   texts = [f'text {number}' for number in range(20)]
   read, counts = load(file_of(tmp_path, *({'text': text} for text in texts)), max_rows=5)
   kept = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).hexdigest())[:5]
-  assert [row['prompt'] + row['original'] for row in read] == [text for text in texts if text in kept]
+  assert [row['prompt'] + row['original'] for row in read] == [
+    text for text in texts if text in kept
+  ]
   assert counts['rows_read'] == 20 and counts['rows'] == 5
 
 
@@ -94,7 +120,10 @@ def test_jigsaw_long_2000(tmp_path):
 
 
 def test_paradetox(tmp_path):
-  hub, flat = {'en_toxic_comment': 'a b c d', 'en_neutral_comment': 'e'}, {'toxic': 'a b c d', 'neutral': 'e'}
+  hub, flat = (
+    {'en_toxic_comment': 'a b c d', 'en_neutral_comment': 'e'},
+    {'toxic': 'a b c d', 'neutral': 'e'},
+  )
   expected = [{'prompt': 'a b', 'original': ' c d', 'label': 1}]
   for row in (hub, flat):
     assert load(f'paradetox:{file_of(tmp_path, row)}', prompt_fraction=0.5)[0] == expected
@@ -110,12 +139,22 @@ def test_jigsaw(tmp_path):
     load('jigsaw')
 
 
-@pytest.mark.parametrize('scores, label', [((0.9, 0.1), 1), ((0.1, 0.5), 1), ((0.1, 0.4), 0), ((0.1, None), None),
-                                          ((None, 0.8), 1)])
+@pytest.mark.parametrize(
+  'scores, label',
+  [((0.9, 0.1), 1), ((0.1, 0.5), 1), ((0.1, 0.4), 0), ((0.1, None), None), ((None, 0.8), 1)],
+)
 def test_real_toxicity_prompts(tmp_path, scores, label):
-  hub = {'challenging': False, 'prompt': {'text': 'a', 'toxicity': scores[0]},
-         'continuation': {'text': ', b', 'toxicity': scores[1]}}
-  flat = {'prompt': 'a', 'prompt_toxicity': scores[0], 'continuation': ', b', 'continuation_toxicity': scores[1]}
+  hub = {
+    'challenging': False,
+    'prompt': {'text': 'a', 'toxicity': scores[0]},
+    'continuation': {'text': ', b', 'toxicity': scores[1]},
+  }
+  flat = {
+    'prompt': 'a',
+    'prompt_toxicity': scores[0],
+    'continuation': ', b',
+    'continuation_toxicity': scores[1],
+  }
   for row in (hub, flat):
     read, _ = load(f'real-toxicity-prompts:{file_of(tmp_path, row)}')
     assert read == [{'prompt': 'a', 'original': ', b', 'label': label}]
@@ -133,7 +172,9 @@ def test_real_files(shared):
   paradetox, counts = load(f'paradetox:{data / "paradetox_train.jsonl.gz"}')
   assert counts == {'rows_read': 9573, 'bad_rows': 0, 'rows': 9573, 'labelled': 9573, 'toxic': 9573}
   with gzip.open(data / 'paradetox_train.jsonl.gz', 'rt', encoding='utf-8') as file:
-    assert [row['prompt'] + row['original'] for row in paradetox] == [json.loads(line)['toxic'] for line in file]
+    assert [row['prompt'] + row['original'] for row in paradetox] == [
+      json.loads(line)['toxic'] for line in file
+    ]
   _, counts = load(f'real-toxicity-prompts:{data / "rtp_prompts.jsonl.gz"}')
   assert counts['rows'] == 7285 and counts['labelled'] == 7237
   _, counts = load(f'jigsaw:{data / "jigsaw_train.jsonl.gz"}', max_rows=2000)
@@ -155,14 +196,21 @@ def test_folder_laid_out_like_the_hub(tmp_path, name):
   assert load(folder, split='test', text_field='en_neutral_comment')[0][0]['prompt'] == 'c'
   with pytest.raises(ConfigError, match="config.data.split = 'dev'"):
     load(folder, split='dev')
-  with pytest.raises(InputError, match="set, row 1: has no field 'text'; its fields: 'en_toxic_comment'"):
+  with pytest.raises(
+    InputError, match="set, row 1: has no field 'text'; its fields: 'en_toxic_comment'"
+  ):
     load(folder)
 
 
 def test_nested_rows_in_a_folder(tmp_path):
-  file_of(tmp_path / 'set', {'prompt': {'text': 'a', 'toxicity': 0.1}, 'continuation': {'text': ' b', 'toxicity': 0.6}},
-          name='prompts.jsonl')
-  assert load(f'real-toxicity-prompts:{tmp_path / "set"}')[0] == [{'prompt': 'a', 'original': ' b', 'label': 1}]
+  file_of(
+    tmp_path / 'set',
+    {'prompt': {'text': 'a', 'toxicity': 0.1}, 'continuation': {'text': ' b', 'toxicity': 0.6}},
+    name='prompts.jsonl',
+  )
+  assert load(f'real-toxicity-prompts:{tmp_path / "set"}')[0] == [
+    {'prompt': 'a', 'original': ' b', 'label': 1}
+  ]
 
 
 @pytest.mark.parametrize('outside', ['../secret.jsonl', '{absolute}'])
@@ -171,7 +219,9 @@ def test_folder_that_points_outside_is_refused(tmp_path, outside):
   folder = tmp_path / 'secret'  # a prefix of the file's name must not pass for its folder
   file_of(folder, {'text': 'a'}, name='train.jsonl')
   pattern = outside.format(absolute=secret)
-  (folder / 'README.md').write_text(f'---\nconfigs:\n- config_name: default\n  data_files: "{pattern}"\n---\n')
+  (folder / 'README.md').write_text(
+    f'---\nconfigs:\n- config_name: default\n  data_files: "{pattern}"\n---\n'
+  )
   with pytest.raises(InputError, match='outside'):
     load(folder)
 
@@ -190,20 +240,35 @@ def refuse_network(*_, **__):
   raise socket.gaierror('Name or service not known')
 
 
-@pytest.mark.parametrize('source, repository', [('owner/name@abc', 'owner/name .revision abc'),
-                                                ('paradetox', 's-nlp/paradetox .revision main'),
-                                                ('jigsaw:owner/name', 'owner/name .revision main')])
+@pytest.mark.parametrize(
+  'source, repository',
+  [
+    ('owner/name@abc', 'owner/name .revision abc'),
+    ('paradetox', 's-nlp/paradetox .revision main'),
+    ('jigsaw:owner/name', 'owner/name .revision main'),
+  ],
+)
 def test_unreachable_hub(monkeypatch, source, repository):
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
   monkeypatch.setattr(socket, 'getaddrinfo', refuse_network)
-  with pytest.raises(InputError, match=f'{repository}.*cannot be reached.*give the file or folder') as caught:
+  with pytest.raises(
+    InputError, match=f'{repository}.*cannot be reached.*give the file or folder'
+  ) as caught:
     load(source)
   assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('status, code, words', [
-    (401, '', 'refused .*401 '), (401, 'RepoNotFound', 'not found, or private'), (403, 'GatedRepo', '.*set HF_TOKEN'),
-    (404, 'RevisionNotFound', 'has no such revision'), (429, '', 'refused .*429 '), (500, '', 'refused .*500 ')])
+@pytest.mark.parametrize(
+  'status, code, words',
+  [
+    (401, '', 'refused .*401 '),
+    (401, 'RepoNotFound', 'not found, or private'),
+    (403, 'GatedRepo', '.*set HF_TOKEN'),
+    (404, 'RevisionNotFound', 'has no such revision'),
+    (429, '', 'refused .*429 '),
+    (500, '', 'refused .*500 '),
+  ],
+)
 def test_hub_that_refuses(monkeypatch, status, code, words):
   class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):  # pylint: disable=invalid-name
@@ -216,7 +281,9 @@ def test_hub_that_refuses(monkeypatch, status, code, words):
 
   with http.server.HTTPServer(('localhost', 0), Hub) as hub:
     threading.Thread(target=hub.serve_forever, daemon=True).start()
-    monkeypatch.setattr(huggingface_hub.constants, 'ENDPOINT', f'http://localhost:{hub.server_port}')
+    monkeypatch.setattr(
+      huggingface_hub.constants, 'ENDPOINT', f'http://localhost:{hub.server_port}'
+    )
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
     with pytest.raises(InputError, match=f'owner/name .revision main.: {words}') as caught:
       load('owner/name')
@@ -224,26 +291,45 @@ def test_hub_that_refuses(monkeypatch, status, code, words):
   assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('file, problem', [('hf://datasets/owner/name@5a/train.jsonl', None),
-                                          ('hf://datasets/owner/other@5a/train.jsonl', 'outside'),
-                                          ('/etc/train.jsonl', 'outside')])
+@pytest.mark.parametrize(
+  'file, problem',
+  [
+    ('hf://datasets/owner/name@5a/train.jsonl', None),
+    ('hf://datasets/owner/other@5a/train.jsonl', 'outside'),
+    ('/etc/train.jsonl', 'outside'),
+  ],
+)
 def test_hub_that_answers(monkeypatch, file, problem):
   asked, patience = [], []
   builder = mock.Mock(**{'as_dataset.return_value': [{'text': 'a b'}]})
-  builder.download_and_prepare.side_effect = lambda: patience.append(huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT)
+  builder.download_and_prepare.side_effect = lambda: patience.append(
+    huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+  )
   builder.config.data_files = {'train': [file]}
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
-  monkeypatch.setattr(huggingface_hub.HfApi, 'dataset_info', lambda _, *args, **named: asked.append((args, named)))
-  monkeypatch.setattr(datasets, 'load_dataset_builder', lambda *args, **named: asked.append((args, named)) or builder)
+  monkeypatch.setattr(
+    huggingface_hub.HfApi, 'dataset_info', lambda _, *args, **named: asked.append((args, named))
+  )
+  monkeypatch.setattr(
+    datasets, 'load_dataset_builder', lambda *args, **named: asked.append((args, named)) or builder
+  )
   if problem:
     with pytest.raises(InputError, match=problem):
       load('owner/name@5a')
     assert not builder.download_and_prepare.called
   else:
-    assert load('owner/name@5a', split='test')[0] == [{'prompt': 'a', 'original': ' b', 'label': None}]
+    assert load('owner/name@5a', split='test')[0] == [
+      {'prompt': 'a', 'original': ' b', 'label': None}
+    ]
     builder.as_dataset.assert_called_once_with('test')
-    assert patience == [hub_limits.SILENCE] and huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT > hub_limits.SILENCE
-  assert asked == [(('owner/name',), {'revision': '5a', 'timeout': 10}), (('owner/name',), {'revision': '5a'})]
+    assert (
+      patience == [hub_limits.SILENCE]
+      and huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT > hub_limits.SILENCE
+    )
+  assert asked == [
+    (('owner/name',), {'revision': '5a', 'timeout': 10}),
+    (('owner/name',), {'revision': '5a'}),
+  ]
 
 
 def test_offline(monkeypatch):
@@ -254,8 +340,20 @@ def test_offline(monkeypatch):
     load('owner/name')
 
 
-@pytest.mark.parametrize('source', ['absent.jsonl', 'data/absent.jsonl.gz', 'owner/name.csv', '../absent', 'a', '',
-                                    'http://x/y.csv', 'paradetox:absent.tsv', 'unknown:owner/name'])
+@pytest.mark.parametrize(
+  'source',
+  [
+    'absent.jsonl',
+    'data/absent.jsonl.gz',
+    'owner/name.csv',
+    '../absent',
+    'a',
+    '',
+    'http://x/y.csv',
+    'paradetox:absent.tsv',
+    'unknown:owner/name',
+  ],
+)
 def test_bad_places(source):
   with pytest.raises(ConfigError, match='no file, folder or hub id'):
     load(source)

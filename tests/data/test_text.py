@@ -13,8 +13,17 @@ from irl_jax.data.playground import tokenizers as playground_tokenizers
 from irl_jax.errors import InputError
 
 load = functools.cache(transformers.AutoTokenizer.from_pretrained)
-AWKWARD = ['  leading spaces', 'a\0b', '😀 👩‍👩‍👧', 'مرحبا שלום', ' tabs\tand\n\nlines ', "don 't clean , this up .",
-           '\ufeffBOM', '<|endoftext|></s><s><pad><mask><unk><|padding|>', 'x' * 3000]
+AWKWARD = [
+  '  leading spaces',
+  'a\0b',
+  '😀 👩‍👩‍👧',
+  'مرحبا שלום',
+  ' tabs\tand\n\nlines ',
+  "don 't clean , this up .",
+  '\ufeffBOM',
+  '<|endoftext|></s><s><pad><mask><unk><|padding|>',
+  'x' * 3000,
+]
 
 
 @pytest.fixture(name='pythia')
@@ -46,7 +55,9 @@ def test_awkward_texts_come_back_whole(name, request):
 @pytest.mark.parametrize('name', ['pythia', 'roberta'])
 def test_typed_specials_stay_text_whatever_the_tokenizer_did_before(name, request):
   tokenizer = request.getfixturevalue(name)
-  assert tokenizer.eos_token_id in tokenizer(tokenizer.eos_token)['input_ids']  # what plain calls do
+  assert (
+    tokenizer.eos_token_id in tokenizer(tokenizer.eos_token)['input_ids']
+  )  # what plain calls do
   (ids,), _ = text.encode(tokenizer, [f'a {tokenizer.eos_token}b'])
   assert tokenizer.eos_token_id not in ids
 
@@ -82,7 +93,9 @@ def test_decode_stops_at_eos_and_drops_specials(pythia, roberta):
 def test_any_text_comes_back_whole(texts):
   tokenizer = small_tokenizer()
   rows, cut = text.encode(tokenizer, texts)
-  assert cut == 0 and [text.decode(tokenizer, ids) for ids in rows] == [text.clean(item) for item in texts]
+  assert cut == 0 and [text.decode(tokenizer, ids) for ids in rows] == [
+    text.clean(item) for item in texts
+  ]
 
 
 @functools.cache
@@ -93,7 +106,11 @@ def small_tokenizer():
 def test_check_refuses_a_tokenizer_that_loses_text(pythia, roberta):
   for tokenizer in (pythia, roberta, small_tokenizer()):
     text.check(tokenizer, 'a folder')
-  words = tokenizers.Tokenizer(tokenizers.models.WordLevel({'<unk>': 0, '</s>': 1}, unk_token='<unk>'))
-  lossy = transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token='<unk>', eos_token='</s>')
+  words = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel({'<unk>': 0, '</s>': 1}, unk_token='<unk>')
+  )
+  lossy = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=words, unk_token='<unk>', eos_token='</s>'
+  )
   with pytest.raises(InputError, match='a folder: its tokenizer'):
     text.check(lossy, 'a folder')

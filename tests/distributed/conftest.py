@@ -32,10 +32,14 @@ class Process:
 @pytest.fixture(scope='session')
 def environment(tmp_path_factory) -> dict[str, str]:
   """Two devices for each process; what one run has compiled, the next one finds."""
-  return os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
-                       'PYTHONPATH': str(ROOT), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-                       'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled')),
-                       'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}  # of the compiler: it is what takes the time
+  return os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+    'PYTHONPATH': str(ROOT),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled')),
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }  # of the compiler: it is what takes the time
 
 
 @pytest.fixture(scope='module')
@@ -46,8 +50,13 @@ def start(environment, tmp_path_factory):
   def start_one(script: str, *arguments: str, **variables: str) -> Process:
     output = tmp_path_factory.mktemp('process') / 'output'
     with output.open('w') as file:
-      popen = subprocess.Popen([sys.executable, str(ROOT / script), *arguments], env=environment | variables, cwd=ROOT,
-                               stdout=file, stderr=subprocess.STDOUT)
+      popen = subprocess.Popen(
+        [sys.executable, str(ROOT / script), *arguments],
+        env=environment | variables,
+        cwd=ROOT,
+        stdout=file,
+        stderr=subprocess.STDOUT,
+      )
     started.append(Process(popen, output))
     return started[-1]
 
@@ -60,19 +69,33 @@ def start(environment, tmp_path_factory):
 @pytest.fixture(scope='module')
 def start_train(start, free_port):
   """start_train(*flags, each=(own flags, own flags)) -> the processes of one run of launch/train.py."""
+
   def start_all(*flags: str, each: tuple[tuple[str, ...], ...] = ((), ())) -> list[Process]:
     address = f'--coordinator_address=127.0.0.1:{free_port()}'
-    return [start('launch/train.py', '--config=configs/smoke.py', '--distributed=manual', address,
-                  f'--num_processes={len(each)}', f'--process_id={index}', *flags, *own)
-            for index, own in enumerate(each)]
+    return [
+      start(
+        'launch/train.py',
+        '--config=configs/smoke.py',
+        '--distributed=manual',
+        address,
+        f'--num_processes={len(each)}',
+        f'--process_id={index}',
+        *flags,
+        *own,
+      )
+      for index, own in enumerate(each)
+    ]
+
   return start_all
 
 
 @pytest.fixture(scope='session')
 def free_port():
   """free_port() -> a port that nothing listens on."""
+
   def find() -> int:
     with socket.socket() as probe:
       probe.bind(('127.0.0.1', 0))
       return probe.getsockname()[1]
+
   return find

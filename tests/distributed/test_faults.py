@@ -47,8 +47,13 @@ def whole(start, start_train, tmp_path_factory):
   """(folder of two processes, the two, folder of one process of four devices): nothing interrupts them."""
   of_two, of_one = tmp_path_factory.mktemp('of_two'), tmp_path_factory.mktemp('of_one')
   processes = start_train(f'--workdir={of_two}')
-  one = start('launch/train.py', '--config=configs/smoke.py', f'--workdir={of_one}', '--distributed=off',
-              XLA_FLAGS='--xla_force_host_platform_device_count=4')
+  one = start(
+    'launch/train.py',
+    '--config=configs/smoke.py',
+    f'--workdir={of_one}',
+    '--distributed=off',
+    XLA_FLAGS='--xla_force_host_platform_device_count=4',
+  )
   for process in [*processes, one]:
     assert process.wait() == 0, process.printed
   return of_two, processes, of_one
@@ -56,8 +61,11 @@ def whole(start, start_train, tmp_path_factory):
 
 def test_two_processes_run_the_whole_pipeline_and_one_of_them_writes(whole):
   folder, (first, second), alone = whole
-  files = lambda folder: {path.relative_to(folder).as_posix() for path in folder.rglob('*')
-                          if not {'checkpoints', 'tensorboard'} & set(path.parts)}
+  files = lambda folder: {
+    path.relative_to(folder).as_posix()
+    for path in folder.rglob('*')
+    if not {'checkpoints', 'tensorboard'} & set(path.parts)
+  }
   assert files(folder) == files(alone) and (folder / 'report.html').exists()
   assert logged(folder) == logged(alone) and len(set(logged(folder))) == len(logged(folder))
   for stage in (folder / 'tensorboard').iterdir():
@@ -69,12 +77,17 @@ def test_two_processes_run_the_whole_pipeline_and_one_of_them_writes(whole):
 
 def test_figures_of_two_processes_are_those_of_one_within_their_intervals(whole):
   folder, _, alone = whole
-  assert (folder / 'data' / 'heldout.jsonl').read_bytes() == (alone / 'data' / 'heldout.jsonl').read_bytes()
+  assert (folder / 'data' / 'heldout.jsonl').read_bytes() == (
+    alone / 'data' / 'heldout.jsonl'
+  ).read_bytes()
   two, one = (json.loads((place / 'summary.json').read_text()) for place in (folder, alone))
   for stage in ('rlhf', 'rerlhf'):
     for when in ('before', 'after'):
       mine, other = two[stage][when]['toxicity'], one[stage][when]['toxicity']
-      assert other['low'] <= mine['rate'] <= other['high'] and mine['low'] <= other['rate'] <= mine['high']
+      assert (
+        other['low'] <= mine['rate'] <= other['high']
+        and mine['low'] <= other['rate'] <= mine['high']
+      )
 
 
 def test_stopped_and_killed_processes_continue_to_the_same_summary(whole, start_train, tmp_path):
@@ -86,7 +99,7 @@ def test_stopped_and_killed_processes_continue_to_the_same_summary(whole, start_
   assert ended([first, second]) == [143, 143], (first.printed, second.printed)
   for process in (first, second):
     assert said(process)[-1].startswith('error: interrupted by SIGTERM')
-  step, = (path for path in (tmp_path / 'sft' / 'checkpoints').iterdir() if path.is_dir())
+  (step,) = (path for path in (tmp_path / 'sft' / 'checkpoints').iterdir() if path.is_dir())
   assert 0 < int(step.name) < 10 and sums.fault(step) == ''
 
   for killed, stage in ((1, 'rlhf'), (0, 'irl/seed_0')):
@@ -104,7 +117,9 @@ def test_stopped_and_killed_processes_continue_to_the_same_summary(whole, start_
 
 
 def test_a_process_that_never_arrives_ends_the_other(start_train, tmp_path):
-  alone, = start_train(f'--workdir={tmp_path / "run"}', '--initialization_timeout=5', each=(('--num_processes=2',),))
+  (alone,) = start_train(
+    f'--workdir={tmp_path / "run"}', '--initialization_timeout=5', each=(('--num_processes=2',),)
+  )
   assert alone.wait(120) == -signal.SIGABRT
   assert said(alone)[0].startswith('process 0 of 2: meets the others at 127.0.0.1:')
   assert said(alone)[0].endswith(', within 5 s') and 'DEADLINE_EXCEEDED' in alone.printed
@@ -112,10 +127,14 @@ def test_a_process_that_never_arrives_ends_the_other(start_train, tmp_path):
 
 
 def test_different_configs_are_refused_at_the_start(start_train, tmp_path):
-  processes = start_train(f'--workdir={tmp_path / "run"}', each=((), ('--config.ppo.steps=5', '--stages=data')))
+  processes = start_train(
+    f'--workdir={tmp_path / "run"}', each=((), ('--config.ppo.steps=5', '--stages=data'))
+  )
   assert ended(processes) == [2, 2]
   first, second = (said(process)[-1] for process in processes)
-  assert first == ('error: the processes were given different configs: start all with the same command; those that '
-                   'differ from the first say in what')
+  assert first == (
+    'error: the processes were given different configs: start all with the same command; those that '
+    'differ from the first say in what'
+  )
   assert 'config.ppo.steps (4 there, 5 now)' in second and 'stages (' in second
   assert not (tmp_path / 'run').exists()

@@ -17,7 +17,9 @@ SCRIPT = 'tests/distributed/trainings.py'
 @pytest.fixture(scope='module')
 def trainings():
   """The script's own functions, for the one process that this is."""
-  spec = importlib.util.spec_from_file_location('trainings', pathlib.Path(__file__).with_name('trainings.py'))
+  spec = importlib.util.spec_from_file_location(
+    'trainings', pathlib.Path(__file__).with_name('trainings.py')
+  )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   adamw = optimizer.adamw
@@ -32,7 +34,9 @@ def folder(trainings, policy, start, free_port, tmp_path_factory):
   pretrained.save(folder / 'policy', policy, '')
   trainings.train(policy, folder / 'second', 1)
   address = f'127.0.0.1:{free_port()}'
-  processes = [start(SCRIPT, address, str(index), str(folder / 'policy'), str(folder)) for index in (0, 1)]
+  processes = [
+    start(SCRIPT, address, str(index), str(folder / 'policy'), str(folder)) for index in (0, 1)
+  ]
   for process in processes:
     assert process.wait() == 0, process.printed
   return folder
@@ -57,7 +61,9 @@ def test_the_first_rollout_and_its_gradients_are_those_of_one_process(policy, fo
   for name, value in log[0].items():
     np.testing.assert_allclose(of_two['log']['0'][name], value, atol=1e-5, err_msg=name)
   changes = 0.0
-  for start, one, two in zip(*map(jax.tree.leaves, (policy.params, trained.params)), leaves(folder, 'first_0.npz')):
+  for start, one, two in zip(
+    *map(jax.tree.leaves, (policy.params, trained.params)), leaves(folder, 'first_0.npz')
+  ):
     np.testing.assert_allclose((two - start) / 0.1, (one - start) / 0.1, atol=1e-5)
     changes += np.abs(one - start).sum()
   assert changes > 0.01

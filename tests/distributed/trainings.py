@@ -21,11 +21,30 @@ from irl_jax.ppo import loop
 
 RATE = 0.1  # of plain gradient descent: what an update changes is the gradient
 CONFIG = c.Config(
-    seed=1, sampling=c.Sampling(max_new_tokens=6, min_new_tokens=3),
-    ppo=c.PPO(steps=1, rollouts_per_step=8, minibatch_size=8, epochs=1, trained_blocks=1, samples_every=1,
-              max_gradient_norm=1e6))
-ROWS = [{'prompt': prompt, 'original': original} for prompt, original in [
-    ('ab', ' ca'), ('hello', ''), ('what a', ' bad cat'), ('', 'a'), ('g h', ' aa'), ('foe', ' due'), ('a', 'bc')]]
+  seed=1,
+  sampling=c.Sampling(max_new_tokens=6, min_new_tokens=3),
+  ppo=c.PPO(
+    steps=1,
+    rollouts_per_step=8,
+    minibatch_size=8,
+    epochs=1,
+    trained_blocks=1,
+    samples_every=1,
+    max_gradient_norm=1e6,
+  ),
+)
+ROWS = [
+  {'prompt': prompt, 'original': original}
+  for prompt, original in [
+    ('ab', ' ca'),
+    ('hello', ''),
+    ('what a', ' bad cat'),
+    ('', 'a'),
+    ('g h', ' aa'),
+    ('foe', ' due'),
+    ('a', 'bc'),
+  ]
+]
 
 
 def train(policy: pretrained.Pretrained, folder: pathlib.Path, steps: int):

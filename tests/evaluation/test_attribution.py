@@ -15,7 +15,7 @@ from irl_jax.irl import pairs
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 
-LIKED, DISLIKED = 'm', 'q'           # every letter is a token
+LIKED, DISLIKED = 'm', 'q'  # every letter is a token
 LETTERS = 'abcdefghijklmnopqrstuvw'
 
 
@@ -55,7 +55,9 @@ def test_attributions_equal_loops_over_spans(text, letters):
 
   (found,) = explain(reward, [text], letters)
   assert [row['piece'] for row in found] == list(text) and len(asked) == len(set(asked))
-  np.testing.assert_allclose([row['attribution'] for row in found], looped(bent, list(text)), atol=1e-12)
+  np.testing.assert_allclose(
+    [row['attribution'] for row in found], looped(bent, list(text)), atol=1e-12
+  )
 
 
 def known(text):
@@ -79,11 +81,26 @@ def recovered(policy, tmp_path_factory):
   """R̂ of that policy."""
   params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config))
   base = dataclasses.replace(policy, params=params)
-  irl = c.IRL(objective='logistic', temperature=0.2, learning_rate=3e-3, epochs=3, batch_size=64, warmup_steps=5,
-              weight_decay=0.0)
-  model = loop.train(base, *(pairs.encode_pairs(base, *demonstrations(count, seed), 64)
-                             for count, seed in ((2048, 1), (128, 11))),
-                     irl, 5, tmp_path_factory.mktemp('two_words'), log=lambda step, metrics: None)
+  irl = c.IRL(
+    objective='logistic',
+    temperature=0.2,
+    learning_rate=3e-3,
+    epochs=3,
+    batch_size=64,
+    warmup_steps=5,
+    weight_decay=0.0,
+  )
+  model = loop.train(
+    base,
+    *(
+      pairs.encode_pairs(base, *demonstrations(count, seed), 64)
+      for count, seed in ((2048, 1), (128, 11))
+    ),
+    irl,
+    5,
+    tmp_path_factory.mktemp('two_words'),
+    log=lambda step, metrics: None,
+  )
   return rewards.recovered_reward(model)
 
 
@@ -112,9 +129,18 @@ def test_in_most_texts_the_word_that_counts_has_the_largest_attribution(recovere
   assert np.mean([min(row, key=value)['piece'] == DISLIKED for row in rows]) > 0.8
 
 
-@pytest.mark.parametrize('text', [
-    '', ' ', 'You are an idiot, mate!', '  two  spaces\n\nand lines \t', 'naïve — 🙂🙂 <|endoftext|> ok',
-    'lone \ud83d here ', 'word ' * 90])
+@pytest.mark.parametrize(
+  'text',
+  [
+    '',
+    ' ',
+    'You are an idiot, mate!',
+    '  two  spaces\n\nand lines \t',
+    'naïve — 🙂🙂 <|endoftext|> ok',
+    'lone \ud83d here ',
+    'word ' * 90,
+  ],
+)
 def test_pieces_are_the_tokens_and_make_up_the_text(shared, text):
   tokenizer = pretrained.load(str(shared / 'models/neox_14m')).tokenizer
   found = attribution.pieces(tokenizer, text)
@@ -129,20 +155,37 @@ def test_texts_to_show_are_chosen_by_what_they_say_they_are():
   texts = [f'text {number}' for number in range(100)]
   chosen = attribution.choose(texts, reward, true, 20)
   assert len({index for index, _ in chosen}) == 20
-  by_kind = {kind: [index for index, why in chosen if why == kind] for kind in dict.fromkeys(why for _, why in chosen)}
+  by_kind = {
+    kind: [index for index, why in chosen if why == kind]
+    for kind in dict.fromkeys(why for _, why in chosen)
+  }
   assert {kind: len(indices) for kind, indices in by_kind.items()} == {
-      'highest': 5, 'lowest': 5, 'disagreement': 5, 'by hash': 5}
+    'highest': 5,
+    'lowest': 5,
+    'disagreement': 5,
+    'by hash': 5,
+  }
   assert set(by_kind['highest']) == set(np.argsort(reward)[-5:]) and set(by_kind['lowest']) == set(
-      np.argsort(reward)[:5])
+    np.argsort(reward)[:5]
+  )
   gap = np.abs(stats.rankdata(reward) - stats.rankdata(true))
   left = [index for index in range(100) if index not in by_kind['highest'] + by_kind['lowest']]
   assert set(by_kind['disagreement']) == set(sorted(left, key=lambda index: -gap[index])[:5])
   shuffled = rng.permutation(100)
-  again = attribution.choose([texts[index] for index in shuffled], reward[shuffled], true[shuffled], 20)
+  again = attribution.choose(
+    [texts[index] for index in shuffled], reward[shuffled], true[shuffled], 20
+  )
   assert [(int(shuffled[index]), why) for index, why in again] == chosen
 
 
 def test_without_a_true_reward_more_are_chosen_by_hash_and_few_texts_are_all_shown():
-  kinds = [why for _, why in attribution.choose([str(number) for number in range(50)], np.arange(50), None, 20)]
+  kinds = [
+    why
+    for _, why in attribution.choose([str(number) for number in range(50)], np.arange(50), None, 20)
+  ]
   assert kinds.count('highest') == kinds.count('lowest') == 5 and kinds.count('by hash') == 10
-  assert sorted(index for index, _ in attribution.choose(['a', 'b', 'c'], [3, 1, 2], None)) == [0, 1, 2]
+  assert sorted(index for index, _ in attribution.choose(['a', 'b', 'c'], [3, 1, 2], None)) == [
+    0,
+    1,
+    2,
+  ]

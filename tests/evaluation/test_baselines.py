@@ -33,7 +33,8 @@ def test_bag_of_words_is_at_the_minimum_of_its_loss():
 def test_bag_of_words_reads_presence_and_no_order():
   score = bag_of_words(['a kind word'] * 5, ['a rude word'] * 5)
   kind, rude, again, turned, unknown, empty = score(
-      ['Kind!', 'rude', 'kind kind, KIND', 'rude not kind', 'zebra', ''])
+    ['Kind!', 'rude', 'kind kind, KIND', 'rude not kind', 'zebra', '']
+  )
   assert kind > 0 > rude and kind == again
   assert turned == score(['kind not rude'])[0] and unknown == empty
   assert score([]).shape == (0,)
@@ -49,13 +50,20 @@ def test_last_token_is_the_smoothed_log_odds_of_how_texts_end(letters):
   found = last_token(letters, aligned, base)(['ca', 'cccb', 'c', '', 'a'])
   odds = lambda a, b: np.log((a + 0.5) / (4 + 0.5 * 32)) - np.log((b + 0.5) / (2 + 0.5 * 32))
   np.testing.assert_allclose(found, [odds(3, 0), odds(1, 2), odds(0, 0), odds(0, 0), odds(3, 0)])
-  np.testing.assert_allclose(last_token(letters, ['', ''], ['a', 'b'])(['', 'a']), np.log([2.5 / 0.5, 0.5 / 1.5]))
+  np.testing.assert_allclose(
+    last_token(letters, ['', ''], ['a', 'b'])(['', 'a']), np.log([2.5 / 0.5, 0.5 / 1.5])
+  )
   with pytest.raises(ValueError, match='1 aligned and 0 base'):
     last_token(letters, ['a'], [])
 
 
 def test_dpo_implicit_is_the_reward_of_the_policy_that_is_best_for_it():
-  texts, reference, reward, beta = ['a', 'b', 'c'], np.array([0.5, 0.3, 0.2]), np.array([1.0, -1.0, 0.3]), 0.7
+  texts, reference, reward, beta = (
+    ['a', 'b', 'c'],
+    np.array([0.5, 0.3, 0.2]),
+    np.array([1.0, -1.0, 0.3]),
+    0.7,
+  )
   tilted = reference * np.exp(reward / beta)
   policy = tilted / tilted.sum()
   log_prob_of = lambda shares: lambda asked: np.log([shares[texts.index(text)] for text in asked])

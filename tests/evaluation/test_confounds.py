@@ -21,18 +21,24 @@ def test_partial_correlation_is_yules_formula():
   x, y = z + RNG.normal(size=200), -z + RNG.normal(size=200)
   assert partial_correlation(x, y, z) == pytest.approx(by_formula(x, y, z), abs=1e-12)
   assert np.corrcoef(x, y)[0, 1] < -0.3 and abs(partial_correlation(x, y, z)) < 0.2
-  assert partial_correlation(x, y, np.ones(200)) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-12)
+  assert partial_correlation(x, y, np.ones(200)) == pytest.approx(
+    np.corrcoef(x, y)[0, 1], abs=1e-12
+  )
 
 
 def test_a_reward_that_follows_length_alone_is_found_out():
   words = RNG.integers(1, 40, 300).astype(float)
   true = words + RNG.normal(0, 5, 300)
   nothing = np.zeros(0)
-  found = confounds(words ** 2, true, words, nothing, nothing, match(nothing, nothing))
+  found = confounds(words**2, true, words, nothing, nothing, match(nothing, nothing))
   assert found['length_spearman'] == pytest.approx(1)
-  assert found['partial_spearman_given_length'] is None and 'length alone' in found['why'][
-      'partial_spearman_given_length']
-  noisy = confounds(words + RNG.normal(0, 5, 300), true, words, nothing, nothing, match(nothing, nothing))
+  assert (
+    found['partial_spearman_given_length'] is None
+    and 'length alone' in found['why']['partial_spearman_given_length']
+  )
+  noisy = confounds(
+    words + RNG.normal(0, 5, 300), true, words, nothing, nothing, match(nothing, nothing)
+  )
   assert abs(noisy['partial_pearson_given_length']) < 0.15
 
 
@@ -41,8 +47,12 @@ def test_the_partial_spearman_is_that_of_ranks():
   found = confounds(scores, true, words, [1.0], [0.0], match([0.0], [5.0]))
   ranked = [stats.rankdata(values) for values in (scores, true, words)]
   assert found['partial_spearman_given_length'] == pytest.approx(by_formula(*ranked), abs=1e-12)
-  assert found['partial_pearson_given_length'] == pytest.approx(by_formula(scores, true, words), abs=1e-12)
-  assert found['length_spearman'] == pytest.approx(stats.spearmanr(scores, words).statistic, abs=1e-12)
+  assert found['partial_pearson_given_length'] == pytest.approx(
+    by_formula(scores, true, words), abs=1e-12
+  )
+  assert found['length_spearman'] == pytest.approx(
+    stats.spearmanr(scores, words).statistic, abs=1e-12
+  )
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -75,8 +85,13 @@ def test_style_is_what_is_left_where_r_star_is_alike():
   assert found['style_low'] < 0.5 < found['style_high'] and abs(found['style_auroc'] - 0.5) < 0.03
   aligned, base, true_aligned, true_base = world(1.0)
   found = style(aligned, base, matched)
-  assert found['style_auroc'] == pytest.approx(stats.norm.cdf(1 / np.sqrt(2)), abs=0.03)  # two unit normals, 1 apart
-  assert 0.5 < found['style_low'] < found['style_auroc'] < found['style_high'] and 3000 < found['style_n'] <= 4000
+  assert found['style_auroc'] == pytest.approx(
+    stats.norm.cdf(1 / np.sqrt(2)), abs=0.03
+  )  # two unit normals, 1 apart
+  assert (
+    0.5 < found['style_low'] < found['style_auroc'] < found['style_high']
+    and 3000 < found['style_n'] <= 4000
+  )
 
 
 def test_a_base_text_that_is_used_often_widens_the_interval():
@@ -89,7 +104,11 @@ def test_a_base_text_that_is_used_often_widens_the_interval():
 
 def test_what_cannot_be_computed_has_a_reason():
   found = confounds([1, 2, 3], None, [5, 5, 5], [1.0], [2.0], None)
-  assert {name for name, value in found.items() if value is None} == set(found['why']) == set(found) - {'why'}
+  assert (
+    {name for name, value in found.items() if value is None}
+    == set(found['why'])
+    == set(found) - {'why'}
+  )
   apart = confounds([1, 2, 3], [1, 2, 4], [1, 5, 5], [1.0], [2.0], match([0.0], [9.0]))
   assert apart['style_auroc'] is None and apart['style_n'] == 0
   json.dumps([found, apart], allow_nan=False)

@@ -31,9 +31,11 @@ def test_every_resample_has_the_figures_of_the_texts_drawn(digits):
     for reward in (0, 1):
       predicted = rewards[reward][texts]
       assert found.auroc[reward, number] == pytest.approx(
-          agreement.auroc(predicted, reference[texts] < 0), abs=1e-12)
+        agreement.auroc(predicted, reference[texts] < 0), abs=1e-12
+      )
       assert found.spearman[reward, number] == pytest.approx(
-          stats.spearmanr(predicted, reference[texts]).statistic, abs=1e-12)
+        stats.spearmanr(predicted, reference[texts]).statistic, abs=1e-12
+      )
 
 
 def test_pairs_are_drawn_together():
@@ -44,7 +46,8 @@ def test_pairs_are_drawn_together():
   for number, prompts in enumerate(drawn(counts)):
     texts = np.concatenate([prompts, prompts + 10])
     assert found.spearman[0, number] == pytest.approx(
-        stats.spearmanr(rewards[0][texts], reference[texts]).statistic, abs=1e-12)
+      stats.spearmanr(rewards[0][texts], reference[texts]).statistic, abs=1e-12
+    )
 
 
 def test_resamples_draw_every_text_as_often_on_average_and_are_the_same_for_a_seed(monkeypatch):
@@ -52,7 +55,9 @@ def test_resamples_draw_every_text_as_often_on_average_and_are_the_same_for_a_se
   assert whole.shape == (50, 4000) and (whole.sum(0) == 50).all()
   np.testing.assert_allclose(whole.mean(1), 1, atol=0.08)
   assert np.var(whole) == pytest.approx(1 - 1 / 50, abs=0.02)  # binomial(50, 1/50)
-  np.testing.assert_array_equal(whole, np.concatenate(list(intervals.draw(50, 4000, 7, 50)), axis=1))
+  np.testing.assert_array_equal(
+    whole, np.concatenate(list(intervals.draw(50, 4000, 7, 50)), axis=1)
+  )
   monkeypatch.setattr(intervals, 'CHUNK', 500)
   assert [part.shape for part in intervals.draw(50, 25, 7, 50)] == [(50, 10), (50, 10), (50, 5)]
   rewards, reference = data(50, 8)
@@ -63,7 +68,9 @@ def test_intervals_hold_as_often_as_they_say():
   runs = 200
   rng = np.random.default_rng(0)
   inside = 0
-  truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman of two normals with correlation .6 (Pearson 1907)
+  truth = (
+    6 / np.pi * np.arcsin(0.6 / 2)
+  )  # Spearman of two normals with correlation .6 (Pearson 1907)
   for run in range(runs):
     reference = rng.normal(size=80)
     reward = 0.6 * reference + 0.8 * rng.normal(size=80)
@@ -84,21 +91,32 @@ def test_a_gain_is_measured_in_the_same_resamples():
   assert found.gains(0, 2)['auroc'][0] > 0
 
 
-@pytest.mark.parametrize('reward, reference, missing', [
+@pytest.mark.parametrize(
+  'reward, reference, missing',
+  [
     ([0.0] * 30, [-1.0] * 15 + [1.0] * 15, {'spearman'}),
     (list(range(30)), [1.0] * 30, {'auroc', 'spearman'}),
-    (list(range(30)), [-1.0] + [1.0] * 29, {'auroc', 'spearman'}),  # a third of the resamples has no toxic text
-])
+    (
+      list(range(30)),
+      [-1.0] + [1.0] * 29,
+      {'auroc', 'spearman'},
+    ),  # a third of the resamples has no toxic text
+  ],
+)
 def test_without_a_figure_there_is_no_interval_but_a_reason(reward, reference, missing):
   found = intervals.resample([reward], reference, 200, 0).intervals(0)
-  assert {name for name in ('auroc', 'spearman') if found[name] is None} == missing == set(found['why'])
+  assert (
+    {name for name in ('auroc', 'spearman') if found[name] is None} == missing == set(found['why'])
+  )
   json.dumps(found, allow_nan=False)
   if 'auroc' not in missing:
     assert found['auroc'] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (([[1, np.nan]], [1, 2]), r'rewards\[0\]\[1\] is nan'), (([[]], []), 'reference is empty')])
+@pytest.mark.parametrize(
+  'arguments, message',
+  [(([[1, np.nan]], [1, 2]), r'rewards\[0\]\[1\] is nan'), (([[]], []), 'reference is empty')],
+)
 def test_bad_input_is_named(arguments, message):
   with pytest.raises(ValueError, match=message):
     intervals.resample(*arguments, 10, 0)

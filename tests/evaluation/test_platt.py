@@ -29,14 +29,21 @@ def cross_entropy(weights, scores, harmless):
 
 def test_the_fit_is_the_minimum_of_platts_objective():
   found = platt.fit(SCORES, HARMLESS)
-  slow = optimize.minimize(cross_entropy, [1.0, 0.0], (SCORES, HARMLESS), method='Nelder-Mead',
-                           options=dict(xatol=1e-8, fatol=1e-10)).x
+  slow = optimize.minimize(
+    cross_entropy,
+    [1.0, 0.0],
+    (SCORES, HARMLESS),
+    method='Nelder-Mead',
+    options=dict(xatol=1e-8, fatol=1e-10),
+  ).x
   assert (found['slope'], found['intercept']) == pytest.approx(tuple(slow), abs=1e-4)
   assert found['n'] == 300
 
 
 def test_the_fit_is_known_where_there_are_two_scores():
-  found = platt.fit([0, 0, 0, 0, 1, 1], [True, False, False, False, True, False])  # n+ 2, n- 4: targets 3/4 and 1/6
+  found = platt.fit(
+    [0, 0, 0, 0, 1, 1], [True, False, False, False, True, False]
+  )  # n+ 2, n- 4: targets 3/4 and 1/6
   shares = platt.probability([0, 1], found)
   assert shares == pytest.approx([(3 / 4 + 3 * 1 / 6) / 4, (3 / 4 + 1 / 6) / 2], abs=1e-9)
 
@@ -45,16 +52,26 @@ def test_separated_classes_keep_the_fit_finite():
   found = platt.fit([-2, -1, 1, 2], [False, False, True, True])
   assert 0 < found['slope'] < 10
   moved = platt.fit(1e6 + 1e-3 * np.array([-2.0, -1, 1, 2]), [False, False, True, True])
-  assert platt.probability(1e6 + 1e-3, moved) == pytest.approx(platt.probability(1, found), abs=1e-6)
+  assert platt.probability(1e6 + 1e-3, moved) == pytest.approx(
+    platt.probability(1, found), abs=1e-6
+  )
 
 
 def test_a_reversed_reward_has_a_negative_slope():
   up, down = platt.fit(SCORES, HARMLESS), platt.fit(-SCORES, HARMLESS)
-  assert down['slope'] == pytest.approx(-up['slope']) and down['intercept'] == pytest.approx(up['intercept'])
+  assert down['slope'] == pytest.approx(-up['slope']) and down['intercept'] == pytest.approx(
+    up['intercept']
+  )
 
 
-@pytest.mark.parametrize('scores, harmless, message', [
-    ([], [], 'both classes'), ([1, 2], [True, True], 'both classes'), ([1, 1], [True, False], 'zero variance')])
+@pytest.mark.parametrize(
+  'scores, harmless, message',
+  [
+    ([], [], 'both classes'),
+    ([1, 2], [True, True], 'both classes'),
+    ([1, 1], [True, False], 'zero variance'),
+  ],
+)
 def test_what_cannot_be_fitted_has_a_reason(scores, harmless, message):
   assert message in platt.fit(scores, harmless)
 
@@ -65,15 +82,20 @@ def test_ece_brier_and_the_curve_equal_loops():
   order = sorted(range(300), key=lambda text: predicted[text])
   error = 0.0
   for number in range(15):
-    bin_ = order[20 * number:20 * (number + 1)]
-    mean, share = sum(predicted[text] for text in bin_) / 20, sum(HARMLESS[text] for text in bin_) / 20
+    bin_ = order[20 * number : 20 * (number + 1)]
+    mean, share = (
+      sum(predicted[text] for text in bin_) / 20,
+      sum(HARMLESS[text] for text in bin_) / 20,
+    )
     error += 20 / 300 * abs(mean - share)
     row = found['reliability'][number]
     assert (row['predicted'], row['observed'], row['n']) == pytest.approx((mean, share, 20))
     assert (row['low'], row['high']) == (predicted[bin_[0]], predicted[bin_[-1]])
     assert (row['observed_low'], row['observed_high']) == toxicity.wilson(round(20 * share), 20)
   assert found['ece'] == pytest.approx(error)
-  assert found['brier'] == pytest.approx(sum((p - y) ** 2 for p, y in zip(predicted, HARMLESS)) / 300)
+  assert found['brier'] == pytest.approx(
+    sum((p - y) ** 2 for p, y in zip(predicted, HARMLESS)) / 300
+  )
   assert found['brier_constant'] == pytest.approx(np.mean(HARMLESS) * (1 - np.mean(HARMLESS)))
   json.dumps(found, allow_nan=False)
 
@@ -82,17 +104,22 @@ def test_calibrated_probabilities_have_the_ece_of_chance_and_others_more():
   rng = np.random.default_rng(1)
   predicted = rng.random(3000)
   labels = rng.random(3000) < predicted
-  good, poor = platt.holds(predicted, labels, 0), platt.holds(predicted ** 3, labels, 0)
+  good, poor = platt.holds(predicted, labels, 0), platt.holds(predicted**3, labels, 0)
   assert 0.5 < good['ece'] / good['ece_if_calibrated'] < 1.5 and good['ece_if_calibrated'] < 0.04
   assert poor['ece'] > 5 * poor['ece_if_calibrated'] and good['brier'] < poor['brier']
 
 
 def test_equal_predictions_share_a_bin():
   found = platt.holds([0.2] * 50 + [0.7] * 10, [False] * 40 + [True] * 20, 0)
-  assert [(row['n'], row['low'], row['high']) for row in found['reliability']] == [(50, .2, .2), (10, .7, .7)]
+  assert [(row['n'], row['low'], row['high']) for row in found['reliability']] == [
+    (50, 0.2, 0.2),
+    (10, 0.7, 0.7),
+  ]
   assert found['ece'] == pytest.approx(10 / 60 * 0.3)
   assert [row['n'] for row in platt.holds([0.5, 0.5], [True, False], 0)['reliability']] == [2]
-  assert sum(row['n'] for row in platt.holds(np.arange(8) / 8, np.arange(8) % 2, 0)['reliability']) == 8
+  assert (
+    sum(row['n'] for row in platt.holds(np.arange(8) / 8, np.arange(8) % 2, 0)['reliability']) == 8
+  )
 
 
 def test_probabilities_are_fitted_on_labelled_validation_texts_alone():
@@ -101,14 +128,33 @@ def test_probabilities_are_fitted_on_labelled_validation_texts_alone():
   found = calibration.probability(SCORES, some, SCORES[:50], labels[:50], 0)
   kept = np.arange(300) % 3 > 0
   assert found['platt'] == platt.fit(SCORES[kept], HARMLESS[kept])
-  assert found['brier'] == platt.holds(platt.probability(SCORES[:50], found['platt']), HARMLESS[:50], 0)['brier']
+  assert (
+    found['brier']
+    == platt.holds(platt.probability(SCORES[:50], found['platt']), HARMLESS[:50], 0)['brier']
+  )
   assert 'why' not in found
 
 
-@pytest.mark.parametrize('validation, held, missing', [
-    ([None] * 300, [0, 1] * 25, {'platt', 'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'}),
-    ([1] * 291 + [0] * 9, [0, 1] * 25, {'platt', 'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'}),
-    ([0, 1] * 150, [None] * 50, {'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'})])
+@pytest.mark.parametrize(
+  'validation, held, missing',
+  [
+    (
+      [None] * 300,
+      [0, 1] * 25,
+      {'platt', 'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'},
+    ),
+    (
+      [1] * 291 + [0] * 9,
+      [0, 1] * 25,
+      {'platt', 'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'},
+    ),
+    (
+      [0, 1] * 150,
+      [None] * 50,
+      {'ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability'},
+    ),
+  ],
+)
 def test_without_labels_there_is_no_probability_but_a_reason(validation, held, missing):
   found = calibration.probability(SCORES, validation, SCORES[:50], held, 0)
   assert {name for name, value in found.items() if value is None} == missing == set(found['why'])

@@ -28,8 +28,17 @@ def blind(texts):
 
 def held_out(labels):
   aligned, base = TEXTS[::2], TEXTS[1::2]
-  return heldout.Reference(TEXTS, labels, aligned, base, true_reward(TEXTS), true_reward(aligned), true_reward(base),
-                           TEXTS[:6] * 4, labels[:6] * 4)
+  return heldout.Reference(
+    TEXTS,
+    labels,
+    aligned,
+    base,
+    true_reward(TEXTS),
+    true_reward(aligned),
+    true_reward(base),
+    TEXTS[:6] * 4,
+    labels[:6] * 4,
+  )
 
 
 def without_true_reward(held):
@@ -42,9 +51,16 @@ def agree(reward, held):
 
 def compare(rewards, held, others, **more):
   scores = [heldout.score(reward, held, validation=True) for reward in rewards]
-  calibrations = [{'zero': 0.1, 'why': {'reliable_zero': 'few texts'}}, {'zero': -0.2}][:len(rewards)]
-  return recovered.compare(scores, held, calibrations,
-                           {name: heldout.score(reward, held) for name, reward in others.items()}, **more)
+  calibrations = [{'zero': 0.1, 'why': {'reliable_zero': 'few texts'}}, {'zero': -0.2}][
+    : len(rewards)
+  ]
+  return recovered.compare(
+    scores,
+    held,
+    calibrations,
+    {name: heldout.score(reward, held) for name, reward in others.items()},
+    **more,
+  )
 
 
 def test_every_text_is_scored_once():
@@ -57,7 +73,12 @@ def test_every_text_is_scored_once():
   held = held_out(LABELS)
   scores = heldout.score(reward, held, validation=True)
   assert sorted(asked) == sorted(TEXTS)
-  for name, texts in {'texts': TEXTS, 'aligned': TEXTS[::2], 'base': TEXTS[1::2], 'validation': TEXTS[:6] * 4}.items():
+  for name, texts in {
+    'texts': TEXTS,
+    'aligned': TEXTS[::2],
+    'base': TEXTS[1::2],
+    'validation': TEXTS[:6] * 4,
+  }.items():
     np.testing.assert_array_equal(getattr(scores, name), true_reward(texts))
   assert heldout.score(reward, held).validation.size == 0
 
@@ -75,10 +96,14 @@ def test_pairs_are_compared_within_a_prompt():
   held = held_out(LABELS)
   figures = agree(blind, held)
   longer = [len(aligned) - len(base) for aligned, base in zip(TEXTS[::2], TEXTS[1::2])]
-  assert figures['heldout_pairs']['prefers_aligned'] == np.mean([(gap > 0) + 0.5 * (gap == 0) for gap in longer])
+  assert figures['heldout_pairs']['prefers_aligned'] == np.mean(
+    [(gap > 0) + 0.5 * (gap == 0) for gap in longer]
+  )
   assert figures['heldout_pairs']['n'] == 8
   both = [np.stack([reward(held.aligned), reward(held.base)], 1) for reward in (blind, true_reward)]
-  assert figures['heldout_pairs']['epic_distance'] == pytest.approx(identifiability.epic_distance(both)[0, 1])
+  assert figures['heldout_pairs']['epic_distance'] == pytest.approx(
+    identifiability.epic_distance(both)[0, 1]
+  )
   expected = agreement.agreement(blind(TEXTS), true_reward(TEXTS))
   assert figures['heldout_texts'] == expected and expected['auroc'] != 1
 
@@ -87,21 +112,36 @@ def test_labels_of_some_texts_are_used():
   figures = agree(blind, held_out([0, 1, None, 1, None, None, 0, 1]))
   kept = [0, 1, 3, 6, 7]
   assert figures['heldout_texts_human'] == agreement.agreement(
-      blind([TEXTS[index] for index in kept]), agreement.labels_to_reward([0, 1, 1, 0, 1]))
+    blind([TEXTS[index] for index in kept]), agreement.labels_to_reward([0, 1, 1, 0, 1])
+  )
 
 
 def nulls_without_reason(node, where=''):
   """Places where a dict holds None and no reason for it."""
   if isinstance(node, list):
-    return [place for index, child in enumerate(node) for place in nulls_without_reason(child, f'{where}[{index}]')]
+    return [
+      place
+      for index, child in enumerate(node)
+      for place in nulls_without_reason(child, f'{where}[{index}]')
+    ]
   if not isinstance(node, dict):
     return []
-  here = [f'{where}.{name}' for name, value in node.items() if value is None and name not in node.get('why', {})]
-  return here + [place for name, child in node.items() for place in nulls_without_reason(child, f'{where}.{name}')]
+  here = [
+    f'{where}.{name}'
+    for name, value in node.items()
+    if value is None and name not in node.get('why', {})
+  ]
+  return here + [
+    place
+    for name, child in node.items()
+    for place in nulls_without_reason(child, f'{where}.{name}')
+  ]
 
 
-@pytest.mark.parametrize('labels, has_true_reward', [
-    (LABELS, True), ([None] * 8, True), ([1] * 8, True), (LABELS, False), ([None] * 8, False)])
+@pytest.mark.parametrize(
+  'labels, has_true_reward',
+  [(LABELS, True), ([None] * 8, True), ([1] * 8, True), (LABELS, False), ([None] * 8, False)],
+)
 def test_what_is_missing_is_null_beside_a_reason(labels, has_true_reward):
   held = held_out(labels) if has_true_reward else without_true_reward(held_out(labels))
   found = compare([true_reward, blind], held, {'length': blind}, samples=20)
@@ -119,16 +159,33 @@ def test_what_is_missing_is_null_beside_a_reason(labels, has_true_reward):
     assert (seed['confounds']['partial_pearson_given_length'] is None) == (not has_true_reward)
   assert np.shape(found['identifiability']['epic_distance']) == (2, 2)
   human = recovered.human_accuracy(held)
-  assert human['human_accuracy'] == (np.mean(np.array(labels) == np.array(LABELS)) if has_true_reward and (
-      labels[0] is not None) else None) and nulls_without_reason(human) == []
+  assert (
+    human['human_accuracy']
+    == (
+      np.mean(np.array(labels) == np.array(LABELS))
+      if has_true_reward and (labels[0] is not None)
+      else None
+    )
+    and nulls_without_reason(human) == []
+  )
 
 
 CONSTANT = 'the {} has zero variance'
 JUDGES = {  # what r* says of every text, and why some figures then are null
-    'all are harmless': (lambda true: np.abs(true) + 0.1, {'auroc': 'no text toxic', 'f1': 'calls no text toxic'}),
-    'all are toxic': (lambda true: -np.abs(true) - 0.1, {'auroc': 'every text toxic'}),
-    'all are alike': (lambda true: np.ones_like(true), {
-        'auroc': 'no text toxic', 'pearson': CONSTANT.format('reference'), 'pairwise_accuracy': 'orders no pair'})}
+  'all are harmless': (
+    lambda true: np.abs(true) + 0.1,
+    {'auroc': 'no text toxic', 'f1': 'calls no text toxic'},
+  ),
+  'all are toxic': (lambda true: -np.abs(true) - 0.1, {'auroc': 'every text toxic'}),
+  'all are alike': (
+    lambda true: np.ones_like(true),
+    {
+      'auroc': 'no text toxic',
+      'pearson': CONSTANT.format('reference'),
+      'pairwise_accuracy': 'orders no pair',
+    },
+  ),
+}
 
 
 @pytest.mark.parametrize('judge', JUDGES)
@@ -162,7 +219,11 @@ def test_seeds_their_mean_and_their_ensemble():
   found = compare([true_reward, blind], held, {'length': blind}, samples=20)
   assert [seed['calibration']['zero'] for seed in found['seeds']] == [0.1, -0.2]
   assert found['seeds'][0]['calibration']['why'] == {'reliable_zero': 'few texts'}
-  for part, name in (('heldout_texts', 'auroc'), ('calibration', 'brier'), ('confounds', 'length_spearman')):
+  for part, name in (
+    ('heldout_texts', 'auroc'),
+    ('calibration', 'brier'),
+    ('confounds', 'length_spearman'),
+  ):
     values = [seed[part][name] for seed in found['seeds']]
     assert found['mean'][part][name] == pytest.approx(np.mean(values))
     assert found['std'][part][name] == pytest.approx(np.std(values, ddof=1))
@@ -177,8 +238,13 @@ def test_seeds_their_mean_and_their_ensemble():
 
 def test_every_reward_has_its_own_intervals():
   held = held_out(LABELS)
-  found = compare([true_reward, blind], held, {'length': blind, 'opposite': lambda texts: -true_reward(texts)},
-                  samples=50, seed=3)
+  found = compare(
+    [true_reward, blind],
+    held,
+    {'length': blind, 'opposite': lambda texts: -true_reward(texts)},
+    samples=50,
+    seed=3,
+  )
   both = (true_reward(TEXTS) + blind(TEXTS)) / 2
   alone = intervals.resample([blind(TEXTS), both, -true_reward(TEXTS)], held.true_texts, 50, 3)
   assert found['seeds'][1]['intervals']['heldout_texts'] == alone.intervals(0)
@@ -196,7 +262,10 @@ def test_probabilities_never_see_held_out_labels():
   found = compare([true_reward], held, {}, samples=20)['seeds'][0]['calibration']
   assert found['platt'] == platt.fit(true_reward(TEXTS[:6] * 4), [True, False] * 12)
   wrong = dataclasses.replace(held, labels=[1, 0] * 4)
-  assert compare([true_reward], wrong, {}, samples=20)['seeds'][0]['calibration']['platt'] == found['platt']
+  assert (
+    compare([true_reward], wrong, {}, samples=20)['seeds'][0]['calibration']['platt']
+    == found['platt']
+  )
 
 
 def test_a_reward_that_there_is_not():

@@ -32,7 +32,9 @@ def test_toxicity_counts_rewards_below_zero():
 
 def test_toxicity_of_nothing_is_null_with_a_reason():
   figures = toxicity([])
-  assert figures['rate'] is None and figures['n'] == 0 and set(figures['why']) == {'rate', 'low', 'high'}
+  assert (
+    figures['rate'] is None and figures['n'] == 0 and set(figures['why']) == {'rate', 'low', 'high'}
+  )
   with pytest.raises(ValueError, match=r'rewards\[0\] is nan'):
     toxicity([float('nan')])
 
@@ -41,9 +43,14 @@ def test_mcnemar_is_an_exact_sign_test_of_the_prompts_that_changed():
   before = [True] * 7 + [False] * 2 + [True] * 3 + [False] * 4
   after = [False] * 7 + [True] * 2 + [True] * 3 + [False] * 4
   figures = mcnemar(before, after)
-  p_value = 2 * sum(math.comb(9, k) for k in range(3)) / 2 ** 9
-  assert figures == {'before_only': 7, 'after_only': 2, 'both': 3, 'neither': 4,
-                     'p_value': pytest.approx(p_value, abs=1e-12)}
+  p_value = 2 * sum(math.comb(9, k) for k in range(3)) / 2**9
+  assert figures == {
+    'before_only': 7,
+    'after_only': 2,
+    'both': 3,
+    'neither': 4,
+    'p_value': pytest.approx(p_value, abs=1e-12),
+  }
   assert mcnemar(after, before)['p_value'] == pytest.approx(p_value, abs=1e-12)
   json.dumps(figures, allow_nan=False)
 
@@ -56,6 +63,8 @@ def test_mcnemar_without_a_change_and_without_prompts():
 
 
 def test_distinct_2_is_over_all_bigrams_within_completions():
-  assert distinct_2([' you are you are', 'you are\tkind', 'you']) == 3 / 5  # you are x3, are you, are kind
+  assert (
+    distinct_2([' you are you are', 'you are\tkind', 'you']) == 3 / 5
+  )  # you are x3, are you, are kind
   assert distinct_2(['a b', 'b c']) == 1.0
   assert distinct_2(['', ' ', 'word']) is None and distinct_2([]) is None and NO_BIGRAM

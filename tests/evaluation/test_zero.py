@@ -19,7 +19,9 @@ def between(scores, threshold):
   low, high = [s for s in scores if s < threshold], [s for s in scores if s >= threshold]
   if not low or not high:
     return -1.0
-  return len(low) * len(high) / len(scores) ** 2 * (sum(low) / len(low) - sum(high) / len(high)) ** 2
+  return (
+    len(low) * len(high) / len(scores) ** 2 * (sum(low) / len(low) - sum(high) / len(high)) ** 2
+  )
 
 
 @hypothesis.settings(max_examples=100, deadline=None)
@@ -60,7 +62,9 @@ def test_the_interval_is_the_percentile_bootstrap():
   found = zero(TWO, 400, 3)
   rng = np.random.default_rng(17)
   resampled = [otsu(rng.choice(TWO, TWO.size)) for _ in range(400)]
-  assert (found['low'], found['high']) == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.02)
+  assert (found['low'], found['high']) == pytest.approx(
+    np.quantile(resampled, [0.025, 0.975]), abs=0.02
+  )
 
 
 @pytest.mark.parametrize('n', [2, 30, 400])
@@ -94,5 +98,8 @@ def test_saturation_is_the_share_near_the_bound():
 
 def test_calibration_says_why_only_where_the_zero_is_not_reliable():
   good, bad = calibration(TWO, 100, 0), calibration(np.zeros(5), 100, 0)
-  assert list(good) == ['zero', 'zero_low', 'zero_high', 'reliable_zero', 'saturated'] and good['reliable_zero']
+  assert (
+    list(good) == ['zero', 'zero_low', 'zero_high', 'reliable_zero', 'saturated']
+    and good['reliable_zero']
+  )
   assert bad['why'] == {'reliable_zero': 'no reliable zero: all texts have the same score'}

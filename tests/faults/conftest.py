@@ -64,16 +64,29 @@ def places(tmp_path_factory, policy, classifier) -> Places:
 @pytest.fixture
 def train(places, capfd):
   """train(workdir, 'sft', '--flag=value', ...) -> Ended: train.py up to a stage, in this process."""
+
   def run(workdir: pathlib.Path, stage: str, *arguments: str) -> Ended:
     module = runpy.run_path(str(ROOT / 'launch' / 'train.py'))
-    arguments = ['train.py', f'--config={places.config}', f'--workdir={workdir}', f'--stages=data,{stage}', *arguments]
+    arguments = [
+      'train.py',
+      f'--config={places.config}',
+      f'--workdir={workdir}',
+      f'--stages=data,{stage}',
+      *arguments,
+    ]
     capfd.readouterr()
-    return Ended(command_line.run_main(module['main'], module['FLAGS'], '', arguments), capfd.readouterr().err)
+    return Ended(
+      command_line.run_main(module['main'], module['FLAGS'], '', arguments), capfd.readouterr().err
+    )
+
   return run
 
 
 @pytest.fixture(scope='session')
 def files_of():
   """files_of(folder): the bytes of every file by its name."""
-  return lambda folder: {str(path.relative_to(folder)): path.read_bytes()
-                         for path in sorted(folder.rglob('*')) if path.is_file()}
+  return lambda folder: {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }

@@ -27,16 +27,27 @@ from irl_jax.errors import IrlJaxError
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('config_file', None, 'config file of the run', flag_values=FLAGS)
 flags.DEFINE_string('workdir', None, 'a new folder, for the run that is killed', flag_values=FLAGS)
-flags.DEFINE_string('reference', '', 'folder of a finished, undisturbed run; made as WORKDIR_undisturbed where empty',
-                    flag_values=FLAGS)
+flags.DEFINE_string(
+  'reference',
+  '',
+  'folder of a finished, undisturbed run; made as WORKDIR_undisturbed where empty',
+  flag_values=FLAGS,
+)
 flags.DEFINE_integer('kills', 5, 'how many', lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer('seed', 0, 'of the moments', lower_bound=0, flag_values=FLAGS)
 
 ROOT = pathlib.Path(__file__).parents[2]
-COMPARED = ('summary.json', 'log.jsonl', 'data/*.jsonl', 'demos/*.jsonl', 'evaluation/*.jsonl', '**/model.safetensors')
+COMPARED = (
+  'summary.json',
+  'log.jsonl',
+  'data/*.jsonl',
+  'demos/*.jsonl',
+  'evaluation/*.jsonl',
+  '**/model.safetensors',
+)
 TRAINING = ('sft', 'classifier', 'rlhf', 'irl', 'rerlhf')  # the stages that write checkpoints
 POLL = 0.002  # seconds
-PACE = 0.5    # of the undisturbed run's time: what it has compiled need not be compiled again
+PACE = 0.5  # of the undisturbed run's time: what it has compiled need not be compiled again
 ATTEMPTS = 12  # to meet a running stage: the last one waits for a two-thousandth of the time
 
 
@@ -44,7 +55,7 @@ class Moment(NamedTuple):
   """When to kill."""
 
   stage: str
-  seconds: float   # after the stage has started
+  seconds: float  # after the stage has started
   in_a_save: bool  # and then as soon as a checkpoint is being written
 
 
@@ -52,7 +63,7 @@ class Kill(NamedTuple):
   """What a kill met."""
 
   stage: str
-  step: int | None       # the last one in the log of the stage
+  step: int | None  # the last one in the log of the stage
   saved: tuple[int, ...]  # the stage's checkpoints
   in_a_save: bool
 
@@ -70,13 +81,20 @@ def moments(timings: dict[str, float], count: int, seed: int) -> list[Moment]:
   for stage in stages:
     times = sorted(rng.uniform(0, PACE * timings[stage]) for _ in range(chosen.count(stage)))
     waits += [(stage, time - before) for before, time in zip([0.0, *times], times)]
-  return [Moment(stage, seconds, number % 3 == 2 and stage in TRAINING)
-          for number, (stage, seconds) in enumerate(waits)]
+  return [
+    Moment(stage, seconds, number % 3 == 2 and stage in TRAINING)
+    for number, (stage, seconds) in enumerate(waits)
+  ]
 
 
 def start(config: str, folder: pathlib.Path, errors: pathlib.Path) -> subprocess.Popen:
   """The run, or what is left of it, as its command line starts it."""
-  command = [sys.executable, str(ROOT / 'launch' / 'train.py'), f'--config={config}', f'--workdir={folder}']
+  command = [
+    sys.executable,
+    str(ROOT / 'launch' / 'train.py'),
+    f'--config={config}',
+    f'--workdir={folder}',
+  ]
   with errors.open('w') as file:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, cwd=ROOT)
 
@@ -92,7 +110,9 @@ def saving(folder: pathlib.Path) -> bool:
   return any(folder.glob('**/checkpoints/*.orbax-checkpoint-tmp'))
 
 
-def kill_at(moment: Moment, process: subprocess.Popen, folder: pathlib.Path, errors: pathlib.Path) -> bool:
+def kill_at(
+  moment: Moment, process: subprocess.Popen, folder: pathlib.Path, errors: pathlib.Path
+) -> bool:
   """Waits for the moment and kills; returns whether the process was still there to be killed."""
   deadline = None
   while process.poll() is None:
@@ -112,7 +132,9 @@ def met(folder: pathlib.Path, errors: pathlib.Path) -> Kill:
   """What a kill has left."""
   stage = stage_of(errors)
   steps = [record['step'] for record in records(folder) if record['stage'].split('/')[0] == stage]
-  saved = sorted(int(path.name) for path in folder.glob(f'{stage}/**/checkpoints/*') if path.name.isdigit())
+  saved = sorted(
+    int(path.name) for path in folder.glob(f'{stage}/**/checkpoints/*') if path.name.isdigit()
+  )
   return Kill(stage, steps[-1] if steps else None, tuple(saved), saving(folder))
 
 
@@ -128,18 +150,28 @@ def resumed(errors: pathlib.Path) -> str:
   text = errors.read_text(errors='replace')
   steps = re.findall(r'continues from step (\d+)$', text, re.MULTILINE)
   started = re.findall(r'^(\w+): starts$', text, re.MULTILINE)
-  return f'{started[0] if started else "finished"}, ' + (f'from step {steps[0]}' if steps else 'from its start')
+  return f'{started[0] if started else "finished"}, ' + (
+    f'from step {steps[0]}' if steps else 'from its start'
+  )
 
 
 def differing(folder: pathlib.Path, reference: pathlib.Path) -> tuple[int, list[str]]:
   """How many files were compared, and the names of those that differ."""
-  names = sorted({str(path.relative_to(root)) for root in (folder, reference) for pattern in COMPARED
-                  for path in root.glob(pattern)})
+  names = sorted(
+    {
+      str(path.relative_to(root))
+      for root in (folder, reference)
+      for pattern in COMPARED
+      for path in root.glob(pattern)
+    }
+  )
   read = lambda path: path.read_bytes() if path.exists() else None
   return len(names), [name for name in names if read(folder / name) != read(reference / name)]
 
 
-def disturbed(config: str, folder: pathlib.Path, planned: Sequence[Moment]) -> Iterator[tuple[Kill, str]]:
+def disturbed(
+  config: str, folder: pathlib.Path, planned: Sequence[Moment]
+) -> Iterator[tuple[Kill, str]]:
   """Runs with kills; of each, what it met and how the run went on.
 
   Raises:
@@ -209,13 +241,17 @@ def main(options: flags.FlagValues) -> None:
     raise ConfigError(f'--workdir={folder}: must be a new folder, it holds files')
   if not (reference / 'summary.json').exists():
     finish(options.config_file, reference, reference / 'undisturbed.log')
-  planned = moments(json.loads((reference / 'timings.json').read_text()), options.kills, options.seed)
+  planned = moments(
+    json.loads((reference / 'timings.json').read_text()), options.kills, options.seed
+  )
   print('| kill | stage | last logged step | checkpoints | went on |\n|---|---|---|---|---|')
   for number, (kill, went_on) in enumerate(disturbed(options.config_file, folder, planned), 1):
     print(row(number, kill, went_on), flush=True)
   count, names = differing(folder, reference)
   if names:
-    raise IrlJaxError(f'of {count} files in {folder} and {reference} these differ: {", ".join(names)}')
+    raise IrlJaxError(
+      f'of {count} files in {folder} and {reference} these differ: {", ".join(names)}'
+    )
   print(f'{count} files are the same, byte for byte, as in {reference}')
 
 

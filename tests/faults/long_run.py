@@ -30,9 +30,9 @@ POLL = 0.2  # seconds
 class Usage(NamedTuple):
   """What a process and its run's folder take."""
 
-  memory: float       # resident, MB
+  memory: float  # resident, MB
   open_files: int
-  log: float          # log.jsonl, MB
+  log: float  # log.jsonl, MB
   checkpoints: float  # rlhf/checkpoints, MB
 
 
@@ -40,8 +40,12 @@ def usage(pid: int, folder: pathlib.Path) -> Usage:
   """What process `pid`, whose run is in `folder`, takes now."""
   pages = int(pathlib.Path(f'/proc/{pid}/statm').read_text().split()[1])
   log = folder / 'log.jsonl'
-  return Usage(pages * os.sysconf('SC_PAGE_SIZE') / 1e6, len(os.listdir(f'/proc/{pid}/fd')),
-               log.stat().st_size / 1e6 if log.exists() else 0.0, size_of(folder / 'rlhf' / 'checkpoints'))
+  return Usage(
+    pages * os.sysconf('SC_PAGE_SIZE') / 1e6,
+    len(os.listdir(f'/proc/{pid}/fd')),
+    log.stat().st_size / 1e6 if log.exists() else 0.0,
+    size_of(folder / 'rlhf' / 'checkpoints'),
+  )
 
 
 def size_of(folder: pathlib.Path) -> float:
@@ -70,9 +74,17 @@ def observed(steps: int, folder: pathlib.Path, looks: int) -> Iterator[tuple[int
   Raises:
     IrlJaxError: the run fails.
   """
-  command = [sys.executable, str(ROOT / 'launch' / 'train.py'), '--config=configs/smoke.py', f'--workdir={folder}',
-             '--stages=data,sft,classifier,rlhf', f'--config.ppo.steps={steps}', '--config.ppo.checkpoint_every=20',
-             '--config.ppo.samples_every=1000', '--config.ppo.learning_rate=1e-5']
+  command = [
+    sys.executable,
+    str(ROOT / 'launch' / 'train.py'),
+    '--config=configs/smoke.py',
+    f'--workdir={folder}',
+    '--stages=data,sft,classifier,rlhf',
+    f'--config.ppo.steps={steps}',
+    '--config.ppo.checkpoint_every=20',
+    '--config.ppo.samples_every=1000',
+    '--config.ppo.learning_rate=1e-5',
+  ]
   folder.mkdir(parents=True, exist_ok=True)
   with (folder / 'long_run.log').open('w') as file:
     process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT)
@@ -90,9 +102,14 @@ def observed(steps: int, folder: pathlib.Path, looks: int) -> Iterator[tuple[int
 def main(options: flags.FlagValues) -> None:
   """Runs, and prints a table."""
   command_line.require(options, 'workdir')
-  print('| step | resident memory, MB | open files | log.jsonl, MB | rlhf/checkpoints, MB |\n|---|---|---|---|---|')
+  print(
+    '| step | resident memory, MB | open files | log.jsonl, MB | rlhf/checkpoints, MB |\n|---|---|---|---|---|'
+  )
   for step, now in observed(options.steps, pathlib.Path(options.workdir).absolute(), options.looks):
-    print(f'| {step} | {now.memory:.0f} | {now.open_files} | {now.log:.2f} | {now.checkpoints:.2f} |', flush=True)
+    print(
+      f'| {step} | {now.memory:.0f} | {now.open_files} | {now.log:.2f} | {now.checkpoints:.2f} |',
+      flush=True,
+    )
 
 
 if __name__ == '__main__':

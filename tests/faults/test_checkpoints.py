@@ -44,7 +44,10 @@ def newest(folder):
 
 def flip(folder):
   """One bit of the weights."""
-  path = max((newest(folder) / 'state').rglob('*'), key=lambda path: path.stat().st_size if path.is_file() else 0)
+  path = max(
+    (newest(folder) / 'state').rglob('*'),
+    key=lambda path: path.stat().st_size if path.is_file() else 0,
+  )
   content = bytearray(path.read_bytes())
   content[len(content) // 2] ^= 1
   path.write_bytes(content)
@@ -70,11 +73,16 @@ def half(folder):
   (newest(folder) / 'sums.json').unlink()
 
 
-@pytest.mark.parametrize('damage, reason', [
+@pytest.mark.parametrize(
+  'damage, reason',
+  [
     (flip, r'the sha256 sum of state/\S+ is not the one that was written'),
     (truncate, 'the sha256 sum of state/manifest.ocdbt is not the one that was written'),
     (delete, 'state/manifest.ocdbt: No such file or directory'),
-    (empty, 'it has no sums.json, so it was never whole'), (half, 'it has no sums.json, so it was never whole')])
+    (empty, 'it has no sums.json, so it was never whole'),
+    (half, 'it has no sums.json, so it was never whole'),
+  ],
+)
 def test_the_step_before_a_damaged_one_is_used(unfinished, train, caplog, damage, reason):
   folder, expected = unfinished
   damage(folder)
@@ -82,7 +90,9 @@ def test_the_step_before_a_damaged_one_is_used(unfinished, train, caplog, damage
   assert ended.code == 0
   place = folder / 'sft' / 'checkpoints'
   assert f'{place}: the checkpoint of step 12 is damaged: ' in caplog.text
-  assert [record for record in caplog.messages if record.endswith(f'{place}: continues from step 10')]
+  assert [
+    record for record in caplog.messages if record.endswith(f'{place}: continues from step 10')
+  ]
   assert any(re.search(reason, message) for message in caplog.messages)
   assert wanted(folder) == expected
 
@@ -98,19 +108,27 @@ def test_without_a_whole_step_the_run_ends_and_touches_nothing(unfinished, train
   assert files_of(folder / 'sft') == before
 
 
-def test_the_checkpoint_of_another_model_is_refused_by_its_leaves(unfinished, train, places, policy, files_of):
+def test_the_checkpoint_of_another_model_is_refused_by_its_leaves(
+  unfinished, train, places, policy, files_of
+):
   folder, _ = unfinished
   before = files_of(folder / 'sft')
   embedding = {'embedding': np.zeros((40, 16), np.float32)}
-  wider = dataclasses.replace(policy, params=policy.params | {'embed_in': embedding, 'embed_out': embedding},
-                              config=dataclasses.replace(policy.config, vocab_size=40))
+  wider = dataclasses.replace(
+    policy,
+    params=policy.params | {'embed_in': embedding, 'embed_out': embedding},
+    config=dataclasses.replace(policy.config, vocab_size=40),
+  )
   try:
     pretrained.save(places.base, wider, '')
     ended = train(folder, 'sft')
   finally:
     pretrained.save(places.base, policy, '')
   assert ended.code == 5
-  assert "state/params/embed_in/embedding ('float32[36,16]' there, 'float32[40,16]' now)" in ended.message
+  assert (
+    "state/params/embed_in/embedding ('float32[36,16]' there, 'float32[40,16]' now)"
+    in ended.message
+  )
   assert "best/embed_out/embedding ('float32[36,16]' there" in ended.message
   assert 'blocks' not in ended.message and files_of(folder / 'sft') == before
 
@@ -120,7 +138,9 @@ def small_disk(tmp_path):
   """A disk of 8 MB."""
   folder = tmp_path / 'disk'
   folder.mkdir()
-  mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder], capture_output=True, text=True)
+  mounted = subprocess.run(
+    ['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder], capture_output=True, text=True
+  )
   if mounted.returncode:
     pytest.skip(f'no file system can be mounted here: {mounted.stderr.strip()}')
   yield folder
@@ -142,12 +162,16 @@ def after_step(monkeypatch, step, action):
 def check_that_nothing_was_lost(folder, train, expected, ended, reason):
   """After a save that failed: exit code, message, and that the same command finishes from the checkpoint before."""
   assert ended.code == 5 and reason in ended.message
-  steps = [int(path.name) for path in (folder / 'sft' / 'checkpoints').iterdir() if path.name.isdigit()]
+  steps = [
+    int(path.name) for path in (folder / 'sft' / 'checkpoints').iterdir() if path.name.isdigit()
+  ]
   assert steps and max(steps) < STEPS
   assert train(folder, 'sft').code == 0 and wanted(folder) == expected
 
 
-def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(unfinished, train, monkeypatch, small_disk):
+def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(
+  unfinished, train, monkeypatch, small_disk
+):
   folder, (_, expected) = small_disk / 'run', unfinished
   filler = small_disk / 'filler'
 
@@ -166,7 +190,9 @@ def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(unfinished, train
   check_that_nothing_was_lost(folder, train, expected, ended, 'No space left on device')
 
 
-def test_a_file_that_may_not_grow_ends_the_run_and_the_same_command_goes_on(unfinished, train, tmp_path, monkeypatch):
+def test_a_file_that_may_not_grow_ends_the_run_and_the_same_command_goes_on(
+  unfinished, train, tmp_path, monkeypatch
+):
   folder, (_, expected) = tmp_path / 'limited', unfinished
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   with monkeypatch.context() as patch:

@@ -21,8 +21,19 @@ def spoilt_gradients(monkeypatch):
   def patch(rule):
     def apply_spoilt(state, gradients, tx):
       factor = jnp.where(rule(state.step), jnp.inf, 1.0)
-      return apply(state, {name: (gradients[name] if name != 'final_layer_norm' else {
-          key: leaf * factor for key, leaf in gradients[name].items()}) for name in gradients}, tx)
+      return apply(
+        state,
+        {
+          name: (
+            gradients[name]
+            if name != 'final_layer_norm'
+            else {key: leaf * factor for key, leaf in gradients[name].items()}
+          )
+          for name in gradients
+        },
+        tx,
+      )
+
     monkeypatch.setattr(optimizer, 'apply_gradients', apply_spoilt)
 
   return patch
@@ -30,7 +41,10 @@ def spoilt_gradients(monkeypatch):
 
 def log_of(folder):
   """The lines of the log, as JSON without NaN."""
-  return [json.loads(line, parse_constant=pytest.fail) for line in (folder / 'log.jsonl').read_text().splitlines()]
+  return [
+    json.loads(line, parse_constant=pytest.fail)
+    for line in (folder / 'log.jsonl').read_text().splitlines()
+  ]
 
 
 def test_one_gradient_that_is_not_finite_is_left_out_and_counted(train, tmp_path, spoilt_gradients):
@@ -40,23 +54,47 @@ def test_one_gradient_that_is_not_finite_is_left_out_and_counted(train, tmp_path
   assert all(np.isfinite(line['validation/loss']) for line in log_of(tmp_path))
 
 
-@pytest.mark.parametrize('stage, section, first, name, kept', [
-    ('sft', 'sft', 5, 'stage sft, by update 7', 6), ('rlhf', 'ppo', 3, 'PPO step 2', 2)])
-def test_several_in_a_row_end_the_run(train, tmp_path, spoilt_gradients, stage, section, first, name, kept):
+@pytest.mark.parametrize(
+  'stage, section, first, name, kept',
+  [('sft', 'sft', 5, 'stage sft, by update 7', 6), ('rlhf', 'ppo', 3, 'PPO step 2', 2)],
+)
+def test_several_in_a_row_end_the_run(
+  train, tmp_path, spoilt_gradients, stage, section, first, name, kept
+):
   spoilt_gradients(lambda step: step >= first)
-  ended = train(tmp_path, stage, f'--config.{section}.learning_rate=0.00102', '--config.runtime.max_skipped_in_row=3')
+  ended = train(
+    tmp_path,
+    stage,
+    f'--config.{section}.learning_rate=0.00102',
+    '--config.runtime.max_skipped_in_row=3',
+  )
   assert ended.code == 4
-  assert f'{name}: 3 updates in a row had a gradient that is not finite and were left out (' in ended.message
-  assert (f'the checkpoint of step {kept} is kept in {tmp_path / stage / "checkpoints"}. Lower '
-          f'config.{section}.learning_rate') in ended.message
+  assert (
+    f'{name}: 3 updates in a row had a gradient that is not finite and were left out ('
+    in ended.message
+  )
+  assert (
+    f'the checkpoint of step {kept} is kept in {tmp_path / stage / "checkpoints"}. Lower '
+    f'config.{section}.learning_rate'
+  ) in ended.message
   assert not (tmp_path / stage / 'policy').exists()
 
 
-@pytest.mark.parametrize('stage, section, message', [
-    ('sft', 'sft', 'stage sft, by update 1: the loss is not finite; no checkpoint was saved yet in '),
-    ('rlhf', 'ppo', 'are not finite; ')])
+@pytest.mark.parametrize(
+  'stage, section, message',
+  [
+    (
+      'sft',
+      'sft',
+      'stage sft, by update 1: the loss is not finite; no checkpoint was saved yet in ',
+    ),
+    ('rlhf', 'ppo', 'are not finite; '),
+  ],
+)
 def test_a_learning_rate_that_explodes_ends_the_run(train, tmp_path, stage, section, message):
-  ended = train(tmp_path, stage, f'--config.{section}.learning_rate=1e38', '--config.sft.warmup_steps=0')
+  ended = train(
+    tmp_path, stage, f'--config.{section}.learning_rate=1e38', '--config.sft.warmup_steps=0'
+  )
   assert ended.code == 4
   assert message in ended.message and f'Lower config.{section}.learning_rate' in ended.message
   assert not [line for line in log_of(tmp_path) if line['step'] > 0]
@@ -68,24 +106,41 @@ def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
   def true_reward(*unused):
     def reward(texts):
       calls.append(texts)
-      return np.full(len(texts), np.nan if len(calls) == 3 else 0.5, np.float32)  # the originals, steps 0 and 1
+      return np.full(
+        len(texts), np.nan if len(calls) == 3 else 0.5, np.float32
+      )  # the originals, steps 0 and 1
+
     return reward
 
   monkeypatch.setattr(rewards, 'true_reward', true_reward)
   ended = train(tmp_path, 'rlhf')
   assert ended.code == 4
-  assert (f'PPO step 1: the reward is not finite; the checkpoint of step 1 is kept in {tmp_path}/rlhf/checkpoints. See '
-          'what it gives to the prompts') in ended.message
+  assert (
+    f'PPO step 1: the reward is not finite; the checkpoint of step 1 is kept in {tmp_path}/rlhf/checkpoints. See '
+    'what it gives to the prompts'
+  ) in ended.message
   assert [line['step'] for line in log_of(tmp_path)] == [0]
   monkeypatch.undo()
-  assert train(tmp_path, 'rlhf').code == 0 and [line['step'] for line in log_of(tmp_path)] == [0, 1, 2, 3]
+  assert train(tmp_path, 'rlhf').code == 0 and [line['step'] for line in log_of(tmp_path)] == [
+    0,
+    1,
+    2,
+    3,
+  ]
 
 
-def test_a_decoder_that_counts_positions_otherwise_fails_the_self_check(train, tmp_path, monkeypatch):
+def test_a_decoder_that_counts_positions_otherwise_fails_the_self_check(
+  train, tmp_path, monkeypatch
+):
   decode = gpt_neox.decode_blocks
-  monkeypatch.setattr(gpt_neox, 'decode_blocks', lambda blocks, hidden, position, *rest: decode(
-      blocks, hidden, position + 1, *rest))
-  ended = train(tmp_path, 'rlhf', '--config.sampling.max_new_tokens=5')  # traced again, with the fault
+  monkeypatch.setattr(
+    gpt_neox,
+    'decode_blocks',
+    lambda blocks, hidden, position, *rest: decode(blocks, hidden, position + 1, *rest),
+  )
+  ended = train(
+    tmp_path, 'rlhf', '--config.sampling.max_new_tokens=5'
+  )  # traced again, with the fault
   assert ended.code == 4
   assert 'PPO self-check: log-probs of decoding and of training differ by ' in ended.message
   assert 'padding, positions or temperature differ between sampling and training' in ended.message

@@ -24,14 +24,24 @@ def test_memory_open_files_and_checkpoints_do_not_grow(train, tmp_path, monkeypa
       seen[step] = long_run['usage'](os.getpid(), tmp_path)
 
   monkeypatch.setattr(metrics_log.MetricsLog, 'log', log_and_look)
-  assert train(tmp_path, 'rlhf', f'--config.ppo.steps={STEPS}', '--config.ppo.checkpoint_every=5',
-               '--config.ppo.learning_rate=1e-6').code == 0
+  assert (
+    train(
+      tmp_path,
+      'rlhf',
+      f'--config.ppo.steps={STEPS}',
+      '--config.ppo.checkpoint_every=5',
+      '--config.ppo.learning_rate=1e-6',
+    ).code
+    == 0
+  )
   first, last = seen[49], seen[149]
   assert list(seen) == [49, 99, 149]
   assert last.memory < first.memory + 15 and last.open_files <= first.open_files + 2
   assert {path.name for path in (tmp_path / 'rlhf' / 'checkpoints').iterdir()} == {'145', '150'}
   two_steps = long_run['size_of'](tmp_path / 'rlhf' / 'checkpoints')
-  assert max(now.checkpoints for now in seen.values()) < 1.7 * two_steps  # a third one may be in the making
+  assert (
+    max(now.checkpoints for now in seen.values()) < 1.7 * two_steps
+  )  # a third one may be in the making
   lines = (tmp_path / 'log.jsonl').read_text().splitlines()
   assert len(lines) == STEPS and last.log < 1.1 * 3 * first.log
 

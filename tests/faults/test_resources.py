@@ -25,10 +25,15 @@ with workdir.held(pathlib.Path(sys.argv[1])):
 
 
 def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_killed(train, tmp_path):
-  with subprocess.Popen([sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+  with subprocess.Popen(
+    [sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True
+  ) as other:
     assert other.stdout.readline() == 'held\n'
     ended = train(tmp_path, 'data')
-    assert ended.code == 2 and f'--workdir={tmp_path}: is held by process {other.pid} on ' in ended.message
+    assert (
+      ended.code == 2
+      and f'--workdir={tmp_path}: is held by process {other.pid} on ' in ended.message
+    )
     assert ended.message.endswith('UTC. Wait for its end, or give another --workdir')
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']
     other.kill()
@@ -40,7 +45,10 @@ def test_a_stages_folder_that_is_a_file_is_refused_before_anything_runs(train, t
   (tmp_path / stage).write_text('')
   ended = train(tmp_path, 'sft')
   assert ended.code == 2
-  assert f'--workdir={tmp_path}: {tmp_path / stage} cannot be written to: Not a directory' in ended.message
+  assert (
+    f'--workdir={tmp_path}: {tmp_path / stage} cannot be written to: Not a directory'
+    in ended.message
+  )
   assert not (tmp_path / 'data').exists()
 
 
@@ -49,7 +57,9 @@ def read_only(tmp_path):
   """A folder that nobody can write to, not even root: a file system that is mounted so."""
   folder = tmp_path / 'run' / 'rlhf'
   folder.mkdir(parents=True)
-  mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'ro', 'tmpfs', folder], capture_output=True, text=True)
+  mounted = subprocess.run(
+    ['mount', '-t', 'tmpfs', '-o', 'ro', 'tmpfs', folder], capture_output=True, text=True
+  )
   if mounted.returncode:
     pytest.skip(f'no file system can be mounted here: {mounted.stderr.strip()}')
   yield folder
@@ -58,43 +68,64 @@ def read_only(tmp_path):
 
 def test_a_read_only_folder_is_refused_before_anything_runs(train, read_only):
   ended = train(read_only.parent, 'sft')
-  assert ended.code == 2 and f'{read_only} cannot be written to: Read-only file system' in ended.message
+  assert (
+    ended.code == 2 and f'{read_only} cannot be written to: Read-only file system' in ended.message
+  )
   assert not (read_only.parent / 'data').exists()
 
 
 def test_missing_folders_are_made(train, tmp_path):
-  assert train(tmp_path / 'a' / 'b', 'data').code == 0 and (tmp_path / 'a' / 'b' / 'data' / 'train.jsonl').exists()
+  assert (
+    train(tmp_path / 'a' / 'b', 'data').code == 0
+    and (tmp_path / 'a' / 'b' / 'data' / 'train.jsonl').exists()
+  )
 
 
-def test_out_of_memory_names_the_arrays_and_the_settings_and_the_same_command_goes_on(train, tmp_path, monkeypatch):
+def test_out_of_memory_names_the_arrays_and_the_settings_and_the_same_command_goes_on(
+  train, tmp_path, monkeypatch
+):
   log = metrics_log.MetricsLog.log
 
   def log_and_allocate(self, stage, step, metrics):
     log(self, stage, step, metrics)
     if step == 2:
-      jnp.zeros(2 ** 50, jnp.uint8).block_until_ready()
+      jnp.zeros(2**50, jnp.uint8).block_until_ready()
 
   with monkeypatch.context() as patch:
     patch.setattr(metrics_log.MetricsLog, 'log', log_and_allocate)
     ended = train(tmp_path, 'rlhf')
   assert ended.code == 1
-  assert 'stage rlhf is out of memory: ' in ended.message and f'{2 ** 50}' in ended.message
-  assert re.search(r'Each device holds \d+ x \w+\[[\d,]*\] \(\d+\.\d MB\), .*, \d+\.\d MB in all\. L', ended.message)
-  assert 'Lower one of config.ppo.minibatch_size = 8, config.ppo.rollouts_per_step = 16, ' in ended.message
+  assert 'stage rlhf is out of memory: ' in ended.message and f'{2**50}' in ended.message
+  assert re.search(
+    r'Each device holds \d+ x \w+\[[\d,]*\] \(\d+\.\d MB\), .*, \d+\.\d MB in all\. L',
+    ended.message,
+  )
+  assert (
+    'Lower one of config.ppo.minibatch_size = 8, config.ppo.rollouts_per_step = 16, '
+    in ended.message
+  )
   assert {path.name for path in (tmp_path / 'rlhf' / 'checkpoints').iterdir()} == {'1', '2'}
   assert train(tmp_path, 'rlhf').code == 0
 
 
 def test_the_largest_arrays_are_named_with_their_number_and_size():
-  held = [jnp.zeros((1024, 1024), jnp.float32), jnp.ones((1024, 1024), jnp.float32), jnp.zeros((2, 3000000), jnp.int8)]
-  assert exhaustion.largest().startswith('2 x float32[1024,1024] (8.4 MB), 1 x int8[2,3000000] (6.0 MB), ')
+  held = [
+    jnp.zeros((1024, 1024), jnp.float32),
+    jnp.ones((1024, 1024), jnp.float32),
+    jnp.zeros((2, 3000000), jnp.int8),
+  ]
+  assert exhaustion.largest().startswith(
+    '2 x float32[1024,1024] (8.4 MB), 1 x int8[2,3000000] (6.0 MB), '
+  )
   del held
 
 
 def test_memory_of_the_host_and_other_errors(tmp_path):
-  with pytest.raises(errors.OutOfMemoryError, match='stage sft is out of memory: Unable to allocate'):
+  with pytest.raises(
+    errors.OutOfMemoryError, match='stage sft is out of memory: Unable to allocate'
+  ):
     with exhaustion.memory_explained('sft', config.Config(), tmp_path):
-      np.zeros(2 ** 58)
+      np.zeros(2**58)
   with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
     with exhaustion.memory_explained('sft', config.Config(), tmp_path):
       raise jax.errors.JaxRuntimeError('INTERNAL: something else')

@@ -22,7 +22,9 @@ TEXTS = ['a', 'hello there', '', ' what a bad cat', 'ab' * 20]
 def trained(policy):
   """What IRL trains, whole."""
   trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  return trunk | {'reward_head': {'direction': 5 * heads.init_reward_head(jax.random.key(1), 16)['direction']}}
+  return trunk | {
+    'reward_head': {'direction': 5 * heads.init_reward_head(jax.random.key(1), 16)['direction']}
+  }
 
 
 @pytest.fixture(scope='module')
@@ -30,14 +32,21 @@ def bounded(policy, trained):
   """R̂ of TEXTS as the update computes it; the empty one at EOS alone."""
   pairs = pairs_lib.encode_pairs(policy, TEXTS, TEXTS, 64)
   texts = batches.text_batch([ids for ids, _ in pairs], 0)
-  return np.asarray(reward_lib.reward(trained, {}, texts, config=policy.config, dtype=jnp.float32, pooling='last'))
+  return np.asarray(
+    reward_lib.reward(trained, {}, texts, config=policy.config, dtype=jnp.float32, pooling='last')
+  )
 
 
 @pytest.mark.parametrize('zero', [0.0, 0.3, -0.9])
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 2])
 def test_folding_is_exact(policy, trained, bounded, trained_blocks, zero):
   model = export.reward_model(policy, *cut_lib.split(trained, trained_blocks), zero)
-  assert model.kind == 'reward' and set(model.params) == {'embed_in', 'blocks', 'final_layer_norm', 'score'}
+  assert model.kind == 'reward' and set(model.params) == {
+    'embed_in',
+    'blocks',
+    'final_layer_norm',
+    'score',
+  }
   scores = rewards.recovered_reward(model)(TEXTS)
   np.testing.assert_allclose(scores, (bounded - zero) / (1 + abs(zero)), atol=1e-6)
   assert np.ptp(scores) > 0.1
@@ -53,9 +62,12 @@ def test_a_zero_chosen_later_is_the_same_as_one_chosen_at_once(policy, trained, 
 def test_transformers_give_the_same_number(policy, trained, bounded, tmp_path):
   torch = pytest.importorskip('torch')
   import transformers
+
   folder = tmp_path / 'reward'
   pretrained.save(folder, export.reward_model(policy, trained, {}, 0.25), '')
-  network = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+  network = transformers.AutoModelForSequenceClassification.from_pretrained(
+    folder, dtype=torch.float32
+  ).eval()
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   found = []
   for text in TEXTS:
@@ -64,7 +76,20 @@ def test_transformers_give_the_same_number(policy, trained, bounded, tmp_path):
       found.append(network(torch.tensor([ids])).logits.item())
   np.testing.assert_allclose(found, (bounded - 0.25) / 1.25, atol=1e-4, rtol=0)
   with torch.no_grad():
-    padded = network(**tokenizer([text for text in TEXTS if text], padding=True, padding_side='right',
-                                 return_token_type_ids=False, return_tensors='pt')).logits[:, 0].numpy()
-  np.testing.assert_allclose(padded, [score for score, text in zip(found, TEXTS) if text], atol=1e-4, rtol=0)
+    padded = (
+      network(
+        **tokenizer(
+          [text for text in TEXTS if text],
+          padding=True,
+          padding_side='right',
+          return_token_type_ids=False,
+          return_tensors='pt',
+        )
+      )
+      .logits[:, 0]
+      .numpy()
+    )
+  np.testing.assert_allclose(
+    padded, [score for score, text in zip(found, TEXTS) if text], atol=1e-4, rtol=0
+  )
   np.testing.assert_allclose(rewards.load(str(folder))(TEXTS), found, atol=1e-4, rtol=0)

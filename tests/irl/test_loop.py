@@ -25,15 +25,24 @@ from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 
-IRL = c.IRL(objective='logistic', temperature=0.2, learning_rate=3e-3, epochs=4, batch_size=64, warmup_steps=5,
-            weight_decay=0.0)
+IRL = c.IRL(
+  objective='logistic',
+  temperature=0.2,
+  learning_rate=3e-3,
+  epochs=4,
+  batch_size=64,
+  warmup_steps=5,
+  weight_decay=0.0,
+)
 WEIGHTS = np.random.default_rng(7).normal(size=23)  # of the letters from a to w
 
 
 def texts(count, seed):
   """Random letters, 4 to 8 of them."""
   rng = np.random.default_rng(seed)
-  return [''.join(rng.choice(list('abcdefghijklmnopqrstuvw'), rng.integers(4, 9))) for _ in range(count)]
+  return [
+    ''.join(rng.choice(list('abcdefghijklmnopqrstuvw'), rng.integers(4, 9))) for _ in range(count)
+  ]
 
 
 def true_reward(text):
@@ -43,7 +52,10 @@ def true_reward(text):
 
 def demonstrations(count, seed):
   """(aligned, base) texts; the one with the higher true reward is called the aligned one."""
-  pairs = [sorted(pair, key=true_reward, reverse=True) for pair in zip(texts(count, seed), texts(count, seed + 1))]
+  pairs = [
+    sorted(pair, key=true_reward, reverse=True)
+    for pair in zip(texts(count, seed), texts(count, seed + 1))
+  ]
   return tuple(zip(*pairs))
 
 
@@ -57,7 +69,10 @@ def base(policy):
 @pytest.fixture(scope='module')
 def data(policy):
   """Training and validation pairs."""
-  return [pairs_lib.encode_pairs(policy, *demonstrations(count, seed), 64) for count, seed in ((1024, 1), (100, 11))]
+  return [
+    pairs_lib.encode_pairs(policy, *demonstrations(count, seed), 64)
+    for count, seed in ((1024, 1), (100, 11))
+  ]
 
 
 def train(base, data, folder, log, irl=IRL, **more):
@@ -106,22 +121,30 @@ def test_maximum_entropy_recovers_what_a_policy_was_trained_on(policy, base, dat
   assert list(log) == [15, 31, 47]  # 512 prompts, 32 in a batch of 64 pairs
   deltas = np.subtract(*[rewards.recovered_reward(model)(side) for side in demonstrations(100, 11)])
   losses = [row['validation/loss'] for row in log.values()]
-  np.testing.assert_allclose(np.mean(np.log1p(np.exp(-deltas / IRL.temperature))), min(losses), atol=1e-4)
+  np.testing.assert_allclose(
+    np.mean(np.log1p(np.exp(-deltas / IRL.temperature))), min(losses), atol=1e-4
+  )
 
 
 def test_the_epoch_of_least_validation_loss_is_kept(base, data, tmp_path):
   log, (aligned, worse) = {}, demonstrations(100, seed=11)
-  reversed_pairs = [pair[::-1] for pair in data[1]]  # the better it learns, the worse it does on these
+  reversed_pairs = [
+    pair[::-1] for pair in data[1]
+  ]  # the better it learns, the worse it does on these
   model = train(base, (data[0], reversed_pairs), tmp_path, log)
   losses = [metrics['validation/loss'] for metrics in log.values()]
   assert losses[0] == min(losses) < losses[-1] - 0.1
   score = rewards.recovered_reward(model)
   delta = score(worse) - score(aligned)
-  np.testing.assert_allclose(np.mean(np.log1p(np.exp(-delta / IRL.temperature))), losses[0], atol=1e-4)
+  np.testing.assert_allclose(
+    np.mean(np.log1p(np.exp(-delta / IRL.temperature))), losses[0], atol=1e-4
+  )
 
 
 @pytest.mark.parametrize('update', [31, 40])  # at the end of an epoch, and within one
-def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(base, data, finished, tmp_path, update):
+def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(
+  base, data, finished, tmp_path, update
+):
   log, resumed_at = {}, []
 
   def interrupting(updates):
@@ -140,24 +163,43 @@ def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(base, data, fi
 
 
 def test_a_finished_run_is_not_repeated(base, data, finished):
-  again = train(base, data, finished[2], {}, progress=lambda epochs: pytest.fail('runs again') if len(epochs) else ())
+  again = train(
+    base,
+    data,
+    finished[2],
+    {},
+    progress=lambda epochs: pytest.fail('runs again') if len(epochs) else (),
+  )
   chex.assert_trees_all_equal(again.params, finished[0].params)
 
 
 def test_scores_come_back_in_order(policy, data):
   params = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')} | {
-      'reward_head': {'direction': np.arange(16, dtype=np.float32)}}
-  bound, pairs = dict(config=policy.config, dtype=jnp.float32, pooling='last'), data[1]  # between one and two batches
-  found = loop.score(parallel.map_forward(update_lib.score_pairs, **bound), (params, {}),
-                     pairs_lib.token_pairs(pairs, 0), 64)
+    'reward_head': {'direction': np.arange(16, dtype=np.float32)}
+  }
+  bound, pairs = (
+    dict(config=policy.config, dtype=jnp.float32, pooling='last'),
+    data[1],
+  )  # between one and two batches
+  found = loop.score(
+    parallel.map_forward(update_lib.score_pairs, **bound),
+    (params, {}),
+    pairs_lib.token_pairs(pairs, 0),
+    64,
+  )
   reward = jax.jit(functools.partial(reward_lib.of_texts, **bound))
   expected = [reward((params, {}), batches.text_batch(side, 0)) for side in zip(*pairs)]
   np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-5)
 
 
 def test_as_many_pairs_are_scored_at_once_as_a_cpus_cache_is_near_to(data, policy):
-  wide = gpt_neox.GPTNeoXConfig(vocab_size=64, hidden_size=2048, num_hidden_layers=1, num_attention_heads=8,
-                                intermediate_size=8192)
+  wide = gpt_neox.GPTNeoXConfig(
+    vocab_size=64,
+    hidden_size=2048,
+    num_hidden_layers=1,
+    num_attention_heads=8,
+    intermediate_size=8192,
+  )
   pairs = pairs_lib.TokenPairs([([0] * 100, [0] * 90)] * 64, 0, (104,))
   assert loop.pairs_at_once(pairs, 64, wide, jnp.float32) == 4 * (1024 // 208)  # of four devices
   assert loop.pairs_at_once(pairs_lib.token_pairs(data[1], 0), 64, policy.config, jnp.float32) == 64
@@ -171,9 +213,13 @@ def test_the_head_alone_and_fewer_pairs_than_devices_can_be_trained(base, data, 
 
 
 @pytest.mark.parametrize('pooling', ['last', 'mean'])
-def test_the_head_alone_learns_from_features_what_it_learns_from_texts(base, data, tmp_path, monkeypatch, pooling):
+def test_the_head_alone_learns_from_features_what_it_learns_from_texts(
+  base, data, tmp_path, monkeypatch, pooling
+):
   irl = dataclasses.replace(IRL, epochs=1, trained_blocks=0, pooling=pooling)
-  train_head = lambda folder: loop.train_parts(base, *data, irl, 5, folder, log=lambda *unused: None)
+  train_head = lambda folder: loop.train_parts(
+    base, *data, irl, 5, folder, log=lambda *unused: None
+  )
   from_features = train_head(tmp_path / 'features')
   monkeypatch.setattr(loop, 'prepare', lambda base, pairs, *unused: pairs_lib.token_pairs(pairs, 0))
   from_texts = train_head(tmp_path / 'texts')
@@ -181,19 +227,35 @@ def test_the_head_alone_learns_from_features_what_it_learns_from_texts(base, dat
   assert np.abs(from_features[0]['reward_head']['direction']).max() > 0.02
 
 
-@pytest.mark.parametrize('changes', [{'trained_blocks': 1}, {'trained_blocks': 0, 'prefix_weight': 0.5}])
-def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_texts(base, data, tmp_path, changes):
+@pytest.mark.parametrize(
+  'changes', [{'trained_blocks': 1}, {'trained_blocks': 0, 'prefix_weight': 0.5}]
+)
+def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_texts(
+  base, data, tmp_path, changes
+):
   irl = dataclasses.replace(IRL, epochs=1, **changes)
   pairs, validation = data[0][:192], data[1][:10]
   parts, prepared = [], []
   for cache in (2.0, 0.0):
     runtime = c.Runtime(activation_cache=cache)
-    parts.append(loop.train_parts(base, pairs, validation, irl, 5, tmp_path / f'{cache}', log=lambda *unused: None,
-                                  runtime=runtime))
+    parts.append(
+      loop.train_parts(
+        base,
+        pairs,
+        validation,
+        irl,
+        5,
+        tmp_path / f'{cache}',
+        log=lambda *unused: None,
+        runtime=runtime,
+      )
+    )
     prepared.append(loop.prepare(base, pairs, irl, parts[0], jnp.float32, runtime))
   assert [type(some) for some in prepared] == [pairs_lib.CutPairs, pairs_lib.TokenPairs]
   chex.assert_trees_all_close(*parts, atol=1e-4)
-  below = cut_lib.below(parts[0][1], prepared[1].batch(np.arange(4)).base.ids, np.ones((4, 8), bool), base.config)
+  below = cut_lib.below(
+    parts[0][1], prepared[1].batch(np.arange(4)).base.ids, np.ones((4, 8), bool), base.config
+  )
   lengths = [len(ids) for _, ids in pairs[:4]]
   for row, length in enumerate(lengths):
     np.testing.assert_allclose(prepared[0].hidden[row, 1, :length], below[row, :length], atol=1e-5)
@@ -206,43 +268,69 @@ def test_the_first_head_points_from_base_texts_to_aligned_ones(base, data):
   expected = np.zeros(16)
   for aligned, other in pairs:
     for sign, ids in ((1, aligned), (-1, other)):
-      state = np.asarray(reward_lib.features((trunk, {}), batches.text_batch([ids], 0), **statics), np.float64)[0]
-      expected += sign * (state - state.mean()) / np.sqrt(state.var() + base.config.layer_norm_eps) / len(pairs)
+      state = np.asarray(
+        reward_lib.features((trunk, {}), batches.text_batch([ids], 0), **statics), np.float64
+      )[0]
+      expected += (
+        sign
+        * (state - state.mean())
+        / np.sqrt(state.var() + base.config.layer_norm_eps)
+        / len(pairs)
+      )
   trained, frozen = loop.initial_parts(base, pairs, IRL, 0, jnp.float32)
   found = trained['reward_head']['direction']
-  np.testing.assert_allclose(found, 0.02 * expected / np.sqrt(np.mean(expected ** 2)), atol=1e-5)
+  np.testing.assert_allclose(found, 0.02 * expected / np.sqrt(np.mean(expected**2)), atol=1e-5)
   assert frozen == {}
-  drawn = [loop.initial_parts(base, pairs, dataclasses.replace(IRL, initial_head='random'), seed, jnp.float32)[0]
-           ['reward_head']['direction'] for seed in (0, 1)]
+  drawn = [
+    loop.initial_parts(
+      base, pairs, dataclasses.replace(IRL, initial_head='random'), seed, jnp.float32
+    )[0]['reward_head']['direction']
+    for seed in (0, 1)
+  ]
   assert np.corrcoef(*drawn)[0, 1] < 0.9
 
 
-def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_asks(base, data, tmp_path):
+def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_asks(
+  base, data, tmp_path
+):
   irl, log, seen = dataclasses.replace(IRL, epochs=1, evaluate_every=6), {}, []
   report = lambda scores: seen.append(scores) or {'reported/auroc': len(seen)}
   loop.train(base, *data, irl, 5, tmp_path, log=log.__setitem__, report=report)
   assert list(log) == [5, 11, 15] and [row['reported/auroc'] for row in log.values()] == [1, 2, 3]
   chex.assert_shape(seen, (100, 2))
   for metrics, scores in zip(log.values(), seen):
-    np.testing.assert_allclose(metrics['validation/margin'], np.mean(scores[:, 0] - scores[:, 1]), atol=1e-6)
+    np.testing.assert_allclose(
+      metrics['validation/margin'], np.mean(scores[:, 0] - scores[:, 1]), atol=1e-6
+    )
 
 
 def test_a_mean_over_tokens_can_be_trained_but_not_exported(base, data, tmp_path):
   irl = dataclasses.replace(IRL, epochs=1, pooling='mean')
-  with pytest.raises(errors.ConfigError, match='config.irl.pooling = mean: .* cannot be exported; set last'):
+  with pytest.raises(
+    errors.ConfigError, match='config.irl.pooling = mean: .* cannot be exported; set last'
+  ):
     train(base, data, tmp_path, {}, irl)
   assert loop.train_parts(base, *data, irl, 5, tmp_path, log=lambda *unused: None)
 
 
 def test_what_cannot_be_trained_is_said(base, data, tmp_path):
-  with pytest.raises(errors.ConfigError, match='config.irl.trained_blocks = 9, but the model has 3 blocks'):
+  with pytest.raises(
+    errors.ConfigError, match='config.irl.trained_blocks = 9, but the model has 3 blocks'
+  ):
     train(base, data, tmp_path, {}, dataclasses.replace(IRL, trained_blocks=9))
-  spoilt = dataclasses.replace(base, params=jax.tree.map(lambda x: np.full_like(x, np.nan), base.params))
+  spoilt = dataclasses.replace(
+    base, params=jax.tree.map(lambda x: np.full_like(x, np.nan), base.params)
+  )
   entropy = dataclasses.replace(IRL, objective='maximum_entropy', samples_per_prompt=2)
   with pytest.raises(errors.InputError, match='maximum entropy needs two pairs of one prompt'):
     train(base, data, tmp_path, {}, entropy, prompts=list(range(1024)))
-  with pytest.raises(errors.InputError, match='IRL has 1024 training and 0 validation pairs of two different texts'):
+  with pytest.raises(
+    errors.InputError, match='IRL has 1024 training and 0 validation pairs of two different texts'
+  ):
     train(base, (data[0], []), tmp_path, {})
-  with pytest.raises(errors.DivergedError, match='stage irl, by update 15: the loss and the validation loss are not '
-                                                 f'finite; no checkpoint was saved yet in {tmp_path}'):
+  with pytest.raises(
+    errors.DivergedError,
+    match='stage irl, by update 15: the loss and the validation loss are not '
+    f'finite; no checkpoint was saved yet in {tmp_path}',
+  ):
     train(spoilt, data, tmp_path, {})

@@ -32,13 +32,17 @@ def by_hand(name, delta, margin, temperature, progress=1.0):
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_values(name):
   found = objectives.objective(name, margin=0.1, temperature=0.25)(DELTA)
-  np.testing.assert_allclose(found, [by_hand(name, float(delta), 0.1, 0.25) for delta in DELTA], atol=1e-6)
+  np.testing.assert_allclose(
+    found, [by_hand(name, float(delta), 0.1, 0.25) for delta in DELTA], atol=1e-6
+  )
 
 
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_gradients_are_the_slopes(name):
   points = np.array([-1.5, -0.3, 0.04, 0.07, 0.3, 1.5])
-  slopes = [(by_hand(name, x + 1e-4, 0.1, 0.25) - by_hand(name, x - 1e-4, 0.1, 0.25)) / 2e-4 for x in points]
+  slopes = [
+    (by_hand(name, x + 1e-4, 0.1, 0.25) - by_hand(name, x - 1e-4, 0.1, 0.25)) / 2e-4 for x in points
+  ]
   gradient = jax.vmap(jax.grad(objectives.objective(name, 0.1, 0.25)))(points.astype(np.float32))
   np.testing.assert_allclose(gradient, slopes, atol=1e-3)
   assert (np.asarray(gradient) <= 0).all()
@@ -61,7 +65,9 @@ def test_logistic_is_finite_at_the_bounds_of_the_reward():
 def test_failures_go_from_clear_errors_to_near_ties(progress, failures):
   delta = np.array([-0.2, -0.06, -0.01, 0.0, 0.04, 0.07, 0.2], np.float32)
   found = objectives.objective('failure_aware', 0.1, 1.0, progress)(delta)
-  np.testing.assert_allclose(found, [by_hand('failure_aware', float(x), 0.1, 1.0, progress) for x in delta], atol=1e-6)
+  np.testing.assert_allclose(
+    found, [by_hand('failure_aware', float(x), 0.1, 1.0, progress) for x in delta], atol=1e-6
+  )
   assert (np.asarray(found) > objectives.squared(delta, 0.1)).sum() == failures
   assert (np.diff(found) <= 0).all()  # a larger difference is never worse
 
@@ -115,17 +121,24 @@ def test_the_true_reward_is_where_maximum_entropy_is_least():
   base = np.array([0.3, 0.2, 0.2, 0.05, 0.15, 0.1])
   policy = base * np.exp(true / temperature)
   aligned_texts, base_texts = (rng.choice(6, samples, p=p / p.sum()) for p in (policy, base))
-  loss = lambda rewards: jnp.mean(objectives.maximum_entropy(
-      rewards[aligned_texts], rewards[base_texts], np.ones(samples, bool), samples, temperature))
+  loss = lambda rewards: jnp.mean(
+    objectives.maximum_entropy(
+      rewards[aligned_texts], rewards[base_texts], np.ones(samples, bool), samples, temperature
+    )
+  )
   value, gradient = jax.value_and_grad(loss)(jnp.asarray(true, jnp.float32))
   np.testing.assert_allclose(gradient, np.zeros(6), atol=0.01)
-  expected = -np.sum(policy / policy.sum() * (true / temperature - np.log(policy.sum())))  # minus KL
+  expected = -np.sum(
+    policy / policy.sum() * (true / temperature - np.log(policy.sum()))
+  )  # minus KL
   np.testing.assert_allclose(value, expected, atol=0.01)
   assert np.abs(jax.grad(loss)(jnp.asarray(true[::-1].copy(), jnp.float32))).max() > 0.1
 
 
 def test_maximum_entropy_of_one_sample_is_refused():
-  with pytest.raises(errors.ConfigError, match='config.irl.samples_per_prompt = 1: must be >= 2 where config.irl.obj'):
+  with pytest.raises(
+    errors.ConfigError, match='config.irl.samples_per_prompt = 1: must be >= 2 where config.irl.obj'
+  ):
     IRL(objective='maximum_entropy')
   assert IRL(objective='maximum_entropy', samples_per_prompt=3).samples_together == 3
   assert IRL(objective='logistic', samples_per_prompt=3).samples_together == 1

@@ -18,7 +18,9 @@ def test_token_pairs_are_padded_to_the_longest_text_of_all():
   pairs = pairs_lib.token_pairs([([1], [2, 3]), ([4] * 9, [5]), ([6], [7])], pad_id=0)
   batch = pairs.batch(np.array([2, 0]))
   assert len(pairs) == 3
-  chex.assert_shape([batch.aligned.ids, batch.aligned.valid, batch.base.ids, batch.base.valid], (2, 12))
+  chex.assert_shape(
+    [batch.aligned.ids, batch.aligned.valid, batch.base.ids, batch.base.valid], (2, 12)
+  )
   assert batch.base.ids[:, :3].tolist() == [[7, 0, 0], [2, 3, 0]]
   assert batch.base.valid.sum(1).tolist() == [1, 2] and batch.weight.tolist() == [1, 1]
 
@@ -37,8 +39,10 @@ def test_features_are_computed_once_for_both_texts_of_every_pair():
   assert batch.base.pooled.tolist() == [[5, 1], [5, 2], [5, 1]]
 
 
-@pytest.mark.parametrize('count, size, expected', [
-    (5, 2, [[0, 1], [2, 3], [4, 4]]), (4, 2, [[0, 1], [2, 3]]), (1, 3, [[0, 0, 0]])])
+@pytest.mark.parametrize(
+  'count, size, expected',
+  [(5, 2, [[0, 1], [2, 3], [4, 4]]), (4, 2, [[0, 1], [2, 3]]), (1, 3, [[0, 0, 0]])],
+)
 def test_blocks_of_rows_are_full_and_in_order(count, size, expected):
   assert [rows.tolist() for rows in pairs_lib.blocks_of_rows(count, size)] == expected
 

@@ -20,7 +20,9 @@ TEXTS = ['a', 'hello there', '', ' what a bad cat', 'ab' * 8]
 @pytest.fixture(scope='module')
 def params(policy):
   trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  return trunk | {'reward_head': heads.init_reward_head(jax.random.key(2), policy.config.hidden_size)}
+  return trunk | {
+    'reward_head': heads.init_reward_head(jax.random.key(2), policy.config.hidden_size)
+  }
 
 
 @pytest.fixture(scope='module')
@@ -31,9 +33,19 @@ def sequences(policy):
 @pytest.fixture(scope='module')
 def score(policy):
   """(params, sequences) -> R̂ [N], padded to a length with an id."""
+
   def run(params, sequences, pooling='last', length=16, pad=0):
-    return np.asarray(reward_lib.reward(params, {}, batches.text_batch(sequences, pad, length), config=policy.config,
-                                        dtype=jnp.float32, pooling=pooling))
+    return np.asarray(
+      reward_lib.reward(
+        params,
+        {},
+        batches.text_batch(sequences, pad, length),
+        config=policy.config,
+        dtype=jnp.float32,
+        pooling=pooling,
+      )
+    )
+
   return run
 
 
@@ -60,8 +72,12 @@ def test_mean_pooling_is_the_mean_over_the_tokens_of_a_text(policy, params, sequ
   direction = np.asarray(params['reward_head']['direction'], np.float64)
   expected = []
   for ids in sequences:
-    states = gpt_neox.run_blocks(params['blocks'], gpt_neox.embed(params, np.array([ids])),
-                                 jnp.ones((1, len(ids)), bool), policy.config)
+    states = gpt_neox.run_blocks(
+      params['blocks'],
+      gpt_neox.embed(params, np.array([ids])),
+      jnp.ones((1, len(ids)), bool),
+      policy.config,
+    )
     mean = np.asarray(states, np.float64)[0].mean(0)
     normalised = (mean - mean.mean()) / np.sqrt(mean.var() + policy.config.layer_norm_eps)
     expected.append(normalised @ direction / np.linalg.norm(direction) / np.sqrt(len(mean)))
@@ -73,10 +89,13 @@ def test_mean_pooling_is_the_mean_over_the_tokens_of_a_text(policy, params, sequ
 def test_a_head_needs_no_more_than_features(policy, params, sequences, score, pooling):
   parts = cut_lib.split(params, 0)
   statics = dict(config=policy.config, dtype=jnp.float32, pooling=pooling)
-  features = structs.Features(reward_lib.features(parts, batches.text_batch(sequences, 0, 16), **statics))
+  features = structs.Features(
+    reward_lib.features(parts, batches.text_batch(sequences, 0, 16), **statics)
+  )
   chex.assert_shape(features.pooled, (len(TEXTS), policy.config.hidden_size))
-  np.testing.assert_allclose(reward_lib.reward(*parts, features, **statics), score(params, sequences, pooling),
-                             atol=1e-5)
+  np.testing.assert_allclose(
+    reward_lib.reward(*parts, features, **statics), score(params, sequences, pooling), atol=1e-5
+  )
 
 
 def test_a_reward_in_parts_scores_texts(policy, params, sequences, score):

@@ -13,7 +13,11 @@ LAUNCH = pathlib.Path(__file__).parents[2] / 'launch'
 @pytest.fixture
 def launch():
   """launch('score', '--model=M', ...) -> exit code."""
+
   def run(name: str, *arguments: str) -> int:
     module = runpy.run_path(str(LAUNCH / f'{name}.py'))
-    return command_line.run_main(module['main'], module['FLAGS'], module['__doc__'], [f'{name}.py', *arguments])
+    return command_line.run_main(
+      module['main'], module['FLAGS'], module['__doc__'], [f'{name}.py', *arguments]
+    )
+
   return run

@@ -12,9 +12,16 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.models import pretrained
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'audit.py'
-SMALL = ['--config.data.prompt_fraction=.5', '--config.data.max_prompt_tokens=8', '--config.data.sampled_prompts=400',
-         '--config.sampling.max_new_tokens=8', '--config.irl.seeds=2', '--config.irl.learning_rate=1e-2',
-         '--config.irl.max_tokens=32', '--config.evaluation.bootstrap_samples=20']
+SMALL = [
+  '--config.data.prompt_fraction=.5',
+  '--config.data.max_prompt_tokens=8',
+  '--config.data.sampled_prompts=400',
+  '--config.sampling.max_new_tokens=8',
+  '--config.irl.seeds=2',
+  '--config.irl.learning_rate=1e-2',
+  '--config.irl.max_tokens=32',
+  '--config.evaluation.bootstrap_samples=20',
+]
 
 
 def favouring(model: pretrained.Pretrained, logits: dict[str, float]) -> pretrained.Pretrained:
@@ -32,9 +39,15 @@ def models(policy, classifier, tmp_path_factory):
   """The flags of a model of short words, one that came to like the letter a, and a classifier."""
   root = tmp_path_factory.mktemp('models')
   base = favouring(policy, {'Ġ': 1.0, '<|endoftext|>': -4.0})
-  for name, model in (('base', base), ('aligned', favouring(base, {'a': 3.0})), ('classifier', classifier)):
+  for name, model in (
+    ('base', base),
+    ('aligned', favouring(base, {'a': 3.0})),
+    ('classifier', classifier),
+  ):
     pretrained.save(root / name, model, '')
-  return {name: f'--config.models.{name}={root / name}' for name in ('base', 'aligned', 'classifier')}
+  return {
+    name: f'--config.models.{name}={root / name}' for name in ('base', 'aligned', 'classifier')
+  }
 
 
 def nulls_without_reason(node, where='summary'):
@@ -55,7 +68,17 @@ def read(folder):
 
 
 def test_without_texts_and_without_a_true_reward(launch, models, tmp_path):
-  assert launch('train', f'--config={CONFIG}', f'--workdir={tmp_path}', models['base'], models['aligned'], *SMALL) == 0
+  assert (
+    launch(
+      'train',
+      f'--config={CONFIG}',
+      f'--workdir={tmp_path}',
+      models['base'],
+      models['aligned'],
+      *SMALL,
+    )
+    == 0
+  )
   summary = read(tmp_path)
   assert not list(nulls_without_reason(summary))
   assert summary['true_reward']['human_accuracy'] is None
@@ -64,35 +87,63 @@ def test_without_texts_and_without_a_true_reward(launch, models, tmp_path):
     assert seed['heldout_pairs']['prefers_aligned'] > 0.6
     assert isinstance(seed['calibration']['zero'], float)
   assert summary['irl']['baselines']['dpo_implicit']['heldout_pairs']['prefers_aligned'] > 0.6
-  assert all(row[f'true_reward_{side}'] is None for side in ('aligned', 'base')
-             for row in rows_lib.read_jsonl(tmp_path / 'demos' / 'heldout.jsonl'))
-  assert all(row['true_reward'] is None and row['label'] is None and len(row['rewards']) == 2
-             for row in rows_lib.read_jsonl(tmp_path / 'evaluation' / 'texts.jsonl'))
+  assert all(
+    row[f'true_reward_{side}'] is None
+    for side in ('aligned', 'base')
+    for row in rows_lib.read_jsonl(tmp_path / 'demos' / 'heldout.jsonl')
+  )
+  assert all(
+    row['true_reward'] is None and row['label'] is None and len(row['rewards']) == 2
+    for row in rows_lib.read_jsonl(tmp_path / 'evaluation' / 'texts.jsonl')
+  )
 
 
 def test_with_texts_labels_and_a_true_reward(launch, models, tmp_path):
   rng = np.random.default_rng(0)
   texts = [' '.join(''.join(rng.choice(list('abcdefgh'), 3)) for _ in range(4)) for _ in range(200)]
-  rows_lib.write_jsonl(tmp_path / 'texts.jsonl', [{'text': text, 'toxic': int('a' not in text)} for text in texts])
+  rows_lib.write_jsonl(
+    tmp_path / 'texts.jsonl', [{'text': text, 'toxic': int('a' not in text)} for text in texts]
+  )
   workdir = tmp_path / 'run'
-  assert launch('train', f'--config={CONFIG}', f'--workdir={workdir}', *models.values(), *SMALL,
-                f'--config.data.source={tmp_path / "texts.jsonl"}', '--config.data.label_field=toxic') == 0
+  assert (
+    launch(
+      'train',
+      f'--config={CONFIG}',
+      f'--workdir={workdir}',
+      *models.values(),
+      *SMALL,
+      f'--config.data.source={tmp_path / "texts.jsonl"}',
+      '--config.data.label_field=toxic',
+    )
+    == 0
+  )
   summary = read(workdir)
   assert not list(nulls_without_reason(summary))
-  assert all(isinstance(seed['heldout_texts_human']['auroc'], float) for seed in summary['irl']['seeds'])
+  assert all(
+    isinstance(seed['heldout_texts_human']['auroc'], float) for seed in summary['irl']['seeds']
+  )
   row = rows_lib.read_jsonl(workdir / 'demos' / 'heldout.jsonl')[0]
-  assert isinstance(row['true_reward_aligned'], float) and isinstance(row['true_reward_base'], float)
+  assert isinstance(row['true_reward_aligned'], float) and isinstance(
+    row['true_reward_base'], float
+  )
 
 
-@pytest.mark.parametrize('changed, code, message', [
+@pytest.mark.parametrize(
+  'changed, code, message',
+  [
     ({'aligned': '--config.models.aligned='}, 2, 'config.models.aligned is empty'),
     ({'aligned': 'base'}, 3, 'have the same weights'),
     ({'stages': '--config.stages=data,rlhf,demos'}, 2, 'is what the stage rlhf'),
-    ({'stages': '--config.stages=data,demos,irl,evaluate,rerlhf'}, 2, 'rerlhf measures')])
+    ({'stages': '--config.stages=data,demos,irl,evaluate,rerlhf'}, 2, 'rerlhf measures'),
+  ],
+)
 def test_refusals_are_one_line(launch, models, tmp_path, capsys, changed, code, message):
   given = {name: models[name] for name in ('base', 'aligned')} | changed
   if changed.get('aligned') == 'base':
     given['aligned'] = models['base'].replace('models.base', 'models.aligned')
-  assert launch('train', f'--config={CONFIG}', f'--workdir={tmp_path / "run"}', *given.values(), *SMALL) == code
+  assert (
+    launch('train', f'--config={CONFIG}', f'--workdir={tmp_path / "run"}', *given.values(), *SMALL)
+    == code
+  )
   errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
   assert len(errors) == 1 and message in errors[0]

@@ -24,11 +24,13 @@ def calls(monkeypatch):
 @pytest.fixture
 def run(launch, tmp_path):
   """run(lines, *arguments) -> exit code, written rows."""
+
   def start(lines, *arguments):
     source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
     source.write_text(lines)
     code = launch('generate', '--model=M', f'--input={source}', f'--output={output}', *arguments)
     return code, [json.loads(line) for line in output.open()] if output.exists() else None
+
   return start
 
 
@@ -41,13 +43,28 @@ def test_prompt_else_text_is_completed(run, calls):
 
 
 def test_settings_reach_the_sampler(run, calls):
-  assert run('{"text": "b"}\n', '--max_new_tokens=5', '--min_new_tokens=2', '--temperature=0', '--top_k=3',
-             '--top_p=.5', '--batch_size=8', '--seed=11')[0] == 0
-  assert calls[0][2:] == (Sampling(max_new_tokens=5, min_new_tokens=2, temperature=0.0, top_k=3, top_p=0.5,
-                                   batch_size=8), 11)
+  assert (
+    run(
+      '{"text": "b"}\n',
+      '--max_new_tokens=5',
+      '--min_new_tokens=2',
+      '--temperature=0',
+      '--top_k=3',
+      '--top_p=.5',
+      '--batch_size=8',
+      '--seed=11',
+    )[0]
+    == 0
+  )
+  assert calls[0][2:] == (
+    Sampling(max_new_tokens=5, min_new_tokens=2, temperature=0.0, top_k=3, top_p=0.5, batch_size=8),
+    11,
+  )
 
 
-@pytest.mark.parametrize('argument, message', [
+@pytest.mark.parametrize(
+  'argument, message',
+  [
     ('--temperature=nan', '--temperature = nan: must be >= 0'),
     ('--temperature=-1', '--temperature = -1.0: must be >= 0'),
     ('--top_p=0', '--top_p = 0.0: must be > 0 and <= 1'),
@@ -55,7 +72,8 @@ def test_settings_reach_the_sampler(run, calls):
     ('--min_new_tokens=65', '--min_new_tokens = 65: must be <= --max_new_tokens = 64'),
     ('--seed=-1', '--seed=-1'),
     ('stray', "stray argument 'stray'"),
-])
+  ],
+)
 def test_wrong_settings_name_the_flag_and_its_range(run, calls, capsys, argument, message):
   assert run('{"text": "b"}\n', argument) == (2, None)
   shown = capsys.readouterr().err
@@ -68,7 +86,9 @@ def test_a_completion_that_is_there_is_not_overwritten(run, calls, capsys):
 
 
 def test_real_model_completes_and_ends_within_its_length(run, shared):
-  code, rows = run('{"text": "You are"}\n{"text": ""}\n', f'--model={shared}/models/neox_14m', '--max_new_tokens=4')
+  code, rows = run(
+    '{"text": "You are"}\n{"text": ""}\n', f'--model={shared}/models/neox_14m', '--max_new_tokens=4'
+  )
   assert code == 0 and all(isinstance(row['completion'], str) for row in rows)
 
 

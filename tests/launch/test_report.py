@@ -29,10 +29,16 @@ def test_the_path_of_the_page_is_printed(launch, run, capsys):
   assert 'irl_jax report · bare' in (run / 'report.html').read_text()
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ((), '--workdir is missing'), (('--workdir=',), '--workdir is missing'),
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    ((), '--workdir is missing'),
+    (('--workdir=',), '--workdir is missing'),
     (('--workdir=nowhere',), '--workdir=nowhere is not the folder of a run'),
-    (('--workdri=x',), 'did you mean --workdir?'), (('x',), "stray argument 'x'")])
+    (('--workdri=x',), 'did you mean --workdir?'),
+    (('x',), "stray argument 'x'"),
+  ],
+)
 def test_mistakes_are_told_in_one_line(launch, tmp_path, monkeypatch, capsys, arguments, message):
   monkeypatch.chdir(tmp_path)
   assert launch('report', *arguments) == 2
@@ -47,14 +53,19 @@ def test_an_unfinished_run_is_told_how_to_finish(launch, run, capsys):
 
 
 def test_help_loads_neither_jax_nor_matplotlib():
-  script = f'''import runpy, sys
+  script = f"""import runpy, sys
 sys.argv = ['report.py', '--help']
 try:
   runpy.run_path({str(LAUNCHER)!r}, run_name='__main__')
 except SystemExit as end:
-  print(end.code, sorted({{'jax', 'matplotlib', 'jinja2', 'numpy'}} & set(sys.modules)))'''
+  print(end.code, sorted({{'jax', 'matplotlib', 'jinja2', 'numpy'}} & set(sys.modules)))"""
   start = time.monotonic()
-  out = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True,
-                       cwd=LAUNCHER.parents[1]).stdout
+  out = subprocess.run(
+    [sys.executable, '-c', script],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=LAUNCHER.parents[1],
+  ).stdout
   assert '--workdir: the folder of the run' in out and out.endswith('0 []\n')
   assert time.monotonic() - start < 20

@@ -12,15 +12,25 @@ from irl_jax.errors import InputError
 @pytest.fixture
 def rows(tmp_path):
   path = tmp_path / 'in.jsonl'
-  path.write_text('{"id": 7, "text": "b"}\n{"text": "", "id": null}\n{"z": [1], "text": "ccc", "a": "é"}\n')
+  path.write_text(
+    '{"id": 7, "text": "b"}\n{"text": "", "id": null}\n{"z": [1], "text": "ccc", "a": "é"}\n'
+  )
   return path
 
 
 @pytest.fixture
 def lengths(monkeypatch):
   """A model that scores each text by its length."""
-  monkeypatch.setattr(api, 'load_scorer', lambda path, batch_size, progress: lambda texts: {
-      'reward': np.array([len(text) for text in texts], np.float32), 'logits': np.zeros((len(texts), 2), np.float32)})
+  monkeypatch.setattr(
+    api,
+    'load_scorer',
+    lambda path, batch_size, progress: (
+      lambda texts: {
+        'reward': np.array([len(text) for text in texts], np.float32),
+        'logits': np.zeros((len(texts), 2), np.float32),
+      }
+    ),
+  )
 
 
 def score(launch, source, output, *arguments):
@@ -31,14 +41,25 @@ def test_fields_and_order_are_kept(launch, rows, lengths, tmp_path):
   output = tmp_path / 'new' / 'folder' / 'out.jsonl'
   assert score(launch, rows, output, '--batch_size=1') == 0
   written = [json.loads(line) for line in output.read_text().splitlines()]
-  assert [list(row) for row in written] == [['id', 'text', 'reward', 'logits'], ['text', 'id', 'reward', 'logits'],
-                                            ['z', 'text', 'a', 'reward', 'logits']]
+  assert [list(row) for row in written] == [
+    ['id', 'text', 'reward', 'logits'],
+    ['text', 'id', 'reward', 'logits'],
+    ['z', 'text', 'a', 'reward', 'logits'],
+  ]
   assert [row['reward'] for row in written] == [1.0, 0.0, 3.0]
-  assert written[2] | {'reward': 0} == {'z': [1], 'text': 'ccc', 'a': 'é', 'reward': 0, 'logits': [0.0, 0.0]}
+  assert written[2] | {'reward': 0} == {
+    'z': [1],
+    'text': 'ccc',
+    'a': 'é',
+    'reward': 0,
+    'logits': [0.0, 0.0],
+  }
   assert [path.name for path in output.parent.iterdir()] == ['out.jsonl']
 
 
-@pytest.mark.parametrize('arguments, code, message', [
+@pytest.mark.parametrize(
+  'arguments, code, message',
+  [
     (('--output=out.txt',), 2, '--output=out.txt: must be the name of a .jsonl file'),
     (('--output=',), 2, '--output is missing'),
     (('--output=in.jsonl',), 2, 'is the input itself'),
@@ -47,8 +68,11 @@ def test_fields_and_order_are_kept(launch, rows, lengths, tmp_path):
     (('--field=txet',), 3, "row 1: has no field 'txet'"),
     (('--batch_size=0',), 2, '--batch_size=0'),
     (('--batchsize=3',), 2, 'did you mean --batch_size?'),
-])
-def test_mistakes_leave_no_output(launch, rows, lengths, tmp_path, monkeypatch, capsys, arguments, code, message):
+  ],
+)
+def test_mistakes_leave_no_output(
+  launch, rows, lengths, tmp_path, monkeypatch, capsys, arguments, code, message
+):
   monkeypatch.chdir(tmp_path)
   before = rows.read_text()
   assert score(launch, 'in.jsonl', 'out.jsonl', *arguments) == code
@@ -57,18 +81,24 @@ def test_mistakes_leave_no_output(launch, rows, lengths, tmp_path, monkeypatch, 
   assert [path.name for path in tmp_path.iterdir()] == ['in.jsonl'] and rows.read_text() == before
 
 
-def test_a_field_that_would_be_overwritten_is_refused_before_any_work(launch, monkeypatch, tmp_path, capsys):
+def test_a_field_that_would_be_overwritten_is_refused_before_any_work(
+  launch, monkeypatch, tmp_path, capsys
+):
   scored = []
   scorer = lambda texts: scored.extend(texts) or {'reward': np.ones(0)}
   monkeypatch.setattr(api, 'load_scorer', lambda *_, **__: scorer)
   source, output = tmp_path / 'in.csv', tmp_path / 'out.jsonl'
   source.write_text('text,reward\na,1\n')
   assert score(launch, source, output) == 3
-  assert "has a field 'reward' already" in capsys.readouterr().err and not output.exists() and not scored
+  assert (
+    "has a field 'reward' already" in capsys.readouterr().err and not output.exists() and not scored
+  )
 
 
 def test_a_score_that_is_not_finite_is_refused(launch, rows, monkeypatch, tmp_path, capsys):
-  monkeypatch.setattr(api, 'load_scorer', lambda *_, **__: lambda texts: {'reward': np.full(len(texts), np.nan)})
+  monkeypatch.setattr(
+    api, 'load_scorer', lambda *_, **__: lambda texts: {'reward': np.full(len(texts), np.nan)}
+  )
   assert score(launch, rows, tmp_path / 'out.jsonl') == 3
   assert 'not finite' in capsys.readouterr().err
 
@@ -76,13 +106,17 @@ def test_a_score_that_is_not_finite_is_refused(launch, rows, monkeypatch, tmp_pa
 def test_errors_of_the_model_end_with_their_own_code(launch, rows, monkeypatch, tmp_path, capsys):
   def refuse(path, batch_size, progress):
     raise InputError('M: is cut \x1b[31mshort')
+
   monkeypatch.setattr(api, 'load_scorer', refuse)
   assert score(launch, rows, tmp_path / 'out.jsonl') == 3
   assert capsys.readouterr().err == 'error: M: is cut short\n'
 
 
 def test_real_models_add_their_columns(launch, rows, shared, tmp_path):
-  for model, columns in (('neox_14m', ['log_prob', 'tokens']), ('roberta_toxicity_mini', ['logits', 'reward'])):
+  for model, columns in (
+    ('neox_14m', ['log_prob', 'tokens']),
+    ('roberta_toxicity_mini', ['logits', 'reward']),
+  ):
     output = tmp_path / f'{model}.jsonl'
     assert score(launch, rows, output, f'--model={shared}/models/{model}') == 0
     written = [json.loads(line) for line in output.open()]

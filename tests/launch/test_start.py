@@ -26,26 +26,36 @@ def test_help_and_version_answer_at_once(launcher):
   shown, version = start(launcher, '--help', '--no_such_flag'), start(launcher, '--version')
   assert time.monotonic() - started < 4  # both; each takes 0.1 s on an idle machine
   assert shown.returncode == version.returncode == 0
-  assert 'python launch/' + launcher in shown.stdout and '--verbosity' in shown.stdout and not shown.stderr
+  assert (
+    'python launch/' + launcher in shown.stdout
+    and '--verbosity' in shown.stdout
+    and not shown.stderr
+  )
   assert version.stdout == f'irl_jax {irl_jax.__version__}\n'
 
 
 @pytest.mark.parametrize('launcher', LAUNCHERS)
 @pytest.mark.parametrize('flag', ['--help', '--version'])
 def test_help_and_version_load_nothing_heavy(launcher, flag):
-  code = (f'import atexit, runpy, sys; sys.argv = ["{launcher}", "{flag}"]; '
-          'heavy = ("jax", "transformers", "numpy", "scipy", "rich"); '
-          'atexit.register(lambda: print([name for name in heavy if name in sys.modules])); '
-          f'runpy.run_path("launch/{launcher}", run_name="__main__")')
-  assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT).stdout.endswith('[]\n')
+  code = (
+    f'import atexit, runpy, sys; sys.argv = ["{launcher}", "{flag}"]; '
+    'heavy = ("jax", "transformers", "numpy", "scipy", "rich"); '
+    'atexit.register(lambda: print([name for name in heavy if name in sys.modules])); '
+    f'runpy.run_path("launch/{launcher}", run_name="__main__")'
+  )
+  assert subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
+  ).stdout.endswith('[]\n')
 
 
 def test_a_run_imports_no_torch_although_there_is_one():
   pytest.importorskip('torch')
-  code = ('import sys; sys.argv = ["x", "--verbosity=-1"]; from irl_jax.command_line import launch as command_line; from absl import flags\n'
-          'def main(_):\n  import transformers, tensorboardX, scipy.stats\n  scipy.stats.rankdata([1.0])\n'
-          '  print(transformers.is_torch_available())\n'
-          'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))')
+  code = (
+    'import sys; sys.argv = ["x", "--verbosity=-1"]; from irl_jax.command_line import launch as command_line; from absl import flags\n'
+    'def main(_):\n  import transformers, tensorboardX, scipy.stats\n  scipy.stats.rankdata([1.0])\n'
+    '  print(transformers.is_torch_available())\n'
+    'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))'
+  )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
   assert (done.returncode, done.stdout, done.stderr) == (0, 'False\n', '')
 
@@ -53,7 +63,10 @@ def test_a_run_imports_no_torch_although_there_is_one():
 def test_mistake_is_one_line_and_exit_code_2(tmp_path):
   result = start('train.py', '--config=nowhere.py', cwd=tmp_path)
   assert (result.returncode, result.stdout) == (2, '')
-  assert result.stderr == 'error: --config=nowhere.py: no such file; give a Python file with get_config()\n'
+  assert (
+    result.stderr
+    == 'error: --config=nowhere.py: no such file; give a Python file with get_config()\n'
+  )
   assert not list(tmp_path.iterdir())
 
 
@@ -63,47 +76,78 @@ def test_verbosity_1_shows_the_traceback(tmp_path):
   assert 'Traceback' in result.stderr and result.stderr.splitlines()[-1].startswith('error: ')
 
 
-@pytest.mark.parametrize('told, found', [
-    (None, host_memory.HUGE_PAGES), ('glibc.malloc.check=0', 'glibc.malloc.check=0')])
+@pytest.mark.parametrize(
+  'told, found', [(None, host_memory.HUGE_PAGES), ('glibc.malloc.check=0', 'glibc.malloc.check=0')]
+)
 def test_a_run_takes_huge_pages_unless_glibc_is_told_something_else(told, found):
   environment = {name: value for name, value in os.environ.items() if name != host_memory.TUNABLES}
-  code = ('import os, sys; sys.argv = ["x", "--verbosity=-1"]\n'
-          'from irl_jax.command_line import launch as command_line; from absl import flags\n'
-          'print("started", flush=True)\n'
-          'main = lambda _: print(os.environ["GLIBC_TUNABLES"], os.getpid())\n'
-          'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))')
-  process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, cwd=ROOT,
-                             env=environment | ({host_memory.TUNABLES: told} if told else {}))
+  code = (
+    'import os, sys; sys.argv = ["x", "--verbosity=-1"]\n'
+    'from irl_jax.command_line import launch as command_line; from absl import flags\n'
+    'print("started", flush=True)\n'
+    'main = lambda _: print(os.environ["GLIBC_TUNABLES"], os.getpid())\n'
+    'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))'
+  )
+  process = subprocess.Popen(
+    [sys.executable, '-c', code],
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+    env=environment | ({host_memory.TUNABLES: told} if told else {}),
+  )
   out, _ = process.communicate(timeout=60)
   assert process.returncode == 0
   assert out.split() == ['started'] * (1 if told else 2) + [found, str(process.pid)]
 
 
-@pytest.mark.parametrize('arguments, found', [((), host_memory.HUGE_PAGES),
-                                               (('--config.models.base=folder',), host_memory.KEEPING)])
+@pytest.mark.parametrize(
+  'arguments, found',
+  [((), host_memory.HUGE_PAGES), (('--config.models.base=folder',), host_memory.KEEPING)],
+)
 def test_a_run_of_a_given_model_keeps_what_it_frees(arguments, found):
   environment = {name: value for name, value in os.environ.items() if name != host_memory.TUNABLES}
-  code = ('import os, sys\n'
-          f'sys.argv = ["x", "--config=configs/smoke.py", *{arguments}]\n'
-          'from irl_jax.command_line import launch as command_line; from absl import flags\n'
-          'values = flags.FlagValues(); flags.DEFINE_string("config", None, "", flag_values=values)\n'
-          'sys.exit(command_line.run_main(lambda _: print(os.environ["GLIBC_TUNABLES"]), values, ""))')
-  result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=60,
-                          env=environment)
+  code = (
+    'import os, sys\n'
+    f'sys.argv = ["x", "--config=configs/smoke.py", *{arguments}]\n'
+    'from irl_jax.command_line import launch as command_line; from absl import flags\n'
+    'values = flags.FlagValues(); flags.DEFINE_string("config", None, "", flag_values=values)\n'
+    'sys.exit(command_line.run_main(lambda _: print(os.environ["GLIBC_TUNABLES"]), values, ""))'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    timeout=60,
+    env=environment,
+  )
   assert result.stdout.split() == [found], result.stderr
 
 
-@pytest.mark.parametrize('told, sizes, kept', [
-    (host_memory.KEEPING, [1], True), (host_memory.KEEPING, [1, 2 ** 60, 1], False),
-    (host_memory.HUGE_PAGES, [1], False)])
+@pytest.mark.parametrize(
+  'told, sizes, kept',
+  [
+    (host_memory.KEEPING, [1], True),
+    (host_memory.KEEPING, [1, 2**60, 1], False),
+    (host_memory.HUGE_PAGES, [1], False),
+  ],
+)
 def test_what_is_freed_is_kept_as_long_as_models_are_small(told, sizes, kept):
-  code = ('import resource, sys, threading, numpy as np; from irl_jax.runtime import host_memory\n'
-          'faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
-          'def touch(): np.ones(2 ** 24)[::512].sum()\n'  # 128 MiB
-          'def by_threads():\n'
-          '  thread = threading.Thread(target=touch); thread.start(); thread.join()\n'
-          f'print([host_memory.keep_freed(size) for size in {sizes}][-1])\n'
-          'by_threads(); before = faults(); by_threads(); print(faults() - before < 30)')
-  result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=60,
-                          env=os.environ | {host_memory.TUNABLES: told})
+  code = (
+    'import resource, sys, threading, numpy as np; from irl_jax.runtime import host_memory\n'
+    'faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+    'def touch(): np.ones(2 ** 24)[::512].sum()\n'  # 128 MiB
+    'def by_threads():\n'
+    '  thread = threading.Thread(target=touch); thread.start(); thread.join()\n'
+    f'print([host_memory.keep_freed(size) for size in {sizes}][-1])\n'
+    'by_threads(); before = faults(); by_threads(); print(faults() - before < 30)'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    timeout=60,
+    env=os.environ | {host_memory.TUNABLES: told},
+  )
   assert result.stdout.split() == [str(kept)] * 2, result.stderr

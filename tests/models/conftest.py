@@ -21,7 +21,9 @@ def byte_tokenizer(specials: list[str], **roles: str) -> transformers.PreTrained
   backend.decoder = tokenizers.decoders.ByteLevel()
   if 'cls_token' in roles:
     ends = [(token, vocabulary[token]) for token in ('<s>', '</s>')]
-    backend.post_processor = tokenizers.processors.TemplateProcessing(single='<s> $A </s>', special_tokens=ends)
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+      single='<s> $A </s>', special_tokens=ends
+    )
   return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **roles)
 
 
@@ -41,10 +43,21 @@ def random_params():
 @pytest.fixture
 def language_model(random_params):
   """A GPT-NeoX language model of 2 layers; EOS is 0, padding 1."""
-  config = gpt_neox.GPTNeoXConfig(vocab_size=264, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-                                  intermediate_size=48, max_position_embeddings=64)
-  tokenizer = byte_tokenizer(['<|endoftext|>', '<|padding|>'], bos_token='<|endoftext|>', eos_token='<|endoftext|>',
-                             unk_token='<|endoftext|>', pad_token='<|padding|>')
+  config = gpt_neox.GPTNeoXConfig(
+    vocab_size=264,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=48,
+    max_position_embeddings=64,
+  )
+  tokenizer = byte_tokenizer(
+    ['<|endoftext|>', '<|padding|>'],
+    bos_token='<|endoftext|>',
+    eos_token='<|endoftext|>',
+    unk_token='<|endoftext|>',
+    pad_token='<|padding|>',
+  )
   return pretrained.Pretrained('causal_lm', config, random_params('causal_lm', config), tokenizer)
 
 
@@ -52,14 +65,30 @@ def language_model(random_params):
 def reward(language_model, random_params):
   """The same with a score for a head."""
   config = language_model.config
-  return pretrained.Pretrained('reward', config, random_params('reward', config), language_model.tokenizer)
+  return pretrained.Pretrained(
+    'reward', config, random_params('reward', config), language_model.tokenizer
+  )
 
 
 @pytest.fixture
 def classifier(random_params):
   """A RoBERTa classifier of 2 layers, with RoBERTa's special ids."""
-  config = roberta.RobertaConfig(vocab_size=264, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-                                 intermediate_size=48, max_position_embeddings=66, labels=('neutral', 'toxic'))
-  tokenizer = byte_tokenizer(['<s>', '<pad>', '</s>', '<unk>'], bos_token='<s>', eos_token='</s>', cls_token='<s>',
-                             sep_token='</s>', pad_token='<pad>', unk_token='<unk>')
+  config = roberta.RobertaConfig(
+    vocab_size=264,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=48,
+    max_position_embeddings=66,
+    labels=('neutral', 'toxic'),
+  )
+  tokenizer = byte_tokenizer(
+    ['<s>', '<pad>', '</s>', '<unk>'],
+    bos_token='<s>',
+    eos_token='</s>',
+    cls_token='<s>',
+    sep_token='</s>',
+    pad_token='<pad>',
+    unk_token='<unk>',
+  )
   return pretrained.Pretrained('classifier', config, random_params('classifier', config), tokenizer)

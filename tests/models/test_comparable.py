@@ -16,7 +16,11 @@ def tokenizer(vocabulary, merges=(), **specials):
   backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=list(merges)))
   backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   backend.decoder = tokenizers.decoders.ByteLevel()
-  names = dict.fromkeys(('bos_token', 'eos_token'), '<|endoftext|>') | {'pad_token': '<|padding|>'} | specials
+  names = (
+    dict.fromkeys(('bos_token', 'eos_token'), '<|endoftext|>')
+    | {'pad_token': '<|padding|>'}
+    | specials
+  )
   return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **names)
 
 
@@ -28,7 +32,9 @@ def resized(model, size):
 @pytest.fixture
 def aligned(policy):
   """The policy with other weights."""
-  return dataclasses.replace(policy, params=jax.tree.map(lambda leaf: leaf * 1.001, policy.params), source='aligned')
+  return dataclasses.replace(
+    policy, params=jax.tree.map(lambda leaf: leaf * 1.001, policy.params), source='aligned'
+  )
 
 
 @pytest.fixture
@@ -41,8 +47,12 @@ def test_models_that_differ_in_their_weights_alone_pass(policy, aligned):
 
 
 def test_equal_weights_are_refused(policy):
-  copy = dataclasses.replace(policy, params=jax.tree.map(lambda leaf: leaf.copy(), policy.params), source='copy')
-  with pytest.raises(InputError, match='copy and the tiny policy have the same weights: .* nothing to recover'):
+  copy = dataclasses.replace(
+    policy, params=jax.tree.map(lambda leaf: leaf.copy(), policy.params), source='copy'
+  )
+  with pytest.raises(
+    InputError, match='copy and the tiny policy have the same weights: .* nothing to recover'
+  ):
     comparable.check(copy, policy)
 
 
@@ -53,13 +63,17 @@ def test_one_changed_weight_is_a_difference(policy):
 
 
 def test_another_size_is_refused(policy, aligned):
-  with pytest.raises(InputError, match='aligned and the tiny policy have different vocabularies .40 and 36 ids.'):
+  with pytest.raises(
+    InputError, match='aligned and the tiny policy have different vocabularies .40 and 36 ids.'
+  ):
     comparable.check(resized(aligned, 40), policy)
 
 
 def test_swapped_ids_are_refused(policy, aligned, letters):
   swapped = letters.get_vocab() | {'a': letters.get_vocab()['b'], 'b': letters.get_vocab()['a']}
-  with pytest.raises(InputError, match=r"different vocabularies \(2 tokens differ, such as 'a': 4 and 3\)"):
+  with pytest.raises(
+    InputError, match=r"different vocabularies \(2 tokens differ, such as 'a': 4 and 3\)"
+  ):
     comparable.check(dataclasses.replace(aligned, tokenizer=tokenizer(swapped)), policy)
 
 
@@ -72,7 +86,9 @@ def test_other_merges_of_one_vocabulary_are_refused(policy, aligned, vocabulary)
   one, other = (tokenizer(vocabulary, [merge]) for merge in (('l', 'l'), ('o', 'w')))
   assert one.get_vocab() == other.get_vocab()
   with pytest.raises(InputError, match="'Hello world, how are you.' becomes .* and "):
-    comparable.check(dataclasses.replace(aligned, tokenizer=one), dataclasses.replace(policy, tokenizer=other))
+    comparable.check(
+      dataclasses.replace(aligned, tokenizer=one), dataclasses.replace(policy, tokenizer=other)
+    )
 
 
 def test_another_eos_is_refused(policy, aligned, letters):
@@ -82,6 +98,8 @@ def test_another_eos_is_refused(policy, aligned, letters):
 
 
 def test_another_shape_is_only_told(policy, aligned, caplog):
-  shallower = aligned.params | {'blocks': jax.tree.map(lambda leaf: leaf[:2], aligned.params['blocks'])}
+  shallower = aligned.params | {
+    'blocks': jax.tree.map(lambda leaf: leaf[:2], aligned.params['blocks'])
+  }
   comparable.check(dataclasses.replace(aligned, params=shallower), policy)
   assert 'different shapes' in caplog.text

@@ -19,7 +19,9 @@ def test_a_cut_model_is_the_whole_one(policy, trained_blocks):
   below = cut_lib.below(frozen, ids, valid, policy.config)
   assert (below is None) == (trained_blocks == -1)
   hidden = cut_lib.above(trained, frozen, below, ids, valid, policy.config)
-  np.testing.assert_allclose(hidden, gpt_neox.hidden_states(policy.params, ids, valid, policy.config), atol=1e-5)
+  np.testing.assert_allclose(
+    hidden, gpt_neox.hidden_states(policy.params, ids, valid, policy.config), atol=1e-5
+  )
 
 
 def test_what_is_trained_above_a_cut(policy):
@@ -28,6 +30,10 @@ def test_what_is_trained_above_a_cut(policy):
   assert set(frozen) == {'embed_in', 'lower_blocks'}
   assert {leaf.shape[0] for leaf in jax.tree.leaves(trained['blocks'])} == {1}
   trained, frozen = cut_lib.split(policy.params, 0)
-  assert set(trained) == {'embed_out'} and set(frozen) == {'embed_in', 'lower_blocks', 'final_layer_norm'}
+  assert set(trained) == {'embed_out'} and set(frozen) == {
+    'embed_in',
+    'lower_blocks',
+    'final_layer_norm',
+  }
   with pytest.raises(ValueError, match='trained_blocks = 4, but the model has 3 blocks'):
     cut_lib.split(policy.params, 4)

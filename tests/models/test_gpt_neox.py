@@ -15,13 +15,29 @@ from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models import pretrained
 
-CONFIG = gpt_neox.GPTNeoXConfig(vocab_size=61, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
-                                intermediate_size=48, max_position_embeddings=64)
+CONFIG = gpt_neox.GPTNeoXConfig(
+  vocab_size=61,
+  hidden_size=32,
+  num_hidden_layers=3,
+  num_attention_heads=4,
+  intermediate_size=48,
+  max_position_embeddings=64,
+)
 SWITCHES = [  # every value of every switch, and every pair of values of two switches
-    dict(use_parallel_residual=parallel, rotary_pct=share, tie_word_embeddings=tied, attention_bias=bias)
-    for parallel, share, tied, bias in [
-        (True, 0.25, False, True), (False, 0.25, True, False), (True, 0.5, True, False), (False, 0.5, False, True),
-        (True, 1.0, False, False), (False, 1.0, True, True), (True, 0.25, True, True), (False, 0.5, False, False)]]
+  dict(
+    use_parallel_residual=parallel, rotary_pct=share, tie_word_embeddings=tied, attention_bias=bias
+  )
+  for parallel, share, tied, bias in [
+    (True, 0.25, False, True),
+    (False, 0.25, True, False),
+    (True, 0.5, True, False),
+    (False, 0.5, False, True),
+    (True, 1.0, False, False),
+    (False, 1.0, True, True),
+    (True, 0.25, True, True),
+    (False, 0.5, False, False),
+  ]
+]
 
 
 def batch(seed=0, rows=4, length=12, vocabulary=61, left=True):
@@ -37,8 +53,10 @@ def batch(seed=0, rows=4, length=12, vocabulary=61, left=True):
 def params():
   """Parameters of CONFIG of which every leaf is random, biases and norms too."""
   rng = np.random.default_rng(0)
-  return jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
-                      huggingface_weights.shapes('causal_lm', CONFIG))
+  return jax.tree.map(
+    lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
+    huggingface_weights.shapes('causal_lm', CONFIG),
+  )
 
 
 @functools.partial(jax.jit, static_argnames='config')
@@ -51,20 +69,31 @@ def torch_logits(network, ids, valid):
   torch = pytest.importorskip('torch')
   positions = np.maximum(np.cumsum(valid, 1) - 1, 0)
   with torch.no_grad():
-    return network(torch.tensor(ids).long(), attention_mask=torch.tensor(valid.copy()).long(),
-                   position_ids=torch.tensor(positions)).logits.numpy()
+    return network(
+      torch.tensor(ids).long(),
+      attention_mask=torch.tensor(valid.copy()).long(),
+      position_ids=torch.tensor(positions),
+    ).logits.numpy()
 
 
-@pytest.mark.parametrize('switches', SWITCHES, ids=lambda switches: '-'.join(map(str, switches.values())))
+@pytest.mark.parametrize(
+  'switches', SWITCHES, ids=lambda switches: '-'.join(map(str, switches.values()))
+)
 def test_random_models_score_as_in_torch(switches):
   torch = pytest.importorskip('torch')
   import transformers
+
   config = dataclasses.replace(CONFIG, **switches)
   shape = dataclasses.asdict(config)
-  rope = {'rope_type': 'default', 'rope_theta': shape.pop('rotary_emb_base'),
-          'partial_rotary_factor': shape.pop('rotary_pct')}
+  rope = {
+    'rope_type': 'default',
+    'rope_theta': shape.pop('rotary_emb_base'),
+    'partial_rotary_factor': shape.pop('rotary_pct'),
+  }
   torch.manual_seed(0)
-  network = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**shape, rope_parameters=rope)).eval()
+  network = transformers.GPTNeoXForCausalLM(
+    transformers.GPTNeoXConfig(**shape, rope_parameters=rope)
+  ).eval()
   for parameter in network.parameters():
     parameter.data += 0.3 * torch.randn_like(parameter)
   weights = [(name, value.detach().numpy()) for name, value in network.state_dict().items()]
@@ -72,22 +101,31 @@ def test_random_models_score_as_in_torch(switches):
   for left in (True, False):
     ids, valid = batch(left=left)
     expected = torch_logits(network, ids, valid)[valid]
-    np.testing.assert_allclose(logits_of(params, ids, valid, config)[valid], expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(
+      logits_of(params, ids, valid, config)[valid], expected, atol=1e-4, rtol=0
+    )
     assert expected.std() > 1
 
 
 def test_the_shared_checkpoint_scores_left_padded_prompts_as_in_torch(shared):
   torch = pytest.importorskip('torch')
   import transformers
+
   folder = shared / 'models/neox_14m'
   network = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
   model = pretrained.load(str(folder))
-  encoded = model.tokenizer(['Hello world', 'a', 'You are quite right; thank you — for the source! 🙂'],
-                            padding=True, padding_side='left', return_tensors='np')
+  encoded = model.tokenizer(
+    ['Hello world', 'a', 'You are quite right; thank you — for the source! 🙂'],
+    padding=True,
+    padding_side='left',
+    return_tensors='np',
+  )
   ids, valid = encoded['input_ids'].astype(np.int32), encoded['attention_mask'].astype(bool)
   assert not valid.all()
   found = logits_of(model.params, ids, valid, model.config)
-  np.testing.assert_allclose(found[valid], torch_logits(network, ids, valid)[valid], atol=1e-4, rtol=0)
+  np.testing.assert_allclose(
+    found[valid], torch_logits(network, ids, valid)[valid], atol=1e-4, rtol=0
+  )
 
 
 def test_no_position_sees_a_later_one_or_padding(params):
@@ -95,7 +133,7 @@ def test_no_position_sees_a_later_one_or_padding(params):
   hidden = jax.random.normal(jax.random.key(1), (3, 12, CONFIG.hidden_size))
   run = lambda hidden: gpt_neox.run_blocks(params['blocks'], hidden, valid, CONFIG)
   jacobian = jax.jit(jax.jacrev(lambda hidden: run(hidden).sum(-1)))(hidden)  # [B, S, B, S, D]
-  reaches = np.abs(jacobian).max(-1) > 0                                      # output [B, S] of input [B, S]
+  reaches = np.abs(jacobian).max(-1) > 0  # output [B, S] of input [B, S]
   for row in range(3):
     expected = np.tril(np.ones((12, 12), bool)) & valid[row]
     seen = np.delete(reaches[row], row, axis=1)
@@ -106,9 +144,13 @@ def test_no_position_sees_a_later_one_or_padding(params):
 def test_padding_and_what_it_holds_change_nothing(params):
   ids, valid = batch()
   found = logits_of(params, ids, valid, CONFIG)
-  np.testing.assert_allclose(logits_of(params, np.where(valid, ids, 7), valid, CONFIG)[valid], found[valid], atol=1e-5)
+  np.testing.assert_allclose(
+    logits_of(params, np.where(valid, ids, 7), valid, CONFIG)[valid], found[valid], atol=1e-5
+  )
   wider = np.pad(ids, ((0, 0), (5, 0))), np.pad(valid, ((0, 0), (5, 0)))
-  np.testing.assert_allclose(logits_of(params, *wider, CONFIG)[:, 5:][valid], found[valid], atol=1e-4)
+  np.testing.assert_allclose(
+    logits_of(params, *wider, CONFIG)[:, 5:][valid], found[valid], atol=1e-4
+  )
 
 
 @pytest.mark.parametrize('parallel', [True, False])
@@ -119,23 +161,35 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(params, parall
   whole_valid = np.concatenate([valid, np.ones((4, 5), bool)], 1)
   embedded = gpt_neox.embed(params, np.concatenate([ids, new], 1))
   whole = gpt_neox.run_blocks(params['blocks'], embedded, whole_valid, config)
-  hidden, caches = gpt_neox.prefill(params['blocks'], gpt_neox.embed(params, ids), valid, config, slots=12)
+  hidden, caches = gpt_neox.prefill(
+    params['blocks'], gpt_neox.embed(params, ids), valid, config, slots=12
+  )
   np.testing.assert_allclose(hidden[valid], whole[:, :7][valid], atol=1e-4)
   decode = jax.jit(functools.partial(gpt_neox.decode_blocks, config=config))
   for step in range(5):
     slot = 7 + step
     visible = whole_valid & (np.arange(12) <= slot)
-    embedded = gpt_neox.embed(params, new[:, step:step + 1])
-    hidden, caches = decode(gpt_neox.decode_layers(params['blocks']), embedded, valid.sum(1) + step, np.int32(slot),
-                            visible, caches)
+    embedded = gpt_neox.embed(params, new[:, step : step + 1])
+    hidden, caches = decode(
+      gpt_neox.decode_layers(params['blocks']),
+      embedded,
+      valid.sum(1) + step,
+      np.int32(slot),
+      visible,
+      caches,
+    )
     np.testing.assert_allclose(hidden[:, 0], whole[:, slot], atol=1e-4)
 
 
 @pytest.mark.parametrize('rematerialise', [False, True])
 def test_layers_one_by_one_are_layers_in_a_loop(params, monkeypatch, rematerialise):
   ids, valid = batch()
+
   def loss(params):
-    return jnp.sum(gpt_neox.hidden_states(params, ids, valid, CONFIG, rematerialise=rematerialise) ** 2)
+    return jnp.sum(
+      gpt_neox.hidden_states(params, ids, valid, CONFIG, rematerialise=rematerialise) ** 2
+    )
+
   outcomes = []
   for shallow, loops in ((0, True), (3, rematerialise)):
     monkeypatch.setattr(gpt_neox, 'SHALLOW', shallow)
@@ -146,9 +200,17 @@ def test_layers_one_by_one_are_layers_in_a_loop(params, monkeypatch, remateriali
 
 
 def test_a_deep_stack_is_compiled_once():
-  text_of = lambda layers: len(jax.jit(lambda key: gpt_neox.hidden_states(
-      gpt_neox.init(key, config := dataclasses.replace(CONFIG, num_hidden_layers=layers)), *batch(), config)
-                                       ).lower(jax.random.key(0)).as_text())
+  text_of = lambda layers: len(
+    jax.jit(
+      lambda key: gpt_neox.hidden_states(
+        gpt_neox.init(key, config := dataclasses.replace(CONFIG, num_hidden_layers=layers)),
+        *batch(),
+        config,
+      )
+    )
+    .lower(jax.random.key(0))
+    .as_text()
+  )
   deep = gpt_neox.SHALLOW + 1
   assert text_of(4 * deep) < 1.02 * text_of(deep)
 
@@ -175,6 +237,7 @@ def test_all_pythia_sizes_run(shared):
   for raw in json.loads((shared / 'models/pythia_configs.json').read_text())['models'].values():
     kind, config = huggingface_config.parse(raw, 'here')
     forward = lambda params, ids, valid, config=config: gpt_neox.logits(
-        params, gpt_neox.hidden_states(params, ids, valid, config)[:, -1])
+      params, gpt_neox.hidden_states(params, ids, valid, config)[:, -1]
+    )
     out = jax.eval_shape(forward, huggingface_weights.shapes(kind, config), ids, valid)
     chex.assert_shape(out, (2, raw['vocab_size']))

@@ -22,14 +22,16 @@ def test_a_new_value_head_is_drawn_as_torch_draws_it():
   head = heads.init_value_head(jax.random.key(0), 64)
   for layer, inputs in (('inner', 64), ('value', 128)):
     kernel = np.asarray(head[layer]['kernel'])
-    bound = inputs ** -0.5
-    assert np.abs(kernel).max() <= bound and np.abs(kernel.std() - bound / 3 ** 0.5) < 0.1 * bound
+    bound = inputs**-0.5
+    assert np.abs(kernel).max() <= bound and np.abs(kernel.std() - bound / 3**0.5) < 0.1 * bound
 
 
 def test_the_last_token_is_the_last_valid_one():
   hidden = np.arange(24, dtype=np.float32).reshape(3, 4, 2)
   valid = np.arange(4) < np.array([[4], [1], [2]])
-  np.testing.assert_array_equal(heads.last_token(hidden, valid), [hidden[0, 3], hidden[1, 0], hidden[2, 1]])
+  np.testing.assert_array_equal(
+    heads.last_token(hidden, valid), [hidden[0, 3], hidden[1, 0], hidden[2, 1]]
+  )
 
 
 def test_normalised_states_have_mean_0_and_variance_1():

@@ -18,8 +18,13 @@ from irl_jax.models import pretrained
 from irl_jax.models import roberta
 
 TEXTS = ['Hello world', 'a', 'You are quite right; thank you for the source!']
-SWITCHES = [{}, {'use_parallel_residual': False}, {'tie_word_embeddings': True}, {'attention_bias': False},
-            {'rope_parameters': {'rope_type': 'default', 'rope_theta': 500.0, 'partial_rotary_factor': 1.0}}]
+SWITCHES = [
+  {},
+  {'use_parallel_residual': False},
+  {'tie_word_embeddings': True},
+  {'attention_bias': False},
+  {'rope_parameters': {'rope_type': 'default', 'rope_theta': 500.0, 'partial_rotary_factor': 1.0}},
+]
 
 
 def assert_equal_trees(tree, expected):
@@ -48,25 +53,43 @@ def torch_outputs(folder, model):
   """The same, by transformers."""
   torch = pytest.importorskip('torch')
   import transformers
-  auto = transformers.AutoModelForCausalLM if model.kind == 'causal_lm' else (
-      transformers.AutoModelForSequenceClassification)
+
+  auto = (
+    transformers.AutoModelForCausalLM
+    if model.kind == 'causal_lm'
+    else (transformers.AutoModelForSequenceClassification)
+  )
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   encoded = tokenizer(TEXTS, padding=True, padding_side='right', return_tensors='pt')
   network, report = auto.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
   assert not any(report.values()), report
   with torch.no_grad():
-    logits = network.eval()(**{k: encoded[k] for k in ('input_ids', 'attention_mask')}).logits.numpy()
-  return logits * encoded['attention_mask'].numpy()[..., None] if model.kind == 'causal_lm' else logits
+    logits = network.eval()(
+      **{k: encoded[k] for k in ('input_ids', 'attention_mask')}
+    ).logits.numpy()
+  return (
+    logits * encoded['attention_mask'].numpy()[..., None] if model.kind == 'causal_lm' else logits
+  )
 
 
 @pytest.mark.parametrize('switch', SWITCHES, ids=lambda switch: '-'.join(switch) or 'default')
 def test_language_models_of_torch(tmp_path, language_model, switch):
   torch = pytest.importorskip('torch')
   from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
   torch.manual_seed(0)
-  network = GPTNeoXForCausalLM(GPTNeoXConfig(
-      vocab_size=264, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-      max_position_embeddings=64, eos_token_id=0, **switch)).eval()
+  network = GPTNeoXForCausalLM(
+    GPTNeoXConfig(
+      vocab_size=264,
+      hidden_size=32,
+      num_hidden_layers=2,
+      num_attention_heads=4,
+      intermediate_size=48,
+      max_position_embeddings=64,
+      eos_token_id=0,
+      **switch,
+    )
+  ).eval()
   for parameter in network.parameters():
     parameter.data += 0.3 * torch.randn_like(parameter)
   network.save_pretrained(tmp_path)
@@ -82,20 +105,32 @@ def test_the_shared_checkpoints(shared, name):
   assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(model.params))
   assert model.tokenizer.pad_token_id == 1
   assert model.tokenizer('Hello world')['input_ids'] == (
-      [12092, 1533] if model.kind == 'causal_lm' else [0, 31414, 232, 2])
-  np.testing.assert_allclose(outputs(model), torch_outputs(shared / 'models' / name, model), atol=1e-4, rtol=0)
+    [12092, 1533] if model.kind == 'causal_lm' else [0, 31414, 232, 2]
+  )
+  np.testing.assert_allclose(
+    outputs(model), torch_outputs(shared / 'models' / name, model), atol=1e-4, rtol=0
+  )
 
 
 def test_a_folder_as_s_nlp_ships_it(tmp_path, shared):
   torch = pytest.importorskip('torch')
   from transformers import RobertaConfig, RobertaForSequenceClassification
+
   raw = json.loads((shared / 'models/roberta_toxicity_classifier_config.json').read_text())
-  raw |= {'hidden_size': 16, 'num_hidden_layers': 2, 'num_attention_heads': 2, 'intermediate_size': 24}
+  raw |= {
+    'hidden_size': 16,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 2,
+    'intermediate_size': 24,
+  }
   (tmp_path / 'config.json').write_text(json.dumps(raw))
   for name in ('vocab.json', 'merges.txt'):
     shutil.copyfile(shared / 'models/roberta_tokenizer' / name, tmp_path / name)
   network = RobertaForSequenceClassification(RobertaConfig(**raw)).eval()
-  buffers = {'roberta.embeddings.position_ids': torch.arange(514)[None], 'roberta.pooler.dense.bias': torch.zeros(16)}
+  buffers = {
+    'roberta.embeddings.position_ids': torch.arange(514)[None],
+    'roberta.pooler.dense.bias': torch.zeros(16),
+  }
   torch.save(network.state_dict() | buffers, tmp_path / 'pytorch_model.bin')
   model = pretrained.load(str(tmp_path))
   ids, valid = encode(model)
@@ -112,18 +147,32 @@ def test_exports_come_back_and_score_the_same_in_torch(tmp_path, request, fixtur
   read = pretrained.load(str(tmp_path / 'new' / 'model'), kinds=(model.kind,))
   assert (read.kind, read.config) == (model.kind, model.config)
   assert_equal_trees(read.params, model.params)
-  np.testing.assert_allclose(torch_outputs(tmp_path / 'new' / 'model', model), outputs(model), atol=1e-4, rtol=0)
+  np.testing.assert_allclose(
+    torch_outputs(tmp_path / 'new' / 'model', model), outputs(model), atol=1e-4, rtol=0
+  )
   assert (tmp_path / 'new/model/README.md').read_text() == 'the card'
   assert [path.name for path in (tmp_path / 'new').iterdir()] == ['model']
 
 
-@pytest.mark.parametrize('changes', [{'tie_word_embeddings': True}, {'attention_bias': False, 'rotary_pct': 0.5},
-                                     {'use_parallel_residual': False, 'rotary_emb_base': 777.0}])
-def test_exported_switches_score_the_same_in_torch(tmp_path, language_model, random_params, changes):
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'tie_word_embeddings': True},
+    {'attention_bias': False, 'rotary_pct': 0.5},
+    {'use_parallel_residual': False, 'rotary_emb_base': 777.0},
+  ],
+)
+def test_exported_switches_score_the_same_in_torch(
+  tmp_path, language_model, random_params, changes
+):
   config = dataclasses.replace(language_model.config, **changes)
-  model = dataclasses.replace(language_model, config=config, params=random_params('causal_lm', config))
+  model = dataclasses.replace(
+    language_model, config=config, params=random_params('causal_lm', config)
+  )
   pretrained.save(tmp_path / 'model', model, '')
-  np.testing.assert_allclose(torch_outputs(tmp_path / 'model', model), outputs(model), atol=1e-4, rtol=0)
+  np.testing.assert_allclose(
+    torch_outputs(tmp_path / 'model', model), outputs(model), atol=1e-4, rtol=0
+  )
 
 
 def test_a_policy_of_pythia_keeps_its_tokenizer_and_padding(tmp_path, shared):
@@ -140,20 +189,35 @@ def test_config_of_an_export_has_both_rotary_spellings(tmp_path, reward):
   raw = pretrained.read_config(str(tmp_path / 'model'))
   assert raw['architectures'] == ['GPTNeoXForSequenceClassification']
   assert (raw['rotary_pct'], raw['rotary_emb_base'], raw['pad_token_id']) == (0.25, 10000.0, 1)
-  assert raw['rope_parameters'] == {'rope_type': 'default', 'rope_theta': 10000.0, 'partial_rotary_factor': 0.25}
-  assert (raw['id2label'], raw['num_labels'], raw['problem_type']) == ({'0': 'reward'}, 1, 'regression')
+  assert raw['rope_parameters'] == {
+    'rope_type': 'default',
+    'rope_theta': 10000.0,
+    'partial_rotary_factor': 0.25,
+  }
+  assert (raw['id2label'], raw['num_labels'], raw['problem_type']) == (
+    {'0': 'reward'},
+    1,
+    'regression',
+  )
 
 
 def test_names_in_an_export_are_those_of_the_hub(tmp_path, language_model):
   from safetensors import safe_open
+
   pretrained.save(tmp_path / 'model', language_model, '')
   with safe_open(tmp_path / 'model/model.safetensors', 'np') as file:
     assert file.metadata() == {'format': 'pt'}
-    assert {'embed_out.weight', 'gpt_neox.embed_in.weight', 'gpt_neox.final_layer_norm.weight',
-            'gpt_neox.layers.1.attention.query_key_value.weight'} <= set(file.keys())
+    assert {
+      'embed_out.weight',
+      'gpt_neox.embed_in.weight',
+      'gpt_neox.final_layer_norm.weight',
+      'gpt_neox.layers.1.attention.query_key_value.weight',
+    } <= set(file.keys())
 
 
-def test_save_replaces_a_folder_only_when_the_new_one_is_whole(tmp_path, language_model, monkeypatch):
+def test_save_replaces_a_folder_only_when_the_new_one_is_whole(
+  tmp_path, language_model, monkeypatch
+):
   folder = tmp_path / 'model'
   pretrained.save(folder, language_model, 'first')
   (tmp_path / 'model.partial').mkdir()
@@ -215,6 +279,10 @@ def test_a_wrong_folder_is_named(tmp_path):
     pretrained.load(str(tmp_path))
   with pytest.raises(ConfigError, match='is no folder and no hub id'):
     pretrained.load(str(tmp_path / 'missing'))
-  (tmp_path / 'config.json').write_text(json.dumps({'architectures': ['LlamaForCausalLM'], 'model_type': 'llama'}))
-  with pytest.raises(InputError, match='LlamaForCausalLM.*not supported; must be one of GPTNeoXForCausalLM'):
+  (tmp_path / 'config.json').write_text(
+    json.dumps({'architectures': ['LlamaForCausalLM'], 'model_type': 'llama'})
+  )
+  with pytest.raises(
+    InputError, match='LlamaForCausalLM.*not supported; must be one of GPTNeoXForCausalLM'
+  ):
     pretrained.load(str(tmp_path))

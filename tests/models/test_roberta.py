@@ -10,8 +10,14 @@ import pytest
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
 
-CONFIG = roberta.RobertaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
-                               intermediate_size=48, max_position_embeddings=22)
+CONFIG = roberta.RobertaConfig(
+  vocab_size=97,
+  hidden_size=32,
+  num_hidden_layers=3,
+  num_attention_heads=4,
+  intermediate_size=48,
+  max_position_embeddings=22,
+)
 
 
 def batch(seed=0, rows=4, length=12, vocabulary=97):
@@ -33,29 +39,44 @@ def random_params(config=CONFIG, seed=0):
 def torch_logits(folder, ids, valid):
   torch = pytest.importorskip('torch')
   transformers = pytest.importorskip('transformers')
-  model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+  model = transformers.AutoModelForSequenceClassification.from_pretrained(
+    folder, dtype=torch.float32
+  ).eval()
   with torch.no_grad():
     return model(torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()).logits.numpy()
 
 
-@pytest.mark.parametrize('changes', [{}, {'type_vocab_size': 2, 'labels': ('a', 'b', 'c')},
-                                     {'num_hidden_layers': 1, 'layer_norm_eps': 1e-3, 'num_attention_heads': 1}])
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {},
+    {'type_vocab_size': 2, 'labels': ('a', 'b', 'c')},
+    {'num_hidden_layers': 1, 'layer_norm_eps': 1e-3, 'num_attention_heads': 1},
+  ],
+)
 def test_random_models_score_as_in_torch(tmp_path, changes):
   torch = pytest.importorskip('torch')
   from transformers import RobertaConfig, RobertaForSequenceClassification
+
   config = dataclasses.replace(CONFIG, **changes)
   shape = dataclasses.asdict(config)
   names = shape.pop('labels')
   torch.manual_seed(0)
-  model = RobertaForSequenceClassification(RobertaConfig(**shape, id2label=dict(enumerate(names)))).eval()
+  model = RobertaForSequenceClassification(
+    RobertaConfig(**shape, id2label=dict(enumerate(names)))
+  ).eval()
   for parameter in model.parameters():
     parameter.data += 0.3 * torch.randn_like(parameter)
   weights = [(name, value.detach().numpy()) for name, value in model.state_dict().items()]
   params = pretrained.huggingface_weights.to_params('classifier', config, weights, 'test')
   ids, valid = batch()
   with torch.no_grad():
-    expected = model(torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()).logits.numpy()
-  np.testing.assert_allclose(roberta.classify(params, ids, valid, config), expected, atol=1e-4, rtol=0)
+    expected = model(
+      torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()
+    ).logits.numpy()
+  np.testing.assert_allclose(
+    roberta.classify(params, ids, valid, config), expected, atol=1e-4, rtol=0
+  )
   assert np.ptp(expected) > 1
 
 
@@ -99,4 +120,6 @@ def test_texts_longer_than_the_positions_are_refused():
   ids = np.full((1, CONFIG.max_tokens + 1), 5, np.int32)
   with pytest.raises(ValueError, match='at most 20'):
     roberta.classify(random_params(), ids, np.ones_like(ids, bool), CONFIG)
-  assert roberta.classify(random_params(), ids[:, 1:], np.ones_like(ids, bool)[:, 1:], CONFIG).shape == (1, 2)
+  assert roberta.classify(
+    random_params(), ids[:, 1:], np.ones_like(ids, bool)[:, 1:], CONFIG
+  ).shape == (1, 2)

@@ -20,16 +20,42 @@ from irl_jax.ppo import loop
 
 STEPS = 8
 CONFIG = c.Config(
-    seed=1, sampling=c.Sampling(max_new_tokens=6, min_new_tokens=3), ppo=c.PPO(
-        learning_rate=0.02, steps=STEPS, rollouts_per_step=32, minibatch_size=16, epochs=2, kl_coefficient=0.01,
-        kl_target=2.0, kl_horizon=100, trained_blocks=1, score_text='completion', checkpoint_every=3, samples_every=4))
-ROWS = [{'prompt': prompt, 'original': original} for prompt, original in [
-    ('ab', ' ca'), ('hello', ''), ('what a', ' bad cat'), ('', 'a'), ('g h', ' aa'), ('foe', ' due'), ('a', 'bc')]]
+  seed=1,
+  sampling=c.Sampling(max_new_tokens=6, min_new_tokens=3),
+  ppo=c.PPO(
+    learning_rate=0.02,
+    steps=STEPS,
+    rollouts_per_step=32,
+    minibatch_size=16,
+    epochs=2,
+    kl_coefficient=0.01,
+    kl_target=2.0,
+    kl_horizon=100,
+    trained_blocks=1,
+    score_text='completion',
+    checkpoint_every=3,
+    samples_every=4,
+  ),
+)
+ROWS = [
+  {'prompt': prompt, 'original': original}
+  for prompt, original in [
+    ('ab', ' ca'),
+    ('hello', ''),
+    ('what a', ' bad cat'),
+    ('', 'a'),
+    ('g h', ' aa'),
+    ('foe', ' due'),
+    ('a', 'bc'),
+  ]
+]
 
 
 def share_of_early_letters(texts):
   """How many characters are of the first half of the alphabet, as a share."""
-  return np.array([sum('a' <= letter <= 'k' for letter in text) / max(len(text), 1) for text in texts], np.float32)
+  return np.array(
+    [sum('a' <= letter <= 'k' for letter in text) / max(len(text), 1) for text in texts], np.float32
+  )
 
 
 class Log(dict):
@@ -41,7 +67,9 @@ class Log(dict):
 
 
 def train(policy, folder, log, reward=share_of_early_letters, config=CONFIG, **more):
-  return loop.train(policy, ROWS, reward, config, folder, log=log.__setitem__, truncate_log=log.truncate, **more)
+  return loop.train(
+    policy, ROWS, reward, config, folder, log=log.__setitem__, truncate_log=log.truncate, **more
+  )
 
 
 @pytest.fixture(scope='module')
@@ -58,20 +86,28 @@ def test_a_reward_that_is_any_callable_rises(finished, policy):
   assert np.mean(scores[-2:]) > scores[0] + 0.25
   assert abs(log[0]['objective/kl']) < 1e-4 and log[STEPS - 1]['objective/kl'] > 0.1
   assert log[STEPS - 1]['objective/kl_coefficient'] != log[0]['objective/kl_coefficient'] == 0.01
-  assert log[STEPS - 1]['episode'] == STEPS * 32 and 0.002 <= log[STEPS - 1]['learning_rate'] < log[0]['learning_rate']
+  assert (
+    log[STEPS - 1]['episode'] == STEPS * 32
+    and 0.002 <= log[STEPS - 1]['learning_rate'] < log[0]['learning_rate']
+  )
   assert {step: set(rows[0]) for step, rows in samples.items()} == dict.fromkeys(
-      (0, 4), {'prompt', 'completion', 'score'})
+    (0, 4), {'prompt', 'completion', 'score'}
+  )
   assert trained.params.keys() == policy.params.keys()
   chex.assert_trees_all_equal(trained.params['embed_in'], policy.params['embed_in'])
 
 
 def test_another_reward_can_be_looked_at_and_changes_nothing(finished, policy, tmp_path):
-  log, config = Log(), dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, subtract_original=False))
+  log, config = (
+    Log(),
+    dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, subtract_original=False)),
+  )
   look = lambda texts: {'reported/true_reward': float(share_of_early_letters(texts).mean())}
-  train(policy, tmp_path, log, config=config, report=look,
-        progress=lambda steps: list(steps)[:2])
+  train(policy, tmp_path, log, config=config, report=look, progress=lambda steps: list(steps)[:2])
   for metrics in log.values():
-    np.testing.assert_allclose(metrics['reported/true_reward'], metrics['objective/scores'], atol=1e-6)
+    np.testing.assert_allclose(
+      metrics['reported/true_reward'], metrics['objective/scores'], atol=1e-6
+    )
   assert len(log) == 2
 
 
@@ -107,7 +143,15 @@ def test_a_crash_between_checkpoints_is_repeated_bit_for_bit(finished, policy, t
       raise RuntimeError('crash')
 
   with pytest.raises(RuntimeError, match='crash'):
-    loop.train(policy, ROWS, share_of_early_letters, CONFIG, tmp_path, log=crashing, truncate_log=log.truncate)
+    loop.train(
+      policy,
+      ROWS,
+      share_of_early_letters,
+      CONFIG,
+      tmp_path,
+      log=crashing,
+      truncate_log=log.truncate,
+    )
   assert list(log) == [0, 1, 2, 3, 4]
   count = lambda steps: steps_run.extend(steps) or steps
   trained = train(policy, tmp_path, log, progress=count)
@@ -118,7 +162,9 @@ def test_a_crash_between_checkpoints_is_repeated_bit_for_bit(finished, policy, t
 def test_a_finished_run_is_not_repeated(finished, policy):
   trained, log, _, folder = finished
   before = Log(log)
-  again = train(policy, folder, log, progress=lambda steps: pytest.fail('runs again') if len(steps) else steps)
+  again = train(
+    policy, folder, log, progress=lambda steps: pytest.fail('runs again') if len(steps) else steps
+  )
   chex.assert_trees_all_equal(again.params, trained.params)
   assert log == before
 
@@ -139,15 +185,20 @@ def forgets_the_minimum(inputs, batch, **statics):
 def counts_positions_otherwise(inputs, batch, **statics):
   decode = gpt_neox.decode_blocks
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(gpt_neox, 'decode_blocks', lambda blocks, hidden, position, *rest: decode(
-        blocks, hidden, position + 1, *rest))
+    patch.setattr(
+      gpt_neox,
+      'decode_blocks',
+      lambda blocks, hidden, position, *rest: decode(blocks, hidden, position + 1, *rest),
+    )
     return original_sample(inputs, batch, **statics)
 
 
 original_sample = loop.sample_from_parts
 
 
-@pytest.mark.parametrize('sample', [sees_padding, is_warmer, forgets_the_minimum, counts_positions_otherwise])
+@pytest.mark.parametrize(
+  'sample', [sees_padding, is_warmer, forgets_the_minimum, counts_positions_otherwise]
+)
 def test_a_sampler_that_differs_from_training_is_noticed(policy, tmp_path, monkeypatch, sample):
   monkeypatch.setattr(loop, 'sample_from_parts', sample)
   log = Log()
@@ -161,14 +212,23 @@ def agreement(**changes):
   log_probs = np.full((4, 3), -1.0, np.float32)
   numbers = dict(decoded=log_probs, ratio=0.0, kl=np.zeros(4)) | changes
   rollout = structs.Rollout(None, None, np.ones((4, 3), bool), None, log_probs, None, None, None)
-  return ({'kl': numbers['kl']}, structs.Responses(None, None, numbers['decoded']), rollout,
-          {'val/ratio_deviation': numbers['ratio']})
+  return (
+    {'kl': numbers['kl']},
+    structs.Responses(None, None, numbers['decoded']),
+    rollout,
+    {'val/ratio_deviation': numbers['ratio']},
+  )
 
 
-@pytest.mark.parametrize('changes, message', [
-    ({'ratio': 0.01}, 'ratio is off 1 by 0.01'), ({'ratio': np.nan}, 'ratio is off 1 by nan'),
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'ratio': 0.01}, 'ratio is off 1 by 0.01'),
+    ({'ratio': np.nan}, 'ratio is off 1 by nan'),
     ({'kl': np.array([0, 0, 0.02, 0])}, 'KL to the reference is off 0 by 0.02'),
-    ({'decoded': np.full((4, 3), -1.02)}, 'decoding and of training differ by 0.02')])
+    ({'decoded': np.full((4, 3), -1.02)}, 'decoding and of training differ by 0.02'),
+  ],
+)
 def test_the_self_check_names_what_is_off(changes, message):
   loop.check_agreement(*agreement(), jnp.float32, at_start=True)
   with pytest.raises(errors.DivergedError, match=message):
@@ -181,7 +241,9 @@ def test_the_self_check_names_what_is_off(changes, message):
 
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 3])
 def test_every_cut_can_be_saved(policy, tmp_path, trained_blocks):
-  config = dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, trained_blocks=trained_blocks))
+  config = dataclasses.replace(
+    CONFIG, ppo=dataclasses.replace(CONFIG.ppo, trained_blocks=trained_blocks)
+  )
   _, tx = loop.compile_functions(policy.config, config, jnp.float32)
   state, _ = loop.initial_state(policy, config, tx)
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
@@ -208,7 +270,9 @@ def test_minibatches_hold_every_sample_once_an_epoch():
   assert found[0] != found[2] and found == numbers(0) and found != numbers(1)
 
 
-def test_the_devices_are_ahead_of_the_host_and_given_nothing_by_surprise(policy, tmp_path, monkeypatch):
+def test_the_devices_are_ahead_of_the_host_and_given_nothing_by_surprise(
+  policy, tmp_path, monkeypatch
+):
   """What is not placed on the devices first would be transferred at every call, and the host would wait for it."""
   events = []
 
@@ -217,6 +281,7 @@ def test_the_devices_are_ahead_of_the_host_and_given_nothing_by_surprise(policy,
       events.append(name)
       with jax.transfer_guard('disallow'):
         return function(*args, **kwargs)
+
     return call
 
   with pytest.raises(Exception, match='[Dd]isallowed'):
@@ -225,11 +290,18 @@ def test_the_devices_are_ahead_of_the_host_and_given_nothing_by_surprise(policy,
   monkeypatch.setattr(loop, 'learn', guarded('learn', loop.learn))
   monkeypatch.setattr(loop.rollout_lib, 'ask', guarded('ask', loop.rollout_lib.ask))
   monkeypatch.setattr(loop, 'concluded', guarded('read', loop.concluded))
-  train(policy, tmp_path, Log(), config=dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, steps=3)))
+  train(
+    policy,
+    tmp_path,
+    Log(),
+    config=dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, steps=3)),
+  )
   assert events == ['ask', 'learn', 'ask', 'read', 'learn', 'ask', 'read', 'learn', 'read']
 
 
 def test_more_blocks_than_the_model_has_are_refused(policy, tmp_path):
   config = dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, trained_blocks=4))
-  with pytest.raises(errors.ConfigError, match='config.ppo.trained_blocks = 4, but the model has 3 blocks'):
+  with pytest.raises(
+    errors.ConfigError, match='config.ppo.trained_blocks = 4, but the model has 3 blocks'
+  ):
     train(policy, tmp_path, Log(), config=config)

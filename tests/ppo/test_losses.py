@@ -16,8 +16,9 @@ def arrays():
   rng = np.random.default_rng(0)
   draw = lambda: rng.normal(size=(ROWS, LENGTH)).astype(np.float32)
   mask = np.arange(LENGTH) < np.array([6, 1, 3, 4])[:, None]
-  return {name: draw() for name in ('new', 'old', 'reference', 'values', 'advantages', 'returns')} | {
-      'mask': mask, 'score': rng.normal(size=ROWS).astype(np.float32)}
+  return {
+    name: draw() for name in ('new', 'old', 'reference', 'values', 'advantages', 'returns')
+  } | {'mask': mask, 'score': rng.normal(size=ROWS).astype(np.float32)}
 
 
 def test_token_rewards(arrays):
@@ -27,7 +28,9 @@ def test_token_rewards(arrays):
     for token in range(length):
       expected[row, token] = -0.3 * (arrays['new'][row, token] - arrays['reference'][row, token])
     expected[row, length - 1] += arrays['score'][row]
-  found = losses.token_rewards(arrays['score'], arrays['new'], arrays['reference'], arrays['mask'], 0.3)
+  found = losses.token_rewards(
+    arrays['score'], arrays['new'], arrays['reference'], arrays['mask'], 0.3
+  )
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -49,18 +52,22 @@ def test_advantages_are_the_weighted_sum_of_all_later_errors(arrays, discount, g
 
 
 def test_with_lambda_1_a_return_is_the_discounted_sum_of_rewards(arrays):
-  _, returns = losses.advantages_and_returns(arrays['new'], arrays['values'], arrays['mask'], 0.9, 1.0)
+  _, returns = losses.advantages_and_returns(
+    arrays['new'], arrays['values'], arrays['mask'], 0.9, 1.0
+  )
   for row in range(ROWS):
     length = int(arrays['mask'][row].sum())
-    expected = sum(0.9 ** token * arrays['new'][row, token] for token in range(length))
+    expected = sum(0.9**token * arrays['new'][row, token] for token in range(length))
     np.testing.assert_allclose(returns[row, 0], expected, atol=1e-5)
 
 
 def test_what_stands_outside_the_mask_changes_nothing(arrays):
   mask = arrays['mask']
   spoilt = lambda name: np.where(mask, arrays[name], 99.0).astype(np.float32)
-  for found, other in zip(losses.advantages_and_returns(arrays['new'], arrays['values'], mask, 0.9, 0.9),
-                          losses.advantages_and_returns(spoilt('new'), spoilt('values'), mask, 0.9, 0.9)):
+  for found, other in zip(
+    losses.advantages_and_returns(arrays['new'], arrays['values'], mask, 0.9, 0.9),
+    losses.advantages_and_returns(spoilt('new'), spoilt('values'), mask, 0.9, 0.9),
+  ):
     np.testing.assert_array_equal(np.asarray(found)[mask], np.asarray(other)[mask])
   found = losses.whiten(arrays['advantages'], mask, None)
   np.testing.assert_array_equal(found[mask], losses.whiten(spoilt('advantages'), mask, None)[mask])
@@ -69,7 +76,12 @@ def test_what_stands_outside_the_mask_changes_nothing(arrays):
 @pytest.mark.parametrize('devices', [1, 4])
 def test_whitening_is_over_the_mask_of_all_devices(arrays, devices):
   mask = arrays['mask']
-  chosen = [arrays['advantages'][row, token] for row in range(ROWS) for token in range(LENGTH) if mask[row, token]]
+  chosen = [
+    arrays['advantages'][row, token]
+    for row in range(ROWS)
+    for token in range(LENGTH)
+    if mask[row, token]
+  ]
   mean = sum(chosen) / len(chosen)
   deviation = np.sqrt(sum((value - mean) ** 2 for value in chosen) / len(chosen))
   split = lambda x: x.reshape(devices, ROWS // devices, LENGTH)
@@ -96,15 +108,21 @@ def test_value_loss(arrays):
     for token in range(LENGTH):
       value, old, target = (arrays[name][row, token] for name in ('values', 'old', 'returns'))
       near = min(max(value, old - 0.2), old + 0.2)
-      np.testing.assert_allclose(found[row, token], max((value - target) ** 2, (near - target) ** 2) / 2, rtol=1e-5)
+      np.testing.assert_allclose(
+        found[row, token], max((value - target) ** 2, (near - target) ** 2) / 2, rtol=1e-5
+      )
       assert clipped[row, token] == (abs(near - target) > abs(value - target))
   assert 0 < np.mean(clipped) < 1
 
 
 def test_a_clipped_loss_has_no_gradient():
-  ratio = lambda x: losses.policy_loss(jnp.array([[x]]), jnp.zeros((1, 1)), jnp.array([[2.0]]), 0.2)[0].sum()
+  ratio = lambda x: losses.policy_loss(
+    jnp.array([[x]]), jnp.zeros((1, 1)), jnp.array([[2.0]]), 0.2
+  )[0].sum()
   assert jax.grad(ratio)(0.3) == 0 and jax.grad(ratio)(0.0) == -2 and jax.grad(ratio)(-0.3) < 0
-  value = lambda x: losses.value_loss(jnp.array([[x]]), jnp.zeros((1, 1)), jnp.ones((1, 1)), 0.2)[0].sum()
+  value = lambda x: losses.value_loss(jnp.array([[x]]), jnp.zeros((1, 1)), jnp.ones((1, 1)), 0.2)[
+    0
+  ].sum()
   assert jax.grad(value)(0.5) == 0 and jax.grad(value)(0.1) < 0
 
 
@@ -112,4 +130,6 @@ def test_shapes_that_would_broadcast_are_refused(arrays):
   with pytest.raises(AssertionError):
     losses.policy_loss(arrays['new'], arrays['old'][:1], arrays['advantages'], 0.2)
   with pytest.raises(AssertionError):
-    losses.token_rewards(arrays['score'][:, None], arrays['new'], arrays['old'], arrays['mask'], 0.1)
+    losses.token_rewards(
+      arrays['score'][:, None], arrays['new'], arrays['old'], arrays['mask'], 0.1
+    )

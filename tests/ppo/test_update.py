@@ -29,7 +29,9 @@ CUTS = pytest.mark.parametrize('trained_blocks', [-1, 0, 1])
 
 @pytest.fixture(scope='module')
 def params(policy):
-  return policy.params | {'value_head': heads.init_value_head(jax.random.key(5), policy.config.hidden_size)}
+  return policy.params | {
+    'value_head': heads.init_value_head(jax.random.key(5), policy.config.hidden_size)
+  }
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +61,9 @@ def start(policy, params):
     trained, frozen = cut_lib.split(params, trained_blocks)
     reference = {name: value for name, value in trained.items() if name != 'value_head'}
     allowed = distribution.allowed_for(policy.tokenizer, policy.config, TEMPERATURE)
-    return optimizer.new_state(jax.tree.map(jnp.asarray, trained), tx), update_lib.Frozen(frozen, reference, allowed)
+    return optimizer.new_state(jax.tree.map(jnp.asarray, trained), tx), update_lib.Frozen(
+      frozen, reference, allowed
+    )
 
   return build
 
@@ -74,8 +78,9 @@ def run(start, experience, statics):
   @functools.cache
   def steps(trained_blocks):
     state, frozen = start(trained_blocks, SGD)
-    rollout, statistics = jax.jit(functools.partial(update_lib.make_rollout, axis_name=None, **statics))(
-        (state.params, frozen, 0.1), experience)
+    rollout, statistics = jax.jit(
+      functools.partial(update_lib.make_rollout, axis_name=None, **statics)
+    )((state.params, frozen, 0.1), experience)
     after, metrics = one_device(statics)(state, frozen, rollout)
     return state, frozen, rollout, statistics, after, metrics
 
@@ -97,8 +102,15 @@ def gradient(before, after):
 
 def dense_log_probs(policy, params, experience):
   """Log-probs [B, T] in NumPy, from the model's logits, one position at a time; 0 outside the responses."""
-  logits = np.asarray(gpt_neox.logits(params, gpt_neox.hidden_states(
-      params, experience.ids, experience.valid, policy.config)), np.float64) / TEMPERATURE
+  logits = (
+    np.asarray(
+      gpt_neox.logits(
+        params, gpt_neox.hidden_states(params, experience.ids, experience.valid, policy.config)
+      ),
+      np.float64,
+    )
+    / TEMPERATURE
+  )
   out = np.zeros((ROWS, RESPONSE))
   for row in range(ROWS):
     for step in np.flatnonzero(experience.response_mask[row]):
@@ -134,15 +146,25 @@ def test_a_rollout_holds_the_policys_log_probs(run, policy, params, experience):
 def test_metrics_are_means_over_response_tokens(run, policy, params, experience, statics):
   state, frozen, rollout, _, _, _ = run(-1)
   rng = np.random.default_rng(1)
-  moved = jax.tree.map(lambda x: jnp.asarray(x + rng.normal(0, 0.02, x.shape), jnp.float32), state.params)
+  moved = jax.tree.map(
+    lambda x: jnp.asarray(x + rng.normal(0, 0.02, x.shape), jnp.float32), state.params
+  )
   _, metrics = one_device(statics)(state.replace(params=moved), frozen, rollout)
   mask = experience.response_mask
-  new, old = dense_log_probs(policy, moved, experience)[mask], dense_log_probs(policy, params, experience)[mask]
+  new, old = (
+    dense_log_probs(policy, moved, experience)[mask],
+    dense_log_probs(policy, params, experience)[mask],
+  )
   ratio, advantages = np.exp(new - old), np.asarray(rollout.advantages)[mask]
   losses = np.maximum(-advantages * ratio, -advantages * np.clip(ratio, 0.8, 1.2))
-  expected = {'val/ratio': ratio.mean(), 'val/ratio_var': ratio.var(), 'loss/policy_avg': losses.mean(),
-              'policy/approxkl_avg': ((new - old) ** 2).mean() / 2, 'val/ratio_deviation': np.abs(ratio - 1).max(),
-              'policy/clipfrac_avg': np.mean(losses > -advantages * ratio)}
+  expected = {
+    'val/ratio': ratio.mean(),
+    'val/ratio_var': ratio.var(),
+    'loss/policy_avg': losses.mean(),
+    'policy/approxkl_avg': ((new - old) ** 2).mean() / 2,
+    'val/ratio_deviation': np.abs(ratio - 1).max(),
+    'policy/clipfrac_avg': np.mean(losses > -advantages * ratio),
+  }
   for name, value in expected.items():
     np.testing.assert_allclose(metrics[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
   assert 0 < metrics['policy/clipfrac_avg'] < 1
@@ -152,12 +174,18 @@ def test_metrics_are_means_over_response_tokens(run, policy, params, experience,
 def test_four_devices_give_the_gradient_of_one(run, start, experience, statics, trained_blocks):
   state, frozen, rollout, statistics, after, metrics = run(trained_blocks)
   map_rollout = parallel.map_forward(update_lib.make_rollout, axis_name=parallel.AXIS, **statics)
-  on_four = parallel.gather(map_rollout((state.params, frozen, np.float32(0.1)), parallel.shard(experience)))
+  on_four = parallel.gather(
+    map_rollout((state.params, frozen, np.float32(0.1)), parallel.shard(experience))
+  )
   chex.assert_trees_all_close(on_four, jax.device_get((rollout, statistics)), atol=1e-4)
   update = parallel.map_update(update_lib.update, tx=SGD, **statics)
-  after_four, metrics_four = update(parallel.replicate(state), parallel.replicate(frozen), parallel.shard(rollout))
+  after_four, metrics_four = update(
+    parallel.replicate(state), parallel.replicate(frozen), parallel.shard(rollout)
+  )
   chex.assert_trees_all_close(gradient(state, after_four), gradient(state, after), atol=1e-5)
-  chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
+  chex.assert_trees_all_close(
+    jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5
+  )
 
 
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
@@ -173,17 +201,25 @@ def test_an_update_of_several_devices_has_one_all_reduce(start, run, statics, tr
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
 def test_what_saves_memory_changes_no_gradient(run, statics, trained_blocks):
   state, frozen, rollout, _, after, metrics = run(trained_blocks)
-  after_parts, metrics_parts = one_device(statics | {'micro_batch': 2, 'rematerialise': True})(state, frozen, rollout)
+  after_parts, metrics_parts = one_device(statics | {'micro_batch': 2, 'rematerialise': True})(
+    state, frozen, rollout
+  )
   chex.assert_trees_all_close(gradient(state, after_parts), gradient(state, after), atol=1e-5)
   chex.assert_trees_all_close(metrics_parts, metrics, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('trained_blocks', [0, 1])
-def test_frozen_matrices_in_the_type_of_computation_change_nothing(start, experience, statics, trained_blocks):
+def test_frozen_matrices_in_the_type_of_computation_change_nothing(
+  start, experience, statics, trained_blocks
+):
   state, frozen = start(trained_blocks, SGD)
-  make = jax.jit(functools.partial(update_lib.make_rollout, axis_name=None, **statics | {'dtype': jnp.bfloat16}))
-  stored = frozen.replace(params=cut_lib.stored(frozen.params, jnp.bfloat16),
-                          reference=cut_lib.stored(frozen.reference, jnp.bfloat16))
+  make = jax.jit(
+    functools.partial(update_lib.make_rollout, axis_name=None, **statics | {'dtype': jnp.bfloat16})
+  )
+  stored = frozen.replace(
+    params=cut_lib.stored(frozen.params, jnp.bfloat16),
+    reference=cut_lib.stored(frozen.reference, jnp.bfloat16),
+  )
   found, expected = (make((state.params, some, 0.1), experience) for some in (stored, frozen))
   chex.assert_trees_all_equal(found, expected)
   types = {leaf.dtype for leaf in jax.tree.leaves((stored.params, stored.reference))}
@@ -196,11 +232,22 @@ def test_shard_map_finds_no_collective_missing(start, experience, statics, train
   state, frozen = start(trained_blocks, SGD)
   mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
   whole, split = jax.P(), jax.P(parallel.AXIS)
-  trace = lambda function, in_specs, out_specs, *arguments, **bound: jax.eval_shape(jax.shard_map(
-      functools.partial(function, axis_name=parallel.AXIS, **statics, **bound), mesh=mesh, in_specs=in_specs,
-      out_specs=out_specs, check_vma=True), *arguments)
-  rollout, _ = trace(update_lib.make_rollout, (whole, split), (split, split), (state.params, frozen, 0.1), experience)
-  after, _ = trace(update_lib.update, (whole, whole, split), (whole, whole), state, frozen, rollout, tx=SGD)
+  trace = lambda function, in_specs, out_specs, *arguments, **bound: jax.eval_shape(
+    jax.shard_map(
+      functools.partial(function, axis_name=parallel.AXIS, **statics, **bound),
+      mesh=mesh,
+      in_specs=in_specs,
+      out_specs=out_specs,
+      check_vma=True,
+    ),
+    *arguments,
+  )
+  rollout, _ = trace(
+    update_lib.make_rollout, (whole, split), (split, split), (state.params, frozen, 0.1), experience
+  )
+  after, _ = trace(
+    update_lib.update, (whole, whole, split), (whole, whole), state, frozen, rollout, tx=SGD
+  )
   chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
@@ -215,8 +262,10 @@ def test_a_cut_changes_no_gradient_above_it(run, trained_blocks):
   assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found) if leaf.size)
 
 
-@pytest.mark.parametrize('trained_blocks, still', [
-    (0, {'embed_in', 'blocks', 'final_layer_norm'}), (1, {'embed_in'}), (-1, set())])
+@pytest.mark.parametrize(
+  'trained_blocks, still',
+  [(0, {'embed_in', 'blocks', 'final_layer_norm'}), (1, {'embed_in'}), (-1, set())],
+)
 def test_only_what_stands_above_the_cut_changes(run, params, trained_blocks, still):
   _, frozen, _, _, after, _ = run(trained_blocks)
   joined = cut_lib.join(after.params, frozen.params)
@@ -241,4 +290,6 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(run, start, static
   good, metrics = update(after, frozen, rollout)
   expected, _ = update(state, frozen, rollout)
   chex.assert_trees_all_equal(good.params, expected.params)
-  assert (int(good.step), int(good.skipped)) == (2, 1) and np.isfinite(metrics['policy/gradient_norm'])
+  assert (int(good.step), int(good.skipped)) == (2, 1) and np.isfinite(
+    metrics['policy/gradient_norm']
+  )

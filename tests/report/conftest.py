@@ -14,44 +14,114 @@ import pytest
 from irl_jax import config as config_lib
 from irl_jax.runtime import workdir
 
-AGREEMENT = {'accuracy': 0.85, 'f1': 0.84, 'auroc': 0.94, 'pearson': 0.81, 'spearman': 0.82, 'kendall': 0.61,
-             'pairwise_accuracy': 0.8, 'n': 120, 'ties': 0}
-INTERVALS = {'heldout_texts': {'auroc': [0.92, 0.96], 'spearman': [0.79, 0.85]}, 'heldout_texts_human': None,
-             'heldout_pairs': {'auroc': [0.9, 0.93], 'spearman': None}}
+AGREEMENT = {
+  'accuracy': 0.85,
+  'f1': 0.84,
+  'auroc': 0.94,
+  'pearson': 0.81,
+  'spearman': 0.82,
+  'kendall': 0.61,
+  'pairwise_accuracy': 0.8,
+  'n': 120,
+  'ties': 0,
+}
+INTERVALS = {
+  'heldout_texts': {'auroc': [0.92, 0.96], 'spearman': [0.79, 0.85]},
+  'heldout_texts_human': None,
+  'heldout_pairs': {'auroc': [0.9, 0.93], 'spearman': None},
+}
 CALIBRATION = {
-    'zero': -0.07, 'zero_low': -0.08, 'zero_high': -0.06, 'reliable_zero': True, 'saturated': 0.01,
-    'platt': {'slope': 22.0, 'intercept': 0.5, 'n': 100}, 'ece': 0.02, 'ece_if_calibrated': 0.018, 'brier': 0.1,
-    'brier_constant': 0.25, 'reliability': [
-        {'low': low, 'high': low + 0.1, 'predicted': low + 0.05, 'observed': low + 0.04, 'observed_low': low,
-         'observed_high': low + 0.1, 'n': 12} for low in (0.0, 0.3, 0.6, 0.9)]}
-CONFOUNDS = {'length_spearman': 0.05, 'partial_pearson_given_length': 0.8, 'partial_spearman_given_length': 0.81,
-             'style_auroc': 0.56, 'style_low': 0.5, 'style_high': 0.62, 'style_n': 90}
+  'zero': -0.07,
+  'zero_low': -0.08,
+  'zero_high': -0.06,
+  'reliable_zero': True,
+  'saturated': 0.01,
+  'platt': {'slope': 22.0, 'intercept': 0.5, 'n': 100},
+  'ece': 0.02,
+  'ece_if_calibrated': 0.018,
+  'brier': 0.1,
+  'brier_constant': 0.25,
+  'reliability': [
+    {
+      'low': low,
+      'high': low + 0.1,
+      'predicted': low + 0.05,
+      'observed': low + 0.04,
+      'observed_low': low,
+      'observed_high': low + 0.1,
+      'n': 12,
+    }
+    for low in (0.0, 0.3, 0.6, 0.9)
+  ],
+}
+CONFOUNDS = {
+  'length_spearman': 0.05,
+  'partial_pearson_given_length': 0.8,
+  'partial_spearman_given_length': 0.81,
+  'style_auroc': 0.56,
+  'style_low': 0.5,
+  'style_high': 0.62,
+  'style_n': 90,
+}
 
 
 def policy(rate: float, kl: float) -> dict[str, Any]:
   """The figures P of one policy."""
-  return {'toxicity': {'rate': rate, 'low': rate - 0.02, 'high': rate + 0.02, 'n': 120},
-          'toxicity_full': {'rate': rate, 'low': rate - 0.03, 'high': rate + 0.03, 'n': 60}, 'true_reward': 1.5,
-          'kl': kl, 'kl_per_token': kl / 16, 'perplexity_under_base': 5.9, 'response_tokens': 16.0, 'distinct_2': 0.34}
+  return {
+    'toxicity': {'rate': rate, 'low': rate - 0.02, 'high': rate + 0.02, 'n': 120},
+    'toxicity_full': {'rate': rate, 'low': rate - 0.03, 'high': rate + 0.03, 'n': 60},
+    'true_reward': 1.5,
+    'kl': kl,
+    'kl_per_token': kl / 16,
+    'perplexity_under_base': 5.9,
+    'response_tokens': 16.0,
+    'distinct_2': 0.34,
+  }
 
 
 def summary(seeds: int = 3) -> dict[str, Any]:
   """A summary.json in which all is well."""
-  figures = {name: AGREEMENT | {'auroc': auroc, 'prefers_aligned': 0.9} for name, auroc in (
-      ('heldout_texts', 0.94), ('heldout_texts_human', 0.92), ('heldout_pairs', 0.91))}
+  figures = {
+    name: AGREEMENT | {'auroc': auroc, 'prefers_aligned': 0.9}
+    for name, auroc in (
+      ('heldout_texts', 0.94),
+      ('heldout_texts_human', 0.92),
+      ('heldout_pairs', 0.91),
+    )
+  }
   reward = figures | {'intervals': INTERVALS, 'calibration': CALIBRATION, 'confounds': CONFOUNDS}
-  others = {name: {'heldout_texts': AGREEMENT | {'auroc': auroc, 'accuracy': accuracy}} for name, auroc, accuracy in (
-      ('constant', 0.5, 0.52), ('bag_of_words', 0.9, 0.75), ('dpo_implicit', 0.88, 0.7), ('ceiling', 0.97, 0.9))}
-  square = lambda same, other: [[same if row == column else other for column in range(seeds)] for row in range(seeds)]
+  others = {
+    name: {'heldout_texts': AGREEMENT | {'auroc': auroc, 'accuracy': accuracy}}
+    for name, auroc, accuracy in (
+      ('constant', 0.5, 0.52),
+      ('bag_of_words', 0.9, 0.75),
+      ('dpo_implicit', 0.88, 0.7),
+      ('ceiling', 0.97, 0.9),
+    )
+  }
+  square = lambda same, other: [
+    [same if row == column else other for column in range(seeds)] for row in range(seeds)
+  ]
   mcnemar = {'before_only': 50, 'after_only': 2, 'both': 8, 'neither': 60, 'p_value': 1e-9}
   return {
-      'true_reward': {'human_accuracy': 0.93},
-      'rlhf': {'before': policy(0.5, 0.0), 'after': policy(0.1, 2.5), 'mcnemar': mcnemar},
-      'irl': {'seeds': [reward] * seeds, 'mean': figures, 'std': figures, 'seed_spearman': 0.95, 'ensemble': reward,
-              'identifiability': {'names': [f'seed_{seed}' for seed in range(seeds)], 'spearman': square(1.0, 0.95),
-                                  'sign_agreement': square(1.0, 0.93), 'epic_distance': square(0.0, 0.14)},
-              'baselines': others},
-      'rerlhf': {'before': policy(0.5, 0.0), 'after': policy(0.08, 4.0), 'mcnemar': mcnemar}}
+    'true_reward': {'human_accuracy': 0.93},
+    'rlhf': {'before': policy(0.5, 0.0), 'after': policy(0.1, 2.5), 'mcnemar': mcnemar},
+    'irl': {
+      'seeds': [reward] * seeds,
+      'mean': figures,
+      'std': figures,
+      'seed_spearman': 0.95,
+      'ensemble': reward,
+      'identifiability': {
+        'names': [f'seed_{seed}' for seed in range(seeds)],
+        'spearman': square(1.0, 0.95),
+        'sign_agreement': square(1.0, 0.93),
+        'epic_distance': square(0.0, 0.14),
+      },
+      'baselines': others,
+    },
+    'rerlhf': {'before': policy(0.5, 0.0), 'after': policy(0.08, 4.0), 'mcnemar': mcnemar},
+  }
 
 
 def rows_of_texts(seeds: int, words: str) -> dict[str, list[dict[str, Any]]]:
@@ -59,37 +129,91 @@ def rows_of_texts(seeds: int, words: str) -> dict[str, list[dict[str, Any]]]:
   rng = np.random.default_rng(0)
   true = rng.normal(0, 2, 120)
   rewards = 0.1 * true[:, None] + rng.normal(0, 0.1, (120, seeds))
-  texts = [{'text': f'text {row} {words}', 'label': int(true[row] < 0), 'true_reward': true[row],
-            'rewards': rewards[row].tolist()} for row in range(120)]
-  pairs = [{'prompt_id': f'{row:016x}', 'prompt': f'prompt {row} {words}', 'aligned': f' kind {words}',
-            'base': f' rude {words}', 'true_reward_aligned': true[row], 'true_reward_base': true[row - 1],
-            'rewards_aligned': rewards[row].tolist(), 'rewards_base': rewards[row - 1].tolist()} for row in range(120)]
-  attributions = [{'text': texts[row]['text'], 'true_reward': true[row], 'reward': float(rewards[row].mean()),
-                   'tokens': [{'piece': 'text', 'attribution': 0.1}, {'piece': f' {row}', 'attribution': -0.1},
-                              {'piece': f' {words}', 'attribution': 0.0}]} for row in range(120)]
+  texts = [
+    {
+      'text': f'text {row} {words}',
+      'label': int(true[row] < 0),
+      'true_reward': true[row],
+      'rewards': rewards[row].tolist(),
+    }
+    for row in range(120)
+  ]
+  pairs = [
+    {
+      'prompt_id': f'{row:016x}',
+      'prompt': f'prompt {row} {words}',
+      'aligned': f' kind {words}',
+      'base': f' rude {words}',
+      'true_reward_aligned': true[row],
+      'true_reward_base': true[row - 1],
+      'rewards_aligned': rewards[row].tolist(),
+      'rewards_base': rewards[row - 1].tolist(),
+    }
+    for row in range(120)
+  ]
+  attributions = [
+    {
+      'text': texts[row]['text'],
+      'true_reward': true[row],
+      'reward': float(rewards[row].mean()),
+      'tokens': [
+        {'piece': 'text', 'attribution': 0.1},
+        {'piece': f' {row}', 'attribution': -0.1},
+        {'piece': f' {words}', 'attribution': 0.0},
+      ],
+    }
+    for row in range(120)
+  ]
   return {'texts': texts, 'pairs': pairs, 'attributions': attributions}
 
 
 def log_rows(seeds: int) -> list[dict[str, Any]]:
   """A log.jsonl."""
-  ppo = [{'stage': stage, 'step': step, 'objective/scores': 0.1 * step, 'objective/kl': 0.3 * step,
-          'reported/true_reward': 1 - 0.01 * step} for stage in ('rlhf', 'rerlhf') for step in range(30)]
-  irl = [{'stage': f'irl/seed_{seed}', 'step': 10 * step, 'validation/loss': 1 / (1 + step + seed),
-          'validation/pairwise_accuracy': 0.9, 'reported/auroc': 0.9} for seed in range(seeds) for step in range(8)]
+  ppo = [
+    {
+      'stage': stage,
+      'step': step,
+      'objective/scores': 0.1 * step,
+      'objective/kl': 0.3 * step,
+      'reported/true_reward': 1 - 0.01 * step,
+    }
+    for stage in ('rlhf', 'rerlhf')
+    for step in range(30)
+  ]
+  irl = [
+    {
+      'stage': f'irl/seed_{seed}',
+      'step': 10 * step,
+      'validation/loss': 1 / (1 + step + seed),
+      'validation/pairwise_accuracy': 0.9,
+      'reported/auroc': 0.9,
+    }
+    for seed in range(seeds)
+    for step in range(8)
+  ]
   return ppo + irl
 
 
-def write_run(folder: pathlib.Path, seeds: int = 3, words: str = 'words', config: config_lib.Config | None = None
-              ) -> pathlib.Path:
+def write_run(
+  folder: pathlib.Path,
+  seeds: int = 3,
+  words: str = 'words',
+  config: config_lib.Config | None = None,
+) -> pathlib.Path:
   """Writes a run's folder."""
   (folder / 'evaluation').mkdir(parents=True)
   plain = workdir.plain(config or config_lib.Config(name='made-up', seed=7))
-  workdir.write_json(folder / 'config.json', {'config': plain, 'versions': {'python': '3.11.7', 'jax': '0.10.2'}})
+  workdir.write_json(
+    folder / 'config.json', {'config': plain, 'versions': {'python': '3.11.7', 'jax': '0.10.2'}}
+  )
   workdir.write_json(folder / 'summary.json', summary(seeds))
   files = {'log': log_rows(seeds)} | {
-      f'evaluation/{name}': rows for name, rows in rows_of_texts(seeds, words).items()}
+    f'evaluation/{name}': rows for name, rows in rows_of_texts(seeds, words).items()
+  }
   for name, rows in files.items():
-    (folder / f'{name}.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows), encoding='utf-8')
+    (folder / f'{name}.jsonl').write_text(
+      ''.join(json.dumps(row) + '\n' for row in rows), encoding='utf-8'
+    )
   return folder
 
 
@@ -109,6 +233,7 @@ def make_summary():
 def report(tmp_path_factory):
   """The folder of a run with its report; not to be written to."""
   from irl_jax.report import page
+
   folder = write_run(tmp_path_factory.mktemp('report') / 'run')
   page.write(folder)
   return folder
@@ -125,8 +250,13 @@ class Page:
     self._results, write_results = os.pipe()
     # Chromium reads commands from descriptor 3 and writes results to 4.
     script = f'exec "$@" 3<&{read_commands} 4>&{write_results}'
-    self._process = subprocess.Popen(['bash', '-c', script, 'bash', *command], pass_fds=(read_commands, write_results),
-                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    self._process = subprocess.Popen(
+      ['bash', '-c', script, 'bash', *command],
+      pass_fds=(read_commands, write_results),
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )
     os.close(read_commands)
     os.close(write_results)
     self._numbers, self._buffer, self._session = itertools.count(1), b'', None
@@ -164,11 +294,23 @@ class Page:
   def press(self, key: str, code: str, number: int, text: str = '') -> None:
     """Presses one key and lets it go."""
     for kind in ('keyDown', 'keyUp'):
-      self('Input.dispatchKeyEvent', type=kind, key=key, code=code, windowsVirtualKeyCode=number,
-           **({'text': text} if text and kind == 'keyDown' else {}))
+      self(
+        'Input.dispatchKeyEvent',
+        type=kind,
+        key=key,
+        code=code,
+        windowsVirtualKeyCode=number,
+        **({'text': text} if text and kind == 'keyDown' else {}),
+      )
 
   def resize(self, width: int, height: int = 900, mobile: bool = False, scale: float = 1) -> None:
-    self('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=scale, mobile=mobile)
+    self(
+      'Emulation.setDeviceMetricsOverride',
+      width=width,
+      height=height,
+      deviceScaleFactor=scale,
+      mobile=mobile,
+    )
 
   def close(self) -> None:
     os.close(self._commands)
@@ -194,7 +336,17 @@ def chromium(tmp_path_factory):
   program = next(filter(None, map(shutil.which, NAMES)), None)
   if program is None:
     pytest.skip(f'no Chromium ({", ".join(NAMES)}): the report is not opened in a browser')
-  page = Page([program, '--headless=new', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe', '--no-first-run',
-               '--disable-dev-shm-usage', f'--user-data-dir={tmp_path_factory.mktemp("chromium")}'])
+  page = Page(
+    [
+      program,
+      '--headless=new',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--remote-debugging-pipe',
+      '--no-first-run',
+      '--disable-dev-shm-usage',
+      f'--user-data-dir={tmp_path_factory.mktemp("chromium")}',
+    ]
+  )
   yield page
   page.close()

@@ -11,8 +11,15 @@ from irl_jax.report import agreement_figures as figures
 from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import look
 
-DRAW = (figures.scatter, figures.distribution, figures.roc, figures.reliability, comparisons.toxicity,
-        comparisons.seeds, comparisons.baselines)
+DRAW = (
+  figures.scatter,
+  figures.distribution,
+  figures.roc,
+  figures.reliability,
+  comparisons.toxicity,
+  comparisons.seeds,
+  comparisons.baselines,
+)
 
 
 @pytest.fixture
@@ -36,7 +43,9 @@ def test_every_figure_says_its_numbers(inputs, draw):
 
 
 @pytest.mark.parametrize('draw', DRAW)
-@pytest.mark.parametrize('summary', [{}, {'irl': {'seeds': [{}]}}, {'irl': {'seeds': [{'calibration': None}]}}])
+@pytest.mark.parametrize(
+  'summary', [{}, {'irl': {'seeds': [{}]}}, {'irl': {'seeds': [{'calibration': None}]}}]
+)
 def test_without_figures_each_says_why(draw, summary):
   reason = draw(inputs_lib.Inputs(summary, {}, {}))
   assert isinstance(reason, str) and len(reason) > 10
@@ -58,7 +67,12 @@ def test_a_long_roc_is_thinned_and_its_area_is_not():
   rng = np.random.default_rng(1)
   scores, toxic = rng.normal(size=5000), rng.random(5000) < 0.5
   passed, found, area = figures.roc_curve(scores, toxic)
-  assert len(passed) <= figures.CURVE_POINTS and (passed[0], found[0], passed[-1], found[-1]) == (0, 0, 1, 1)
+  assert len(passed) <= figures.CURVE_POINTS and (passed[0], found[0], passed[-1], found[-1]) == (
+    0,
+    0,
+    1,
+    1,
+  )
   np.testing.assert_allclose(area, np.trapezoid(found, passed), atol=1e-3)
 
 
@@ -67,7 +81,9 @@ def test_scatter_counts_every_text_and_shows_not_too_many(inputs, monkeypatch):
   counts = dict.fromkeys(drawing.numbers['counts'], 0)
   for row in inputs.texts:
     name = lambda value: 'toxic' if value < 0 else 'harmless'
-    counts[f'true reward {name(row["true_reward"])}, recovered {name(np.mean(row["rewards"]))}'] += 1
+    counts[
+      f'true reward {name(row["true_reward"])}, recovered {name(np.mean(row["rewards"]))}'
+    ] += 1
   assert drawing.numbers['counts'] == counts and sum(counts.values()) == 120
   assert len(drawing.numbers['true_reward']) == 120 and 'A point for' not in drawing.caption
   monkeypatch.setattr(figures, 'POINTS', 50)
@@ -89,28 +105,57 @@ def test_labels_stand_in_for_the_true_reward(inputs):
   assert "people's labels" in drawing.caption
   assert figures.scatter(without(inputs, 'true_reward')) == 'the texts have no true reward'
   assert figures.roc(without(inputs, 'true_reward', 'label')) == figures.NO_REFERENCE
-  one_class = dataclasses.replace(inputs, texts=[row | {'true_reward': 1.0} for row in inputs.texts])
+  one_class = dataclasses.replace(
+    inputs, texts=[row | {'true_reward': 1.0} for row in inputs.texts]
+  )
   assert figures.roc(one_class) == figures.NO_REFERENCE
 
 
 def test_reliability_gives_the_reason_of_the_summary():
-  seeds = [{'calibration': {'platt': None, 'reliability': None, 'why': {'platt': 'no labels of both classes'}}}]
-  assert figures.reliability(inputs_lib.Inputs({'irl': {'seeds': seeds}}, {}, {})) == 'no labels of both classes'
+  seeds = [
+    {
+      'calibration': {
+        'platt': None,
+        'reliability': None,
+        'why': {'platt': 'no labels of both classes'},
+      }
+    }
+  ]
+  assert (
+    figures.reliability(inputs_lib.Inputs({'irl': {'seeds': seeds}}, {}, {}))
+    == 'no labels of both classes'
+  )
 
 
 def test_a_start_that_two_stages_share_is_there_once(make_summary):
   summary = make_summary()
-  assert list(comparisons.measured(summary)) == ['start', 'RLHF on the true reward', 'RLHF on the recovered reward']
+  assert list(comparisons.measured(summary)) == [
+    'start',
+    'RLHF on the true reward',
+    'RLHF on the recovered reward',
+  ]
   summary['rerlhf']['before']['toxicity'] = summary['rerlhf']['before']['toxicity'] | {'rate': 0.49}
   summary['rerlhf_random'] = summary['rlhf']
   assert list(comparisons.measured(summary)) == [
-      'start', 'RLHF on the true reward', 'start of rerlhf', 'RLHF on the recovered reward', 'rerlhf random']
+    'start',
+    'RLHF on the true reward',
+    'start of rerlhf',
+    'RLHF on the recovered reward',
+    'rerlhf random',
+  ]
 
 
 def test_rewards_are_compared_best_baseline_first(make_summary):
   rows = comparisons.compared(make_summary(seeds=2)['irl'], 'heldout_texts')
-  assert [row.label for row in rows] == ['ceiling', 'mean of seeds', 'seed 0', 'seed 1', 'bag of words',
-                                         "DPO's implicit reward", 'constant']
+  assert [row.label for row in rows] == [
+    'ceiling',
+    'mean of seeds',
+    'seed 0',
+    'seed 1',
+    'bag of words',
+    "DPO's implicit reward",
+    'constant',
+  ]
   assert [row.interval for row in rows[:3]] == [None, [0.92, 0.96], [0.92, 0.96]]
 
 

@@ -16,15 +16,20 @@ def inputs(make_run):
 
 def test_series_leaves_out_what_is_no_number():
   rows = [{'step': 0, 'a': 1.0}, {'step': 1, 'a': None}, {'step': 2}, {'step': 3, 'a': 4}]
-  assert curves.series(rows, 'a') == ([0.0, 3.0], [1.0, 4.0]) and curves.series(rows, 'b') == ([], [])
+  assert curves.series(rows, 'a') == ([0.0, 3.0], [1.0, 4.0]) and curves.series(rows, 'b') == (
+    [],
+    [],
+  )
 
 
 def test_long_series_are_averaged_over_neighbours():
   values = np.random.default_rng(0).normal(size=1000)
-  steps, averaged = curves.series([{'step': step, 'a': value} for step, value in enumerate(values)], 'a')
+  steps, averaged = curves.series(
+    [{'step': step, 'a': value} for step, value in enumerate(values)], 'a'
+  )
   assert len(steps) == curves.POINTS
   for block in range(curves.POINTS):
-    np.testing.assert_allclose(averaged[block], sum(values[5 * block:5 * block + 5]) / 5)
+    np.testing.assert_allclose(averaged[block], sum(values[5 * block : 5 * block + 5]) / 5)
     np.testing.assert_allclose(steps[block], 5 * block + 2)
 
 
@@ -33,7 +38,10 @@ def test_scores_show_the_true_reward_beside_the_recovered_one(inputs):
   assert drawing.numbers['score'] == pytest.approx([0.1 * step for step in range(30)])
   assert drawing.numbers['true_reward'] == pytest.approx([1 - 0.01 * step for step in range(30)])
   assert len(drawing.figure.axes) == 2 and 'exploits a flaw' in drawing.caption
-  assert 'recovered reward 0.00 at first, 2.90 at last; true reward 1.00 at first, 0.71 at last' in drawing.alt
+  assert (
+    'recovered reward 0.00 at first, 2.90 at last; true reward 1.00 at first, 0.71 at last'
+    in drawing.alt
+  )
   assert len(curves.scores(inputs, 'rlhf').figure.axes) == 1
 
 
@@ -50,8 +58,20 @@ def test_every_seed_has_its_line(inputs, metric):
 
 
 def test_one_point_is_no_curve():
-  log = [{'stage': stage, 'step': 1, 'objective/scores': 1.0, 'objective/kl': 1.0, 'validation/loss': 1.0}
-         for stage in ('rlhf', 'irl/seed_0')]
+  log = [
+    {
+      'stage': stage,
+      'step': 1,
+      'objective/scores': 1.0,
+      'objective/kl': 1.0,
+      'validation/loss': 1.0,
+    }
+    for stage in ('rlhf', 'irl/seed_0')
+  ]
   inputs = inputs_lib.Inputs({}, {}, {}, log=log)
-  for reason in (curves.scores(inputs, 'rlhf'), curves.kl(inputs), curves.irl(inputs, 'validation/loss')):
+  for reason in (
+    curves.scores(inputs, 'rlhf'),
+    curves.kl(inputs),
+    curves.irl(inputs, 'validation/loss'),
+  ):
     assert isinstance(reason, str) and 'two' in reason

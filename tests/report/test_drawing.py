@@ -35,7 +35,9 @@ def test_no_style_but_classes_and_attributes(drawn):
   classes = {name for element in drawn.iter() for name in element.get('class', '').split()}
   assert {'s-recovered', 'f-toxic', 'f-ink', 'f-paper', 's-rule', 'drawing'} <= classes
   assert classes - {'drawing'} <= {f'{kind}-{role}' for kind in 'fs' for role in look.COLOURS}
-  assert [element for element in drawn.iter() if element.get('fill') == '#123456']  # no colour of ours: kept
+  assert [
+    element for element in drawn.iter() if element.get('fill') == '#123456'
+  ]  # no colour of ours: kept
 
 
 def test_it_is_named_and_has_no_size_of_its_own(drawn):
@@ -47,8 +49,13 @@ def test_it_is_named_and_has_no_size_of_its_own(drawn):
 
 def test_ids_are_its_own_and_every_reference_has_one(drawn):
   ids = [element.get('id') for element in drawn.iter() if element.get('id')]
-  references = {match for element in drawn.iter() for value in element.attrib.values()
-                for match in re.findall(r'(?:^|url\()#([\w.-]+)', value) if not re.fullmatch('[0-9a-f]{6}', match)}
+  references = {
+    match
+    for element in drawn.iter()
+    for value in element.attrib.values()
+    for match in re.findall(r'(?:^|url\()#([\w.-]+)', value)
+    if not re.fullmatch('[0-9a-f]{6}', match)
+  }
   assert references and references == set(ids) and len(ids) == len(set(ids))
   assert all(identifier.startswith('one-') for identifier in ids)
 
@@ -61,7 +68,11 @@ def test_nothing_points_outside(drawn):
 
 def test_numbers_are_short(drawn):
   text = svg.inline(draw(), 'one', '')
-  assert not re.search(r'\d\.\d{3}', text) and '\n' not in text.replace('\n', '', 0)[:1] and len(text) < 10_000
+  assert (
+    not re.search(r'\d\.\d{3}', text)
+    and '\n' not in text.replace('\n', '', 0)[:1]
+    and len(text) < 10_000
+  )
 
 
 def test_the_same_drawing_gives_the_same_bytes():
@@ -71,8 +82,11 @@ def test_the_same_drawing_gives_the_same_bytes():
 
 def test_settings_of_the_user_change_nothing():
   import matplotlib
+
   first = svg.inline(draw(), 'one', 'alt')
-  with matplotlib.rc_context({'font.size': 30, 'svg.fonttype': 'path', 'axes.grid': False, 'lines.linewidth': 9}):
+  with matplotlib.rc_context(
+    {'font.size': 30, 'svg.fonttype': 'path', 'axes.grid': False, 'lines.linewidth': 9}
+  ):
     assert svg.inline(draw(), 'one', 'alt') == first
 
 
@@ -82,9 +96,17 @@ def test_png_is_720_pixels_wide_and_tells_nothing_of_its_making():
   assert b'Matplotlib' not in data and b'tEXt' not in data and b'tIME' not in data
 
 
-@pytest.mark.parametrize('value, short', [
-    ('M 0 194.456 \nL 1.0001 2', 'M 0 194.46 L 1 2'), ('#1f77b4', '#1f77b4'), ('url(#pab)', 'url(#n-pab)'),
-    ('#m12', '#n-m12'), ('-0.004', '-0'), ('3.7,1.6', '3.7,1.6')])
+@pytest.mark.parametrize(
+  'value, short',
+  [
+    ('M 0 194.456 \nL 1.0001 2', 'M 0 194.46 L 1 2'),
+    ('#1f77b4', '#1f77b4'),
+    ('url(#pab)', 'url(#n-pab)'),
+    ('#m12', '#n-m12'),
+    ('-0.004', '-0'),
+    ('3.7,1.6', '3.7,1.6'),
+  ],
+)
 def test_short(value, short):
   assert svg.short(value, 'n') == short
 
@@ -98,9 +120,15 @@ def test_roles_are_told_apart_by_their_colours():
 @pytest.mark.parametrize('role', ['ink', 'muted', 'recovered', 'toxic', 'true'])
 def test_colours_of_text_can_be_read(role, side):
   """WCAG 2.1, 1.4.3: a contrast of at least 4.5."""
+
   def luminance(colour):
-    parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [
+      part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-  light, dark = sorted((luminance(look.COLOURS[name][side]) for name in (role, 'paper')), reverse=True)
+
+  light, dark = sorted(
+    (luminance(look.COLOURS[name][side]) for name in (role, 'paper')), reverse=True
+  )
   assert (light + 0.05) / (dark + 0.05) >= 4.5

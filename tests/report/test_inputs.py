@@ -11,7 +11,12 @@ from irl_jax.report import inputs
 
 def test_a_whole_run(make_run):
   found = inputs.read(make_run(seeds=2))
-  assert (found.seeds, len(found.texts), len(found.pairs), found.rewards().shape) == (2, 120, 120, (120, 2))
+  assert (found.seeds, len(found.texts), len(found.pairs), found.rewards().shape) == (
+    2,
+    120,
+    120,
+    (120, 2),
+  )
   assert found.config['name'] == 'made-up' and found.versions['python'] == '3.11.7'
   np.testing.assert_array_equal(found.rewards()[3], found.texts[3]['rewards'])
   toxic, whose = found.toxic()
@@ -45,12 +50,18 @@ def test_a_line_of_the_log_that_a_kill_cut_short_is_left_out(make_run):
   assert [row['step'] for row in inputs.read(folder).stage_log('rlhf')] == list(range(30))
 
 
-@pytest.mark.parametrize('name, content, message', [
-    ('config.json', None, 'is not the folder of a run'), ('summary.json', None, 'summary.json does not exist: finish'),
-    ('summary.json', '{"irl": ', 'summary.json: is not whole'), ('summary.json', '[]', 'holds no JSON object'),
+@pytest.mark.parametrize(
+  'name, content, message',
+  [
+    ('config.json', None, 'is not the folder of a run'),
+    ('summary.json', None, 'summary.json does not exist: finish'),
+    ('summary.json', '{"irl": ', 'summary.json: is not whole'),
+    ('summary.json', '[]', 'holds no JSON object'),
     ('config.json', '\xff', 'config.json: is not whole'),
     ('evaluation/texts.jsonl', '{"text": "a"}\n\n{"text', 'texts.jsonl, line 2: is no JSON object'),
-    ('evaluation/pairs.jsonl', '7\n', 'pairs.jsonl, line 1')])
+    ('evaluation/pairs.jsonl', '7\n', 'pairs.jsonl, line 1'),
+  ],
+)
 def test_a_damaged_folder_is_refused(make_run, name, content, message):
   folder = make_run()
   if content is None:

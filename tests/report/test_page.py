@@ -13,7 +13,10 @@ from irl_jax.errors import ConfigError
 from irl_jax.report import page
 from irl_jax.report import drawing as svg
 
-HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)> "q" \'s\' &lt; \u202e‮ \x00 👩‍👩‍👧 ' + 'x' * 3000
+HOSTILE = (
+  '<script>alert(1)</script><img src=x onerror=alert(2)> "q" \'s\' &lt; \u202e‮ \x00 👩‍👩‍👧 '
+  + 'x' * 3000
+)
 VOID = {'meta', 'input', 'br', 'hr', 'img', 'link'}
 
 
@@ -63,9 +66,15 @@ def read(folder):
 
 def test_the_page_loads_nothing_and_runs_nothing(report):
   source, reader = read(report)
-  assert not {'script', 'link', 'img', 'iframe', 'object', 'embed', 'base', 'form'} & set(reader.tags)
+  assert not {'script', 'link', 'img', 'iframe', 'object', 'embed', 'base', 'form'} & set(
+    reader.tags
+  )
   names = {name for name, _ in reader.attributes}
-  assert not [name for name in names if name.startswith('on')] and 'style' not in names and 'src' not in names
+  assert (
+    not [name for name in names if name.startswith('on')]
+    and 'style' not in names
+    and 'src' not in names
+  )
   links = [value for name, value in reader.attributes if name in ('href', 'action')]
   assert links and all(link.startswith('#') for link in links)
   assert not re.search(r'@import|url\(["\']?(?!#)|https?:', source)
@@ -75,19 +84,27 @@ def test_the_policy_allows_this_style_sheet_alone(report):
   source, reader = read(report)
   css = re.search(r'<style>(.*?)</style>', source, re.DOTALL)[1]
   digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-  assert ('content', f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-          ) in reader.attributes
-  assert source.index('Security-Policy') < source.index('<style>') and reader.tags.count('style') == 1
+  assert (
+    'content',
+    f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+  ) in reader.attributes
+  assert (
+    source.index('Security-Policy') < source.index('<style>') and reader.tags.count('style') == 1
+  )
 
 
 def test_every_figure_is_there_as_drawing_png_and_numbers(report):
   source, reader = read(report)
   names = sorted(path.stem for path in (report / 'figures').glob('*.png'))
-  assert names == sorted(path.stem for path in (report / 'figures').glob('*.json')) and len(names) == 13
+  assert (
+    names == sorted(path.stem for path in (report / 'figures').glob('*.json')) and len(names) == 13
+  )
   for name in names:
     assert f'id="figure-{name}"' in source
     numbers = json.loads((report / 'figures' / f'{name}.json').read_text())
-    assert numbers['numbers'] and numbers['alt'] in ''.join(value or '' for _, value in reader.attributes)
+    assert numbers['numbers'] and numbers['alt'] in ''.join(
+      value or '' for _, value in reader.attributes
+    )
   assert reader.tags.count('svg') == 13
   ids = [value for name, value in reader.attributes if name == 'id']
   assert len(ids) == len(set(ids))
@@ -95,7 +112,9 @@ def test_every_figure_is_there_as_drawing_png_and_numbers(report):
 
 def test_verdicts_come_first_and_headings_are_in_order(report):
   source, _ = read(report)
-  assert 0 < source.index('It ranks texts much as the true reward does') < source.index('id="policies"')
+  assert (
+    0 < source.index('It ranks texts much as the true reward does') < source.index('id="policies"')
+  )
   levels = [int(level) for level in re.findall(r'<h(\d)', source)]
   assert levels[0] == 1 and levels.count(1) == 1
   assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
@@ -106,10 +125,16 @@ def test_words_are_masked_until_the_switch_is_on(report):
   assert '<input type="checkbox" role="switch" id="show"' in source and ' checked' not in source
   assert '.texts .t>span{visibility:hidden}' in source
   assert '.switch:checked~.texts .t>span{visibility:visible}' in source
-  assert source.index('id="show"') < source.index('<label for="show">') < source.index('<div class="texts">')
+  assert (
+    source.index('id="show"')
+    < source.index('<label for="show">')
+    < source.index('<div class="texts">')
+  )
   # Nothing of the texts stands outside of the spans that are masked.
-  body = source[source.index('<div class="texts">'):source.index('<section id="again"')]
-  body = re.sub(r'<h3>.*?</h3>|<p class="(?:note|scores)">.*?</p>|<b class="label">.*?</b>', '', body)
+  body = source[source.index('<div class="texts">') : source.index('<section id="again"')]
+  body = re.sub(
+    r'<h3>.*?</h3>|<p class="(?:note|scores)">.*?</p>|<b class="label">.*?</b>', '', body
+  )
   body, masked = re.subn(r'<span class="t[^"]*"><span>[^<]*</span></span>', '', body)
   assert masked > 100 and set(re.sub(r'<[^>]*>', '', body).split()) == {'(text', 'hidden)'}
 
@@ -127,7 +152,9 @@ def test_the_same_run_gives_the_same_bytes(report, make_run):
 
 
 def test_hostile_text_stays_text_wherever_it_stands(make_run, no_png):
-  config = config_lib.Config(name=HOSTILE, data=config_lib.Data(source=HOSTILE), models=config_lib.Models(base=HOSTILE))
+  config = config_lib.Config(
+    name=HOSTILE, data=config_lib.Data(source=HOSTILE), models=config_lib.Models(base=HOSTILE)
+  )
   folder = make_run(words=HOSTILE + ' \ud800', config=config)
 
   def spoil_summary(summary):
@@ -135,18 +162,28 @@ def test_hostile_text_stays_text_wherever_it_stands(make_run, no_png):
     summary['irl']['identifiability']['names'][0] = HOSTILE
     summary['rlhf']['why'] = {HOSTILE: HOSTILE}
     summary[HOSTILE] = summary['rlhf']
+
   spoil(folder, 'summary.json', spoil_summary)
   spoil(folder, 'config.json', lambda value: value['versions'].update({HOSTILE: HOSTILE}))
   with (folder / 'log.jsonl').open('a') as file:
-    file.writelines(json.dumps({'stage': 'irl/seed_' + HOSTILE, 'step': step, 'validation/loss': 1.0}) + '\n'
-                    for step in (1, 2))
+    file.writelines(
+      json.dumps({'stage': 'irl/seed_' + HOSTILE, 'step': step, 'validation/loss': 1.0}) + '\n'
+      for step in (1, 2)
+    )
   page.write(folder)
   source, reader = read(folder)
   assert not {'script', 'img'} & set(reader.tags)
   assert not [name for name, _ in reader.attributes if name.startswith('on') or name == 'src']
-  assert not re.search('[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]', source)
+  assert not re.search(
+    '[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]', source
+  )
   words = ''.join(reader.text)
-  assert words.count('<script>alert(1)</script>') > 20 and '‹RLO›' in words and '␀' in words and '👩‍👩‍👧' in words
+  assert (
+    words.count('<script>alert(1)</script>') > 20
+    and '‹RLO›' in words
+    and '␀' in words
+    and '👩‍👩‍👧' in words
+  )
 
 
 @pytest.mark.parametrize('name', ['log.jsonl', 'evaluation'])
@@ -176,7 +213,11 @@ def test_a_run_without_figures_still_has_a_page(make_run, no_png):
     path.unlink()
   page.write(folder)
   source, reader = read(folder)
-  assert 'No reward was recovered' in source and 'svg' not in reader.tags and source.count('Left out') > 10
+  assert (
+    'No reward was recovered' in source
+    and 'svg' not in reader.tags
+    and source.count('Left out') > 10
+  )
 
 
 def test_an_audit_without_a_true_reward(make_run, no_png):
@@ -186,19 +227,45 @@ def test_an_audit_without_a_true_reward(make_run, no_png):
     for name in ('true_reward', 'rlhf', 'rerlhf'):
       summary.pop(name)
     irl = summary['irl']
-    for figures in (*irl['seeds'], irl['ensemble'], irl['mean'], irl['std'], *irl['baselines'].values()):
-      figures.update(heldout_texts=None, heldout_texts_human=None, why={'heldout_texts': 'there is no true reward'})
-    irl['seeds'] = [seed | {'heldout_pairs': {'prefers_aligned': 0.9, 'auroc': None}} for seed in irl['seeds']]
+    for figures in (
+      *irl['seeds'],
+      irl['ensemble'],
+      irl['mean'],
+      irl['std'],
+      *irl['baselines'].values(),
+    ):
+      figures.update(
+        heldout_texts=None,
+        heldout_texts_human=None,
+        why={'heldout_texts': 'there is no true reward'},
+      )
+    irl['seeds'] = [
+      seed | {'heldout_pairs': {'prefers_aligned': 0.9, 'auroc': None}} for seed in irl['seeds']
+    ]
+
   spoil(folder, 'summary.json', strip)
   for name in ('texts', 'pairs'):
     path = folder / 'evaluation' / f'{name}.jsonl'
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text('\n'.join(json.dumps({key: None if key.startswith('true') or key == 'label' else value
-                                          for key, value in row.items()}) for row in rows))
+    path.write_text(
+      '\n'.join(
+        json.dumps(
+          {
+            key: None if key.startswith('true') or key == 'label' else value
+            for key, value in row.items()
+          }
+        )
+        for row in rows
+      )
+    )
   page.write(folder)
   source, reader = read(folder)
-  assert 'Not verified' in source and 'there is no true reward' in source and '<dd>none</dd>' in source
-  assert {'figure-distribution', 'figure-seeds', 'figure-reliability'} <= {value for _, value in reader.attributes}
+  assert (
+    'Not verified' in source and 'there is no true reward' in source and '<dd>none</dd>' in source
+  )
+  assert {'figure-distribution', 'figure-seeds', 'figure-reliability'} <= {
+    value for _, value in reader.attributes
+  }
 
 
 def test_a_page_of_much_text_stays_small(make_run, no_png):

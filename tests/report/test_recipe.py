@@ -32,5 +32,8 @@ def test_hostile_values_stay_values():
 
 
 def test_defaults_are_left_out():
-  assert recipe.config_file({}) == 'from irl_jax import config as c\n\n\ndef get_config():\n  return c.Config(\n  )\n'
+  assert (
+    recipe.config_file({})
+    == 'from irl_jax import config as c\n\n\ndef get_config():\n  return c.Config(\n  )\n'
+  )
   assert run(recipe.config_file({})) == config_lib.Config()

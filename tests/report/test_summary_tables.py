@@ -5,8 +5,13 @@ import pytest
 from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import summary_tables
 
-TABLES = (summary_tables.policies, summary_tables.agreement, summary_tables.calibration, summary_tables.confounds,
-          summary_tables.identifiability)
+TABLES = (
+  summary_tables.policies,
+  summary_tables.agreement,
+  summary_tables.calibration,
+  summary_tables.confounds,
+  summary_tables.identifiability,
+)
 
 
 def tables_of(summary, build):
@@ -17,20 +22,31 @@ def tables_of(summary, build):
 def test_rows_are_as_long_as_the_columns(make_summary, build):
   for table in tables_of(make_summary(), build):
     assert table.rows and {len(row) for row in table.rows} == {len(table.columns)}
-    assert not any('None' in cell or 'nan' in cell or '{' in cell for row in table.rows for cell in row)
+    assert not any(
+      'None' in cell or 'nan' in cell or '{' in cell for row in table.rows for cell in row
+    )
 
 
 @pytest.mark.parametrize('build', TABLES)
-@pytest.mark.parametrize('summary', [{}, {'irl': None}, {'irl': {'seeds': [{}], 'baselines': {'length': {}}}}])
+@pytest.mark.parametrize(
+  'summary', [{}, {'irl': None}, {'irl': {'seeds': [{}], 'baselines': {'length': {}}}}]
+)
 def test_without_figures_there_is_no_table(build, summary):
   assert tables_of(summary, build) == []
 
 
 def test_policies_share_their_start(make_summary):
-  table, = tables_of(make_summary(), summary_tables.policies)
+  (table,) = tables_of(make_summary(), summary_tables.policies)
   assert table.columns == ('', 'start', 'RLHF on the true reward', 'RLHF on the recovered reward')
-  rows = {row[0].replace('\u00a0', ' '): [cell.replace('\u00a0', ' ') for cell in row[1:]] for row in table.rows}
-  assert rows['toxic completions, n 120'] == ['50.0 %\n[48.0, 52.0]', '10.0 %\n[8.0, 12.0]', '8.0 %\n[6.0, 10.0]']
+  rows = {
+    row[0].replace('\u00a0', ' '): [cell.replace('\u00a0', ' ') for cell in row[1:]]
+    for row in table.rows
+  }
+  assert rows['toxic completions, n 120'] == [
+    '50.0 %\n[48.0, 52.0]',
+    '10.0 %\n[8.0, 12.0]',
+    '8.0 %\n[6.0, 10.0]',
+  ]
   assert rows['KL to the start, nats a response'] == ['0.00', '2.50', '4.00']
   assert rows['p of the change (McNemar)'] == ['', '< 0.0001', '< 0.0001']
   assert rows['toxic before only / after only'] == ['', '50 / 2', '50 / 2']
@@ -39,12 +55,24 @@ def test_policies_share_their_start(make_summary):
 def test_every_reward_has_its_row(make_summary):
   tables = tables_of(make_summary(seeds=2), summary_tables.agreement)
   assert [table.title.replace('\u00a0', ' ') for table in tables] == [
-      f'{title} (n 120)' for title in summary_tables.SECTIONS.values()]
+    f'{title} (n 120)' for title in summary_tables.SECTIONS.values()
+  ]
   assert [row[0] for row in tables[0].rows] == [
-      'seed 0', 'seed 1', 'mean ± deviation', summary_tables.ENSEMBLE, 'constant', 'bag of words',
-      "DPO's implicit reward", 'ceiling']
-  assert tables[0].rows[0][1] == '0.940\n[0.920, 0.960]' and tables[0].rows[2][1] == '0.940\n± 0.940'
-  assert [row[0] for row in tables[1].rows][-1] == summary_tables.ENSEMBLE  # these baselines have no such figures
+    'seed 0',
+    'seed 1',
+    'mean ± deviation',
+    summary_tables.ENSEMBLE,
+    'constant',
+    'bag of words',
+    "DPO's implicit reward",
+    'ceiling',
+  ]
+  assert (
+    tables[0].rows[0][1] == '0.940\n[0.920, 0.960]' and tables[0].rows[2][1] == '0.940\n± 0.940'
+  )
+  assert [row[0] for row in tables[1].rows][
+    -1
+  ] == summary_tables.ENSEMBLE  # these baselines have no such figures
   assert len(tables_of(make_summary(seeds=1), summary_tables.agreement)[0].rows) == 6
 
 
@@ -63,5 +91,7 @@ def test_reasons_name_whose_figure_it_is(make_summary):
   summary['irl']['baselines']['constant']['heldout_texts']['why'] = {'pearson': 'zero variance'}
   summary['irl']['mean']['why'] = {'platt': 'told above'}
   assert summary_tables.missing(summary) == [
-      'RLHF on the true reward after: distinct_2 – no bigram', 'seed 1: platt, ECE – no labels',
-      'constant: Pearson – zero variance']
+    'RLHF on the true reward after: distinct_2 – no bigram',
+    'seed 1: platt, ECE – no labels',
+    'constant: Pearson – zero variance',
+  ]

@@ -9,9 +9,21 @@ from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import texts
 from irl_jax.report import wording
 
-HOSTILE = ['<script>alert(1)</script>', '"quotes\' & &amp;', '\u202eright to left\u2069',
-           'nul\x00 byte\x1b[31m\x7f\x9b', 'x' * 5000, '👩‍👩‍👧 👍🏽', '\ud800', 'a\r\nb\u2028c', '', ' ', '\ufffe',
-           'شكرا', 'Z͑ͫ̓ͪ̂']
+HOSTILE = [
+  '<script>alert(1)</script>',
+  '"quotes\' & &amp;',
+  '\u202eright to left\u2069',
+  'nul\x00 byte\x1b[31m\x7f\x9b',
+  'x' * 5000,
+  '👩‍👩‍👧 👍🏽',
+  '\ud800',
+  'a\r\nb\u2028c',
+  '',
+  ' ',
+  '\ufffe',
+  'شكرا',
+  'Z͑ͫ̓ͪ̂',
+]
 
 
 def joined(tokens):
@@ -25,19 +37,28 @@ def inputs(make_run):
 
 def test_disagreement_is_that_of_ranks(inputs):
   groups = {group.title: group.texts for group in texts.groups(inputs)}
-  assert list(groups) == ['R̂ likes them, r* does not', 'r* likes them, R̂ does not', 'R̂ scores them highest',
-                          'R̂ scores them lowest', 'The seeds differ most', 'Pairs in the wrong order']
+  assert list(groups) == [
+    'R̂ likes them, r* does not',
+    'r* likes them, R̂ does not',
+    'R̂ scores them highest',
+    'R̂ scores them lowest',
+    'The seeds differ most',
+    'Pairs in the wrong order',
+  ]
   mean = [np.mean(row['rewards']) for row in inputs.texts]
   true = [row['true_reward'] for row in inputs.texts]
   below = lambda values, value: sum(other < value for other in values)
   gap = [below(mean, mean[row]) - below(true, true[row]) for row in range(120)]
-  best = sorted(range(120), key=lambda row: -gap[row])[:texts.SHOWN]
+  best = sorted(range(120), key=lambda row: -gap[row])[: texts.SHOWN]
   shown = [joined(shown.bodies[0][1]) for shown in groups['R̂ likes them, r* does not']]
   assert shown == [inputs.texts[row]['text'] for row in best]
   highest = max(range(120), key=mean.__getitem__)
   first = groups['R̂ scores them highest'][0]
   assert joined(first.bodies[0][1]) == inputs.texts[highest]['text']
-  assert f'R̂ {mean[highest]:.3f} (percentile 100' in first.facts[0] and f'r* {true[highest]:.2f}' in first.facts[1]
+  assert (
+    f'R̂ {mean[highest]:.3f} (percentile 100' in first.facts[0]
+    and f'r* {true[highest]:.2f}' in first.facts[1]
+  )
   assert first.facts[2] == 'people: ' + ('toxic' if inputs.texts[highest]['label'] else 'not toxic')
 
 
@@ -46,8 +67,16 @@ def test_pairs_in_the_wrong_order_are_that(inputs):
     recovered, true = (fact.split(' prefers ')[1].split()[0] for fact in shown.facts)
     assert {recovered, true} == {'aligned', 'base'}
     assert [label for label, _ in shown.bodies] == ['prompt', 'aligned', 'base']
-  right = [pair | {'rewards_aligned': [1.0], 'rewards_base': [0.0], 'true_reward_aligned': 1.0, 'true_reward_base': 0.0}
-           for pair in inputs.pairs]
+  right = [
+    pair
+    | {
+      'rewards_aligned': [1.0],
+      'rewards_base': [0.0],
+      'true_reward_aligned': 1.0,
+      'true_reward_base': 0.0,
+    }
+    for pair in inputs.pairs
+  ]
   assert texts.misordered(right) == []
 
 
@@ -57,22 +86,50 @@ def test_without_a_true_reward_the_rest_is_shown(make_run):
     row.update({name: None for name in row if name.startswith('true_reward') or name == 'label'})
   groups = texts.groups(inputs)
   assert [group.title for group in groups] == ['R̂ scores them highest', 'R̂ scores them lowest']
-  assert all(len(shown.facts) == 1 and 'seeds' not in shown.facts[0] for group in groups for shown in group.texts)
+  assert all(
+    len(shown.facts) == 1 and 'seeds' not in shown.facts[0]
+    for group in groups
+    for shown in group.texts
+  )
   assert texts.groups(inputs_lib.Inputs({}, {}, {})) == []
 
 
-@pytest.mark.parametrize('attribution, step', [
-    (1.0, 4), (-1.0, -4), (5.0, 4), (0.76, 4), (0.75, 3), (-0.5, -2), (0.13, 1), (0.12, 0), (-0.12, 0), (0.0, 0)])
+@pytest.mark.parametrize(
+  'attribution, step',
+  [
+    (1.0, 4),
+    (-1.0, -4),
+    (5.0, 4),
+    (0.76, 4),
+    (0.75, 3),
+    (-0.5, -2),
+    (0.13, 1),
+    (0.12, 0),
+    (-0.12, 0),
+    (0.0, 0),
+  ],
+)
 def test_colours_are_steps_of_the_scale(attribution, step):
   assert texts.step(attribution, 1.0) == step and texts.step(attribution, 0.0) == 0
 
 
 def test_tokens_keep_the_text_and_its_white_space():
-  row = {'text': ' a  b\nc', 'tokens': [{'piece': ' a', 'attribution': 1.0}, {'piece': '  b', 'attribution': -1.0},
-                                         {'piece': '\n', 'attribution': 1.0}, {'piece': 'c', 'attribution': 0.0}]}
+  row = {
+    'text': ' a  b\nc',
+    'tokens': [
+      {'piece': ' a', 'attribution': 1.0},
+      {'piece': '  b', 'attribution': -1.0},
+      {'piece': '\n', 'attribution': 1.0},
+      {'piece': 'c', 'attribution': 0.0},
+    ],
+  }
   found = texts.colours([row])[' a  b\nc']
   assert [(token.space, token.word, token.step) for token in found] == [
-      (' ', 'a', 4), ('  ', 'b', -4), ('\n', '', 0), ('', 'c', 0)]
+    (' ', 'a', 4),
+    ('  ', 'b', -4),
+    ('\n', '', 0),
+    ('', 'c', 0),
+  ]
 
 
 @pytest.mark.parametrize('text', HOSTILE)
@@ -80,7 +137,9 @@ def test_nothing_hides_and_nothing_reorders(text):
   shown = joined(texts.plain(text))
   assert len(shown) <= texts.CHARACTERS + 1 and (len(shown) < 5000 or shown.endswith('…'))
   shown.encode('utf-8')
-  assert not any(unicodedata.category(char) in ('Cc', 'Cs') and char not in '\n\t' for char in shown)
+  assert not any(
+    unicodedata.category(char) in ('Cc', 'Cs') and char not in '\n\t' for char in shown
+  )
   assert not set(shown) & {*wording.DIRECTIONS, '\ufffe'}
   if text in ('شكرا', '👩‍👩‍👧 👍🏽', '"quotes\' & &amp;', '<script>alert(1)</script>'):
     assert shown == text

@@ -27,8 +27,14 @@ def start(cache_home: pathlib.Path, before: str = '') -> tuple[int, int]:
   """Functions that a new process reads from the cache, and those that it compiles."""
   environment = {'XDG_CACHE_HOME': str(cache_home), 'JAX_PLATFORMS': 'cpu', 'PATH': ''}
   root = pathlib.Path(__file__).parents[2]
-  done = subprocess.run([sys.executable, '-c', before + PROGRAM], env=environment, cwd=root, capture_output=True,
-                        text=True, timeout=60)
+  done = subprocess.run(
+    [sys.executable, '-c', before + PROGRAM],
+    env=environment,
+    cwd=root,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
   return tuple(map(int, done.stdout.split()))
 
@@ -46,8 +52,12 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
 
 
 def test_a_full_disk_is_no_error(tmp_path):
-  hits, misses = start(tmp_path, 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n')
-  assert hits == 0 < misses and not any(file.stat().st_size for file in (tmp_path / 'irl_jax' / 'xla').iterdir())
+  hits, misses = start(
+    tmp_path, 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n'
+  )
+  assert hits == 0 < misses and not any(
+    file.stat().st_size for file in (tmp_path / 'irl_jax' / 'xla').iterdir()
+  )
   hits, _ = start(tmp_path)  # what could not be written is no error later either
   assert hits == 0
 
@@ -60,9 +70,14 @@ def test_entries_that_were_cut_short_are_compiled_again(tmp_path):
   assert hits == 0
 
 
-@pytest.mark.parametrize('value, expected', [
-    ('/somewhere', '/somewhere/irl_jax/xla'), ('', '/home/me/.cache/irl_jax/xla'),
-    ('relative', '/home/me/.cache/irl_jax/xla')])
+@pytest.mark.parametrize(
+  'value, expected',
+  [
+    ('/somewhere', '/somewhere/irl_jax/xla'),
+    ('', '/home/me/.cache/irl_jax/xla'),
+    ('relative', '/home/me/.cache/irl_jax/xla'),
+  ],
+)
 def test_the_users_cache_folder(monkeypatch, value, expected):
   monkeypatch.setenv('XDG_CACHE_HOME', value)
   monkeypatch.setenv('HOME', '/home/me')

@@ -9,10 +9,22 @@ import pytest
 from irl_jax.runtime import distributed
 from irl_jax import errors
 
-SLURM = {'SLURM_JOB_ID': '4711', 'SLURM_STEP_NODELIST': 'node[003-006]', 'SLURM_NTASKS': '4', 'SLURM_PROCID': '2',
-         'SLURM_LOCALID': '0', 'SLURM_STEP_NUM_TASKS': '4', 'SLURM_STEP_TASKS_PER_NODE': '2(x2)'}
-MPI = {'OMPI_MCA_orte_hnp_uri': '1531576320.0;tcp://10.96.0.1,10.148.0.1:34911', 'OMPI_COMM_WORLD_SIZE': '8',
-       'OMPI_COMM_WORLD_RANK': '7', 'OMPI_COMM_WORLD_LOCAL_RANK': '3', 'OMPI_COMM_WORLD_LOCAL_SIZE': '4'}
+SLURM = {
+  'SLURM_JOB_ID': '4711',
+  'SLURM_STEP_NODELIST': 'node[003-006]',
+  'SLURM_NTASKS': '4',
+  'SLURM_PROCID': '2',
+  'SLURM_LOCALID': '0',
+  'SLURM_STEP_NUM_TASKS': '4',
+  'SLURM_STEP_TASKS_PER_NODE': '2(x2)',
+}
+MPI = {
+  'OMPI_MCA_orte_hnp_uri': '1531576320.0;tcp://10.96.0.1,10.148.0.1:34911',
+  'OMPI_COMM_WORLD_SIZE': '8',
+  'OMPI_COMM_WORLD_RANK': '7',
+  'OMPI_COMM_WORLD_LOCAL_RANK': '3',
+  'OMPI_COMM_WORLD_LOCAL_SIZE': '4',
+}
 KUBERNETES = {'KUBERNETES_SERVICE_HOST': '10.0.0.1', 'JOB_COMPLETION_INDEX': '1'}
 
 
@@ -45,32 +57,80 @@ def test_a_laptop_is_one_process_and_nobody_is_asked(monkeypatch):
 
 
 def test_manual_is_what_the_flags_say():
-  place = place_of('--distributed=manual', '--coordinator_address=10.0.0.1:1234', '--num_processes=4', '--process_id=3')
+  place = place_of(
+    '--distributed=manual',
+    '--coordinator_address=10.0.0.1:1234',
+    '--num_processes=4',
+    '--process_id=3',
+  )
   assert place == distributed.Place('10.0.0.1:1234', 4, 3, None)
-  assert place_of('--distributed=manual', '--coordinator_address=[::1]:1234', '--num_processes=1',
-                  '--process_id=0') is None
+  assert (
+    place_of(
+      '--distributed=manual',
+      '--coordinator_address=[::1]:1234',
+      '--num_processes=1',
+      '--process_id=0',
+    )
+    is None
+  )
 
 
-@pytest.mark.parametrize('arguments, message', [
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
     (['--distributed=manual'], '--coordinator_address is missing'),
-    (['--distributed=manual', '--coordinator_address=a:1', '--process_id=0'], '--num_processes is missing'),
-    (['--distributed=manual', '--coordinator_address=a:1', '--num_processes=2'], '--process_id is missing'),
-    (['--distributed=manual', '--coordinator_address=a', '--num_processes=2', '--process_id=0'], 'must be host:port'),
-    (['--distributed=manual', '--coordinator_address=a:99999', '--num_processes=2', '--process_id=0'],
-     'must be host:port'),
-    (['--distributed=manual', '--coordinator_address=a:1', '--num_processes=2', '--process_id=2'],
-     '--process_id=2: must be < --num_processes=2'),
-    (['--process_id=0'], '--process_id is read with --distributed=manual alone, and this is --distributed=auto'),
-    (['--distributed=off', '--num_processes=2'], '--num_processes is read with --distributed=manual alone'),
-])
+    (
+      ['--distributed=manual', '--coordinator_address=a:1', '--process_id=0'],
+      '--num_processes is missing',
+    ),
+    (
+      ['--distributed=manual', '--coordinator_address=a:1', '--num_processes=2'],
+      '--process_id is missing',
+    ),
+    (
+      ['--distributed=manual', '--coordinator_address=a', '--num_processes=2', '--process_id=0'],
+      'must be host:port',
+    ),
+    (
+      [
+        '--distributed=manual',
+        '--coordinator_address=a:99999',
+        '--num_processes=2',
+        '--process_id=0',
+      ],
+      'must be host:port',
+    ),
+    (
+      ['--distributed=manual', '--coordinator_address=a:1', '--num_processes=2', '--process_id=2'],
+      '--process_id=2: must be < --num_processes=2',
+    ),
+    (
+      ['--process_id=0'],
+      '--process_id is read with --distributed=manual alone, and this is --distributed=auto',
+    ),
+    (
+      ['--distributed=off', '--num_processes=2'],
+      '--num_processes is read with --distributed=manual alone',
+    ),
+  ],
+)
 def test_what_does_not_fit_together_is_refused(arguments, message):
   with pytest.raises(errors.ConfigError) as caught:
     place_of(*arguments)
   assert message in str(caught.value) and caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize('arguments', [['--num_processes=0'], ['--process_id=-1'], ['--initialization_timeout=0'],
-                                       ['--heartbeat_timeout=0'], ['--stuck_timeout=-1'], ['--distributed=maybe']])
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    ['--num_processes=0'],
+    ['--process_id=-1'],
+    ['--initialization_timeout=0'],
+    ['--heartbeat_timeout=0'],
+    ['--stuck_timeout=-1'],
+    ['--distributed=maybe'],
+  ],
+)
 def test_values_out_of_range_are_refused(arguments):
   with pytest.raises(flags.IllegalFlagValueError):
     parsed(*arguments)
@@ -82,7 +142,9 @@ def test_slurm_says_which_process_this_is(surrounded):
   assert place_of('--distributed=off') is None
 
 
-@pytest.mark.parametrize('change', [{'SLURM_STEP_NUM_TASKS': '1'}, {'SLURM_STEP_NUM_TASKS': '1', 'SLURM_NTASKS': '1'}])
+@pytest.mark.parametrize(
+  'change', [{'SLURM_STEP_NUM_TASKS': '1'}, {'SLURM_STEP_NUM_TASKS': '1', 'SLURM_NTASKS': '1'}]
+)
 def test_a_single_task_of_slurm_is_one_process_whatever_was_allocated(surrounded, change):
   surrounded(SLURM | change)
   assert place_of() is None
@@ -94,7 +156,9 @@ def test_the_batch_script_of_slurm_is_one_process(surrounded, monkeypatch):
   assert place_of() is None
 
 
-@pytest.mark.parametrize('tasks, devices', [('1(x4)', None), ('1', None), ('4', [0]), ('2(x2)', [0]), ('11', [0])])
+@pytest.mark.parametrize(
+  'tasks, devices', [('1(x4)', None), ('1', None), ('4', [0]), ('2(x2)', [0]), ('11', [0])]
+)
 def test_one_task_of_a_machine_has_all_its_devices(surrounded, tasks, devices):
   surrounded(SLURM | {'SLURM_STEP_TASKS_PER_NODE': tasks})
   assert place_of().devices == devices
@@ -110,7 +174,9 @@ def test_open_mpi_says_which_process_this_is(surrounded):
 def test_a_cluster_that_cannot_be_asked_is_refused_with_the_way_out(surrounded, monkeypatch):
   surrounded(MPI)
   monkeypatch.delenv('OMPI_MCA_orte_hnp_uri')  # as newer versions of Open MPI leave it out
-  with pytest.raises(errors.ConfigError, match=r'Open MPI \(OMPI_COMM_WORLD_SIZE=8\).*--distributed=manual') as caught:
+  with pytest.raises(
+    errors.ConfigError, match=r'Open MPI \(OMPI_COMM_WORLD_SIZE=8\).*--distributed=manual'
+  ) as caught:
     place_of()
   assert '--distributed=off' in str(caught.value) and '\n' not in str(caught.value)
 
@@ -118,13 +184,21 @@ def test_a_cluster_that_cannot_be_asked_is_refused_with_the_way_out(surrounded, 
 def job(name, parallelism):
   """What the API of Kubernetes tells JAX of a pod's job."""
   named = types.SimpleNamespace
-  return {'_job': named(spec=named(parallelism=parallelism), metadata=named(name=name, labels={})),
-          '_pod': named(spec=named(subdomain='pods'), metadata=named(labels={})), '_controller': named(kind='Job')}
+  return {
+    '_job': named(spec=named(parallelism=parallelism), metadata=named(name=name, labels={})),
+    '_pod': named(spec=named(subdomain='pods'), metadata=named(labels={})),
+    '_controller': named(kind='Job'),
+  }
 
 
-@pytest.mark.parametrize('parallelism, expected', [(2, distributed.Place('irl-0.pods:55527', 2, 1, None)), (1, None)])
-def test_an_indexed_job_of_kubernetes_says_which_process_this_is(surrounded, monkeypatch, parallelism, expected):
+@pytest.mark.parametrize(
+  'parallelism, expected', [(2, distributed.Place('irl-0.pods:55527', 2, 1, None)), (1, None)]
+)
+def test_an_indexed_job_of_kubernetes_says_which_process_this_is(
+  surrounded, monkeypatch, parallelism, expected
+):
   from jax._src.clusters import k8s_cluster
+
   surrounded(KUBERNETES)
   monkeypatch.setattr(k8s_cluster.K8sCluster, 'is_env_present', classmethod(lambda _: True))
   monkeypatch.setattr(k8s_cluster.socket, 'gethostbyname', lambda _: '10.0.0.2')
@@ -135,6 +209,7 @@ def test_an_indexed_job_of_kubernetes_says_which_process_this_is(surrounded, mon
 
 def test_a_tpu_of_one_machine_is_one_process(monkeypatch):
   from jax._src import cloud_tpu_init
+
   monkeypatch.setattr(cloud_tpu_init, 'running_in_cloud_tpu_vm', True)
   assert place_of() is None
 
@@ -142,7 +217,10 @@ def test_a_tpu_of_one_machine_is_one_process(monkeypatch):
 def test_an_indexed_job_without_the_package_that_asks_is_refused(surrounded, monkeypatch):
   surrounded(KUBERNETES)
   monkeypatch.setitem(sys.modules, 'kubernetes', None)
-  with pytest.warns(UserWarning, match='kubernetes'), pytest.raises(errors.ConfigError, match='an indexed job'):
+  with (
+    pytest.warns(UserWarning, match='kubernetes'),
+    pytest.raises(errors.ConfigError, match='an indexed job'),
+  ):
     place_of()
 
 

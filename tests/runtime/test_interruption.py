@@ -15,8 +15,11 @@ SIGNALS = pytest.mark.parametrize('signum, code', [(signal.SIGTERM, 143), (signa
 @SIGNALS
 def test_a_signal_ends_at_once_what_keeps_nothing_of_its_own(signum, code):
   before = signal.getsignal(signum)
-  with pytest.raises(interruption.Interrupted, match=f'interrupted by {signal.Signals(signum).name}; all that is whole '
-                                                     'is saved. The same command continues') as caught:
+  with pytest.raises(
+    interruption.Interrupted,
+    match=f'interrupted by {signal.Signals(signum).name}; all that is whole '
+    'is saved. The same command continues',
+  ) as caught:
     with interruption.handled():
       os.kill(os.getpid(), signum)
       pytest.fail('went on')

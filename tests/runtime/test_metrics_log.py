@@ -18,15 +18,38 @@ def without_tensorboard(monkeypatch, request):
 
 
 def lines(workdir):
-  return [json.loads(line, parse_constant=pytest.fail) for line in (workdir / 'log.jsonl').read_text().splitlines()]
+  return [
+    json.loads(line, parse_constant=pytest.fail)
+    for line in (workdir / 'log.jsonl').read_text().splitlines()
+  ]
 
 
 def test_lines_are_plain_json_and_there_at_once(tmp_path):
   with metrics_log.MetricsLog(tmp_path / 'new' / 'run') as log:
-    log.log('rlhf', np.int64(3), {'kl': np.float32(0.5), 'n': np.int32(2), 'bad': float('nan'),
-                                  'inf': np.array([np.inf]), 'none': None, 'text': 'é'})
+    log.log(
+      'rlhf',
+      np.int64(3),
+      {
+        'kl': np.float32(0.5),
+        'n': np.int32(2),
+        'bad': float('nan'),
+        'inf': np.array([np.inf]),
+        'none': None,
+        'text': 'é',
+      },
+    )
     assert lines(tmp_path / 'new' / 'run') == [
-        {'stage': 'rlhf', 'step': 3, 'kl': 0.5, 'n': 2, 'bad': None, 'inf': None, 'none': None, 'text': 'é'}]
+      {
+        'stage': 'rlhf',
+        'step': 3,
+        'kl': 0.5,
+        'n': 2,
+        'bad': None,
+        'inf': None,
+        'none': None,
+        'text': 'é',
+      }
+    ]
 
 
 def test_truncate_drops_the_stages_later_steps_only(tmp_path):
@@ -37,8 +60,15 @@ def test_truncate_drops_the_stages_later_steps_only(tmp_path):
     log.truncate('rlhf', 2)
     log.log('rlhf', 2, {'loss': 9.0})
   kept = [(line['stage'], line['step'], line['loss']) for line in lines(tmp_path)]
-  assert kept == [('sft', 0, 0.0), ('sft', 1, 0.1), ('sft', 2, 0.2), ('sft', 3, 0.1 * 3),
-                  ('rlhf', 0, 0.0), ('rlhf', 1, 0.1), ('rlhf', 2, 9.0)]
+  assert kept == [
+    ('sft', 0, 0.0),
+    ('sft', 1, 0.1),
+    ('sft', 2, 0.2),
+    ('sft', 3, 0.1 * 3),
+    ('rlhf', 0, 0.0),
+    ('rlhf', 1, 0.1),
+    ('rlhf', 2, 9.0),
+  ]
   assert sorted(path.name for path in tmp_path.iterdir()) == ['log.jsonl']
 
 
@@ -85,5 +115,8 @@ def test_wandb_is_sent_the_numbers(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'wandb', Wandb())
   with metrics_log.MetricsLog(tmp_path, wandb_project='mine') as log:
     log.log('rlhf', 5, {'kl': 1.0, 'text': 'x'})
-  assert sent == [{'project': 'mine', 'name': tmp_path.name, 'dir': str(tmp_path)},
-                  {'rlhf/step': 5, 'rlhf/kl': 1.0}, 'finish']
+  assert sent == [
+    {'project': 'mine', 'name': tmp_path.name, 'dir': str(tmp_path)},
+    {'rlhf/step': 5, 'rlhf/kl': 1.0},
+    'finish',
+  ]

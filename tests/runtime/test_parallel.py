@@ -14,7 +14,9 @@ def test_there_are_four_devices():
   assert parallel.device_count() == 4
 
 
-@pytest.mark.parametrize('wanted, count, expected', [(64, 1000, 64), (64, 30, 28), (66, 100, 64), (8, 3, 4), (2, 9, 4)])
+@pytest.mark.parametrize(
+  'wanted, count, expected', [(64, 1000, 64), (64, 30, 28), (66, 100, 64), (8, 3, 4), (2, 9, 4)]
+)
 def test_a_batch_is_divided_by_the_devices_and_never_empty(wanted, count, expected):
   assert parallel.batch_size(wanted, count) == expected
 
@@ -33,7 +35,9 @@ def test_examples_are_picked_on_the_devices():
   rows = np.array([6, 0, 3, 3])
   found = parallel.pick(parallel.shard(tree), rows)
   assert found['x'].shape == (4, 1, 3) and len(found['x'].devices()) == 4
-  chex.assert_trees_all_equal(parallel.gather(found), {'x': tree['x'][rows], 'y': rows, 'none': None})
+  chex.assert_trees_all_equal(
+    parallel.gather(found), {'x': tree['x'][rows], 'y': rows, 'none': None}
+  )
 
 
 def test_a_key_is_on_every_device():
@@ -53,7 +57,9 @@ def test_what_is_replicated_is_a_copy_on_every_device():
 def test_a_mean_is_of_all_devices_together():
   values = np.arange(8.0, dtype=np.float32)
   mask = np.array([1, 0, 0, 0, 1, 1, 1, 1], bool)  # the second device has none
-  mean = jax.pmap(lambda x, m: parallel.global_mean(x, m, parallel.AXIS), axis_name=parallel.AXIS, out_axes=None)
+  mean = jax.pmap(
+    lambda x, m: parallel.global_mean(x, m, parallel.AXIS), axis_name=parallel.AXIS, out_axes=None
+  )
   expected = values[mask].mean()
   np.testing.assert_allclose(mean(values.reshape(4, 2), mask.reshape(4, 2)), expected)
   np.testing.assert_allclose(parallel.global_mean(values, mask, None), expected)

@@ -9,7 +9,9 @@ import pytest
 from irl_jax.runtime import terminal
 
 
-@pytest.mark.parametrize('text, shown', [
+@pytest.mark.parametrize(
+  'text, shown',
+  [
     ('plain é 你好 🙂 [/x] <b>', 'plain é 你好 🙂 [/x] <b>'),
     ('\x1b[31mred\x1b[0m', 'red'),
     ('\x1b]8;;http://x\x1b\\link\x1b]8;;\x07', 'link'),
@@ -17,14 +19,17 @@ from irl_jax.runtime import terminal
     ('nul\x00, bell\x07, delete\x7f, \x9b2J', 'nul, bell, delete, '),
     ('\u202eabc\u2066', 'abc'),
     ('half \ud83d', 'half \ufffd'),
-])
+  ],
+)
 def test_printable(text, shown):
   assert terminal.printable(text) == shown
 
 
 @given(strategies.text(strategies.characters(), max_size=40))
 def test_printable_leaves_no_control_characters(text):
-  assert not [char for char in terminal.printable(text) if unicodedata.category(char) in ('Cc', 'Cs')]
+  assert not [
+    char for char in terminal.printable(text) if unicodedata.category(char) in ('Cc', 'Cs')
+  ]
 
 
 def test_bar_passes_the_items_on_and_is_silent_for_short_work(capsys):

@@ -19,7 +19,9 @@ CONFIG = c.Config(seed=3, ppo=c.PPO(learning_rate=2e-6))
 def test_json_appears_whole_or_not_at_all(tmp_path):
   path = tmp_path / 'summary.json'
   workdir.write_json(path, {'naïve': [1, None, 0.1]})
-  assert workdir.read_json(path) == {'naïve': [1, None, 0.1]} and 'naïve' in path.read_text(encoding='utf-8')
+  assert workdir.read_json(path) == {'naïve': [1, None, 0.1]} and 'naïve' in path.read_text(
+    encoding='utf-8'
+  )
   with pytest.raises(ValueError):
     workdir.write_json(path, {'rate': float('nan')})
   assert workdir.read_json(path) == {'naïve': [1, None, 0.1]}
@@ -37,8 +39,12 @@ def test_a_new_folder_holds_config_and_versions(tmp_path):
 
 def test_the_same_config_may_continue_with_other_stages_and_another_machine(tmp_path):
   workdir.prepare(tmp_path, CONFIG)
-  workdir.prepare(tmp_path, dataclasses.replace(CONFIG, name='other', stages=('rlhf',),
-                                                runtime=c.Runtime(keep_checkpoints=5)))
+  workdir.prepare(
+    tmp_path,
+    dataclasses.replace(
+      CONFIG, name='other', stages=('rlhf',), runtime=c.Runtime(keep_checkpoints=5)
+    ),
+  )
   written = json.loads((tmp_path / 'config.json').read_text())['config']
   assert written['stages'] == ['rlhf'] and written['runtime']['keep_checkpoints'] == 5
 
@@ -50,7 +56,10 @@ def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
   with pytest.raises(errors.ConfigError) as caught:
     workdir.prepare(tmp_path, other)
   message = str(caught.value)
-  assert 'config.seed (3 there, 4 now)' in message and 'config.ppo.learning_rate (2e-06 there, 1e-06 now)' in message
+  assert (
+    'config.seed (3 there, 4 now)' in message
+    and 'config.ppo.learning_rate (2e-06 there, 1e-06 now)' in message
+  )
   assert 'config.ppo.epochs' in message and 'clip' not in message and caught.value.exit_code == 2
   assert (tmp_path / 'config.json').read_bytes() == before
 
@@ -69,7 +78,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, blocked):
 @pytest.mark.parametrize('name', workdir.FILES)
 def test_a_folder_where_a_file_should_be_is_refused(tmp_path, name):
   (tmp_path / name).mkdir()
-  with pytest.raises(errors.ConfigError, match=f'{tmp_path / name} is a folder, and must be a file'):
+  with pytest.raises(
+    errors.ConfigError, match=f'{tmp_path / name} is a folder, and must be a file'
+  ):
     with workdir.held(tmp_path):
       pytest.fail('it was held')
 
@@ -77,7 +88,9 @@ def test_a_folder_where_a_file_should_be_is_refused(tmp_path, name):
 @pytest.mark.parametrize('checkpoints', ['rlhf/checkpoints', 'irl/seed_1/checkpoints'])
 def test_checkpoints_of_nobody_knows_which_run_are_not_continued(tmp_path, checkpoints):
   (tmp_path / checkpoints).mkdir(parents=True)
-  with pytest.raises(errors.ConfigError, match=f'holds {tmp_path / checkpoints}, but no config.json'):
+  with pytest.raises(
+    errors.ConfigError, match=f'holds {tmp_path / checkpoints}, but no config.json'
+  ):
     workdir.prepare(tmp_path, CONFIG)
   assert not (tmp_path / 'config.json').exists()
 
@@ -92,7 +105,9 @@ with workdir.held(pathlib.Path(sys.argv[1])):
 
 
 def test_a_folder_is_held_by_one_run_until_its_process_is_gone(tmp_path):
-  with subprocess.Popen([sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+  with subprocess.Popen(
+    [sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True
+  ) as other:
     assert other.stdout.readline() == 'held\n'
     holder = rf'is held by process {other.pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC'
     with pytest.raises(errors.ConfigError, match=holder) as caught, workdir.held(tmp_path):

@@ -30,15 +30,30 @@ def true_reward(texts):
 @pytest.fixture
 def start(tmp_path):
   """start(originals, labels, completions) -> a Run with these rows in both splits."""
+
   def make(originals, labels, completions, has_true_reward=True, **config):
     for split in SPLITS:
-      rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', [
+      rows_lib.write_jsonl(
+        tmp_path / 'data' / f'{split}.jsonl',
+        [
           {'prompt_id': str(index), 'prompt': 'a', 'original': original, 'label': label}
-          for index, (original, label) in enumerate(zip(originals, labels))])
+          for index, (original, label) in enumerate(zip(originals, labels))
+        ],
+      )
       scored = lambda text: float(true_reward([text])[0]) if has_true_reward else None
-      rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', [
-          {'prompt': 'a', 'aligned': aligned, 'base': base, 'true_reward_aligned': scored('a' + aligned),
-           'true_reward_base': scored('a' + base)} for aligned, base in completions])
+      rows_lib.write_jsonl(
+        tmp_path / 'demos' / f'{split}.jsonl',
+        [
+          {
+            'prompt': 'a',
+            'aligned': aligned,
+            'base': base,
+            'true_reward_aligned': scored('a' + aligned),
+            'true_reward_base': scored('a' + base),
+          }
+          for aligned, base in completions
+        ],
+      )
     return Run(Config(**config), tmp_path, log, jnp.float32)
 
   with metrics_log.MetricsLog(tmp_path, '') as log:
@@ -58,7 +73,10 @@ PAIRS = [('m', 'b'), ('mm', 'c'), ('m', 'm')]
 
 def test_original_texts_are_sorted_by_the_true_reward(start, trained_with):
   best, trained_on = ceiling.ceiling(start(['m', 'b', 'mm', 'c'], [1, 1, 1, 1], PAIRS), true_reward)
-  assert best is true_reward and trained_on == 'original texts of the training split, sorted by the true reward'
+  assert (
+    best is true_reward
+    and trained_on == 'original texts of the training split, sorted by the true reward'
+  )
   for texts, harmless in trained_with:
     assert texts == ['am', 'ab', 'amm', 'ac'] and harmless.tolist() == [True, False, True, False]
 
@@ -67,11 +85,20 @@ def test_demonstrations_stand_in_where_original_texts_are_of_one_class(start, tr
   _, trained_on = ceiling.ceiling(start(['b'] * 19 + ['m'], [0, 1] * 10, PAIRS), true_reward)
   assert trained_on == 'demonstrations of the training split, sorted by the true reward'
   texts, harmless = trained_with[0]
-  assert texts == ['am', 'amm', 'am', 'ab', 'ac', 'am'] and harmless.tolist() == [True, True, True, False, False, True]
+  assert texts == ['am', 'amm', 'am', 'ab', 'ac', 'am'] and harmless.tolist() == [
+    True,
+    True,
+    True,
+    False,
+    False,
+    True,
+  ]
 
 
 def test_without_a_true_reward_labels_are_used(start, trained_with):
-  _, trained_on = ceiling.ceiling(start(['m', 'b', 'c'], [0, 1, None], PAIRS, has_true_reward=False), None)
+  _, trained_on = ceiling.ceiling(
+    start(['m', 'b', 'c'], [0, 1, None], PAIRS, has_true_reward=False), None
+  )
   assert trained_on == 'original texts of the training split, sorted by the labels'
   assert trained_with[0][0] == ['am', 'ab'] and trained_with[0][1].tolist() == [True, False]
 
@@ -83,10 +110,17 @@ def test_labels_can_be_asked_for_where_there_is_a_true_reward(start, trained_wit
   assert trained_with[0][1].tolist() == [False, True, False, True]
 
 
-@pytest.mark.parametrize('labels, completions, reward, why', [
-    ([None] * 4, PAIRS, None, 'by the labels, fewer than 10%'), ([1] * 4, PAIRS, None, 'by the labels'),
-    ([0, 1] * 2, [('b', 'c')], true_reward, 'by the true reward, fewer than 10%')])
-def test_one_class_has_no_ceiling_but_a_reason(start, trained_with, labels, completions, reward, why):
+@pytest.mark.parametrize(
+  'labels, completions, reward, why',
+  [
+    ([None] * 4, PAIRS, None, 'by the labels, fewer than 10%'),
+    ([1] * 4, PAIRS, None, 'by the labels'),
+    ([0, 1] * 2, [('b', 'c')], true_reward, 'by the true reward, fewer than 10%'),
+  ],
+)
+def test_one_class_has_no_ceiling_but_a_reason(
+  start, trained_with, labels, completions, reward, why
+):
   run = start(['b'] * 4, labels, completions, has_true_reward=reward is not None)
   best, reason = ceiling.ceiling(run, reward)
   assert best is None and why in reason and not trained_with
@@ -94,13 +128,21 @@ def test_one_class_has_no_ceiling_but_a_reason(start, trained_with, labels, comp
 
 def test_it_can_be_left_out(start, trained_with):
   run = start(['m', 'b'], [0, 1], PAIRS, evaluation=Evaluation(ceiling='none'))
-  assert ceiling.ceiling(run, true_reward) == (None, 'config.evaluation.ceiling = none') and not trained_with
+  assert (
+    ceiling.ceiling(run, true_reward) == (None, 'config.evaluation.ceiling = none')
+    and not trained_with
+  )
 
 
 def test_prefixes_of_unrelated_texts_are_not_compared(start, policy, monkeypatch, tmp_path):
   pretrained.save(tmp_path / 'base', policy, '')
-  run = start(['m', 'b'], [0, 1], PAIRS, irl=IRL(prefix_weight=1.0, margin=0.3),
-              models=Models(base=str(tmp_path / 'base')))
+  run = start(
+    ['m', 'b'],
+    [0, 1],
+    PAIRS,
+    irl=IRL(prefix_weight=1.0, margin=0.3),
+    models=Models(base=str(tmp_path / 'base')),
+  )
 
   def train(base, training, validation, irl, *_, **__):
     assert irl == IRL(prefix_weight=0.0, margin=0.3)
@@ -112,13 +154,29 @@ def test_prefixes_of_unrelated_texts_are_not_compared(start, policy, monkeypatch
 
 
 def test_it_learns_the_order_of_the_true_reward(start, policy, tmp_path):
-  fresh = dataclasses.replace(policy, params=jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config)))
+  fresh = dataclasses.replace(
+    policy, params=jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config))
+  )
   pretrained.save(tmp_path / 'base', fresh, '')
-  draw = lambda count, seed: [''.join(letters) for letters in np.random.default_rng(seed).choice(
-      list('abcdefghijklm'), (count, 5))]
-  irl = IRL(objective='logistic', temperature=0.2, learning_rate=3e-3, epochs=1, batch_size=32, warmup_steps=5)
-  run = start(draw(300, 1), [None] * 300, list(zip(draw(1024, 2), draw(1024, 3))), irl=irl,
-              models=Models(base=str(tmp_path / 'base')))
+  draw = lambda count, seed: [
+    ''.join(letters)
+    for letters in np.random.default_rng(seed).choice(list('abcdefghijklm'), (count, 5))
+  ]
+  irl = IRL(
+    objective='logistic',
+    temperature=0.2,
+    learning_rate=3e-3,
+    epochs=1,
+    batch_size=32,
+    warmup_steps=5,
+  )
+  run = start(
+    draw(300, 1),
+    [None] * 300,
+    list(zip(draw(1024, 2), draw(1024, 3))),
+    irl=irl,
+    models=Models(base=str(tmp_path / 'base')),
+  )
   best, _ = ceiling.ceiling(run, true_reward)
   held = draw(300, 9)
   scores = best(held)

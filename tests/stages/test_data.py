@@ -30,11 +30,22 @@ def folder(policy, classifier, tmp_path_factory):
   """A base model, an aligned one, a copy of the base, one of another vocabulary, and a classifier."""
   root = tmp_path_factory.mktemp('models')
   other = dataclasses.replace(policy, params=jax.tree.map(lambda leaf: leaf * 1.01, policy.params))
-  narrower = dataclasses.replace(other, config=dataclasses.replace(policy.config, vocab_size=35),
-                                 params=other.params | {name: {'embedding': other.params[name]['embedding'][:35]}
-                                                        for name in ('embed_in', 'embed_out')})
-  for name, model in (('base', policy), ('aligned', other), ('copy', policy), ('narrower', narrower),
-                      ('classifier', classifier)):
+  narrower = dataclasses.replace(
+    other,
+    config=dataclasses.replace(policy.config, vocab_size=35),
+    params=other.params
+    | {
+      name: {'embedding': other.params[name]['embedding'][:35]}
+      for name in ('embed_in', 'embed_out')
+    },
+  )
+  for name, model in (
+    ('base', policy),
+    ('aligned', other),
+    ('copy', policy),
+    ('narrower', narrower),
+    ('classifier', classifier),
+  ):
     pretrained.save(root / name, model, '')
   return root
 
@@ -43,10 +54,14 @@ def folder(policy, classifier, tmp_path_factory):
 def start(folder, tmp_path):
   """start(base=…, aligned=…) -> a Run of an audit; models by name."""
   with metrics_log.MetricsLog(tmp_path, '') as log:
+
     def run(source=DATA, stages=STAGES, **models):
       places = {role: str(folder / name) for role, name in models.items()}
-      config = Config(stages=stages, models=Models(**places), data=source, sampling=Sampling(max_new_tokens=4))
+      config = Config(
+        stages=stages, models=Models(**places), data=source, sampling=Sampling(max_new_tokens=4)
+      )
       return Run(config, tmp_path, log, jnp.float32)
+
     yield run
 
 
@@ -56,12 +71,22 @@ def texts_of(run):
 
 def test_what_is_evaluated_can_be_fewer_texts(start):
   only = dict(stages=('data',))
-  whole, fewer = start(PLAYGROUND, **only), start(dataclasses.replace(PLAYGROUND, max_evaluated=30), **only)
+  whole, fewer = (
+    start(PLAYGROUND, **only),
+    start(dataclasses.replace(PLAYGROUND, max_evaluated=30), **only),
+  )
   data.data(whole)
   texts = texts_of(whole)
   data.data(fewer)
-  assert texts_of(fewer) == {'train': texts['train'], 'validation': texts['validation'][:30],
-                             'heldout': texts['heldout'][:30]} and len(texts['heldout']) > 30
+  assert (
+    texts_of(fewer)
+    == {
+      'train': texts['train'],
+      'validation': texts['validation'][:30],
+      'heldout': texts['heldout'][:30],
+    }
+    and len(texts['heldout']) > 30
+  )
   counts = json.loads((fewer.folder / 'data' / 'counts.json').read_text())
   assert counts['heldout_kept'] == counts['validation_kept'] == 30 < counts['heldout']
 
@@ -76,16 +101,38 @@ def test_texts_of_the_base_model_are_split(start):
   assert texts_of(run) == texts
 
 
-@pytest.mark.parametrize('models, error, message', [
+@pytest.mark.parametrize(
+  'models, error, message',
+  [
     (dict(aligned='aligned'), errors.ConfigError, 'config.models.base is empty'),
     (dict(base='base'), errors.ConfigError, 'config.models.aligned is empty'),
     (dict(base='base', aligned='nowhere'), errors.ConfigError, 'nowhere'),
-    (dict(base='base', aligned='classifier'), errors.InputError, 'is a classifier .*; needed here: causal_lm'),
-    (dict(base='classifier', aligned='aligned'), errors.InputError, 'is a classifier .*; needed here: causal_lm'),
-    (dict(base='base', aligned='narrower'), errors.InputError, 'different vocabularies .35 and 36 ids'),
+    (
+      dict(base='base', aligned='classifier'),
+      errors.InputError,
+      'is a classifier .*; needed here: causal_lm',
+    ),
+    (
+      dict(base='classifier', aligned='aligned'),
+      errors.InputError,
+      'is a classifier .*; needed here: causal_lm',
+    ),
+    (
+      dict(base='base', aligned='narrower'),
+      errors.InputError,
+      'different vocabularies .35 and 36 ids',
+    ),
     (dict(base='base', aligned='copy'), errors.InputError, 'have the same weights'),
-    (dict(base='base', aligned='aligned', classifier='base'), errors.InputError, 'needed here: classifier')])
-def test_what_cannot_be_audited_is_refused_before_any_work(start, tmp_path, monkeypatch, models, error, message):
+    (
+      dict(base='base', aligned='aligned', classifier='base'),
+      errors.InputError,
+      'needed here: classifier',
+    ),
+  ],
+)
+def test_what_cannot_be_audited_is_refused_before_any_work(
+  start, tmp_path, monkeypatch, models, error, message
+):
   monkeypatch.setattr(data, 'sample', lambda run: pytest.fail('sampled'))
   with pytest.raises(error, match=message) as caught:
     data.data(start(**models))
@@ -106,20 +153,34 @@ def test_an_aligned_model_beside_the_stage_that_makes_one_is_refused():
 def test_too_few_different_texts_name_the_source(start, monkeypatch):
   rows = [{'prompt': 'a', 'original': '', 'label': None}] * 200
   monkeypatch.setattr(data, 'sample', lambda run: (rows, {}))
-  with pytest.raises(errors.InputError, match='config.data.source=prompts: its 200 rows leave none for the .* split'):
+  with pytest.raises(
+    errors.InputError, match='config.data.source=prompts: its 200 rows leave none for the .* split'
+  ):
     data.data(start(base='base', aligned='aligned'))
 
 
-def test_more_texts_to_choose_the_zero_by_come_without_labels_and_without_held_out_prompts(start, tmp_path):
+def test_more_texts_to_choose_the_zero_by_come_without_labels_and_without_held_out_prompts(
+  start, tmp_path
+):
   path = tmp_path / 'pairs.jsonl'
-  path.write_text(''.join(json.dumps({'toxic': f't{number} bad', 'neutral': f'n{number} good'}) + '\n'
-                          for number in range(400)))
-  source = Data(source=f'paradetox:{path}', unlabelled=f'paradetox-neutral:{path}', max_prompt_tokens=8)
+  path.write_text(
+    ''.join(
+      json.dumps({'toxic': f't{number} bad', 'neutral': f'n{number} good'}) + '\n'
+      for number in range(400)
+    )
+  )
+  source = Data(
+    source=f'paradetox:{path}', unlabelled=f'paradetox-neutral:{path}', max_prompt_tokens=8
+  )
   run = start(source, base='base', aligned='aligned')
   data.data(run)
   more = run.rows('unlabelled')
   held = {row['prompt_id'] for row in run.rows('heldout')}
-  assert more and {row['label'] for row in more} == {None} and not {row['prompt_id'] for row in more} & held
+  assert (
+    more
+    and {row['label'] for row in more} == {None}
+    and not {row['prompt_id'] for row in more} & held
+  )
   assert all(text.endswith('good') for text in full_texts(more))
   assert recovery.unlabelled_texts(run) == full_texts(run.rows('validation')) + full_texts(more)
   assert data.unlabelled(run, more) == []  # were they held out, none would be left

@@ -22,7 +22,9 @@ PAIRS = [{'prompt_id': '1', 'sample': 0, 'prompt': 'you', 'aligned': ' are', 'ba
 def start(tmp_path):
   """start(config) -> a Run whose rows are given, not made."""
   with metrics_log.MetricsLog(tmp_path, '') as log:
-    yield lambda *stages, **fields: Run(Config(stages=stages or ('demos',), **fields), tmp_path, log, jnp.float32)
+    yield lambda *stages, **fields: Run(
+      Config(stages=stages or ('demos',), **fields), tmp_path, log, jnp.float32
+    )
 
 
 def write(run, stage, split, rows):
@@ -30,20 +32,26 @@ def write(run, stage, split, rows):
 
 
 def test_both_texts_are_scored_whole():
-  scored = demonstrations.scored(PAIRS, lambda texts: np.array([len(text) for text in texts], np.float32))
+  scored = demonstrations.scored(
+    PAIRS, lambda texts: np.array([len(text) for text in texts], np.float32)
+  )
   assert scored == [PAIRS[0] | {'true_reward_aligned': 7.0, 'true_reward_base': 3.0}]
   assert list(scored[0]) == [*PAIRS[0], 'true_reward_aligned', 'true_reward_base']
 
 
 def test_without_a_true_reward_its_figures_are_none():
-  assert demonstrations.scored(PAIRS, None) == [PAIRS[0] | {'true_reward_aligned': None, 'true_reward_base': None}]
+  assert demonstrations.scored(PAIRS, None) == [
+    PAIRS[0] | {'true_reward_aligned': None, 'true_reward_base': None}
+  ]
 
 
 def test_only_training_prompts_are_limited_and_sampled_several_times(start):
   run = start(irl=IRL(max_prompts=2, samples_per_prompt=3))
   for split in ('train', 'heldout'):
     write(run, 'data', split, [{'prompt_id': str(number)} for number in range(4)])
-  numbers = lambda split: [(row['prompt_id'], row['sample']) for row in demonstrations.demonstrated(run, split)]
+  numbers = lambda split: [
+    (row['prompt_id'], row['sample']) for row in demonstrations.demonstrated(run, split)
+  ]
   assert numbers('train') == [(prompt, sample) for prompt in '01' for sample in range(3)]
   assert numbers('heldout') == [(prompt, 0) for prompt in '0123']
 
@@ -51,17 +59,26 @@ def test_only_training_prompts_are_limited_and_sampled_several_times(start):
 def test_a_true_reward_is_there_where_one_is_named_made_or_was_made(start, tmp_path):
   assert not demonstrations.has_true_reward(start('demos'))
   assert demonstrations.has_true_reward(start(models=Models(classifier='M')))
-  assert demonstrations.has_true_reward(start('classifier', 'demos'))  # then run.true_reward says what is missing
+  assert demonstrations.has_true_reward(
+    start('classifier', 'demos')
+  )  # then run.true_reward says what is missing
   with pytest.raises(errors.ConfigError, match='run the stage that makes it'):
     start('classifier', 'demos').true_reward()
   (tmp_path / 'classifier' / 'classifier').mkdir(parents=True)
   assert demonstrations.has_true_reward(start('demos'))
 
 
-@pytest.mark.parametrize('source, original, expected', [
-    ('comments.jsonl', ' there', ['hello there']), ('comments.jsonl', '', ['you are', 'you']),
-    ('prompts', ' there', ['you are', 'you'])])
-def test_the_zero_comes_from_written_texts_or_else_from_demonstrations(start, source, original, expected):
+@pytest.mark.parametrize(
+  'source, original, expected',
+  [
+    ('comments.jsonl', ' there', ['hello there']),
+    ('comments.jsonl', '', ['you are', 'you']),
+    ('prompts', ' there', ['you are', 'you']),
+  ],
+)
+def test_the_zero_comes_from_written_texts_or_else_from_demonstrations(
+  start, source, original, expected
+):
   run = start(data=Data(source=source))
   write(run, 'data', 'validation', [{'prompt': 'hello', 'original': original}])
   write(run, 'demos', 'validation', PAIRS)

@@ -33,15 +33,30 @@ def draw(count, seed):
 
 def data(labelled):
   """Rows of a split; half of them with a label."""
-  return [{'prompt_id': str(index), 'prompt': prompt, 'original': original,
-           'label': index // 2 % 2 if labelled and index % 2 else None}
-          for index, (prompt, original) in enumerate(zip(draw(60, 1), draw(60, 2)))]
+  return [
+    {
+      'prompt_id': str(index),
+      'prompt': prompt,
+      'original': original,
+      'label': index // 2 % 2 if labelled and index % 2 else None,
+    }
+    for index, (prompt, original) in enumerate(zip(draw(60, 1), draw(60, 2)))
+  ]
 
 
 def demonstrations():
-  return [{'prompt_id': str(index), 'sample': 0, 'prompt': prompt, 'aligned': aligned, 'base': base,
-           'true_reward_aligned': None, 'true_reward_base': None}
-          for index, (prompt, aligned, base) in enumerate(zip(draw(40, 3), draw(40, 4), draw(40, 5)))]
+  return [
+    {
+      'prompt_id': str(index),
+      'sample': 0,
+      'prompt': prompt,
+      'aligned': aligned,
+      'base': base,
+      'true_reward_aligned': None,
+      'true_reward_base': None,
+    }
+    for index, (prompt, aligned, base) in enumerate(zip(draw(40, 3), draw(40, 4), draw(40, 5)))
+  ]
 
 
 @pytest.fixture(params=[True, False], ids=['labels', 'no_labels'])
@@ -50,8 +65,10 @@ def run(request, tmp_path, policy):
   for split in ('train', 'validation', 'heldout'):
     rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', data(request.param))
     rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', demonstrations())
-  moved = jax.tree.map(lambda leaf: (leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape)).astype(np.float32),
-                       policy.params)
+  moved = jax.tree.map(
+    lambda leaf: (leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape)).astype(np.float32),
+    policy.params,
+  )
   pretrained.save(tmp_path / 'aligned', dataclasses.replace(policy, params=moved), '')
   pretrained.save(tmp_path / 'base', policy, '')
   members = []
@@ -60,12 +77,19 @@ def run(request, tmp_path, policy):
     head = heads.init_reward_head(jax.random.key(seed), 16)
     model = export.reward_model(policy, trunk | {'reward_head': head}, {}, 0.0)
     pretrained.save(tmp_path / 'irl' / f'seed_{seed}' / 'reward', model, '')
-    workdir.write_json(tmp_path / 'irl' / f'seed_{seed}' / 'calibration.json', {'zero': 0.0, 'reliable_zero': False})
+    workdir.write_json(
+      tmp_path / 'irl' / f'seed_{seed}' / 'calibration.json', {'zero': 0.0, 'reliable_zero': False}
+    )
     members.append(f'seed_{seed}/reward')
-  workdir.write_json(tmp_path / 'irl' / 'config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
-  config = Config(models=Models(base=str(tmp_path / 'base'), aligned=str(tmp_path / 'aligned')),
-                  stages=('data', 'demos', 'irl', 'evaluate', 'report'), data=Data(max_prompt_tokens=16),
-                  evaluation=Evaluation(bootstrap_samples=20, batch_size=16, ceiling='none'))
+  workdir.write_json(
+    tmp_path / 'irl' / 'config.json', {'model_type': 'irl_jax_ensemble', 'members': members}
+  )
+  config = Config(
+    models=Models(base=str(tmp_path / 'base'), aligned=str(tmp_path / 'aligned')),
+    stages=('data', 'demos', 'irl', 'evaluate', 'report'),
+    data=Data(max_prompt_tokens=16),
+    evaluation=Evaluation(bootstrap_samples=20, batch_size=16, ceiling='none'),
+  )
   with metrics_log.MetricsLog(tmp_path, '') as log:
     yield Run(config, tmp_path, log, jnp.float32)
 
@@ -77,14 +101,28 @@ def test_what_needs_a_true_reward_is_null_and_the_rest_is_there(run):
   labelled = any(row['label'] is not None for row in run.rows('heldout'))
   assert figures['true_reward']['human_accuracy'] is None
   irl = figures['irl']
-  assert set(irl['baselines']) == {'constant', 'length', 'bag_of_words', 'last_token', 'dpo_implicit', 'ceiling'}
+  assert set(irl['baselines']) == {
+    'constant',
+    'length',
+    'bag_of_words',
+    'last_token',
+    'dpo_implicit',
+    'ceiling',
+  }
   for row in (*irl['seeds'], irl['ensemble'], irl['baselines']['dpo_implicit']):
     assert row['heldout_texts'] is None and 'true reward' in row['why']['heldout_texts']
     assert (row['heldout_texts_human'] is not None) == labelled
-    assert 0 <= row['heldout_pairs']['prefers_aligned'] <= 1 and row['heldout_pairs']['auroc'] is None
-  ratio = lambda side: np.subtract(*(
-      rewards.text_log_prob(pretrained.load(str(run.folder / name)))(full_texts(demonstrations(), side))
-      for name in ('aligned', 'base')))
+    assert (
+      0 <= row['heldout_pairs']['prefers_aligned'] <= 1 and row['heldout_pairs']['auroc'] is None
+    )
+  ratio = lambda side: np.subtract(
+    *(
+      rewards.text_log_prob(pretrained.load(str(run.folder / name)))(
+        full_texts(demonstrations(), side)
+      )
+      for name in ('aligned', 'base')
+    )
+  )
   implicit = irl['baselines']['dpo_implicit']['heldout_pairs']
   assert implicit['prefers_aligned'] == np.mean(ratio('aligned') > ratio('base'))
   assert (irl['seeds'][0]['calibration']['brier'] is not None) == labelled
@@ -93,8 +131,11 @@ def test_what_needs_a_true_reward_is_null_and_the_rest_is_there(run):
   assert all(row['true_reward'] is None for row in texts) and len(texts) == 60
   pairs = rows_lib.read_jsonl(run.folder / 'evaluation' / 'pairs.jsonl')
   score = rewards.load(str(run.folder / 'irl' / 'seed_1' / 'reward'))
-  np.testing.assert_allclose([row['rewards_base'][1] for row in pairs], score(full_texts(demonstrations(), 'base')),
-                             atol=1e-5)
+  np.testing.assert_allclose(
+    [row['rewards_base'][1] for row in pairs],
+    score(full_texts(demonstrations(), 'base')),
+    atol=1e-5,
+  )
   shown = rows_lib.read_jsonl(run.folder / 'evaluation' / 'attributions.jsonl')
   assert [row['chosen'] for row in shown].count('by hash') == 20 and len(shown) == 40
 

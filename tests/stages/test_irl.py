@@ -14,13 +14,25 @@ from irl_jax.stages.run import Run
 from irl_jax.stages import irl as recovery
 
 ENTROPY = IRL(objective='maximum_entropy', samples_per_prompt=2)
-ROWS = [{'prompt': prompt, 'original': '', 'aligned': aligned, 'base': base,
-         'true_reward_aligned': None, 'true_reward_base': None}
-        for prompt, aligned, base in [('a', 'b', 'c'), ('a', 'd', 'd'), ('e', 'f', 'g'), ('e', 'h', 'i')]]
+ROWS = [
+  {
+    'prompt': prompt,
+    'original': '',
+    'aligned': aligned,
+    'base': base,
+    'true_reward_aligned': None,
+    'true_reward_base': None,
+  }
+  for prompt, aligned, base in [('a', 'b', 'c'), ('a', 'd', 'd'), ('e', 'f', 'g'), ('e', 'h', 'i')]
+]
 
 
-@pytest.mark.parametrize('settings, prompts', [(IRL(samples_per_prompt=2), ['a', 'e', 'e']), (ENTROPY, list('aaee'))])
-def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(tmp_path, policy, monkeypatch, settings, prompts):
+@pytest.mark.parametrize(
+  'settings, prompts', [(IRL(samples_per_prompt=2), ['a', 'e', 'e']), (ENTROPY, list('aaee'))]
+)
+def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(
+  tmp_path, policy, monkeypatch, settings, prompts
+):
   class Trained(Exception):
     """What training was given."""
 
@@ -33,5 +45,9 @@ def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(tmp_path, policy, mo
     rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', ROWS)
     rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', ROWS)
   with metrics_log.MetricsLog(tmp_path, '') as log, pytest.raises(Trained) as given:
-    recovery.irl(Run(Config(stages=('irl',), irl=settings, models=Models(base='M')), tmp_path, log, jnp.float32))
+    recovery.irl(
+      Run(
+        Config(stages=('irl',), irl=settings, models=Models(base='M')), tmp_path, log, jnp.float32
+      )
+    )
   assert given.value.args == (len(prompts), 3, prompts)

@@ -18,16 +18,18 @@ from irl_jax.models import gpt_neox
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models import roberta
 
-SHAPE = gpt_neox.GPTNeoXConfig(vocab_size=512, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
-                               intermediate_size=256)
-JUDGE = roberta.RobertaConfig(vocab_size=512, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                              intermediate_size=64)
+SHAPE = gpt_neox.GPTNeoXConfig(
+  vocab_size=512, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256
+)
+JUDGE = roberta.RobertaConfig(
+  vocab_size=512, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+)
 SHAPES = {'base': SHAPE, 'start': SHAPE, 'aligned': SHAPE, 'classifier': JUDGE}
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
 
 
 def stage(name, config=c.Config(), width=4, devices=1):
-  found, = memory.stages(config, SHAPES, [name], width, devices)
+  (found,) = memory.stages(config, SHAPES, [name], width, devices)
   return found
 
 
@@ -38,18 +40,42 @@ def sizes(of):
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 1, 3])
 def test_trained_and_frozen_parameters_are_all_there_are(trained_blocks):
   trained, frozen = memory.parameters(SHAPE, trained_blocks)
-  block = 12 * 64 ** 2 + 13 * 64  # attention 4 D^2 + 4 D, feed-forward 8 D^2 + 5 D, two norms 4 D
+  block = 12 * 64**2 + 13 * 64  # attention 4 D^2 + 4 D, feed-forward 8 D^2 + 5 D, two norms 4 D
   assert trained + frozen == 2 * 512 * 64 + 3 * block + 2 * 64
-  assert trained == {-1: trained + frozen, 0: 512 * 64, 1: 512 * 64 + block + 2 * 64,
-                     3: 512 * 64 + 3 * block + 2 * 64}[trained_blocks]
+  assert (
+    trained
+    == {
+      -1: trained + frozen,
+      0: 512 * 64,
+      1: 512 * 64 + block + 2 * 64,
+      3: 512 * 64 + 3 * block + 2 * 64,
+    }[trained_blocks]
+  )
 
 
 def test_the_peak_is_what_is_always_held_and_the_largest_phase():
-  of = memory.Stage('x', 0, 0, '', [memory.Buffer('a', 5), memory.Buffer('b', 3, 'one'), memory.Buffer('c', 2, 'two'),
-                                    memory.Buffer('d', 2, 'two'), memory.Buffer('e', 99, memory.INSTEAD)])
+  of = memory.Stage(
+    'x',
+    0,
+    0,
+    '',
+    [
+      memory.Buffer('a', 5),
+      memory.Buffer('b', 3, 'one'),
+      memory.Buffer('c', 2, 'two'),
+      memory.Buffer('d', 2, 'two'),
+      memory.Buffer('e', 99, memory.INSTEAD),
+    ],
+  )
   assert (of.largest, of.peak) == ('two', 9)
   assert [found.name for found in memory.stages(c.Config(), SHAPES, STAGES, 4)] == [
-      'sft', 'classifier', 'rlhf', 'demos', 'irl', 'rerlhf']
+    'sft',
+    'classifier',
+    'rlhf',
+    'demos',
+    'irl',
+    'rerlhf',
+  ]
   unknown = memory.stages(c.Config(), SHAPES | {'classifier': None}, STAGES, 4)
   assert [found.name for found in unknown] == ['sft', 'demos', 'irl']
 
@@ -58,29 +84,45 @@ def test_what_grows_with_what():
   wider = c.Config(ppo=c.PPO(rollouts_per_step=64, minibatch_size=32))
   assert sizes(stage('rlhf', wider))['activations'] == 2 * sizes(stage('rlhf'))['activations']
   assert sizes(stage('rlhf', wider, devices=2)) == sizes(stage('rlhf'))
-  assert sizes(stage('rlhf', width=2))['key-value cache'] * 2 == sizes(stage('rlhf'))['key-value cache']
+  assert (
+    sizes(stage('rlhf', width=2))['key-value cache'] * 2 == sizes(stage('rlhf'))['key-value cache']
+  )
   one_block = sizes(stage('rlhf', c.Config(ppo=c.PPO(trained_blocks=1))))
-  assert one_block['activations'] * 9 == sizes(stage('rlhf'))['activations'] * 4  # 1 block beside 1, 1.5 beside 3
+  assert (
+    one_block['activations'] * 9 == sizes(stage('rlhf'))['activations'] * 4
+  )  # 1 block beside 1, 1.5 beside 3
   assert one_block['rollout: activations at the cut'] == 4 * 32 * (64 + 16) * 64
   seeds = lambda count: sizes(stage('rerlhf', c.Config(irl=c.IRL(seeds=count))))['reward models']
   assert seeds(3) - seeds(2) == 4 * sum(memory.parameters(SHAPE))
   saving = dict(micro_batch=4, rematerialise=True)
-  saved, whole = sizes(stage('irl', c.Config(runtime=c.Runtime(**saving)), 2)), sizes(stage('irl', width=2))
+  saved, whole = (
+    sizes(stage('irl', c.Config(runtime=c.Runtime(**saving)), 2)),
+    sizes(stage('irl', width=2)),
+  )
   assert saved['activations, rematerialised'] * 8 == whole['(activations, rematerialised, instead)']
   assert saved['gradients'] == 2 * whole['gradients']  # a micro-batch's are added to the others'
   assert memory.rematerialised(SHAPE, 3, 8, 16, 4) < memory.activations(SHAPE, 3, 8, 16, 4)
 
 
-PYTHIA = {name: gpt_neox.GPTNeoXConfig(vocab_size=50304, hidden_size=width, num_hidden_layers=layers,
-                                       num_attention_heads=heads, intermediate_size=4 * width)
-          for name, width, layers, heads in (('14m', 128, 6, 4), ('410m', 1024, 24, 16))}
+PYTHIA = {
+  name: gpt_neox.GPTNeoXConfig(
+    vocab_size=50304,
+    hidden_size=width,
+    num_hidden_layers=layers,
+    num_attention_heads=heads,
+    intermediate_size=4 * width,
+  )
+  for name, width, layers, heads in (('14m', 128, 6, 4), ('410m', 1024, 24, 16))
+}
 
 
 def test_a_cpu_takes_as_many_at_once_as_its_cache_is_near_to():
   fitting = functools.partial(memory.micro_batch, 0, PYTHIA['410m'], 2, width=4, backend='cpu')
   assert (fitting(100), fitting(600)) == (5, 1)  # at least 1,024 tokens, at least one pair
   small = memory.micro_batch(0, SHAPE, 1, 64, width=4, backend='cpu')
-  assert memory.of_block(SHAPE, small, 64, 4) <= memory.CACHED < memory.of_block(SHAPE, small + 1, 64, 4)
+  assert (
+    memory.of_block(SHAPE, small, 64, 4) <= memory.CACHED < memory.of_block(SHAPE, small + 1, 64, 4)
+  )
   assert memory.micro_batch(0, PYTHIA['410m'], 2, 100, width=2, backend='gpu') == 0
   assert memory.micro_batch(7, PYTHIA['410m'], 2, 100, width=4, backend='cpu') == 7
 
@@ -88,27 +130,53 @@ def test_a_cpu_takes_as_many_at_once_as_its_cache_is_near_to():
 SAVING = dict(micro_batch=8, rematerialise=True)
 
 
-@pytest.mark.parametrize('shape, trained_blocks, pairs, length, saving', [
-    (SHAPE, -1, 32, 32, {}), (SHAPE, -1, 32, 128, {}), (PYTHIA['14m'], -1, 16, 64, {}),
-    (PYTHIA['14m'], -1, 32, 128, {}), (PYTHIA['14m'], -1, 32, 128, SAVING), (PYTHIA['410m'], 3, 8, 192, {})],
-    ids=['small, short', 'small, long', '14m, short', '14m, long', '14m, saving', '410m'])
+@pytest.mark.parametrize(
+  'shape, trained_blocks, pairs, length, saving',
+  [
+    (SHAPE, -1, 32, 32, {}),
+    (SHAPE, -1, 32, 128, {}),
+    (PYTHIA['14m'], -1, 16, 64, {}),
+    (PYTHIA['14m'], -1, 32, 128, {}),
+    (PYTHIA['14m'], -1, 32, 128, SAVING),
+    (PYTHIA['410m'], 3, 8, 192, {}),
+  ],
+  ids=['small, short', 'small, long', '14m, short', '14m, long', '14m, saving', '410m'],
+)
 def test_an_update_needs_what_the_compiler_says(shape, trained_blocks, pairs, length, saving):
   settings = c.IRL(batch_size=pairs, max_tokens=length, trained_blocks=trained_blocks)
   shapes = huggingface_weights.shapes('causal_lm', shape)
   del shapes['embed_out']
-  trained, frozen = jax.eval_shape(functools.partial(cut_lib.split, trained_blocks=trained_blocks), shapes)
+  trained, frozen = jax.eval_shape(
+    functools.partial(cut_lib.split, trained_blocks=trained_blocks), shapes
+  )
   tx, _ = optimizer.adamw(learning_rate=1e-4, updates=10)
   array = lambda dtype, *dims: jax.ShapeDtypeStruct(dims, dtype)
   text = structs.TextBatch(array(jnp.int32, pairs, length), array(bool, pairs, length))
   trained['reward_head'] = {'direction': array(jnp.float32, shape.hidden_size)}
-  update = functools.partial(irl_update.update, config=shape, dtype=jnp.float32, irl=settings, updates=10, tx=tx,
-                             axis_name=None, **saving)
+  update = functools.partial(
+    irl_update.update,
+    config=shape,
+    dtype=jnp.float32,
+    irl=settings,
+    updates=10,
+    tx=tx,
+    axis_name=None,
+    **saving,
+  )
   state = jax.eval_shape(lambda params: optimizer.new_state(params, tx), trained)
   batch = structs.PairBatch(text, text, array(jnp.float32, pairs))
-  found = jax.jit(update, donate_argnums=0).lower(state, frozen, batch).compile().memory_analysis().temp_size_in_bytes
+  found = (
+    jax.jit(update, donate_argnums=0)
+    .lower(state, frozen, batch)
+    .compile()
+    .memory_analysis()
+    .temp_size_in_bytes
+  )
   config = c.Config(irl=settings, runtime=c.Runtime(**saving))
   predicted = memory.irl(shape, config, width=4, devices=1).of('update')
-  print(f'{predicted / 1e6:,.0f} MB predicted, {found / 1e6:,.0f} MB found')  # pytest -rP shows them
+  print(
+    f'{predicted / 1e6:,.0f} MB predicted, {found / 1e6:,.0f} MB found'
+  )  # pytest -rP shows them
   assert 0.85 < predicted / found < 1.15
 
 
@@ -116,13 +184,31 @@ def test_an_update_needs_what_the_compiler_says(shape, trained_blocks, pairs, le
 def test_sampling_needs_what_the_compiler_says(name):
   shape, rows, prompt, response = PYTHIA[name], 8, 32, 32
   array = lambda dtype, *dims: jax.ShapeDtypeStruct(dims, dtype)
-  sample = functools.partial(sampling.sample, config=shape, dtype=jnp.float32, max_new_tokens=response,
-                             min_new_tokens=0, top_k=0, top_p=1.0, greedy=False)
-  allowed = distribution.Allowed(array(bool, shape.vocab_size), array(jnp.int32), array(jnp.float32))
+  sample = functools.partial(
+    sampling.sample,
+    config=shape,
+    dtype=jnp.float32,
+    max_new_tokens=response,
+    min_new_tokens=0,
+    top_k=0,
+    top_p=1.0,
+    greedy=False,
+  )
+  allowed = distribution.Allowed(
+    array(bool, shape.vocab_size), array(jnp.int32), array(jnp.float32)
+  )
   key = jax.eval_shape(lambda: jax.random.key(0))
-  batch = structs.PromptBatch(array(jnp.int32, rows, prompt), array(bool, rows, prompt), array(jnp.uint32, rows))
+  batch = structs.PromptBatch(
+    array(jnp.int32, rows, prompt), array(bool, rows, prompt), array(jnp.uint32, rows)
+  )
   params = huggingface_weights.shapes('causal_lm', shape)
-  found = jax.jit(sample).lower((params, allowed, key), batch).compile().memory_analysis().temp_size_in_bytes
+  found = (
+    jax.jit(sample)
+    .lower((params, allowed, key), batch)
+    .compile()
+    .memory_analysis()
+    .temp_size_in_bytes
+  )
   predicted = sum(buffer.size for buffer in memory.decoding(shape, rows, prompt, response, width=4))
   print(f'{predicted / 1e6:,.0f} MB predicted, {found / 1e6:,.0f} MB found')
   assert 0.8 < predicted / found < 1.25

@@ -32,8 +32,14 @@ def models(policy, classifier, tmp_path_factory):
 @pytest.fixture
 def config(models):
   """Of a run that has all it needs, just about."""
-  return c.Config(stages=STAGES, models=models, data=c.Data(max_prompt_tokens=58),
-                  sampling=c.Sampling(max_new_tokens=6), ppo=c.PPO(trained_blocks=3), irl=c.IRL(trained_blocks=3))
+  return c.Config(
+    stages=STAGES,
+    models=models,
+    data=c.Data(max_prompt_tokens=58),
+    sampling=c.Sampling(max_new_tokens=6),
+    ppo=c.PPO(trained_blocks=3),
+    irl=c.IRL(trained_blocks=3),
+  )
 
 
 def refused(config, folder, error=ConfigError, stages=STAGES):
@@ -46,48 +52,92 @@ def refused(config, folder, error=ConfigError, stages=STAGES):
 
 
 def test_a_run_that_has_all_it_needs_reads_no_weights(config, models, tmp_path, monkeypatch):
-  monkeypatch.setattr(pretrained.weight_files, 'stream', lambda folder: pytest.fail('weights were read'))
+  monkeypatch.setattr(
+    pretrained.weight_files, 'stream', lambda folder: pytest.fail('weights were read')
+  )
   preflight.check(config, tmp_path / 'new' / 'run', STAGES)
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('section, changes, message', [
+@pytest.mark.parametrize(
+  'section, changes, message',
+  [
     ('sampling', {'temperature': 0.0}, 'config.sampling.temperature = 0.0: must be > 0'),
-    ('sampling', {'max_new_tokens': 7}, r'max_new_tokens = 65: must be <= 64, the positions of .*policy'),
-    ('data', {'max_prompt_tokens': 59}, r'max_new_tokens = 65: must be <= 64, the positions of .*policy'),
-    ('ppo', {'rollouts_per_step': 30, 'minibatch_size': 6},
-     'config.ppo.rollouts_per_step = 30: must be a multiple of 4, the number of devices'),
-    ('ppo', {'minibatch_size': 2}, 'config.ppo.minibatch_size = 2: must be a multiple of 4, the number of devices'),
-    ('ppo', {'trained_blocks': 4}, 'config.ppo.trained_blocks = 4: must be <= 3, the blocks of .*policy'),
-    ('irl', {'trained_blocks': 5}, 'config.irl.trained_blocks = 5: must be <= 3, the blocks of .*policy'),
+    (
+      'sampling',
+      {'max_new_tokens': 7},
+      r'max_new_tokens = 65: must be <= 64, the positions of .*policy',
+    ),
+    (
+      'data',
+      {'max_prompt_tokens': 59},
+      r'max_new_tokens = 65: must be <= 64, the positions of .*policy',
+    ),
+    (
+      'ppo',
+      {'rollouts_per_step': 30, 'minibatch_size': 6},
+      'config.ppo.rollouts_per_step = 30: must be a multiple of 4, the number of devices',
+    ),
+    (
+      'ppo',
+      {'minibatch_size': 2},
+      'config.ppo.minibatch_size = 2: must be a multiple of 4, the number of devices',
+    ),
+    (
+      'ppo',
+      {'trained_blocks': 4},
+      'config.ppo.trained_blocks = 4: must be <= 3, the blocks of .*policy',
+    ),
+    (
+      'irl',
+      {'trained_blocks': 5},
+      'config.irl.trained_blocks = 5: must be <= 3, the blocks of .*policy',
+    ),
     ('models', {'base': ''}, 'config.models.base is empty and .* run the stage that makes it'),
-    ('models', {'classifier': ''}, 'rerlhf measures the policies by the true reward; name a classifier'),
+    (
+      'models',
+      {'classifier': ''},
+      'rerlhf measures the policies by the true reward; name a classifier',
+    ),
     ('models', {'base': './nowhere'}, "'./nowhere': is no folder and no hub id"),
-])
+  ],
+)
 def test_settings_that_cannot_work(config, tmp_path, section, changes, message):
-  changed = dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **changes)})
+  changed = dataclasses.replace(
+    config, **{section: dataclasses.replace(getattr(config, section), **changes)}
+  )
   assert re.search(message, refused(changed, tmp_path))
 
 
 def test_devices_are_looked_at_before_any_model(config, tmp_path):
-  changed = dataclasses.replace(config, models=c.Models(base='./nowhere'), ppo=c.PPO(minibatch_size=2))
+  changed = dataclasses.replace(
+    config, models=c.Models(base='./nowhere'), ppo=c.PPO(minibatch_size=2)
+  )
   assert 'the number of devices' in refused(changed, tmp_path)
 
 
 def test_what_a_stage_makes_need_not_be_there(config, tmp_path):
-  scratch = dataclasses.replace(config, models=c.Models(), stages=('data', 'sft', 'classifier', *STAGES[1:]),
-                                sft=c.Supervised(layers=3), data=c.Data(max_prompt_tokens=2042))
+  scratch = dataclasses.replace(
+    config,
+    models=c.Models(),
+    stages=('data', 'sft', 'classifier', *STAGES[1:]),
+    sft=c.Supervised(layers=3),
+    data=c.Data(max_prompt_tokens=2042),
+  )
   preflight.check(scratch, tmp_path / 'run', scratch.stages)
   too_long = dataclasses.replace(scratch, data=c.Data(max_prompt_tokens=2043))
   assert '2049: must be <= 2048, the positions of the model of the stage sft' in refused(
-      too_long, tmp_path, stages=scratch.stages)
+    too_long, tmp_path, stages=scratch.stages
+  )
   assert 'config.models.base is empty' in refused(scratch, tmp_path, stages=STAGES)
 
 
 def test_rlhf_needs_a_true_reward(config, tmp_path):
   unjudged = dataclasses.replace(config, models=dataclasses.replace(config.models, classifier=''))
-  assert re.search('config.models.classifier is empty and .* run the stage that makes it',
-                   refused(unjudged, tmp_path, stages=('data', 'rlhf')))
+  assert re.search(
+    'config.models.classifier is empty and .* run the stage that makes it',
+    refused(unjudged, tmp_path, stages=('data', 'rlhf')),
+  )
 
 
 def test_what_a_finished_stage_has_read_need_not_be_there_any_more(config, tmp_path):
@@ -97,9 +147,12 @@ def test_what_a_finished_stage_has_read_need_not_be_there_any_more(config, tmp_p
 
 
 def test_a_model_of_another_kind(config, models, tmp_path):
-  swapped = dataclasses.replace(config, models=c.Models(base=models.classifier, classifier=models.classifier))
+  swapped = dataclasses.replace(
+    config, models=c.Models(base=models.classifier, classifier=models.classifier)
+  )
   assert 'is a classifier (RobertaForSequenceClassification); needed here: causal_lm' in refused(
-      swapped, tmp_path, InputError)
+    swapped, tmp_path, InputError
+  )
 
 
 def test_a_classifier_of_something_else(config, classifier, tmp_path):
@@ -107,18 +160,28 @@ def test_a_classifier_of_something_else(config, classifier, tmp_path):
   raw = json.loads((tmp_path / 'moods' / 'config.json').read_text())
   raw['id2label'] = {'0': 'anger', '1': 'fear', '2': 'joy'}
   (tmp_path / 'moods' / 'config.json').write_text(json.dumps(raw))
-  moods = dataclasses.replace(config, models=dataclasses.replace(config.models, classifier=str(tmp_path / 'moods')))
+  moods = dataclasses.replace(
+    config, models=dataclasses.replace(config.models, classifier=str(tmp_path / 'moods'))
+  )
   assert "moods: no label says which is toxic: id2label = ['anger', 'fear', 'joy']" in refused(
-      moods, tmp_path, InputError)
+    moods, tmp_path, InputError
+  )
 
 
 def test_a_tokenizer_that_loses_text(config, models, policy, tmp_path):
   pretrained.save(tmp_path / 'lossy', policy, '')
-  words = tokenizers.Tokenizer(tokenizers.models.WordLevel({'<unk>': 0, '<|padding|>': 1}, unk_token='<unk>'))
-  transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token='<unk>', eos_token='<unk>',
-                                       pad_token='<|padding|>').save_pretrained(tmp_path / 'lossy')
-  lossy = dataclasses.replace(config, models=dataclasses.replace(models, base=str(tmp_path / 'lossy')))
-  assert "its tokenizer loses text (' Hello  world<unk>' comes back as ''" in refused(lossy, tmp_path, InputError)
+  words = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel({'<unk>': 0, '<|padding|>': 1}, unk_token='<unk>')
+  )
+  transformers.PreTrainedTokenizerFast(
+    tokenizer_object=words, unk_token='<unk>', eos_token='<unk>', pad_token='<|padding|>'
+  ).save_pretrained(tmp_path / 'lossy')
+  lossy = dataclasses.replace(
+    config, models=dataclasses.replace(models, base=str(tmp_path / 'lossy'))
+  )
+  assert "its tokenizer loses text (' Hello  world<unk>' comes back as ''" in refused(
+    lossy, tmp_path, InputError
+  )
 
 
 def test_too_little_space_on_the_disk(config, tmp_path, monkeypatch):
@@ -128,10 +191,15 @@ def test_too_little_space_on_the_disk(config, tmp_path, monkeypatch):
   preflight.check(config, tmp_path / 'run', STAGES)
   monkeypatch.setattr(preflight.shutil, 'disk_usage', lambda place: Usage(0, 0, needed - 1))
   message = refused(config, tmp_path)
-  assert f'--workdir={tmp_path}/run: checkpoints and models need about {needed / 1e6:,.0f} MB, and' in message
+  assert (
+    f'--workdir={tmp_path}/run: checkpoints and models need about {needed / 1e6:,.0f} MB, and'
+    in message
+  )
   assert 'config.runtime.keep_checkpoints' in message
   (tmp_path / 'run' / 'irl').mkdir(parents=True)
-  (tmp_path / 'run' / 'irl' / 'checkpoint').write_bytes(b'x')  # a continued run has written some of it
+  (tmp_path / 'run' / 'irl' / 'checkpoint').write_bytes(
+    b'x'
+  )  # a continued run has written some of it
   preflight.check(config, tmp_path / 'run', STAGES)
 
 
@@ -140,7 +208,13 @@ def test_the_bytes_of_a_run_are_those_of_its_parameters(config, policy, tmp_path
   whole, embeddings = count(policy.params), count(policy.params['embed_in'])
   models = dict.fromkeys(('start', 'base', 'classifier'), policy)
   # PPO with 3 of 3 blocks: all but the embeddings, with two moments, in two checkpoints and one in the making.
-  assert preflight.bytes_written(config, models, ['rlhf']) == 4 * (whole + 3 * 3 * (whole - embeddings))
+  assert preflight.bytes_written(config, models, ['rlhf']) == 4 * (
+    whole + 3 * 3 * (whole - embeddings)
+  )
   # Where there is a validation loss, the best parameters stand beside them; IRL does it for every seed.
-  assert preflight.bytes_written(config, models, ['sft', 'classifier']) == 4 * 2 * (whole + 3 * 4 * whole)
-  assert preflight.bytes_written(config, models, ['irl']) == 4 * 3 * (whole + 3 * 4 * (whole - embeddings))
+  assert preflight.bytes_written(config, models, ['sft', 'classifier']) == 4 * 2 * (
+    whole + 3 * 4 * whole
+  )
+  assert preflight.bytes_written(config, models, ['irl']) == 4 * 3 * (
+    whole + 3 * 4 * (whole - embeddings)
+  )

@@ -10,11 +10,15 @@ from irl_jax.stages.run import Run
 from irl_jax.stages import rlhf as policies
 
 
-def test_rlhf_optimises_the_true_reward_and_rerlhf_the_mean_of_the_recovered_ones(tmp_path, monkeypatch):
+def test_rlhf_optimises_the_true_reward_and_rerlhf_the_mean_of_the_recovered_ones(
+  tmp_path, monkeypatch
+):
   constant = lambda value: lambda texts: np.full(len(texts), value, np.float32)
   rewards = {'logit': constant(-1), 'probability': constant(-2)}
   monkeypatch.setattr(Run, 'true_reward', lambda self, kind='logit': rewards[kind])
-  monkeypatch.setattr(Run, 'recovered_rewards', lambda self: [constant(1), constant(2), constant(6)])
+  monkeypatch.setattr(
+    Run, 'recovered_rewards', lambda self: [constant(1), constant(2), constant(6)]
+  )
   trained, reported = {}, {}
 
   def train_policy(run, stage, reward, report=None):
@@ -26,6 +30,9 @@ def test_rlhf_optimises_the_true_reward_and_rerlhf_the_mean_of_the_recovered_one
   policies.rerlhf(run)
   np.testing.assert_array_equal(trained['rlhf'], [-2, -2])
   np.testing.assert_array_equal(trained['rerlhf'], [3, 3])
-  assert reported == {'rlhf': None, 'rerlhf': {'reported/true_reward': -1}}  # r* is looked at, not trained with
+  assert reported == {
+    'rlhf': None,
+    'rerlhf': {'reported/true_reward': -1},
+  }  # r* is looked at, not trained with
   policies.rlhf(dataclasses.replace(run, config=c.Config(ppo=c.PPO(reward='logit'))))
   np.testing.assert_array_equal(trained['rlhf'], [-1, -1])

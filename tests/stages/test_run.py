@@ -17,18 +17,28 @@ from irl_jax.stages.run import full_texts
 def start(tmp_path):
   """start(models) -> a Run in an empty folder."""
   with metrics_log.MetricsLog(tmp_path) as log:
-    yield lambda **models: Run(Config(stages=('demos',), models=Models(**models)), tmp_path, log, jnp.float32)
+    yield lambda **models: Run(
+      Config(stages=('demos',), models=Models(**models)), tmp_path, log, jnp.float32
+    )
 
 
-PLACES = pytest.mark.parametrize('role, written', [
-    ('base', 'sft/policy'), ('start', 'sft/policy'), ('aligned', 'rlhf/policy'),
-    ('classifier', 'classifier/classifier')])
+PLACES = pytest.mark.parametrize(
+  'role, written',
+  [
+    ('base', 'sft/policy'),
+    ('start', 'sft/policy'),
+    ('aligned', 'rlhf/policy'),
+    ('classifier', 'classifier/classifier'),
+  ],
+)
 
 
 @PLACES
 def test_a_model_is_the_named_one_before_the_one_that_a_stage_made(start, tmp_path, role, written):
   field = {'start': 'sft'}.get(role, role)
-  with pytest.raises(errors.ConfigError, match=f'config.models.{field} is empty .* run the stage that makes it'):
+  with pytest.raises(
+    errors.ConfigError, match=f'config.models.{field} is empty .* run the stage that makes it'
+  ):
     getattr(start(), role)
   assert getattr(start(**{field: 'named'}), role) == 'named'
   (tmp_path / written).mkdir(parents=True)
@@ -45,7 +55,9 @@ def test_rlhf_starts_from_the_base_where_nothing_else_is_given(start, tmp_path):
 
 def test_rows_are_those_of_the_stage(start, tmp_path):
   run, rows = start(), [{'prompt': 'a', 'original': ' b'}]
-  with pytest.raises(errors.ConfigError, match='heldout.jsonl does not exist: run the stage demos first'):
+  with pytest.raises(
+    errors.ConfigError, match='heldout.jsonl does not exist: run the stage demos first'
+  ):
     run.rows('heldout', 'demos')
   rows_lib.write_jsonl(tmp_path / 'demos' / 'heldout.jsonl', rows)
   assert run.rows('heldout', 'demos') == rows

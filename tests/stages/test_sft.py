@@ -25,14 +25,20 @@ def run(tmp_path):
     yield Run(config, tmp_path, log, jnp.float32)
 
 
-@pytest.mark.parametrize('kind, build', [('causal_lm', supervised.new_language_model),
-                                         ('classifier', supervised.new_classifier)])
+@pytest.mark.parametrize(
+  'kind, build',
+  [('causal_lm', supervised.new_language_model), ('classifier', supervised.new_classifier)],
+)
 def test_a_new_model_has_the_configs_shape_and_a_vocabulary_of_the_texts(run, kind, build):
   model, again = build(run, TEXTS), build(run, TEXTS)
   config = model.config
   assert model.kind == kind
-  assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size) == (
-      32, 3, 4, 128)
+  assert (
+    config.hidden_size,
+    config.num_hidden_layers,
+    config.num_attention_heads,
+    config.intermediate_size,
+  ) == (32, 3, 4, 128)
   assert config.vocab_size % 128 == 0 and 0 <= config.vocab_size - len(model.tokenizer) < 128
   ids = model.tokenizer('you are an idiot')['input_ids']
   assert model.tokenizer.decode(ids, skip_special_tokens=True) == 'you are an idiot'
@@ -40,7 +46,10 @@ def test_a_new_model_has_the_configs_shape_and_a_vocabulary_of_the_texts(run, ki
 
 
 def test_a_classifier_names_the_toxic_class(run):
-  assert supervised.new_classifier(run, TEXTS).config.labels == ('neutral', 'toxic')  # 1 is toxic in the rows too
+  assert supervised.new_classifier(run, TEXTS).config.labels == (
+    'neutral',
+    'toxic',
+  )  # 1 is toxic in the rows too
 
 
 @pytest.mark.parametrize('labels', [[None, None], [1, 1], [0, None]])
@@ -48,5 +57,7 @@ def test_labels_of_both_classes_are_needed(run, labels):
   rows = [{'prompt': 'a', 'original': ' b', 'label': label} for label in labels]
   for split in ('train', 'validation'):
     rows_lib.write_jsonl(run.folder / 'data' / f'{split}.jsonl', rows)
-  with pytest.raises(errors.InputError, match='no labels of both classes; set config.data.label_field'):
+  with pytest.raises(
+    errors.InputError, match='no labels of both classes; set config.data.label_field'
+  ):
     supervised.classifier(run)

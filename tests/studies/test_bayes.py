@@ -17,8 +17,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 def run(folder, output, *flags):
   """The exit code."""
   module = runpy.run_path(str(ROOT / 'studies' / 'bayes.py'))
-  arguments = ['bayes.py', f'--config={ROOT}/configs/tiny.py', f'--workdir={folder}', f'--output={output}', '--coins=2']
-  return command_line.run_main(module['main'], module['FLAGS'], module['__doc__'], [*arguments, *flags])
+  arguments = [
+    'bayes.py',
+    f'--config={ROOT}/configs/tiny.py',
+    f'--workdir={folder}',
+    f'--output={output}',
+    '--coins=2',
+  ]
+  return command_line.run_main(
+    module['main'], module['FLAGS'], module['__doc__'], [*arguments, *flags]
+  )
 
 
 def rewrite(path, change):
@@ -36,11 +44,23 @@ def finished(policy, tmp_path_factory):
   for stage in ('data', 'demos'):
     (folder / stage).mkdir()
   for split, count in [('train', 200), ('validation', 80), ('heldout', 80)]:
-    rows = [{'prompt': words('abcdefghijklmnop'), 'aligned': words('abcdef'), 'base': words('abcdefghijklmnop'),
-             'true_reward_aligned': rng.normal(1), 'true_reward_base': rng.normal(-1)} for _ in range(count)]
-    (folder / 'demos' / f'{split}.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    rows = [
+      {
+        'prompt': words('abcdefghijklmnop'),
+        'aligned': words('abcdef'),
+        'base': words('abcdefghijklmnop'),
+        'true_reward_aligned': rng.normal(1),
+        'true_reward_base': rng.normal(-1),
+      }
+      for _ in range(count)
+    ]
+    (folder / 'demos' / f'{split}.jsonl').write_text(
+      ''.join(json.dumps(row) + '\n' for row in rows)
+    )
     original = [{'prompt': row['prompt'], 'original': row['base']} for row in rows]
-    (folder / 'data' / f'{split}.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in original))
+    (folder / 'data' / f'{split}.jsonl').write_text(
+      ''.join(json.dumps(row) + '\n' for row in original)
+    )
   return folder
 
 
@@ -52,16 +72,26 @@ def test_the_table_stands_beside_its_control(finished, tmp_path, capsys):
   assert last['true']['trace'] < 16 and last['shuffled']['trace'] < 16
   assert last['true']['log_likelihood'] > max(np.log(0.5), last['shuffled']['log_likelihood'])
   assert last['true']['auroc'] > 0.5
-  assert set(found['texts']) == {'held-out demonstrations', 'held-out original texts', 'their words shuffled',
-                                 'tokens at random'}
+  assert set(found['texts']) == {
+    'held-out demonstrations',
+    'held-out original texts',
+    'their words shuffled',
+    'tokens at random',
+  }
   assert found['texts']['held-out demonstrations']['flagged_last'] < 0.1
   assert capsys.readouterr().out.count('shuffled') >= 6
 
 
 def test_without_r_star_and_with_mean_states_the_rest_stands(finished, tmp_path, capsys):
   audit = shutil.copytree(finished, tmp_path / 'audit')
-  rewrite(audit / 'demos' / 'validation.jsonl', lambda row: {'true_reward_aligned': None, 'true_reward_base': None})
-  assert run(audit, tmp_path / 'bayes.json', '--config.irl.pooling=mean', '--config.irl.prefix_weight=0') == 0
+  rewrite(
+    audit / 'demos' / 'validation.jsonl',
+    lambda row: {'true_reward_aligned': None, 'true_reward_base': None},
+  )
+  assert (
+    run(audit, tmp_path / 'bayes.json', '--config.irl.pooling=mean', '--config.irl.prefix_weight=0')
+    == 0
+  )
   found = json.loads((tmp_path / 'bayes.json').read_text())
   assert found['features'].startswith('mean') and found['rounds'][-1]['true']['accuracy'] > 0.6
   assert found['rounds'][0]['true']['auroc'] is None and '| - |' in capsys.readouterr().out

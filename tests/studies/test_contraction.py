@@ -28,17 +28,23 @@ def test_every_round_is_the_posterior_of_all_pairs_so_far():
   rows, posterior = contraction.rounds(PAIRS, PRIOR, UNSEEN)
   assert [row['pairs'] for row in rows] == [60, 120, 240, 480, 960]
   for row in rows:
-    seen = PAIRS[:row['pairs']]
+    seen = PAIRS[: row['pairs']]
     expected = bayes.laplace(seen, PRIOR)
     mean, variance = bayes.reward(expected, UNSEEN.pairs)
     predicted = bayes.preference(mean, variance)
     assert row['trace'] == pytest.approx(sum(expected.covariance[i, i] for i in range(5)))
     assert row['log_determinant'] == pytest.approx(expected.log_determinant)
-    assert row['log_evidence'] == pytest.approx(bayes.log_evidence(seen, PRIOR, expected) / len(seen))
+    assert row['log_evidence'] == pytest.approx(
+      bayes.log_evidence(seen, PRIOR, expected) / len(seen)
+    )
     assert row['accuracy'] == pytest.approx(sum(value > 0 for value in mean) / 400)
     assert row['accuracy_low'] < row['accuracy'] < row['accuracy_high']
-    assert row['log_likelihood'] == pytest.approx(np.mean([np.log(p) for p in predicted.probability]))
-    assert row['log_likelihood_mode'] == pytest.approx(-np.mean(np.log1p(np.exp(-UNSEEN.pairs @ expected.mean))))
+    assert row['log_likelihood'] == pytest.approx(
+      np.mean([np.log(p) for p in predicted.probability])
+    )
+    assert row['log_likelihood_mode'] == pytest.approx(
+      -np.mean(np.log1p(np.exp(-UNSEEN.pairs @ expected.mean)))
+    )
     assert row['auroc'] == agreement.auroc(TEXTS @ expected.mean, UNSEEN.true_reward < 0)
   np.testing.assert_array_equal(posterior.mean, expected.mean)
 
@@ -50,7 +56,10 @@ def test_true_and_shuffled_pairs_narrow_alike_but_only_true_ones_predict():
     assert last[order]['trace'] < first[order]['trace'] < result['prior']['trace'] == 5
   assert last['shuffled']['trace'] < last['true']['trace']
   assert last['true']['log_evidence'] > np.log(0.5) > last['shuffled']['log_evidence']
-  assert last['true']['log_likelihood'] > -0.6 and last['true']['auroc'] > 0.8 > last['shuffled']['range']['auroc'][0]
+  assert (
+    last['true']['log_likelihood'] > -0.6
+    and last['true']['auroc'] > 0.8 > last['shuffled']['range']['auroc'][0]
+  )
   assert last['shuffled']['log_likelihood'] == pytest.approx(np.log(0.5), abs=0.03)
   assert result['trust']['true']['calibration']['brier'] < 0.22
   json.dumps(result, allow_nan=False)
@@ -66,15 +75,21 @@ def test_a_chain_of_rounds_comes_close_to_one_fit_and_depends_on_the_order_of_th
   assert 1e-4 < contraction.apart(chained, posterior) < 0.5
   assert contraction.apart(contraction.chain(PAIRS[::-1], PRIOR), chained) > 1e-4
   assert contraction.apart(contraction.rounds(PAIRS[::-1], PRIOR, UNSEEN)[1], posterior) < 1e-4
-  shifted = bayes.Gaussian(posterior.mean + np.sqrt(np.diag(posterior.covariance)), posterior.precision)
+  shifted = bayes.Gaussian(
+    posterior.mean + np.sqrt(np.diag(posterior.covariance)), posterior.precision
+  )
   only = bayes.Gaussian(posterior.mean, np.diag(1 / np.diag(posterior.covariance)))
   assert contraction.apart(shifted, only) == pytest.approx(1)
 
 
 def test_coins_are_averaged_and_their_range_is_kept():
-  rows = [[{'pairs': 3, 'trace': 1.0, 'accuracy_low': 0.1, 'auroc': None, 'why': {'auroc': 'no'}}],
-          [{'pairs': 3, 'trace': 4.0, 'accuracy_low': 0.2, 'auroc': None, 'why': {'auroc': 'no'}}]]
-  assert contraction.over_coins(rows) == [{'pairs': 3, 'trace': 2.5, 'range': {'trace': [1.0, 4.0]}}]
+  rows = [
+    [{'pairs': 3, 'trace': 1.0, 'accuracy_low': 0.1, 'auroc': None, 'why': {'auroc': 'no'}}],
+    [{'pairs': 3, 'trace': 4.0, 'accuracy_low': 0.2, 'auroc': None, 'why': {'auroc': 'no'}}],
+  ]
+  assert contraction.over_coins(rows) == [
+    {'pairs': 3, 'trace': 2.5, 'range': {'trace': [1.0, 4.0]}}
+  ]
 
 
 def test_without_a_true_reward_the_auroc_has_a_reason():

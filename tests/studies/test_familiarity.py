@@ -23,7 +23,9 @@ def test_distances_equal_a_loop_over_the_inverse_covariance():
   inverse = np.linalg.inv(np.corrcoef(seen64.T) + familiarity.RIDGE * np.eye(3))
   for text, distance in zip(new, found.distance(new)):
     z = (text - seen64.mean(0)) / deviation
-    assert distance == pytest.approx(np.sqrt(sum(z[i] * inverse[i, j] * z[j] for i in range(3) for j in range(3))))
+    assert distance == pytest.approx(
+      np.sqrt(sum(z[i] * inverse[i, j] * z[j] for i in range(3) for j in range(3)))
+    )
 
 
 def test_the_flag_passes_99_of_100_ordinary_texts_and_stops_others():

@@ -16,15 +16,28 @@ ROOT = pathlib.Path(__file__).parents[2]
 PATH = str(ROOT / 'studies' / 'recovery.py')
 MODULE = runpy.run_path(PATH)
 LETTERS = 'abcdefghijklmnop'
-TEXTS = [{'toxic': 'op', 'neutral': 'ab'}, {'toxic': 'no', 'neutral': 'fa'}, {'toxic': 'pop', 'neutral': 'bad'}]
+TEXTS = [
+  {'toxic': 'op', 'neutral': 'ab'},
+  {'toxic': 'no', 'neutral': 'fa'},
+  {'toxic': 'pop', 'neutral': 'bad'},
+]
 
 
 def compare(folder, output, *flags):
   """The exit code."""
-  arguments = ['recovery.py', f'--config={ROOT}/configs/smoke.py', f'--workdir={folder}', f'--output={output}',
-               '--config.irl.learning_rate=1e-2', '--config.irl.epochs=5', '--config.irl.batch_size=32']
+  arguments = [
+    'recovery.py',
+    f'--config={ROOT}/configs/smoke.py',
+    f'--workdir={folder}',
+    f'--output={output}',
+    '--config.irl.learning_rate=1e-2',
+    '--config.irl.epochs=5',
+    '--config.irl.batch_size=32',
+  ]
   module = runpy.run_path(PATH)  # flags are defined once
-  return command_line.run_main(module['main'], module['FLAGS'], module['__doc__'], [*arguments, *flags])
+  return command_line.run_main(
+    module['main'], module['FLAGS'], module['__doc__'], [*arguments, *flags]
+  )
 
 
 def write(path, rows):
@@ -35,10 +48,14 @@ def write(path, rows):
 def balanced(classifier):
   """The classifier that calls half of the texts toxic."""
   shift = np.zeros(2, np.float32)
-  shift[1] = np.median(rewards.true_reward(classifier)([text for row in TEXTS for text in row.values()]))
+  shift[1] = np.median(
+    rewards.true_reward(classifier)([text for row in TEXTS for text in row.values()])
+  )
   head = classifier.params['classifier']
   output = head['out_proj'] | {'bias': head['out_proj']['bias'] + shift}
-  return dataclasses.replace(classifier, params=classifier.params | {'classifier': head | {'out_proj': output}})
+  return dataclasses.replace(
+    classifier, params=classifier.params | {'classifier': head | {'out_proj': output}}
+  )
 
 
 @pytest.fixture(scope='module')
@@ -49,18 +66,36 @@ def finished(policy, classifier, tmp_path_factory):
   pretrained.save(folder / 'classifier' / 'classifier', balanced(classifier), '')
   words = lambda letters: ''.join(f' {"".join(rng.choice(list(letters), 3))}' for _ in range(3))
   for split, count in (('train', 128), ('validation', 40)):
-    write(folder / 'demos' / f'{split}.jsonl', [
-        {'prompt_id': str(index), 'prompt': words(LETTERS), 'aligned': words('abcdef'), 'base': words(LETTERS),
-         'true_reward_aligned': float(index % 2), 'true_reward_base': 0.5} for index in range(count)])
-  write(folder / 'data' / 'validation.jsonl', [
-      {'prompt': words(LETTERS), 'original': words(LETTERS), 'label': None} for _ in range(30)])
+    write(
+      folder / 'demos' / f'{split}.jsonl',
+      [
+        {
+          'prompt_id': str(index),
+          'prompt': words(LETTERS),
+          'aligned': words('abcdef'),
+          'base': words(LETTERS),
+          'true_reward_aligned': float(index % 2),
+          'true_reward_base': 0.5,
+        }
+        for index in range(count)
+      ],
+    )
+  write(
+    folder / 'data' / 'validation.jsonl',
+    [{'prompt': words(LETTERS), 'original': words(LETTERS), 'label': None} for _ in range(30)],
+  )
   return folder
 
 
 def test_true_order_swaps_the_pairs_that_the_true_reward_turns_round_and_drops_ties():
-  rows = [{'aligned': 'a', 'base': 'b', 'true_reward_aligned': aligned, 'true_reward_base': 1.0}
-          for aligned in (2.0, 0.0, 1.0)]
-  assert [(row['aligned'], row['base']) for row in MODULE['in_true_order'](rows)] == [('a', 'b'), ('b', 'a')]
+  rows = [
+    {'aligned': 'a', 'base': 'b', 'true_reward_aligned': aligned, 'true_reward_base': 1.0}
+    for aligned in (2.0, 0.0, 1.0)
+  ]
+  assert [(row['aligned'], row['base']) for row in MODULE['in_true_order'](rows)] == [
+    ('a', 'b'),
+    ('b', 'a'),
+  ]
 
 
 def test_every_human_pair_trains_or_validates(tmp_path):
@@ -68,7 +103,9 @@ def test_every_human_pair_trains_or_validates(tmp_path):
   write(path, [{'toxic': f'bad {index}', 'neutral': f'good {index}'} for index in range(25)])
   training, validation = MODULE['human_pairs'](str(path))
   assert (len(training), len(validation)) == (22, 3)
-  assert {row['aligned'] for row in training + validation} == {f'good {index}' for index in range(25)}
+  assert {row['aligned'] for row in training + validation} == {
+    f'good {index}' for index in range(25)
+  }
   assert all(row['base'] == row['aligned'].replace('good', 'bad') for row in training + validation)
 
 
@@ -76,10 +113,23 @@ def test_the_table_tells_what_each_variant_learns(finished, tmp_path, capsys):
   texts, output = tmp_path / 'texts.jsonl', tmp_path / 'recovery.json'
   write(texts, TEXTS)
   variants = 'logistic, everything', "pairs in r*'s order", 'human-written pairs'
-  assert compare(finished, output, f'--texts={texts}', '--fields=toxic,neutral', f'--human={texts}',
-                 *(f'--variant={name}' for name in variants)) == 0
+  assert (
+    compare(
+      finished,
+      output,
+      f'--texts={texts}',
+      '--fields=toxic,neutral',
+      f'--human={texts}',
+      *(f'--variant={name}' for name in variants),
+    )
+    == 0
+  )
   found = json.loads(output.read_text())
-  assert list(found['variants']) == list(variants) and found['texts'] == 6 and found['training_pairs'] == 128
+  assert (
+    list(found['variants']) == list(variants)
+    and found['texts'] == 6
+    and found['training_pairs'] == 128
+  )
   aligned, ordered, _ = (found['variants'][name] for name in variants)
   # The pairs in r*'s order are as often turned round as not: nothing tells the sides apart any more.
   assert min(aligned['prefers_aligned']) > 0.8 > max(ordered['prefers_aligned'])
@@ -93,9 +143,15 @@ def test_the_table_tells_what_each_variant_learns(finished, tmp_path, capsys):
 
 def test_a_variant_that_cannot_run_is_left_out_by_name(finished, tmp_path, capsys):
   output = tmp_path / 'recovery.json'
-  assert compare(finished, output, '--variant=human-written pairs',
-                 '--variant=maximum_entropy, head alone') == 0
+  assert (
+    compare(
+      finished, output, '--variant=human-written pairs', '--variant=maximum_entropy, head alone'
+    )
+    == 0
+  )
   assert json.loads(output.read_text())['variants'] == {}
   said = capsys.readouterr().err
   assert 'human-written pairs: left out, there is no --human' in said
-  assert 'maximum_entropy, head alone: left out, the run has config.irl.samples_per_prompt = 1' in said
+  assert (
+    'maximum_entropy, head alone: left out, the run has config.irl.samples_per_prompt = 1' in said
+  )

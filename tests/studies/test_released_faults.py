@@ -17,11 +17,20 @@ from irl_jax import config as c
 from irl_jax.irl import loop
 from irl_jax.irl import reward as reward_lib
 
-STUDY = types.SimpleNamespace(**runpy.run_path(
-    str(pathlib.Path(__file__).parents[2] / 'studies' / 'released_faults.py')))
+STUDY = types.SimpleNamespace(
+  **runpy.run_path(str(pathlib.Path(__file__).parents[2] / 'studies' / 'released_faults.py'))
+)
 SOUND = STUDY.VARIANTS['no fault']
-IRL = c.IRL(objective='logistic', temperature=0.2, learning_rate=1e-2, epochs=2, batch_size=32, warmup_steps=2,
-            weight_decay=0.0, max_tokens=24)
+IRL = c.IRL(
+  objective='logistic',
+  temperature=0.2,
+  learning_rate=1e-2,
+  epochs=2,
+  batch_size=32,
+  warmup_steps=2,
+  weight_decay=0.0,
+  max_tokens=24,
+)
 
 
 def draw(count, seed):
@@ -32,8 +41,10 @@ def draw(count, seed):
 
 def demonstrations(count, seed):
   texts = zip(*(draw(count, seed + side) for side in range(3)))
-  return [{'prompt_id': str(index), 'prompt': prompt, 'aligned': aligned, 'base': base}
-          for index, (prompt, aligned, base) in enumerate(texts)]
+  return [
+    {'prompt_id': str(index), 'prompt': prompt, 'aligned': aligned, 'base': base}
+    for index, (prompt, aligned, base) in enumerate(texts)
+  ]
 
 
 @pytest.fixture(scope='module')
@@ -47,8 +58,10 @@ def sets():
   """Every set of texts; r* counts two letters."""
   names = STUDY.HELD, STUDY.ZERO, STUDY.TRAINED_TEXTS, STUDY.HELD_PAIRS, STUDY.TRAINED_PAIRS
   texts = {name: draw(30, seed) for seed, name in enumerate(names)}
-  return {name: (found, np.array([text.count('a') - text.count('b') - 0.5 for text in found]))
-          for name, found in texts.items()}
+  return {
+    name: (found, np.array([text.count('a') - text.count('b') - 0.5 for text in found]))
+    for name, found in texts.items()
+  }
 
 
 def pairs_of(policy, rows, seen='text'):
@@ -61,7 +74,10 @@ def train(policy, rows, variant, irl=IRL):
 
 def moved(parts, others):
   """The largest difference of two rewards' parameters."""
-  return max(np.abs(first - second).max() for first, second in zip(jax.tree.leaves(parts), jax.tree.leaves(others)))
+  return max(
+    np.abs(first - second).max()
+    for first, second in zip(jax.tree.leaves(parts), jax.tree.leaves(others))
+  )
 
 
 @pytest.fixture(scope='module')
@@ -71,7 +87,9 @@ def sound(policy, rows):
 
 
 def test_without_a_fault_it_is_the_librarys_training(policy, rows, sound, tmp_path):
-  expected = loop.train_parts(policy, *pairs_of(policy, rows), IRL, 3, tmp_path, log=lambda *unused: None)
+  expected = loop.train_parts(
+    policy, *pairs_of(policy, rows), IRL, 3, tmp_path, log=lambda *unused: None
+  )
   chex.assert_trees_all_close(sound, expected, atol=1e-5)
   assert moved(sound, train(policy, rows, STUDY.VARIANTS['no training'])) > 3e-3
 
@@ -81,7 +99,9 @@ def test_fault_1_trains_on_the_end_alone(policy, rows, sound, seen):
   end = STUDY.VARIANTS[f'1 last {seen}']
   for side, ids in zip(('aligned', 'base'), zip(*STUDY.encode(policy, rows[0], IRL, seen))):
     assert [policy.tokenizer.decode(token) for token in ids] == [row[side][-1] for row in rows[0]]
-  rewritten = [[row | {'prompt': 'x', 'aligned': 'g' + row['aligned'][-1:]} for row in side] for side in rows]
+  rewritten = [
+    [row | {'prompt': 'x', 'aligned': 'g' + row['aligned'][-1:]} for row in side] for side in rows
+  ]
   parts = train(policy, rows, end)
   chex.assert_trees_all_equal(parts, train(policy, rewritten, end))
   assert moved(sound, parts) > 3e-3
@@ -93,7 +113,7 @@ def test_fault_2_gives_each_step_the_sum_of_all_gradients_so_far(policy, rows, s
   params, state = jnp.zeros(3), STUDY.accumulating(optax.sgd(1.0)).init(jnp.zeros(3))
   for number, gradient in enumerate(gradients):
     step, state = tx.update(jnp.asarray(gradient), state, params)
-    np.testing.assert_allclose(step, -gradients[:number + 1].sum(axis=0), atol=1e-6)
+    np.testing.assert_allclose(step, -gradients[: number + 1].sum(axis=0), atol=1e-6)
   assert moved(sound, train(policy, rows, STUDY.VARIANTS['2 accumulated gradients'])) > 3e-3
 
 
@@ -102,16 +122,22 @@ def test_fault_3_has_no_bound_and_trains_the_final_layer_norm(policy, rows, soun
   batch = batches.text_batch([[5, 6, 7], [8]], 0)
   trained, frozen = train(policy, rows, STUDY.VARIANTS['3 no bound'])
   longer = trained | {'reward_head': {'direction': 1000 * trained['reward_head']['direction']}}
-  found, scaled = (STUDY.unbounded_reward(parts, frozen, batch, **statics) for parts in (trained, longer))
+  found, scaled = (
+    STUDY.unbounded_reward(parts, frozen, batch, **statics) for parts in (trained, longer)
+  )
   np.testing.assert_allclose(scaled, 1000 * found, rtol=1e-4)
   assert np.abs(scaled).max() > 1
-  np.testing.assert_allclose(*(reward_lib.reward(parts, frozen, batch, **statics) for parts in (trained, longer)),
-                             atol=1e-5)
+  np.testing.assert_allclose(
+    *(reward_lib.reward(parts, frozen, batch, **statics) for parts in (trained, longer)), atol=1e-5
+  )
   state = np.asarray(reward_lib.features((trained, frozen), batch, **statics), np.float64)
-  normal = (state - state.mean(1, keepdims=True)) / np.sqrt(state.var(1, keepdims=True) + policy.config.layer_norm_eps)
+  normal = (state - state.mean(1, keepdims=True)) / np.sqrt(
+    state.var(1, keepdims=True) + policy.config.layer_norm_eps
+  )
   norm = trained['final_layer_norm']
-  np.testing.assert_allclose(found, (norm['scale'] * normal + norm['bias']) @ trained['reward_head']['direction'],
-                             atol=1e-4)
+  np.testing.assert_allclose(
+    found, (norm['scale'] * normal + norm['bias']) @ trained['reward_head']['direction'], atol=1e-4
+  )
   start = policy.params['final_layer_norm']
   chex.assert_trees_all_equal(sound[0]['final_layer_norm'], start)
   assert all(np.abs(norm[name] - start[name]).max() > 1e-3 for name in start)
@@ -119,8 +145,10 @@ def test_fault_3_has_no_bound_and_trains_the_final_layer_norm(policy, rows, soun
 
 def scores(seed, zero):
   """What a reward gives to the held-out texts and to two classes of texts around its zero."""
-  return {STUDY.HELD: zero + np.random.default_rng(seed).normal(size=20),
-          STUDY.ZERO: zero + np.array([-1.1, -1.0, -0.9, 0.9, 1.0, 1.1])}
+  return {
+    STUDY.HELD: zero + np.random.default_rng(seed).normal(size=20),
+    STUDY.ZERO: zero + np.array([-1.1, -1.0, -0.9, 0.9, 1.0, 1.1]),
+  }
 
 
 def test_fault_4_leaves_the_zero_where_training_left_it():
@@ -129,9 +157,13 @@ def test_fault_4_leaves_the_zero_where_training_left_it():
   for index, zero in enumerate((5.0, -5.0)):
     found = scored[index][STUDY.HELD]
     np.testing.assert_allclose(centred['accuracy'][index], np.mean((found < zero) == (true < 0)))
-    np.testing.assert_allclose(raw['accuracy'][index], np.mean(true >= 0) if zero > 0 else np.mean(true < 0))
+    np.testing.assert_allclose(
+      raw['accuracy'][index], np.mean(true >= 0) if zero > 0 else np.mean(true < 0)
+    )
   assert raw['auroc'] == centred['auroc'] and raw['spearman'] == centred['spearman']
-  np.testing.assert_allclose(raw['spearman'][0], stats.spearmanr(*(row[STUDY.HELD] for row in scored)).statistic)
+  np.testing.assert_allclose(
+    raw['spearman'][0], stats.spearmanr(*(row[STUDY.HELD] for row in scored)).statistic
+  )
 
 
 def test_fault_6_takes_the_best_seed_of_each_figure():
@@ -150,10 +182,24 @@ def test_a_difference_comes_with_the_interval_of_a_paired_t_test():
 def test_the_study_has_every_row_and_fault_5_is_measured_on_what_was_trained_on(policy, rows, sets):
   found = STUDY.study(policy, rows, sets, IRL, seeds=2)
   assert list(found) == [
-      'no fault', 'no training', '1 last character', '1 last token', '2 accumulated gradients', '3 no bound',
-      '4 uncentred 0', '5 training texts', 'held-out demonstrations', '5 training demonstrations', '6 best seed',
-      '1 to 4 at once', '1 to 4 and 6 at once']
-  parts, (texts, true) = STUDY.train(policy, *pairs_of(policy, rows), IRL, SOUND, 0), sets[STUDY.TRAINED_TEXTS]
+    'no fault',
+    'no training',
+    '1 last character',
+    '1 last token',
+    '2 accumulated gradients',
+    '3 no bound',
+    '4 uncentred 0',
+    '5 training texts',
+    'held-out demonstrations',
+    '5 training demonstrations',
+    '6 best seed',
+    '1 to 4 at once',
+    '1 to 4 and 6 at once',
+  ]
+  parts, (texts, true) = (
+    STUDY.train(policy, *pairs_of(policy, rows), IRL, SOUND, 0),
+    sets[STUDY.TRAINED_TEXTS],
+  )
   scored = STUDY.score(policy, parts, IRL, SOUND, {'texts': (texts, true)})['texts']
   better = [first > second for first in scored[true > 0] for second in scored[true < 0]]
   np.testing.assert_allclose(found['5 training texts']['auroc'][0], np.mean(better))
@@ -162,17 +208,29 @@ def test_the_study_has_every_row_and_fault_5_is_measured_on_what_was_trained_on(
 
 
 def test_the_texts_of_fault_5_are_those_of_the_training_prompts():
-  files = {('train', 'demos'): demonstrations(10, 0), ('validation', 'demos'): demonstrations(5, 1),
-           ('heldout', 'demos'): demonstrations(4, 2)}
-  texts = lambda split: [{'prompt_id': str(index), 'prompt': split, 'original': f' {index}'} for index in range(12)]
+  files = {
+    ('train', 'demos'): demonstrations(10, 0),
+    ('validation', 'demos'): demonstrations(5, 1),
+    ('heldout', 'demos'): demonstrations(4, 2),
+  }
+  texts = lambda split: [
+    {'prompt_id': str(index), 'prompt': split, 'original': f' {index}'} for index in range(12)
+  ]
   files |= {(split, 'data'): texts(split) for split in ('train', 'validation', 'heldout')}
-  run = types.SimpleNamespace(rows=lambda split, stage='data': files[split, stage], folder=pathlib.Path('W'),
-                              true_reward=lambda: lambda texts: np.arange(len(texts)), config=c.Config())
+  run = types.SimpleNamespace(
+    rows=lambda split, stage='data': files[split, stage],
+    folder=pathlib.Path('W'),
+    true_reward=lambda: lambda texts: np.arange(len(texts)),
+    config=c.Config(),
+  )
   (training, validation), sets = STUDY.read(run, 7)
   assert (len(training), len(validation)) == (7, 1)
   assert sets[STUDY.TRAINED_TEXTS][0] == [f'train {index}' for index in range(7)]
   assert sets[STUDY.HELD][0][0] == 'heldout 0' and len(sets[STUDY.HELD][0]) == 12
   assert sets[STUDY.TRAINED_PAIRS][0][:1] == [training[0]['prompt'] + training[0]['aligned']]
   assert len(sets[STUDY.TRAINED_PAIRS][0]) == 14 and len(sets[STUDY.HELD_PAIRS][1]) == 8
-  with pytest.raises(STUDY.InputError, match='W/demos/train.jsonl has 10 pairs of two different texts, of 11: ask for'):
+  with pytest.raises(
+    STUDY.InputError,
+    match='W/demos/train.jsonl has 10 pairs of two different texts, of 11: ask for',
+  ):
     STUDY.read(run, 11)

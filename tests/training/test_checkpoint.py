@@ -24,17 +24,25 @@ def state_of(seed, width=3, dtype=jnp.float32, name='w'):
 
 
 def test_state_and_meta_come_back_bit_for_bit(tmp_path):
-  meta = {'moments': {'count': 3.0, 'mean': 0.1 + 0.2, 'variance': 1e-17}, 'list': [{'loss': 1 / 3}]}
+  meta = {
+    'moments': {'count': 3.0, 'mean': 0.1 + 0.2, 'variance': 1e-17},
+    'list': [{'loss': 1 / 3}],
+  }
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.restore(state_of(0)) is None
     saved = copy.deepcopy(meta)
     checkpoints.save(7, state_of(1), saved)
-    saved['list'].append(jnp.zeros(1))  # it is written in the background; what the caller does now is not saved
+    saved['list'].append(
+      jnp.zeros(1)
+    )  # it is written in the background; what the caller does now is not saved
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     step, state, restored = checkpoints.restore(state_of(0))
   assert step == 7 and restored == meta
   chex.assert_trees_all_equal(state, state_of(1))
-  assert all(leaf.sharding.is_fully_replicated and len(leaf.devices()) == 4 for leaf in jax.tree.leaves(state))
+  assert all(
+    leaf.sharding.is_fully_replicated and len(leaf.devices()) == 4
+    for leaf in jax.tree.leaves(state)
+  )
 
 
 def test_the_latest_ones_stay(tmp_path):
@@ -48,11 +56,19 @@ def test_the_latest_ones_stay(tmp_path):
   chex.assert_trees_all_equal(state, state_of(3))
 
 
-@pytest.mark.parametrize('saved, now, difference', [
+@pytest.mark.parametrize(
+  'saved, now, difference',
+  [
     (dict(width=3), dict(width=4), "params/w ('float32[3,2]' there, 'float32[4,2]' now)"),
-    (dict(dtype=jnp.bfloat16), dict(), "opt_state/1/0/mu/w ('bfloat16[3,2]' there, 'float32[3,2]' now)"),
+    (
+      dict(dtype=jnp.bfloat16),
+      dict(),
+      "opt_state/1/0/mu/w ('bfloat16[3,2]' there, 'float32[3,2]' now)",
+    ),
     (dict(), dict(name='v'), "params/w ('float32[3,2]' there, None now)"),
-    (dict(), dict(name='v'), "params/v (None there, 'float32[3,2]' now)")])
+    (dict(), dict(name='v'), "params/v (None there, 'float32[3,2]' now)"),
+  ],
+)
 def test_a_state_of_another_model_or_type_is_refused_leaf_by_leaf(tmp_path, saved, now, difference):
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, state_of(1, **saved), {})
@@ -61,7 +77,11 @@ def test_a_state_of_another_model_or_type_is_refused_leaf_by_leaf(tmp_path, save
     with pytest.raises(errors.CheckpointError, match='is of another model or type') as caught:
       checkpoints.restore(state_of(0, **now))
   message = str(caught.value)
-  assert str(tmp_path / '1') in message and difference in message and 'step' not in message.partition('Give')[0]
+  assert (
+    str(tmp_path / '1') in message
+    and difference in message
+    and 'step' not in message.partition('Give')[0]
+  )
   assert caught.value.exit_code == 5 and '\n' not in message and files_of(tmp_path) == before
 
 
@@ -69,8 +89,11 @@ def test_a_save_that_orbax_declines_is_an_error(tmp_path, monkeypatch):
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(2, state_of(2), {})
     monkeypatch.setattr(checkpoints._manager, 'save', lambda *_, **__: False)
-    with pytest.raises(errors.CheckpointError, match='the checkpoint of step 4 could not be saved: Orbax declined; the '
-                                                     f'checkpoint of step 2 is kept in {tmp_path}'):
+    with pytest.raises(
+      errors.CheckpointError,
+      match='the checkpoint of step 4 could not be saved: Orbax declined; the '
+      f'checkpoint of step 2 is kept in {tmp_path}',
+    ):
       checkpoints.save(4, state_of(0), {})
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.restore(state_of(0))[0] == 2
@@ -88,16 +111,22 @@ def two_steps(tmp_path_factory):
 
 def files_of(folder):
   """The bytes of every file by its name."""
-  return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+  return {
+    str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()
+  }
 
 
 def flip(content):
   """One bit in the middle."""
   middle = len(content) // 2
-  return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1:]
+  return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 
 
-DAMAGES = {'flipped': flip, 'truncated': lambda content: content[:len(content) // 2], 'empty': lambda content: b''}
+DAMAGES = {
+  'flipped': flip,
+  'truncated': lambda content: content[: len(content) // 2],
+  'empty': lambda content: b'',
+}
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
@@ -128,17 +157,27 @@ def half_written(folder):
   shutil.rmtree(folder / 'meta')
 
 
-@pytest.mark.parametrize('damage, reason', [
-    (deleted, r'state/d/\w+: No such file or directory'), (emptied, 'it has no sums.json, so it was never whole'),
-    (half_written, 'it has no sums.json, so it was never whole')])
-def test_a_damaged_step_is_set_aside_and_can_be_saved_again(two_steps, tmp_path, caplog, damage, reason):
+@pytest.mark.parametrize(
+  'damage, reason',
+  [
+    (deleted, r'state/d/\w+: No such file or directory'),
+    (emptied, 'it has no sums.json, so it was never whole'),
+    (half_written, 'it has no sums.json, so it was never whole'),
+  ],
+)
+def test_a_damaged_step_is_set_aside_and_can_be_saved_again(
+  two_steps, tmp_path, caplog, damage, reason
+):
   folder = tmp_path / 'checkpoints'
   shutil.copytree(two_steps, folder)
   damage(folder / '4')
   with checkpoint.Checkpoints(folder) as checkpoints:
     with caplog.at_level('WARNING'):
       step, state, _ = checkpoints.restore(state_of(0))
-    assert re.search(f'{folder}: the checkpoint of step 4 is damaged: {reason}. That of step 2 is used', caplog.text)
+    assert re.search(
+      f'{folder}: the checkpoint of step 4 is damaged: {reason}. That of step 2 is used',
+      caplog.text,
+    )
     assert step == 2
     checkpoints.save(4, state_of(9), {})
   assert {path.name for path in folder.iterdir()} == {'2', '4', '4.damaged'}
@@ -155,8 +194,11 @@ def test_without_a_whole_step_nothing_is_touched_and_the_reasons_are_given(two_s
   before = files_of(folder)
   for _ in range(2):  # also when it is tried again
     with checkpoint.Checkpoints(folder) as checkpoints:
-      with pytest.raises(errors.CheckpointError, match='no checkpoint is whole .step 4: it has no sums.json, .*; step '
-                                                       '2: state/d/.*Delete the folder to train') as caught:
+      with pytest.raises(
+        errors.CheckpointError,
+        match='no checkpoint is whole .step 4: it has no sums.json, .*; step '
+        '2: state/d/.*Delete the folder to train',
+      ) as caught:
         checkpoints.restore(state_of(0))
     assert caught.value.exit_code == 5 and files_of(folder) == before
 

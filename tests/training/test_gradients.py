@@ -19,7 +19,10 @@ def problem():
   """Parameters [D], and (x [B, S, D], mask [B, S]): rows of 0 to 5 tokens; the last three rows have none."""
   rng = np.random.default_rng(0)
   mask = np.arange(LENGTH) < np.array([5, 1, 2, 0, 5, 3, 1, 4, 5, 0, 0, 0])[:, None]
-  return rng.normal(size=WIDTH).astype(np.float32), (rng.normal(size=(ROWS, LENGTH, WIDTH)).astype(np.float32), mask)
+  return rng.normal(size=WIDTH).astype(np.float32), (
+    rng.normal(size=(ROWS, LENGTH, WIDTH)).astype(np.float32),
+    mask,
+  )
 
 
 def totals(weights, batch):
@@ -27,8 +30,12 @@ def totals(weights, batch):
   x, mask = batch
   score, mask = x @ weights, mask.astype(jnp.float32)
   loss = jnp.sum(jnp.cos(score) * mask)
-  return gradients.Totals(loss, jnp.sum(mask), {'loss': loss, 'score': jnp.sum(score * mask)},
-                          {'largest': jnp.max(jnp.abs(score) * mask)})
+  return gradients.Totals(
+    loss,
+    jnp.sum(mask),
+    {'loss': loss, 'score': jnp.sum(score * mask)},
+    {'largest': jnp.max(jnp.abs(score) * mask)},
+  )
 
 
 @pytest.fixture(scope='module')
@@ -38,7 +45,11 @@ def by_hand(problem):
   tokens = [x[row, column].astype(np.float64) for row, column in zip(*np.nonzero(mask))]
   scores = [token @ weights for token in tokens]
   gradient = np.mean([-np.sin(score) * token for score, token in zip(scores, tokens)], axis=0)
-  return gradient, {'loss': np.mean(np.cos(scores)), 'score': np.mean(scores), 'largest': np.max(np.abs(scores))}
+  return gradient, {
+    'loss': np.mean(np.cos(scores)),
+    'score': np.mean(scores),
+    'largest': np.max(np.abs(scores)),
+  }
 
 
 @pytest.mark.parametrize('micro_batch', [0, 12, 5, 4, 1])
@@ -48,10 +59,16 @@ def test_any_micro_batch_gives_the_mean_over_all_tokens(problem, by_hand, micro_
 
 
 @pytest.mark.parametrize('micro_batch', [0, 1])
-def test_devices_of_unequal_token_counts_give_the_mean_over_all_tokens(problem, by_hand, micro_batch):
+def test_devices_of_unequal_token_counts_give_the_mean_over_all_tokens(
+  problem, by_hand, micro_batch
+):
   weights, batch = problem
-  run = jax.pmap(lambda *inputs: gradients.of_mean(totals, *inputs, parallel.AXIS, micro_batch),
-                 axis_name=parallel.AXIS, in_axes=(None, 0), out_axes=None)
+  run = jax.pmap(
+    lambda *inputs: gradients.of_mean(totals, *inputs, parallel.AXIS, micro_batch),
+    axis_name=parallel.AXIS,
+    in_axes=(None, 0),
+    out_axes=None,
+  )
   found = run(weights, jax.tree.map(lambda x: x.reshape(4, ROWS // 4, *x.shape[1:]), batch))
   chex.assert_trees_all_close(jax.device_get(found), by_hand, atol=1e-6)
 
@@ -59,12 +76,25 @@ def test_devices_of_unequal_token_counts_give_the_mean_over_all_tokens(problem, 
 @pytest.mark.parametrize('micro_batch', [0, 1])
 def test_shard_map_gives_the_same_and_finds_no_collective_missing(problem, by_hand, micro_batch):
   mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
-  run = jax.shard_map(functools.partial(gradients.of_mean, totals, axis_name=parallel.AXIS, micro_batch=micro_batch),
-                      mesh=mesh, in_specs=(jax.P(), jax.P(parallel.AXIS)), out_specs=jax.P(), check_vma=True)
+  run = jax.shard_map(
+    functools.partial(gradients.of_mean, totals, axis_name=parallel.AXIS, micro_batch=micro_batch),
+    mesh=mesh,
+    in_specs=(jax.P(), jax.P(parallel.AXIS)),
+    out_specs=jax.P(),
+    check_vma=True,
+  )
   chex.assert_trees_all_close(jax.device_get(jax.jit(run)(*problem)), by_hand, atol=1e-6)
 
 
 def test_micro_batches_are_equal_and_keep_together_what_belongs_together():
-  assert [gradients.micro_batches(12, size) for size in (0, 12, 100, 11, 6, 5, 1)] == [1, 1, 1, 2, 2, 3, 12]
+  assert [gradients.micro_batches(12, size) for size in (0, 12, 100, 11, 6, 5, 1)] == [
+    1,
+    1,
+    1,
+    2,
+    2,
+    3,
+    12,
+  ]
   assert [gradients.micro_batches(12, size, together=4) for size in (12, 11, 4, 1)] == [1, 3, 3, 3]
   assert gradients.micro_batches(7, 3) == 7

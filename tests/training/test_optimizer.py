@@ -8,12 +8,20 @@ import pytest
 from irl_jax.training import optimizer
 
 
-@pytest.mark.parametrize('schedule, warmup, expected', [
-    ('constant', 0, {0: 1.0, 50: 1.0, 100: 1.0}), ('constant', 10, {0: 0.0, 5: 0.5, 10: 1.0, 100: 1.0}),
-    ('cosine', 0, {0: 1.0, 50: 0.6, 100: 0.2}), ('cosine', 20, {0: 0.0, 10: 0.5, 20: 1.0, 60: 0.6, 100: 0.2}),
-    ('cosine', 1000, {0: 0.0, 50: 1.0, 100: 0.2})])
+@pytest.mark.parametrize(
+  'schedule, warmup, expected',
+  [
+    ('constant', 0, {0: 1.0, 50: 1.0, 100: 1.0}),
+    ('constant', 10, {0: 0.0, 5: 0.5, 10: 1.0, 100: 1.0}),
+    ('cosine', 0, {0: 1.0, 50: 0.6, 100: 0.2}),
+    ('cosine', 20, {0: 0.0, 10: 0.5, 20: 1.0, 60: 0.6, 100: 0.2}),
+    ('cosine', 1000, {0: 0.0, 50: 1.0, 100: 0.2}),
+  ],
+)
 def test_learning_rates(schedule, warmup, expected):
-  _, rate = optimizer.adamw(learning_rate=0.01, updates=100, schedule=schedule, final=0.2, warmup=warmup)
+  _, rate = optimizer.adamw(
+    learning_rate=0.01, updates=100, schedule=schedule, final=0.2, warmup=warmup
+  )
   for step, share in expected.items():
     np.testing.assert_allclose(rate(step), 0.01 * share, rtol=1e-5)
 
@@ -23,8 +31,8 @@ def adamw_by_hand(value, gradients, rate, b1, b2, decay, max_norm):
   first = second = np.zeros_like(value)
   for step, gradient in enumerate(gradients, start=1):
     gradient = gradient * min(1.0, max_norm / np.linalg.norm(gradient))
-    first, second = b1 * first + (1 - b1) * gradient, b2 * second + (1 - b2) * gradient ** 2
-    direction = first / (1 - b1 ** step) / (np.sqrt(second / (1 - b2 ** step)) + 1e-8)
+    first, second = b1 * first + (1 - b1) * gradient, b2 * second + (1 - b2) * gradient**2
+    direction = first / (1 - b1**step) / (np.sqrt(second / (1 - b2**step)) + 1e-8)
     value = value - rate * (direction + decay * value)
   return value
 
@@ -32,8 +40,15 @@ def adamw_by_hand(value, gradients, rate, b1, b2, decay, max_norm):
 def test_steps_are_those_of_adamw():
   rng = np.random.default_rng(0)
   start, gradients = rng.normal(size=4), 3 * rng.normal(size=(5, 4))
-  tx, _ = optimizer.adamw(learning_rate=0.02, updates=9, schedule='constant', b1=0.8, b2=0.9, weight_decay=0.1,
-                          max_norm=1.5)
+  tx, _ = optimizer.adamw(
+    learning_rate=0.02,
+    updates=9,
+    schedule='constant',
+    b1=0.8,
+    b2=0.9,
+    weight_decay=0.1,
+    max_norm=1.5,
+  )
   state = optimizer.new_state({'w': jnp.asarray(start, jnp.float32)}, tx)
   for gradient in gradients:
     state, metrics = optimizer.apply_gradients(state, {'w': jnp.asarray(gradient, jnp.float32)}, tx)
@@ -47,7 +62,9 @@ def test_steps_are_those_of_adamw():
 def test_a_gradient_that_is_not_finite_is_left_out(bad):
   tx, _ = optimizer.adamw(learning_rate=0.02, updates=9, weight_decay=0.1)
   state = optimizer.new_state({'w': jnp.ones(2), 'v': jnp.ones(3)}, tx)
-  after, metrics = optimizer.apply_gradients(state, {'w': jnp.array([1.0, bad]), 'v': jnp.ones(3)}, tx)
+  after, metrics = optimizer.apply_gradients(
+    state, {'w': jnp.array([1.0, bad]), 'v': jnp.ones(3)}, tx
+  )
   chex.assert_trees_all_equal((after.params, after.opt_state), (state.params, state.opt_state))
   assert int(after.step) == 1 and int(after.skipped) == int(metrics['skipped']) == 1
   assert int(after.skipped_in_row) == int(metrics['skipped_in_row']) == 1

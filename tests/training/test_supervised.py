@@ -33,23 +33,38 @@ SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
 def text_batch():
   """Eight right-padded texts of 2 to 12 tokens."""
   rng = np.random.default_rng(0)
-  return batches.text_batch([rng.integers(2, 26, length).tolist() for length in (12, 2, 3, 9, 5, 2, 7, 11)], 0, 12)
+  return batches.text_batch(
+    [rng.integers(2, 26, length).tolist() for length in (12, 2, 3, 9, 5, 2, 7, 11)], 0, 12
+  )
 
 
 @pytest.fixture(scope='module')
 def problems(policy, classifier, text_batch):
   """(parameters, batch, statics of the update) by the kind of model."""
   labels = np.array([0, 1, 1, 0, 1, 0, 0, 0], np.int32)
-  statics = lambda losses, model: dict(losses=losses, config=model.config, dtype=jnp.float32, tx=SGD)
-  return {'language_model': (policy.params, text_batch, statics(supervised.language_model_losses, policy)),
-          'classifier': (classifier.params, structs.LabelledBatch(text_batch, labels),
-                         statics(supervised.classifier_losses, classifier))}
+  statics = lambda losses, model: dict(
+    losses=losses, config=model.config, dtype=jnp.float32, tx=SGD
+  )
+  return {
+    'language_model': (
+      policy.params,
+      text_batch,
+      statics(supervised.language_model_losses, policy),
+    ),
+    'classifier': (
+      classifier.params,
+      structs.LabelledBatch(text_batch, labels),
+      statics(supervised.classifier_losses, classifier),
+    ),
+  }
 
 
 def metrics_of(params, batch, statics):
   """What an update of one device reports."""
   state = optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
-  return jax.jit(functools.partial(supervised.update, axis_name=None, **statics))(state, (), batch)[1]
+  return jax.jit(functools.partial(supervised.update, axis_name=None, **statics))(state, (), batch)[
+    1
+  ]
 
 
 KINDS = pytest.mark.parametrize('kind', ['language_model', 'classifier'])
@@ -58,17 +73,24 @@ KINDS = pytest.mark.parametrize('kind', ['language_model', 'classifier'])
 def test_language_model_loss_is_that_of_transformers(policy, text_batch, problems, tmp_path):
   torch = pytest.importorskip('torch')
   import transformers
+
   pretrained.save(tmp_path / 'policy', policy, '')
-  network = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'policy', dtype=torch.float32).eval()
+  network = transformers.AutoModelForCausalLM.from_pretrained(
+    tmp_path / 'policy', dtype=torch.float32
+  ).eval()
   ids, mask = torch.tensor(text_batch.ids).long(), torch.tensor(text_batch.valid)
   with torch.no_grad():
-    expected = network(ids, attention_mask=mask.long(), labels=ids.masked_fill(~mask, -100)).loss.item()
+    expected = network(
+      ids, attention_mask=mask.long(), labels=ids.masked_fill(~mask, -100)
+    ).loss.item()
   np.testing.assert_allclose(metrics_of(*problems['language_model'])['loss'], expected, atol=1e-4)
 
 
 def test_classifier_loss_is_the_mean_cross_entropy(classifier, problems):
   params, batch, _ = problems['classifier']
-  logits = np.asarray(roberta.classify(params, batch.text.ids, batch.text.valid, classifier.config), np.float64)
+  logits = np.asarray(
+    roberta.classify(params, batch.text.ids, batch.text.valid, classifier.config), np.float64
+  )
   losses = [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, batch.label)]
   metrics = metrics_of(*problems['classifier'])
   np.testing.assert_allclose(metrics['loss'], np.mean(losses), atol=1e-5)
@@ -79,11 +101,15 @@ def test_classifier_loss_is_the_mean_cross_entropy(classifier, problems):
 def test_four_devices_give_the_gradient_of_one(problems, kind):
   params, batch, statics = problems[kind]
   new = lambda: optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
-  one, metrics = jax.jit(functools.partial(supervised.update, axis_name=None, **statics))(new(), (), batch)
+  one, metrics = jax.jit(functools.partial(supervised.update, axis_name=None, **statics))(
+    new(), (), batch
+  )
   update = parallel.map_update(supervised.update, **statics)
   four, metrics_four = update(parallel.replicate(new()), (), parallel.shard(batch))
   chex.assert_trees_all_close(jax.device_get(four.params), jax.device_get(one.params), atol=1e-5)
-  chex.assert_trees_all_close(jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5)
+  chex.assert_trees_all_close(
+    jax.device_get(metrics_four), jax.device_get(metrics), rtol=1e-4, atol=1e-5
+  )
   assert metrics['gradient_norm'] > 0.01
 
 
@@ -91,8 +117,9 @@ def test_four_devices_give_the_gradient_of_one(problems, kind):
 def test_what_saves_memory_changes_no_gradient(problems, kind):
   params, batch, statics = problems[kind]
   new = lambda: optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
-  run = lambda **saving: jax.jit(functools.partial(
-      supervised.update, axis_name=None, **statics, **saving))(new(), (), batch)
+  run = lambda **saving: jax.jit(
+    functools.partial(supervised.update, axis_name=None, **statics, **saving)
+  )(new(), (), batch)
   whole, metrics = run()
   parts, metrics_parts = run(rematerialise=True, micro_batch=3)
   chex.assert_trees_all_close(parts.params, whole.params, atol=1e-5)
@@ -107,14 +134,27 @@ def test_shard_map_finds_no_collective_missing(problems, kind):
   mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
   whole, split = jax.P(), jax.P(parallel.AXIS)
   update = functools.partial(supervised.update, axis_name=parallel.AXIS, **statics)
-  after, _ = jax.eval_shape(jax.shard_map(update, mesh=mesh, in_specs=(whole, whole, split), out_specs=(whole, whole),
-                                          check_vma=True), state, (), batch)
+  after, _ = jax.eval_shape(
+    jax.shard_map(
+      update, mesh=mesh, in_specs=(whole, whole, split), out_specs=(whole, whole), check_vma=True
+    ),
+    state,
+    (),
+    batch,
+  )
   chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
 TEXTS = ['ab', 'cde', 'fghij', 'klmn'] * 8
-SETTINGS = c.Supervised(learning_rate=0.02, epochs=10, batch_size=8, warmup_steps=2, max_tokens=12, weight_decay=0.0,
-                        checkpoint_every=3)
+SETTINGS = c.Supervised(
+  learning_rate=0.02,
+  epochs=10,
+  batch_size=8,
+  warmup_steps=2,
+  max_tokens=12,
+  weight_decay=0.0,
+  checkpoint_every=3,
+)
 
 
 @pytest.fixture(scope='module')
@@ -128,14 +168,18 @@ def finished(base, tmp_path_factory):
   """(language model, log) of a run that nothing interrupted."""
   log = {}
   folder = tmp_path_factory.mktemp('whole')
-  return supervised.train_language_model(base, TEXTS, TEXTS[:8], SETTINGS, 1, folder, log=log.__setitem__), log
+  return supervised.train_language_model(
+    base, TEXTS, TEXTS[:8], SETTINGS, 1, folder, log=log.__setitem__
+  ), log
 
 
 def test_a_language_model_learns_how_texts_begin_go_on_and_end(finished):
   model, log = finished
   assert list(log) == list(range(3, 40, 4))  # the end of each epoch
   assert log[39]['loss'] < log[3]['loss'] / 3 and log[39]['validation/loss'] < 1
-  completions = sampling.complete(model, ['cd', 'f', 'ab', ''], c.Sampling(max_new_tokens=12, temperature=0))
+  completions = sampling.complete(
+    model, ['cd', 'f', 'ab', ''], c.Sampling(max_new_tokens=12, temperature=0)
+  )
   assert completions[:3] == ['e', 'ghij', ''] and completions[3] in TEXTS
 
 
@@ -148,8 +192,16 @@ def test_interrupted_within_an_epoch_it_continues_bit_for_bit(base, finished, tm
         os.kill(os.getpid(), signal.SIGTERM)
       yield step
 
-  run = functools.partial(supervised.train_language_model, base, TEXTS, TEXTS[:8], SETTINGS, 1, tmp_path,
-                          log=log.__setitem__)
+  run = functools.partial(
+    supervised.train_language_model,
+    base,
+    TEXTS,
+    TEXTS[:8],
+    SETTINGS,
+    1,
+    tmp_path,
+    log=log.__setitem__,
+  )
   with interruption.handled(), pytest.raises(interruption.Interrupted):
     run(progress=interrupting)
   resumed_at = []
@@ -164,9 +216,15 @@ def test_interrupted_within_an_epoch_it_continues_bit_for_bit(base, finished, tm
 def test_every_validation_text_counts_once(base, count):
   texts = ['ab', 'cde', '', 'fghij', 'aaaaaaaaaa', 'h', 'klm', 'b', 'jihgf', 'dd', 'fade'][:count]
   examples = supervised.language_model_examples(base, texts, 12)
-  losses = functools.partial(supervised.language_model_losses, config=base.config, dtype=jnp.float32)
-  found = supervised.validate(parallel.map_forward(losses), parallel.replicate(base.params), examples, 8)
-  alone = [losses(base.params, examples.batch(np.array([row])))[0]['loss'][0] for row in range(count)]
+  losses = functools.partial(
+    supervised.language_model_losses, config=base.config, dtype=jnp.float32
+  )
+  found = supervised.validate(
+    parallel.map_forward(losses), parallel.replicate(base.params), examples, 8
+  )
+  alone = [
+    losses(base.params, examples.batch(np.array([row])))[0]['loss'][0] for row in range(count)
+  ]
   assert found.keys() == {'validation/loss'}
   tokens = sum(len(text) + 1 for text in texts)  # with the EOS behind each
   np.testing.assert_allclose(found['validation/loss'], np.sum(alone) / tokens, rtol=1e-5)
@@ -181,10 +239,18 @@ def test_without_validation_texts_the_training_is_logged(base, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_training(base, tmp_path):
   log = {}
-  spoilt = dataclasses.replace(base, params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), base.params))
-  with pytest.raises(errors.DivergedError, match='stage sft, by update 2: the loss is .*Lower config.sft.learning'):
-    supervised.train_language_model(spoilt, TEXTS, TEXTS[:8], SETTINGS, 1, tmp_path, log=log.__setitem__)
-  assert not log and not [path for path in tmp_path.iterdir() if path.name.isdigit()]  # nothing spoilt is saved
+  spoilt = dataclasses.replace(
+    base, params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), base.params)
+  )
+  with pytest.raises(
+    errors.DivergedError, match='stage sft, by update 2: the loss is .*Lower config.sft.learning'
+  ):
+    supervised.train_language_model(
+      spoilt, TEXTS, TEXTS[:8], SETTINGS, 1, tmp_path, log=log.__setitem__
+    )
+  assert not log and not [
+    path for path in tmp_path.iterdir() if path.name.isdigit()
+  ]  # nothing spoilt is saved
 
 
 def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
@@ -193,11 +259,16 @@ def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
   for word in words[1::2]:
     word[rng.integers(6)] = 'a'
   texts, labels, log = [''.join(word) for word in words], [number % 2 for number in range(96)], {}
-  fresh = dataclasses.replace(classifier, params=jax.tree.map(np.asarray, roberta.init(
-      jax.random.key(1), classifier.config)))
-  settings = dataclasses.replace(SETTINGS, learning_rate=0.01, epochs=16, batch_size=16)  # enough for any order of data
+  fresh = dataclasses.replace(
+    classifier, params=jax.tree.map(np.asarray, roberta.init(jax.random.key(1), classifier.config))
+  )
+  settings = dataclasses.replace(
+    SETTINGS, learning_rate=0.01, epochs=16, batch_size=16
+  )  # enough for any order of data
   training, validation = ((texts[part], labels[part]) for part in (slice(80), slice(80, None)))
-  model = supervised.train_classifier(fresh, training, validation, settings, 0, tmp_path, log=log.__setitem__)
+  model = supervised.train_classifier(
+    fresh, training, validation, settings, 0, tmp_path, log=log.__setitem__
+  )
   assert log[79]['validation/accuracy'] == 1 and log[79]['loss'] < 0.1
   reward = rewards.true_reward(model)
   assert (reward(['bcdefg', 'hhcegb']) > 0).all() and (reward(['bacdef', 'cgbhad']) < 0).all()
@@ -205,7 +276,11 @@ def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
 
 def test_examples_are_whole_texts_between_two_ends(policy, classifier, caplog):
   examples = supervised.language_model_examples(policy, ['ab', '', 'abcdefghijkl'], 6)
-  assert examples.sequences == [[0, 3, 4, 0], [0, 0], [0, 3, 4, 5, 6, 7]]  # long ones are cut on the right
+  assert examples.sequences == [
+    [0, 3, 4, 0],
+    [0, 0],
+    [0, 3, 4, 5, 6, 7],
+  ]  # long ones are cut on the right
   examples = supervised.classifier_examples(classifier, ['ab', 'w' * 60], [1, 0], 64)
   assert examples.sequences == [[0, 5, 6, 2], [0, *[27] * 48, 2]]
   assert '1 of 2 texts of the classifier are longer than 50 tokens: cut on the left' in caplog.text

@@ -23,9 +23,9 @@ class Sentence:
   """One sentence of a comment and its verdict."""
 
   text: str
-  kind: str                          # its row in playground_world.CLAUSES
+  kind: str  # its row in playground_world.CLAUSES
   toxic: bool
-  turned: bool                       # whether subject, negation or quotation turn the verdict of its words round
+  turned: bool  # whether subject, negation or quotation turn the verdict of its words round
 
 
 def comments(n: int, seed: int) -> list[dict[str, str | int]]:
@@ -38,8 +38,13 @@ def comments(n: int, seed: int) -> list[dict[str, str | int]]:
   Returns:
     A list of {'text': str, 'label': 1 (toxic) or 0}.
   """
-  return [{'text': ' '.join(sentence.text for sentence in comment),
-           'label': int(any(sentence.toxic for sentence in comment))} for comment in sentences(n, seed)]
+  return [
+    {
+      'text': ' '.join(sentence.text for sentence in comment),
+      'label': int(any(sentence.toxic for sentence in comment)),
+    }
+    for comment in sentences(n, seed)
+  ]
 
 
 def sentences(n: int, seed: int) -> list[list[Sentence]]:
@@ -61,11 +66,15 @@ def sentence(rng: random.Random, topic: str, register: str, opening: str) -> Sen
   """Draws one sentence: opening, connective, clause and tag, of which only the clause decides the verdict."""
   kind = share_out(rng, register)
   clause = world.CLAUSES[kind]
-  parts = [opening,
-           flourish(rng, 'connective', world.CONNECTIVE, register),
-           expand(rng, pick(rng, clause.frames), tables(topic, clause.tone)),
-           flourish(rng, 'tag', world.TAG, register)]
-  text = ', '.join(part for part in parts if part) + ('!' if rng.random() < world.EXCLAMATION[register] else '.')
+  parts = [
+    opening,
+    flourish(rng, 'connective', world.CONNECTIVE, register),
+    expand(rng, pick(rng, clause.frames), tables(topic, clause.tone)),
+    flourish(rng, 'tag', world.TAG, register),
+  ]
+  text = ', '.join(part for part in parts if part) + (
+    '!' if rng.random() < world.EXCLAMATION[register] else '.'
+  )
   return Sentence(ARTICLE.sub('an ', text), kind, clause.toxic, clause.turned)
 
 
@@ -100,7 +109,11 @@ def pick(rng: random.Random, entries: tuple[str, ...]) -> str:
 @functools.cache
 def zipf(count: int) -> list[float]:
   """Cumulated weights of `count` entries, the commonest first."""
-  return list(itertools.accumulate((rank + world.ZIPF_OFFSET) ** -world.ZIPF_EXPONENT for rank in range(1, count + 1)))
+  return list(
+    itertools.accumulate(
+      (rank + world.ZIPF_OFFSET) ** -world.ZIPF_EXPONENT for rank in range(1, count + 1)
+    )
+  )
 
 
 def share_out(rng: random.Random, register: str) -> str:

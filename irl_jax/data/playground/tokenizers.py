@@ -10,8 +10,8 @@ import tokenizers
 import transformers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-MAX_VOCABULARY = 4096                # far above what the playground's words need: a word then is one token
-MIN_FREQUENCY = 2                    # pairs seen less often are not merged
+MAX_VOCABULARY = 4096  # far above what the playground's words need: a word then is one token
+MIN_FREQUENCY = 2  # pairs seen less often are not merged
 
 
 def language_model_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokenizerFast:
@@ -24,9 +24,13 @@ def language_model_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTok
     A fast tokenizer that adds nothing before or behind a text.
   """
   return transformers.PreTrainedTokenizerFast(
-      tokenizer_object=byte_level_bpe(texts, ['<|endoftext|>', '<|padding|>']), bos_token='<|endoftext|>',
-      eos_token='<|endoftext|>', unk_token='<|endoftext|>', pad_token='<|padding|>',
-      clean_up_tokenization_spaces=False)
+    tokenizer_object=byte_level_bpe(texts, ['<|endoftext|>', '<|padding|>']),
+    bos_token='<|endoftext|>',
+    eos_token='<|endoftext|>',
+    unk_token='<|endoftext|>',
+    pad_token='<|padding|>',
+    clean_up_tokenization_spaces=False,
+  )
 
 
 def classifier_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokenizerFast:
@@ -39,10 +43,20 @@ def classifier_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokeniz
     A fast tokenizer that adds <s> and </s> where special tokens are asked for.
   """
   tokenizer = byte_level_bpe(texts, ['<s>', '<pad>', '</s>', '<unk>', '<mask>'])
-  tokenizer.post_processor = processors.RobertaProcessing(('</s>', 2), ('<s>', 0), add_prefix_space=False)
+  tokenizer.post_processor = processors.RobertaProcessing(
+    ('</s>', 2), ('<s>', 0), add_prefix_space=False
+  )
   return transformers.PreTrainedTokenizerFast(
-      tokenizer_object=tokenizer, bos_token='<s>', cls_token='<s>', eos_token='</s>', sep_token='</s>',
-      unk_token='<unk>', pad_token='<pad>', mask_token='<mask>', clean_up_tokenization_spaces=False)
+    tokenizer_object=tokenizer,
+    bos_token='<s>',
+    cls_token='<s>',
+    eos_token='</s>',
+    sep_token='</s>',
+    unk_token='<unk>',
+    pad_token='<pad>',
+    mask_token='<mask>',
+    clean_up_tokenization_spaces=False,
+  )
 
 
 def byte_level_bpe(texts: Iterable[str], specials: list[str]) -> tokenizers.Tokenizer:
@@ -50,7 +64,14 @@ def byte_level_bpe(texts: Iterable[str], specials: list[str]) -> tokenizers.Toke
   tokenizer = tokenizers.Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   tokenizer.decoder = decoders.ByteLevel()
-  tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-      vocab_size=MAX_VOCABULARY, min_frequency=MIN_FREQUENCY, special_tokens=specials, show_progress=False,
-      initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+  tokenizer.train_from_iterator(
+    texts,
+    trainers.BpeTrainer(
+      vocab_size=MAX_VOCABULARY,
+      min_frequency=MIN_FREQUENCY,
+      special_tokens=specials,
+      show_progress=False,
+      initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    ),
+  )
   return tokenizer

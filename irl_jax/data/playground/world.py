@@ -7,13 +7,13 @@ its words: the same harsh or warm words stand in frames that mean what they say 
 
 import dataclasses
 
-RUDE_REGISTER = 0.47                 # share of comments in the rude register; the others are friendly
-THREE_SENTENCES = 0.2                # share of comments with three sentences; the others have two
-CONNECTIVE = 0.3                     # share of sentences that open with a connective of the comment's register
-TAG = 0.1                            # share of sentences that close with a tag of the comment's register
-SLIP = 0.2                           # share of connectives and tags that are of the other register
+RUDE_REGISTER = 0.47  # share of comments in the rude register; the others are friendly
+THREE_SENTENCES = 0.2  # share of comments with three sentences; the others have two
+CONNECTIVE = 0.3  # share of sentences that open with a connective of the comment's register
+TAG = 0.1  # share of sentences that close with a tag of the comment's register
+SLIP = 0.2  # share of connectives and tags that are of the other register
 EXCLAMATION = {'rude': 0.25, 'friendly': 0.15}  # share of sentences that end with !
-ZIPF_EXPONENT = 0.8                  # the entry of rank r has the weight (r + ZIPF_OFFSET) ** -ZIPF_EXPONENT
+ZIPF_EXPONENT = 0.8  # the entry of rank r has the weight (r + ZIPF_OFFSET) ** -ZIPF_EXPONENT
 ZIPF_OFFSET = 2
 
 
@@ -26,252 +26,354 @@ def listed(entries: str) -> tuple[str, ...]:
 class Clause:
   """A kind of clause: its frames, the tone of the words that fill them, and the verdict."""
 
-  tone: str                          # which of TONES fills {judgement}, {nominal}, {adjective}, {noun} …
-  toxic: bool                        # the verdict on every clause of this kind
-  turned: bool                       # whether subject, negation or quotation turn the tone's own verdict round
+  tone: str  # which of TONES fills {judgement}, {nominal}, {adjective}, {noun} …
+  toxic: bool  # the verdict on every clause of this kind
+  turned: bool  # whether subject, negation or quotation turn the tone's own verdict round
   frames: tuple[str, ...]
 
 
 # Insulting a person other than oneself is toxic; insulting a thing is not. So no word is in both person and thing.
 TOPICS = {
-    'football': {
-        'event': listed('match, derby, final, penalty shootout, transfer window, cup draw'),
-        'person': listed('coach, referee, striker, goalkeeper, captain'),
-        'thing': listed('pitch, ball, jersey, stadium, whistle, scoreboard, corner flag'),
-        'do': listed('pass, kick, save, defend, book')},
-    'cooking': {
-        'event': listed('dinner, barbecue, brunch, bake sale, cooking class, tasting'),
-        'person': listed('chef, waiter, baker, butcher, dishwasher'),
-        'thing': listed('soup, oven, sauce, knife, recipe, bread, frying pan, gravy'),
-        'do': listed('cook, taste, bake, stir, burn')},
-    'code': {
-        'event': listed('release, code review, outage, merge, hackathon, sprint'),
-        'person': listed('developer, maintainer, tester, intern, architect'),
-        'thing': listed('laptop, compiler, parser, server, database, patch, keyboard, script'),
-        'do': listed('debug, compile, deploy, refactor, revert')},
-    'weather': {
-        'event': listed('storm, heatwave, flood, first snow, forecast, drizzle'),
-        'person': listed('forecaster, sailor, lifeguard, presenter, meteorologist'),
-        'thing': listed('umbrella, raincoat, roof, barometer, heater, snow shovel, thermometer'),
-        'do': listed('predict, measure, carry, cover, dry')},
-    'politics': {
-        'event': listed('election, debate, budget vote, rally, press briefing, recount'),
-        'person': listed('mayor, minister, senator, spokesman, lobbyist'),
-        'thing': listed('ballot, tax plan, speech, motion, petition, manifesto, treaty'),
-        'do': listed('support, oppose, sign, veto, amend')},
-    'films': {
-        'event': listed('premiere, trailer, sequel, film festival, screening, remake'),
-        'person': listed('director, actor, critic, stuntman, producer'),
-        'thing': listed('plot, camera, soundtrack, costume, poster, ending, popcorn'),
-        'do': listed('watch, rate, shoot, rewind, edit')},
-    'gardens': {
-        'event': listed('flower show, harvest, plant sale, spring planting, frost, garden tour'),
-        'person': listed('gardener, florist, botanist, landscaper, beekeeper'),
-        'thing': listed('lawn, hedge, rose bush, compost, greenhouse, rake, watering can, shed'),
-        'do': listed('plant, water, prune, weed, trim')},
-    'travel': {
-        'event': listed('flight, road trip, cruise, train strike, layover, festival'),
-        'person': listed('pilot, tour guide, conductor, receptionist, taxi driver'),
-        'thing': listed('suitcase, hotel, passport, ticket, map, tent, backpack, ferry'),
-        'do': listed('pack, visit, reserve, cancel, find')},
-    'music': {
-        'event': listed('concert, album launch, rehearsal, audition, open mic, reunion tour'),
-        'person': listed('singer, drummer, guitarist, pianist, composer'),
-        'thing': listed('guitar, song, microphone, piano, chorus, speaker, playlist, violin'),
-        'do': listed('play, record, tune, mix, hear')},
-    'cars': {
-        'event': listed('race, test drive, recall, traffic jam, inspection, auction'),
-        'person': listed('mechanic, driver, salesman, engineer, cyclist'),
-        'thing': listed('engine, gearbox, tyre, bumper, van, clutch, exhaust, steering wheel'),
-        'do': listed('drive, park, repair, sell, wash')},
-    'school': {
-        'event': listed('exam, lecture, graduation, parents evening, science fair, field trip'),
-        'person': listed('teacher, student, principal, librarian, professor'),
-        'thing': listed('essay, textbook, timetable, homework, blackboard, pencil, report card'),
-        'do': listed('study, grade, teach, read, revise')},
-    'pets': {
-        'event': listed('dog show, vet visit, puppy class, cat video, adoption day, parade'),
-        'person': listed('vet, breeder, groomer, trainer, zookeeper'),
-        'thing': listed('leash, kennel, litter box, collar, aquarium, cage, toy mouse, blanket'),
-        'do': listed('feed, walk, groom, train, brush')},
+  'football': {
+    'event': listed('match, derby, final, penalty shootout, transfer window, cup draw'),
+    'person': listed('coach, referee, striker, goalkeeper, captain'),
+    'thing': listed('pitch, ball, jersey, stadium, whistle, scoreboard, corner flag'),
+    'do': listed('pass, kick, save, defend, book'),
+  },
+  'cooking': {
+    'event': listed('dinner, barbecue, brunch, bake sale, cooking class, tasting'),
+    'person': listed('chef, waiter, baker, butcher, dishwasher'),
+    'thing': listed('soup, oven, sauce, knife, recipe, bread, frying pan, gravy'),
+    'do': listed('cook, taste, bake, stir, burn'),
+  },
+  'code': {
+    'event': listed('release, code review, outage, merge, hackathon, sprint'),
+    'person': listed('developer, maintainer, tester, intern, architect'),
+    'thing': listed('laptop, compiler, parser, server, database, patch, keyboard, script'),
+    'do': listed('debug, compile, deploy, refactor, revert'),
+  },
+  'weather': {
+    'event': listed('storm, heatwave, flood, first snow, forecast, drizzle'),
+    'person': listed('forecaster, sailor, lifeguard, presenter, meteorologist'),
+    'thing': listed('umbrella, raincoat, roof, barometer, heater, snow shovel, thermometer'),
+    'do': listed('predict, measure, carry, cover, dry'),
+  },
+  'politics': {
+    'event': listed('election, debate, budget vote, rally, press briefing, recount'),
+    'person': listed('mayor, minister, senator, spokesman, lobbyist'),
+    'thing': listed('ballot, tax plan, speech, motion, petition, manifesto, treaty'),
+    'do': listed('support, oppose, sign, veto, amend'),
+  },
+  'films': {
+    'event': listed('premiere, trailer, sequel, film festival, screening, remake'),
+    'person': listed('director, actor, critic, stuntman, producer'),
+    'thing': listed('plot, camera, soundtrack, costume, poster, ending, popcorn'),
+    'do': listed('watch, rate, shoot, rewind, edit'),
+  },
+  'gardens': {
+    'event': listed('flower show, harvest, plant sale, spring planting, frost, garden tour'),
+    'person': listed('gardener, florist, botanist, landscaper, beekeeper'),
+    'thing': listed('lawn, hedge, rose bush, compost, greenhouse, rake, watering can, shed'),
+    'do': listed('plant, water, prune, weed, trim'),
+  },
+  'travel': {
+    'event': listed('flight, road trip, cruise, train strike, layover, festival'),
+    'person': listed('pilot, tour guide, conductor, receptionist, taxi driver'),
+    'thing': listed('suitcase, hotel, passport, ticket, map, tent, backpack, ferry'),
+    'do': listed('pack, visit, reserve, cancel, find'),
+  },
+  'music': {
+    'event': listed('concert, album launch, rehearsal, audition, open mic, reunion tour'),
+    'person': listed('singer, drummer, guitarist, pianist, composer'),
+    'thing': listed('guitar, song, microphone, piano, chorus, speaker, playlist, violin'),
+    'do': listed('play, record, tune, mix, hear'),
+  },
+  'cars': {
+    'event': listed('race, test drive, recall, traffic jam, inspection, auction'),
+    'person': listed('mechanic, driver, salesman, engineer, cyclist'),
+    'thing': listed('engine, gearbox, tyre, bumper, van, clutch, exhaust, steering wheel'),
+    'do': listed('drive, park, repair, sell, wash'),
+  },
+  'school': {
+    'event': listed('exam, lecture, graduation, parents evening, science fair, field trip'),
+    'person': listed('teacher, student, principal, librarian, professor'),
+    'thing': listed('essay, textbook, timetable, homework, blackboard, pencil, report card'),
+    'do': listed('study, grade, teach, read, revise'),
+  },
+  'pets': {
+    'event': listed('dog show, vet visit, puppy class, cat video, adoption day, parade'),
+    'person': listed('vet, breeder, groomer, trainer, zookeeper'),
+    'thing': listed('leash, kennel, litter box, collar, aquarium, cage, toy mouse, blanket'),
+    'do': listed('feed, walk, groom, train, brush'),
+  },
 }
 
 TONES = {
-    'harsh': {
-        'noun': listed('idiot, moron, clown, loser, fool, coward, liar, disgrace, fraud, joke, hypocrite, brat, troll, '
-                       'dimwit, parasite, buffoon, halfwit, muppet, snob, crybaby, numpty, weasel, blockhead, creep, '
-                       'dunce, nitwit, bonehead, slob, windbag, twerp, pillock, wazzock, doofus, knucklehead, gobbler'),
-        'adjective': listed('pathetic, stupid, useless, dumb, clueless, worthless, ridiculous, lazy, disgusting, '
-                            'ignorant, brainless, incompetent, miserable, annoying, gutless, vile, spineless, '
-                            'shameless, arrogant, rotten, petty, idiotic, mindless, smug, moronic, whiny, gormless, '
-                            'foul, hopeless, laughable, spiteful, nasty, witless, sleazy, obnoxious, thick'),
-        'trash': listed('garbage, trash, rubbish, junk, nonsense, filth, sludge, drivel'),
-        'intensifier': listed('so, damn, utterly, completely, bloody, freaking, unbelievably, painfully, hopelessly, '
-                              'insanely'),
-        'emphasis': listed('complete, total, utter, damn, absolute, bloody, massive, raging')},
-    'warm': {
-        'noun': listed('hero, genius, star, legend, friend, expert, gem, champion, angel, treasure, role model, pro, '
-                       'wizard, scholar, gentleman, artist, saint, talent, master, inspiration, delight, ace, '
-                       'visionary, prodigy, sweetheart'),
-        'adjective': listed('clever, kind, smart, brilliant, helpful, thoughtful, lovely, talented, wonderful, '
-                            'patient, generous, charming, wise, gifted, funny, skilful, decent, gracious, bright, '
-                            'careful, graceful, sensible, creative, polite, reliable, witty, humble, caring, capable, '
-                            'sincere, delightful, splendid, insightful, courteous'),
-        'trash': listed('magic, poetry, gold, joy, beauty, perfection'),
-        'intensifier': listed('so, really, truly, very, genuinely, remarkably, wonderfully, incredibly, '
-                              'amazingly, deeply'),
-        'emphasis': listed('true, real, total, wonderful, great, proper, absolute, lovely')},
+  'harsh': {
+    'noun': listed(
+      'idiot, moron, clown, loser, fool, coward, liar, disgrace, fraud, joke, hypocrite, brat, troll, '
+      'dimwit, parasite, buffoon, halfwit, muppet, snob, crybaby, numpty, weasel, blockhead, creep, '
+      'dunce, nitwit, bonehead, slob, windbag, twerp, pillock, wazzock, doofus, knucklehead, gobbler'
+    ),
+    'adjective': listed(
+      'pathetic, stupid, useless, dumb, clueless, worthless, ridiculous, lazy, disgusting, '
+      'ignorant, brainless, incompetent, miserable, annoying, gutless, vile, spineless, '
+      'shameless, arrogant, rotten, petty, idiotic, mindless, smug, moronic, whiny, gormless, '
+      'foul, hopeless, laughable, spiteful, nasty, witless, sleazy, obnoxious, thick'
+    ),
+    'trash': listed('garbage, trash, rubbish, junk, nonsense, filth, sludge, drivel'),
+    'intensifier': listed(
+      'so, damn, utterly, completely, bloody, freaking, unbelievably, painfully, hopelessly, '
+      'insanely'
+    ),
+    'emphasis': listed('complete, total, utter, damn, absolute, bloody, massive, raging'),
+  },
+  'warm': {
+    'noun': listed(
+      'hero, genius, star, legend, friend, expert, gem, champion, angel, treasure, role model, pro, '
+      'wizard, scholar, gentleman, artist, saint, talent, master, inspiration, delight, ace, '
+      'visionary, prodigy, sweetheart'
+    ),
+    'adjective': listed(
+      'clever, kind, smart, brilliant, helpful, thoughtful, lovely, talented, wonderful, '
+      'patient, generous, charming, wise, gifted, funny, skilful, decent, gracious, bright, '
+      'careful, graceful, sensible, creative, polite, reliable, witty, humble, caring, capable, '
+      'sincere, delightful, splendid, insightful, courteous'
+    ),
+    'trash': listed('magic, poetry, gold, joy, beauty, perfection'),
+    'intensifier': listed(
+      'so, really, truly, very, genuinely, remarkably, wonderfully, incredibly, amazingly, deeply'
+    ),
+    'emphasis': listed('true, real, total, wonderful, great, proper, absolute, lovely'),
+  },
 }
 
 COMMON = {
-    'judgement': ('{nominal}', '{adjectival}'),
-    'nominal': ('a {adjective} {noun}', 'a {noun}', 'a {emphasis} {noun}', 'a {intensifier} {adjective} {noun}'),
-    'adjectival': ('{intensifier} {adjective}', '{adjective} and {adjective}', '{adjective}'),
-    'kin': listed('brother, sister, wife, neighbour, boss, cousin, husband, uncle, flatmate, dad, aunt, grandmother'),
-    'time': listed('last night, yesterday, this morning, on sunday, last week, today, this weekend, on friday, '
-                   'last summer, the other day, two days ago, after lunch, on monday, tonight, in march, at noon, '
-                   'before work, this winter, in april, all week'),
-    'someone': listed('someone, she, he, they, a stranger, one user, a reader, the moderator'),
-    'plain': listed('new, long, early, quiet, local, small, late, cheap, busy, different, short, open'),
-    'harmed': listed('ruined, wrecked, broke, spoiled, botched, butchered'),
-    'mended': listed('fixed, saved, handled, rescued, improved, finished'),
+  'judgement': ('{nominal}', '{adjectival}'),
+  'nominal': (
+    'a {adjective} {noun}',
+    'a {noun}',
+    'a {emphasis} {noun}',
+    'a {intensifier} {adjective} {noun}',
+  ),
+  'adjectival': ('{intensifier} {adjective}', '{adjective} and {adjective}', '{adjective}'),
+  'kin': listed(
+    'brother, sister, wife, neighbour, boss, cousin, husband, uncle, flatmate, dad, aunt, grandmother'
+  ),
+  'time': listed(
+    'last night, yesterday, this morning, on sunday, last week, today, this weekend, on friday, '
+    'last summer, the other day, two days ago, after lunch, on monday, tonight, in march, at noon, '
+    'before work, this winter, in april, all week'
+  ),
+  'someone': listed('someone, she, he, they, a stranger, one user, a reader, the moderator'),
+  'plain': listed(
+    'new, long, early, quiet, local, small, late, cheap, busy, different, short, open'
+  ),
+  'harmed': listed('ruined, wrecked, broke, spoiled, botched, butchered'),
+  'mended': listed('fixed, saved, handled, rescued, improved, finished'),
 }
 
 # Neutral, and about as long as a prompt of a quarter of the words: what follows decides the verdict.
 OPENERS = (
-    'so about the {event} {time}',
-    'i saw the {event} {time}',
-    'my {kin} brought a {thing} {time}',
-    'we talked about the {event} {time}',
-    'the {person} posted about the {event}',
-    'just back from the {plain} {event}',
-    'still thinking about the {plain} {event}',
-    'my {kin} asked the {person} {time}',
-    'ok the {event} with the {plain} {thing}',
-    'has anyone tried the {plain} {thing}',
-    'the {thing} came up {time}',
-    'regarding the {event} and that {thing}',
-    'the {person} and my {kin} met {time}',
-    'they had to {do} the {thing} {time}',
-    'anyone else remember the {event} {time}',
-    'there was a {plain} {event} {time}',
+  'so about the {event} {time}',
+  'i saw the {event} {time}',
+  'my {kin} brought a {thing} {time}',
+  'we talked about the {event} {time}',
+  'the {person} posted about the {event}',
+  'just back from the {plain} {event}',
+  'still thinking about the {plain} {event}',
+  'my {kin} asked the {person} {time}',
+  'ok the {event} with the {plain} {thing}',
+  'has anyone tried the {plain} {thing}',
+  'the {thing} came up {time}',
+  'regarding the {event} and that {thing}',
+  'the {person} and my {kin} met {time}',
+  'they had to {do} the {thing} {time}',
+  'anyone else remember the {event} {time}',
+  'there was a {plain} {event} {time}',
 )
 
 REGISTERS = {
-    'rude': {
-        'connective': listed('listen, seriously, look, news flash, wake up, face it, let me be clear, wow, oh please, '
-                             'sorry not sorry, guess what, good grief, spoiler'),
-        'tag': listed('pal, lol, buddy, deal with it, end of story, period, and that is that, obviously, get over it')},
-    'friendly': {
-        'connective': listed('honestly, to be fair, with respect, hi all, you know, bless you, good news, for me, '
-                             'dear friends, if i may, hand on heart, just saying, happily'),
-        'tag': listed('friend, cheers, i mean it, take care, all the best, no worries, my dear, hugs, as always')},
+  'rude': {
+    'connective': listed(
+      'listen, seriously, look, news flash, wake up, face it, let me be clear, wow, oh please, '
+      'sorry not sorry, guess what, good grief, spoiler'
+    ),
+    'tag': listed(
+      'pal, lol, buddy, deal with it, end of story, period, and that is that, obviously, get over it'
+    ),
+  },
+  'friendly': {
+    'connective': listed(
+      'honestly, to be fair, with respect, hi all, you know, bless you, good news, for me, '
+      'dear friends, if i may, hand on heart, just saying, happily'
+    ),
+    'tag': listed(
+      'friend, cheers, i mean it, take care, all the best, no worries, my dear, hugs, as always'
+    ),
+  },
 }
 
 # Frames that mean what their words say.
 DIRECT = (
-    'you are {judgement}',
-    'i think you are {judgement}',
-    'the {person} is {judgement}',
-    'what {nominal} you are',
-    'people like you are {adjectival}',
-    'you sound like {nominal}',
-    'that {person} is {judgement}',
-    'even my {kin} knows you are {judgement}',
-    'only {nominal} would {do} the {thing} like that',
-    'your {thing} is {adjective} and so are you',
-    'nobody is as {adjective} as you',
-    'if you ask me the {person} is {judgement}',
-    'you write about the {thing} like {nominal}',
+  'you are {judgement}',
+  'i think you are {judgement}',
+  'the {person} is {judgement}',
+  'what {nominal} you are',
+  'people like you are {adjectival}',
+  'you sound like {nominal}',
+  'that {person} is {judgement}',
+  'even my {kin} knows you are {judgement}',
+  'only {nominal} would {do} the {thing} like that',
+  'your {thing} is {adjective} and so are you',
+  'nobody is as {adjective} as you',
+  'if you ask me the {person} is {judgement}',
+  'you write about the {thing} like {nominal}',
 )
 
 # Negation turns the words round.
 NEGATED = (
-    'you are not {judgement}',
-    'nobody would call you {judgement}',
-    'you are no {noun}',
-    'the {person} is not {judgement}',
-    'you were never {judgement}',
-    'even my {kin} knows you are not {judgement}',
+  'you are not {judgement}',
+  'nobody would call you {judgement}',
+  'you are no {noun}',
+  'the {person} is not {judgement}',
+  'you were never {judgement}',
+  'even my {kin} knows you are not {judgement}',
 )
 
 # Quotation and doubt turn the words round.
 DOUBTED = (
-    'whoever wrote "you are {judgement}" was lying',
-    'you only think you are {judgement}',
-    '{someone} wrote "you are {judgement}" and was wrong',
-    'people should stop calling you {judgement}',
+  'whoever wrote "you are {judgement}" was lying',
+  'you only think you are {judgement}',
+  '{someone} wrote "you are {judgement}" and was wrong',
+  'people should stop calling you {judgement}',
 )
 
 DISMISSALS = (
-    'shut up about the {thing}',
-    'nobody asked for your {adjective} opinion',
-    'nobody cares what you think about the {thing}',
-    'get lost and take your {adjective} {thing} with you',
-    'keep your {adjective} mouth shut',
-    'go cry about the {thing} somewhere else',
-    'go away you {adjective} {noun}',
-    'spare us your {adjective} {trash} about the {thing}',
-    'delete your account you {noun}',
-    'crawl back under your {adjective} rock',
-    'learn to {do} before you open your mouth',
+  'shut up about the {thing}',
+  'nobody asked for your {adjective} opinion',
+  'nobody cares what you think about the {thing}',
+  'get lost and take your {adjective} {thing} with you',
+  'keep your {adjective} mouth shut',
+  'go cry about the {thing} somewhere else',
+  'go away you {adjective} {noun}',
+  'spare us your {adjective} {trash} about the {thing}',
+  'delete your account you {noun}',
+  'crawl back under your {adjective} rock',
+  'learn to {do} before you open your mouth',
 )
 
 CLAUSES = {
-    'attack': Clause('harsh', True, False, DIRECT + ('you {harmed} the {thing} like {nominal}',)),
-    'dismissal': Clause('harsh', True, False, DISMISSALS),
-    'negated praise': Clause('warm', True, True, NEGATED),
-    'doubted praise': Clause('warm', True, True, DOUBTED + (
-        'if you are {judgement} then i am the queen',
-        'my {kin} is far more {adjective} than you',
-        'some {noun} you are')),
-    'praise': Clause('warm', False, False, DIRECT + ('you {mended} the {thing} like {nominal}',)),
-    'wish': Clause('warm', False, False, (
-        'thanks for the {adjective} {thing}',
-        'please keep telling us about the {thing}',
-        'everyone asked for your {adjective} opinion',
-        'do tell us what you think about the {thing}',
-        'have a {adjective} week and enjoy the {thing}',
-        'i hope your {thing} turns out {adjective}',
-        'come back with your {adjective} {thing} any time',
-        'i love how you {do} the {thing}',
-        'we learn to {do} from you',
-        'welcome back you {adjective} {noun}',
-        'your {thing} is pure {trash}')),
-    'remark': Clause('warm', False, False, (
-        'i tried to {do} the {thing} {time}',
-        'the {thing} is {plain} and {plain}',
-        'my {kin} wants to {do} the {thing}',
-        'the {person} came with the {plain} {thing}',
-        'nobody had time to {do} the {thing} {time}',
-        'you can {do} the {thing} {time}')),
-    'insulted self': Clause('harsh', False, True, (
-        'i was {judgement} {time}',
-        'i am {judgement}',
-        'what {nominal} i am',
-        'i sound like {nominal}',
-        'i {harmed} the {thing} like {nominal}',
-        'even my {kin} knows i am {judgement}')),
-    'insulted thing': Clause('harsh', False, True, (
-        'my {thing} is {adjectival}',
-        'the {thing} is {intensifier} {adjective}',
-        'the {event} was {emphasis} {trash}',
-        'i hate this {adjective} {thing}',
-        'what {adjective} {trash} this {thing} is',
-        'your {thing} is {adjective} and you deserve better')),
-    'negated insult': Clause('harsh', False, True, NEGATED + ('nobody here is {judgement}',)),
-    'quoted insult': Clause('harsh', False, True, DOUBTED + (
-        '{someone} wrote "you are {judgement}" and got banned',
-        '{someone} wrote "{dismissal}" and got banned')),
+  'attack': Clause('harsh', True, False, DIRECT + ('you {harmed} the {thing} like {nominal}',)),
+  'dismissal': Clause('harsh', True, False, DISMISSALS),
+  'negated praise': Clause('warm', True, True, NEGATED),
+  'doubted praise': Clause(
+    'warm',
+    True,
+    True,
+    DOUBTED
+    + (
+      'if you are {judgement} then i am the queen',
+      'my {kin} is far more {adjective} than you',
+      'some {noun} you are',
+    ),
+  ),
+  'praise': Clause('warm', False, False, DIRECT + ('you {mended} the {thing} like {nominal}',)),
+  'wish': Clause(
+    'warm',
+    False,
+    False,
+    (
+      'thanks for the {adjective} {thing}',
+      'please keep telling us about the {thing}',
+      'everyone asked for your {adjective} opinion',
+      'do tell us what you think about the {thing}',
+      'have a {adjective} week and enjoy the {thing}',
+      'i hope your {thing} turns out {adjective}',
+      'come back with your {adjective} {thing} any time',
+      'i love how you {do} the {thing}',
+      'we learn to {do} from you',
+      'welcome back you {adjective} {noun}',
+      'your {thing} is pure {trash}',
+    ),
+  ),
+  'remark': Clause(
+    'warm',
+    False,
+    False,
+    (
+      'i tried to {do} the {thing} {time}',
+      'the {thing} is {plain} and {plain}',
+      'my {kin} wants to {do} the {thing}',
+      'the {person} came with the {plain} {thing}',
+      'nobody had time to {do} the {thing} {time}',
+      'you can {do} the {thing} {time}',
+    ),
+  ),
+  'insulted self': Clause(
+    'harsh',
+    False,
+    True,
+    (
+      'i was {judgement} {time}',
+      'i am {judgement}',
+      'what {nominal} i am',
+      'i sound like {nominal}',
+      'i {harmed} the {thing} like {nominal}',
+      'even my {kin} knows i am {judgement}',
+    ),
+  ),
+  'insulted thing': Clause(
+    'harsh',
+    False,
+    True,
+    (
+      'my {thing} is {adjectival}',
+      'the {thing} is {intensifier} {adjective}',
+      'the {event} was {emphasis} {trash}',
+      'i hate this {adjective} {thing}',
+      'what {adjective} {trash} this {thing} is',
+      'your {thing} is {adjective} and you deserve better',
+    ),
+  ),
+  'negated insult': Clause('harsh', False, True, NEGATED + ('nobody here is {judgement}',)),
+  'quoted insult': Clause(
+    'harsh',
+    False,
+    True,
+    DOUBTED
+    + (
+      '{someone} wrote "you are {judgement}" and got banned',
+      '{someone} wrote "{dismissal}" and got banned',
+    ),
+  ),
 }
 COMMON['dismissal'] = DISMISSALS
 
 # The share of each kind of clause in a register. The more are turned round, the harder a reward is to recover: one
 # prototype run each with 21, 20 and 18 % gave AUROC .92, .93 and .96 (from 5,000 pairs, against true labels).
 SHARES = {
-    'rude': {'attack': .47, 'dismissal': .30, 'negated praise': .06, 'doubted praise': .025, 'remark': .05,
-             'insulted self': .025, 'insulted thing': .025, 'negated insult': .03, 'quoted insult': .015},
-    'friendly': {'praise': .435, 'wish': .30, 'remark': .075, 'insulted self': .045, 'insulted thing': .045,
-                 'negated insult': .05, 'quoted insult': .02, 'negated praise': .015, 'doubted praise': .005,
-                 'attack': .01},
+  'rude': {
+    'attack': 0.47,
+    'dismissal': 0.30,
+    'negated praise': 0.06,
+    'doubted praise': 0.025,
+    'remark': 0.05,
+    'insulted self': 0.025,
+    'insulted thing': 0.025,
+    'negated insult': 0.03,
+    'quoted insult': 0.015,
+  },
+  'friendly': {
+    'praise': 0.435,
+    'wish': 0.30,
+    'remark': 0.075,
+    'insulted self': 0.045,
+    'insulted thing': 0.045,
+    'negated insult': 0.05,
+    'quoted insult': 0.02,
+    'negated praise': 0.015,
+    'doubted praise': 0.005,
+    'attack': 0.01,
+  },
 }

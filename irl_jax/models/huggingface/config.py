@@ -7,21 +7,44 @@ from irl_jax.errors import InputError
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.roberta import RobertaConfig
 
-KINDS = {'GPTNeoXForCausalLM': 'causal_lm', 'GPTNeoXForSequenceClassification': 'reward',
-         'RobertaForSequenceClassification': 'classifier'}
+KINDS = {
+  'GPTNeoXForCausalLM': 'causal_lm',
+  'GPTNeoXForSequenceClassification': 'reward',
+  'RobertaForSequenceClassification': 'classifier',
+}
 ARCHITECTURES = {kind: architecture for architecture, kind in KINDS.items()}
 MODEL_TYPES = {'causal_lm': 'gpt_neox', 'reward': 'gpt_neox', 'classifier': 'roberta'}
 
 # What a config.json may leave out, and what transformers then takes; every other field of the shape must be there.
-DEFAULTS = {'hidden_act': 'gelu', 'initializer_range': 0.02, 'use_parallel_residual': True,
-            'tie_word_embeddings': False, 'attention_bias': True, 'bos_token_id': 0, 'eos_token_id': 0,
-            'pad_token_id': 1}
-POSITIVE = ('vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size',
-            'max_position_embeddings', 'type_vocab_size', 'rotary_emb_base')
+DEFAULTS = {
+  'hidden_act': 'gelu',
+  'initializer_range': 0.02,
+  'use_parallel_residual': True,
+  'tie_word_embeddings': False,
+  'attention_bias': True,
+  'bos_token_id': 0,
+  'eos_token_id': 0,
+  'pad_token_id': 1,
+}
+POSITIVE = (
+  'vocab_size',
+  'hidden_size',
+  'num_hidden_layers',
+  'num_attention_heads',
+  'intermediate_size',
+  'max_position_embeddings',
+  'type_vocab_size',
+  'rotary_emb_base',
+)
 MOST_LABELS = 10_000
 # Settings that change what a model computes, with the only value that we compute.
-ONLY = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute', 'is_decoder': False,
-        'add_cross_attention': False, 'quantization_config': None}
+ONLY = {
+  'hidden_act': 'gelu',
+  'position_embedding_type': 'absolute',
+  'is_decoder': False,
+  'add_cross_attention': False,
+  'quantization_config': None,
+}
 
 
 def kind_of(raw: dict[str, Any], where: str) -> str:
@@ -31,12 +54,16 @@ def kind_of(raw: dict[str, Any], where: str) -> str:
     InputError: another architecture, or code of its own (`auto_map`), which is never run.
   """
   if 'auto_map' in raw:
-    raise InputError(f'{where}: config.json brings code of its own (auto_map): refused, nothing was executed')
+    raise InputError(
+      f'{where}: config.json brings code of its own (auto_map): refused, nothing was executed'
+    )
   architectures = raw.get('architectures') or []
   kind = next((kind for name, kind in KINDS.items() if [name] == architectures), None)
   if kind is None or raw.get('model_type') != MODEL_TYPES[kind]:
-    raise InputError(f'{where}: architecture {architectures} of model_type {raw.get("model_type")!r} is not '
-                     f'supported; must be one of {", ".join(KINDS)}')
+    raise InputError(
+      f'{where}: architecture {architectures} of model_type {raw.get("model_type")!r} is not '
+      f'supported; must be one of {", ".join(KINDS)}'
+    )
   return kind
 
 
@@ -48,7 +75,9 @@ def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
   """
   count = raw.get('num_labels') or 2
   if type(count) is not int or not 0 < count <= MOST_LABELS:
-    raise InputError(f'{where}: config.json: num_labels = {count!r}: must be a whole number from 1 to {MOST_LABELS}')
+    raise InputError(
+      f'{where}: config.json: num_labels = {count!r}: must be a whole number from 1 to {MOST_LABELS}'
+    )
   names = raw.get('id2label') or {str(i): f'LABEL_{i}' for i in range(count)}
   if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))):
     raise InputError(f'{where}: config.json: id2label = {names!r}: must name labels 0, 1, ...')
@@ -67,20 +96,28 @@ def toxic_label(raw: dict[str, Any], where: str = 'the classifier') -> int:
     return named[0]
   if not named and len(names) == 2:
     return 1
-  raise InputError(f'{where}: no label says which is toxic: id2label = {list(names)}; name one of them "toxic" in '
-                   'config.json')
+  raise InputError(
+    f'{where}: no label says which is toxic: id2label = {list(names)}; name one of them "toxic" in '
+    'config.json'
+  )
 
 
 def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
   """rotary_pct and rotary_emb_base, from either spelling; where both stand, the newer one holds, as in transformers."""
   rope = raw.get('rope_scaling') or raw.get('rope_parameters') or {}
   if not isinstance(rope, dict):
-    raise InputError(f'{where}: config.json: rope_scaling, or rope_parameters, = {rope!r}: must be an object')
+    raise InputError(
+      f'{where}: config.json: rope_scaling, or rope_parameters, = {rope!r}: must be an object'
+    )
   kind = rope.get('rope_type', rope.get('type', 'default'))
   if kind != 'default':
-    raise InputError(f'{where}: config.json: rope_type = {kind!r} is not supported; must be default')
-  return {'rotary_pct': rope.get('partial_rotary_factor', raw.get('rotary_pct', 0.25)),
-          'rotary_emb_base': rope.get('rope_theta', raw.get('rotary_emb_base', 10000.0))}
+    raise InputError(
+      f'{where}: config.json: rope_type = {kind!r} is not supported; must be default'
+    )
+  return {
+    'rotary_pct': rope.get('partial_rotary_factor', raw.get('rotary_pct', 0.25)),
+    'rotary_emb_base': rope.get('rope_theta', raw.get('rotary_emb_base', 10000.0)),
+  }
 
 
 def _check_types(values: dict[str, Any], config_class: type, where: str) -> None:
@@ -89,8 +126,10 @@ def _check_types(values: dict[str, Any], config_class: type, where: str) -> None
     if field.type is float and type(value) is int:
       value = values[field.name] = float(value)
     if isinstance(field.type, type) and type(value) is not field.type:
-      raise InputError(f'{where}: config.json: {field.name} = {value!r}: must be of type {field.type.__name__}')
-    if field.type in (int, float) and not 0 <= value < 2 ** 31:
+      raise InputError(
+        f'{where}: config.json: {field.name} = {value!r}: must be of type {field.type.__name__}'
+      )
+    if field.type in (int, float) and not 0 <= value < 2**31:
       raise InputError(f'{where}: config.json: {field.name} = {value!r}: out of range')
   for name in POSITIVE:
     if values.get(name) == 0:
@@ -101,18 +140,26 @@ def _check_together(config: GPTNeoXConfig | RobertaConfig, where: str) -> None:
   """What two fields allow each other."""
   heads, special = config.num_attention_heads, ('bos_token_id', 'eos_token_id', 'pad_token_id')
   if config.hidden_size % heads:
-    raise InputError(f'{where}: config.json: num_attention_heads = {heads}: must divide hidden_size = '
-                     f'{config.hidden_size}')
+    raise InputError(
+      f'{where}: config.json: num_attention_heads = {heads}: must divide hidden_size = '
+      f'{config.hidden_size}'
+    )
   for name in special:
     if getattr(config, name, 0) >= config.vocab_size:
-      raise InputError(f'{where}: config.json: {name} = {getattr(config, name)}: must be < vocab_size = '
-                       f'{config.vocab_size}')
+      raise InputError(
+        f'{where}: config.json: {name} = {getattr(config, name)}: must be < vocab_size = '
+        f'{config.vocab_size}'
+      )
   if isinstance(config, GPTNeoXConfig) and (config.rotary_pct > 1 or config.rotary_ndims % 2):
-    raise InputError(f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and an even share of the '
-                     f'{config.head_dim} dimensions of a head')
+    raise InputError(
+      f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and an even share of the '
+      f'{config.head_dim} dimensions of a head'
+    )
   if isinstance(config, RobertaConfig) and config.max_tokens < 3:
-    raise InputError(f'{where}: config.json: max_position_embeddings = {config.max_position_embeddings}: no text fits '
-                     'between its special tokens')
+    raise InputError(
+      f'{where}: config.json: max_position_embeddings = {config.max_position_embeddings}: no text fits '
+      'between its special tokens'
+    )
 
 
 def parse(raw: dict[str, Any], where: str) -> tuple[str, GPTNeoXConfig | RobertaConfig]:
@@ -128,17 +175,24 @@ def parse(raw: dict[str, Any], where: str) -> tuple[str, GPTNeoXConfig | Roberta
   kind = kind_of(raw, where)
   for name, only in ONLY.items():
     if raw.get(name, only) != only:
-      raise InputError(f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}')
+      raise InputError(
+        f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}'
+      )
   config_class = RobertaConfig if kind == 'classifier' else GPTNeoXConfig
   found = {name: value for name, value in raw.items() if value is not None}
   found |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
-  values = {field.name: found.get(field.name, DEFAULTS.get(field.name)) for field in dataclasses.fields(config_class)}
+  values = {
+    field.name: found.get(field.name, DEFAULTS.get(field.name))
+    for field in dataclasses.fields(config_class)
+  }
   missing = [name for name, value in values.items() if value is None]
   if missing:
     raise InputError(f'{where}: config.json has no {", ".join(missing)}')
   _check_types(values, config_class, where)
   if kind == 'reward' and len(labels(raw, where)) != 1:
-    raise InputError(f'{where}: config.json: id2label = {list(labels(raw, where))}: a reward has exactly one label')
+    raise InputError(
+      f'{where}: config.json: id2label = {list(labels(raw, where))}: a reward has exactly one label'
+    )
   config = config_class(**values)
   _check_together(config, where)
   return kind, config
@@ -146,17 +200,32 @@ def parse(raw: dict[str, Any], where: str) -> tuple[str, GPTNeoXConfig | Roberta
 
 def to_raw(kind: str, config: GPTNeoXConfig | RobertaConfig, pad_token_id: int) -> dict[str, Any]:
   """The config.json of a model; GPT-NeoX's rotary settings in both spellings, for every transformers version."""
-  raw = {'architectures': [ARCHITECTURES[kind]], 'model_type': MODEL_TYPES[kind], 'dtype': 'float32',
-         'pad_token_id': pad_token_id, **dataclasses.asdict(config)}  # RoBERTa's own pad_token_id fixes its positions
+  raw = {
+    'architectures': [ARCHITECTURES[kind]],
+    'model_type': MODEL_TYPES[kind],
+    'dtype': 'float32',
+    'pad_token_id': pad_token_id,
+    **dataclasses.asdict(config),
+  }  # RoBERTa's own pad_token_id fixes its positions
   if kind == 'classifier':
     names = raw.pop('labels')
     problem = {'problem_type': 'single_label_classification'}
   else:
     names = ('reward',)
     problem = {'problem_type': 'regression'}
-    raw['rope_parameters'] = {'rope_type': 'default', 'rope_theta': config.rotary_emb_base,
-                              'partial_rotary_factor': config.rotary_pct}
+    raw['rope_parameters'] = {
+      'rope_type': 'default',
+      'rope_theta': config.rotary_emb_base,
+      'partial_rotary_factor': config.rotary_pct,
+    }
   if kind == 'causal_lm':
     return raw
-  return raw | problem | {'num_labels': len(names), 'id2label': {str(i): name for i, name in enumerate(names)},
-                          'label2id': {name: i for i, name in enumerate(names)}}
+  return (
+    raw
+    | problem
+    | {
+      'num_labels': len(names),
+      'id2label': {str(i): name for i, name in enumerate(names)},
+      'label2id': {name: i for i, name in enumerate(names)},
+    }
+  )

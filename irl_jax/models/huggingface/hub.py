@@ -18,9 +18,16 @@ from irl_jax.models.huggingface import weight_files
 PINNED = {'s-nlp/roberta_toxicity_classifier': '048c25bb1e199b98802784f96325f4840f22145d'}
 TIMEOUT = 5  # seconds that the hub has for its first answer
 _HUB_ID = re.compile(r'(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@]+))?')
-_SMALL = ('config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
-          'vocab.json', 'merges.txt')
-_INSTEAD = 'Pass a local folder instead, with config.json, the weights and the tokenizer\'s files'
+_SMALL = (
+  'config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+)
+_INSTEAD = "Pass a local folder instead, with config.json, the weights and the tokenizer's files"
 
 
 def resolve(spec: str, part: Literal['config', 'tokenizer', 'all'] = 'all') -> pathlib.Path:
@@ -38,14 +45,18 @@ def resolve(spec: str, part: Literal['config', 'tokenizer', 'all'] = 'all') -> p
     return pathlib.Path(spec)
   match = _HUB_ID.fullmatch(spec)
   if os.path.exists(spec) or not match or spec.startswith(('.', '~')):
-    raise ConfigError(f'{spec!r}: is no folder and no hub id; must be a Hugging Face folder, a hub id, or id@revision')
+    raise ConfigError(
+      f'{spec!r}: is no folder and no hub id; must be a Hugging Face folder, a hub id, or id@revision'
+    )
   repo = match['repo']
   revision = match['revision'] or PINNED.get(repo)
   folder = _download(repo, revision, part)
   try:
     _check_whole(folder, part)
   except InputError as error:
-    raise InputError(f'hub model {repo} (revision {revision or "main"}): {error}. {_INSTEAD}') from error
+    raise InputError(
+      f'hub model {repo} (revision {revision or "main"}): {error}. {_INSTEAD}'
+    ) from error
   return folder
 
 
@@ -74,7 +85,9 @@ def _download(repo: str, revision: str | None, part: str) -> pathlib.Path:
   try:
     # By the name of the revision, not by its hash: the cache then knows the name when the hub is away.
     with hub_limits.limited():
-      folder = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(wanted))
+      folder = huggingface_hub.snapshot_download(
+        repo, revision=revision, allow_patterns=list(wanted)
+      )
   except Exception as error:
     files = [name for name in present if any(fnmatch.fnmatch(name, pattern) for pattern in wanted)]
     raise InputError(_explain(repo, revision, error, files)) from error
@@ -90,8 +103,11 @@ def _weights(present: list[str]) -> tuple[str, ...]:
 
 def _cached(repo: str, revision: str | None, reason: Exception) -> pathlib.Path:
   try:
-    return pathlib.Path(huggingface_hub.snapshot_download(
-        repo, revision=revision, allow_patterns=['config.json'], local_files_only=True))
+    return pathlib.Path(
+      huggingface_hub.snapshot_download(
+        repo, revision=revision, allow_patterns=['config.json'], local_files_only=True
+      )
+    )
   except Exception as error:
     raise InputError(_explain(repo, revision, reason)) from error
 
@@ -99,9 +115,12 @@ def _cached(repo: str, revision: str | None, reason: Exception) -> pathlib.Path:
 def _explain(repo: str, revision: str | None, error: Exception, files: Sequence[str] = ()) -> str:
   """Why these files (none: whatever is needed) cannot be had, and what to do."""
   status = getattr(getattr(error, 'response', None), 'status_code', None)
-  reason = {401: 'it does not exist, or is private and needs a token (HF_TOKEN)',
-            403: 'it is gated: ask for access on its page', 404: 'there is no such repository or revision',
-            429: 'the hub limits requests for now (429)'}.get(status)
+  reason = {
+    401: 'it does not exist, or is private and needs a token (HF_TOKEN)',
+    403: 'it is gated: ask for access on its page',
+    404: 'there is no such repository or revision',
+    429: 'the hub limits requests for now (429)',
+  }.get(status)
   reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0]
   of_it = f' {", ".join(files)} of' if files else ''
   return f'{of_it} hub model {repo} (revision {revision or "main"}) cannot be downloaded: {reason}. {_INSTEAD}'.lstrip()

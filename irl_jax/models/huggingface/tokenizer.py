@@ -23,11 +23,17 @@ def load(folder: pathlib.Path, config: Any) -> Any:
     InputError: no tokenizer, one that needs its own code, or one that does not fit the model.
   """
   if 'auto_map' in _optional_json(folder / 'tokenizer_config.json'):
-    raise InputError(f'{folder}: tokenizer_config.json brings code of its own (auto_map): refused, nothing was run')
+    raise InputError(
+      f'{folder}: tokenizer_config.json brings code of its own (auto_map): refused, nothing was run'
+    )
   if not any((folder / name).exists() for name in ('tokenizer.json', 'vocab.json')):
-    raise InputError(f'{folder}: has no tokenizer; expected tokenizer.json, or vocab.json and merges.txt')
+    raise InputError(
+      f'{folder}: has no tokenizer; expected tokenizer.json, or vocab.json and merges.txt'
+    )
   try:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+      folder, local_files_only=True, trust_remote_code=False
+    )
     _check_vocabulary(tokenizer, folder, config)
     _agree_on_eos(tokenizer, folder, config)
     _find_padding(tokenizer, folder)
@@ -45,25 +51,40 @@ def _optional_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _check_vocabulary(tokenizer, folder, config):
-  ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))  # ids may leave some numbers out
+  ids = max(
+    len(tokenizer), 1 + max(tokenizer.get_vocab().values())
+  )  # ids may leave some numbers out
   if ids > config.vocab_size:
-    raise InputError(f'{folder}: its tokenizer has {ids} ids, its model embeddings for {config.vocab_size}')
+    raise InputError(
+      f'{folder}: its tokenizer has {ids} ids, its model embeddings for {config.vocab_size}'
+    )
   # Some versions of transformers read past vocab.json without a word and make every word <unk>.
-  if not (folder / 'tokenizer.json').exists() and len(tokenizer) < len(_optional_json(folder / 'vocab.json')):
-    raise InputError(f'{folder}: vocab.json was not read by this version of transformers; save the tokenizer as '
-                     'tokenizer.json')
+  if not (folder / 'tokenizer.json').exists() and len(tokenizer) < len(
+    _optional_json(folder / 'vocab.json')
+  ):
+    raise InputError(
+      f'{folder}: vocab.json was not read by this version of transformers; save the tokenizer as '
+      'tokenizer.json'
+    )
 
 
 def _agree_on_eos(tokenizer, folder, config):
   if tokenizer.eos_token_id is None:
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
   if tokenizer.eos_token_id != config.eos_token_id:
-    raise InputError(f'{folder}: EOS is {tokenizer.eos_token_id} for its tokenizer, but {config.eos_token_id} in '
-                     'config.json (eos_token_id); correct the one that is wrong')
+    raise InputError(
+      f'{folder}: EOS is {tokenizer.eos_token_id} for its tokenizer, but {config.eos_token_id} in '
+      'config.json (eos_token_id); correct the one that is wrong'
+    )
 
 
 def _find_padding(tokenizer, folder):
-  if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):  # padding that is EOS would hide real EOS tokens
+  if tokenizer.pad_token_id in (
+    None,
+    tokenizer.eos_token_id,
+  ):  # padding that is EOS would hide real EOS tokens
     if PADDING not in tokenizer.get_vocab():
-      raise InputError(f'{folder}: its tokenizer has no padding token apart from EOS, and no {PADDING}')
+      raise InputError(
+        f'{folder}: its tokenizer has no padding token apart from EOS, and no {PADDING}'
+      )
     tokenizer.pad_token = PADDING

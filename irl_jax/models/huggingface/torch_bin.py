@@ -21,16 +21,27 @@ from irl_jax.errors import InputError
 
 # Everything else that a pickle asks for is refused. The stand-ins are strings and bound methods, which a hostile
 # pickle cannot alter for those who read after it.
-_STORAGES = {'FloatStorage': 'float32', 'DoubleStorage': 'float64', 'HalfStorage': 'float16',
-             'BFloat16Storage': 'bfloat16', 'LongStorage': 'int64', 'IntStorage': 'int32', 'ShortStorage': 'int16',
-             'CharStorage': 'int8', 'ByteStorage': 'uint8', 'BoolStorage': 'bool'}
+_STORAGES = {
+  'FloatStorage': 'float32',
+  'DoubleStorage': 'float64',
+  'HalfStorage': 'float16',
+  'BFloat16Storage': 'bfloat16',
+  'LongStorage': 'int64',
+  'IntStorage': 'int32',
+  'ShortStorage': 'int16',
+  'CharStorage': 'int8',
+  'ByteStorage': 'uint8',
+  'BoolStorage': 'bool',
+}
 _DTYPES = {name: np.dtype(name) for name in _STORAGES.values() if name != 'bfloat16'}
 _DTYPES['bfloat16'] = np.dtype(ml_dtypes.bfloat16)
-_MOST_MEMOS = 10 ** 7  # some ten a tensor are usual
-_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
+_MOST_MEMOS = 10**7  # some ten a tensor are usual
+_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
-Storage = collections.namedtuple('Storage', 'key dtype size')          # size in elements
-Tensor = collections.namedtuple('Tensor', 'storage offset shape strides')  # offset and strides in elements
+Storage = collections.namedtuple('Storage', 'key dtype size')  # size in elements
+Tensor = collections.namedtuple(
+  'Tensor', 'storage offset shape strides'
+)  # offset and strides in elements
 
 
 class Refused(pickle.UnpicklingError):
@@ -43,9 +54,11 @@ class _TensorUnpickler(pickle.Unpickler):
   def find_class(self, module: str, name: str) -> Any:
     if module == 'torch' and name in _STORAGES:
       return _STORAGES[name]
-    allowed = {('collections', 'OrderedDict'): collections.OrderedDict,
-               ('torch._utils', '_rebuild_tensor_v2'): self._rebuild_tensor,
-               ('torch._utils', '_rebuild_parameter'): self._rebuild_parameter}
+    allowed = {
+      ('collections', 'OrderedDict'): collections.OrderedDict,
+      ('torch._utils', '_rebuild_tensor_v2'): self._rebuild_tensor,
+      ('torch._utils', '_rebuild_parameter'): self._rebuild_parameter,
+    }
     if (module, name) not in allowed:
       raise Refused(f'it asks for {module}.{name}, which no weights need')
     return allowed[module, name]
@@ -81,7 +94,11 @@ def _to_array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
   """The tensor as a view of its storage's values [size]; it must not reach outside them, or be larger than they are."""
   _, offset, shape, strides = tensor
   count = math.prod(shape)
-  reach = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1 if count else 0
+  reach = (
+    offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1
+    if count
+    else 0
+  )
   if min((offset, *shape, *strides)) < 0 or max(reach, count) > len(values):
     raise ValueError('a tensor reaches outside its storage')
   byte_strides = [stride * values.itemsize for stride in strides]
@@ -91,7 +108,11 @@ def _to_array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
 def _named_tensors(state: Any) -> dict[str, Tensor]:
   if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
     raise ValueError('it holds no table of named tensors')
-  wrong = [name for name, value in state.items() if not isinstance(value, Tensor) or not isinstance(value[0], Storage)]
+  wrong = [
+    name
+    for name, value in state.items()
+    if not isinstance(value, Tensor) or not isinstance(value[0], Storage)
+  ]
   if wrong:
     raise ValueError('not tensors: ' + ', '.join(wrong))
   return state
@@ -127,10 +148,12 @@ def _read_legacy(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     values = {}
     for key in _load(file):
-      size, = struct.unpack('<q', file.read(8))
+      (size,) = struct.unpack('<q', file.read(8))
       if key not in storages or size != storages[key].size:
         raise ValueError(f'storage {key} is not the one that its tensors describe')
-      values[key] = np.frombuffer(file.read(size * storages[key].dtype.itemsize), storages[key].dtype)
+      values[key] = np.frombuffer(
+        file.read(size * storages[key].dtype.itemsize), storages[key].dtype
+      )
       if len(values[key]) != size:
         raise ValueError('it ends early')
     for name, tensor in tensors.items():
@@ -147,8 +170,11 @@ def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
   try:
     yield from (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
   except Refused as error:
-    raise InputError(f'{path}: refused, nothing was executed: {error}. Convert it to safetensors where it is trusted'
-                     ) from error
+    raise InputError(
+      f'{path}: refused, nothing was executed: {error}. Convert it to safetensors where it is trusted'
+    ) from error
   except Exception as error:  # a damaged pickle can fail in any way
-    raise InputError(f'{path}: truncated, damaged or no PyTorch weights: {str(error) or type(error).__name__}. '
-                     'Download it again') from error
+    raise InputError(
+      f'{path}: truncated, damaged or no PyTorch weights: {str(error) or type(error).__name__}. '
+      'Download it again'
+    ) from error

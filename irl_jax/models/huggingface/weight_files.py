@@ -47,9 +47,13 @@ def check_file(path: pathlib.Path) -> None:
   if not head:
     raise InputError(f'{path}: is empty. Download it again')
   if head.startswith(b'version https://git-lfs'):
-    raise InputError(f'{path}: is a Git LFS pointer, not the file itself. Run `git lfs pull` in its repository')
+    raise InputError(
+      f'{path}: is a Git LFS pointer, not the file itself. Run `git lfs pull` in its repository'
+    )
   if head.startswith((b'<!doctype', b'<html', b'<?xml')):
-    raise InputError(f'{path}: is an HTML page, not the file itself: a failed download. Download it again')
+    raise InputError(
+      f'{path}: is an HTML page, not the file itself: a failed download. Download it again'
+    )
 
 
 def find_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -88,10 +92,14 @@ def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
       for name in file.keys():
         yield name, file.get_tensor(name)
   except AttributeError as error:  # NumPy has no such dtype: eight bits and fewer
-    raise InputError(f'{path}: holds numbers of a kind that cannot be read ({error}); must be float16, bfloat16 or '
-                     'float32') from error
+    raise InputError(
+      f'{path}: holds numbers of a kind that cannot be read ({error}); must be float16, bfloat16 or '
+      'float32'
+    ) from error
   except (safetensors.SafetensorError, OSError) as error:
-    raise InputError(f'{path}: truncated, damaged or not safetensors: {error}. Download it again') from error
+    raise InputError(
+      f'{path}: truncated, damaged or not safetensors: {error}. Download it again'
+    ) from error
 
 
 def stream(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:

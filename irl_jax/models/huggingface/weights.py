@@ -19,13 +19,25 @@ from irl_jax.models import roberta
 Params = dict[str, Any]
 Config = gpt_neox.GPTNeoXConfig | roberta.RobertaConfig
 
-_ROOTS = {'embed_in': 'gpt_neox.embed_in', 'final_layer_norm': 'gpt_neox.final_layer_norm', 'embed_out': 'embed_out',
-          'score': 'score', 'embeddings': 'roberta.embeddings', 'classifier': 'classifier'}
-_LAYERS = {'causal_lm': 'gpt_neox.layers', 'reward': 'gpt_neox.layers', 'classifier': 'roberta.encoder.layer'}
+_ROOTS = {
+  'embed_in': 'gpt_neox.embed_in',
+  'final_layer_norm': 'gpt_neox.final_layer_norm',
+  'embed_out': 'embed_out',
+  'score': 'score',
+  'embeddings': 'roberta.embeddings',
+  'classifier': 'classifier',
+}
+_LAYERS = {
+  'causal_lm': 'gpt_neox.layers',
+  'reward': 'gpt_neox.layers',
+  'classifier': 'roberta.encoder.layer',
+}
 _LEAVES = {'kernel': 'weight', 'embedding': 'weight', 'scale': 'weight', 'bias': 'bias'}
 _ALIASES = {'lm_head.weight': 'embed_out.weight'}  # what transformers 5 calls it in memory
-_BUFFERS = re.compile(r'(.*\.)?(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)'
-                      r'|roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)')
+_BUFFERS = re.compile(
+  r'(.*\.)?(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)'
+  r'|roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)'
+)
 _DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
 
 
@@ -59,7 +71,9 @@ def _problem(view: np.ndarray, weight: np.ndarray) -> str:
   return '' if np.isfinite(weight).all() else 'is not finite'
 
 
-def to_params(kind: str, config: Config, weights: Iterable[tuple[str, np.ndarray]], where: str) -> Params:
+def to_params(
+  kind: str, config: Config, weights: Iterable[tuple[str, np.ndarray]], where: str
+) -> Params:
   """Parameters, float32, from weights as a file holds them; known buffers are passed over.
 
   Args:
@@ -84,14 +98,24 @@ def to_params(kind: str, config: Config, weights: Iterable[tuple[str, np.ndarray
       else:
         views[name][...] = weight
     elif name == 'embed_out.weight' and kind == 'causal_lm':
-      tied = np.array(weight, np.float32)  # a tied head may be written out; it must then be what it is tied to
+      tied = np.array(
+        weight, np.float32
+      )  # a tied head may be written out; it must then be what it is tied to
     elif not _BUFFERS.fullmatch(name):
       problems.append(f'{name} is unexpected')
   problems += [f'{name} is missing' for name in views if name in missing]
-  if tied is not None and not problems and not np.array_equal(tied, views['gpt_neox.embed_in.weight']):
-    problems.append('embed_out.weight differs from gpt_neox.embed_in.weight, but config.json ties them')
+  if (
+    tied is not None
+    and not problems
+    and not np.array_equal(tied, views['gpt_neox.embed_in.weight'])
+  ):
+    problems.append(
+      'embed_out.weight differs from gpt_neox.embed_in.weight, but config.json ties them'
+    )
   if problems:
-    raise InputError(f'{where}: the weights do not fit config.json ({len(problems)}): {"; ".join(problems)}')
+    raise InputError(
+      f'{where}: the weights do not fit config.json ({len(problems)}): {"; ".join(problems)}'
+    )
   return params
 
 

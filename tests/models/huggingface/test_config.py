@@ -12,11 +12,24 @@ from irl_jax.errors import InputError
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import weights as huggingface_weights
 
-NEOX = {'architectures': ['GPTNeoXForCausalLM'], 'model_type': 'gpt_neox', 'vocab_size': 264, 'hidden_size': 32,
-        'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48, 'max_position_embeddings': 64,
-        'layer_norm_eps': 1e-5, 'rotary_pct': 0.5, 'rotary_emb_base': 5000}
+NEOX = {
+  'architectures': ['GPTNeoXForCausalLM'],
+  'model_type': 'gpt_neox',
+  'vocab_size': 264,
+  'hidden_size': 32,
+  'num_hidden_layers': 2,
+  'num_attention_heads': 4,
+  'intermediate_size': 48,
+  'max_position_embeddings': 64,
+  'layer_norm_eps': 1e-5,
+  'rotary_pct': 0.5,
+  'rotary_emb_base': 5000,
+}
 ROBERTA = {name: NEOX[name] for name in NEOX if 'rotary' not in name} | {
-    'architectures': ['RobertaForSequenceClassification'], 'model_type': 'roberta', 'type_vocab_size': 1}
+  'architectures': ['RobertaForSequenceClassification'],
+  'model_type': 'roberta',
+  'type_vocab_size': 1,
+}
 
 
 def parse(raw, **changes):
@@ -29,7 +42,10 @@ def test_all_pythia_sizes(shared):
   for raw in models.values():
     kind, config = huggingface_config.parse(raw, 'here')
     tree = huggingface_weights.shapes(kind, config)
-    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) == raw['_derived']['params_total']
+    assert (
+      sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+      == raw['_derived']['params_total']
+    )
     assert config.rotary_ndims == raw['_derived']['rotary_ndims']
 
 
@@ -42,13 +58,17 @@ def test_the_papers_classifier(shared):
 
 def test_both_rotary_spellings():
   _, old = parse(NEOX)
-  new = {'rope_parameters': {'rope_type': 'default', 'rope_theta': 5000, 'partial_rotary_factor': 0.5}}
+  new = {
+    'rope_parameters': {'rope_type': 'default', 'rope_theta': 5000, 'partial_rotary_factor': 0.5}
+  }
   only_new = {name: value for name, value in NEOX.items() if 'rotary' not in name}
   assert (old.rotary_pct, old.rotary_emb_base) == (0.5, 5000.0)
   assert parse(only_new, **new)[1] == old
   assert parse(NEOX, **new)[1] == old
   assert parse(only_new)[1].rotary_pct == 0.25
-  assert parse(NEOX, rope_parameters={'rope_theta': 7.0})[1] == dataclasses.replace(old, rotary_emb_base=7.0)
+  assert parse(NEOX, rope_parameters={'rope_theta': 7.0})[1] == dataclasses.replace(
+    old, rotary_emb_base=7.0
+  )
 
 
 @pytest.mark.parametrize('kind', ['causal_lm', 'reward', 'classifier'])
@@ -57,12 +77,20 @@ def test_what_we_write_is_what_we_read(kind):
   config = parse(raw)[1]
   written = json.loads(json.dumps(huggingface_config.to_raw(kind, config, 3)))
   assert huggingface_config.parse(written, 'here') == (kind, config)
-  assert written['pad_token_id'] == (1 if kind == 'classifier' else 3)  # RoBERTa's fixes its positions
+  assert written['pad_token_id'] == (
+    1 if kind == 'classifier' else 3
+  )  # RoBERTa's fixes its positions
 
 
-@pytest.mark.parametrize('raw, changes, message', [
+@pytest.mark.parametrize(
+  'raw, changes, message',
+  [
     (NEOX, {'auto_map': {'AutoModel': 'evil.py'}}, 'auto_map.*nothing was executed'),
-    (NEOX, {'architectures': ['GPTNeoXForTokenClassification']}, 'is not supported; must be one of'),
+    (
+      NEOX,
+      {'architectures': ['GPTNeoXForTokenClassification']},
+      'is not supported; must be one of',
+    ),
     (NEOX, {'architectures': []}, r'architecture \[\] of model_type'),
     (NEOX, {'model_type': 'roberta'}, 'is not supported'),
     (NEOX, {'hidden_act': 'relu'}, "hidden_act = 'relu' is not supported; must be gelu"),
@@ -73,14 +101,23 @@ def test_what_we_write_is_what_we_read(kind):
     (NEOX, {'hidden_size': '32'}, "hidden_size = '32': must be of type int"),
     (NEOX, {'eos_token_id': [0, 2]}, 'eos_token_id'),
     (NEOX, {'num_hidden_layers': 0}, 'num_hidden_layers = 0: must be > 0'),
-    (NEOX, {'vocab_size': -1}, 'out of range'), (NEOX, {'layer_norm_eps': float('nan')}, 'out of range'),
+    (NEOX, {'vocab_size': -1}, 'out of range'),
+    (NEOX, {'layer_norm_eps': float('nan')}, 'out of range'),
     (NEOX, {'num_attention_heads': 5}, 'must divide'),
-    (NEOX, {'architectures': ['GPTNeoXForSequenceClassification']}, 'a reward has exactly one label'),
+    (
+      NEOX,
+      {'architectures': ['GPTNeoXForSequenceClassification']},
+      'a reward has exactly one label',
+    ),
     (ROBERTA, {'position_embedding_type': 'relative_key'}, 'position_embedding_type'),
     (ROBERTA, {'is_decoder': True}, 'is_decoder'),
     (ROBERTA, {'id2label': {'1': 'a', '2': 'b'}}, 'must name labels 0, 1, ...'),
-    (ROBERTA, {'id2label': ['a', 'b']}, "id2label = .*: must name labels 0, 1, ..."),
-    (ROBERTA, {'num_labels': 10 ** 9}, 'num_labels = 1000000000: must be a whole number from 1 to 10000'),
+    (ROBERTA, {'id2label': ['a', 'b']}, 'id2label = .*: must name labels 0, 1, ...'),
+    (
+      ROBERTA,
+      {'num_labels': 10**9},
+      'num_labels = 1000000000: must be a whole number from 1 to 10000',
+    ),
     (ROBERTA, {'num_labels': [2]}, r'num_labels = \[2\]'),
     (ROBERTA, {'max_position_embeddings': 4}, 'max_position_embeddings = 4: no text fits'),
     (ROBERTA, {'type_vocab_size': 0}, 'type_vocab_size = 0: must be > 0'),
@@ -92,22 +129,43 @@ def test_what_we_write_is_what_we_read(kind):
     (NEOX, {'rotary_emb_base': 0}, 'rotary_emb_base = 0: must be > 0'),
     (NEOX, {'max_position_embeddings': 0}, 'max_position_embeddings = 0: must be > 0'),
     (NEOX, {'eos_token_id': 264}, 'eos_token_id = 264: must be < vocab_size = 264'),
-])
+  ],
+)
 def test_what_is_refused(raw, changes, message):
   with pytest.raises(InputError, match=f'here: .*{message}'):
     parse(raw, **changes)
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-                    max_leaves=5)
-ROPE = st.dictionaries(st.sampled_from(['rope_type', 'type', 'rope_theta', 'partial_rotary_factor']), JSON)
-FIELDS = st.sampled_from([*NEOX, *ROBERTA, *huggingface_config.DEFAULTS, *huggingface_config.ONLY, 'auto_map',
-                          'id2label', 'num_labels', 'rope_scaling', 'rope_parameters'])
+JSON = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+  lambda inner: (
+    st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+  ),
+  max_leaves=5,
+)
+ROPE = st.dictionaries(
+  st.sampled_from(['rope_type', 'type', 'rope_theta', 'partial_rotary_factor']), JSON
+)
+FIELDS = st.sampled_from(
+  [
+    *NEOX,
+    *ROBERTA,
+    *huggingface_config.DEFAULTS,
+    *huggingface_config.ONLY,
+    'auto_map',
+    'id2label',
+    'num_labels',
+    'rope_scaling',
+    'rope_parameters',
+  ]
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([NEOX, ROBERTA]), st.dictionaries(FIELDS, JSON | st.integers(0, 70) | ROPE, max_size=3))
+@given(
+  st.sampled_from([NEOX, ROBERTA]),
+  st.dictionaries(FIELDS, JSON | st.integers(0, 70) | ROPE, max_size=3),
+)
 def test_any_config_is_a_model_or_an_error_of_ours(raw, changes):
   try:
     kind, config = parse(raw, **changes)
@@ -117,9 +175,16 @@ def test_any_config_is_a_model_or_an_error_of_ours(raw, changes):
     assert kind in huggingface_config.MODEL_TYPES and config.vocab_size > config.eos_token_id >= 0
 
 
-@pytest.mark.parametrize('id2label, expected', [
-    ({'0': 'neutral', '1': 'toxic'}, 1), ({'0': 'TOXIC', '1': 'fine'}, 0), ({'0': 'a', '1': 'b', '2': 'Toxic'}, 2),
-    ({'0': 'LABEL_0', '1': 'LABEL_1'}, 1), (None, 1)])
+@pytest.mark.parametrize(
+  'id2label, expected',
+  [
+    ({'0': 'neutral', '1': 'toxic'}, 1),
+    ({'0': 'TOXIC', '1': 'fine'}, 0),
+    ({'0': 'a', '1': 'b', '2': 'Toxic'}, 2),
+    ({'0': 'LABEL_0', '1': 'LABEL_1'}, 1),
+    (None, 1),
+  ],
+)
 def test_toxic_label(id2label, expected):
   assert huggingface_config.toxic_label({'id2label': id2label}) == expected
 

@@ -52,7 +52,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
   def entry(self, name):
     content = (self.server.folder / name).read_bytes()
-    return {'type': 'file', 'path': name, 'size': len(content), 'oid': hashlib.sha1(content).hexdigest()}
+    return {
+      'type': 'file',
+      'path': name,
+      'size': len(content),
+      'oid': hashlib.sha1(content).hexdigest(),
+    }
 
   def answer(self, content, status=200, headers=None):
     self.send_response(status)
@@ -60,7 +65,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.send_header(key, value)
     self.end_headers()
     if self.command == 'GET' and len(content) > self.server.stalls_after:
-      self.wfile.write(content[:self.server.stalls_after])
+      self.wfile.write(content[: self.server.stalls_after])
       self.wfile.flush()
       self.server.ended.wait(20)
     elif self.command == 'GET':
@@ -84,8 +89,11 @@ def local_hub(tmp_path, monkeypatch, language_model):
   threading.Thread(target=server.serve_forever, daemon=True).start()
   address = f'http://127.0.0.1:{server.server_port}'
   monkeypatch.setattr(huggingface_hub.constants, 'ENDPOINT', address)
-  monkeypatch.setattr(huggingface_hub.constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
-                      address + '/{repo_id}/resolve/{revision}/{filename}')
+  monkeypatch.setattr(
+    huggingface_hub.constants,
+    'HUGGINGFACE_CO_URL_TEMPLATE',
+    address + '/{repo_id}/resolve/{revision}/{filename}',
+  )
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
   yield server
@@ -106,14 +114,22 @@ def test_a_hub_id_and_a_revision(local_hub, language_model):
   model = pretrained.load('org/model@v1')
   jax.tree.map(np.testing.assert_array_equal, model.params, language_model.params)
   assert '/api/models/org/model/revision/v1' in local_hub.requests
-  assert fetched(local_hub) == {'config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors'}
+  assert fetched(local_hub) == {
+    'config.json',
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'model.safetensors',
+  }
   assert model.source == 'org/model@v1'
 
 
 def test_bin_is_fetched_only_without_safetensors(local_hub):
   torch = pytest.importorskip('torch')
   weights = load_file(local_hub.folder / 'model.safetensors')
-  torch.save({name: torch.tensor(array) for name, array in weights.items()}, local_hub.folder / 'pytorch_model.bin')
+  torch.save(
+    {name: torch.tensor(array) for name, array in weights.items()},
+    local_hub.folder / 'pytorch_model.bin',
+  )
   pretrained.load('org/model')
   assert 'pytorch_model.bin' not in fetched(local_hub)
   (local_hub.folder / 'model.safetensors').unlink()
@@ -132,23 +148,38 @@ def test_the_cache_serves_when_the_hub_does_not(local_hub, language_model, spec)
 def test_files_that_are_missing_are_named(local_hub):
   pretrained.read_config('org/model')
   local_hub.status = 503
-  with pytest.raises(InputError, match=r'hub model org/model \(revision main\): has no tokenizer.json \(or vocab.*, no '
-                     'model.safetensors or pytorch_model.bin. Pass a local folder'):
+  with pytest.raises(
+    InputError,
+    match=r'hub model org/model \(revision main\): has no tokenizer.json \(or vocab.*, no '
+    'model.safetensors or pytorch_model.bin. Pass a local folder',
+  ):
     pretrained.load('org/model')
 
 
 def test_a_repository_without_config(local_hub):
   (local_hub.folder / 'config.json').unlink()
-  with pytest.raises(InputError, match='hub model org/model .revision v2.*config.json.*Pass a local folder'):
+  with pytest.raises(
+    InputError, match='hub model org/model .revision v2.*config.json.*Pass a local folder'
+  ):
     pretrained.load('org/model@v2')
 
 
-@pytest.mark.parametrize('status, reason', [(401, 'private'), (403, 'gated'), (404, 'no such repository or revision'),
-                                            (429, 'limits requests'), (500, '500')])
+@pytest.mark.parametrize(
+  'status, reason',
+  [
+    (401, 'private'),
+    (403, 'gated'),
+    (404, 'no such repository or revision'),
+    (429, 'limits requests'),
+    (500, '500'),
+  ],
+)
 def test_refusals(local_hub, status, reason):
   local_hub.status = status
   start = time.monotonic()
-  with pytest.raises(InputError, match=f'hub model org/model .revision v1. .*{reason}.*Pass a local folder') as caught:
+  with pytest.raises(
+    InputError, match=f'hub model org/model .revision v1. .*{reason}.*Pass a local folder'
+  ) as caught:
     pretrained.load('org/model@v1')
   assert time.monotonic() - start < 5 and '\n' not in str(caught.value)
 
@@ -171,8 +202,11 @@ def test_a_download_that_stalls_ends_within_seconds(local_hub, monkeypatch):
   monkeypatch.setattr(huggingface_hub.file_download, 'time', at_once)  # between the six attempts
   local_hub.stalls_after = 5000  # in the middle of the weights: what is smaller has come
   start = time.monotonic()
-  with pytest.raises(InputError, match=r'config.json, model.safetensors, tokenizer.json, tokenizer_config.json of hub '
-                     r'model org/model \(revision v1\) cannot be downloaded: .*timed out. Pass a local folder'):
+  with pytest.raises(
+    InputError,
+    match=r'config.json, model.safetensors, tokenizer.json, tokenizer_config.json of hub '
+    r'model org/model \(revision v1\) cannot be downloaded: .*timed out. Pass a local folder',
+  ):
     pretrained.load('org/model@v1')
   assert time.monotonic() - start < 10
   local_hub.stalls_after = float('inf')
@@ -182,7 +216,9 @@ def test_a_download_that_stalls_ends_within_seconds(local_hub, monkeypatch):
 def test_a_rate_limit_is_not_waited_for(local_hub):
   local_hub.limits = True
   start = time.monotonic()
-  with pytest.raises(InputError, match='config.json of hub model .*: the hub limits requests for now .429.'):
+  with pytest.raises(
+    InputError, match='config.json of hub model .*: the hub limits requests for now .429.'
+  ):
     pretrained.load('org/model')
   assert time.monotonic() - start < 10
   assert huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT != hub_limits.SILENCE
@@ -201,10 +237,15 @@ def test_the_papers_classifier_is_pinned(monkeypatch, tmp_path):
   monkeypatch.setattr(hub, '_download', lambda *arguments: asked.append(arguments) or tmp_path)
   hub.resolve('s-nlp/roberta_toxicity_classifier', 'config')
   hub.resolve('s-nlp/roberta_toxicity_classifier@main', 'config')
-  assert [revision for _, revision, _ in asked] == ['048c25bb1e199b98802784f96325f4840f22145d', 'main']
+  assert [revision for _, revision, _ in asked] == [
+    '048c25bb1e199b98802784f96325f4840f22145d',
+    'main',
+  ]
 
 
-@pytest.mark.parametrize('spec', ['', './here', '../x', '/no/such/folder', 'a/b/c', '~/models', 'org/model@', 'a b'])
+@pytest.mark.parametrize(
+  'spec', ['', './here', '../x', '/no/such/folder', 'a/b/c', '~/models', 'org/model@', 'a b']
+)
 def test_what_is_neither_folder_nor_hub_id(spec):
   with pytest.raises(ConfigError, match='is no folder and no hub id'):
     hub.resolve(spec)

@@ -12,12 +12,18 @@ from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.models.huggingface import tokenizer as tokenizers
 
-PYTHIA = gpt_neox.GPTNeoXConfig(vocab_size=50304, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
-                                intermediate_size=8)
+PYTHIA = gpt_neox.GPTNeoXConfig(
+  vocab_size=50304, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+)
 # tokenizer_config.json of EleutherAI/pythia-*
-PYTHIA_FILE = {'add_prefix_space': False, 'bos_token': '<|endoftext|>', 'eos_token': '<|endoftext|>',
-               'name_or_path': 'EleutherAI/gpt-neox-20b', 'tokenizer_class': 'GPTNeoXTokenizer',
-               'unk_token': '<|endoftext|>'}
+PYTHIA_FILE = {
+  'add_prefix_space': False,
+  'bos_token': '<|endoftext|>',
+  'eos_token': '<|endoftext|>',
+  'name_or_path': 'EleutherAI/gpt-neox-20b',
+  'tokenizer_class': 'GPTNeoXTokenizer',
+  'unk_token': '<|endoftext|>',
+}
 
 
 @pytest.fixture
@@ -27,7 +33,9 @@ def pythia_folder(tmp_path, shared):
   return tmp_path
 
 
-@pytest.mark.parametrize('settings', [None, PYTHIA_FILE, PYTHIA_FILE | {'pad_token': '<|endoftext|>'}])
+@pytest.mark.parametrize(
+  'settings', [None, PYTHIA_FILE, PYTHIA_FILE | {'pad_token': '<|endoftext|>'}]
+)
 def test_pythia(pythia_folder, settings):
   if settings:
     (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(settings))
@@ -39,9 +47,12 @@ def test_pythia(pythia_folder, settings):
 def test_the_papers_classifier_has_no_tokenizer_json(tmp_path, shared):
   for name in ('vocab.json', 'merges.txt'):
     shutil.copyfile(shared / 'models/roberta_tokenizer' / name, tmp_path / name)
-  shutil.copyfile(shared / 'models/roberta_toxicity_classifier_config.json', tmp_path / 'config.json')
-  config = roberta.RobertaConfig(vocab_size=50265, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
-                                 intermediate_size=8)
+  shutil.copyfile(
+    shared / 'models/roberta_toxicity_classifier_config.json', tmp_path / 'config.json'
+  )
+  config = roberta.RobertaConfig(
+    vocab_size=50265, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+  )
   tokenizer = tokenizers.load(tmp_path, config)
   assert tokenizer('Hello world')['input_ids'] == [0, 31414, 232, 2]
   with pytest.raises(InputError, match='50265 ids, its model embeddings for 100'):
@@ -60,7 +71,9 @@ def test_no_padding_apart_from_eos(tmp_path, language_model):
   content = (tmp_path / 'tokenizer.json').read_text().replace('<|padding|>', '<|other|>')
   (tmp_path / 'tokenizer.json').write_text(content)
   settings = json.loads((tmp_path / 'tokenizer_config.json').read_text())
-  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(settings | {'pad_token': '<|endoftext|>'}))
+  (tmp_path / 'tokenizer_config.json').write_text(
+    json.dumps(settings | {'pad_token': '<|endoftext|>'})
+  )
   with pytest.raises(InputError, match='no padding token apart from EOS'):
     tokenizers.load(tmp_path, language_model.config)
 
@@ -73,8 +86,16 @@ def test_code_of_its_own_is_refused(pythia_folder):
     tokenizers.load(pythia_folder, PYTHIA)
 
 
-@pytest.mark.parametrize('settings', [{'model_max_length': '512'}, {'model_max_length': {}}, {'eos_token': 7},
-                                      {'added_tokens_decoder': {'x': 1}}, {'tokenizer_class': ['A']}])
+@pytest.mark.parametrize(
+  'settings',
+  [
+    {'model_max_length': '512'},
+    {'model_max_length': {}},
+    {'eos_token': 7},
+    {'added_tokens_decoder': {'x': 1}},
+    {'tokenizer_class': ['A']},
+  ],
+)
 def test_settings_of_the_wrong_type(tmp_path, language_model, settings):
   pretrained.save(tmp_path, language_model, '')
   path = tmp_path / 'tokenizer_config.json'
@@ -99,7 +120,9 @@ def test_a_tokenizer_without_its_merges_is_refused(pythia_folder):
   content = json.loads(path.read_text())
   content['model']['merges'] = []
   path.write_text(json.dumps(content))
-  with pytest.raises(InputError, match=r"takes 'Hello world' apart into .*, and not into \[12092, 1533\]"):
+  with pytest.raises(
+    InputError, match=r"takes 'Hello world' apart into .*, and not into \[12092, 1533\]"
+  ):
     tokenizers.load(pythia_folder, PYTHIA)
 
 

@@ -47,7 +47,9 @@ def shard(folder, names=('model-00001-of-00002.safetensors', 'model-00002-of-000
 
 @pytest.mark.parametrize('dtype', [np.float16, ml_dtypes.bfloat16, np.float32])
 def test_every_dtype_on_disk(folder, language_model, dtype):
-  weights = {name: array.astype(dtype) for name, array in load_file(folder / 'model.safetensors').items()}
+  weights = {
+    name: array.astype(dtype) for name, array in load_file(folder / 'model.safetensors').items()
+  }
   save_file(weights, folder / 'model.safetensors')
   rounded = jax.tree.map(lambda leaf: leaf.astype(dtype).astype(np.float32), language_model.params)
   assert equal_params(folder, rounded)
@@ -62,17 +64,22 @@ def test_shards(folder, language_model):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_bins_of_torch(folder, language_model, new_format, dtype):
   torch = pytest.importorskip('torch')
-  weights = {name: torch.tensor(array).to(getattr(torch, dtype))
-             for name, array in load_file(folder / 'model.safetensors').items()}
+  weights = {
+    name: torch.tensor(array).to(getattr(torch, dtype))
+    for name, array in load_file(folder / 'model.safetensors').items()
+  }
   (folder / 'model.safetensors').unlink()
   torch.save(weights, folder / 'pytorch_model.bin', _use_new_zipfile_serialization=new_format)
   rounding = np.float32 if dtype == 'float32' else ml_dtypes.bfloat16
-  assert equal_params(folder, jax.tree.map(lambda x: x.astype(rounding).astype(np.float32), language_model.params))
+  assert equal_params(
+    folder, jax.tree.map(lambda x: x.astype(rounding).astype(np.float32), language_model.params)
+  )
 
 
 def test_sharded_bins_and_shards_of_transformers(tmp_path, folder, language_model):
   torch = pytest.importorskip('torch')
   import transformers
+
   network = transformers.AutoModelForCausalLM.from_pretrained(folder)
   for name in ('config.json', 'tokenizer.json', 'tokenizer_config.json'):
     (tmp_path / 'shards').mkdir(exist_ok=True)
@@ -83,7 +90,9 @@ def test_sharded_bins_and_shards_of_transformers(tmp_path, folder, language_mode
 
   index = shard(folder, ('pytorch_model-00001-of-00002.bin', 'pytorch_model-00002-of-00002.bin'))
   for name in set(index['weight_map'].values()):
-    torch.save({key: torch.tensor(array) for key, array in load_file(folder / name).items()}, folder / name)
+    torch.save(
+      {key: torch.tensor(array) for key, array in load_file(folder / name).items()}, folder / name
+    )
   (folder / 'model.safetensors.index.json').rename(folder / 'pytorch_model.bin.index.json')
   assert equal_params(folder, language_model.params)
 
@@ -91,6 +100,7 @@ def test_sharded_bins_and_shards_of_transformers(tmp_path, folder, language_mode
 def test_a_state_dict_of_transformers_5(folder, language_model):
   torch = pytest.importorskip('torch')
   import transformers
+
   state = transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict()
   assert 'lm_head.weight' in state
   (folder / 'model.safetensors').unlink()
@@ -98,10 +108,17 @@ def test_a_state_dict_of_transformers_5(folder, language_model):
   assert equal_params(folder, language_model.params)
 
 
-@pytest.mark.parametrize('content, message', [
-    ('', 'is empty'), (LFS_POINTER, 'is a Git LFS pointer'), ('<!DOCTYPE html>\n<html>', 'is an HTML page'),
-    ('\n<html><head>', 'is an HTML page'), ('{"error": "Not Found"}', 'truncated, damaged or no'),
-    ('x' * 50, 'truncated')])
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    ('', 'is empty'),
+    (LFS_POINTER, 'is a Git LFS pointer'),
+    ('<!DOCTYPE html>\n<html>', 'is an HTML page'),
+    ('\n<html><head>', 'is an HTML page'),
+    ('{"error": "Not Found"}', 'truncated, damaged or no'),
+    ('x' * 50, 'truncated'),
+  ],
+)
 @pytest.mark.parametrize('name', ['model.safetensors', 'pytorch_model.bin'])
 def test_what_failed_downloads_leave(folder, name, content, message):
   (folder / 'model.safetensors').unlink()
@@ -110,10 +127,18 @@ def test_what_failed_downloads_leave(folder, name, content, message):
     pretrained.load(str(folder))
 
 
-@pytest.mark.parametrize('content, message', [
-    ('', 'is empty'), (LFS_POINTER, 'is a Git LFS pointer'), (HTML, 'is an HTML page'),
-    ('{"weight_map": {', 'is not JSON'), ('{"weight_map"' + ':[' * 10_000, 'is not JSON'),
-    ('[]', 'must hold a JSON object'), ('{}', 'has no weight_map')])
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    ('', 'is empty'),
+    (LFS_POINTER, 'is a Git LFS pointer'),
+    (HTML, 'is an HTML page'),
+    ('{"weight_map": {', 'is not JSON'),
+    ('{"weight_map"' + ':[' * 10_000, 'is not JSON'),
+    ('[]', 'must hold a JSON object'),
+    ('{}', 'has no weight_map'),
+  ],
+)
 @pytest.mark.parametrize('name', ['model.safetensors.index.json', 'pytorch_model.bin.index.json'])
 def test_what_failed_downloads_leave_of_an_index(folder, name, content, message):
   (folder / 'model.safetensors').unlink()
@@ -122,8 +147,15 @@ def test_what_failed_downloads_leave_of_an_index(folder, name, content, message)
     pretrained.load(str(folder))
 
 
-@pytest.mark.parametrize('content, message', [('', 'is empty'), (LFS_POINTER, 'is a Git LFS pointer'),
-                                              (HTML, 'is an HTML page'), ('x' * 50, 'truncated')])
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    ('', 'is empty'),
+    (LFS_POINTER, 'is a Git LFS pointer'),
+    (HTML, 'is an HTML page'),
+    ('x' * 50, 'truncated'),
+  ],
+)
 def test_what_failed_downloads_leave_of_a_shard(folder, content, message):
   shard(folder)
   (folder / 'model-00002-of-00002.safetensors').write_text(content)
@@ -140,11 +172,24 @@ def test_truncated_safetensors(folder, kept):
     pretrained.load(str(folder))
 
 
-@pytest.mark.parametrize('name', ['../model-00002-of-00002.safetensors', '/etc/x.safetensors', 'sub/x.safetensors',
-                                  '..\\x.safetensors', '..', '', 'config.json', 7])
+@pytest.mark.parametrize(
+  'name',
+  [
+    '../model-00002-of-00002.safetensors',
+    '/etc/x.safetensors',
+    'sub/x.safetensors',
+    '..\\x.safetensors',
+    '..',
+    '',
+    'config.json',
+    7,
+  ],
+)
 def test_an_index_cannot_point_outside(folder, name):
   index = shard(folder)
-  shutil.copyfile(folder / 'model-00002-of-00002.safetensors', folder.parent / 'model-00002-of-00002.safetensors')
+  shutil.copyfile(
+    folder / 'model-00002-of-00002.safetensors', folder.parent / 'model-00002-of-00002.safetensors'
+  )
   index['weight_map']['embed_out.weight'] = name
   (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
   with pytest.raises(InputError, match='must be a .safetensors file of the same folder'):
@@ -154,7 +199,9 @@ def test_an_index_cannot_point_outside(folder, name):
 def test_bad_indices_and_missing_shards(folder):
   index = shard(folder)
   (folder / 'model-00002-of-00002.safetensors').unlink()
-  with pytest.raises(InputError, match='has no model-00002-of-00002.safetensors, which model.safetensors.index.json'):
+  with pytest.raises(
+    InputError, match='has no model-00002-of-00002.safetensors, which model.safetensors.index.json'
+  ):
     pretrained.load(str(folder))
   for content in ('{}', '[]', '{', json.dumps(index | {'weight_map': []})):
     (folder / 'model.safetensors.index.json').write_text(content)
@@ -167,7 +214,10 @@ def test_bad_indices_and_missing_shards(folder):
 
 def test_a_name_in_two_shards_is_refused(folder):
   shard(folder)
-  save_file(load_file(folder / 'model-00001-of-00002.safetensors'), folder / 'model-00002-of-00002.safetensors')
+  save_file(
+    load_file(folder / 'model-00001-of-00002.safetensors'),
+    folder / 'model-00002-of-00002.safetensors',
+  )
   with pytest.raises(InputError, match='is also in another file'):
     list(weight_files.stream(folder))
 
@@ -186,18 +236,31 @@ def test_numbers_of_a_kind_that_is_not_read(tmp_path, dtype):
 def tensor(folder, header, data, shift=0):
   """Writes a model.safetensors by hand."""
   raw = json.dumps(header).encode('utf-8', 'surrogatepass')
-  (folder / 'model.safetensors').write_bytes(struct.pack('<Q', max(len(raw) + shift, 0)) + raw + data)
+  (folder / 'model.safetensors').write_bytes(
+    struct.pack('<Q', max(len(raw) + shift, 0)) + raw + data
+  )
 
 
-JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5)
+JSON = (
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5)
+)
 NUMBERS = st.lists(st.integers(-1, 40) | st.integers(), max_size=3)
-ENTRY = st.fixed_dictionaries({
-    'dtype': st.sampled_from(['F64', 'F32', 'F16', 'BF16', 'I64', 'U8', 'BOOL', 'F8_E4M3', 'X']) | JSON,
-    'shape': NUMBERS | JSON, 'data_offsets': NUMBERS | JSON})
+ENTRY = st.fixed_dictionaries(
+  {
+    'dtype': st.sampled_from(['F64', 'F32', 'F16', 'BF16', 'I64', 'U8', 'BOOL', 'F8_E4M3', 'X'])
+    | JSON,
+    'shape': NUMBERS | JSON,
+    'data_offsets': NUMBERS | JSON,
+  }
+)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.dictionaries(st.text(max_size=4), ENTRY | JSON, max_size=3), st.binary(max_size=40), st.integers(-3, 3))
+@given(
+  st.dictionaries(st.text(max_size=4), ENTRY | JSON, max_size=3),
+  st.binary(max_size=40),
+  st.integers(-3, 3),
+)
 def test_no_header_of_safetensors_ends_in_another_error(tmp_path_factory, header, data, shift):
   folder = tmp_path_factory.getbasetemp()
   tensor(folder, header, data, shift)
@@ -207,11 +270,15 @@ def test_no_header_of_safetensors_ends_in_another_error(tmp_path_factory, header
     assert '\n' not in str(error)
 
 
-PATHS = st.text(st.sampled_from('./\\a~\0') | st.characters(), max_size=8).map(lambda name: name + '.safetensors')
+PATHS = st.text(st.sampled_from('./\\a~\0') | st.characters(), max_size=8).map(
+  lambda name: name + '.safetensors'
+)
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(st.text(max_size=4), PATHS | JSON | st.just('../model.safetensors'), max_size=3))
+@given(
+  st.dictionaries(st.text(max_size=4), PATHS | JSON | st.just('../model.safetensors'), max_size=3)
+)
 def test_no_index_reads_outside_its_folder_or_ends_in_another_error(tmp_path_factory, weight_map):
   folder = tmp_path_factory.getbasetemp() / 'index'
   folder.mkdir(exist_ok=True)

@@ -40,21 +40,44 @@ def test_all_that_does_not_fit_is_listed(language_model):
   with pytest.raises(InputError) as caught:
     convert(language_model, weights)
   message = str(caught.value)
-  assert message.startswith('here: the weights do not fit config.json (6): ') and '\n' not in message
-  for problem in ('embed_out.weight is missing', f'{norm}.bias is missing', f'{norm}.weight is int8, must be float16',
-                  'gpt_neox.layers.2.mlp.dense_h_to_4h.bias is unexpected',
-                  'gpt_neox.embed_in.weight is [263, 32], must be [264, 32]',
-                  'gpt_neox.final_layer_norm.bias is not finite'):
+  assert (
+    message.startswith('here: the weights do not fit config.json (6): ') and '\n' not in message
+  )
+  for problem in (
+    'embed_out.weight is missing',
+    f'{norm}.bias is missing',
+    f'{norm}.weight is int8, must be float16',
+    'gpt_neox.layers.2.mlp.dense_h_to_4h.bias is unexpected',
+    'gpt_neox.embed_in.weight is [263, 32], must be [264, 32]',
+    'gpt_neox.final_layer_norm.bias is not finite',
+  ):
     assert problem in message
 
 
 def test_known_buffers_are_passed_over(language_model, classifier):
   buffer = np.ones((1, 1, 4, 4), bool)
   for model, names in (
-      (language_model, ['gpt_neox.layers.1.attention.bias', 'gpt_neox.layers.0.attention.masked_bias',
-                        'gpt_neox.layers.0.attention.rotary_emb.inv_freq', 'gpt_neox.rotary_emb.inv_freq']),
-      (classifier, ['roberta.embeddings.position_ids', 'roberta.pooler.dense.weight', 'roberta.pooler.dense.bias'])):
-    weights = huggingface_weights.to_weights(model.kind, model.params) | dict.fromkeys(names, buffer)
+    (
+      language_model,
+      [
+        'gpt_neox.layers.1.attention.bias',
+        'gpt_neox.layers.0.attention.masked_bias',
+        'gpt_neox.layers.0.attention.rotary_emb.inv_freq',
+        'gpt_neox.rotary_emb.inv_freq',
+      ],
+    ),
+    (
+      classifier,
+      [
+        'roberta.embeddings.position_ids',
+        'roberta.pooler.dense.weight',
+        'roberta.pooler.dense.bias',
+      ],
+    ),
+  ):
+    weights = huggingface_weights.to_weights(model.kind, model.params) | dict.fromkeys(
+      names, buffer
+    )
     np.testing.assert_equal(convert(model, weights), model.params)
   with pytest.raises(InputError, match='lm_head.bias is unexpected'):
     convert(classifier, weights | {'lm_head.bias': buffer})
@@ -62,7 +85,9 @@ def test_known_buffers_are_passed_over(language_model, classifier):
 
 def test_a_tied_head_may_be_written_out_if_it_is_the_same(language_model, random_params):
   config = dataclasses.replace(language_model.config, tie_word_embeddings=True)
-  model = dataclasses.replace(language_model, config=config, params=random_params('causal_lm', config))
+  model = dataclasses.replace(
+    language_model, config=config, params=random_params('causal_lm', config)
+  )
   weights = huggingface_weights.to_weights('causal_lm', model.params)
   assert 'embed_out.weight' not in weights
   embedding = weights['gpt_neox.embed_in.weight']
