@@ -17,12 +17,10 @@ from absl import flags
 import jax
 import numpy as np
 
-from irl_jax.command_line import launch as command_line
 from irl_jax import distribution
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax import pipeline
 from irl_jax import structs
+from irl_jax.command_line import launch as command_line
 from irl_jax.config import Config
 from irl_jax.irl import pairs as irl_pairs
 from irl_jax.irl import update as irl_update
@@ -32,6 +30,8 @@ from irl_jax.models import heads
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as ppo_update
+from irl_jax.runtime import parallel
+from irl_jax.training import optimizer
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('config', None, 'config file, such as configs/410m.py', flag_values=FLAGS)

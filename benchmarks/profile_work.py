@@ -10,6 +10,7 @@ same time is added up, and products that XLA only starts are short here: the sum
 """
 
 import collections
+from collections.abc import Iterator
 import gzip
 import json
 import os
@@ -17,15 +18,16 @@ import pathlib
 import re
 import sys
 import tempfile
-from typing import Any, Iterator
+from typing import Any
 
 from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a clone need not be installed
 
-from irl_jax.command_line import launch as command_line  # noqa: E402
-from irl_jax.errors import IrlJaxError  # noqa: E402
-from side_by_side import limits  # noqa: E402
+from side_by_side import limits
+
+from irl_jax.command_line import launch as command_line
+from irl_jax.errors import IrlJaxError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_enum(

@@ -19,13 +19,14 @@ from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a clone need not be installed
 
-from irl_jax.command_line import launch as command_line  # noqa: E402
-from irl_jax.runtime import host_memory  # noqa: E402
-from irl_jax.errors import ConfigError  # noqa: E402
-from side_by_side import groups  # noqa: E402
-from side_by_side import machine as machine_lib  # noqa: E402
-from side_by_side import page  # noqa: E402
-from side_by_side import turns  # noqa: E402
+from side_by_side import groups
+from side_by_side import machine as machine_lib
+from side_by_side import page
+from side_by_side import turns
+
+from irl_jax.command_line import launch as command_line
+from irl_jax.errors import ConfigError
+from irl_jax.runtime import host_memory
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared'
 
@@ -82,7 +83,7 @@ def chosen(options: flags.FlagValues, made: list[groups.Group]) -> list[groups.G
   return [
     group
     for group in made
-    if group.name in options.only or not options.only and not groups.optional(group.name)
+    if group.name in options.only or (not options.only and not groups.optional(group.name))
   ]
 
 

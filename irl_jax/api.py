@@ -3,7 +3,8 @@
 A model is named by a Hugging Face folder, a hub id, or `id@revision`; what it is, is read from its config.json.
 """
 
-from typing import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -7,7 +7,8 @@ one from `get_config()`; the command line overrides single fields (`--config.ppo
 import dataclasses
 import math
 import re
-from typing import Any, ClassVar
+from typing import Any
+from typing import ClassVar
 
 from irl_jax.errors import ConfigError
 

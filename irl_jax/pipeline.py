@@ -12,31 +12,32 @@ rerlhf      data, sft/policy, classifier, irl                                 re
 report      figures.json of the stages that have run                          summary.json, report.html, figures/
 """
 
+from collections.abc import Sequence
 import contextlib
 import pathlib
-from typing import Any, Sequence
+from typing import Any
 
 from absl import logging
 import jax
 import jax.numpy as jnp
 
-from irl_jax.runtime import compilation_cache
 from irl_jax import config as config_lib
+from irl_jax.runtime import compilation_cache
 from irl_jax.runtime import distributed
 from irl_jax.runtime import exhaustion
 from irl_jax.runtime import interruption
 from irl_jax.runtime import metrics_log
 from irl_jax.runtime import parallel
-from irl_jax.stages import preflight
 from irl_jax.runtime import workdir as workdir_lib
-from irl_jax.stages.run import Run
 from irl_jax.stages import data
 from irl_jax.stages import demos as demonstrations
 from irl_jax.stages import evaluate as evaluation
-from irl_jax.stages import rlhf as policies
 from irl_jax.stages import irl as recovery
+from irl_jax.stages import preflight
 from irl_jax.stages import report as summary
+from irl_jax.stages import rlhf as policies
 from irl_jax.stages import sft as supervised
+from irl_jax.stages.run import Run
 
 STAGES = {
   'data': data.data,

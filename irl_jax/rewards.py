@@ -5,8 +5,10 @@ hold at once (scoring.tokens_at_once), and `progress`, which wraps the iterable 
 Dims: B texts of a batch, S padded length, N texts.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +73,7 @@ def class_scorer(
   dtype=jnp.float32,
   progress: Callable = iter,
 ) -> Callable:
-  """texts [N] -> logits [N, labels] of a classifier."""
+  """Texts [N] -> logits [N, labels] of a classifier."""
   config = model.config
   return scoring.over_texts(
     class_logits_of,
@@ -147,7 +149,7 @@ def log_prob_scorer(
   dtype=jnp.float32,
   progress: Callable = iter,
 ) -> Callable:
-  """texts [N] -> log-probability of each text, nats, EOS given first, and how many tokens it is a sum over [N, 2]."""
+  """Texts [N] -> log-probability of each text, nats, EOS given first, and how many tokens it is a sum over [N, 2]."""
   config = model.config
   return scoring.over_texts(
     text_log_prob_of,

@@ -3,22 +3,23 @@
 Dims: B rows, P prompt, T new tokens, K = P + T cache slots, D width, V vocabulary, N blocks of C tokens of it.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import functools
-from typing import Callable, Sequence
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax.data import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax.runtime import parallel
 from irl_jax import structs
+from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.runtime import parallel
 
 BLOCK = 128  # tokens of one block of the vocabulary; divides Pythia's
 

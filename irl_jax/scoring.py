@@ -4,16 +4,20 @@ Texts are tokenised a chunk at a time, long ones first; while the devices comput
 next. Dims: N texts, B texts of a batch, S padded length.
 """
 
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 from absl import logging
 import jax
 import numpy as np
 
 from irl_jax.data import batches
-from irl_jax.runtime import parallel
 from irl_jax.data import text
 from irl_jax.models import pretrained
+from irl_jax.runtime import parallel
 
 Tokens = Sequence[int]
 CHUNK = 1024  # texts that are tokenised at once

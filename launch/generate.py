@@ -11,8 +11,8 @@ import sys
 
 from absl import flags
 
-from irl_jax.command_line import launch as command_line
 from irl_jax.command_line import config_flags
+from irl_jax.command_line import launch as command_line
 from irl_jax.config import Config
 from irl_jax.config import Sampling
 from irl_jax.errors import ConfigError

@@ -17,9 +17,9 @@ import sys
 from absl import flags
 
 from irl_jax.command_line import launch as command_line
-from irl_jax.runtime import distributed
 from irl_jax.config import Config
 from irl_jax.errors import ConfigError
+from irl_jax.runtime import distributed
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('config', None, 'config file, such as configs/tiny.py', flag_values=FLAGS)
@@ -75,9 +75,9 @@ def main(options: flags.FlagValues) -> None:
     print(dry_run.describe(config, workdir, stages))
     return
   with distributed.joined(options):
-    from irl_jax.runtime import parallel
     from irl_jax import pipeline
     from irl_jax.report import tables as table
+    from irl_jax.runtime import parallel
 
     summary = pipeline.run(config, workdir, stages)
     if summary and parallel.is_first():

@@ -9,10 +9,12 @@ texts out of distribution lets 99 % of the validation demonstrations pass; the h
 r* is read for the table only: AUROC on the validation demonstrations.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 import sys
-from typing import Any, Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -46,6 +48,7 @@ HEADER = '| pairs | order | ' + ' | '.join(COLUMNS) + ' |\n' + '|---' * (len(COL
 def states(parts, batch, *, config, dtype):
   """The last and the mean state [B, 2, D] of each text."""
   import jax.numpy as jnp
+
   from irl_jax.irl import reward
 
   hidden = reward.hidden_states(*parts, batch, config, dtype)
@@ -55,7 +58,7 @@ def states(parts, batch, *, config, dtype):
 
 
 def features_of(run, model) -> Callable[[Sequence[str]], dict[str, Any]]:
-  """texts [N] -> {'last': [N, D], 'mean': [N, D]}, as the frozen model reads them."""
+  """Texts [N] -> {'last': [N, D], 'mean': [N, D]}, as the frozen model reads them."""
   from irl_jax import rewards
   from irl_jax.models import cut as cut_lib
 
@@ -77,6 +80,7 @@ def true_rewards(rows: Sequence[dict[str, Any]]):
 def kinds_of_text(run, texts: Sequence[str], tokenizer, seed: int) -> dict[str, Sequence[str]]:
   """Ordinary texts and others, of as many words: what the flag should pass, and what it should stop."""
   import numpy as np
+
   from irl_jax.stages.run import full_texts
 
   rng, pieces = (
@@ -99,8 +103,8 @@ def certainty(
   features: dict[str, Any], known: dict[str, Any], limits: dict[str, float], posterior, pooling: str
 ) -> dict[str, Any]:
   """Of one kind of text: the share flagged, by either state, and how sure its rewards are (medians)."""
-  import numpy as np
   from bayesian import posterior as bayes
+  import numpy as np
 
   mean, variance = bayes.reward(posterior, known[pooling].standardise(features[pooling]))
   predicted = bayes.preference(mean, variance)
@@ -156,19 +160,20 @@ def show(result: dict[str, Any]) -> None:
 def main(options: flags.FlagValues) -> None:
   """Prints and writes the figures."""
   command_line.require(options, 'config', 'workdir', 'output')
-  import numpy as np
-  from irl_jax import errors
-  from irl_jax.runtime import compilation_cache
-  from irl_jax import pipeline
-  from irl_jax.runtime import workdir
   from bayesian import contraction
-  from bayesian import posterior as bayes
   from bayesian import familiarity
+  from bayesian import posterior as bayes
+  import numpy as np
+
+  from irl_jax import errors
+  from irl_jax import pipeline
   from irl_jax.models import pretrained
+  from irl_jax.runtime import compilation_cache
+  from irl_jax.runtime import workdir
+  from irl_jax.stages import irl as recovery
+  from irl_jax.stages.run import full_texts
   from irl_jax.stages.run import Run
   from irl_jax.stages.run import SPLITS
-  from irl_jax.stages.run import full_texts
-  from irl_jax.stages import irl as recovery
 
   compilation_cache.use()
   config, pooling = options.config, options.config.irl.pooling

@@ -70,6 +70,7 @@ def early(run, base):
 def random_head(run, base):
   """The base model's trunk, nothing trained, under a head of random direction."""
   import jax
+
   from irl_jax.irl import reward
   from irl_jax.models import heads
 
@@ -83,6 +84,7 @@ def random_head(run, base):
 def train(run, start, base, reward, true_reward) -> dict[str, Any]:
   """PPO on one reward: figures on held-out prompts, and both rewards in every rollout."""
   import numpy as np
+
   from irl_jax.evaluation import policy as policy_figures
   from irl_jax.ppo import loop as ppo_loop
 
@@ -134,10 +136,10 @@ def describe(name: str, row: dict[str, Any]) -> str:
 def main(options: flags.FlagValues) -> None:
   """Prints the table, a row when it is known."""
   command_line.require(options, 'config', 'workdir', 'output')
-  from irl_jax.runtime import compilation_cache
   from irl_jax import pipeline
   from irl_jax import rewards
   from irl_jax.models import pretrained
+  from irl_jax.runtime import compilation_cache
   from irl_jax.stages.run import Run
 
   compilation_cache.use()

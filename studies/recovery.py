@@ -12,13 +12,14 @@ pairs of seeds. At the end every two variants are compared (evaluation/identifia
 run's config as named; maximum entropy needs a run with config.irl.samples_per_prompt of at least 2.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import json
 import pathlib
 import sys
 import tempfile
 import time
-from typing import Any, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -158,6 +159,7 @@ class Judged:
 def scores_of(scorers: Sequence, judged: Judged) -> dict[str, Any]:
   """R̂ of every seed, less the zero that it finds itself: texts [K, N], completions [K, M, 2]."""
   import numpy as np
+
   from irl_jax.evaluation import zero
 
   zeros = np.array([zero.otsu(scorer(judged.unlabelled)) for scorer in scorers])[:, None]
@@ -172,6 +174,7 @@ def scores_of(scorers: Sequence, judged: Judged) -> dict[str, Any]:
 def figures(scores: dict[str, Any], judged: Judged, seconds: float) -> dict[str, Any]:
   """One row of the table: every seed's figures, how far they agree, and how extreme the reward is."""
   import numpy as np
+
   from irl_jax.evaluation import agreement
   from irl_jax.evaluation import identifiability
 
@@ -227,6 +230,7 @@ TITLES = (
 def compared(scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
   """Every two variants, and r*, by the means of their seeds."""
   import numpy as np
+
   from irl_jax.evaluation import identifiability
 
   mean = lambda name: [np.mean(found[name], axis=0) for found in scores.values()]
@@ -253,13 +257,14 @@ def main(options: flags.FlagValues) -> None:
   """Prints the table, a row when it is known."""
   command_line.require(options, 'config', 'workdir', 'output')
   import numpy as np
-  from irl_jax.runtime import compilation_cache
+
   from irl_jax import errors
   from irl_jax import pipeline
   from irl_jax.models import pretrained
-  from irl_jax.stages.run import Run
-  from irl_jax.stages.run import full_texts
+  from irl_jax.runtime import compilation_cache
   from irl_jax.stages import irl as recovery
+  from irl_jax.stages.run import full_texts
+  from irl_jax.stages.run import Run
 
   compilation_cache.use()
   run = Run(

@@ -10,13 +10,15 @@ a random first head. r* is read for the table, and by the fault that selects wit
 table of a run. Dims: K seeds, N texts.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import json
 import pathlib
 import sys
 import time
-from typing import Any, Callable, Sequence
+from typing import Any
 
 from absl import flags
 import jax
@@ -25,17 +27,12 @@ import numpy as np
 import optax
 from scipy import stats
 
-from irl_jax.data import batches
-from irl_jax.command_line import launch as command_line
-from irl_jax.runtime import compilation_cache
 from irl_jax import config as config_lib
-from irl_jax.training import gradients
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax import pipeline
 from irl_jax import rewards
 from irl_jax import structs
-from irl_jax.runtime import workdir
+from irl_jax.command_line import launch as command_line
+from irl_jax.data import batches
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.evaluation import agreement
@@ -49,9 +46,14 @@ from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Run
-from irl_jax.stages.run import full_texts
+from irl_jax.runtime import compilation_cache
+from irl_jax.runtime import parallel
+from irl_jax.runtime import workdir
 from irl_jax.stages import irl as recovery
+from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import Run
+from irl_jax.training import gradients
+from irl_jax.training import optimizer
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(

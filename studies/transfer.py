@@ -9,11 +9,12 @@ file of toxic texts and their neutral rewritings (fields `toxic` and `neutral`):
 scores higher. --per_class keeps the rows of each label whose `id` has the smallest sha256.
 """
 
+from collections.abc import Sequence
 import hashlib
 import json
 import pathlib
 import sys
-from typing import Any, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -71,6 +72,7 @@ def read(options: flags.FlagValues) -> tuple[list[str], list[int | None]]:
 def row_of(scores, held, found, index: int, of_pairs: bool) -> dict[str, Any]:
   """The figures of one reward."""
   import numpy as np
+
   from irl_jax.evaluation import recovered
 
   agreed = recovered.agree(scores, held)
@@ -97,14 +99,15 @@ def main(options: flags.FlagValues) -> None:
   """Prints and writes the table."""
   command_line.require(options, 'config', 'workdir', 'output')
   import numpy as np
-  from irl_jax.runtime import compilation_cache
+
   from irl_jax import pipeline
   from irl_jax import rewards
   from irl_jax.evaluation import heldout
   from irl_jax.evaluation import identifiability
   from irl_jax.evaluation import recovered
-  from irl_jax.stages.run import Run
+  from irl_jax.runtime import compilation_cache
   from irl_jax.stages import evaluate as evaluation
+  from irl_jax.stages.run import Run
 
   compilation_cache.use()
   config = options.config

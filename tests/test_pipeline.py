@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import irl_jax
-from irl_jax.command_line import launch as command_line
-from irl_jax.command_line import config_flags
 from irl_jax import errors
-from irl_jax.runtime import interruption
-from irl_jax.runtime import metrics_log
 from irl_jax import pipeline
+from irl_jax.command_line import config_flags
+from irl_jax.command_line import launch as command_line
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
+from irl_jax.runtime import interruption
+from irl_jax.runtime import metrics_log
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = config_flags.load(str(ROOT / 'configs' / 'smoke.py'))

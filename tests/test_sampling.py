@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irl_jax.data import batches
 from irl_jax import config as c
 from irl_jax import distribution
 from irl_jax import sampling
+from irl_jax.data import batches
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 

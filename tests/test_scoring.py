@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.runtime import parallel
 from irl_jax import scoring
+from irl_jax.runtime import parallel
 
 
 def length_and_sum(params, batch, *, config, dtype):

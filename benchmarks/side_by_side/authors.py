@@ -6,7 +6,7 @@ with the learnt reward and anew with the true one. Where the released code leave
 optimiser step for 32 pairs, texts of the true reward not padded, no gradients in the evaluation.
 """
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 

@@ -1,8 +1,9 @@
 """What is timed against what: the work, the contestants, what the work costs at least, and what is to be reached."""
 
+from collections.abc import Iterator
 import dataclasses
 import math
-from typing import Any, Iterator
+from typing import Any
 
 from side_by_side import inputs
 from side_by_side import limits
@@ -456,7 +457,7 @@ def judged(target: Target, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     'matmul': f'{target.of} at least {target.value:.0%} of the matmul limit',
   }
   mine, other = found.get(target.of), found.get(target.over)
-  if mine is None or target.over and other is None:
+  if mine is None or (target.over and other is None):
     value = None
   elif target.kind in ('times', 'fraction'):
     value = (

@@ -1,10 +1,10 @@
 """Tokenizers and texts of the benchmark, the same for all contestants; without JAX and without torch."""
 
+from collections.abc import Sequence
 import gzip
 import hashlib
 import json
 import pathlib
-from typing import Sequence
 
 import numpy as np
 import tokenizers

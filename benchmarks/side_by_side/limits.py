@@ -5,8 +5,8 @@ counters do; a look-up in an embedding, a norm and a softmax count nothing. What
 save memory counts once, padding never. Dims: D width, F feed-forward, V vocabulary.
 """
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Sequence
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """What the machine can do at best: the rate of matrix products and of memory, measured; and what it is."""
 
+from collections.abc import Callable
 import importlib.metadata
 import os
 import pathlib
 import platform
 import time
-from typing import Any, Callable
+from typing import Any
 
 from side_by_side import turns
 
@@ -59,6 +60,7 @@ def of_jax(sizes: str) -> dict[str, Any]:
   """Backend, device, rates of matrix products in the type that computation has there, and of memory."""
   import jax
   import jax.numpy as jnp
+
   from irl_jax import pipeline
 
   backend, dtype = jax.default_backend(), pipeline.compute_dtype('auto')
@@ -139,7 +141,7 @@ def measure(sizes: str) -> dict[str, Any]:
     if not name.endswith('bfloat16')
   ]
   memory = [rate for source in found.values() for rate in source['memory'].values()]
-  peers = 'torch' in found or installed('torch') and turns.alone('machine.torch_device') == 'cuda'
+  peers = 'torch' in found or (installed('torch') and turns.alone('machine.torch_device') == 'cuda')
   return found | {
     'peers': peers,
     'matmul': max(products),

@@ -1,26 +1,23 @@
 """What of irl_jax is timed, each through the entry point that its users and stages call. Random weights."""
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 import tempfile
-from typing import Any, Callable, Sequence
+from typing import Any
 from unittest import mock
 
 import jax
 import numpy as np
 
-from irl_jax.data import batches
-from irl_jax.training import checkpoint
-from irl_jax.runtime import compilation_cache
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax import pipeline
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import scoring
-from irl_jax.training import supervised
+from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.irl import loop as irl_loop
 from irl_jax.models import gpt_neox
@@ -28,6 +25,11 @@ from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.ppo import rollout as rollout_lib
+from irl_jax.runtime import compilation_cache
+from irl_jax.runtime import parallel
+from irl_jax.training import checkpoint
+from irl_jax.training import optimizer
+from irl_jax.training import supervised
 from side_by_side import inputs
 from side_by_side import limits
 from side_by_side import turns
@@ -254,9 +256,8 @@ def checkpoint_save(lap: turns.Lap, *, shape: limits.Shape, models: str) -> None
   """Writes parameters and both moments of AdamW through Orbax, to the last byte."""
   state = _train_state(shape, models)
   while True:
-    with tempfile.TemporaryDirectory() as folder:
-      with checkpoint.Checkpoints(folder) as checkpoints:
-        checkpoints.save(1, state, {})
+    with tempfile.TemporaryDirectory() as folder, checkpoint.Checkpoints(folder) as checkpoints:
+      checkpoints.save(1, state, {})
     lap()
 
 

@@ -1,6 +1,7 @@
 """The results as lines on a terminal, and as BENCHMARKS.md; both from what --output keeps."""
 
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 HEADER = """# Speed
 

@@ -1,5 +1,6 @@
 """What a user waits for: the first step of a run with an empty and with a filled compilation cache; a whole run."""
 
+from collections.abc import Sequence
 import json
 import os
 import pathlib
@@ -7,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Sequence
 
 from side_by_side import inputs
 from side_by_side import limits

@@ -3,8 +3,9 @@
 Two threads on two cores; no gradients where none are needed; scaled-dot-product attention. Random weights.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import tempfile
-from typing import Callable, Sequence
 
 import torch
 from torch.nn import functional

@@ -4,6 +4,8 @@ Their thread pools and memory are kept apart so. How much processor time a conte
 with its turns: an idle pool that spins would slow the one that is timed.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import importlib
@@ -11,7 +13,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from typing import Any, Callable, Sequence
+from typing import Any
 
 from side_by_side import limits
 

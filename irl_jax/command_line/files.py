@@ -1,20 +1,23 @@
 """A file of rows in, the same rows with what a model says about them out: the work of score.py and generate.py."""
 
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import functools
 import os
 import pathlib
 import tempfile
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from irl_jax import api
-from irl_jax.runtime import compilation_cache
-from irl_jax.runtime import terminal
 from irl_jax.config import Sampling
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.runtime import compilation_cache
+from irl_jax.runtime import terminal
 
 Row = dict[str, Any]
 

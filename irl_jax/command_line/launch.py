@@ -3,6 +3,8 @@
 Cheap to import, so that `--help` and `--version` answer before JAX is loaded.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import difflib
 from importlib import machinery
 import logging as std_logging
@@ -10,16 +12,15 @@ import os
 import re
 import sys
 import traceback
-from typing import Callable, Sequence
 
 from absl import flags
 from absl import logging
 
 from irl_jax import __version__
 from irl_jax.command_line import config_flags
-from irl_jax.runtime import host_memory
 from irl_jax.errors import ConfigError
 from irl_jax.errors import IrlJaxError
+from irl_jax.runtime import host_memory
 from irl_jax.runtime.terminal import printable
 from irl_jax.runtime.terminal import redacted
 
@@ -175,7 +176,7 @@ def _unknown(name: str, names: Sequence[str]) -> str:
 
 
 def _flag_error(error: flags.Error) -> str:
-  """absl's message, in the words of ours."""
+  """Absl's message, in the words of ours."""
   return re.sub(
     r'invalid literal for int\(\).*', 'must be a whole number', str(error).removeprefix('flag ')
   )

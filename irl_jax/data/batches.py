@@ -3,8 +3,11 @@
 Dims: N examples, S padded length.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
-from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 

@@ -7,9 +7,11 @@ import os
 import pathlib
 import re
 
+from irl_jax.data.row_formats import Numbered
+from irl_jax.data.row_formats import READERS
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
 from irl_jax.runtime import hub_limits
-from irl_jax.data.row_formats import READERS, Numbered
-from irl_jax.errors import ConfigError, InputError
 
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?')
 _TIMEOUT = 10  # seconds for the hub's first answer; `datasets` by itself retries for half a minute

@@ -3,11 +3,11 @@
 Everything here depends on the texts alone: not on their order, the machine or a seed.
 """
 
+from collections.abc import Sequence
 import hashlib
 import re
-import unicodedata
-from collections.abc import Sequence
 from typing import Any
+import unicodedata
 
 SPLITS = ('train',) * 8 + ('validation', 'heldout')  # a split by the tenth that a hash falls in
 

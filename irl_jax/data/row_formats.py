@@ -3,14 +3,15 @@
 A row that the format itself shows to be bad (not UTF-8, not JSON, a cell too many) comes out as a BadRow in its place.
 """
 
+from collections.abc import Iterator
 import csv
 import functools
 import io
 import json
 import math
 import re
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet

@@ -3,19 +3,25 @@
 A row that cannot be used is named by file and number, and refused or left out and counted; none is repaired silently.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 import gzip
 import json
 import os
 import pathlib
-import zlib
-from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+import zlib
 
 from absl import logging
 import pyarrow as pa
 
-from irl_jax.data.row_formats import READERS, BadRow, Numbered, kind
-from irl_jax.errors import ConfigError, InputError
+from irl_jax.data.row_formats import BadRow
+from irl_jax.data.row_formats import kind
+from irl_jax.data.row_formats import Numbered
+from irl_jax.data.row_formats import READERS
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
 
 
 def read_rows(

@@ -4,9 +4,10 @@ They are then cut, freed of duplicates and split like any other texts; a row's o
 continuation. Dims: N texts.
 """
 
+from collections.abc import Callable
 import dataclasses
 import math
-from typing import Any, Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np

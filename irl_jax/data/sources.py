@@ -10,12 +10,19 @@ import pathlib
 from typing import Any
 
 from irl_jax.config import Data
-from irl_jax.data.hub_datasets import is_hub_id, read_folder, read_hub
+from irl_jax.data.hub_datasets import is_hub_id
+from irl_jax.data.hub_datasets import read_folder
+from irl_jax.data.hub_datasets import read_hub
 from irl_jax.data.prompts import cut_prompt
-from irl_jax.data.row_formats import BadRow, Numbered, kind
-from irl_jax.data.rows import present, read_numbered, text_of, usable_rows
-from irl_jax.errors import ConfigError
+from irl_jax.data.row_formats import BadRow
+from irl_jax.data.row_formats import kind
+from irl_jax.data.row_formats import Numbered
+from irl_jax.data.rows import present
+from irl_jax.data.rows import read_numbered
+from irl_jax.data.rows import text_of
+from irl_jax.data.rows import usable_rows
 from irl_jax.data.text import clean
+from irl_jax.errors import ConfigError
 
 Row = dict[str, Any]
 

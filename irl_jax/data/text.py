@@ -3,8 +3,9 @@
 Every tokenizer of the package is called through these functions, so that training, sampling and scoring agree.
 """
 
+from collections.abc import Iterable
+from collections.abc import Sequence
 import re
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import logging

@@ -4,12 +4,15 @@ Each baseline is a function texts -> scores [N], higher = less toxic, fitted on 
 """
 
 from collections import Counter
+from collections.abc import Callable
+from collections.abc import Sequence
 import re
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import optimize, sparse, special
+from scipy import optimize
+from scipy import sparse
+from scipy import special
 
 from irl_jax.data import text as text_lib
 

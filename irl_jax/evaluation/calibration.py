@@ -9,7 +9,8 @@ import numpy as np
 
 from irl_jax.evaluation import platt
 from irl_jax.evaluation.metrics import collect
-from irl_jax.evaluation.zero import saturation, zero
+from irl_jax.evaluation.zero import saturation
+from irl_jax.evaluation.zero import zero
 
 FEWEST = 10  # labelled validation texts of each class: fewer say nothing of a slope
 NO_PROBABILITY = (

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import scipy
 
-from irl_jax.evaluation.metrics import collect, finite_vector, is_constant
+from irl_jax.evaluation.metrics import collect
+from irl_jax.evaluation.metrics import finite_vector
+from irl_jax.evaluation.metrics import is_constant
 from irl_jax.evaluation.toxicity import wilson
 
 CALIPER = 0.1  # standard deviations of r*

@@ -3,8 +3,8 @@
 Dims: K rewards, N texts, M pairs, V validation texts.
 """
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Sequence
 
 import numpy as np
 

@@ -4,14 +4,17 @@ The matrices take any K rewards of the same texts: other seeds, other objectives
 prompts, C completions of each.
 """
 
-import statistics
 from collections.abc import Sequence
+import statistics
 from typing import Any
 
 import numpy as np
 import scipy
 
-from irl_jax.evaluation.metrics import annotate, collect, finite_vector, is_constant
+from irl_jax.evaluation.metrics import annotate
+from irl_jax.evaluation.metrics import collect
+from irl_jax.evaluation.metrics import finite_vector
+from irl_jax.evaluation.metrics import is_constant
 
 NO_ENTRY = {
   'spearman': 'a reward scores all texts the same',

@@ -5,13 +5,14 @@ counts in the order of its reward, and both figures are weighted sums over ranks
 G distinct rewards.
 """
 
-import dataclasses
 from collections.abc import Iterator
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from irl_jax.evaluation.metrics import collect, finite_vector
+from irl_jax.evaluation.metrics import collect
+from irl_jax.evaluation.metrics import finite_vector
 
 LEVEL = 0.95
 CHUNK = 2**17  # counts held at once: what stays in a cache

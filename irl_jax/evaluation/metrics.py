@@ -1,7 +1,7 @@
 """Figures as summary.json holds them: plain Python numbers; what cannot be computed is None beside a reason."""
 
-import math
 from collections.abc import Mapping
+import math
 from typing import Any
 
 import numpy as np

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from irl_jax.evaluation.metrics import finite_vector, is_constant
+from irl_jax.evaluation.metrics import finite_vector
+from irl_jax.evaluation.metrics import is_constant
 from irl_jax.evaluation.toxicity import wilson
 
 BINS = 15

@@ -3,24 +3,26 @@
 Dims: B prompts of a batch, P prompt, T response, S = P + T, N prompts.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax.data import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import sampling
+from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.evaluation import metrics as figures
 from irl_jax.evaluation import toxicity
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.runtime import parallel
 
 
 def response_log_probs_of(

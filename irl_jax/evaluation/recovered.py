@@ -3,7 +3,9 @@
 Dims: K seeds, N texts, M pairs, V validation texts.
 """
 
-from typing import Any, Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +13,14 @@ from irl_jax.evaluation import agreement
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import calibration
 from irl_jax.evaluation import confounds
-from irl_jax.evaluation import metrics as figures
 from irl_jax.evaluation import identifiability
 from irl_jax.evaluation import intervals
+from irl_jax.evaluation import metrics as figures
 from irl_jax.evaluation.confounds import NO_TRUE_REWARD
+from irl_jax.evaluation.heldout import mean
 from irl_jax.evaluation.heldout import NO_LABELS
 from irl_jax.evaluation.heldout import Reference
 from irl_jax.evaluation.heldout import Scores
-from irl_jax.evaluation.heldout import mean
 
 NO_PAIR = 'no pair'
 SETS = {

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from irl_jax.evaluation.metrics import collect, finite_vector
+from irl_jax.evaluation.metrics import collect
+from irl_jax.evaluation.metrics import finite_vector
 
 NO_BIGRAM = 'no completion has two words'
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from irl_jax.evaluation.metrics import finite_vector, is_constant
+from irl_jax.evaluation.metrics import finite_vector
+from irl_jax.evaluation.metrics import is_constant
 
 ONE_CLASS = (
   'no reliable zero: the texts split no better into two classes than one normal distribution does'

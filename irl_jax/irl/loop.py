@@ -3,23 +3,22 @@
 Dims: N pairs, B pairs of a minibatch, D width.
 """
 
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Sequence
 import dataclasses
 import pathlib
-from typing import Any, Callable, Hashable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax.data import batches
 from irl_jax import config as config_lib
 from irl_jax import errors
-from irl_jax.stages import memory
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import scoring
-from irl_jax.training import loop as training
+from irl_jax.data import batches
 from irl_jax.irl import export
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
@@ -29,6 +28,10 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
+from irl_jax.runtime import parallel
+from irl_jax.stages import memory
+from irl_jax.training import loop as training
+from irl_jax.training import optimizer
 
 Parts = tuple[Any, Any]  # (trained, frozen) parameters of a reward
 DIRECTION_PAIRS = 2000  # training pairs, of the seed's choosing, that give the first head

@@ -6,7 +6,7 @@ than differences within a prompt: where 0 lies is chosen afterwards (evaluation/
 Dims: B pairs, K samples of a prompt.
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import chex
 import jax

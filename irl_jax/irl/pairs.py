@@ -3,14 +3,16 @@
 Dims: N pairs, B pairs of a minibatch, K samples of a prompt, S padded length, D width.
 """
 
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Sequence
 import dataclasses
-from typing import Callable, Hashable, Sequence
 
 import numpy as np
 
-from irl_jax.data import batches
 from irl_jax import errors
 from irl_jax import structs
+from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.models import pretrained
 

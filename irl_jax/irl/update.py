@@ -3,22 +3,22 @@
 Dims: B pairs, S padded length.
 """
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from irl_jax import config as config_lib
-from irl_jax.training import gradients
-from irl_jax.stages import memory
-from irl_jax.training import optimizer
 from irl_jax import structs
 from irl_jax.irl import objectives
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
+from irl_jax.stages import memory
+from irl_jax.training import gradients
+from irl_jax.training import optimizer
 
 
 def both_texts(batch: structs.PairBatch) -> structs.TextBatch | structs.Features:

@@ -4,9 +4,11 @@ Dims: B batch, S positions, K cache slots, H heads, E head size, R rotated part 
 V vocabulary.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import chex
 from flax import linen as nn

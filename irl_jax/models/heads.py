@@ -56,7 +56,7 @@ def normalise(hidden: jax.Array, epsilon: float) -> jax.Array:
 
 
 def unit(direction: jax.Array) -> jax.Array:
-  """direction [D] scaled to Euclidean norm 1."""
+  """Direction [D] scaled to Euclidean norm 1."""
   return direction * jax.lax.rsqrt(jnp.sum(direction**2) + 1e-12)
 
 

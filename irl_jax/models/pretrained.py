@@ -12,12 +12,12 @@ import safetensors.numpy
 
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import InputError
-from irl_jax.models.huggingface import hub
+from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface import config as huggingface_config
-from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.models.huggingface import hub
 from irl_jax.models.huggingface import tokenizer as tokenizers
 from irl_jax.models.huggingface import weight_files
-from irl_jax.models.gpt_neox import GPTNeoXConfig
+from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models.huggingface.config import toxic_label  # also part of this module's interface
 from irl_jax.models.roberta import RobertaConfig
 

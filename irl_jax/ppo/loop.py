@@ -3,22 +3,20 @@
 Dims: B responses of a rollout, P prompt, T response, S = P + T.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import pathlib
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax.training import checkpoint
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax.training import divergence
 from irl_jax import errors
-from irl_jax.runtime import interruption
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
@@ -29,6 +27,11 @@ from irl_jax.models import pretrained
 from irl_jax.ppo import reward_scale
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
+from irl_jax.runtime import interruption
+from irl_jax.runtime import parallel
+from irl_jax.training import checkpoint
+from irl_jax.training import divergence
+from irl_jax.training import optimizer
 
 TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}  # what rounding alone may change, in nats a token
 

@@ -3,18 +3,20 @@
 Dims: B responses of a rollout, P prompt, T response, S = P + T, N rows.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from irl_jax.data import batches
 from irl_jax import config as config_lib
-from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
+from irl_jax.data import batches
 from irl_jax.data import text
+from irl_jax.runtime import parallel
 
 
 @dataclasses.dataclass(frozen=True)

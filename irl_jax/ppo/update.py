@@ -12,14 +12,14 @@ import optax
 
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax.training import gradients
-from irl_jax.stages import memory
-from irl_jax.training import optimizer
 from irl_jax import structs
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.ppo import losses
+from irl_jax.stages import memory
+from irl_jax.training import gradients
+from irl_jax.training import optimizer
 
 
 @struct.dataclass

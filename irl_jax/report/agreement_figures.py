@@ -4,16 +4,18 @@ Blue is the recovered reward, purple what comes of the true one, orange what is 
 exchangeable: they share a colour and one label. Dims: N texts, K seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from irl_jax.report import look
 from irl_jax.report.inputs import Inputs
-from irl_jax.report.lookup import zero_bounds
 from irl_jax.report.look import Drawing
-from irl_jax.report.wording import count, number
+from irl_jax.report.lookup import zero_bounds
+from irl_jax.report.wording import count
+from irl_jax.report.wording import number
 
 POINTS = 1500  # texts that a scatter shows at most
 CURVE_POINTS = 150  # of one ROC curve

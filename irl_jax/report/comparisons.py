@@ -9,8 +9,17 @@ import numpy as np
 from irl_jax.report import look
 from irl_jax.report.inputs import Inputs
 from irl_jax.report.look import Drawing
-from irl_jax.report.lookup import REFERENCES, auroc, interval, policies, reference_section
-from irl_jax.report.wording import POLICIES, count, name, number, percent, share
+from irl_jax.report.lookup import auroc
+from irl_jax.report.lookup import interval
+from irl_jax.report.lookup import policies
+from irl_jax.report.lookup import reference_section
+from irl_jax.report.lookup import REFERENCES
+from irl_jax.report.wording import count
+from irl_jax.report.wording import name
+from irl_jax.report.wording import number
+from irl_jax.report.wording import percent
+from irl_jax.report.wording import POLICIES
+from irl_jax.report.wording import share
 
 DARK, PALE = '#005f99', '#e9eef3'  # of the heat map, on any background
 ON_DARK, ON_PALE = '#fefefe', '#1c2127'

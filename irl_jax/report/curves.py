@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from irl_jax.report import look
-from irl_jax.report.inputs import Inputs, Row
+from irl_jax.report.inputs import Inputs
+from irl_jax.report.inputs import Row
 from irl_jax.report.look import Drawing
-from irl_jax.report.wording import POLICIES, count, number
+from irl_jax.report.wording import count
+from irl_jax.report.wording import number
+from irl_jax.report.wording import POLICIES
 
 POINTS = 200  # of one curve; longer ones are averaged over neighbouring steps
 STAGES = {'rlhf': look.TRUE, 'rerlhf': look.RECOVERED}

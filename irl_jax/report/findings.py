@@ -4,22 +4,27 @@ Each line answers one question with 'yes', 'partly', 'no' or 'unknown' (by the t
 in words that need no background.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import statistics
 from typing import Any
 
 from irl_jax.report import verdicts as v
-from irl_jax.report.lookup import (
-  REFERENCES,
-  auroc,
-  interval,
-  of_seeds,
-  reference_section,
-  reliable,
-  seed_pairs,
-)
-from irl_jax.report.wording import SPACE, count, listed, number, percent, percents, share
+from irl_jax.report.lookup import auroc
+from irl_jax.report.lookup import interval
+from irl_jax.report.lookup import of_seeds
+from irl_jax.report.lookup import reference_section
+from irl_jax.report.lookup import REFERENCES
+from irl_jax.report.lookup import reliable
+from irl_jax.report.lookup import seed_pairs
+from irl_jax.report.wording import count
+from irl_jax.report.wording import listed
+from irl_jax.report.wording import number
+from irl_jax.report.wording import percent
+from irl_jax.report.wording import percents
+from irl_jax.report.wording import share
+from irl_jax.report.wording import SPACE
 
 BASELINES = {
   'length': 'text length',

@@ -13,17 +13,19 @@ import pathlib
 
 from irl_jax import __version__
 from irl_jax.errors import ConfigError
+from irl_jax.report import drawing as svg
 from irl_jax.report import findings
 from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import look
 from irl_jax.report import recipe
 from irl_jax.report import sections as sections_lib
 from irl_jax.report import summary_tables
-from irl_jax.report import drawing as svg
 from irl_jax.report import texts
 from irl_jax.report import verdicts
 from irl_jax.report.inputs import Inputs
-from irl_jax.report.wording import count, percent, visible
+from irl_jax.report.wording import count
+from irl_jax.report.wording import percent
+from irl_jax.report.wording import visible
 
 HERE = pathlib.Path(__file__).parent
 VERDICTS = {

@@ -1,12 +1,13 @@
 """The parts of the page in their order: what each draws, and its tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 
+from irl_jax.report import agreement_figures as figures
 from irl_jax.report import comparisons
 from irl_jax.report import curves
-from irl_jax.report import agreement_figures as figures
 from irl_jax.report import look
 from irl_jax.report import summary_tables
 from irl_jax.report.inputs import Inputs

@@ -1,13 +1,21 @@
 """The figures of summary.json as tables of the report; a figure that could not be computed is '–'."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import statistics
 from typing import Any
 
 from irl_jax.report import lookup
 from irl_jax.report.inputs import Inputs
-from irl_jax.report.wording import POLICIES, READINGS, SPACE, name, number, numbers, share
+from irl_jax.report.wording import name
+from irl_jax.report.wording import number
+from irl_jax.report.wording import numbers
+from irl_jax.report.wording import POLICIES
+from irl_jax.report.wording import READINGS
+from irl_jax.report.wording import share
+from irl_jax.report.wording import SPACE
 
 AGREEMENT = ('auroc', 'accuracy', 'f1', 'spearman', 'pearson', 'kendall', 'pairwise_accuracy')
 SECTIONS = {

@@ -3,13 +3,20 @@
 Generated text is never trusted: terminal escapes are stripped, and nothing in it is read as markup.
 """
 
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
+from typing import TextIO
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console
+from rich.console import ConsoleOptions
+from rich.console import Group
+from rich.console import RenderableType
+from rich.console import RenderResult
 from rich.table import Table
 from rich.text import Text
 

@@ -4,7 +4,8 @@ Texts come from models and strangers: nothing in them may act on the page, and w
 Dims: N held-out texts, K seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import math
 import re
@@ -12,8 +13,10 @@ import re
 import numpy as np
 import scipy
 
-from irl_jax.report.inputs import Inputs, Row
-from irl_jax.report.wording import number, visible
+from irl_jax.report.inputs import Inputs
+from irl_jax.report.inputs import Row
+from irl_jax.report.wording import number
+from irl_jax.report.wording import visible
 
 SHOWN = 5  # texts of a group
 CHARACTERS = 700  # longer texts are cut there and marked '…'

@@ -1,6 +1,7 @@
 """How figures and names are written in the report: one way for sentences, tables and figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 import unicodedata
 

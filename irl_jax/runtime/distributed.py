@@ -5,6 +5,8 @@ Every process is given the same command. All run the same code on the same data,
 Cheap to import: JAX is loaded when processes are to be joined.
 """
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import os
@@ -12,14 +14,14 @@ import pathlib
 import re
 import sys
 import time
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 from absl import flags
 from absl import logging
 
 from irl_jax import __version__
-from irl_jax.runtime import watchdog
 from irl_jax.errors import ConfigError
+from irl_jax.runtime import watchdog
 
 TPU = 'Cloud TPU'
 MANUAL = ('coordinator_address', 'num_processes', 'process_id')

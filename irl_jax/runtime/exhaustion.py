@@ -1,11 +1,11 @@
 """Memory or a disk that runs out: what holds the memory, which settings need less of it, what is kept."""
 
 import collections
+from collections.abc import Iterator
 import contextlib
 import errno
 import functools
 import pathlib
-from typing import Iterator
 
 import jax
 import numpy as np

@@ -1,8 +1,8 @@
 """How long the Hugging Face hub may keep a run waiting: seconds, whatever it does."""
 
+from collections.abc import Iterator
 import contextlib
 import os
-from typing import Iterator
 
 SILENCE = 5  # seconds without a byte; the hub's client tries six times before it gives up
 

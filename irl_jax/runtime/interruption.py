@@ -3,9 +3,9 @@
 What is not training keeps nothing of its own: its files appear whole or not at all, and are made again.
 """
 
+from collections.abc import Iterator
 import contextlib
 import signal
-from typing import Iterator
 
 from irl_jax import errors
 from irl_jax.runtime import parallel

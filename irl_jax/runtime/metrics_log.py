@@ -1,11 +1,12 @@
 """Every metric with its stage and step: WORKDIR/log.jsonl always, TensorBoard and Weights & Biases where wanted."""
 
+from collections.abc import Mapping
 import importlib
 import json
 import math
 import os
 import pathlib
-from typing import Any, Mapping
+from typing import Any
 
 from irl_jax.errors import ConfigError
 

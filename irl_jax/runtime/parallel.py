@@ -8,14 +8,15 @@ batch what belongs to a process's own devices, `gather` gives the whole to every
 does not depend on the number of processes. What is written, one process writes (`by_first`).
 """
 
+from collections.abc import Callable
 import functools
 import json
-from typing import Any, Callable
+from typing import Any
 import zlib
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import multihost_utils
+import jax.numpy as jnp
 import numpy as np
 
 from irl_jax import errors

@@ -1,9 +1,9 @@
 """What may be shown: text that cannot command a terminal, and bars for long work."""
 
+from collections.abc import Iterable
 import os
 import re
 import sys
-from typing import Iterable
 import unicodedata
 
 SECRETS = ('HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'WANDB_API_KEY')

@@ -1,5 +1,6 @@
 """A run's folder: whose it is, its config, how long each stage took; files appear whole or not at all."""
 
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import datetime
@@ -11,7 +12,7 @@ import pathlib
 import socket
 import sys
 import time
-from typing import Any, Iterator
+from typing import Any
 
 from irl_jax import config as config_lib
 from irl_jax import errors
@@ -113,7 +114,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
       raise errors.ConfigError(
         f'--workdir={folder}: is held by {holder}. Wait for its end, or give another --workdir'
       ) from None
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     file.truncate(0)
     file.write(f'process {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M:%S} UTC')
     file.flush()

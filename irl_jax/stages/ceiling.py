@@ -1,7 +1,7 @@
 """The ceiling of recovery: the same model and objective, trained on pairs that r* itself puts in order."""
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Sequence
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from irl_jax.evaluation import zero
 from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Run
-from irl_jax.stages.run import full_texts
 from irl_jax.stages import irl as recovery
+from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import Run
 
 RAREST = 0.1  # share of the texts that the rarer class must have
 VALIDATION_PAIRS = 256

@@ -1,7 +1,7 @@
 """The data stage: texts with their prompts, split into training, validation and held-out rows."""
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Sequence
 
 from absl import logging
 
@@ -10,10 +10,10 @@ from irl_jax.data import sampled
 from irl_jax.data import sources
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
-from irl_jax.stages.run import SPLITS
+from irl_jax.stages import demos as demonstrations
 from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
-from irl_jax.stages import demos as demonstrations
+from irl_jax.stages.run import SPLITS
 
 
 def data(run: Run) -> None:

@@ -1,15 +1,16 @@
 """The demos stage: what the aligned model and the one it came from say to the same prompts."""
 
-from typing import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 
-from irl_jax.runtime import parallel
 from irl_jax.evaluation import policy as policy_figures
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
-from irl_jax.stages.run import SPLITS
+from irl_jax.runtime import parallel
+from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
-from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import SPLITS
 
 
 def demos(run: Run) -> None:

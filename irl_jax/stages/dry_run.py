@@ -1,19 +1,21 @@
 """What a run would do, without doing it: its config, its models by their config.json alone, and what they need."""
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import os
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import jax
 
-from irl_jax.stages import memory
-from irl_jax.stages import preflight
 from irl_jax.config import Config
 from irl_jax.errors import InputError
+from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import weights as huggingface_weights
-from irl_jax.models import pretrained
 from irl_jax.runtime.terminal import printable
+from irl_jax.stages import memory
+from irl_jax.stages import preflight
 
 DTYPES = {'float32': 4, 'bfloat16': 2}  # bytes of a number
 

@@ -1,21 +1,22 @@
 """The evaluate stage: what the recovered rewards are worth on held-out texts and pairs, beside simpler rewards."""
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from irl_jax import rewards
-from irl_jax.runtime import workdir
 from irl_jax.evaluation import attribution
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import heldout
 from irl_jax.evaluation import recovered
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Row
-from irl_jax.stages.run import Run
-from irl_jax.stages.run import full_texts
+from irl_jax.runtime import workdir
 from irl_jax.stages import ceiling
 from irl_jax.stages import demos as demonstrations
+from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import Row
+from irl_jax.stages.run import Run
 
 
 def evaluate(run: Run) -> None:

@@ -1,11 +1,10 @@
 """The irl stage: rewards recovered from the demonstrations, one per seed, each with a zero of its own."""
 
+from collections.abc import Sequence
 import functools
-from typing import Sequence
 
 import numpy as np
 
-from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax.config import IRL
 from irl_jax.evaluation import agreement
@@ -13,9 +12,10 @@ from irl_jax.evaluation import calibration
 from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
 from irl_jax.models import pretrained
+from irl_jax.runtime import parallel
+from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
-from irl_jax.stages.run import full_texts
 
 
 def irl(run: Run) -> None:
@@ -61,7 +61,7 @@ def unlabelled_texts(run: Run) -> list[str]:
   """
   rows = run.rows('validation')
   more = run.rows('unlabelled') if run.config.data.unlabelled else []
-  if run.config.data.source != 'prompts' and any(row['original'] for row in rows) or more:
+  if (run.config.data.source != 'prompts' and any(row['original'] for row in rows)) or more:
     return full_texts([*rows, *more])
   pairs = run.rows('validation', 'demos')
   return [text for side in ('aligned', 'base') for text in full_texts(pairs, side)]

@@ -4,21 +4,22 @@ Dims: B sequences, P prompt, T response, S = P + T, D width, F feed-forward, H h
 bytes of one device, which holds every parameter and its share of a batch.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
-from typing import Any, Sequence
+from typing import Any
 
 import jax
 
-from irl_jax.data import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax.training import gradients
+from irl_jax.data import batches
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
-from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models import roberta
+from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.training import gradients
 
 Shape = gpt_neox.GPTNeoXConfig | roberta.RobertaConfig
 MASTER = 4  # bytes of a float32: parameters, moments, gradients, scores, logits

@@ -3,23 +3,23 @@
 Of a model on the hub only its config and tokenizer are downloaded for it; its weights are not read.
 """
 
+from collections.abc import Sequence
 import functools
 import pathlib
 import shutil
-from typing import Sequence
 
 import jax
 
 from irl_jax import config as config_lib
 from irl_jax import errors
-from irl_jax.runtime import parallel
 from irl_jax.data.playground import tokenizers as playground_tokenizers
 from irl_jax.models import cut as cut_lib
-from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Run
+from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.runtime import parallel
 from irl_jax.stages import demos as demonstrations
 from irl_jax.stages import sft as supervised
+from irl_jax.stages.run import Run
 
 MAKERS = {
   'base': 'sft',

@@ -3,9 +3,9 @@
 import pathlib
 from typing import Any
 
+from irl_jax.report import page
 from irl_jax.runtime import parallel
 from irl_jax.runtime import workdir
-from irl_jax.report import page
 from irl_jax.stages.run import Run
 
 

@@ -1,16 +1,17 @@
 """The stages rlhf and rerlhf: one PPO, on the true reward and on the recovered one."""
 
-from typing import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
-from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_figures
 from irl_jax.evaluation import toxicity
 from irl_jax.models import pretrained
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.report import tables as table
+from irl_jax.runtime import parallel
 from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
 

@@ -3,21 +3,24 @@
 Over several processes every one runs the stages, and the first alone writes to the folder and shows what happens.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any
 
-from irl_jax.runtime import parallel
 from irl_jax import rewards
-from irl_jax.runtime import terminal
-from irl_jax.runtime import workdir
 from irl_jax.config import Config
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
-from irl_jax.runtime.metrics_log import Log
-from irl_jax.models.huggingface import card
 from irl_jax.models import pretrained
+from irl_jax.models.huggingface import card
+from irl_jax.runtime import parallel
+from irl_jax.runtime import terminal
+from irl_jax.runtime import workdir
+from irl_jax.runtime.metrics_log import Log
 
 SPLITS = ('train', 'validation', 'heldout')
 Row = dict[str, Any]

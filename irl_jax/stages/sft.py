@@ -1,20 +1,20 @@
 """The stages sft and classifier: a language model and a true reward, trained on the run's own texts."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from irl_jax.training import supervised
 from irl_jax.config import Supervised
 from irl_jax.data.playground import tokenizers as playground_tokenizers
 from irl_jax.errors import InputError
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
-from irl_jax.stages.run import SPLITS
-from irl_jax.stages.run import Run
 from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import Run
+from irl_jax.stages.run import SPLITS
+from irl_jax.training import supervised
 
 
 def sft(run: Run) -> None:

@@ -1,10 +1,11 @@
 """Checkpoints of a stage, through Orbax: the latest ones are kept, and a stage continues from the newest whole one."""
 
+from collections.abc import Iterator
 import contextlib
 import copy
 import pathlib
 import re
-from typing import Any, Iterator
+from typing import Any
 
 from absl import logging
 import jax
@@ -12,8 +13,8 @@ import orbax.checkpoint as ocp
 
 from irl_jax import errors
 from irl_jax.runtime import parallel
-from irl_jax.training import sums
 from irl_jax.runtime import workdir
+from irl_jax.training import sums
 
 
 class Checkpoints:

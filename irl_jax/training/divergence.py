@@ -1,6 +1,7 @@
 """Training that has gone wrong ends at once: what is not finite once stays so, and is neither logged nor saved."""
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 

@@ -7,8 +7,9 @@ the mean is that of the whole batch, however unequal the token counts of micro-b
 Dims: B examples of a device, M micro-batches.
 """
 
+from collections.abc import Callable
 import functools
-from typing import Any, Callable
+from typing import Any
 
 from flax import struct
 import jax

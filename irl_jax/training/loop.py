@@ -1,19 +1,21 @@
 """The loop of sft, classifier and irl: minimises a loss over minibatches, keeps what has the least validation loss."""
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax.training import checkpoint
 from irl_jax import config as config_lib
-from irl_jax.training import divergence
+from irl_jax import structs
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
-from irl_jax import structs
+from irl_jax.training import checkpoint
+from irl_jax.training import divergence
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from irl_jax.runtime import parallel
 from irl_jax import structs
+from irl_jax.runtime import parallel
 
 
 @functools.lru_cache(maxsize=128)

@@ -3,29 +3,30 @@
 Dims: B texts, S padded length.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
-from typing import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from irl_jax.data import batches
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax.training import gradients
-from irl_jax.stages import memory
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax import structs
+from irl_jax.data import batches
 from irl_jax.data import text
-from irl_jax.training import loop as training
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
+from irl_jax.runtime import parallel
+from irl_jax.stages import memory
+from irl_jax.training import gradients
+from irl_jax.training import loop as training
+from irl_jax.training import optimizer
 
 
 def language_model_losses(

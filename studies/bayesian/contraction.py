@@ -5,17 +5,18 @@ how well it orders pairs that it has not seen, and its evidence against a reward
 pairs, T texts, D width, C coins.
 """
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 
+from bayesian import posterior as bayes
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import metrics as figures
 from irl_jax.evaluation import platt
 from irl_jax.evaluation.confounds import NO_TRUE_REWARD
 from irl_jax.evaluation.toxicity import wilson
-from bayesian import posterior as bayes
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 

@@ -59,7 +59,7 @@ def normal_prior(width: int, variance: float = 1.0) -> Gaussian:
 
 
 def log_likelihood(weights: np.ndarray, differences: np.ndarray) -> float:
-  """sum log sigmoid(<w, x>) over pairs, x [N, D] = features(aligned) - features(base): Bradley & Terry 1952."""
+  """Sum log sigmoid(<w, x>) over pairs, x [N, D] = features(aligned) - features(base): Bradley & Terry 1952."""
   return -float(np.sum(np.logaddexp(0, -differences @ weights)))
 
 
@@ -113,7 +113,7 @@ def _distance(weights: np.ndarray, normal: Gaussian) -> float:
 
 
 def log_evidence(differences: np.ndarray, prior: Gaussian, posterior: Gaussian) -> float:
-  """log p(pairs) in nats, by Laplace; a reward of 0 would give N log 1/2. Unlike the width it depends on the labels."""
+  """Log p(pairs) in nats, by Laplace; a reward of 0 would give N log 1/2. Unlike the width it depends on the labels."""
   return (
     log_likelihood(posterior.mean, differences)
     - _distance(posterior.mean, prior) / 2

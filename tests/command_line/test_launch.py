@@ -7,12 +7,14 @@ import sys
 
 from absl import flags
 from absl import logging
-from hypothesis import given, settings, strategies as st
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import pytest
 
-from irl_jax.command_line import launch as command_line
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax.command_line import launch as command_line
 
 CONFIG = 'from irl_jax.config import *\ndef get_config():\n  return Config(ppo=PPO(epochs=2))\n'
 

@@ -5,11 +5,14 @@ import hashlib
 import math
 import random
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import pytest
 
 from irl_jax.config import Data
-from irl_jax.data import prompts, sources
+from irl_jax.data import prompts
+from irl_jax.data import sources
 
 FEW_LETTERS = st.text('ab !A\u3000', max_size=8)
 ROWS = st.lists(
@@ -97,7 +100,7 @@ def test_rows_and_prompt_ids():
   )
   written = sum(splits.values(), [])
   identity = {item['prompt']: item['prompt_id'] for item in written}
-  assert identity['a b'] == hashlib.sha256('a b\0 c'.encode()).hexdigest()[:16]
+  assert identity['a b'] == hashlib.sha256(b'a b\0 c').hexdigest()[:16]
   assert {item['prompt']: item['label'] for item in written} == {'a b': 1, 'é': 0, '': None}
   assert list(written[0]) == ['prompt_id', 'prompt', 'original', 'label']
   del counts['train'], counts['validation'], counts['heldout']

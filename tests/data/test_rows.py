@@ -9,13 +9,16 @@ import pathlib
 import random
 import tempfile
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from irl_jax.data import rows
-from irl_jax.errors import ConfigError, InputError
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
 
 TEXTS = [
   'plain',

@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from irl_jax.runtime import hub_limits
 from irl_jax.config import Data
-from irl_jax.data import rows, sources
-from irl_jax.errors import ConfigError, InputError
+from irl_jax.data import rows
+from irl_jax.data import sources
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+from irl_jax.runtime import hub_limits
 
 
 @pytest.fixture(autouse=True)

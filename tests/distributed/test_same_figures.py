@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from irl_jax.training import optimizer
 from irl_jax.models import pretrained
+from irl_jax.training import optimizer
 
 SCRIPT = 'tests/distributed/trainings.py'
 

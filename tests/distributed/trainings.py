@@ -14,10 +14,10 @@ import numpy as np
 import optax
 
 from irl_jax import config as c
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax.models import pretrained
 from irl_jax.ppo import loop
+from irl_jax.runtime import parallel
+from irl_jax.training import optimizer
 
 RATE = 0.1  # of plain gradient descent: what an update changes is the gradient
 CONFIG = c.Config(

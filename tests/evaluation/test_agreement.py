@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from irl_jax.evaluation import agreement as agreement_lib
-from irl_jax.evaluation.agreement import agreement, labels_to_reward
+from irl_jax.evaluation.agreement import agreement
+from irl_jax.evaluation.agreement import labels_to_reward
 
 
 def sign(value):

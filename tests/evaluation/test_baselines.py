@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from irl_jax.evaluation.baselines import bag_of_words, constant, dpo_implicit, last_token, length
+from irl_jax.evaluation.baselines import bag_of_words
+from irl_jax.evaluation.baselines import constant
+from irl_jax.evaluation.baselines import dpo_implicit
+from irl_jax.evaluation.baselines import last_token
+from irl_jax.evaluation.baselines import length
 
 
 def test_constant_calls_nothing_toxic():

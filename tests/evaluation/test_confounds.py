@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irl_jax.evaluation.confounds import confounds, match, partial_correlation, style
+from irl_jax.evaluation.confounds import confounds
+from irl_jax.evaluation.confounds import match
+from irl_jax.evaluation.confounds import partial_correlation
+from irl_jax.evaluation.confounds import style
 
 RNG = np.random.default_rng(0)
 

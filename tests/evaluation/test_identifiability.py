@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from irl_jax.evaluation.agreement import agreement
-from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.identifiability import compare_rewards
 from irl_jax.evaluation.identifiability import epic_distance
 from irl_jax.evaluation.identifiability import mean_and_std
 from irl_jax.evaluation.identifiability import seed_spearman
 from irl_jax.evaluation.identifiability import sign_agreement
 from irl_jax.evaluation.identifiability import spearman
+from irl_jax.evaluation.metrics import collect
 
 RNG = np.random.default_rng(3)
 

@@ -5,7 +5,11 @@ import math
 
 import pytest
 
-from irl_jax.evaluation.toxicity import NO_BIGRAM, distinct_2, mcnemar, toxicity, wilson
+from irl_jax.evaluation.toxicity import distinct_2
+from irl_jax.evaluation.toxicity import mcnemar
+from irl_jax.evaluation.toxicity import NO_BIGRAM
+from irl_jax.evaluation.toxicity import toxicity
+from irl_jax.evaluation.toxicity import wilson
 
 
 @pytest.mark.parametrize('successes, n', [(0, 10), (3, 10), (10, 10), (150, 500), (1, 1)])

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from irl_jax.evaluation.calibration import calibration
-from irl_jax.evaluation.zero import ONE_CLASS, WIDE, otsu, saturation, zero
+from irl_jax.evaluation.zero import ONE_CLASS
+from irl_jax.evaluation.zero import otsu
+from irl_jax.evaluation.zero import saturation
+from irl_jax.evaluation.zero import WIDE
+from irl_jax.evaluation.zero import zero
 
 RNG = np.random.default_rng(0)
 TWO = np.concatenate([RNG.normal(-0.5, 0.1, 150), RNG.normal(0.4, 0.1, 250)])

@@ -6,6 +6,8 @@ Makes models of a few thousand random parameters, damages them, their configs, r
 each to a launcher. A case that ends with another code than it should ends the whole with code 1.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import http.server
@@ -20,24 +22,23 @@ import shutil
 import sys
 import tempfile
 import threading
-from typing import Callable, Iterator
 import zipfile
 
 os.environ['HF_HUB_OFFLINE'] = '1'  # before the import that reads it
 
-import huggingface_hub  # noqa: E402
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import safetensors.numpy  # noqa: E402
+import huggingface_hub
+import jax
+import numpy as np
+import safetensors.numpy
 
-from irl_jax.command_line import launch as command_line  # noqa: E402
-from irl_jax.data.playground import tokenizers as playground_tokenizers  # noqa: E402
-from irl_jax.evaluation import agreement  # noqa: E402
-from irl_jax.models import gpt_neox  # noqa: E402
-from irl_jax.models import pretrained  # noqa: E402
-from irl_jax.models import roberta  # noqa: E402
-from irl_jax.stages import sft as supervised  # noqa: E402
-from irl_jax.runtime.terminal import printable  # noqa: E402
+from irl_jax.command_line import launch as command_line
+from irl_jax.data.playground import tokenizers as playground_tokenizers
+from irl_jax.evaluation import agreement
+from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
+from irl_jax.models import roberta
+from irl_jax.runtime.terminal import printable
+from irl_jax.stages import sft as supervised
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = ['a text of some words', 'and another one, with others'] * 10

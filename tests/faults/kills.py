@@ -8,6 +8,8 @@ Each kill is SIGKILL to the whole process. Every third one, in training, waits f
 The undisturbed run is --reference, or is made first; both must have the same devices.
 """
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import json
 import pathlib
 import random
@@ -15,7 +17,7 @@ import re
 import subprocess
 import sys
 import time
-from typing import Iterator, NamedTuple, Sequence
+from typing import NamedTuple
 
 from absl import flags
 

@@ -5,13 +5,14 @@
 Runs configs/smoke.py as its command line does, up to rlhf with so many steps, and looks at its process from outside.
 """
 
+from collections.abc import Iterator
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import time
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from absl import flags
 

@@ -10,8 +10,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from irl_jax.runtime import metrics_log
 from irl_jax.models import pretrained
+from irl_jax.runtime import metrics_log
 
 STEPS = 12  # updates of the sft stage, three an epoch; every second one has a checkpoint, and two of them stay
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.training import optimizer
 from irl_jax import rewards
 from irl_jax.models import gpt_neox
+from irl_jax.training import optimizer
 
 # Each test has a learning rate of its own: updates are traced again, with what the test puts into them.
 

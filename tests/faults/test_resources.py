@@ -121,11 +121,11 @@ def test_the_largest_arrays_are_named_with_their_number_and_size():
 
 
 def test_memory_of_the_host_and_other_errors(tmp_path):
-  with pytest.raises(
-    errors.OutOfMemoryError, match='stage sft is out of memory: Unable to allocate'
+  with (
+    pytest.raises(errors.OutOfMemoryError, match='stage sft is out of memory: Unable to allocate'),
+    exhaustion.memory_explained('sft', config.Config(), tmp_path),
   ):
-    with exhaustion.memory_explained('sft', config.Config(), tmp_path):
-      np.zeros(2**58)
+    np.zeros(2**58)
   with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
     with exhaustion.memory_explained('sft', config.Config(), tmp_path):
       raise jax.errors.JaxRuntimeError('INTERNAL: something else')

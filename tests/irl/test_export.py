@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.data import batches
 from irl_jax import rewards
+from irl_jax.data import batches
 from irl_jax.irl import export
 from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib

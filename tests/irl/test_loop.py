@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irl_jax.data import batches
 from irl_jax import config as c
 from irl_jax import errors
-from irl_jax.runtime import interruption
-from irl_jax.runtime import parallel
 from irl_jax import rewards
+from irl_jax.data import batches
 from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
+from irl_jax.runtime import interruption
+from irl_jax.runtime import parallel
 
 IRL = c.IRL(
   objective='logistic',

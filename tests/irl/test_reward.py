@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.data import batches
 from irl_jax import structs
+from irl_jax.data import batches
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib

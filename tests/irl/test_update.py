@@ -10,16 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from irl_jax.data import batches
 from irl_jax import config as c
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
+from irl_jax.data import batches
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
+from irl_jax.runtime import parallel
+from irl_jax.training import optimizer
 
 SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
 CUTS = pytest.mark.parametrize('trained_blocks', [-1, 0, 1])

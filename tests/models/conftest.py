@@ -7,9 +7,9 @@ import tokenizers
 import transformers
 
 from irl_jax.models import gpt_neox
-from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
+from irl_jax.models.huggingface import weights as huggingface_weights
 
 
 def byte_tokenizer(specials: list[str], **roles: str) -> transformers.PreTrainedTokenizerFast:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import weights as huggingface_weights
-from irl_jax.models import pretrained
 
 CONFIG = gpt_neox.GPTNeoXConfig(
   vocab_size=61,

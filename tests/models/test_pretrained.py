@@ -75,7 +75,8 @@ def torch_outputs(folder, model):
 @pytest.mark.parametrize('switch', SWITCHES, ids=lambda switch: '-'.join(switch) or 'default')
 def test_language_models_of_torch(tmp_path, language_model, switch):
   torch = pytest.importorskip('torch')
-  from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+  from transformers import GPTNeoXConfig
+  from transformers import GPTNeoXForCausalLM
 
   torch.manual_seed(0)
   network = GPTNeoXForCausalLM(
@@ -114,7 +115,8 @@ def test_the_shared_checkpoints(shared, name):
 
 def test_a_folder_as_s_nlp_ships_it(tmp_path, shared):
   torch = pytest.importorskip('torch')
-  from transformers import RobertaConfig, RobertaForSequenceClassification
+  from transformers import RobertaConfig
+  from transformers import RobertaForSequenceClassification
 
   raw = json.loads((shared / 'models/roberta_toxicity_classifier_config.json').read_text())
   raw |= {

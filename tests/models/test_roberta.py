@@ -56,7 +56,8 @@ def torch_logits(folder, ids, valid):
 )
 def test_random_models_score_as_in_torch(tmp_path, changes):
   torch = pytest.importorskip('torch')
-  from transformers import RobertaConfig, RobertaForSequenceClassification
+  from transformers import RobertaConfig
+  from transformers import RobertaForSequenceClassification
 
   config = dataclasses.replace(CONFIG, **changes)
   shape = dataclasses.asdict(config)

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.training import checkpoint
 from irl_jax import config as c
 from irl_jax import errors
-from irl_jax.runtime import interruption
 from irl_jax import structs
 from irl_jax.models import gpt_neox
 from irl_jax.ppo import loop
+from irl_jax.runtime import interruption
+from irl_jax.training import checkpoint
 
 STEPS = 8
 CONFIG = c.Config(

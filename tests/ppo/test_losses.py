@@ -98,7 +98,9 @@ def test_policy_loss(arrays):
       advantage = arrays['advantages'][row, token]
       expected = -min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage)
       np.testing.assert_allclose(found[row, token], expected, rtol=1e-5)
-      assert clipped[row, token] == (advantage > 0 and ratio > 1.2 or advantage < 0 and ratio < 0.8)
+      assert clipped[row, token] == (
+        (advantage > 0 and ratio > 1.2) or (advantage < 0 and ratio < 0.8)
+      )
   assert 0 < np.mean(clipped) < 1
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from irl_jax.data import batches
 from irl_jax import config as c
 from irl_jax import structs
+from irl_jax.data import batches
 from irl_jax.ppo import rollout
 
 ROWS = [

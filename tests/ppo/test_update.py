@@ -10,17 +10,17 @@ import numpy as np
 import optax
 import pytest
 
-from irl_jax.data import batches
 from irl_jax import config as c
 from irl_jax import distribution
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax import structs
+from irl_jax.data import batches
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
+from irl_jax.runtime import parallel
+from irl_jax.training import optimizer
 
 ROWS, PROMPT, RESPONSE = 8, 8, 6
 TEMPERATURE, MINIMUM = 0.8, 1

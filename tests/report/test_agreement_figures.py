@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from irl_jax.report import comparisons
 from irl_jax.report import agreement_figures as figures
+from irl_jax.report import comparisons
 from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import look
 

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from irl_jax.report import look
 from irl_jax.report import drawing as svg
+from irl_jax.report import look
 
 HOSTILE = '"><script>alert(1)</script>&'
 

@@ -10,8 +10,8 @@ import pytest
 
 from irl_jax import config as config_lib
 from irl_jax.errors import ConfigError
-from irl_jax.report import page
 from irl_jax.report import drawing as svg
+from irl_jax.report import page
 
 HOSTILE = (
   '<script>alert(1)</script><img src=x onerror=alert(2)> "q" \'s\' &lt; \u202e‮ \x00 👩‍👩‍👧 '

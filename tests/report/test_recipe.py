@@ -6,8 +6,8 @@ import pytest
 
 from irl_jax import config as config_lib
 from irl_jax.command_line import config_flags
-from irl_jax.runtime import workdir
 from irl_jax.report import recipe
+from irl_jax.runtime import workdir
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / 'configs').glob('*.py'))
 

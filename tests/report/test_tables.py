@@ -6,7 +6,9 @@ import re
 import pytest
 from rich.console import Console
 
-from irl_jax.report.tables import results_table, sample_table, show
+from irl_jax.report.tables import results_table
+from irl_jax.report.tables import sample_table
+from irl_jax.report.tables import show
 
 AGREEMENT = {
   'accuracy': 0.811,

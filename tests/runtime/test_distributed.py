@@ -6,8 +6,8 @@ import types
 from absl import flags
 import pytest
 
-from irl_jax.runtime import distributed
 from irl_jax import errors
+from irl_jax.runtime import distributed
 
 SLURM = {
   'SLURM_JOB_ID': '4711',

@@ -8,21 +8,22 @@ import pytest
 
 from irl_jax.runtime import interruption
 
-
 SIGNALS = pytest.mark.parametrize('signum, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 
 
 @SIGNALS
 def test_a_signal_ends_at_once_what_keeps_nothing_of_its_own(signum, code):
   before = signal.getsignal(signum)
-  with pytest.raises(
-    interruption.Interrupted,
-    match=f'interrupted by {signal.Signals(signum).name}; all that is whole '
-    'is saved. The same command continues',
-  ) as caught:
-    with interruption.handled():
-      os.kill(os.getpid(), signum)
-      pytest.fail('went on')
+  with (
+    pytest.raises(
+      interruption.Interrupted,
+      match=f'interrupted by {signal.Signals(signum).name}; all that is whole '
+      'is saved. The same command continues',
+    ) as caught,
+    interruption.handled(),
+  ):
+    os.kill(os.getpid(), signum)
+    pytest.fail('went on')
   assert caught.value.exit_code == code
   assert signal.getsignal(signum) is before
 
@@ -30,14 +31,13 @@ def test_a_signal_ends_at_once_what_keeps_nothing_of_its_own(signum, code):
 @SIGNALS
 def test_training_is_only_asked(signum, code):
   finished = []
-  with pytest.raises(interruption.Interrupted) as caught:
-    with interruption.handled():
-      with interruption.deferred():
-        assert not interruption.requested()
-        os.kill(os.getpid(), signum)
-        assert interruption.requested()
-        finished.append('the step in hand')
-      pytest.fail('went on')
+  with pytest.raises(interruption.Interrupted) as caught, interruption.handled():
+    with interruption.deferred():
+      assert not interruption.requested()
+      os.kill(os.getpid(), signum)
+      assert interruption.requested()
+      finished.append('the step in hand')
+    pytest.fail('went on')
   assert caught.value.exit_code == code and finished
 
 

@@ -78,11 +78,11 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, blocked):
 @pytest.mark.parametrize('name', workdir.FILES)
 def test_a_folder_where_a_file_should_be_is_refused(tmp_path, name):
   (tmp_path / name).mkdir()
-  with pytest.raises(
-    errors.ConfigError, match=f'{tmp_path / name} is a folder, and must be a file'
+  with (
+    pytest.raises(errors.ConfigError, match=f'{tmp_path / name} is a folder, and must be a file'),
+    workdir.held(tmp_path),
   ):
-    with workdir.held(tmp_path):
-      pytest.fail('it was held')
+    pytest.fail('it was held')
 
 
 @pytest.mark.parametrize('checkpoints', ['rlhf/checkpoints', 'irl/seed_1/checkpoints'])

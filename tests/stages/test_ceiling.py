@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irl_jax.runtime import metrics_log
-from irl_jax.config import IRL
 from irl_jax.config import Config
 from irl_jax.config import Evaluation
+from irl_jax.config import IRL
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Run
+from irl_jax.runtime import metrics_log
 from irl_jax.stages import ceiling
+from irl_jax.stages.run import Run
 
 SPLITS = ('train', 'validation')
 

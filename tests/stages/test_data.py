@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import pytest
 
 from irl_jax import errors
-from irl_jax.runtime import metrics_log
 from irl_jax.config import Config
 from irl_jax.config import Data
 from irl_jax.config import Models
 from irl_jax.config import Sampling
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Run
-from irl_jax.stages.run import full_texts
+from irl_jax.runtime import metrics_log
 from irl_jax.stages import data
 from irl_jax.stages import irl as recovery
+from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import Run
 
 STAGES = ('data', 'demos', 'irl', 'evaluate', 'report')
 DATA = Data(source='prompts', sampled_prompts=200, prompt_fraction=0.5, max_prompt_tokens=8)

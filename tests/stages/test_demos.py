@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from irl_jax import errors
-from irl_jax.runtime import metrics_log
-from irl_jax.config import IRL
 from irl_jax.config import Config
 from irl_jax.config import Data
+from irl_jax.config import IRL
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
-from irl_jax.stages.run import Run
+from irl_jax.runtime import metrics_log
 from irl_jax.stages import demos as demonstrations
 from irl_jax.stages import irl as recovery
+from irl_jax.stages.run import Run
 
 PAIRS = [{'prompt_id': '1', 'sample': 0, 'prompt': 'you', 'aligned': ' are', 'base': ''}]
 

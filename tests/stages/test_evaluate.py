@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from irl_jax import errors
-from irl_jax.runtime import metrics_log
 from irl_jax import rewards
-from irl_jax.runtime import workdir
 from irl_jax.config import Config
 from irl_jax.config import Data
 from irl_jax.config import Evaluation
@@ -20,9 +18,11 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.irl import export
 from irl_jax.models import heads
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Run
-from irl_jax.stages.run import full_texts
+from irl_jax.runtime import metrics_log
+from irl_jax.runtime import workdir
 from irl_jax.stages import evaluate as evaluation
+from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import Run
 
 LETTERS = list('abcdefghijklmnopqrstuvw ')
 

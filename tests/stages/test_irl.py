@@ -3,15 +3,15 @@
 import jax.numpy as jnp
 import pytest
 
-from irl_jax.runtime import metrics_log
-from irl_jax.config import IRL
 from irl_jax.config import Config
+from irl_jax.config import IRL
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
 from irl_jax.irl import loop
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Run
+from irl_jax.runtime import metrics_log
 from irl_jax.stages import irl as recovery
+from irl_jax.stages.run import Run
 
 ENTROPY = IRL(objective='maximum_entropy', samples_per_prompt=2)
 ROWS = [

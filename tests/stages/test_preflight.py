@@ -11,10 +11,10 @@ import tokenizers
 import transformers
 
 from irl_jax import config as c
-from irl_jax.stages import preflight
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
+from irl_jax.stages import preflight
 
 STAGES = ('data', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf')
 Usage = collections.namedtuple('Usage', 'total used free')

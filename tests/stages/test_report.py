@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from irl_jax import config as config_lib
-from irl_jax.stages import run as run_lib
 from irl_jax.runtime import workdir
 from irl_jax.stages import report as summary
+from irl_jax.stages import run as run_lib
 
 
 def test_figures_are_collected_and_shown(tmp_path):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from irl_jax import config as c
-from irl_jax.stages.run import Run
 from irl_jax.stages import rlhf as policies
+from irl_jax.stages.run import Run
 
 
 def test_rlhf_optimises_the_true_reward_and_rerlhf_the_mean_of_the_recovered_ones(

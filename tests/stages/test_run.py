@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import pytest
 
 from irl_jax import errors
-from irl_jax.runtime import metrics_log
 from irl_jax.config import Config
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
 from irl_jax.models import pretrained
-from irl_jax.stages.run import Run
+from irl_jax.runtime import metrics_log
 from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import Run
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from irl_jax import errors
-from irl_jax.runtime import metrics_log
 from irl_jax.config import ClassifierTraining
 from irl_jax.config import Config
 from irl_jax.config import Supervised
 from irl_jax.data import rows as rows_lib
-from irl_jax.stages.run import Run
+from irl_jax.runtime import metrics_log
 from irl_jax.stages import sft as supervised
+from irl_jax.stages.run import Run
 
 TEXTS = ['you are kind', 'you are an idiot', 'what a lovely day', 'shut up'] * 20
 SHAPE = dict(hidden_size=32, layers=3, heads=4)

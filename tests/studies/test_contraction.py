@@ -2,12 +2,12 @@
 
 import json
 
+from bayesian import contraction
+from bayesian import posterior as bayes
 import numpy as np
 import pytest
 
 from irl_jax.evaluation import agreement
-from bayesian import contraction
-from bayesian import posterior as bayes
 
 RNG = np.random.default_rng(0)
 WEIGHTS = np.array([1.5, -1.0, 0.0, 0.5, 0.0])

@@ -2,13 +2,12 @@
 
 import math
 
+from bayesian import posterior as bayes
 import chex
 import numpy as np
 import pytest
 from scipy import integrate
 from scipy import optimize
-
-from bayesian import posterior as bayes
 
 RNG = np.random.default_rng(0)
 
@@ -22,7 +21,7 @@ def pairs_of(weights, count, seed=0):
 
 
 def log_joint(weights, differences, mean, precision):
-  """log p(pairs, w), a pair and an entry at a time."""
+  """Log p(pairs, w), a pair and an entry at a time."""
   total = -0.5 * len(mean) * math.log(2 * math.pi) + 0.5 * math.log(np.linalg.det(precision))
   for i in range(len(mean)):
     for j in range(len(mean)):

@@ -8,8 +8,8 @@ import runpy
 import numpy as np
 import pytest
 
-from irl_jax.command_line import launch as command_line
 from irl_jax import rewards
+from irl_jax.command_line import launch as command_line
 from irl_jax.models import pretrained
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -12,8 +12,8 @@ import optax
 import pytest
 from scipy import stats
 
-from irl_jax.data import batches
 from irl_jax import config as c
+from irl_jax.data import batches
 from irl_jax.irl import loop
 from irl_jax.irl import reward as reward_lib
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.training import checkpoint
 from irl_jax import errors
-from irl_jax.training import optimizer
 from irl_jax.runtime import parallel
+from irl_jax.training import checkpoint
+from irl_jax.training import optimizer
 from irl_jax.training import sums
 
 
@@ -193,13 +193,15 @@ def test_without_a_whole_step_nothing_is_touched_and_the_reasons_are_given(two_s
   deleted(folder / '2'), emptied(folder / '4')
   before = files_of(folder)
   for _ in range(2):  # also when it is tried again
-    with checkpoint.Checkpoints(folder) as checkpoints:
-      with pytest.raises(
+    with (
+      checkpoint.Checkpoints(folder) as checkpoints,
+      pytest.raises(
         errors.CheckpointError,
         match='no checkpoint is whole .step 4: it has no sums.json, .*; step '
         '2: state/d/.*Delete the folder to train',
-      ) as caught:
-        checkpoints.restore(state_of(0))
+      ) as caught,
+    ):
+      checkpoints.restore(state_of(0))
     assert caught.value.exit_code == 5 and files_of(folder) == before
 
 

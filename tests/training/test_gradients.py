@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.training import gradients
 from irl_jax.runtime import parallel
+from irl_jax.training import gradients
 
 ROWS, LENGTH, WIDTH = 12, 5, 3
 

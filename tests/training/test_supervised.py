@@ -12,19 +12,19 @@ import numpy as np
 import optax
 import pytest
 
-from irl_jax.data import batches
 from irl_jax import config as c
 from irl_jax import errors
-from irl_jax.runtime import interruption
-from irl_jax.training import optimizer
-from irl_jax.runtime import parallel
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
-from irl_jax.training import supervised
+from irl_jax.data import batches
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
+from irl_jax.runtime import interruption
+from irl_jax.runtime import parallel
+from irl_jax.training import optimizer
+from irl_jax.training import supervised
 
 SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
 

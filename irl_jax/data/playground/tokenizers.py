@@ -7,8 +7,12 @@ themselves; the same texts give the same ids.
 from collections.abc import Iterable
 
 import tokenizers
+from tokenizers import decoders
+from tokenizers import models
+from tokenizers import pre_tokenizers
+from tokenizers import processors
+from tokenizers import trainers
 import transformers
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 MAX_VOCABULARY = 4096  # far above what the playground's words need: a word then is one token
 MIN_FREQUENCY = 2  # pairs seen less often are not merged

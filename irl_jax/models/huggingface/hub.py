@@ -9,10 +9,10 @@ from typing import Literal
 
 import huggingface_hub
 
-from irl_jax.runtime import hub_limits
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models.huggingface import weight_files
+from irl_jax.runtime import hub_limits
 
 # The revision that is taken of a repository where the user names none.
 PINNED = {'s-nlp/roberta_toxicity_classifier': '048c25bb1e199b98802784f96325f4840f22145d'}

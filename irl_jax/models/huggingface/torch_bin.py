@@ -11,7 +11,8 @@ import pathlib
 import pickle
 import pickletools
 import struct
-from typing import Any, BinaryIO
+from typing import Any
+from typing import BinaryIO
 import zipfile
 
 import ml_dtypes

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from irl_jax.models.huggingface import card
 from irl_jax.models import pretrained
+from irl_jax.models.huggingface import card
 
 
 def test_a_card_says_what_it_must():

@@ -4,7 +4,9 @@ import dataclasses
 import json
 import math
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import jax
 import pytest
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from irl_jax.runtime import hub_limits
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
-from irl_jax.models.huggingface import hub
 from irl_jax.models import pretrained
+from irl_jax.models.huggingface import hub
+from irl_jax.runtime import hub_limits
 
 SHA = 'a' * 40
 

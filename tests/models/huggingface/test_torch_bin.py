@@ -12,7 +12,9 @@ import subprocess
 import tempfile
 import zipfile
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 

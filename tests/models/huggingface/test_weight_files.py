@@ -4,7 +4,9 @@ import json
 import shutil
 import struct
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import jax
 import ml_dtypes
 import numpy as np
