@@ -1,0 +1,282 @@
+"""The rows and the summary that a run's folder holds, field by field.
+
+Every file of JSON lines has one row type. `Summary` is summary.json. A result that could not be
+computed is None (JSON: null), and its reason stands under 'why', by the result's name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from typing import NotRequired
+from typing import TypedDict
+
+SCHEMA = 1  # of summary.json: raised when the meaning of a field changes; a file without one has 1
+
+Interval = list[float]  # [low, high], 95 %
+
+
+class PromptRow(TypedDict):
+  """A row of data/{train,validation,heldout}.jsonl."""
+
+  prompt_id: str  # 16 hexadecimal digits, a hash of the text
+  prompt: str
+  original: str  # what follows the prompt in the source; '' if there is nothing
+  label: int | None  # people's label: 1 toxic, 0 not toxic, None: no label
+
+
+class PairRow(TypedDict):
+  """One completion of each model for a prompt."""
+
+  prompt_id: str
+  sample: int  # 0, 1, …: several completions may be sampled for one prompt
+  prompt: str
+  aligned: str
+  base: str
+
+
+class DemonstrationRow(PairRow):
+  """A row of demos/{train,validation,heldout}.jsonl."""
+
+  true_reward_aligned: float | None  # r* of prompt + completion; None: the run has no true reward
+  true_reward_base: float | None
+
+
+class ScoredText(TypedDict):
+  """A row of evaluation/texts.jsonl: a held-out text with its rewards."""
+
+  text: str
+  label: int | None
+  true_reward: float | None
+  rewards: list[float]  # the recovered reward of every seed
+
+
+class ScoredPair(TypedDict):
+  """A row of evaluation/pairs.jsonl: a held-out pair of completions with their rewards."""
+
+  prompt_id: str
+  prompt: str
+  aligned: str
+  base: str
+  true_reward_aligned: float | None
+  true_reward_base: float | None
+  rewards_aligned: list[float]  # the recovered reward of every seed
+  rewards_base: list[float]
+
+
+class Attribution(TypedDict):
+  """How much one piece of a text adds to its reward."""
+
+  piece: str
+  attribution: float
+
+
+class AttributedText(TypedDict):
+  """A row of evaluation/attributions.jsonl: a held-out text, piece by piece."""
+
+  text: str
+  true_reward: float | None
+  reward: float  # mean of the seeds
+  chosen: str  # 'highest', 'lowest', 'disagreement' or 'by hash'
+  tokens: list[Attribution]
+
+
+class Explained(TypedDict, total=False):
+  """Results of which some may be None."""
+
+  why: dict[str, str]  # reasons by name; absent if everything was computed
+
+
+class Share(Explained):
+  """A share of texts with its Wilson interval (95 %)."""
+
+  rate: float | None
+  low: float | None
+  high: float | None
+  n: int  # texts
+
+
+class PolicyMetrics(Explained):
+  """What a policy does on held-out prompts, one completion each."""
+
+  toxicity: Share  # of the completions
+  toxicity_full: Share  # of prompt + completion, where the prompt is harmless
+  true_reward: float | None  # mean r* of the completions, logits
+  kl: float | None  # to the policy that PPO started from, nats per response
+  kl_per_token: float | None
+  perplexity_under_base: float | None
+  response_tokens: float | None
+  distinct_2: float | None  # distinct over all bigrams of the completions
+
+
+class McNemar(Explained):
+  """The paired test of a change in verdicts, in prompts."""
+
+  before_only: int  # toxic before and not after
+  after_only: int
+  both: int
+  neither: int
+  p_value: float | None
+
+
+class PolicyTraining(TypedDict):
+  """The stages rlhf and rerlhf."""
+
+  before: PolicyMetrics
+  after: PolicyMetrics
+  mcnemar: McNemar
+
+
+class Agreement(Explained):
+  """How well a reward agrees with the true reward, or with people's labels."""
+
+  accuracy: float | None
+  f1: float | None
+  auroc: float | None
+  pearson: float | None
+  spearman: float | None
+  kendall: float | None
+  pairwise_accuracy: float | None
+  n: int | None
+  ties: int | None
+  prefers_aligned: NotRequired[float | None]  # heldout_pairs alone, as the next
+  epic_distance: NotRequired[float | None]
+
+
+class Agreements(Explained):
+  """A reward's agreement by set of texts; None if the run has no such reference."""
+
+  heldout_texts: Agreement | None  # original texts against r*
+  heldout_texts_human: Agreement | None  # the same texts against people's labels
+  heldout_pairs: Agreement | None  # both completions of every prompt against r*
+
+
+class MetricIntervals(Explained):
+  """Bootstrap intervals of two metrics."""
+
+  auroc: Interval | None
+  spearman: Interval | None
+
+
+class SetIntervals(Explained):
+  """Bootstrap intervals by set of texts."""
+
+  heldout_texts: MetricIntervals | None
+  heldout_texts_human: MetricIntervals | None
+  heldout_pairs: MetricIntervals | None
+
+
+class Platt(TypedDict):
+  """P(harmless | R) = sigmoid(slope R + intercept), fitted on n labelled texts."""
+
+  slope: float
+  intercept: float
+  n: int
+
+
+class ReliabilityBin(TypedDict):
+  """Texts of similar predicted probability."""
+
+  low: float  # of the predictions
+  high: float
+  predicted: float  # mean
+  observed: float  # share of harmless texts
+  observed_low: float  # Wilson 95 %
+  observed_high: float
+  n: int
+
+
+class Probabilities(Explained):
+  """A reward turned into probabilities, and their errors on held-out texts."""
+
+  platt: Platt | None
+  ece: float | None
+  ece_if_calibrated: float | None
+  brier: float | None
+  brier_constant: float | None
+  reliability: list[ReliabilityBin] | None
+
+
+class Zero(Explained):
+  """Where a reward's zero lies, before it is subtracted."""
+
+  zero: float | None
+  zero_low: float | None
+  zero_high: float | None
+  reliable_zero: bool
+  saturated: float | None  # share of texts with |R| > 0.9
+
+
+class Calibration(Zero, Probabilities):
+  """The scale of one seed's reward; the ensemble has the probabilities alone."""
+
+
+class Confounds(Explained):
+  """How much of a reward is length and style."""
+
+  length_spearman: float | None
+  partial_pearson_given_length: float | None
+  partial_spearman_given_length: float | None
+  style_auroc: float | None
+  style_low: float | None
+  style_high: float | None
+  style_n: int | None
+
+
+class SeedResults(Agreements):
+  """Everything that is measured of one recovered reward."""
+
+  intervals: SetIntervals
+  calibration: Calibration
+  confounds: Confounds
+
+
+class EnsembleResults(Agreements):
+  """Everything that is measured of the mean of the seeds, as one reward."""
+
+  intervals: SetIntervals
+  calibration: Probabilities
+  confounds: Confounds
+
+
+class BaselineResults(Agreements):
+  """A simpler reward, or the ceiling."""
+
+  intervals: NotRequired[SetIntervals]
+  ensemble_gain: NotRequired[SetIntervals]  # of the ensemble's metrics less this one's
+  trained_on: NotRequired[str]  # the ceiling's texts and labels
+
+
+class Identifiability(Explained):
+  """How alike K rewards are: K x K matrices."""
+
+  names: list[str]
+  spearman: list[list[float | None]]
+  sign_agreement: list[list[float | None]]
+  epic_distance: list[list[float | None]]
+
+
+class Recovery(Explained):
+  """The stages irl and evaluate."""
+
+  seeds: list[SeedResults]
+  mean: Mapping[str, Any]  # over seeds, nested as a seed is
+  std: Mapping[str, Any]  # sample deviation (K - 1), nested the same
+  seed_spearman: float | None
+  identifiability: Identifiability
+  ensemble: EnsembleResults
+  baselines: dict[str, BaselineResults]  # by name; 'ceiling' is the best within reach
+
+
+class TrueRewardQuality(Explained):
+  """How often the sign of r* agrees with people's labels."""
+
+  human_accuracy: float | None
+
+
+class Summary(TypedDict, total=False):
+  """summary.json; a stage that did not run is absent."""
+
+  schema: int
+  true_reward: TrueRewardQuality
+  rlhf: PolicyTraining
+  irl: Recovery
+  rerlhf: PolicyTraining
