@@ -1,4 +1,4 @@
-"""Installs irl_jax: `pip install -e .`, with extras test, parity (torch), wandb, cuda12, cuda13 and tpu."""
+"""Installs irl_jax: `pip install -e .`, with extras test, dev, docs, parity (torch), wandb, cuda12, cuda13 and tpu."""
 
 import pathlib
 import re
@@ -44,7 +44,16 @@ setuptools.setup(
     'transformers>=5.0',
   ],
   extras_require={
-    'test': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.5'],
+    'test': [
+      'hypothesis>=6.100',
+      'ipykernel>=6.29',
+      'nbclient>=0.10',
+      'nbformat>=5.10',
+      'pytest>=8.0',
+      'pytest-xdist>=3.5',
+    ],
+    'dev': ['mypy>=1.15', 'pre-commit>=4.0', 'ruff>=0.14'],
+    'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.6', 'mkdocstrings[python]>=0.29'],
     'parity': ['torch==2.13.0'],  # the tests that hold our models against transformers' own
     'wandb': ['wandb>=0.18'],
     'cuda12': ['jax[cuda12]>=0.10'],
