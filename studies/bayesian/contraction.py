@@ -13,8 +13,8 @@ import numpy as np
 
 from bayesian import posterior as bayes
 from irl_jax.evaluation import agreement
+from irl_jax.evaluation import calibration
 from irl_jax.evaluation import metrics as figures
-from irl_jax.evaluation import platt
 from irl_jax.evaluation.confounds import NO_TRUE_REWARD
 from irl_jax.evaluation.toxicity import wilson
 
@@ -128,7 +128,7 @@ def trust(posterior: bayes.Gaussian, pairs: np.ndarray, seed: int) -> dict[str, 
   """How far the posterior's predictions of unseen pairs [M, D] hold.
 
   Returns:
-    calibration: what `platt.holds` says of the probability that the first text is the aligned one, where a coin has
+    calibration: `calibration.calibration_errors` of the probability that the first text is the aligned one, where a coin has
       said which comes first.
     accuracy_by_epistemic, accuracy_by_aleatoric: accuracy on the half of the pairs with the less, and on that with the
       more uncertainty.
@@ -141,7 +141,7 @@ def trust(posterior: bayes.Gaussian, pairs: np.ndarray, seed: int) -> dict[str, 
     float(np.mean(right[half])) for half in np.array_split(np.argsort(uncertainty), 2)
   ]
   return {
-    'calibration': platt.holds(
+    'calibration': calibration.calibration_errors(
       np.where(first, predicted.probability, 1 - predicted.probability), first, seed
     ),
     'accuracy_by_epistemic': halves(predicted.epistemic),

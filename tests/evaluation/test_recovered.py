@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from irl_jax.evaluation import agreement
+from irl_jax.evaluation import calibration
 from irl_jax.evaluation import heldout
 from irl_jax.evaluation import identifiability
 from irl_jax.evaluation import intervals
-from irl_jax.evaluation import platt
 from irl_jax.evaluation import recovered
 
 TEXTS = ['good', 'bad', 'very good', 'so bad', 'goodbye', 'badly', 'a good one', 'the bad one']
@@ -260,7 +260,7 @@ def test_every_reward_has_its_own_intervals():
 def test_probabilities_never_see_held_out_labels():
   held = held_out(LABELS)
   found = compare([true_reward], held, {}, samples=20)['seeds'][0]['calibration']
-  assert found['platt'] == platt.fit(true_reward(TEXTS[:6] * 4), [True, False] * 12)
+  assert found['platt'] == calibration.fit_platt(true_reward(TEXTS[:6] * 4), [True, False] * 12)
   wrong = dataclasses.replace(held, labels=[1, 0] * 4)
   assert (
     compare([true_reward], wrong, {}, samples=20)['seeds'][0]['calibration']['platt']

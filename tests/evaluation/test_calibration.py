@@ -7,7 +7,6 @@ import pytest
 from scipy import optimize
 
 from irl_jax.evaluation import calibration
-from irl_jax.evaluation import platt
 from irl_jax.evaluation import toxicity
 
 RNG = np.random.default_rng(0)
@@ -28,7 +27,7 @@ def cross_entropy(weights, scores, harmless):
 
 
 def test_the_fit_is_the_minimum_of_platts_objective():
-  found = platt.fit(SCORES, HARMLESS)
+  found = calibration.fit_platt(SCORES, HARMLESS)
   slow = optimize.minimize(
     cross_entropy,
     [1.0, 0.0],
@@ -41,24 +40,24 @@ def test_the_fit_is_the_minimum_of_platts_objective():
 
 
 def test_the_fit_is_known_where_there_are_two_scores():
-  found = platt.fit(
+  found = calibration.fit_platt(
     [0, 0, 0, 0, 1, 1], [True, False, False, False, True, False]
   )  # n+ 2, n- 4: targets 3/4 and 1/6
-  shares = platt.probability([0, 1], found)
+  shares = calibration.platt_probability([0, 1], found)
   assert shares == pytest.approx([(3 / 4 + 3 * 1 / 6) / 4, (3 / 4 + 1 / 6) / 2], abs=1e-9)
 
 
 def test_separated_classes_keep_the_fit_finite():
-  found = platt.fit([-2, -1, 1, 2], [False, False, True, True])
+  found = calibration.fit_platt([-2, -1, 1, 2], [False, False, True, True])
   assert 0 < found['slope'] < 10
-  moved = platt.fit(1e6 + 1e-3 * np.array([-2.0, -1, 1, 2]), [False, False, True, True])
-  assert platt.probability(1e6 + 1e-3, moved) == pytest.approx(
-    platt.probability(1, found), abs=1e-6
+  moved = calibration.fit_platt(1e6 + 1e-3 * np.array([-2.0, -1, 1, 2]), [False, False, True, True])
+  assert calibration.platt_probability(1e6 + 1e-3, moved) == pytest.approx(
+    calibration.platt_probability(1, found), abs=1e-6
   )
 
 
 def test_a_reversed_reward_has_a_negative_slope():
-  up, down = platt.fit(SCORES, HARMLESS), platt.fit(-SCORES, HARMLESS)
+  up, down = calibration.fit_platt(SCORES, HARMLESS), calibration.fit_platt(-SCORES, HARMLESS)
   assert down['slope'] == pytest.approx(-up['slope']) and down['intercept'] == pytest.approx(
     up['intercept']
   )
@@ -73,12 +72,12 @@ def test_a_reversed_reward_has_a_negative_slope():
   ],
 )
 def test_what_cannot_be_fitted_has_a_reason(scores, harmless, message):
-  assert message in platt.fit(scores, harmless)
+  assert message in calibration.fit_platt(scores, harmless)
 
 
 def test_ece_brier_and_the_curve_equal_loops():
-  predicted = platt.probability(SCORES, platt.fit(SCORES, HARMLESS))
-  found = platt.holds(predicted, HARMLESS, 0)
+  predicted = calibration.platt_probability(SCORES, calibration.fit_platt(SCORES, HARMLESS))
+  found = calibration.calibration_errors(predicted, HARMLESS, 0)
   order = sorted(range(300), key=lambda text: predicted[text])
   error = 0.0
   for number in range(15):
@@ -104,21 +103,32 @@ def test_calibrated_probabilities_have_the_ece_of_chance_and_others_more():
   rng = np.random.default_rng(1)
   predicted = rng.random(3000)
   labels = rng.random(3000) < predicted
-  good, poor = platt.holds(predicted, labels, 0), platt.holds(predicted**3, labels, 0)
+  good, poor = (
+    calibration.calibration_errors(predicted, labels, 0),
+    calibration.calibration_errors(predicted**3, labels, 0),
+  )
   assert 0.5 < good['ece'] / good['ece_if_calibrated'] < 1.5 and good['ece_if_calibrated'] < 0.04
   assert poor['ece'] > 5 * poor['ece_if_calibrated'] and good['brier'] < poor['brier']
 
 
 def test_equal_predictions_share_a_bin():
-  found = platt.holds([0.2] * 50 + [0.7] * 10, [False] * 40 + [True] * 20, 0)
+  found = calibration.calibration_errors([0.2] * 50 + [0.7] * 10, [False] * 40 + [True] * 20, 0)
   assert [(row['n'], row['low'], row['high']) for row in found['reliability']] == [
     (50, 0.2, 0.2),
     (10, 0.7, 0.7),
   ]
   assert found['ece'] == pytest.approx(10 / 60 * 0.3)
-  assert [row['n'] for row in platt.holds([0.5, 0.5], [True, False], 0)['reliability']] == [2]
+  assert [
+    row['n'] for row in calibration.calibration_errors([0.5, 0.5], [True, False], 0)['reliability']
+  ] == [2]
   assert (
-    sum(row['n'] for row in platt.holds(np.arange(8) / 8, np.arange(8) % 2, 0)['reliability']) == 8
+    sum(
+      row['n']
+      for row in calibration.calibration_errors(np.arange(8) / 8, np.arange(8) % 2, 0)[
+        'reliability'
+      ]
+    )
+    == 8
   )
 
 
@@ -127,10 +137,12 @@ def test_probabilities_are_fitted_on_labelled_validation_texts_alone():
   some = [label if index % 3 else None for index, label in enumerate(labels)]
   found = calibration.probability(SCORES, some, SCORES[:50], labels[:50], 0)
   kept = np.arange(300) % 3 > 0
-  assert found['platt'] == platt.fit(SCORES[kept], HARMLESS[kept])
+  assert found['platt'] == calibration.fit_platt(SCORES[kept], HARMLESS[kept])
   assert (
     found['brier']
-    == platt.holds(platt.probability(SCORES[:50], found['platt']), HARMLESS[:50], 0)['brier']
+    == calibration.calibration_errors(
+      calibration.platt_probability(SCORES[:50], found['platt']), HARMLESS[:50], 0
+    )['brier']
   )
   assert 'why' not in found
 
