@@ -103,7 +103,7 @@ def generate(
       f'max_new_tokens = {sampling.max_new_tokens}: must be < {positions}, the positions of {path}, so '
       'that a prompt fits'
     )
-  model = pretrained.load(path, kinds=('causal_lm',))
+  model = pretrained.load_language_model(path)
   return sampling_lib.complete(model, prompts, sampling, seed=seed, progress=progress)
 
 

@@ -186,7 +186,7 @@ def main(options: flags.FlagValues) -> None:
       f'{run.folder}/demos/{empty[0]}.jsonl has no pair of two different texts: every split '
       'needs one; demonstrate more prompts'
     )
-  model = pretrained.load(run.base, ('causal_lm',))
+  model = pretrained.load_language_model(run.base)
   read = features_of(run, model)
   texts = {
     split: full_texts(rows[split], 'aligned') + full_texts(rows[split], 'base') for split in SPLITS

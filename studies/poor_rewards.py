@@ -149,7 +149,7 @@ def main(options: flags.FlagValues) -> None:
   run = Run(
     config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(config.runtime.dtype)
   )
-  start, base = (pretrained.load(place, ('causal_lm',)) for place in (run.start, run.base))
+  start, base = (pretrained.load_language_model(place) for place in (run.start, run.base))
   members = run.recovered_rewards()
   makers = {
     'the true reward': lambda: run.true_reward(config.ppo.reward),

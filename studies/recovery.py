@@ -273,7 +273,7 @@ def main(options: flags.FlagValues) -> None:
     None,
     pipeline.compute_dtype(options.config.runtime.dtype),
   )
-  base, true_reward = pretrained.load(run.base, ('causal_lm',)), run.true_reward()
+  base, true_reward = pretrained.load_language_model(run.base), run.true_reward()
   rows = run.rows('train', 'demos'), recovery.different(run.rows('validation', 'demos'))
   sources = {'aligned': rows, 'true_reward': [in_true_order(part) for part in rows]}
   sources |= {'human': human_pairs(options.human)} if options.human else {}

@@ -426,7 +426,7 @@ def main(options: flags.FlagValues) -> None:
     None,
     pipeline.compute_dtype(options.config.runtime.dtype),
   )
-  base = pretrained.load(run.base, ('causal_lm',))
+  base = pretrained.load_language_model(run.base)
   demonstrations, sets = read(run, options.pairs)
   tables = {}
   for name, settings in STARTS.items():

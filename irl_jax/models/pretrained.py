@@ -5,6 +5,8 @@ import json
 import pathlib
 import shutil
 from typing import Any
+from typing import Generic
+from typing import TypeVar
 
 import numpy as np
 import safetensors
@@ -18,25 +20,48 @@ from irl_jax.models.huggingface import hub
 from irl_jax.models.huggingface import tokenizer as tokenizers
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.config import toxic_label  # also part of this module's interface
 from irl_jax.models.roberta import RobertaConfig
 
-__all__ = ('Pretrained', 'describe', 'load', 'read_config', 'save', 'toxic_label')
+__all__ = (
+  'KINDS',
+  'Classifier',
+  'Decoder',
+  'Kind',
+  'Pretrained',
+  'describe',
+  'load',
+  'load_classifier',
+  'load_language_model',
+  'load_tokenizer',
+  'read_config',
+  'save',
+  'toxic_label',
+)
 KINDS = tuple(huggingface_config.ARCHITECTURES)
+ModelConfig = TypeVar('ModelConfig', bound=GPTNeoXConfig | RobertaConfig)
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrained:
-  """A model with all that is needed to run it."""
+class Pretrained(Generic[ModelConfig]):
+  """A model with all that is needed to run it.
 
-  kind: str  # 'causal_lm', 'reward' or 'classifier'
-  config: GPTNeoXConfig | RobertaConfig
+  `Pretrained` alone is a model of any kind. Code that reads the fields of one architecture asks
+  for a `Decoder` or a `Classifier`.
+  """
+
+  kind: Kind
+  config: ModelConfig
   params: dict[str, Any]  # nested; float32
   tokenizer: Any  # a fast tokenizer of transformers; its padding is not its EOS
-  hf_config: dict[str, Any] = dataclasses.field(
-    default_factory=dict
-  )  # config.json as it was read; {}: made here
-  source: str = ''  # the folder or hub id that it was loaded from; '': made here
+  # config.json as it was read; empty for a model that was made here
+  hf_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+  source: str = ''  # the folder or hub id that it was loaded from; '' for one that was made here
+
+
+Decoder = Pretrained[GPTNeoXConfig]  # a language model, or a recovered reward
+Classifier = Pretrained[RobertaConfig]
 
 
 def read_config(spec: str) -> dict[str, Any]:
@@ -52,7 +77,7 @@ def read_config(spec: str) -> dict[str, Any]:
   return weight_files.read_json(hub.resolve(spec, 'config') / 'config.json')
 
 
-def describe(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
+def describe(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
   """All of a model but its weights (`params` is {}), which are neither read nor downloaded.
 
   Args:
@@ -66,7 +91,7 @@ def describe(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
   return _open(spec, kinds, 'tokenizer')[0]
 
 
-def load(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
+def load(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
   """Loads a model from a Hugging Face folder or from the hub.
 
   Args:
@@ -84,7 +109,26 @@ def load(spec: str, kinds: tuple[str, ...] = KINDS) -> Pretrained:
   return dataclasses.replace(model, params=params)
 
 
-def _open(spec: str, kinds: tuple[str, ...], part: str) -> tuple[Pretrained, pathlib.Path]:
+def load_language_model(spec: str) -> Decoder:
+  """Loads a causal language model; errors are those of `load`."""
+  return load(spec, ('causal_lm',))
+
+
+def load_classifier(spec: str) -> Classifier:
+  """Loads a text classifier; errors are those of `load`."""
+  return load(spec, ('classifier',))
+
+
+def load_tokenizer(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Any:
+  """Loads the tokenizer of a model, without its weights; errors are those of `describe`.
+
+  Returns:
+    A fast tokenizer of transformers that knows EOS and padding, which differ.
+  """
+  return describe(spec, kinds).tokenizer
+
+
+def _open(spec: str, kinds: tuple[Kind, ...], part: hub.Part) -> tuple[Pretrained, pathlib.Path]:
   """A model without its weights, and the folder that holds this part of it; config.json is judged before the rest."""
   raw = read_config(spec)
   kind, config = huggingface_config.parse(raw, spec)

@@ -81,7 +81,7 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
   The two texts of a pair have nothing in common, and a verdict is of a whole text: their prefixes are not compared.
   """
   base, irl = (
-    pretrained.load(run.base, ('causal_lm',)),
+    pretrained.load_language_model(run.base),
     dataclasses.replace(run.config.irl, prefix_weight=0.0),
   )
   count, rng = len(run.rows('train', 'demos')), np.random.default_rng(run.config.seed)

@@ -75,7 +75,7 @@ def sample(run: Run) -> tuple[list[Row], dict[str, int]]:
   """Texts of the base model."""
   seed = run.config.seed + 2 + len(SPLITS)  # apart from the demonstrations'
   return sampled.sample_rows(
-    pretrained.load(run.base, ('causal_lm',)),
+    pretrained.load_language_model(run.base),
     run.config.data,
     run.config.sampling,
     seed,

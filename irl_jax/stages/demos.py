@@ -57,7 +57,7 @@ def load_models(run: Run) -> dict[str, pretrained.Pretrained]:
     'aligned': run.aligned,
     'base': run.base if run.config.irl.contrast == 'base' else run.start,
   }
-  models = {name: pretrained.load(place, ('causal_lm',)) for name, place in places.items()}
+  models = {name: pretrained.load_language_model(place) for name, place in places.items()}
   comparable.check(**models)
   return models
 

@@ -20,7 +20,7 @@ from irl_jax.stages.run import Run
 
 def irl(run: Run) -> None:
   """Recovers config.irl.seeds rewards -> irl/seed_<k>/reward, and irl/config.json: their ensemble."""
-  base = pretrained.load(run.base, ('causal_lm',))
+  base = pretrained.load_language_model(run.base)
   settings = run.config.irl
   demonstrations = (
     to_train_on(run.rows('train', 'demos'), settings),

@@ -39,7 +39,7 @@ def train_policy(
   report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {},
 ) -> None:
   """PPO from where RLHF starts, on any reward; then the figures before and after -> <stage>/{policy,figures.json}."""
-  start = pretrained.load(run.start, ('causal_lm',))
+  start = pretrained.load_language_model(run.start)
 
   def show(step: int, rows: Sequence[Row]) -> None:
     if parallel.is_first():
@@ -61,7 +61,7 @@ def train_policy(
     report=report,
     **run.logging(stage),
   )
-  base = pretrained.load(run.base, ('causal_lm',))
+  base = pretrained.load_language_model(run.base)
   held, true_reward = run.rows('heldout'), run.true_reward()
   measure = lambda model: policy_figures.evaluate(
     model, start, base, held, true_reward, run.config, run.dtype

@@ -81,7 +81,7 @@ class Run:
 
   def true_reward(self, kind: str = 'logit') -> rewards.Reward:
     return rewards.true_reward(
-      pretrained.load(self.classifier, ('classifier',)),
+      pretrained.load_classifier(self.classifier),
       kind,
       self.config.evaluation.batch_size,
       self.dtype,

@@ -21,7 +21,7 @@ def sft(run: Run) -> None:
   """Trains the base model, or a new one, on the training texts -> sft/policy."""
   training, validation = (full_texts(run.rows(split)) for split in SPLITS[:2])
   base = run.config.models.base
-  model = pretrained.load(base, ('causal_lm',)) if base else new_language_model(run, training)
+  model = pretrained.load_language_model(base) if base else new_language_model(run, training)
   model = supervised.train_language_model(
     model,
     training,
@@ -46,7 +46,7 @@ def classifier(run: Run) -> None:
     )
   examples = [(full_texts(rows), [row['label'] for row in rows]) for rows in labelled]
   base = run.config.models.classifier
-  model = pretrained.load(base, ('classifier',)) if base else new_classifier(run, examples[0][0])
+  model = pretrained.load_classifier(base) if base else new_classifier(run, examples[0][0])
   model = supervised.train_classifier(
     model,
     *examples,

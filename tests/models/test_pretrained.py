@@ -288,3 +288,28 @@ def test_a_wrong_folder_is_named(tmp_path):
     InputError, match='LlamaForCausalLM.*not supported; must be one of GPTNeoXForCausalLM'
   ):
     pretrained.load(str(tmp_path))
+
+
+@pytest.mark.parametrize('fixture', ['language_model', 'classifier'])
+def test_a_tokenizer_is_loaded_where_there_are_no_weights(tmp_path, request, fixture):
+  model = request.getfixturevalue(fixture)
+  pretrained.save(tmp_path / 'model', model, '')
+  (tmp_path / 'model/model.safetensors').unlink()
+  tokenizer = pretrained.load_tokenizer(str(tmp_path / 'model'))
+  assert tokenizer(TEXTS)['input_ids'] == model.tokenizer(TEXTS)['input_ids']
+  assert pretrained.describe(str(tmp_path / 'model')).config == model.config
+  with pytest.raises(InputError, match='has no weights'):
+    pretrained.load(str(tmp_path / 'model'))
+
+
+def test_a_kind_of_model_is_loaded_by_its_name(tmp_path, language_model, classifier):
+  pretrained.save(tmp_path / 'language_model', language_model, '')
+  pretrained.save(tmp_path / 'classifier', classifier, '')
+  places = [str(tmp_path / name) for name in ('language_model', 'classifier')]
+  loaders = [pretrained.load_language_model, pretrained.load_classifier]
+  for load, place, other in zip(loaders, places, reversed(places)):
+    assert load(place).source == place
+    with pytest.raises(InputError, match='needed here'):
+      load(other)
+  with pytest.raises(InputError, match='is a classifier .*needed here: causal_lm'):
+    pretrained.load_tokenizer(places[1], kinds=('causal_lm',))

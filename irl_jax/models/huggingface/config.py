@@ -2,18 +2,24 @@
 
 import dataclasses
 from typing import Any
+from typing import Literal
 
 from irl_jax.errors import InputError
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.roberta import RobertaConfig
 
-KINDS = {
+Kind = Literal['causal_lm', 'reward', 'classifier']
+KINDS: dict[str, Kind] = {
   'GPTNeoXForCausalLM': 'causal_lm',
   'GPTNeoXForSequenceClassification': 'reward',
   'RobertaForSequenceClassification': 'classifier',
 }
-ARCHITECTURES = {kind: architecture for architecture, kind in KINDS.items()}
-MODEL_TYPES = {'causal_lm': 'gpt_neox', 'reward': 'gpt_neox', 'classifier': 'roberta'}
+ARCHITECTURES: dict[Kind, str] = {kind: architecture for architecture, kind in KINDS.items()}
+MODEL_TYPES: dict[Kind, str] = {
+  'causal_lm': 'gpt_neox',
+  'reward': 'gpt_neox',
+  'classifier': 'roberta',
+}
 
 # What a config.json may leave out, and what transformers then takes; every other field of the shape must be there.
 DEFAULTS = {
@@ -47,7 +53,7 @@ ONLY = {
 }
 
 
-def kind_of(raw: dict[str, Any], where: str) -> str:
+def kind_of(raw: dict[str, Any], where: str) -> Kind:
   """What a config.json describes: 'causal_lm', 'reward' or 'classifier'.
 
   Raises:
@@ -162,7 +168,7 @@ def _check_together(config: GPTNeoXConfig | RobertaConfig, where: str) -> None:
     )
 
 
-def parse(raw: dict[str, Any], where: str) -> tuple[str, GPTNeoXConfig | RobertaConfig]:
+def parse(raw: dict[str, Any], where: str) -> tuple[Kind, GPTNeoXConfig | RobertaConfig]:
   """Kind and config of a raw config.json.
 
   Args:
@@ -198,34 +204,34 @@ def parse(raw: dict[str, Any], where: str) -> tuple[str, GPTNeoXConfig | Roberta
   return kind, config
 
 
-def to_raw(kind: str, config: GPTNeoXConfig | RobertaConfig, pad_token_id: int) -> dict[str, Any]:
-  """The config.json of a model; GPT-NeoX's rotary settings in both spellings, for every transformers version."""
+def to_raw(kind: Kind, config: GPTNeoXConfig | RobertaConfig, pad_token_id: int) -> dict[str, Any]:
+  """Returns the config.json of a model.
+
+  GPT-NeoX's rotary settings are written in both spellings, for every version of transformers.
+  """
   raw = {
     'architectures': [ARCHITECTURES[kind]],
     'model_type': MODEL_TYPES[kind],
     'dtype': 'float32',
     'pad_token_id': pad_token_id,
-    **dataclasses.asdict(config),
-  }  # RoBERTa's own pad_token_id fixes its positions
-  if kind == 'classifier':
-    names = raw.pop('labels')
-    problem = {'problem_type': 'single_label_classification'}
-  else:
-    names = ('reward',)
-    problem = {'problem_type': 'regression'}
-    raw['rope_parameters'] = {
-      'rope_type': 'default',
-      'rope_theta': config.rotary_emb_base,
-      'partial_rotary_factor': config.rotary_pct,
-    }
-  if kind == 'causal_lm':
-    return raw
+    **dataclasses.asdict(config),  # RoBERTa's own pad_token_id holds: it fixes its positions
+  }
+  if isinstance(config, RobertaConfig):
+    del raw['labels']
+    return raw | {'problem_type': 'single_label_classification'} | _numbered(config.labels)
+  raw['rope_parameters'] = {
+    'rope_type': 'default',
+    'rope_theta': config.rotary_emb_base,
+    'partial_rotary_factor': config.rotary_pct,
+  }
   return (
-    raw
-    | problem
-    | {
-      'num_labels': len(names),
-      'id2label': {str(i): name for i, name in enumerate(names)},
-      'label2id': {name: i for i, name in enumerate(names)},
-    }
+    raw if kind == 'causal_lm' else raw | {'problem_type': 'regression'} | _numbered(('reward',))
   )
+
+
+def _numbered(names: tuple[str, ...]) -> dict[str, Any]:
+  return {
+    'num_labels': len(names),
+    'id2label': {str(i): name for i, name in enumerate(names)},
+    'label2id': {name: i for i, name in enumerate(names)},
+  }

@@ -16,6 +16,7 @@ from irl_jax.runtime import hub_limits
 
 # The revision that is taken of a repository where the user names none.
 PINNED = {'s-nlp/roberta_toxicity_classifier': '048c25bb1e199b98802784f96325f4840f22145d'}
+Part = Literal['config', 'tokenizer', 'all']  # what to download of a repository
 TIMEOUT = 5  # seconds that the hub has for its first answer
 _HUB_ID = re.compile(r'(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@]+))?')
 _SMALL = (
@@ -30,7 +31,7 @@ _SMALL = (
 _INSTEAD = "Pass a local folder instead, with config.json, the weights and the tokenizer's files"
 
 
-def resolve(spec: str, part: Literal['config', 'tokenizer', 'all'] = 'all') -> pathlib.Path:
+def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
   """The local folder of a model.
 
   Args:
@@ -60,7 +61,7 @@ def resolve(spec: str, part: Literal['config', 'tokenizer', 'all'] = 'all') -> p
   return folder
 
 
-def _check_whole(folder: pathlib.Path, part: str) -> None:
+def _check_whole(folder: pathlib.Path, part: Part) -> None:
   """Refuses a repository that lacks what every model has, and names all that is missing."""
   has = lambda *names: all((folder / name).exists() for name in names)
   missing = [] if has('config.json') else ['config.json']
@@ -74,7 +75,7 @@ def _check_whole(folder: pathlib.Path, part: str) -> None:
     weight_files.find_files(folder)  # every shard that an index names
 
 
-def _download(repo: str, revision: str | None, part: str) -> pathlib.Path:
+def _download(repo: str, revision: str | None, part: Part) -> pathlib.Path:
   try:
     # One request without retries: an unreachable hub then costs seconds. What is in the cache still counts.
     listing = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=TIMEOUT)

@@ -15,6 +15,7 @@ import numpy as np
 from irl_jax.errors import InputError
 from irl_jax.models import gpt_neox
 from irl_jax.models import roberta
+from irl_jax.models.huggingface.config import Kind
 
 Params = dict[str, Any]
 Config = gpt_neox.GPTNeoXConfig | roberta.RobertaConfig
@@ -41,7 +42,7 @@ _BUFFERS = re.compile(
 _DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
 
 
-def shapes(kind: str, config: Config) -> Params:
+def shapes(kind: Kind, config: Config) -> Params:
   """The parameter tree of a model, with shapes for arrays."""
   model = roberta if kind == 'classifier' else gpt_neox
   tree = jax.eval_shape(lambda key: model.init(key, config), jax.random.key(0))
@@ -51,7 +52,7 @@ def shapes(kind: str, config: Config) -> Params:
   return tree
 
 
-def named_views(kind: str, params: Params) -> dict[str, np.ndarray]:
+def named_views(kind: Kind, params: Params) -> dict[str, np.ndarray]:
   """Every weight under its Hugging Face name and in its orientation (kernels [out, in]): views, not copies."""
   views = {}
   for (root, *path), array in traverse_util.flatten_dict(params).items():
@@ -72,7 +73,7 @@ def _problem(view: np.ndarray, weight: np.ndarray) -> str:
 
 
 def to_params(
-  kind: str, config: Config, weights: Iterable[tuple[str, np.ndarray]], where: str
+  kind: Kind, config: Config, weights: Iterable[tuple[str, np.ndarray]], where: str
 ) -> Params:
   """Parameters, float32, from weights as a file holds them; known buffers are passed over.
 
@@ -119,7 +120,7 @@ def to_params(
   return params
 
 
-def to_weights(kind: str, params: Params) -> dict[str, np.ndarray]:
+def to_weights(kind: Kind, params: Params) -> dict[str, np.ndarray]:
   """Weights in Hugging Face names, float32, each contiguous: safetensors writes a transposed array silently wrong."""
   arrays = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
   return {name: np.ascontiguousarray(view) for name, view in named_views(kind, arrays).items()}
