@@ -27,7 +27,7 @@ from irl_jax.runtime import distributed
 from irl_jax.runtime import exhaustion
 from irl_jax.runtime import interruption
 from irl_jax.runtime import metrics_log
-from irl_jax.runtime import parallel
+from irl_jax.runtime import processes
 from irl_jax.runtime import workdir as workdir_lib
 from irl_jax.stages import data
 from irl_jax.stages import demos as demonstrations
@@ -86,10 +86,10 @@ def run(
   folder, stages = pathlib.Path(workdir), config.stages if stages is None else stages
   compilation_cache.use()  # before anything is compiled: JAX looks for it once
   distributed.agree({'config': workdir_lib.plain(config), 'stages': list(stages)})
-  parallel.by_all(preflight.check)(config, folder, unfinished(folder, stages))
+  processes.on_all(preflight.check)(config, folder, unfinished(folder, stages))
   with contextlib.ExitStack() as holding, interruption.handled(), exhaustion.disk_explained(folder):
-    parallel.by_first(holding.enter_context)(workdir_lib.held(folder))
-    parallel.by_first(workdir_lib.prepare)(folder, config)
+    processes.on_first(holding.enter_context)(workdir_lib.held(folder))
+    processes.on_first(workdir_lib.prepare)(folder, config)
     distributed.check_shared(folder / 'config.json')
     with log_of(folder, config) as log:
       current = Run(config, folder, log, compute_dtype(config.runtime.dtype))
@@ -102,12 +102,12 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
   for stage in config_lib.STAGES:
     if stage not in stages:
       continue
-    if parallel.share((current.folder / FINISHED[stage]).exists()) and stage != 'report':
+    if processes.broadcast((current.folder / FINISHED[stage]).exists()) and stage != 'report':
       logging.info('%s: finished before', stage)
       continue
     logging.info('%s: starts', stage)
     timed = (
-      workdir_lib.timed(current.folder, stage) if parallel.is_first() else contextlib.nullcontext()
+      workdir_lib.timed(current.folder, stage) if processes.is_first() else contextlib.nullcontext()
     )
     with exhaustion.memory_explained(stage, current.config, current.folder), timed:
       STAGES[stage](current)
@@ -115,7 +115,7 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
       interruption.stop()
 
 
-@parallel.by_first
+@processes.on_first
 def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
   """Those of the stages that have not written all of their results."""
   return [stage for stage in stages if not (folder / FINISHED[stage]).exists()]
@@ -123,7 +123,7 @@ def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
 
 def log_of(folder: pathlib.Path, config: config_lib.Config) -> metrics_log.Log:
   """The metrics' log, which the first process keeps."""
-  if not parallel.is_first():
+  if not processes.is_first():
     return metrics_log.Log()
   return metrics_log.MetricsLog(folder, config.runtime.wandb_project)
 

@@ -77,10 +77,10 @@ def main(options: flags.FlagValues) -> None:
   with distributed.joined(options):
     from irl_jax import pipeline
     from irl_jax.report import tables as table
-    from irl_jax.runtime import parallel
+    from irl_jax.runtime import processes
 
     summary = pipeline.run(config, workdir, stages)
-    if summary and parallel.is_first():
+    if summary and processes.is_first():
       table.show(table.results_table(summary))
 
 

@@ -233,7 +233,7 @@ def learn(
   )
   state, updates = learner.state, []
   for rows in minibatches(config.ppo, config.seed, step):
-    state, metrics = functions.update(state, frozen, parallel.pick(rollout, rows))
+    state, metrics = functions.update(state, frozen, parallel.take(rollout, rows))
     updates.append(metrics)
   return (
     dataclasses.replace(learner, state=state, moments=moments),

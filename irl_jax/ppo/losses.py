@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from irl_jax.runtime import parallel
+from irl_jax.runtime import collectives
 
 
 def token_rewards(
@@ -51,8 +51,8 @@ def advantages_and_returns(
 
 def whiten(values: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Array:
   """Values [B, T] with mean 0 and variance 1 over the mask of all devices."""
-  mean = parallel.global_mean(values, mask, axis_name)
-  variance = parallel.global_mean((values - mean) ** 2, mask, axis_name)
+  mean = collectives.global_mean(values, mask, axis_name)
+  variance = collectives.global_mean((values - mean) ** 2, mask, axis_name)
   return (values - mean) * jax.lax.rsqrt(variance + 1e-8)
 
 

@@ -1,0 +1,1 @@
+"""How a run uses its machine: devices, processes, files, memory, signals and logs."""

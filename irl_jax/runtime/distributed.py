@@ -240,12 +240,12 @@ def agree(settings: dict[str, Any]) -> None:
   Raises:
     ConfigError: on all processes; those that differ from the first say in what.
   """
-  from irl_jax.runtime import parallel
+  from irl_jax.runtime import processes
   from irl_jax.runtime import workdir
 
   mine = {'irl_jax': __version__} | settings
-  names = workdir.differing(parallel.share(mine), mine, prefix='')
-  if int(parallel.greatest(len(names))):
+  names = workdir.differing(processes.broadcast(mine), mine, prefix='')
+  if int(processes.maximum(len(names))):
     raise ConfigError(
       'the processes were given different configs: start all with the same command'
       + (
@@ -262,12 +262,12 @@ def check_shared(path: pathlib.Path) -> None:
   Raises:
     ConfigError: on all processes; one does not see it.
   """
-  from irl_jax.runtime import parallel
+  from irl_jax.runtime import processes
 
   deadline = time.monotonic() + SEEN_SECONDS
   while not (seen := path.exists()) and time.monotonic() < deadline:
     time.sleep(1)
-  if int(parallel.greatest(not seen)):
+  if int(processes.maximum(not seen)):
     raise ConfigError(
       f'--workdir={path.parent}: {"is not seen by all processes" if seen else f"{path} is not seen"}; '
       'give a folder on a file system that all share'

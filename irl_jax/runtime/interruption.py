@@ -8,7 +8,7 @@ import contextlib
 import signal
 
 from irl_jax import errors
-from irl_jax.runtime import parallel
+from irl_jax.runtime import processes
 
 _received: list[int] = []  # signals, by this process
 _told: list = [0, 0]  # the greatest signal of any process, at the last call and at the one before
@@ -68,8 +68,8 @@ def requested(wait: bool = False) -> bool:
   Several processes are told the same at the same call, whichever got the signal: what was asked for by the call before,
   so that the host does not wait for the devices; or, where it may `wait`, by this one.
   """
-  _told[:] = parallel.greatest(max(_received, default=0)), _told[0]
-  return bool(int(_told[0 if wait or parallel.alone() else 1]))
+  _told[:] = processes.maximum(max(_received, default=0)), _told[0]
+  return bool(int(_told[0 if wait or processes.alone() else 1]))
 
 
 def stop() -> None:
@@ -83,5 +83,5 @@ def stop() -> None:
 
 def _arrived(signum: int, _) -> None:
   _received.append(signum)
-  if len(_received) == 1 and not _deferrals and parallel.alone():
+  if len(_received) == 1 and not _deferrals and processes.alone():
     raise Interrupted(signum)

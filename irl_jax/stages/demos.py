@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from irl_jax.evaluation import policy as policy_figures
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
-from irl_jax.runtime import parallel
+from irl_jax.runtime import processes
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
@@ -22,7 +22,7 @@ def demos(run: Run) -> None:
   models = load_models(run)
   true_reward = run.true_reward() if has_true_reward(run) else None
   for number, split in enumerate(SPLITS):
-    if parallel.share(
+    if processes.broadcast(
       (run.folder / 'demos' / f'{split}.jsonl').exists()
     ):  # it is whole, or it would not be there
       continue

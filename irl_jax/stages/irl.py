@@ -12,7 +12,7 @@ from irl_jax.evaluation import calibration
 from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
 from irl_jax.models import pretrained
-from irl_jax.runtime import parallel
+from irl_jax.runtime import processes
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
@@ -34,7 +34,7 @@ def irl(run: Run) -> None:
   for seed in range(settings.seeds):
     folder = run.folder / 'irl' / f'seed_{seed}'
     members.append(f'seed_{seed}/reward')
-    if parallel.share((folder / 'calibration.json').exists()):
+    if processes.broadcast((folder / 'calibration.json').exists()):
       continue
     uncentred = irl_loop.train(
       base,

@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 from irl_jax.report import page
-from irl_jax.runtime import parallel
+from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
 from irl_jax.stages.run import Run
 
@@ -15,7 +15,7 @@ def report(run: Run) -> None:
   write_page(run.folder)
 
 
-@parallel.by_first
+@processes.on_first
 def write_page(folder: pathlib.Path) -> None:
   """The page that a person can read."""
   page.write(folder)

@@ -11,7 +11,7 @@ from irl_jax.evaluation import toxicity
 from irl_jax.models import pretrained
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.report import tables as table
-from irl_jax.runtime import parallel
+from irl_jax.runtime import processes
 from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
 
@@ -42,7 +42,7 @@ def train_policy(
   start = pretrained.load_language_model(run.start)
 
   def show(step: int, rows: Sequence[Row]) -> None:
-    if parallel.is_first():
+    if processes.is_first():
       table.show(
         table.sample_table(
           [(row['prompt'], row['completion'], row['score']) for row in rows],

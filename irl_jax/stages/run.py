@@ -17,7 +17,7 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import card
-from irl_jax.runtime import parallel
+from irl_jax.runtime import processes
 from irl_jax.runtime import terminal
 from irl_jax.runtime import workdir
 from irl_jax.runtime.metrics_log import Log
@@ -94,17 +94,17 @@ class Run:
       for member in rewards.members_of(self.folder / 'irl')
     ]
 
-  @parallel.by_first
+  @processes.on_first
   def write_json(self, name: str, value: Any) -> None:
     """Writes a JSON file of the folder."""
     workdir.write_json(self.folder / name, value)
 
-  @parallel.by_first
+  @processes.on_first
   def write_rows(self, name: str, rows: Iterable[Row]) -> None:
     """Writes a file of JSON lines of the folder."""
     rows_lib.write_jsonl(self.folder / name, rows)
 
-  @parallel.by_first
+  @processes.on_first
   def save(
     self, name: str, model: pretrained.Pretrained, base: str, figures: Row | None = None
   ) -> None:
@@ -123,7 +123,7 @@ class Run:
     )
 
   def progress(self, what: str) -> Callable:
-    return functools.partial(terminal.bar, label=what) if parallel.is_first() else iter
+    return functools.partial(terminal.bar, label=what) if processes.is_first() else iter
 
 
 def full_texts(rows: Sequence[Row], field: str = 'original') -> list[str]:

@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from irl_jax import errors
-from irl_jax.runtime import parallel
+from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
 from irl_jax.training import sums
 
@@ -108,7 +108,7 @@ class Checkpoints:
         f'whole: {_last_cause(error)}'
       ) from error
 
-  @parallel.by_first
+  @processes.on_first
   def _newest_whole(self) -> int | None:
     """The newest step whose files are what was written; newer ones are set aside, so that they can be saved again."""
     damaged = {}

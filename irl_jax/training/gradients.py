@@ -15,7 +15,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from irl_jax.runtime import parallel
+from irl_jax.runtime import collectives
 
 
 @struct.dataclass
@@ -55,7 +55,7 @@ def of_mean(
     micro_batch: examples that go forward and backward at once, at most; 0 is all.
     together: how many examples in a row must not be parted.
   """
-  local = parallel.vary(trained, axis_name)
+  local = collectives.vary(trained, axis_name)
   parts = micro_batches(jax.tree.leaves(batch)[0].shape[0], micro_batch, together)
 
   def of_part(part):
@@ -81,8 +81,8 @@ def _over_devices(
   gradients, totals: Totals, axis_name: str | None
 ) -> tuple[Any, dict[str, jax.Array]]:
   """Means over all devices; a maximum goes into the same all-reduce as a vector with a slot for each device."""
-  slots = jax.tree.map(lambda x: parallel.in_own_slot(x, axis_name), totals.largest)
-  gradients, count, sums, slots = parallel.global_sum(
+  slots = jax.tree.map(lambda x: collectives.in_own_slot(x, axis_name), totals.largest)
+  gradients, count, sums, slots = collectives.global_sum(
     (gradients, totals.count, totals.sums, slots), axis_name
   )
   share = 1 / jnp.maximum(count, 1)
