@@ -29,8 +29,8 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
-from irl_jax.stages import memory
 from irl_jax.training import loop as training
+from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
 
 Parts = tuple[Any, Any]  # (trained, frozen) parameters of a reward
@@ -134,9 +134,7 @@ def score(
 
 def pairs_at_once(pairs: pairs_lib.Pairs, most: int, config: gpt_neox.GPTNeoXConfig, dtype) -> int:
   """Pairs of one forward pass: `most`, or on a CPU as many as its cache is near to."""
-  fitting = memory.micro_batch(
-    0, config, 2, max(pairs.padded), jnp.dtype(dtype).itemsize, jax.default_backend()
-  )
+  fitting = micro_batch_lib.size(0, config, 2, max(pairs.padded), dtype)
   return parallel.batch_size(fitting * parallel.device_count() or most, most)
 
 
@@ -168,9 +166,9 @@ def compile_functions(
     weight_decay=irl.weight_decay,
   )
   statics = dict(config=config, dtype=dtype)
-  memory = dict(micro_batch=runtime.micro_batch, rematerialise=runtime.rematerialise)
+  saving = dict(micro_batch=runtime.micro_batch, rematerialise=runtime.rematerialise)
   return (
-    parallel.map_update(update_lib.update, irl=irl, tx=tx, updates=updates, **memory, **statics),
+    parallel.map_update(update_lib.update, irl=irl, tx=tx, updates=updates, **saving, **statics),
     parallel.map_forward(update_lib.score_pairs, pooling=irl.pooling, **statics),
     tx,
   )

@@ -16,8 +16,8 @@ from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
-from irl_jax.stages import memory
 from irl_jax.training import gradients
+from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
 
 
@@ -144,16 +144,11 @@ def update(
   **statics,
 ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
   """One optimiser step of `updates`, on a minibatch of pairs; at most `micro_batch` go forward and backward at once, 0
-  leaves their number to `memory.micro_batch`.
+  leaves their number to `micro_batch.size`.
   """
   if isinstance(batch.aligned, structs.TextBatch):
-    micro_batch = memory.micro_batch(
-      micro_batch,
-      statics['config'],
-      2,
-      batch.aligned.ids.shape[1],
-      jnp.dtype(statics['dtype']).itemsize,
-      jax.default_backend(),
+    micro_batch = micro_batch_lib.size(
+      micro_batch, statics['config'], 2, batch.aligned.ids.shape[1], statics['dtype']
     )
   of_pairs = lambda trained, pairs: totals(
     trained, frozen, pairs, irl=irl, progress=state.step / updates, **statics

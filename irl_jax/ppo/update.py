@@ -17,8 +17,8 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.ppo import losses
-from irl_jax.stages import memory
 from irl_jax.training import gradients
+from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
 
 
@@ -194,16 +194,11 @@ def update(
     batch: rows of a rollout.
     tx: the optimiser.
     axis_name: of the devices that share the minibatch.
-    micro_batch: rows that go forward and backward at once, at most; 0 leaves their number to `memory.micro_batch`.
+    micro_batch: rows that go forward and backward at once, at most; 0 leaves their number to `micro_batch.size`.
     **statics: of `totals`.
   """
-  micro_batch = memory.micro_batch(
-    micro_batch,
-    statics['config'],
-    1,
-    batch.ids.shape[1],
-    jnp.dtype(statics['dtype']).itemsize,
-    jax.default_backend(),
+  micro_batch = micro_batch_lib.size(
+    micro_batch, statics['config'], 1, batch.ids.shape[1], statics['dtype']
   )
   of_rows = lambda trained, rows: totals(trained, frozen, rows, **statics)
   gradient, metrics = gradients.of_mean(of_rows, state.params, batch, axis_name, micro_batch)

@@ -19,18 +19,11 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import roberta
 from irl_jax.models.huggingface import weights as huggingface_weights
-from irl_jax.training import gradients
+from irl_jax.training import micro_batch
 
 Shape = gpt_neox.GPTNeoXConfig | roberta.RobertaConfig
-MASTER = 4  # bytes of a float32: parameters, moments, gradients, scores, logits
+MASTER = micro_batch.FLOAT32  # bytes of a float32: parameters, moments, gradients, scores, logits
 INSTEAD = 'instead'
-WIDTHS_OF_A_BLOCK = 9  # states of width D that a block keeps for its gradient,
-FEED_FORWARD_STATES = 2  # those of width F beside them,
-ATTENTION_SCORES = (
-  2.5  # and float32 arrays [B, H, S, S]: as XLA holds them on a CPU (tests/stages/test_memory.py)
-)
-CACHED = 48 * 2**20  # of these, as many as a CPU soon finds again (docs/speed.md);
-LEAST_TOKENS = 1024  # in products with fewer there is nothing to win
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,49 +89,19 @@ def trained_layers(shape: Shape, trained_blocks: int) -> int:
   )
 
 
-def of_block(shape: Shape, rows: int, length: int, width: int) -> int:
-  """Bytes that the gradient of one block needs of `rows` sequences, on one device.
-
-  Args:
-    shape: of the model.
-    rows: sequences.
-    length: tokens of each.
-    width: bytes of a number of the compute type; attention's scores are float32.
-  """
-  states = WIDTHS_OF_A_BLOCK * shape.hidden_size + FEED_FORWARD_STATES * shape.intermediate_size
-  attention = ATTENTION_SCORES * rows * shape.num_attention_heads * length**2 * MASTER
-  return round(rows * length * states * width + attention)
-
-
-def micro_batch(asked: int, shape: Shape, texts: int, length: int, width: int, backend: str) -> int:
-  """Examples that go forward and backward at once, at most; 0 is all of them.
-
-  A CPU is a fifth faster where what a block's gradient needs stays in its cache. Elsewhere large products are faster.
-
-  Args:
-    asked: `runtime.micro_batch`; 0 leaves the choice to this function.
-    shape: of the model.
-    texts: of one example.
-    length: tokens of a text.
-    width: bytes of a number of the compute type.
-    backend: 'cpu', 'gpu' or 'tpu'.
-  """
-  if asked or backend != 'cpu':
-    return asked
-  return max(CACHED // of_block(shape, texts, length, width), LEAST_TOKENS // (texts * length), 1)
-
-
 def activations(shape: Shape, layers: int, rows: int, length: int, width: int) -> int:
   """Bytes of what `layers` blocks keep, and as much again of the one whose gradient is being computed; of half of them
   where each layer is compiled by itself, for they overlap (the compiler's own figures, tests/stages/test_memory.py).
   """
   again = max(1, layers / 2) if layers <= gpt_neox.SHALLOW else 1
-  return round((layers + again) * of_block(shape, rows, length, width))
+  return round((layers + again) * micro_batch.block_bytes(shape, rows, length, width))
 
 
 def rematerialised(shape: Shape, layers: int, rows: int, length: int, width: int) -> int:
   """The same where each block is computed again for its gradient: what it was given, and all of a single one."""
-  return layers * rows * length * shape.hidden_size * width + of_block(shape, rows, length, width)
+  return layers * rows * length * shape.hidden_size * width + micro_batch.block_bytes(
+    shape, rows, length, width
+  )
 
 
 def update(
@@ -165,8 +128,8 @@ def update(
     texts: of one example.
     together: examples that are not parted.
   """
-  fitting = micro_batch(runtime.micro_batch, shape, texts, length, width, backend_of(width))
-  parts = gradients.micro_batches(examples, fitting, together)
+  fitting = micro_batch.size_on(backend_of(width), runtime.micro_batch, shape, texts, length, width)
+  parts = micro_batch.count(examples, fitting, together)
   kept = (shape, layers, texts * examples // parts, length, width)
   either = [
     ('activations', activations(*kept)),

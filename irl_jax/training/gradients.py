@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from irl_jax.runtime import collectives
+from irl_jax.training import micro_batch as micro_batch_lib
 
 
 @struct.dataclass
@@ -30,20 +31,13 @@ class Totals:
   )  # {name: []}: a maximum, where the others are sums
 
 
-def micro_batches(examples: int, micro_batch: int, together: int = 1) -> int:
-  """M, the fewest equal parts of at most `micro_batch` examples; what stands `together` stays so. 0 is no limit."""
-  groups = examples // together
-  fits = lambda parts: groups % parts == 0 and examples // parts <= micro_batch
-  return next(filter(fits, range(1, groups + 1)), groups) if micro_batch else 1
-
-
 def of_mean(
   totals_of: Callable[[Any, Any], Totals],
   trained: Any,
   batch: Any,
   axis_name: str | None,
   micro_batch: int = 0,
-  together: int = 1,
+  group_size: int = 1,
 ) -> tuple[Any, dict[str, jax.Array]]:
   """Gradient of the mean loss with respect to `trained`, and the mean of every sum; the same on every device.
 
@@ -53,10 +47,10 @@ def of_mean(
     batch: [B, ...] leaves.
     axis_name: of the devices.
     micro_batch: examples that go forward and backward at once, at most; 0 is all.
-    together: how many examples in a row must not be parted.
+    group_size: consecutive examples that must stay in one micro-batch.
   """
   local = collectives.vary(trained, axis_name)
-  parts = micro_batches(jax.tree.leaves(batch)[0].shape[0], micro_batch, together)
+  parts = micro_batch_lib.count(jax.tree.leaves(batch)[0].shape[0], micro_batch, group_size)
 
   def of_part(part):
     total = lambda trained: (lambda totals: (totals.loss, totals))(totals_of(trained, part))

@@ -23,9 +23,9 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.runtime import parallel
-from irl_jax.stages import memory
 from irl_jax.training import gradients
 from irl_jax.training import loop as training
+from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
 
 
@@ -84,17 +84,12 @@ def update(
   """One optimiser step on the mean of `losses(params, batch)`: nats a token (language model) or a text (classifier).
 
   Nothing is frozen. At most `micro_batch` texts go forward and backward at once, 0 leaves their number to
-  `memory.micro_batch`; statics are those of `losses`.
+  `micro_batch.size`; statics are those of `losses`.
   """
   del frozen
   texts = batch.text if isinstance(batch, structs.LabelledBatch) else batch
-  micro_batch = memory.micro_batch(
-    micro_batch,
-    statics['config'],
-    1,
-    texts.ids.shape[1],
-    jnp.dtype(statics['dtype']).itemsize,
-    jax.default_backend(),
+  micro_batch = micro_batch_lib.size(
+    micro_batch, statics['config'], 1, texts.ids.shape[1], statics['dtype']
   )
   losses = functools.partial(losses, **statics)
 

@@ -116,17 +116,6 @@ PYTHIA = {
 }
 
 
-def test_a_cpu_takes_as_many_at_once_as_its_cache_is_near_to():
-  fitting = functools.partial(memory.micro_batch, 0, PYTHIA['410m'], 2, width=4, backend='cpu')
-  assert (fitting(100), fitting(600)) == (5, 1)  # at least 1,024 tokens, at least one pair
-  small = memory.micro_batch(0, SHAPE, 1, 64, width=4, backend='cpu')
-  assert (
-    memory.of_block(SHAPE, small, 64, 4) <= memory.CACHED < memory.of_block(SHAPE, small + 1, 64, 4)
-  )
-  assert memory.micro_batch(0, PYTHIA['410m'], 2, 100, width=2, backend='gpu') == 0
-  assert memory.micro_batch(7, PYTHIA['410m'], 2, 100, width=4, backend='cpu') == 7
-
-
 SAVING = dict(micro_batch=8, rematerialise=True)
 
 

@@ -84,17 +84,3 @@ def test_shard_map_gives_the_same_and_finds_no_collective_missing(problem, by_ha
     check_vma=True,
   )
   chex.assert_trees_all_close(jax.device_get(jax.jit(run)(*problem)), by_hand, atol=1e-6)
-
-
-def test_micro_batches_are_equal_and_keep_together_what_belongs_together():
-  assert [gradients.micro_batches(12, size) for size in (0, 12, 100, 11, 6, 5, 1)] == [
-    1,
-    1,
-    1,
-    2,
-    2,
-    3,
-    12,
-  ]
-  assert [gradients.micro_batches(12, size, together=4) for size in (12, 11, 4, 1)] == [1, 3, 3, 3]
-  assert gradients.micro_batches(7, 3) == 7

@@ -1,0 +1,102 @@
+"""How many examples of a minibatch go forward and backward at once.
+
+The gradient is that of the whole minibatch whatever the choice (`gradients.of_mean`); only memory and speed depend on
+it.
+"""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+FLOAT32 = 4  # bytes
+
+# What one block keeps for its gradient, as XLA holds it on a CPU (tests/stages/test_memory.py compares the sum with
+# the compiler's own number): states of the model's width, states of the feed-forward width, and float32 arrays
+# [B, H, S, S] of attention scores.
+WIDTHS_OF_A_BLOCK = 9
+FEED_FORWARD_STATES = 2
+ATTENTION_SCORES = 2.5
+
+CACHE_BYTES = 48 * 2**20  # bytes of activations that still fit in a CPU's cache (docs/speed.md)
+LEAST_TOKENS = 1024  # smaller matrix products are no faster
+
+
+class BlockShape(Protocol):
+  """The dimensions of a transformer block."""
+
+  @property
+  def hidden_size(self) -> int:
+    """D, the width of the states."""
+
+  @property
+  def intermediate_size(self) -> int:
+    """F, the width of the feed-forward layer."""
+
+  @property
+  def num_attention_heads(self) -> int:
+    """H, the number of attention heads."""
+
+
+def block_bytes(shape: BlockShape, rows: int, length: int, width: int) -> int:
+  """Returns the bytes that the gradient of one block needs on one device.
+
+  Args:
+    shape: the block's dimensions.
+    rows: sequences.
+    length: tokens of each sequence.
+    width: bytes of one number of the compute type; attention scores are float32 anyway.
+  """
+  states = WIDTHS_OF_A_BLOCK * shape.hidden_size + FEED_FORWARD_STATES * shape.intermediate_size
+  attention = ATTENTION_SCORES * rows * shape.num_attention_heads * length**2 * FLOAT32
+  return round(rows * length * states * width + attention)
+
+
+def size(requested: int, shape: BlockShape, texts: int, length: int, dtype: DTypeLike) -> int:
+  """Returns `size_on` for the devices of this process.
+
+  Args:
+    requested: `runtime.micro_batch`; 0 leaves the choice to this function.
+    shape: the model's dimensions.
+    texts: texts of one example, such as 2 for a pair.
+    length: tokens of each text.
+    dtype: the compute type.
+  """
+  return size_on(
+    jax.default_backend(), requested, shape, texts, length, width=jnp.dtype(dtype).itemsize
+  )
+
+
+def size_on(
+  backend: str, requested: int, shape: BlockShape, texts: int, length: int, width: int
+) -> int:
+  """Returns the maximum number of examples that go forward and backward at once; 0 means all of them.
+
+  A CPU is a fifth faster if the activations of a block stay in its cache. Accelerators prefer large products.
+
+  Args:
+    backend: 'cpu', 'gpu' or 'tpu'.
+    requested: what the user asked for; 0 leaves the choice to this function.
+    shape: the model's dimensions.
+    texts: texts of one example.
+    length: tokens of each text.
+    width: bytes of one number of the compute type.
+  """
+  if requested or backend != 'cpu':
+    return requested
+  fitting = CACHE_BYTES // block_bytes(shape, texts, length, width)
+  return max(fitting, LEAST_TOKENS // (texts * length), 1)
+
+
+def count(examples: int, largest: int, group_size: int = 1) -> int:
+  """Returns the smallest number of equal micro-batches of at most `largest` examples each.
+
+  Args:
+    examples: examples of a minibatch on one device.
+    largest: the maximum size of a micro-batch; 0 is no limit.
+    group_size: consecutive examples that must stay in one micro-batch, even if they are more than `largest`.
+  """
+  groups = examples // group_size
+  fits = lambda parts: groups % parts == 0 and examples // parts <= largest
+  return next(filter(fits, range(1, groups + 1)), groups) if largest else 1
