@@ -9,8 +9,10 @@ import chex
 from flax import struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
+from irl_jax import structs
 from irl_jax.models import gpt_neox
 
 FORBIDDEN = -1e9
@@ -70,14 +72,73 @@ def log_probs(
   too_early: jax.Array,
   allowed: Allowed,
 ) -> jax.Array:
-  """Log-probability [N] of targets [N] given normalised hidden states [N, D].
+  """Returns the log-probability [...] of each target [...], nats, given normalised hidden states [..., D].
 
-  Forward and backward go through the vocabulary in chunks, so that no [N, V] array need exist. Forward keeps the
-  logsumexp of every position, and the logits as far as KEPT_BYTES goes; beyond it, backward computes a chunk's logits
-  again. It writes a chunk's rows of the embedding's gradient once.
+  No array of positions by vocabulary need exist: forward and backward process the vocabulary in chunks. The forward
+  pass keeps the logsumexp of every position, and the logits if they are no more than KEPT_BYTES. Otherwise the backward
+  pass computes each chunk's logits again.
+
+  Args:
+    params: of the model; its output embedding is read.
+    hidden: states that predict the targets, after the final norm.
+    targets: token ids.
+    too_early: [...] bool, where EOS may not come.
+    allowed: the constraints and the temperature.
   """
-  chex.assert_rank([hidden, targets, too_early], [2, 1, 1])
-  return _log_probs(hidden, gpt_neox.output_embedding(params), targets, too_early, allowed)
+  chex.assert_equal_shape([targets, too_early])
+  chex.assert_shape(hidden, (*targets.shape, None))
+  flat = _log_probs(
+    hidden.reshape(-1, hidden.shape[-1]),
+    gpt_neox.output_embedding(params),
+    targets.reshape(-1),
+    too_early.reshape(-1),
+    allowed,
+  )
+  return flat.reshape(targets.shape)
+
+
+def text_log_probs(
+  params: gpt_neox.Params,
+  batch: structs.TextBatch,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: DTypeLike,
+  rematerialise: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the log-probability [B, S - 1], nats, of every token after the first, and which of them are valid.
+
+  Nothing is forbidden and the temperature is 1.
+  """
+  hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype, rematerialise)
+  targets = batch.ids[:, 1:]
+  anything = Allowed(
+    jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1)
+  )
+  too_early = jnp.zeros(targets.shape, bool)
+  return log_probs(params, hidden[:, :-1], targets, too_early, anything), batch.valid[:, 1:]
+
+
+def response_log_probs(
+  params: gpt_neox.Params,
+  hidden: jax.Array,
+  ids: jax.Array,
+  response_length: int,
+  min_new_tokens: int,
+  allowed: Allowed,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the log-probabilities [B, T] of response tokens, nats, and the states [B, T, D] that predict them.
+
+  Args:
+    params: of the model; its output embedding is read.
+    hidden: states [B, S, D] of prompts and responses, after the final norm.
+    ids: token ids [B, S] of left-padded prompts and their responses.
+    response_length: T.
+    min_new_tokens: EOS may not come before this many response tokens.
+    allowed: the constraints and the temperature that the responses were sampled with.
+  """
+  hidden = hidden[:, -response_length - 1 : -1]
+  targets = ids[:, -response_length:]
+  too_early = jnp.broadcast_to(jnp.arange(response_length) < min_new_tokens, targets.shape)
+  return log_probs(params, hidden, targets, too_early, allowed), hidden
 
 
 @jax.custom_vjp

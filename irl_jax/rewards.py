@@ -50,21 +50,8 @@ def text_log_prob_of(
   params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype
 ) -> jax.Array:
   """Log-probability of all tokens after the first, under the whole vocabulary, and how many those are [B, 2]."""
-  hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype)[:, :-1]
-  targets, mask = batch.ids[:, 1:], batch.valid[:, 1:]
-  everything = distribution.Allowed(
-    jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1)
-  )
-  flat = distribution.log_probs(
-    params,
-    hidden.reshape(-1, hidden.shape[-1]),
-    targets.reshape(-1),
-    jnp.zeros(targets.size, bool),
-    everything,
-  )
-  return jnp.stack(
-    [jnp.sum(flat.reshape(targets.shape) * mask, axis=1), jnp.sum(mask, axis=1)], axis=1
-  )
+  log_probs, valid = distribution.text_log_probs(params, batch, config, dtype)
+  return jnp.stack([jnp.sum(log_probs * valid, axis=1), jnp.sum(valid, axis=1)], axis=1)
 
 
 def class_scorer(

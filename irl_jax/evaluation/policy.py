@@ -31,17 +31,11 @@ def response_log_probs_of(
   """Log-probs [B, T] of the response tokens; batch is (ids [B, S], valid [B, S])."""
   params, allowed = inputs
   ids, valid = batch
-  hidden = gpt_neox.hidden_states(params, ids, valid, config, dtype)[:, -response_length - 1 : -1]
-  targets = ids[:, -response_length:]
-  too_early = jnp.broadcast_to(jnp.arange(response_length) < min_new_tokens, targets.shape)
-  flat = distribution.log_probs(
-    params,
-    hidden.reshape(-1, hidden.shape[-1]),
-    targets.reshape(-1),
-    too_early.reshape(-1),
-    allowed,
+  hidden = gpt_neox.hidden_states(params, ids, valid, config, dtype)
+  log_probs, _ = distribution.response_log_probs(
+    params, hidden, ids, response_length, min_new_tokens, allowed
   )
-  return flat.reshape(targets.shape)
+  return log_probs
 
 
 def response_log_probs(

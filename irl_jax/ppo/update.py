@@ -48,17 +48,10 @@ def log_probs_and_hidden(
   hidden = cut_lib.above(
     trained, frozen.params, cut_hidden, ids, valid, config, dtype, rematerialise=rematerialise
   )
-  hidden = hidden[:, -response_length - 1 : -1]
-  targets = ids[:, -response_length:]
-  too_early = jnp.broadcast_to(jnp.arange(response_length) < min_new_tokens, targets.shape)
-  flat = distribution.log_probs(
-    {**frozen.params, **trained},
-    hidden.reshape(-1, hidden.shape[-1]),
-    targets.reshape(-1),
-    too_early.reshape(-1),
-    frozen.allowed,
+  params = {**frozen.params, **trained}
+  return distribution.response_log_probs(
+    params, hidden, ids, response_length, min_new_tokens, frozen.allowed
   )
-  return flat.reshape(targets.shape), hidden
 
 
 def make_rollout(

@@ -38,21 +38,9 @@ def language_model_losses(
   rematerialise: bool = False,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
   """Of each text: negative log-likelihood [B], nats, over every token after the first; and how many those are [B]."""
-  hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype, rematerialise)[
-    :, :-1
-  ]
-  targets, mask = batch.ids[:, 1:], batch.valid[:, 1:].astype(jnp.float32)
-  everything = distribution.Allowed(
-    jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1)
-  )
-  log_probs = distribution.log_probs(
-    params,
-    hidden.reshape(-1, hidden.shape[-1]),
-    targets.reshape(-1),
-    jnp.zeros(targets.size, bool),
-    everything,
-  )
-  return {'loss': -jnp.sum(log_probs.reshape(targets.shape) * mask, axis=1)}, jnp.sum(mask, axis=1)
+  log_probs, valid = distribution.text_log_probs(params, batch, config, dtype, rematerialise)
+  mask = valid.astype(jnp.float32)
+  return {'loss': -jnp.sum(log_probs * mask, axis=1)}, jnp.sum(mask, axis=1)
 
 
 def classifier_losses(
