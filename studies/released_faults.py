@@ -172,13 +172,12 @@ def update(
   """irl/update.py's update on whole texts, of any reward."""
   objective = objectives.objective(irl.objective, irl.margin, irl.temperature)
 
-  def totals(trained, pairs):
+  def total_loss(trained, frozen, pairs):
     aligned, base = both(trained, frozen, pairs, reward, **statics)
-    return gradients.Totals(
-      jnp.sum(objective(aligned - base) * pairs.weight), jnp.sum(pairs.weight), {}
-    )
+    loss = jnp.sum(objective(aligned - base) * pairs.weight)
+    return loss, gradients.Totals(jnp.sum(pairs.weight), {})
 
-  gradient, _ = gradients.of_mean(totals, state.params, batch, axis_name)
+  gradient, _ = gradients.of_mean(total_loss, state.params, frozen, batch, axis_name)
   return optimizer.apply_gradients(state, gradient, tx)
 
 

@@ -4,6 +4,7 @@ Dims: B pairs, S padded length.
 """
 
 from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +101,7 @@ def prefix_losses(
   return jnp.sum(of_prefixes * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
 
 
-def totals(
+def total_loss(
   trained,
   frozen,
   batch: structs.PairBatch,
@@ -110,7 +111,7 @@ def totals(
   irl: config_lib.IRL,
   progress: jax.Array | float = 1.0,
   rematerialise: bool = False,
-) -> gradients.Totals:
+) -> tuple[jax.Array, gradients.Totals]:
   """The objective and what goes with it, summed over the pairs.
 
   A pair's loss is that of its whole texts, and with irl.prefix_weight > 0, so much of it, the mean over its prefixes.
@@ -128,7 +129,7 @@ def totals(
   delta = aligned - base
   sums = {'loss': value, 'margin': delta, 'pairwise_accuracy': (delta > 0) + 0.5 * (delta == 0)}
   sums = {name: jnp.sum(values * batch.weight) for name, values in sums.items()}
-  return gradients.Totals(sums['loss'], jnp.sum(batch.weight), sums)
+  return sums['loss'], gradients.Totals(jnp.sum(batch.weight), sums)
 
 
 def update(
@@ -150,11 +151,9 @@ def update(
     micro_batch = micro_batch_lib.size(
       micro_batch, statics['config'], 2, batch.aligned.ids.shape[1], statics['dtype']
     )
-  of_pairs = lambda trained, pairs: totals(
-    trained, frozen, pairs, irl=irl, progress=state.step / updates, **statics
-  )
+  loss = functools.partial(total_loss, irl=irl, progress=state.step / updates, **statics)
   gradient, metrics = gradients.of_mean(
-    of_pairs, state.params, batch, axis_name, micro_batch, irl.samples_together
+    loss, state.params, frozen, batch, axis_name, micro_batch, irl.samples_together
   )
   state, applied = optimizer.apply_gradients(state, gradient, tx)
   return state, metrics | applied

@@ -3,6 +3,7 @@
 Dims: B responses, P prompt, T response, S = P + T, D width.
 """
 
+import functools
 from typing import Any
 
 from flax import struct
@@ -116,7 +117,7 @@ def make_rollout(
   }
 
 
-def totals(
+def total_loss(
   trained,
   frozen: Frozen,
   batch: structs.Rollout,
@@ -126,8 +127,8 @@ def totals(
   min_new_tokens: int,
   ppo: config_lib.PPO,
   rematerialise: bool = False,
-) -> gradients.Totals:
-  """PPO's loss and metrics, summed over the response tokens of a minibatch."""
+) -> tuple[jax.Array, gradients.Totals]:
+  """Returns PPO's loss [] and metrics, summed over the response tokens of a minibatch."""
   mask = batch.response_mask
   log_probs, hidden = log_probs_and_hidden(
     trained,
@@ -161,11 +162,9 @@ def totals(
     'val/ratio': total(off),
     'val/ratio_var': total(off**2),
   }
-  return gradients.Totals(
-    loss=sums['loss/policy_avg'] + ppo.value_coefficient * sums['loss/value_avg'],
-    count=jnp.sum(weight),
-    sums=sums,
-    largest={'val/ratio_deviation': jnp.max(jnp.abs(off))},
+  loss = sums['loss/policy_avg'] + ppo.value_coefficient * sums['loss/value_avg']
+  return loss, gradients.Totals(
+    count=jnp.sum(weight), sums=sums, largest={'val/ratio_deviation': jnp.max(jnp.abs(off))}
   )
 
 
@@ -188,13 +187,13 @@ def update(
     tx: the optimiser.
     axis_name: of the devices that share the minibatch.
     micro_batch: rows that go forward and backward at once, at most; 0 leaves their number to `micro_batch.size`.
-    **statics: of `totals`.
+    **statics: of `total_loss`.
   """
   micro_batch = micro_batch_lib.size(
     micro_batch, statics['config'], 1, batch.ids.shape[1], statics['dtype']
   )
-  of_rows = lambda trained, rows: totals(trained, frozen, rows, **statics)
-  gradient, metrics = gradients.of_mean(of_rows, state.params, batch, axis_name, micro_batch)
+  loss = functools.partial(total_loss, **statics)
+  gradient, metrics = gradients.of_mean(loss, state.params, frozen, batch, axis_name, micro_batch)
   state, applied = optimizer.apply_gradients(state, gradient, tx)
   off = metrics['val/ratio']
   return state, metrics | {

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,11 @@ from irl_jax.training import gradients
 from irl_jax.training import loop as training
 from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
+
+
+Batch = structs.TextBatch | structs.LabelledBatch
+# (params, batch, *, config, dtype, rematerialise) -> metrics {name: [B]}, 'loss' among them, and their counts [B]
+TextLosses = Callable[..., tuple[dict[str, jax.Array], jax.Array]]
 
 
 def language_model_losses(
@@ -58,6 +64,16 @@ def classifier_losses(
   return {'loss': losses, 'accuracy': found}, jnp.ones_like(losses)
 
 
+def total_loss(
+  params: Any, frozen: Any, batch: Batch, *, losses: TextLosses, **statics: Any
+) -> tuple[jax.Array, gradients.Totals]:
+  """Returns the loss [] and metrics, summed over the texts of a batch."""
+  del frozen
+  metrics, count = losses(params, batch, **statics)
+  sums = jax.tree.map(jnp.sum, metrics)
+  return sums['loss'], gradients.Totals(jnp.sum(count), sums)
+
+
 def update(
   state: structs.TrainState,
   frozen,
@@ -74,19 +90,12 @@ def update(
   Nothing is frozen. At most `micro_batch` texts go forward and backward at once, 0 leaves their number to
   `micro_batch.size`; statics are those of `losses`.
   """
-  del frozen
   texts = batch.text if isinstance(batch, structs.LabelledBatch) else batch
   micro_batch = micro_batch_lib.size(
     micro_batch, statics['config'], 1, texts.ids.shape[1], statics['dtype']
   )
-  losses = functools.partial(losses, **statics)
-
-  def totals(params, texts):
-    sums, count = losses(params, texts)
-    sums = jax.tree.map(jnp.sum, sums)
-    return gradients.Totals(sums['loss'], jnp.sum(count), sums)
-
-  gradient, metrics = gradients.of_mean(totals, state.params, batch, axis_name, micro_batch)
+  loss = functools.partial(total_loss, losses=losses, **statics)
+  gradient, metrics = gradients.of_mean(loss, state.params, frozen, batch, axis_name, micro_batch)
   state, applied = optimizer.apply_gradients(state, gradient, tx)
   return state, metrics | applied
 

@@ -84,8 +84,8 @@ def gradient(before, after):
 
 def means(params, batch, **statics):
   """Loss and metrics of everything, averaged."""
-  totals = jax.jit(functools.partial(update_lib.totals, **statics))(params, {}, batch)
-  assert totals.loss == totals.sums['loss']
+  loss, totals = jax.jit(functools.partial(update_lib.total_loss, **statics))(params, {}, batch)
+  assert loss == totals.sums['loss']
   return {name: total / totals.count for name, total in totals.sums.items()}
 
 
@@ -131,7 +131,7 @@ def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(
 
   def loss(embedded):
     monkeypatch.setattr(gpt_neox, 'embed', lambda *unused: embedded)
-    return update_lib.totals(params, {}, whole, **statics).loss
+    return update_lib.total_loss(params, {}, whole, **statics)[0]
 
   reaches = np.abs(jax.jit(jax.grad(loss))(embedded)).max(-1)  # [2 B, S]
   assert (reaches[valid] > 1e-6).all()

@@ -25,13 +25,13 @@ def problem():
   )
 
 
-def totals(weights, batch):
+def total_loss(weights, frozen, batch):
   """The cosine of a score, as a loss of every token."""
+  del frozen
   x, mask = batch
   score, mask = x @ weights, mask.astype(jnp.float32)
   loss = jnp.sum(jnp.cos(score) * mask)
-  return gradients.Totals(
-    loss,
+  return loss, gradients.Totals(
     jnp.sum(mask),
     {'loss': loss, 'score': jnp.sum(score * mask)},
     {'largest': jnp.max(jnp.abs(score) * mask)},
@@ -54,7 +54,9 @@ def by_hand(problem):
 
 @pytest.mark.parametrize('micro_batch', [0, 12, 5, 4, 1])
 def test_any_micro_batch_gives_the_mean_over_all_tokens(problem, by_hand, micro_batch):
-  found = jax.jit(lambda *inputs: gradients.of_mean(totals, *inputs, None, micro_batch))(*problem)
+  found = jax.jit(
+    lambda weights, batch: gradients.of_mean(total_loss, weights, (), batch, None, micro_batch)
+  )(*problem)
   chex.assert_trees_all_close(found, by_hand, atol=1e-6)
 
 
@@ -64,7 +66,9 @@ def test_devices_of_unequal_token_counts_give_the_mean_over_all_tokens(
 ):
   weights, batch = problem
   run = jax.pmap(
-    lambda *inputs: gradients.of_mean(totals, *inputs, parallel.AXIS, micro_batch),
+    lambda weights, batch: gradients.of_mean(
+      total_loss, weights, (), batch, parallel.AXIS, micro_batch
+    ),
     axis_name=parallel.AXIS,
     in_axes=(None, 0),
     out_axes=None,
@@ -77,10 +81,13 @@ def test_devices_of_unequal_token_counts_give_the_mean_over_all_tokens(
 def test_shard_map_gives_the_same_and_finds_no_collective_missing(problem, by_hand, micro_batch):
   mesh = jax.make_mesh((4,), (parallel.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
   run = jax.shard_map(
-    functools.partial(gradients.of_mean, totals, axis_name=parallel.AXIS, micro_batch=micro_batch),
+    functools.partial(
+      gradients.of_mean, total_loss, axis_name=parallel.AXIS, micro_batch=micro_batch
+    ),
     mesh=mesh,
-    in_specs=(jax.P(), jax.P(parallel.AXIS)),
+    in_specs=(jax.P(), jax.P(), jax.P(parallel.AXIS)),
     out_specs=jax.P(),
     check_vma=True,
   )
-  chex.assert_trees_all_close(jax.device_get(jax.jit(run)(*problem)), by_hand, atol=1e-6)
+  weights, batch = problem
+  chex.assert_trees_all_close(jax.device_get(jax.jit(run)(weights, (), batch)), by_hand, atol=1e-6)
