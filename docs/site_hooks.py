@@ -1,7 +1,7 @@
-"""MkDocs hooks: pages of the repository's root join the site, and links between files become links between pages.
+"""MkDocs hooks: pages of the root join the site; links between files become links between pages.
 
-GitHub and the site then show the same sources. A link to a file that is no page (code, a config) keeps its text and
-loses its target, unless `repo_url` is set in mkdocs.yml.
+GitHub and the site then show the same sources. A link to a file that is no page (code, a config)
+keeps its text and loses its target, unless `repo_url` is set in mkdocs.yml.
 """
 
 import pathlib

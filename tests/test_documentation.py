@@ -1,0 +1,87 @@
+"""What the documentation promises is what the repository holds."""
+
+import json
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')])
+
+
+def text_of(name: str) -> str:
+  return (ROOT / name).read_text(encoding='utf-8')
+
+
+def blocks_of(name: str, language: str) -> list[str]:
+  return re.findall(rf'^```{language}\n(.*?)^```', text_of(name), re.DOTALL | re.MULTILINE)
+
+
+def table_of(name: str) -> dict[str, list[str]]:
+  """The rows of the table under "What to expect", by their first cell."""
+  lines = text_of(name).partition('## What to expect')[2].partition('\n## ')[0].splitlines()
+  rows = [
+    [cell.strip() for cell in line.strip('|').split('|')] for line in lines if line[:1] == '|'
+  ]
+  return {first: cells for first, *cells in rows}
+
+
+def test_ci_runs_the_commands_that_readers_are_given():
+  (check,) = [block for block in blocks_of('CONTRIBUTING.md', 'sh') if 'pre-commit run' in block]
+  (tests,) = [block for block in blocks_of('README.md', 'sh') if 'pytest' in block]
+  commands = [line for line in text_of('.ci/run').splitlines() if '.venv' in line]
+  assert commands == [f'({command.strip()}) || status=1' for command in (check, tests)]
+
+
+def test_readmes_table_says_what_the_file_of_results_holds():
+  results, table = json.loads(text_of('docs/results.json')), table_of('README.md')
+  assert table.pop('') == [f'`{name}`' for name in results['columns']]
+  del table['---']
+  assert list(table) == list(results['rows'])
+  for name, values in results['rows'].items():
+    assert table[name] == [shown(name, value) for value in values], name
+
+
+def shown(name: str, value) -> str:
+  """A result as README shows it."""
+  if value is None:
+    return 'not run'
+  if isinstance(value, str):
+    return value
+  lowest = min(value) if isinstance(value, list) else value
+  if 'AUROC' in name:
+    return f'{lowest:.3f}'.removeprefix('0')
+  return f'{lowest:.1%}'.replace('%', ' %') if 'toxic' in name else f'{lowest}'
+
+
+def test_the_page_of_results_holds_the_file_of_results_too():
+  page = text_of('docs/results.md')
+  for name, values in json.loads(text_of('docs/results.json'))['rows'].items():
+    for value in values:
+      for single in value if isinstance(value, list) else [value]:
+        assert single is None or shown(name, single) in page, (name, single)
+
+
+def test_the_example_of_the_update_contract_runs():
+  (example,) = blocks_of('docs/architecture.md', 'python')
+  names: dict[str, Any] = {}
+  exec(compile(example, 'docs/architecture.md', 'exec'), names)
+  assert np.isclose(names['metrics']['loss'], np.mean(np.arange(8.0) ** 2))
+  assert (np.asarray(names['state'].params['w']) > 0).all()
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_the_documentation_names_exist(page):
+  """Links, and paths in code spans such as `irl_jax/config.py`."""
+  text = page.read_text(encoding='utf-8')
+  links = [link.partition('#')[0] for link in re.findall(r'\]\(([^()\s]+)\)', text)]
+  missing = [
+    link for link in links if link and ':' not in link and not (page.parent / link).exists()
+  ]
+  rooms = 'irl_jax|launch|configs|studies|benchmarks|examples|tests|docs|constraints'
+  named = re.findall(rf'`((?:{rooms})/[\w/.-]+\.\w+)', text)
+  missing += [name for name in named if not (ROOT / name).exists()]
+  assert not missing
