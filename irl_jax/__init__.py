@@ -7,7 +7,8 @@ imported before it is used.
 import importlib
 import os
 
-__version__ = '0.1.0'
+from irl_jax.version import __version__ as __version__
+
 __all__ = ('generate', 'load_model', 'load_reward', 'score')
 
 os.environ.setdefault('HF_HUB_DISABLE_TELEMETRY', '1')  # read when huggingface_hub is imported

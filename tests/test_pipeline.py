@@ -13,7 +13,7 @@ import pytest
 import irl_jax
 from irl_jax import errors
 from irl_jax import pipeline
-from irl_jax.command_line import config_flags
+from irl_jax.command_line import config_files
 from irl_jax.command_line import launch as command_line
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
@@ -21,7 +21,7 @@ from irl_jax.runtime import interruption
 from irl_jax.runtime import metrics_log
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = config_flags.load(str(ROOT / 'configs' / 'smoke.py'))
+CONFIG = config_files.load(str(ROOT / 'configs' / 'smoke.py'))
 SEEDS = [f'seed_{seed}' for seed in range(CONFIG.irl.seeds)]
 
 TOXICITY = {'rate', 'low', 'high', 'n'}

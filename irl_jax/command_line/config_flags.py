@@ -1,19 +1,15 @@
 """Flags for every field of a frozen Config: `--config.ppo.learning_rate=1e-6`, typed, and checked when it is rebuilt.
 
-absl's own flags, one per field, so that unknown names and wrong types are found as for any other flag. A config file
-is Python and therefore trusted input: it is run.
+They are absl's own flags, one per field: unknown names and wrong types are found as for any other flag.
 """
 
 import ast
 import dataclasses
-import os
-import runpy
 from typing import Any
 
 from absl import flags
 
 from irl_jax import config as config_lib
-from irl_jax.errors import ConfigError
 
 KINDS = {
   float: 'a number',
@@ -22,28 +18,6 @@ KINDS = {
   tuple: 'names separated by commas',
   str: '',
 }
-
-
-def load(path: str) -> config_lib.Config:
-  """The Config that `get_config()` of a Python file returns.
-
-  Raises:
-    ConfigError: no such file, or it does not return a valid Config.
-  """
-  if not os.path.isfile(path):
-    raise ConfigError(f'--config={path}: no such file; give a Python file with get_config()')
-  try:
-    get_config = runpy.run_path(path).get('get_config')
-    config = get_config() if callable(get_config) else None
-  except ConfigError as error:
-    raise ConfigError(f'--config={path}: {error}') from error
-  except Exception as error:  # a config file may fail in any way
-    raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
-  if not isinstance(config, config_lib.Config):
-    raise ConfigError(
-      f'--config={path}: must define get_config() returning an irl_jax.config.Config'
-    )
-  return config
 
 
 class FieldParser(flags.ArgumentParser):

@@ -1,33 +1,32 @@
-"""What the launchers share: parsing, --help and --version, one-line errors and exit codes.
+"""The part that all commands share: parsing, --help and --version, one-line errors and exit codes.
 
 Cheap to import, so that `--help` and `--version` answer before JAX is loaded.
 """
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import difflib
 from importlib import machinery
 import logging as std_logging
 import os
 import re
 import sys
 import traceback
+import types
 
 from absl import flags
 from absl import logging
 
-from irl_jax import __version__
+from irl_jax.command_line import config_files
 from irl_jax.command_line import config_flags
+from irl_jax.command_line import suggestions
 from irl_jax.errors import ConfigError
 from irl_jax.errors import IrlJaxError
 from irl_jax.runtime import host_memory
 from irl_jax.runtime.terminal import printable
 from irl_jax.runtime.terminal import redacted
+from irl_jax.version import __version__
 
-
-def _has_a_given_model(flag_values: flags.FlagValues) -> bool:
-  """Whether this is a run of a model that exists already; those that a run makes on the spot are soon trained."""
-  return 'config' in flag_values and bool(flag_values.config and flag_values.config.models.base)
+ROW_FILES = '.jsonl, .json, .csv, .tsv, .parquet or .txt (one text per line), also .gz'
 
 
 def run_main(
@@ -35,27 +34,24 @@ def run_main(
   flag_values: flags.FlagValues,
   usage: str,
   argv: Sequence[str] | None = None,
+  own_process: bool | None = None,
 ) -> int:
   """Parses the command line, calls main and turns what it raises into one line on stderr.
 
   Args:
-    main: takes the parsed flags. Where a flag `config` is defined, its value is the overridden `Config`.
-    flag_values: the launcher's own flags; --help, --version and --verbosity are added.
-    usage: the launcher's docstring, shown by --help.
+    main: takes the parsed flags. If a flag `config` is defined, its value is the overridden `Config`.
+    flag_values: the command's own flags; --help, --version and --verbosity are added.
+    usage: the command's docstring, shown by --help.
     argv: with the program's name first; sys.argv if None.
+    own_process: whether this process exists for the command alone: it may then be started again with
+      huge pages, and hides torch from transformers. None: if argv is None.
 
   Returns:
     The exit code: 0 done, 130 interrupted, an IrlJaxError's own, 1 for any other exception.
   """
-  is_program = argv is None
-  if (
-    is_program and 'transformers' not in sys.modules
-  ):  # which asks only once whether there is torch
-    sys.meta_path = [
-      _WithoutTorch if finder is machinery.PathFinder else finder for finder in sys.meta_path
-    ]
+  own_process = argv is None if own_process is None else own_process
   argv = list(sys.argv if argv is None else argv)
-  early = flags.FlagValues()  # what is needed whatever the other flags are
+  early = flags.FlagValues()  # the flags that matter even if the others are wrong
   _define_common(early)
   _define_common(flag_values)
   try:
@@ -66,9 +62,12 @@ def run_main(
     elif early.version:
       print(f'irl_jax {__version__}')
     else:
+      if own_process:
+        host_memory.restart_with_huge_pages()  # before the config file is run
+        _hide_torch()
       parse(argv, flag_values)
-      if is_program:
-        host_memory.use(keeping=_has_a_given_model(flag_values))
+      if own_process and _names_a_base_model(flag_values):
+        host_memory.use_one_heap()
       _start_logging(flag_values.verbosity)
       main(flag_values)
     return 0
@@ -92,14 +91,14 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
 
   Raises:
     ConfigError: a wrong name or value, a stray argument, or a config file that gives no Config.
-    flags.Error: what absl finds: a missing value, or one of the wrong type.
+    flags.Error: absl finds a value missing, or of the wrong type.
   """
   base = None
   if 'config' in flag_values:
-    path = _last_value(argv, 'config')
-    if not path:
+    spec = _last_value(argv, 'config')
+    if not spec:
       raise ConfigError('--config is missing: give a config file, such as --config=configs/tiny.py')
-    base = config_flags.load(path)
+    base = config_files.load(spec)
     config_flags.define(flag_values, base, 'config.')
   flag_values.set_gnu_getopt(True)
   try:
@@ -123,17 +122,54 @@ def require(flag_values: flags.FlagValues, *names: str) -> None:
       raise ConfigError(f'--{name} is missing: {flag_values[name].help}; see --help')
 
 
+def define_file_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags of a command that reads a file of rows and writes them with a model's results."""
+  flags.DEFINE_string('model', None, 'a hub id, id@revision, or a folder', flag_values=flag_values)
+  flags.DEFINE_string('input', None, f'the file to read: {ROW_FILES}', flag_values=flag_values)
+  flags.DEFINE_string('output', None, 'the .jsonl file to write', flag_values=flag_values)
+  flags.DEFINE_enum(
+    'bad_rows',
+    'error',
+    ['error', 'skip'],
+    'what to do with an unreadable row',
+    flag_values=flag_values,
+  )
+
+
+def usage_in_clone(command: types.ModuleType) -> str:
+  """Returns the docstring of a command for --help of its script in launch/."""
+  name = command.__name__.rpartition('.')[2]
+  return (command.__doc__ or '').replace(f'irl-jax {name}', f'python launch/{name}.py')
+
+
+def _names_a_base_model(flag_values: flags.FlagValues) -> bool:
+  """Returns True if the run uses an existing base model instead of training a small one."""
+  return 'config' in flag_values and bool(flag_values.config and flag_values.config.models.base)
+
+
+def _hide_torch() -> None:
+  """Makes torch look absent; transformers checks for it only once, when it is imported."""
+  if 'transformers' not in sys.modules:
+    sys.meta_path = [
+      _WithoutTorch if finder is machinery.PathFinder else finder for finder in sys.meta_path
+    ]
+
+
 class _WithoutTorch(machinery.PathFinder):
-  """Finds all modules but torch: transformers and tensorboardX import it where there is one, which takes seconds, and
-  nothing here uses it.
+  """Finds all modules but torch.
+
+  transformers and tensorboardX import an installed torch, which takes seconds, and nothing here uses it.
   """
 
   @classmethod
-  def find_spec(cls, fullname, path=None, target=None):
+  def find_spec(
+    cls, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+  ) -> machinery.ModuleSpec | None:
     return None if fullname == 'torch' else super().find_spec(fullname, path, target)
 
 
 def _define_common(flag_values: flags.FlagValues) -> None:
+  """Defines the flags of every command, unless they are defined already."""
   if 'help' not in flag_values:
     flags.DEFINE_boolean(
       'help', False, 'show this text and exit', short_name='h', flag_values=flag_values
@@ -150,7 +186,7 @@ def _define_common(flag_values: flags.FlagValues) -> None:
 
 
 def _last_value(argv: Sequence[str], name: str) -> str | None:
-  """The value of one flag, before the others are known."""
+  """Returns the last value given for one flag, before the others are defined."""
   values = flags.FlagValues()
   flags.DEFINE_string(name, None, '', flag_values=values)
   values.set_gnu_getopt(True)
@@ -159,34 +195,27 @@ def _last_value(argv: Sequence[str], name: str) -> str | None:
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:
-  """Says which flag was probably meant."""
+  """Returns the message for an unknown flag, with the one that was probably meant."""
   fields = [known for known in names if known.startswith(f'{name}.')]
   if fields:
     return f'--{name} is a section: override one of its fields, such as --{fields[0]}'
-  last = name.rpartition('.')[2]
-  near = (
-    [known for known in names if known.endswith(f'.{name}')]
-    or [known for known in names if known.endswith(f'.{last}')]
-    or difflib.get_close_matches(name, names, n=1)
-  )
-  hint = (
-    'did you mean ' + ' or '.join(f'--{known}' for known in near) + '?' if near else 'see --help'
-  )
+  candidates = [f'--{known}' for known in suggestions.closest(name, names)]
+  hint = suggestions.did_you_mean(candidates, 'see --help')
   return f'--{name}: no such flag or config field; {hint}'
 
 
 def _flag_error(error: flags.Error) -> str:
-  """Absl's message, in the words of ours."""
+  """Rewords absl's message like our own."""
   return re.sub(
     r'invalid literal for int\(\).*', 'must be a whole number', str(error).removeprefix('flag ')
   )
 
 
 def _help(usage: str, flag_values: flags.FlagValues) -> str:
+  """Returns the text that --help prints."""
   lines = [usage.strip(), '', 'Flags:']
-  for name in dict.fromkeys(
-    flag_values[key].name for key in flag_values
-  ):  # without the one-letter names
+  # By their full names: absl lists one-letter names as flags of their own.
+  for name in dict.fromkeys(flag_values[key].name for key in flag_values):
     flag = flag_values[name]
     default = '' if flag.boolean or flag.value in (None, '') else f' (default: {flag.value})'
     lines.append(f'  --{name}: {flag.help}{default}')
@@ -198,14 +227,14 @@ def _help(usage: str, flag_values: flags.FlagValues) -> str:
 
 
 def _show_traceback(early: flags.FlagValues) -> bool:
-  """Prints the traceback of the exception in hand where --verbosity asks for it; returns whether it did."""
+  """Prints the current traceback if --verbosity is above 0; returns whether it did."""
   if early['verbosity'].value > 0:
     print(redacted(traceback.format_exc()), file=sys.stderr)
   return early['verbosity'].value > 0
 
 
 class _OneLine(std_logging.Formatter):
-  """Log lines in the form of our errors; what they quote cannot command the terminal. Tracebacks only where wanted."""
+  """Formats a log record as one line without terminal escapes; tracebacks are optional."""
 
   def __init__(self, tracebacks: bool):
     super().__init__()
@@ -220,13 +249,13 @@ class _OneLine(std_logging.Formatter):
 
 
 def _start_logging(verbosity: int) -> None:
-  """Shows our progress and everybody's warnings on stderr; at verbosity 1 whatever is logged through absl."""
-  ours = os.path.dirname(os.path.dirname(__file__))
+  """Shows our progress and all warnings on stderr; at verbosity 1, everything that is logged."""
+  package = os.path.dirname(os.path.dirname(__file__))
   handler = std_logging.StreamHandler()
   handler.setFormatter(_OneLine(tracebacks=verbosity > 0))
   handler.addFilter(
     lambda record: (
-      verbosity > 0 or record.levelno >= std_logging.WARNING or record.pathname.startswith(ours)
+      verbosity > 0 or record.levelno >= std_logging.WARNING or record.pathname.startswith(package)
     )
   )
   std_logging.basicConfig(handlers=[handler])

@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 
-from irl_jax import __version__
+from irl_jax.version import __version__
 from irl_jax.errors import ConfigError
 from irl_jax.report import drawing as svg
 from irl_jax.report import findings

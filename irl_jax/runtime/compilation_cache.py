@@ -4,8 +4,6 @@ import os
 import pathlib
 import warnings
 
-import jax
-
 
 def folder() -> pathlib.Path:
   """irl_jax/xla in XDG_CACHE_HOME; in ~/.cache where that is not set, or not absolute and so to be ignored."""
@@ -22,6 +20,8 @@ def use() -> None:
 
   A folder that is full or cannot be written to costs the time to compile, and nothing is said of it.
   """
+  import jax  # imported here: `irl-jax env` reads `folder()` where JAX cannot start
+
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(folder()))
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:

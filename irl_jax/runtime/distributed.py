@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 from absl import logging
 
-from irl_jax import __version__
+from irl_jax.version import __version__
 from irl_jax.errors import ConfigError
 from irl_jax.runtime import watchdog
 

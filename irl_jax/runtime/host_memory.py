@@ -15,28 +15,40 @@ import sys
 TUNABLES = 'GLIBC_TUNABLES'
 HUGE_PAGES = 'glibc.malloc.hugetlb=1'
 KEEPING = f'{HUGE_PAGES}:glibc.malloc.arena_max=1'  # one heap, whichever thread asks: a quarter more time to compile
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h, with what glibc has by itself:
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = (
+  -1,
+  -4,
+  -8,
+)  # of malloc.h, with what glibc has by itself:
 TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536
 SHARE = 8  # a training that keeps what it frees was seen to take seven times its state
 CGROUP_LIMIT = pathlib.Path('/sys/fs/cgroup/memory.max')
 
 _largest = 0  # bytes of what one call of `keep_freed` was about
+_one_heap = False  # set by `use_one_heap`
 
 
-def use(keeping: bool) -> None:
-  """Starts the program again with glibc told so, for it listens at a process's start only. What the environment says
-  of glibc already is left as it is; other C libraries take no notice.
+def restart_with_huge_pages() -> None:
+  """Starts the program again with huge pages, which glibc reads at a process's start only.
 
-  Args:
-    keeping: whether `keep_freed` is to work: for programs that do not compile most of the time.
+  Call it before anything else is done. An environment that already sets glibc's tunables is left as it is; other C
+  libraries ignore them.
   """
   if sys.platform == 'linux' and TUNABLES not in os.environ:
     sys.stdout.flush()
     os.execve(
-      sys.executable,
-      [sys.executable, *sys.orig_argv[1:]],
-      os.environ | {TUNABLES: KEEPING if keeping else HUGE_PAGES},
+      sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TUNABLES: HUGE_PAGES}
     )
+
+
+def use_one_heap() -> None:
+  """Makes all threads share one heap, which `keep_freed` needs; compilation takes a quarter longer.
+
+  Call it before the first thread starts. It changes only what `restart_with_huge_pages` has set.
+  """
+  global _one_heap
+  if os.environ.get(TUNABLES) == HUGE_PAGES:
+    _one_heap = bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1))
 
 
 def keep_freed(size: int) -> bool:
@@ -47,21 +59,21 @@ def keep_freed(size: int) -> bool:
       be small beside the memory, for holes between what is in use are kept too.
 
   Returns:
-    Whether it is so: `use(keeping=True)` was called, and the largest is small.
+    Whether it is so: there is one heap (`use_one_heap`, or the environment's KEEPING), and the largest is small.
   """
   global _largest
-  if os.environ.get(TUNABLES) != KEEPING:
+  if not (_one_heap or os.environ.get(TUNABLES) == KEEPING):
     return False
   _largest = max(_largest, size)
-  kept = SHARE * _largest <= _memory()
+  kept = SHARE * _largest <= available()
   mallopt = ctypes.CDLL(None).mallopt
   mallopt(M_MMAP_MAX, 0 if kept else MMAP_MAX)
   mallopt(M_TRIM_THRESHOLD, -1 if kept else TRIM_THRESHOLD)
   return kept
 
 
-def _memory() -> int:
-  """Bytes of the machine, or of the container that this process runs in."""
+def available() -> int:
+  """Returns the bytes of memory of this machine, or of the container that this process runs in."""
   of_machine = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   limit = CGROUP_LIMIT.read_text(encoding='ascii').strip() if CGROUP_LIMIT.is_file() else 'max'
   return of_machine if limit == 'max' else min(of_machine, int(limit))

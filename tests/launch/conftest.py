@@ -17,7 +17,7 @@ def launch():
   def run(name: str, *arguments: str) -> int:
     module = runpy.run_path(str(LAUNCH / f'{name}.py'))
     return command_line.run_main(
-      module['main'], module['FLAGS'], module['__doc__'], [f'{name}.py', *arguments]
+      module['main'], module['FLAGS'], module['__doc__'] or '', [f'{name}.py', *arguments]
     )
 
   return run

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from irl_jax import config as config_lib
-from irl_jax.command_line import config_flags
+from irl_jax.command_line import config_files
 from irl_jax.report import recipe
 from irl_jax.runtime import workdir
 
@@ -20,7 +20,7 @@ def run(source):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_comes_back(path):
-  config = config_flags.load(str(path))
+  config = config_files.load(str(path))
   assert run(recipe.config_file(workdir.plain(config))) == config
 
 

@@ -1,0 +1,72 @@
+"""The console command `irl-jax`: the first argument chooses the command, whose module does the rest."""
+
+from collections.abc import Sequence
+import importlib
+import sys
+
+from irl_jax.command_line import launch
+from irl_jax.command_line import suggestions
+from irl_jax.errors import ConfigError
+from irl_jax.runtime.terminal import printable
+from irl_jax.version import __version__
+
+COMMANDS = {  # the module of each is irl_jax.command_line.<name>
+  'train': 'runs the stages of a config: the whole experiment, or an audit of two models',
+  'score': 'scores the texts of a file',
+  'generate': 'completes the prompts of a file',
+  'report': 'writes the report of a finished run again',
+  'env': 'prints versions, devices and settings, for a bug report',
+}
+NO_RESTART = ('env',)  # reports the process as the user started it
+
+
+def overview() -> str:
+  """Returns what `irl-jax --help` prints."""
+  return '\n'.join(
+    [
+      'Recovers the reward that a language model was trained for.',
+      '',
+      '  irl-jax COMMAND --help    shows the flags of a command',
+      '  irl-jax --version',
+      '',
+      'Commands:',
+      *(f'  {name:<10}{what}' for name, what in COMMANDS.items()),
+    ]
+  )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command and returns its exit code.
+
+  Args:
+    argv: with the program's name first; None for those of this process, which may then be started
+      again (`launch.run_main`).
+  """
+  arguments = list(sys.argv if argv is None else argv)[1:]
+  name = arguments[0] if arguments else ''
+  if name in ('--help', '-h', '-help', 'help'):
+    print(overview())
+  elif name in ('--version', '-version'):
+    print(f'irl_jax {__version__}')
+  elif name in COMMANDS:
+    command = importlib.import_module(f'irl_jax.command_line.{name}')
+    return launch.run_main(
+      command.main,
+      command.define_flags(),
+      command.__doc__ or '',
+      [f'irl-jax {name}', *arguments[1:]],
+      own_process=argv is None and name not in NO_RESTART,
+    )
+  else:
+    print(f'error: {printable(_unknown(name))}', file=sys.stderr)
+    return ConfigError.exit_code
+  return 0
+
+
+def _unknown(name: str) -> str:
+  if not name or name.startswith('-'):
+    return f'the command is missing: give one of {", ".join(COMMANDS)} first; see irl-jax --help'
+  hint = suggestions.did_you_mean(
+    suggestions.closest(name, list(COMMANDS)), f'must be one of {", ".join(COMMANDS)}'
+  )
+  return f'{name!r}: no such command; {hint}'

@@ -1,0 +1,66 @@
+"""Completes the prompts of a file with a causal language model.
+
+  irl-jax generate --model=runs/tiny/rlhf/policy --input=prompts.jsonl --output=completed.jsonl \\
+      --max_new_tokens=64 --temperature=1 --top_p=0.9
+
+Every row is written with its own fields, followed by `completion`: the model's continuation of the prompt, with its
+leading space and without EOS.
+"""
+
+from absl import flags
+
+from irl_jax.command_line import config_flags
+from irl_jax.command_line import launch
+from irl_jax.config import Config
+from irl_jax.config import Sampling
+from irl_jax.errors import ConfigError
+
+DEFAULTS = Sampling(max_new_tokens=64, batch_size=32)
+
+
+def define_flags() -> flags.FlagValues:
+  """Returns the command's flags, unparsed."""
+  flag_values = flags.FlagValues()
+  launch.define_file_flags(flag_values)
+  flags.DEFINE_string(
+    'field', '', 'the field to complete (default: prompt, else text)', flag_values=flag_values
+  )
+  config_flags.define(flag_values, DEFAULTS, '')
+  flags.DEFINE_integer(
+    'seed',
+    0,
+    'the same seed gives the same completions',
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+    flag_values=flag_values,
+  )
+  return flag_values
+
+
+def sampling_of(options: flags.FlagValues) -> Sampling:
+  """Returns the sampling settings of the command line; a Config checks that they fit together.
+
+  Raises:
+    ConfigError: a value, or two together, are not allowed; the message names the flags.
+  """
+  try:
+    return Config(sampling=config_flags.overridden(DEFAULTS, options, '')).sampling
+  except ConfigError as error:
+    raise ConfigError(str(error).replace('config.sampling.', '--')) from None
+
+
+def main(options: flags.FlagValues) -> None:
+  """Completes a file."""
+  launch.require(options, 'model', 'input', 'output')
+  sampling = sampling_of(options)
+  from irl_jax.command_line import files
+
+  files.generate(
+    options.model,
+    options.input,
+    options.output,
+    field=options.field,
+    sampling=sampling,
+    seed=options.seed,
+    bad_rows=options.bad_rows,
+  )

@@ -1,0 +1,45 @@
+"""Scores the texts of a file with a language model, a classifier, a recovered reward or an ensemble of rewards.
+
+  irl-jax score --model=runs/tiny/irl --input=comments.jsonl --output=scored.jsonl [--field=text]
+
+The model's kind is read from its config.json. Every row is written with its own fields, followed by the scores:
+
+  causal language model   `log_prob` (nats, summed over the text's tokens, EOS given first) and `tokens`
+  classifier              `logits` and, if a label is toxic, `reward` = -logit[toxic]
+  recovered reward        `reward`
+  ensemble                `reward` (the mean) and `reward_std`
+"""
+
+from absl import flags
+
+from irl_jax.command_line import launch
+
+
+def define_flags() -> flags.FlagValues:
+  """Returns the command's flags, unparsed."""
+  flag_values = flags.FlagValues()
+  launch.define_file_flags(flag_values)
+  flags.DEFINE_string('field', 'text', 'the field to score', flag_values=flag_values)
+  flags.DEFINE_integer(
+    'batch_size',
+    32,
+    'texts of 64 tokens to score at once, over all devices',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  return flag_values
+
+
+def main(options: flags.FlagValues) -> None:
+  """Scores a file."""
+  launch.require(options, 'model', 'input', 'output', 'field')
+  from irl_jax.command_line import files
+
+  files.score(
+    options.model,
+    options.input,
+    options.output,
+    field=options.field,
+    batch_size=options.batch_size,
+    bad_rows=options.bad_rows,
+  )

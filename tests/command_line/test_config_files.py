@@ -1,0 +1,68 @@
+"""Config files by path and by name, in a clone and in an installed package; files that give no config."""
+
+import pathlib
+
+import pytest
+
+from irl_jax.command_line import config_files
+from irl_jax.config import Config
+from irl_jax.errors import ConfigError
+
+CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
+CONTENT = 'from irl_jax.config import *\ndef get_config():\n  return Config(ppo=PPO(epochs=2))\n'
+
+
+def test_every_config_of_the_repository_has_a_name_and_loads_by_it():
+  assert config_files.names() == sorted(path.stem for path in CONFIGS.glob('*.py'))
+  assert config_files.load('tiny') == config_files.load(str(CONFIGS / 'tiny.py'))
+  assert config_files.load('410m').name == '410m'
+
+
+def test_a_file_comes_before_a_packaged_config_of_its_name(tmp_path, monkeypatch):
+  (tmp_path / 'tiny').write_text(CONTENT)
+  monkeypatch.chdir(tmp_path)
+  assert config_files.load('tiny') == Config(ppo=config_files.load('tiny').ppo)
+
+
+def test_an_installed_package_holds_the_configs_in_a_folder_of_its_own(tmp_path, monkeypatch):
+  (tmp_path / 'irl_jax' / 'configs').mkdir(parents=True)
+  (tmp_path / 'irl_jax' / 'configs' / 'mine.py').write_text(CONTENT)
+  monkeypatch.setattr('irl_jax.__file__', str(tmp_path / 'irl_jax' / '__init__.py'))
+  assert config_files.names() == ['mine'] and config_files.load('mine').ppo.epochs == 2
+
+
+@pytest.mark.parametrize(
+  'spec, message',
+  [
+    ('tinny', '--config=tinny: no such config; did you mean --config=tiny?'),
+    ('configs/tiny.py', '--config=configs/tiny.py: no such file; did you mean --config=tiny?'),
+    ('mine', '--config=mine: no such config; give a Python file with get_config(), or one of 160m'),
+    ('x/mine', '--config=x/mine: no such file; give a Python file with get_config(), or one of '),
+    ('..', '--config=..: no such config; '),
+  ],
+)
+def test_an_unknown_config_lists_what_there_is(tmp_path, monkeypatch, spec, message):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ConfigError) as refused:
+    config_files.load(spec)
+  assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    ('x = 1', 'must define get_config()'),
+    ('def get_config(): return {}', 'must define get_config()'),
+    ('def get_config(:', 'SyntaxError: '),
+    ('import no_such_module', "ModuleNotFoundError: No module named 'no_such_module'"),
+    (CONTENT.replace('epochs', 'epoch'), "unexpected keyword argument 'epoch'"),
+    (CONTENT.replace('2', '0'), 'config.ppo.epochs = 0: must be >= 1'),
+    (CONTENT.replace('2', "'2'"), "config.ppo.epochs = '2': must be of type int"),
+  ],
+)
+def test_a_file_that_gives_no_config_is_refused_by_name(tmp_path, content, message):
+  path = tmp_path / 'broken.py'
+  path.write_text(content)
+  with pytest.raises(ConfigError) as refused:
+    config_files.load(str(path))
+  assert str(refused.value).startswith(f'--config={path}: ') and message in str(refused.value)
