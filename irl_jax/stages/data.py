@@ -6,7 +6,7 @@ import dataclasses
 from absl import logging
 
 from irl_jax.data import prompts
-from irl_jax.data import sampled
+from irl_jax.stages import sampled_texts
 from irl_jax.data import sources
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
@@ -74,7 +74,7 @@ def check_audit(run: Run) -> None:
 def sample(run: Run) -> tuple[list[Row], dict[str, int]]:
   """Texts of the base model."""
   seed = run.config.seed + 2 + len(SPLITS)  # apart from the demonstrations'
-  return sampled.sample_rows(
+  return sampled_texts.sample_rows(
     pretrained.load_language_model(run.base),
     run.config.data,
     run.config.sampling,

@@ -9,7 +9,7 @@ import pytest
 from irl_jax.config import Data
 from irl_jax.config import Sampling
 from irl_jax.data import prompts
-from irl_jax.data import sampled
+from irl_jax.stages import sampled_texts
 from irl_jax.models import pretrained
 
 DATA = Data(source='prompts', sampled_prompts=200, prompt_fraction=0.5, max_prompt_tokens=8)
@@ -37,7 +37,7 @@ def tokens_of(model, row):
 
 
 def test_rows_are_cut_texts_of_every_length(spaced):
-  rows, counts = sampled.sample_rows(spaced, DATA, LIMITS, seed=0)
+  rows, counts = sampled_texts.sample_rows(spaced, DATA, LIMITS, seed=0)
   assert counts == {
     'rows_read': 200,
     'bad_rows': 200 - len(rows),
@@ -57,7 +57,7 @@ def test_rows_are_cut_texts_of_every_length(spaced):
 
 
 def test_a_seed_decides_and_batches_do_not(spaced):
-  sample = lambda seed, size: sampled.sample_rows(
+  sample = lambda seed, size: sampled_texts.sample_rows(
     spaced, DATA, dataclasses.replace(LIMITS, batch_size=size), seed
   )[0]
   assert sample(3, 64) == sample(3, 200)
@@ -65,13 +65,13 @@ def test_a_seed_decides_and_batches_do_not(spaced):
 
 
 def test_blank_texts_are_left_out_and_counted(policy):
-  rows, counts = sampled.sample_rows(favouring(policy, {'Ġ': 9.0}), DATA, LIMITS, seed=0)
+  rows, counts = sampled_texts.sample_rows(favouring(policy, {'Ġ': 9.0}), DATA, LIMITS, seed=0)
   assert all((row['prompt'] + row['original']).strip() for row in rows)
   assert counts['bad_rows'] == 200 - len(rows) > 0
 
 
 def test_a_model_that_would_end_at_once_still_says_something(policy):
-  rows, _ = sampled.sample_rows(
+  rows, _ = sampled_texts.sample_rows(
     favouring(policy, {'<|endoftext|>': 40.0, 'a': 20.0}), DATA, LIMITS, seed=0
   )
   assert len(rows) == 200 and {row['prompt'] for row in rows} == {'a'}
@@ -83,12 +83,12 @@ def test_a_model_that_would_end_at_once_still_says_something(policy):
 )
 def test_lengths_fit_prompt_and_positions(fraction, longest, most, low, high):
   data = Data(prompt_fraction=fraction, max_prompt_tokens=longest, sampled_prompts=4000)
-  lengths = sampled.lengths(data, most, seed=1)
+  lengths = sampled_texts.lengths(data, most, seed=1)
   assert (lengths.min(), lengths.max()) == (low, high)
 
 
 def test_every_order_of_length_has_its_share():
-  lengths = sampled.lengths(
+  lengths = sampled_texts.lengths(
     Data(prompt_fraction=0.25, max_prompt_tokens=64, sampled_prompts=8000), 2047, seed=1
   )
   shares = [np.mean((lengths >= low) & (lengths < 2 * low)) for low in (16, 32, 64, 128)]
