@@ -29,25 +29,27 @@ from irl_jax.runtime import interruption
 from irl_jax.runtime import metrics_log
 from irl_jax.runtime import processes
 from irl_jax.runtime import workdir as workdir_lib
+from irl_jax.stages import classifier
 from irl_jax.stages import data
 from irl_jax.stages import demos as demonstrations
 from irl_jax.stages import evaluate as evaluation
 from irl_jax.stages import irl as recovery
 from irl_jax.stages import preflight
 from irl_jax.stages import report as summary
-from irl_jax.stages import rlhf as policies
-from irl_jax.stages import sft as supervised
+from irl_jax.stages import rerlhf
+from irl_jax.stages import rlhf
+from irl_jax.stages import sft
 from irl_jax.stages.run import Run
 
 STAGES = {
   'data': data.data,
-  'sft': supervised.sft,
-  'classifier': supervised.classifier,
-  'rlhf': policies.rlhf,
+  'sft': sft.sft,
+  'classifier': classifier.classifier,
+  'rlhf': rlhf.rlhf,
   'demos': demonstrations.demos,
   'irl': recovery.irl,
   'evaluate': evaluation.evaluate,
-  'rerlhf': policies.rerlhf,
+  'rerlhf': rerlhf.rerlhf,
   'report': summary.report,
 }
 FINISHED = {  # what a stage writes last

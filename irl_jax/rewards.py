@@ -7,6 +7,7 @@ Dims: B texts of a batch, S padded length, N texts.
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -75,26 +76,44 @@ def class_scorer(
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class TrueReward:
+  """The true reward r* of a toxicity classifier, in both of its forms; one copy of its weights serves them.
+
+  Called like any other reward it gives the logit form.
+  """
+
+  class_logits: Callable[[Sequence[str]], np.ndarray]  # texts [N] -> [N, labels]
+  toxic: int  # index of the toxic label
+
+  def __call__(self, texts: Sequence[str]) -> np.ndarray:
+    """Returns -logit[toxic] [N]: higher is less toxic, and below 0 a text is toxic."""
+    return -self.class_logits(texts)[:, self.toxic]
+
+  def probability(self, texts: Sequence[str]) -> np.ndarray:
+    """Returns -p(toxic) [N], in [-1, 0]."""
+    logits = self.class_logits(texts)
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return -(exponentials / exponentials.sum(1, keepdims=True))[:, self.toxic]
+
+  def of_kind(self, kind: str) -> Reward:
+    """Returns the form that config.ppo.reward names: 'logit' or 'probability'."""
+    return {'logit': self, 'probability': self.probability}[kind]
+
+
 def true_reward(
   model: pretrained.Pretrained,
-  kind: str = 'logit',
   batch_size: int = BATCH_SIZE,
   dtype=jnp.float32,
   progress: Callable = iter,
-) -> Reward:
-  """The true reward r* = -logit[toxic] ('logit'), or -p(toxic) ('probability'), of a toxicity classifier.
+) -> TrueReward:
+  """Returns the true reward of a toxicity classifier, whose weights it places on the devices.
 
   Raises:
     InputError: the classifier has no toxic label.
   """
   toxic = pretrained.toxic_label(model.hf_config)
-  logits = class_scorer(model, batch_size, dtype, progress)
-  if kind == 'logit':
-    return lambda texts: -logits(texts)[:, toxic]
-  softmax = lambda x: (
-    np.exp(x - x.max(1, keepdims=True)) / np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)
-  )
-  return lambda texts: -softmax(logits(texts))[:, toxic]
+  return TrueReward(class_scorer(model, batch_size, dtype, progress), toxic)
 
 
 def trunk_scorer(

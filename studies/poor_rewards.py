@@ -150,9 +150,9 @@ def main(options: flags.FlagValues) -> None:
     config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(config.runtime.dtype)
   )
   start, base = (pretrained.load_language_model(place) for place in (run.start, run.base))
-  members = run.recovered_rewards()
+  members, true_reward = run.recovered_rewards(), run.true_reward()
   makers = {
-    'the true reward': lambda: run.true_reward(config.ppo.reward),
+    'the true reward': lambda: true_reward.of_kind(config.ppo.reward),
     'the recovered reward': lambda: rewards.ensemble(members),
     f'less {PESSIMISM:g} deviations': lambda: rewards.ensemble(members, PESSIMISM),
     'recovery stopped early': lambda: early(run, base),
@@ -161,7 +161,7 @@ def main(options: flags.FlagValues) -> None:
   table = {}
   for name, make in makers.items():
     if not options.rewards or name in options.rewards:
-      table[name] = train(run, start, base, make(), run.true_reward())
+      table[name] = train(run, start, base, make(), true_reward)
       print(describe(name, table[name]), flush=True)
       pathlib.Path(options.output).write_text(json.dumps(table, indent=2))
 

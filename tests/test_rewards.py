@@ -53,7 +53,7 @@ def test_true_reward_of_the_shared_classifier_is_that_of_torch(shared):
   assert scores[0] > 0 > scores[1]
   odds = np.exp(expected[:, 1]) / np.exp(expected).sum(1)
   np.testing.assert_allclose(
-    rewards.true_reward(model, 'probability')(REAL), -odds, atol=1e-4, rtol=0
+    rewards.true_reward(model).probability(REAL), -odds, atol=1e-4, rtol=0
   )
 
 

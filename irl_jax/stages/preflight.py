@@ -17,8 +17,9 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.runtime import parallel
+from irl_jax.stages import classifier
 from irl_jax.stages import demos as demonstrations
-from irl_jax.stages import sft as supervised
+from irl_jax.stages import sft
 from irl_jax.stages.run import Run
 
 MAKERS = {
@@ -128,11 +129,11 @@ def new_model(role: str, config: config_lib.Config) -> pretrained.Pretrained:
   """The shape of a model that is trained from scratch; its vocabulary is not known yet: the largest."""
   vocabulary = playground_tokenizers.MAX_VOCABULARY
   if role == 'classifier':
-    shape = supervised.classifier_config(config.classifier, vocabulary)
+    shape = classifier.shape(config.classifier, vocabulary)
     return pretrained.Pretrained(
       'classifier', shape, {}, None, source='the model of the stage classifier'
     )
-  shape = supervised.language_model_config(config.sft, vocabulary)
+  shape = sft.shape(config.sft, vocabulary)
   return pretrained.Pretrained('causal_lm', shape, {}, None, source='the model of the stage sft')
 
 

@@ -1,9 +1,7 @@
-"""The stages rlhf and rerlhf: one PPO, on the true reward and on the recovered one."""
+"""The rlhf stage: PPO on the true reward; rerlhf runs the same with another reward."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
-
-import numpy as np
 
 from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_figures
@@ -17,28 +15,27 @@ from irl_jax.stages.run import Run
 
 
 def rlhf(run: Run) -> None:
-  """PPO on the true reward -> rlhf/policy."""
-  train_policy(run, 'rlhf', run.true_reward(run.config.ppo.reward))
-
-
-def rerlhf(run: Run) -> None:
-  """PPO on the recovered reward, the mean of all seeds (less their spread) -> rerlhf/policy; r* is only looked at."""
+  """Trains a policy on the true reward -> rlhf/{policy,figures.json}."""
   true_reward = run.true_reward()
-  train_policy(
-    run,
-    'rerlhf',
-    rewards.ensemble(run.recovered_rewards(), run.config.ppo.pessimism),
-    report=lambda texts: {'reported/true_reward': float(np.mean(true_reward(texts)))},
-  )
+  train_policy(run, 'rlhf', true_reward.of_kind(run.config.ppo.reward), true_reward)
 
 
 def train_policy(
   run: Run,
   stage: str,
   reward: rewards.Reward,
+  true_reward: rewards.Reward,
   report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {},
 ) -> None:
-  """PPO from where RLHF starts, on any reward; then the figures before and after -> <stage>/{policy,figures.json}."""
+  """Trains a policy with PPO and measures it before and after -> <stage>/{policy,figures.json}.
+
+  Args:
+    run: gives the policy that RLHF starts from, the prompts and the settings.
+    stage: 'rlhf' or 'rerlhf', which names the folder.
+    reward: what PPO maximises.
+    true_reward: r*, which both policies are measured by.
+    report: more metrics to log, of the texts that a rollout was scored on.
+  """
   start = pretrained.load_language_model(run.start)
 
   def show(step: int, rows: Sequence[Row]) -> None:
@@ -62,7 +59,7 @@ def train_policy(
     **run.logging(stage),
   )
   base = pretrained.load_language_model(run.base)
-  held, true_reward = run.rows('heldout'), run.true_reward()
+  held = run.rows('heldout')
   measure = lambda model: policy_figures.evaluate(
     model, start, base, held, true_reward, run.config, run.dtype
   )

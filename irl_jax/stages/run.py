@@ -79,12 +79,10 @@ class Run:
       raise ConfigError(f'{path} does not exist: run the stage {stage} first')
     return rows_lib.read_jsonl(path)
 
-  def true_reward(self, kind: str = 'logit') -> rewards.Reward:
+  def true_reward(self) -> rewards.TrueReward:
+    """Loads the classifier and places it on the devices: a stage does so once."""
     return rewards.true_reward(
-      pretrained.load_classifier(self.classifier),
-      kind,
-      self.config.evaluation.batch_size,
-      self.dtype,
+      pretrained.load_classifier(self.classifier), self.config.evaluation.batch_size, self.dtype
     )
 
   def recovered_rewards(self) -> list[rewards.Reward]:

@@ -32,13 +32,12 @@ import numpy as np
 import safetensors.numpy
 
 from irl_jax.command_line import launch as command_line
-from irl_jax.data.playground import tokenizers as playground_tokenizers
+from irl_jax.data.playground import tokenizers
 from irl_jax.evaluation import agreement
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.runtime.terminal import printable
-from irl_jax.stages import sft as supervised
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = ['a text of some words', 'and another one, with others'] * 10
@@ -64,15 +63,15 @@ def make_models(root: pathlib.Path) -> None:
   tokenizer, reader = (
     make(TEXTS)
     for make in (
-      playground_tokenizers.language_model_tokenizer,
-      playground_tokenizers.classifier_tokenizer,
+      tokenizers.language_model_tokenizer,
+      tokenizers.classifier_tokenizer,
     )
   )
   config = gpt_neox.GPTNeoXConfig(
-    vocab_size=supervised.padded_vocabulary(tokenizer), max_position_embeddings=64, **SHAPE
+    vocab_size=tokenizers.padded_size(tokenizer), max_position_embeddings=64, **SHAPE
   )
   judge = roberta.RobertaConfig(
-    vocab_size=supervised.padded_vocabulary(reader),
+    vocab_size=tokenizers.padded_size(reader),
     max_position_embeddings=34,
     labels=('neutral', 'toxic'),
     **SHAPE,

@@ -1,38 +1,87 @@
-"""The stages rlhf and rerlhf: which reward each of them trains with."""
+"""The stages rlhf and rerlhf: which reward each of them trains with, and how often they load the classifier."""
 
 import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from irl_jax import config as c
-from irl_jax.stages import rlhf as policies
+from irl_jax import rewards
+from irl_jax import scoring
+from irl_jax.data import rows as rows_lib
+from irl_jax.models import pretrained
+from irl_jax.runtime import metrics_log
+from irl_jax.stages import rerlhf
+from irl_jax.stages import rlhf
 from irl_jax.stages.run import Run
+
+LOGITS = np.array([[0, 1], [0, -1]], np.float32)  # of two texts: a toxic and a harmless one
+ROWS = [{'prompt_id': str(row), 'prompt': 'a', 'original': ' b', 'label': None} for row in range(4)]
+
+
+def constant(value):
+  return lambda texts: np.full(len(texts), value, np.float32)
 
 
 def test_rlhf_optimises_the_true_reward_and_rerlhf_the_mean_of_the_recovered_ones(
   tmp_path, monkeypatch
 ):
-  constant = lambda value: lambda texts: np.full(len(texts), value, np.float32)
-  rewards = {'logit': constant(-1), 'probability': constant(-2)}
-  monkeypatch.setattr(Run, 'true_reward', lambda self, kind='logit': rewards[kind])
+  true_reward = rewards.TrueReward(lambda texts: LOGITS, toxic=1)
+  monkeypatch.setattr(Run, 'true_reward', lambda self: true_reward)
   monkeypatch.setattr(
     Run, 'recovered_rewards', lambda self: [constant(1), constant(2), constant(6)]
   )
-  trained, reported = {}, {}
+  trained, measured, reported = {}, {}, {}
 
-  def train_policy(run, stage, reward, report=None):
-    trained[stage], reported[stage] = reward(['a', 'b']), report and report(['a', 'b'])
+  def train_policy(run, stage, reward, true_reward, report=None):
+    trained[stage], measured[stage] = reward(['a', 'b']), true_reward(['a', 'b'])
+    reported[stage] = report and report(['a', 'b'])
 
-  monkeypatch.setattr(policies, 'train_policy', train_policy)
+  for stage in (rlhf, rerlhf):
+    monkeypatch.setattr(stage, 'train_policy', train_policy)
   run = Run(c.Config(ppo=c.PPO(reward='probability')), tmp_path, None, jnp.float32)
-  policies.rlhf(run)
-  policies.rerlhf(run)
-  np.testing.assert_array_equal(trained['rlhf'], [-2, -2])
+  rlhf.rlhf(run)
+  rerlhf.rerlhf(run)
+  toxic = np.exp(LOGITS[:, 1]) / np.exp(LOGITS).sum(1)
+  np.testing.assert_allclose(trained['rlhf'], -toxic, rtol=1e-6)
   np.testing.assert_array_equal(trained['rerlhf'], [3, 3])
-  assert reported == {
-    'rlhf': None,
-    'rerlhf': {'reported/true_reward': -1},
-  }  # r* is looked at, not trained with
-  policies.rlhf(dataclasses.replace(run, config=c.Config(ppo=c.PPO(reward='logit'))))
-  np.testing.assert_array_equal(trained['rlhf'], [-1, -1])
+  for stage in ('rlhf', 'rerlhf'):  # policies are measured by the logit, whatever PPO maximised
+    np.testing.assert_array_equal(measured[stage], [-1, 1])
+  assert reported == {'rlhf': None, 'rerlhf': {'reported/true_reward': 0}}
+  rlhf.rlhf(dataclasses.replace(run, config=c.Config(ppo=c.PPO(reward='logit'))))
+  np.testing.assert_array_equal(trained['rlhf'], [-1, 1])
+
+
+@pytest.mark.parametrize('stage', [rlhf.rlhf, rerlhf.rerlhf])
+def test_the_classifier_is_loaded_and_placed_once(tmp_path, policy, classifier, monkeypatch, stage):
+  for name, model in (('policy', policy), ('classifier', classifier)):
+    pretrained.save(tmp_path / name, model, '')
+  for split in ('train', 'heldout'):
+    rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', ROWS)
+  loaded, placed, load, batched = [], [], pretrained.load, scoring.batched
+
+  def load_and_count(spec, kinds):
+    loaded.extend(kinds)
+    return load(spec, kinds)
+
+  def batched_and_count(forward, model, *arguments, **statics):
+    placed.append(model.kind)
+    return batched(forward, model, *arguments, **statics)
+
+  def train(start, rows, reward, config, folder, **settings):
+    folder.mkdir(parents=True)
+    return start
+
+  def evaluate(model, start, base, rows, true_reward, config, dtype):
+    return {'true_reward': float(np.mean(true_reward(['a', 'b'])))}, np.array([True, False])
+
+  monkeypatch.setattr(pretrained, 'load', load_and_count)
+  monkeypatch.setattr(scoring, 'batched', batched_and_count)
+  monkeypatch.setattr(Run, 'recovered_rewards', lambda self: [constant(1)])
+  monkeypatch.setattr(rlhf.ppo_loop, 'train', train)
+  monkeypatch.setattr(rlhf.policy_figures, 'evaluate', evaluate)
+  places = c.Models(base=str(tmp_path / 'policy'), classifier=str(tmp_path / 'classifier'))
+  with metrics_log.MetricsLog(tmp_path) as log:
+    stage(Run(c.Config(models=places), tmp_path, log, jnp.float32))
+  assert loaded.count('classifier') == placed.count('classifier') == 1

@@ -1,63 +1,33 @@
-"""The stages sft and classifier: the models that they begin with, and the labels that they need."""
+"""The sft stage: the model that it begins with where the config names none."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax import errors
-from irl_jax.config import ClassifierTraining
 from irl_jax.config import Config
 from irl_jax.config import Supervised
-from irl_jax.data import rows as rows_lib
 from irl_jax.runtime import metrics_log
-from irl_jax.stages import sft as supervised
+from irl_jax.stages import sft
 from irl_jax.stages.run import Run
 
 TEXTS = ['you are kind', 'you are an idiot', 'what a lovely day', 'shut up'] * 20
-SHAPE = dict(hidden_size=32, layers=3, heads=4)
 
 
 @pytest.fixture
 def run(tmp_path):
   with metrics_log.MetricsLog(tmp_path) as log:
-    config = Config(seed=7, sft=Supervised(**SHAPE), classifier=ClassifierTraining(**SHAPE))
+    config = Config(seed=7, sft=Supervised(hidden_size=32, layers=3, heads=4))
     yield Run(config, tmp_path, log, jnp.float32)
 
 
-@pytest.mark.parametrize(
-  'kind, build',
-  [('causal_lm', supervised.new_language_model), ('classifier', supervised.new_classifier)],
-)
-def test_a_new_model_has_the_configs_shape_and_a_vocabulary_of_the_texts(run, kind, build):
-  model, again = build(run, TEXTS), build(run, TEXTS)
+def test_a_new_model_has_the_configs_shape_and_a_vocabulary_of_the_texts(run):
+  model, again = sft.new_language_model(run, TEXTS), sft.new_language_model(run, TEXTS)
   config = model.config
-  assert model.kind == kind
-  assert (
-    config.hidden_size,
-    config.num_hidden_layers,
-    config.num_attention_heads,
-    config.intermediate_size,
-  ) == (32, 3, 4, 128)
+  assert model.kind == 'causal_lm'
+  assert (config.hidden_size, config.num_hidden_layers) == (32, 3)
+  assert (config.num_attention_heads, config.intermediate_size) == (4, 128)
   assert config.vocab_size % 128 == 0 and 0 <= config.vocab_size - len(model.tokenizer) < 128
   ids = model.tokenizer('you are an idiot')['input_ids']
   assert model.tokenizer.decode(ids, skip_special_tokens=True) == 'you are an idiot'
   assert jax.tree.all(jax.tree.map(np.array_equal, model.params, again.params))
-
-
-def test_a_classifier_names_the_toxic_class(run):
-  assert supervised.new_classifier(run, TEXTS).config.labels == (
-    'neutral',
-    'toxic',
-  )  # 1 is toxic in the rows too
-
-
-@pytest.mark.parametrize('labels', [[None, None], [1, 1], [0, None]])
-def test_labels_of_both_classes_are_needed(run, labels):
-  rows = [{'prompt': 'a', 'original': ' b', 'label': label} for label in labels]
-  for split in ('train', 'validation'):
-    rows_lib.write_jsonl(run.folder / 'data' / f'{split}.jsonl', rows)
-  with pytest.raises(
-    errors.InputError, match='no labels of both classes; set config.data.label_field'
-  ):
-    supervised.classifier(run)

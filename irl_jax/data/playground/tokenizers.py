@@ -79,3 +79,8 @@ def byte_level_bpe(texts: Iterable[str], specials: list[str]) -> tokenizers.Toke
     ),
   )
   return tokenizer
+
+
+def padded_size(tokenizer: transformers.PreTrainedTokenizerFast) -> int:
+  """Returns the vocabulary size of a model: the tokenizer's, rounded up to a multiple of 128 as Pythia's is."""
+  return -(-len(tokenizer) // 128) * 128

@@ -1,0 +1,64 @@
+"""The classifier stage: a toxicity classifier, trained on the run's own labelled texts."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from irl_jax.config import Supervised
+from irl_jax.data.playground import tokenizers
+from irl_jax.errors import InputError
+from irl_jax.models import pretrained
+from irl_jax.models import roberta
+from irl_jax.stages.run import full_texts
+from irl_jax.stages.run import Run
+from irl_jax.stages.run import SPLITS
+from irl_jax.training import supervised
+
+
+def classifier(run: Run) -> None:
+  """Trains a toxicity classifier on the labelled training texts -> classifier/classifier.
+
+  Raises:
+    InputError: the training texts lack labels of one class.
+  """
+  labelled = [[row for row in run.rows(split) if row['label'] is not None] for split in SPLITS[:2]]
+  if len({row['label'] for row in labelled[0]}) < 2:
+    raise InputError(
+      'stage classifier: the training texts have no labels of both classes; set '
+      'config.data.label_field, or name a classifier in config.models.classifier'
+    )
+  examples = [(full_texts(rows), [row['label'] for row in rows]) for rows in labelled]
+  base = run.config.models.classifier
+  model = pretrained.load_classifier(base) if base else new_classifier(run, examples[0][0])
+  model = supervised.train_classifier(
+    model,
+    *examples,
+    run.config.classifier,
+    run.config.seed,
+    run.folder / 'classifier' / 'checkpoints',
+    dtype=run.dtype,
+    runtime=run.config.runtime,
+    **run.logging('classifier'),
+  )
+  run.save('classifier/classifier', model, base)
+
+
+def new_classifier(run: Run, texts: Sequence[str]) -> pretrained.Classifier:
+  """Returns a RoBERTa classifier with random weights and a tokenizer trained on the texts."""
+  tokenizer = tokenizers.classifier_tokenizer(texts)
+  config = shape(run.config.classifier, tokenizers.padded_size(tokenizer))
+  params = jax.tree.map(np.asarray, roberta.init(jax.random.key(run.config.seed), config))
+  return pretrained.Pretrained('classifier', config, params, tokenizer, {}, 'a new classifier')
+
+
+def shape(settings: Supervised, vocab_size: int) -> roberta.RobertaConfig:
+  """Returns the shape of a classifier that is trained from scratch."""
+  return roberta.RobertaConfig(
+    vocab_size=vocab_size,
+    hidden_size=settings.hidden_size,
+    num_hidden_layers=settings.layers,
+    num_attention_heads=settings.heads,
+    intermediate_size=4 * settings.hidden_size,
+    labels=('neutral', 'toxic'),
+  )

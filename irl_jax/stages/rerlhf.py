@@ -1,0 +1,22 @@
+"""The rerlhf stage: PPO again, on the recovered reward instead of the true one."""
+
+import numpy as np
+
+from irl_jax import rewards
+from irl_jax.stages.rlhf import train_policy
+from irl_jax.stages.run import Run
+
+
+def rerlhf(run: Run) -> None:
+  """Trains a policy on the mean of all seeds' rewards, less their spread -> rerlhf/{policy,figures.json}.
+
+  The true reward is only reported and measured, never trained on.
+  """
+  true_reward = run.true_reward()
+  train_policy(
+    run,
+    'rerlhf',
+    rewards.ensemble(run.recovered_rewards(), run.config.ppo.pessimism),
+    true_reward,
+    report=lambda texts: {'reported/true_reward': float(np.mean(true_reward(texts)))},
+  )
