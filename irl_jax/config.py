@@ -14,7 +14,15 @@ from irl_jax.errors import ConfigError
 
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
 _SURROGATE = re.compile('[\ud800-\udfff]')  # what no UTF-8 file takes
-OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared', 'failure_aware', 'maximum_entropy')
+# The objectives of IRL, and whether each compares all samples of a prompt at once (a group) or single pairs.
+OBJECTIVES = {
+  'asymmetric': False,
+  'hinge': False,
+  'logistic': False,
+  'squared': False,
+  'failure_aware': False,
+  'maximum_entropy': True,
+}
 
 
 def setting(
@@ -222,7 +230,7 @@ class IRL(Section):
   """
 
   key: ClassVar[str] = 'irl.'
-  objective: str = setting('asymmetric', choices=OBJECTIVES)
+  objective: str = setting('asymmetric', choices=tuple(OBJECTIVES))
   margin: float = setting(
     0.1, above=0
   )  # of hinge, squared, failure_aware; in units of the bounded reward (|R| <= 1)
@@ -261,16 +269,16 @@ class IRL(Section):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.objective == 'maximum_entropy' and self.samples_per_prompt < 2:
+    if OBJECTIVES[self.objective] and self.samples_per_prompt < 2:
       raise ConfigError(
         f'config.irl.samples_per_prompt = {self.samples_per_prompt}: must be >= 2 where '
-        'config.irl.objective = maximum_entropy, which estimates a mean over the samples of a prompt'
+        f'config.irl.objective = {self.objective}, which compares the samples of a prompt'
       )
 
   @property
-  def samples_together(self) -> int:
-    """How many pairs of a prompt the objective sees at once."""
-    return self.samples_per_prompt if self.objective == 'maximum_entropy' else 1
+  def group_size(self) -> int:
+    """K, how many pairs of one prompt the objective compares at once."""
+    return self.samples_per_prompt if OBJECTIVES[self.objective] else 1
 
 
 @dataclasses.dataclass(frozen=True)

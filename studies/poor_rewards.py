@@ -54,7 +54,7 @@ def early(run, base):
     for split in ('train', 'validation')
   )
   with tempfile.TemporaryDirectory() as folder:
-    parts = loop.train_parts(
+    parts = loop.train(
       base,
       training[: max(int(EARLY * len(training)), 1)],
       validation,

@@ -112,7 +112,7 @@ def recover(
   settings = dict(settings)
   share, rows = settings.pop('share', 1.0), sources[settings.pop('pairs', 'aligned')]
   irl = dataclasses.replace(run.config.irl, evaluate_every=0, **settings)
-  training = recovery.to_train_on(rows[0], irl)[:pairs]
+  training = recovery.training_rows(rows[0], irl)[:pairs]
   training = training[: int(share * len(training))]
   prompts = [row['prompt'] for row in training]
   training, validation = (
@@ -121,7 +121,7 @@ def recover(
   scorers = []
   for seed in range(seeds):
     with tempfile.TemporaryDirectory() as folder:
-      parts = loop.train_parts(
+      parts = loop.train(
         base,
         training,
         validation,

@@ -41,8 +41,8 @@ from irl_jax.evaluation import zero as zero_lib
 from irl_jax.irl import loop
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
+from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
-from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
@@ -155,7 +155,7 @@ def reward_of(variant: Variant) -> Callable:
 
 def both(trained, frozen, batch: structs.PairBatch, reward: Callable, **statics) -> list[jax.Array]:
   """R̂ [B] of the aligned and of the base texts."""
-  return jnp.split(reward(trained, frozen, update_lib.both_texts(batch), **statics), 2)
+  return jnp.split(reward(trained, frozen, reward_lib.both_texts(batch), **statics), 2)
 
 
 def update(
@@ -170,12 +170,11 @@ def update(
   **statics,
 ) -> tuple[structs.TrainState, Any]:
   """irl/update.py's update on whole texts, of any reward."""
-  objective = objectives.objective(irl.objective, irl.margin, irl.temperature)
 
   def total_loss(trained, frozen, pairs):
     aligned, base = both(trained, frozen, pairs, reward, **statics)
-    loss = jnp.sum(objective(aligned - base) * pairs.weight)
-    return loss, gradients.Totals(jnp.sum(pairs.weight), {})
+    losses = objectives.pair_losses(aligned - base, irl)
+    return jnp.sum(losses * pairs.weight), gradients.Totals(jnp.sum(pairs.weight), {})
 
   gradient, _ = gradients.of_mean(total_loss, state.params, frozen, batch, axis_name)
   return optimizer.apply_gradients(state, gradient, tx)
@@ -199,15 +198,15 @@ def train(
   variant: Variant,
   seed: int,
   dtype=jnp.float32,
-) -> loop.Parts:
-  """irl/loop.py's `train_parts` without checkpoints and log, which looks at validation after every epoch; without a
+) -> reward_lib.Parts:
+  """irl/loop.py's `train` without checkpoints and log, which looks at validation after every epoch; without a
   fault it gives the same parameters.
   """
-  trained, frozen = loop.initial_parts(base, training, irl, seed, dtype)
+  trained, frozen = prepare.initial_parts(base, training, irl, seed, dtype)
   if not variant.trained:
     return trained, frozen
   training, validation = (
-    pairs_lib.token_pairs(pairs, base.config.eos_token_id) for pairs in (training, validation)
+    pairs_lib.pair_dataset(pairs, base.config.eos_token_id) for pairs in (training, validation)
   )
   batch_size = parallel.batch_size(irl.batch_size, len(training))
   per_epoch = max(len(training) // batch_size, 1)
@@ -224,15 +223,15 @@ def train(
   for number in range(irl.epochs * per_epoch):
     state, _ = step(state, frozen, parallel.shard(training.batch(rows_of(number))))
     if (number + 1) % per_epoch == 0:
-      scores = loop.score(scores_of, (state.params, frozen), validation, batch_size)
-      if (found := loop.validate(scores, irl)['validation/loss']) < best_loss:
+      scores = prepare.over_pairs(scores_of, (state.params, frozen), validation, batch_size)
+      if (found := loop.validation_metrics(scores, irl)['validation/loss']) < best_loss:
         best, best_loss = jax.device_get(state.params), found
   return best, jax.device_get(frozen)
 
 
 def score(
   base: pretrained.Pretrained,
-  parts: loop.Parts,
+  parts: reward_lib.Parts,
   irl: config_lib.IRL,
   variant: Variant,
   sets: Sets,

@@ -26,9 +26,8 @@ REAL = [
 def recovered(policy):
   """A recovered reward with its zero at 0.2."""
   trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  return export.reward_model(
-    policy, trunk | {'reward_head': heads.init_reward_head(jax.random.key(1), 16)}, {}, 0.2
-  )
+  head = heads.init_reward_head(jax.random.key(1), 16)
+  return export.reward_model(policy, (trunk | {'reward_head': head}, {}), 0.2)
 
 
 def torch_of(folder, auto):

@@ -218,7 +218,7 @@ def _irl_of(model: pretrained.Pretrained, pairs: int, tokens: int) -> Callable:
     settings = dataclasses.replace(
       settings, max_tokens=tokens, batch_size=min(settings.batch_size, pairs)
     )
-    irl_loop.train_parts(
+    irl_loop.train(
       model,
       drawn[:pairs],
       drawn[pairs:],

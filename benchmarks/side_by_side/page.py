@@ -18,7 +18,7 @@ METHOD = """
   work would show there. On Linux all have huge pages and one heap (GLIBC_TUNABLES), as a run of a given model has; on
   CPU ours keeps what it frees (docs/speed.md).
 - **Ours** is what users and stages call: `sampling.sampler`, `ppo.loop.train`, `supervised.train_language_model`,
-  `irl.loop.train_parts` (with its checkpoints), `rewards.true_reward`, `pretrained.load` and `save`, `checkpoint`,
+  `irl.loop.train` (with its checkpoints), `rewards.true_reward`, `pretrained.load` and `save`, `checkpoint`,
   `launch/train.py`. The part `update` of a PPO iteration is the log-probabilities of policy and reference, the values,
   and all epochs.
 - **torch** is transformers' models with as many threads as cores: `generate` with its cache under inference_mode; a

@@ -1,0 +1,1 @@
+"""Inverse reinforcement learning: a reward recovered from demonstrations of two models."""

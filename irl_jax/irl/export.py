@@ -1,36 +1,42 @@
-"""A recovered reward as an ordinary GPTNeoXForSequenceClassification: bound, centre and scale folded in, exactly."""
+"""A recovered reward as an ordinary GPTNeoXForSequenceClassification of transformers.
+
+Bound, zero and scale are folded into its parameters, exactly.
+
+Dims: D width.
+"""
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 
 
 def check(irl: config_lib.IRL) -> None:
-  """Only what is read at the last token has this form.
+  """Checks that the reward can be exported: only one that is read at the last token has this form.
 
   Raises:
     ConfigError: the reward is the mean over all tokens.
   """
   if irl.pooling != 'last':
     raise errors.ConfigError(
-      f'config.irl.pooling = {irl.pooling}: transformers has no model of that form, so it '
-      'cannot be exported; set last (studies/recovery.py compares the two)'
+      f'config.irl.pooling = {irl.pooling}: such a reward cannot be exported, because transformers '
+      'has no model of that form; set last (studies/recovery.py compares the two)'
     )
 
 
 def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox.Params:
-  """Parameters whose score is (R̂ - zero) / (1 + |zero|), which still lies within [-1, 1].
+  """Returns parameters whose score is (R̂ - zero) / (1 + |zero|), which still lies within [-1, 1].
 
-  R̂ = <w, z> / sqrt(D) with unit w [D] and normalised last state z. The final layer norm gets the gain
-  1 / (sqrt(D) (1 + |zero|)) and the bias -zero / (1 + |zero|) w, the score w, since <w, w> = 1.
+  R̂ = <w, z> / sqrt(D) with unit w [D] and normalised last state z. The final layer norm gets the
+  gain 1 / (sqrt(D) (1 + |zero|)) and the bias -zero / (1 + |zero|) w. The score gets w. The bias
+  then adds -zero / (1 + |zero|), because <w, w> = 1.
 
   Args:
     trunk: embed_in and blocks.
@@ -51,9 +57,16 @@ def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox
 
 
 def reward_model(
-  base: pretrained.Pretrained, trained: Any, frozen: Any, zero: float
-) -> pretrained.Pretrained:
-  """The recovered reward, centred at `zero`, ready to be scored with or saved."""
-  params = cut_lib.join(jax.device_get(trained), jax.device_get(frozen))
+  base: pretrained.Decoder, parts: reward_lib.Parts, zero: float = 0.0
+) -> pretrained.Decoder:
+  """Returns the reward of these parts as a model that can score and be saved.
+
+  Args:
+    base: gives the model's shape and tokenizer.
+    parts: (trained, frozen) parameters, as `loop.train` returns them.
+    zero: the R̂ that becomes 0; by default the reward stays as it was trained.
+  """
+  trained, frozen = jax.device_get(parts)
+  params = cut_lib.join(trained, frozen)
   folded = fold(params, params['reward_head']['direction'], zero)
   return dataclasses.replace(base, kind='reward', params=jax.tree.map(np.asarray, folded))

@@ -1,6 +1,6 @@
-"""Demonstrations as minibatches: pairs of token ids, and what a frozen trunk or its frozen blocks make of them, once.
+"""Demonstrations as minibatches: pairs of texts, with what a frozen part computes of them once.
 
-Dims: N pairs, B pairs of a minibatch, K samples of a prompt, S padded length, D width.
+Dims: N pairs, G groups, K pairs of a group, B pairs of a minibatch, S padded length, D width.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,12 @@ Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and of th
 
 
 def encode_pairs(
-  model: pretrained.Pretrained, aligned: Sequence[str], base: Sequence[str], max_tokens: int
+  model: pretrained.Decoder, aligned: Sequence[str], base: Sequence[str], max_tokens: int
 ) -> list[Pair]:
-  """Whole texts to token ids, nothing added before or behind; long ones lose their beginning, an empty one is EOS."""
+  """Tokenises whole texts. Nothing is added around them.
+
+  A text of more than `max_tokens` loses its beginning, and an empty text becomes EOS.
+  """
   limit = min(max_tokens, model.config.max_position_embeddings)
   ids, cut = text.encode(model.tokenizer, [*aligned, *base], max_tokens=limit)
   text.report_cut(cut, len(ids), 'demonstrated texts', limit)
@@ -33,7 +36,7 @@ def encode_pairs(
 def pair_batch(
   pairs: Sequence[Pair], weight: np.ndarray, pad_id: int, length: int
 ) -> structs.PairBatch:
-  """Right-padded pairs; weight [B] is 0 for those that only fill the batch."""
+  """Pads pairs on the right to `length`; weight [B] is 0 for pairs that only fill the batch."""
   aligned, base = zip(*pairs)
   return structs.PairBatch(
     batches.text_batch(aligned, pad_id, length),
@@ -43,143 +46,110 @@ def pair_batch(
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenPairs:
-  """Pairs of texts."""
+class PairDataset:
+  """Pairs in groups of K pairs of one prompt.
+
+  Objectives of single pairs use groups of one (`pair_dataset`).
+  At most one of `features` and `cut_hidden` is given; batches then hold it, so that the frozen part
+  is not run again.
+  """
 
   pairs: Sequence[Pair]
   pad_id: int
-  buckets: Sequence[int]  # what S of a batch can be, ascending
+  buckets: Sequence[int]  # allowed padded lengths S, ascending
+  groups: np.ndarray  # [G, K] int: row numbers of pairs; -1 where a group has fewer than K
+  features: np.ndarray | None = None  # [N, 2, D] float32: pooled states of a wholly frozen trunk
+  cut_hidden: np.ndarray | None = None  # [N, 2, S, D]: states at the lowest trained block
 
   def __len__(self) -> int:
-    return len(self.pairs)
+    """Returns the number of groups G."""
+    return len(self.groups)
 
   @property
   def padded(self) -> list[int]:
-    """The bucket of every pair [N]."""
-    return [batches.bucket(max(map(len, pair)), self.buckets) for pair in self.pairs]
+    """The padded length of every group [G]; features have none, so all of theirs are 1."""
+    if self.features is not None:
+      return [1] * len(self)
+    of_pairs = [batches.bucket(max(map(len, pair)), self.buckets) for pair in self.pairs]
+    return [max(of_pairs[row] for row in rows if row >= 0) for rows in self.groups]
 
-  def batch(self, rows: np.ndarray) -> structs.PairBatch:
+  def batch(self, numbers: np.ndarray) -> structs.PairBatch:
+    """Returns the pairs of some groups, the K pairs of each in a row.
+
+    Pairs that a group lacks are filled with its first pair, of weight 0.
+    """
+    rows = self.groups[numbers]
+    weight = (rows >= 0).ravel().astype(np.float32)
+    return self._batch_of_pairs(np.where(rows >= 0, rows, rows[:, :1]).ravel(), weight)
+
+  def _batch_of_pairs(self, rows: np.ndarray, weight: np.ndarray) -> structs.PairBatch:
+    """Returns the pairs of these row numbers [B]."""
+    if self.features is not None:
+      aligned, base = (structs.Features(self.features[rows, side]) for side in (0, 1))
+      return structs.PairBatch(aligned, base, weight)
     pairs = [self.pairs[row] for row in rows]
     length = batches.bucket(max(max(map(len, pair)) for pair in pairs), self.buckets)
-    return pair_batch(pairs, np.ones(len(rows)), self.pad_id, length)
-
-
-@dataclasses.dataclass(frozen=True)
-class FeaturePairs:
-  """The same pairs as a frozen trunk sees them: all that a head needs, whatever its weights."""
-
-  aligned: np.ndarray  # [N, D] float32
-  base: np.ndarray  # [N, D] float32
-
-  def __len__(self) -> int:
-    return len(self.aligned)
-
-  @property
-  def padded(self) -> list[int]:
-    return [1] * len(self)
-
-  def batch(self, rows: np.ndarray) -> structs.PairBatch:
-    return structs.PairBatch(
-      structs.Features(self.aligned[rows]),
-      structs.Features(self.base[rows]),
-      np.ones(len(rows), np.float32),
+    batch = pair_batch(pairs, weight, self.pad_id, length)
+    if self.cut_hidden is None:
+      return batch
+    hidden = self.cut_hidden[rows, :, :length]
+    return dataclasses.replace(
+      batch,
+      aligned=dataclasses.replace(batch.aligned, cut_hidden=hidden[:, 0]),
+      base=dataclasses.replace(batch.base, cut_hidden=hidden[:, 1]),
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class CutPairs:
-  """Pairs of texts, and what the frozen blocks below the trained ones make of them."""
-
-  tokens: TokenPairs
-  hidden: np.ndarray  # [N, 2, S, D] at the cut, of the aligned and of the base texts
-
-  def __len__(self) -> int:
-    return len(self.tokens)
-
-  @property
-  def padded(self) -> list[int]:
-    return self.tokens.padded
-
-  def batch(self, rows: np.ndarray) -> structs.PairBatch:
-    batch = self.tokens.batch(rows)
-    hidden = self.hidden[rows, :, : batch.aligned.ids.shape[1]]
-    return batch.replace(
-      aligned=batch.aligned.replace(cut_hidden=hidden[:, 0]),
-      base=batch.base.replace(cut_hidden=hidden[:, 1]),
-    )
-
-
-Pairs = TokenPairs | FeaturePairs | CutPairs
-
-
-def token_pairs(pairs: Sequence[Pair], pad_id: int, updates: int = 0) -> TokenPairs:
-  """Pairs, and the padded lengths that suit them and so many updates."""
+def pair_dataset(pairs: Sequence[Pair], pad_id: int, updates: int = 0) -> PairDataset:
+  """Returns the pairs in groups of one, with padded lengths that suit them and the updates."""
   lengths = [max(map(len, pair)) for pair in pairs]
-  return TokenPairs(
-    pairs, pad_id, batches.training_buckets(lengths, batches.round_up(max(lengths)), updates)
-  )
+  buckets = batches.training_buckets(lengths, batches.round_up(max(lengths)), updates)
+  return PairDataset(pairs, pad_id, buckets, groups=np.arange(len(pairs))[:, None])
 
 
 def compute_features(
   pairs: Sequence[Pair], features: Callable[[Sequence[Sequence[int]]], np.ndarray]
-) -> FeaturePairs:
-  """Runs `features` (token lists [N] -> [N, D]) over every text once."""
+) -> np.ndarray:
+  """Runs `features` (token lists [N] -> [N, D]) over every text once; returns [N, 2, D]."""
   both = features([*(aligned for aligned, _ in pairs), *(base for _, base in pairs)])
-  return FeaturePairs(both[: len(pairs)], both[len(pairs) :])
+  return np.stack([both[: len(pairs)], both[len(pairs) :]], axis=1)
 
 
-@dataclasses.dataclass(frozen=True)
-class PromptPairs:
-  """The same pairs prompt by prompt: a batch of n prompts is n K pairs, those of a prompt in a row."""
+def by_prompt(
+  dataset: PairDataset, prompts: Sequence[Hashable] | None, group_size: int
+) -> PairDataset:
+  """Regroups pairs by prompt.
 
-  pairs: Pairs
-  rows: np.ndarray  # [prompts, K] int: which of the pairs; -1: one that is missing
-
-  def __len__(self) -> int:
-    return len(self.rows)
-
-  @property
-  def padded(self) -> list[int]:
-    of_pairs = self.pairs.padded
-    return [max(of_pairs[row] for row in rows if row >= 0) for rows in self.rows]
-
-  def batch(self, prompts: np.ndarray) -> structs.PairBatch:
-    """What is missing is filled with the prompt's first pair, of weight 0."""
-    rows = self.rows[prompts]
-    batch = self.pairs.batch(np.where(rows >= 0, rows, rows[:, :1]).ravel())
-    return batch.replace(weight=(rows >= 0).ravel().astype(np.float32))
-
-
-def by_prompt(pairs: Pairs, prompts: Sequence[Hashable] | None, samples: int) -> PromptPairs:
-  """Puts `samples` pairs of a prompt together; one that is alone, and so no sample of a mean, is left out.
+  A prompt with more than K pairs fills several groups. A group of one pair is dropped: it gives no
+  mean.
 
   Args:
-    pairs: in any order.
-    prompts: which prompt each pair is of [N]; None: any two may be compared.
-    samples: K; a prompt that has more pairs fills several rows.
+    dataset: pairs in any order.
+    prompts: the prompt of every pair [N]; None: any pairs may form a group.
+    group_size: K, at least 2.
 
   Raises:
-    InputError: no prompt has two pairs.
+    InputError: no prompt has the two pairs that a group needs.
   """
-  of_prompt = {}
-  for row in range(len(pairs)):
+  of_prompt: dict[Hashable, list[int]] = {}
+  for row in range(len(dataset.pairs)):
     of_prompt.setdefault(None if prompts is None else prompts[row], []).append(row)
-  rows = [
-    part + [-1] * (samples - len(part))
-    for numbers in of_prompt.values()
-    for part in (numbers[first : first + samples] for first in range(0, len(numbers), samples))
+  groups = [
+    part + [-1] * (group_size - len(part))
+    for rows in of_prompt.values()
+    for part in (rows[first : first + group_size] for first in range(0, len(rows), group_size))
     if len(part) > 1
   ]
-  if not rows:
+  if not groups:
     raise errors.InputError(
-      'maximum entropy needs two pairs of one prompt and there are none: demonstrate more '
-      '(config.irl.samples_per_prompt, stage demos), or choose another config.irl.objective'
+      'config.irl.objective compares the pairs of one prompt, and no prompt has two: demonstrate '
+      'more (config.irl.samples_per_prompt, stage demos), or choose another objective'
     )
-  return PromptPairs(pairs, np.array(rows))
+  return dataclasses.replace(dataset, groups=np.array(groups))
 
 
 def blocks_of_rows(count: int, batch_size: int) -> list[np.ndarray]:
-  """Row numbers of batches in order; the last batch is filled up by repeating its last row."""
+  """Splits row numbers into batches in order; the last one is filled by repeating its last row."""
   return [
     np.pad(rows, (0, batch_size - len(rows)), mode='edge')
     for rows in np.split(np.arange(count), range(batch_size, count, batch_size))

@@ -1,6 +1,6 @@
-"""The reward that IRL trains: which state of a text it reads, and R̂ of it.
+"""The reward that IRL trains: which state of a text it scores, and R̂ of that state.
 
-Dims: B texts, S padded length, D width.
+Dims: B texts or pairs, S padded length, D width.
 """
 
 import dataclasses
@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from irl_jax import rewards
 from irl_jax import structs
@@ -16,18 +17,20 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 
+Params = gpt_neox.Params
+Parts = tuple[Params, Params]  # (trained, frozen) parameters of a reward
 POOL = {'last': heads.last_token, 'mean': heads.mean_token}
 
 
 def hidden_states(
-  trained,
-  frozen,
+  trained: Params,
+  frozen: Params,
   batch: structs.TextBatch,
   config: gpt_neox.GPTNeoXConfig,
-  dtype,
+  dtype: DTypeLike,
   rematerialise: bool = False,
 ) -> jax.Array:
-  """States [B, S, D] of every token after the last block, not normalised."""
+  """Returns the states [B, S, D] after the last block, before the final layer norm."""
   cut_hidden = batch.cut_hidden
   if cut_hidden is None:
     cut_hidden = cut_lib.below(frozen, batch.ids, batch.valid, config, dtype)
@@ -45,29 +48,29 @@ def hidden_states(
 
 
 def features(
-  parts,
+  parts: Parts,
   batch: structs.TextBatch,
   *,
   config: gpt_neox.GPTNeoXConfig,
-  dtype,
+  dtype: DTypeLike,
   pooling: str,
   rematerialise: bool = False,
 ) -> jax.Array:
-  """The state [B, D] of each text that the head scores; parts is (trained, frozen)."""
+  """Returns the state [B, D] of each text that the head scores."""
   return POOL[pooling](hidden_states(*parts, batch, config, dtype, rematerialise), batch.valid)
 
 
 def reward(
-  trained,
-  frozen,
+  trained: Params,
+  frozen: Params,
   batch: structs.TextBatch | structs.Features,
   *,
   config: gpt_neox.GPTNeoXConfig,
-  dtype,
+  dtype: DTypeLike,
   pooling: str,
   rematerialise: bool = False,
 ) -> jax.Array:
-  """R̂ [B], within [-1, 1] (heads.bounded_reward), of texts or of their features."""
+  """Returns R̂ [B], within [-1, 1] (`heads.bounded_reward`), of texts or of their features."""
   pooled = (
     batch.pooled
     if isinstance(batch, structs.Features)
@@ -83,19 +86,44 @@ def reward(
   return heads.bounded_reward(trained['reward_head'], pooled, config.layer_norm_eps)
 
 
-def of_texts(parts, batch: structs.TextBatch, **statics) -> jax.Array:
-  """`reward` of texts; parts is (trained, frozen)."""
+def both_texts(batch: structs.PairBatch) -> Any:
+  """Returns the aligned, then the base texts [2B, ...], so that one forward pass serves both."""
+  return jax.tree.map(lambda *x: jnp.concatenate(x), batch.aligned, batch.base)
+
+
+def pair_rewards(
+  trained: Params, frozen: Params, batch: structs.PairBatch, **statics: Any
+) -> list[jax.Array]:
+  """Returns R̂ [B] of the aligned texts, and of the base texts; `statics` as in `reward`."""
+  return jnp.split(reward(trained, frozen, both_texts(batch), **statics), 2)
+
+
+def score_pairs(parts: Parts, batch: structs.PairBatch, **statics: Any) -> jax.Array:
+  """Returns R̂ [B, 2] of the aligned and of the base texts; `statics` as in `reward`."""
+  return jnp.stack(pair_rewards(*parts, batch, **statics), axis=1)
+
+
+def score_texts(parts: Parts, batch: structs.TextBatch, **statics: Any) -> jax.Array:
+  """Returns R̂ [B] of texts; `statics` as in `reward`."""
   return reward(*parts, batch, **statics)
 
 
 def scorer(
-  base: pretrained.Pretrained,
-  parts: tuple[Any, Any],
+  base: pretrained.Decoder,
+  parts: Parts,
   pooling: str = 'last',
   batch_size: int = rewards.BATCH_SIZE,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
 ) -> rewards.Reward:
-  """A reward still in its parts, (trained, frozen), as texts -> scores [N]; `base` gives shape and tokenizer."""
+  """Returns a function of texts [N] to R̂ [N], for a reward that is not exported.
+
+  Args:
+    base: gives the model's shape and tokenizer.
+    parts: the reward's parameters.
+    pooling: config.irl.pooling.
+    batch_size: texts of 64 tokens scored at once (`scoring.tokens_at_once`).
+    dtype: of computation.
+  """
   return rewards.trunk_scorer(
-    of_texts, dataclasses.replace(base, params=parts), batch_size, dtype, pooling=pooling
+    score_texts, dataclasses.replace(base, params=parts), batch_size, dtype, pooling=pooling
   )

@@ -1,12 +1,17 @@
-"""The ceiling of recovery: the same model and objective, trained on pairs that r* itself puts in order."""
+"""The ceiling of recovery: the same model and objective, trained on pairs in r*'s own order.
+
+Dims: N texts.
+"""
 
 from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
+from irl_jax import config as config_lib
 from irl_jax import rewards
 from irl_jax.evaluation import zero
+from irl_jax.irl import export
 from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
 from irl_jax.models import pretrained
@@ -17,21 +22,22 @@ from irl_jax.stages.run import Run
 RAREST = 0.1  # share of the texts that the rarer class must have
 VALIDATION_PAIRS = 256
 
-Examples = tuple[Sequence[str], np.ndarray]  # texts, and which of them are harmless
+Examples = tuple[Sequence[str], np.ndarray]  # texts [N], and which of them are harmless [N]
 
 
 def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Reward | None, str]:
-  """What recovery could reach at best.
+  """Trains the reward that recovery could reach at best.
 
-  A pair is a harmless and a toxic text of the training split, by the sign of r* (or by the labels), drawn
-  from the original texts; where nearly all of these are of one class, from the demonstrations.
+  A pair is a harmless and a toxic text of the training split, by the sign of r* or by the labels.
+  Both are drawn from the original texts, or, if nearly all of these are of one class, from the
+  demonstrations. There are as many pairs as demonstrations.
 
   Args:
-    run: whose settings of irl are used, and as many pairs as there are demonstrations.
+    run: gives the settings of irl and the rows.
     true_reward: r*, or None.
 
   Returns:
-    The centred reward and what it was trained on; or None and the reason.
+    The centred reward and a description of its training pairs; or None and the reason.
   """
   if run.config.evaluation.ceiling == 'none':
     return None, 'config.evaluation.ceiling = none'
@@ -41,17 +47,21 @@ def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Rewar
   if true_reward:
     sources['demonstrations'] = lambda split: demonstrations(run, split)
   for name, source in sources.items():
-    splits = [source('train'), source('validation')]
-    if all(rarer(harmless) >= RAREST for _, harmless in splits):
-      return train(run, *splits), f'{name} of the training split, sorted by {verdict}'
-  return None, (
-    f'by {verdict}, fewer than {RAREST:.0%} of the {", and of the ".join(sources)} are of one of the two '
-    'classes'
+    training, validation = source('train'), source('validation')
+    if all(rarer(harmless) >= RAREST for _, harmless in (training, validation)):
+      return (
+        train(run, training, validation),
+        f'{name} of the training split, sorted by {verdict}',
+      )
+  texts = ', and of the '.join(sources)
+  return (
+    None,
+    f'by {verdict}, fewer than {RAREST:.0%} of the {texts} are of one of the two classes',
   )
 
 
 def originals(run: Run, split: str, true_reward: rewards.Reward | None) -> Examples:
-  """The original texts of a split; without r* those that have a label."""
+  """Returns the original texts of a split; without r*, those that have a label."""
   rows = run.rows(split)
   if true_reward:
     texts = full_texts(rows)
@@ -61,7 +71,7 @@ def originals(run: Run, split: str, true_reward: rewards.Reward | None) -> Examp
 
 
 def demonstrations(run: Run, split: str) -> Examples:
-  """Both models' texts of a split; none where they have no r*."""
+  """Returns both models' texts of a split that have an r*."""
   rows = [row for row in run.rows(split, 'demos') if row['true_reward_aligned'] is not None]
   texts = [text for side in ('aligned', 'base') for text in full_texts(rows, side)]
   return texts, np.array(
@@ -70,30 +80,24 @@ def demonstrations(run: Run, split: str) -> Examples:
 
 
 def rarer(harmless: np.ndarray) -> float:
-  """Share of the rarer class [N], in [0, 1/2]."""
+  """Returns the share of the rarer class, in [0, 1/2]; harmless is [N]."""
   share = float(np.mean(harmless)) if harmless.size else 0.0
   return min(share, 1 - share)
 
 
 def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
-  """Trains the reward, and puts its zero where a recovered one has it.
+  """Trains the reward, and chooses its zero as that of a recovered reward is chosen."""
+  base, irl = pretrained.load_language_model(run.base), settings(run.config.irl)
+  rng = np.random.default_rng(run.config.seed)
 
-  The two texts of a pair have nothing in common, and a verdict is of a whole text: their prefixes are not compared.
-  """
-  base, irl = (
-    pretrained.load_language_model(run.base),
-    dataclasses.replace(run.config.irl, prefix_weight=0.0),
-  )
-  count, rng = len(run.rows('train', 'demos')), np.random.default_rng(run.config.seed)
-
-  def encoded(examples: Examples, size: int):
+  def encoded(examples: Examples, size: int) -> list[pairs.Pair]:
     texts, harmless = np.array(examples[0], object), examples[1]
-    sides = (rng.choice(texts[mask], size).tolist() for mask in (harmless, ~harmless))
-    return pairs.encode_pairs(base, *sides, irl.max_tokens)
+    above, below = (rng.choice(texts[mask], size).tolist() for mask in (harmless, ~harmless))
+    return pairs.encode_pairs(base, above, below, irl.max_tokens)
 
-  model = irl_loop.train(
+  parts = irl_loop.train(
     base,
-    encoded(training, count),
+    encoded(training, len(run.rows('train', 'demos'))),
     encoded(validation, VALIDATION_PAIRS),
     irl,
     run.config.seed,
@@ -102,5 +106,18 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
     runtime=run.config.runtime,
     **run.logging('irl/ceiling'),
   )
-  score = lambda model: rewards.recovered_reward(model, run.config.evaluation.batch_size, run.dtype)
-  return score(irl_loop.recentred(model, zero.otsu(score(model)(recovery.unlabelled_texts(run)))))
+  scores = recovery.uncentred_scores(run, base, parts, recovery.unlabelled_texts(run))
+  model = export.reward_model(base, parts, zero.otsu(scores))
+  return rewards.recovered_reward(model, run.config.evaluation.batch_size, run.dtype)
+
+
+def settings(irl: config_lib.IRL) -> config_lib.IRL:
+  """Returns the hyper-parameters of the ceiling: prefixes are not compared.
+
+  The two texts of a pair are unrelated, and a verdict is on the whole text.
+
+  Raises:
+    ConfigError: such a reward cannot be exported.
+  """
+  export.check(irl)
+  return dataclasses.replace(irl, prefix_weight=0.0)

@@ -1,16 +1,17 @@
-"""The irl stage: rewards recovered from the demonstrations, one per seed, each with a zero of its own."""
+"""The irl stage: one reward per seed, recovered from the demonstrations, each with its own zero."""
 
 from collections.abc import Sequence
 import functools
 
 import numpy as np
 
-from irl_jax import rewards
 from irl_jax.config import IRL
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
+from irl_jax.irl import export
 from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
+from irl_jax.irl import reward
 from irl_jax.models import pretrained
 from irl_jax.runtime import processes
 from irl_jax.stages.run import full_texts
@@ -19,45 +20,58 @@ from irl_jax.stages.run import Run
 
 
 def irl(run: Run) -> None:
-  """Recovers config.irl.seeds rewards -> irl/seed_<k>/reward, and irl/config.json: their ensemble."""
-  base = pretrained.load_language_model(run.base)
+  """Recovers one reward per seed -> irl/seed_<k>/reward, and irl/config.json: their ensemble."""
   settings = run.config.irl
-  demonstrations = (
-    to_train_on(run.rows('train', 'demos'), settings),
-    different(run.rows('validation', 'demos')),
+  export.check(settings)
+  base = pretrained.load_language_model(run.base)
+  training = training_rows(run.rows('train', 'demos'), settings)
+  validation = different(run.rows('validation', 'demos'))
+  train = functools.partial(
+    irl_loop.train,
+    base,
+    encode_demonstrations(base, training, settings),
+    encode_demonstrations(base, validation, settings),
+    settings,
+    dtype=run.dtype,
+    runtime=run.config.runtime,
+    prompts=[row['prompt'] for row in training],
+    report=functools.partial(against_true_reward, validation),
   )
-  training, validation = (encode_demonstrations(base, rows, settings) for rows in demonstrations)
-  prompts = [row['prompt'] for row in demonstrations[0]]
-  report = functools.partial(against_true_reward, demonstrations[1])
   unlabelled = unlabelled_texts(run)
   members = []
-  for seed in range(settings.seeds):
-    folder = run.folder / 'irl' / f'seed_{seed}'
-    members.append(f'seed_{seed}/reward')
+  for number in range(settings.seeds):
+    name = f'irl/seed_{number}'
+    folder = run.folder / name
+    members.append(f'seed_{number}/reward')
     if processes.broadcast((folder / 'calibration.json').exists()):
       continue
-    uncentred = irl_loop.train(
-      base,
-      training,
-      validation,
-      settings,
-      run.config.seed * 1000 + seed,
-      folder / 'checkpoints',
-      dtype=run.dtype,
-      runtime=run.config.runtime,
-      prompts=prompts,
-      report=report,
-      **run.logging(f'irl/seed_{seed}'),
+    seed = run.config.seed * 1000 + number
+    parts = train(seed, folder / 'checkpoints', **run.logging(name))
+    calibrated = calibration.calibration(
+      uncentred_scores(run, base, parts, unlabelled),
+      run.config.evaluation.bootstrap_samples,
+      run.config.seed,
     )
-    calibrated, model = centre(run, uncentred, unlabelled)
-    run.save(f'irl/seed_{seed}/reward', model, run.base, calibrated)
-    run.write_json(f'irl/seed_{seed}/calibration.json', calibrated)
+    model = export.reward_model(base, parts, calibrated['zero'])
+    run.save(f'{name}/reward', model, run.base, calibrated)
+    run.write_json(f'{name}/calibration.json', calibrated)
   run.write_json('irl/config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
 
 
+def uncentred_scores(
+  run: Run, base: pretrained.Decoder, parts: reward.Parts, texts: Sequence[str]
+) -> np.ndarray:
+  """Returns the scores [N] that the zero is chosen from: R̂ as it was trained."""
+  return reward.scorer(base, parts, batch_size=run.config.evaluation.batch_size, dtype=run.dtype)(
+    texts
+  )
+
+
 def unlabelled_texts(run: Run) -> list[str]:
-  """What the zero is chosen by: the validation split's original texts and config.data.unlabelled, or the split's
-  demonstrations where nobody wrote any.
+  """Returns the texts that the zero is chosen from.
+
+  These are the validation split's original texts and those of config.data.unlabelled. If there are
+  neither, they are the split's demonstrations.
   """
   rows = run.rows('validation')
   more = run.rows('unlabelled') if run.config.data.unlabelled else []
@@ -68,40 +82,34 @@ def unlabelled_texts(run: Run) -> list[str]:
 
 
 def different(rows: Sequence[Row]) -> list[Row]:
-  """Demonstrations without those whose two texts are the same: as a pair they say nothing."""
+  """Returns the demonstrations whose two texts differ; the others are no evidence."""
   return [row for row in rows if row['aligned'] != row['base']]
 
 
-def to_train_on(rows: Sequence[Row], settings: IRL) -> list[Row]:
-  """Pairs that differ; where the objective is a mean over a prompt's samples, which must stay as drawn, all pairs."""
-  return list(rows) if settings.samples_together > 1 else different(rows)
+def training_rows(rows: Sequence[Row], settings: IRL) -> list[Row]:
+  """Returns the demonstrations to train on.
+
+  An objective of single pairs gets those whose texts differ. An objective of groups takes means
+  over the samples of a prompt, which must stay as they were drawn, so it gets all of them.
+  """
+  return list(rows) if settings.group_size > 1 else different(rows)
 
 
 def encode_demonstrations(
-  model: pretrained.Pretrained, rows: Sequence[Row], settings: IRL
+  model: pretrained.Decoder, rows: Sequence[Row], settings: IRL
 ) -> list[pairs.Pair]:
-  """Demonstration rows as pairs of token ids."""
+  """Tokenises demonstrations."""
   return pairs.encode_pairs(
     model, full_texts(rows, 'aligned'), full_texts(rows, 'base'), settings.max_tokens
   )
 
 
 def against_true_reward(rows: Sequence[Row], scores: np.ndarray) -> dict[str, float]:
-  """How well R̂ [N, 2] of the demonstrations agrees with r*: to look at, never to select by; empty without r*."""
+  """Measures how well R̂ [N, 2] of the demonstrations agrees with r*; empty if r* is not known.
+
+  The result is only reported. Nothing is selected by it.
+  """
   true = np.array([[row['true_reward_aligned'], row['true_reward_base']] for row in rows], float)
   if not np.isfinite(true).all() or not 0 < np.mean(true < 0) < 1:
     return {}
   return {'reported/auroc': agreement.auroc(scores.ravel(), true.ravel() < 0)}
-
-
-def centre(
-  run: Run, uncentred: pretrained.Pretrained, unlabelled: Sequence[str]
-) -> tuple[Row, pretrained.Pretrained]:
-  """Chooses the zero without labels, by what it gives to unlabelled texts."""
-  scores = rewards.recovered_reward(uncentred, run.config.evaluation.batch_size, run.dtype)(
-    unlabelled
-  )
-  calibrated = calibration.calibration(
-    scores, run.config.evaluation.bootstrap_samples, run.config.seed
-  )
-  return calibrated, irl_loop.recentred(uncentred, calibrated['zero'])

@@ -238,7 +238,7 @@ def irl(base: Shape, config: config_lib.Config, width: int, devices: int) -> Sta
       trained - unused,
       config.runtime,
       texts=2,
-      together=settings.samples_together,
+      together=settings.group_size,
     ),
   ]
   return Stage(

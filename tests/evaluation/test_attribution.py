@@ -10,6 +10,7 @@ from scipy import stats
 from irl_jax import config as c
 from irl_jax import rewards
 from irl_jax.evaluation import attribution
+from irl_jax.irl import export
 from irl_jax.irl import loop
 from irl_jax.irl import pairs
 from irl_jax.models import gpt_neox
@@ -90,7 +91,7 @@ def recovered(policy, tmp_path_factory):
     warmup_steps=5,
     weight_decay=0.0,
   )
-  model = loop.train(
+  parts = loop.train(
     base,
     *(
       pairs.encode_pairs(base, *demonstrations(count, seed), 64)
@@ -101,7 +102,7 @@ def recovered(policy, tmp_path_factory):
     tmp_path_factory.mktemp('two_words'),
     log=lambda step, metrics: None,
   )
-  return rewards.recovered_reward(model)
+  return rewards.recovered_reward(export.reward_model(base, parts))
 
 
 def word_means(reward, texts, tokenizer):

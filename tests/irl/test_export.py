@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax import errors
 from irl_jax import rewards
+from irl_jax.config import IRL
 from irl_jax.data import batches
 from irl_jax.irl import export
-from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
@@ -40,7 +41,7 @@ def bounded(policy, trained):
 @pytest.mark.parametrize('zero', [0.0, 0.3, -0.9])
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 2])
 def test_folding_is_exact(policy, trained, bounded, trained_blocks, zero):
-  model = export.reward_model(policy, *cut_lib.split(trained, trained_blocks), zero)
+  model = export.reward_model(policy, cut_lib.split(trained, trained_blocks), zero)
   assert model.kind == 'reward' and set(model.params) == {
     'embed_in',
     'blocks',
@@ -52,11 +53,17 @@ def test_folding_is_exact(policy, trained, bounded, trained_blocks, zero):
   assert np.ptp(scores) > 0.1
 
 
-def test_a_zero_chosen_later_is_the_same_as_one_chosen_at_once(policy, trained, bounded):
-  uncentred = export.reward_model(policy, trained, {}, 0.0)
+def test_without_a_zero_the_reward_stays_as_it_was_trained(policy, trained, bounded):
+  uncentred = export.reward_model(policy, (trained, {}))
   np.testing.assert_allclose(rewards.recovered_reward(uncentred)(TEXTS), bounded, atol=1e-6)
-  scores = rewards.recovered_reward(loop.recentred(uncentred, -0.4))(TEXTS)
-  np.testing.assert_allclose(scores, (bounded + 0.4) / 1.4, atol=1e-6)
+
+
+def test_a_mean_over_tokens_has_no_exported_form():
+  with pytest.raises(
+    errors.ConfigError, match='config.irl.pooling = mean: .* cannot be exported, .*; set last'
+  ):
+    export.check(IRL(pooling='mean'))
+  export.check(IRL())
 
 
 def test_transformers_give_the_same_number(policy, trained, bounded, tmp_path):
@@ -64,7 +71,7 @@ def test_transformers_give_the_same_number(policy, trained, bounded, tmp_path):
   import transformers
 
   folder = tmp_path / 'reward'
-  pretrained.save(folder, export.reward_model(policy, trained, {}, 0.25), '')
+  pretrained.save(folder, export.reward_model(policy, (trained, {}), 0.25), '')
   network = transformers.AutoModelForSequenceClassification.from_pretrained(
     folder, dtype=torch.float32
   ).eval()

@@ -16,8 +16,10 @@ from irl_jax import config as c
 from irl_jax import errors
 from irl_jax import rewards
 from irl_jax.data import batches
+from irl_jax.irl import export
 from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib
+from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
@@ -76,7 +78,9 @@ def data(policy):
 
 
 def train(base, data, folder, log, irl=IRL, **more):
-  return loop.train(base, *data, irl, 5, folder, log=log.__setitem__, **more)
+  return export.reward_model(
+    base, loop.train(base, *data, irl, 5, folder, log=log.__setitem__, **more)
+  )
 
 
 @pytest.fixture(scope='module')
@@ -173,25 +177,6 @@ def test_a_finished_run_is_not_repeated(base, data, finished):
   chex.assert_trees_all_equal(again.params, finished[0].params)
 
 
-def test_scores_come_back_in_order(policy, data):
-  params = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')} | {
-    'reward_head': {'direction': np.arange(16, dtype=np.float32)}
-  }
-  bound, pairs = (
-    dict(config=policy.config, dtype=jnp.float32, pooling='last'),
-    data[1],
-  )  # between one and two batches
-  found = loop.score(
-    parallel.map_forward(update_lib.score_pairs, **bound),
-    (params, {}),
-    pairs_lib.token_pairs(pairs, 0),
-    64,
-  )
-  reward = jax.jit(functools.partial(reward_lib.of_texts, **bound))
-  expected = [reward((params, {}), batches.text_batch(side, 0)) for side in zip(*pairs)]
-  np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-5)
-
-
 def test_as_many_pairs_are_scored_at_once_as_a_cpus_cache_is_near_to(data, policy):
   wide = gpt_neox.GPTNeoXConfig(
     vocab_size=64,
@@ -200,9 +185,12 @@ def test_as_many_pairs_are_scored_at_once_as_a_cpus_cache_is_near_to(data, polic
     num_attention_heads=8,
     intermediate_size=8192,
   )
-  pairs = pairs_lib.TokenPairs([([0] * 100, [0] * 90)] * 64, 0, (104,))
+  pairs = pairs_lib.pair_dataset([([0] * 100, [0] * 90)] * 64, 0)
+  assert pairs.padded == [104] * 64
   assert loop.pairs_at_once(pairs, 64, wide, jnp.float32) == 4 * (1024 // 208)  # of four devices
-  assert loop.pairs_at_once(pairs_lib.token_pairs(data[1], 0), 64, policy.config, jnp.float32) == 64
+  assert (
+    loop.pairs_at_once(pairs_lib.pair_dataset(data[1], 0), 64, policy.config, jnp.float32) == 64
+  )
 
 
 def test_the_head_alone_and_fewer_pairs_than_devices_can_be_trained(base, data, tmp_path):
@@ -217,11 +205,11 @@ def test_the_head_alone_learns_from_features_what_it_learns_from_texts(
   base, data, tmp_path, monkeypatch, pooling
 ):
   irl = dataclasses.replace(IRL, epochs=1, trained_blocks=0, pooling=pooling)
-  train_head = lambda folder: loop.train_parts(
-    base, *data, irl, 5, folder, log=lambda *unused: None
-  )
+  train_head = lambda folder: loop.train(base, *data, irl, 5, folder, log=lambda *unused: None)
   from_features = train_head(tmp_path / 'features')
-  monkeypatch.setattr(loop, 'prepare', lambda base, pairs, *unused: pairs_lib.token_pairs(pairs, 0))
+  monkeypatch.setattr(
+    prepare, 'training_data', lambda base, pairs, *unused: pairs_lib.pair_dataset(pairs, 0)
+  )
   from_texts = train_head(tmp_path / 'texts')
   chex.assert_trees_all_close(from_features, from_texts, atol=1e-3)
   assert np.abs(from_features[0]['reward_head']['direction']).max() > 0.02
@@ -239,7 +227,7 @@ def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_text
   for cache in (2.0, 0.0):
     runtime = c.Runtime(activation_cache=cache)
     parts.append(
-      loop.train_parts(
+      loop.train(
         base,
         pairs,
         validation,
@@ -250,44 +238,17 @@ def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_text
         runtime=runtime,
       )
     )
-    prepared.append(loop.prepare(base, pairs, irl, parts[0], jnp.float32, runtime))
-  assert [type(some) for some in prepared] == [pairs_lib.CutPairs, pairs_lib.TokenPairs]
+    prepared.append(prepare.training_data(base, pairs, irl, parts[0], jnp.float32, runtime))
+  assert [some.cut_hidden is None for some in prepared] == [False, True]
   chex.assert_trees_all_close(*parts, atol=1e-4)
   below = cut_lib.below(
     parts[0][1], prepared[1].batch(np.arange(4)).base.ids, np.ones((4, 8), bool), base.config
   )
   lengths = [len(ids) for _, ids in pairs[:4]]
   for row, length in enumerate(lengths):
-    np.testing.assert_allclose(prepared[0].hidden[row, 1, :length], below[row, :length], atol=1e-5)
-
-
-def test_the_first_head_points_from_base_texts_to_aligned_ones(base, data):
-  pairs = data[0][:40]
-  statics = dict(config=base.config, dtype=jnp.float32, pooling='last')
-  trunk = {name: base.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  expected = np.zeros(16)
-  for aligned, other in pairs:
-    for sign, ids in ((1, aligned), (-1, other)):
-      state = np.asarray(
-        reward_lib.features((trunk, {}), batches.text_batch([ids], 0), **statics), np.float64
-      )[0]
-      expected += (
-        sign
-        * (state - state.mean())
-        / np.sqrt(state.var() + base.config.layer_norm_eps)
-        / len(pairs)
-      )
-  trained, frozen = loop.initial_parts(base, pairs, IRL, 0, jnp.float32)
-  found = trained['reward_head']['direction']
-  np.testing.assert_allclose(found, 0.02 * expected / np.sqrt(np.mean(expected**2)), atol=1e-5)
-  assert frozen == {}
-  drawn = [
-    loop.initial_parts(
-      base, pairs, dataclasses.replace(IRL, initial_head='random'), seed, jnp.float32
-    )[0]['reward_head']['direction']
-    for seed in (0, 1)
-  ]
-  assert np.corrcoef(*drawn)[0, 1] < 0.9
+    np.testing.assert_allclose(
+      prepared[0].cut_hidden[row, 1, :length], below[row, :length], atol=1e-5
+    )
 
 
 def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_asks(
@@ -304,13 +265,10 @@ def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_a
     )
 
 
-def test_a_mean_over_tokens_can_be_trained_but_not_exported(base, data, tmp_path):
+def test_a_mean_over_tokens_can_be_trained(base, data, tmp_path):
   irl = dataclasses.replace(IRL, epochs=1, pooling='mean')
-  with pytest.raises(
-    errors.ConfigError, match='config.irl.pooling = mean: .* cannot be exported; set last'
-  ):
-    train(base, data, tmp_path, {}, irl)
-  assert loop.train_parts(base, *data, irl, 5, tmp_path, log=lambda *unused: None)
+  parts = loop.train(base, *data, irl, 5, tmp_path, log=lambda *unused: None)
+  chex.assert_shape(parts[0]['reward_head']['direction'], (16,))
 
 
 def test_what_cannot_be_trained_is_said(base, data, tmp_path):
@@ -318,14 +276,15 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
     errors.ConfigError, match='config.irl.trained_blocks = 9, but the model has 3 blocks'
   ):
     train(base, data, tmp_path, {}, dataclasses.replace(IRL, trained_blocks=9))
-  spoilt = dataclasses.replace(
+  non_finite = dataclasses.replace(
     base, params=jax.tree.map(lambda x: np.full_like(x, np.nan), base.params)
   )
   entropy = dataclasses.replace(IRL, objective='maximum_entropy', samples_per_prompt=2)
-  with pytest.raises(errors.InputError, match='maximum entropy needs two pairs of one prompt'):
+  with pytest.raises(errors.InputError, match='no prompt has two'):
     train(base, data, tmp_path, {}, entropy, prompts=list(range(1024)))
   with pytest.raises(
-    errors.InputError, match='IRL has 1024 training and 0 validation pairs of two different texts'
+    errors.InputError,
+    match='IRL needs .* pairs of two different texts and has 1024 and 0: give more',
   ):
     train(base, (data[0], []), tmp_path, {})
   with pytest.raises(
@@ -333,4 +292,4 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
     match='stage irl, by update 15: the loss and the validation loss are not '
     f'finite; no checkpoint was saved yet in {tmp_path}',
   ):
-    train(spoilt, data, tmp_path, {})
+    train(non_finite, data, tmp_path, {})

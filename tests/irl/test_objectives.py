@@ -13,6 +13,11 @@ from irl_jax.config import IRL
 from irl_jax.config import OBJECTIVES
 from irl_jax.irl import objectives
 
+
+def settings(name, margin=0.1, temperature=0.25):
+  return IRL(objective=name, margin=margin, temperature=temperature, samples_per_prompt=2)
+
+
 DELTA = np.array([-2.0, -0.5, -1e-3, 0.0, 1e-3, 0.09, 0.1, 0.4, 2.0], np.float32)
 
 
@@ -31,7 +36,7 @@ def by_hand(name, delta, margin, temperature, progress=1.0):
 
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_values(name):
-  found = objectives.objective(name, margin=0.1, temperature=0.25)(DELTA)
+  found = objectives.pair_losses(DELTA, settings(name))
   np.testing.assert_allclose(
     found, [by_hand(name, float(delta), 0.1, 0.25) for delta in DELTA], atol=1e-6
   )
@@ -43,7 +48,8 @@ def test_gradients_are_the_slopes(name):
   slopes = [
     (by_hand(name, x + 1e-4, 0.1, 0.25) - by_hand(name, x - 1e-4, 0.1, 0.25)) / 2e-4 for x in points
   ]
-  gradient = jax.vmap(jax.grad(objectives.objective(name, 0.1, 0.25)))(points.astype(np.float32))
+  of_pair = lambda delta: objectives.pair_losses(delta, settings(name))
+  gradient = jax.vmap(jax.grad(of_pair))(points.astype(np.float32))
   np.testing.assert_allclose(gradient, slopes, atol=1e-3)
   assert (np.asarray(gradient) <= 0).all()
 
@@ -54,7 +60,8 @@ def test_a_loss_weighs_twice_as_much_as_a_win():
 
 @pytest.mark.parametrize('name', ['hinge', 'squared', 'failure_aware'])
 def test_pairs_beyond_the_margin_are_left_alone(name):
-  assert jax.grad(objectives.objective(name, 0.1, 1.0))(np.float32(0.2)) == 0
+  of_pair = lambda delta: objectives.pair_losses(delta, settings(name))
+  assert jax.grad(of_pair)(np.float32(0.2)) == 0
 
 
 def test_logistic_is_finite_at_the_bounds_of_the_reward():
@@ -64,7 +71,7 @@ def test_logistic_is_finite_at_the_bounds_of_the_reward():
 @pytest.mark.parametrize('progress, failures', [(0.0, 1), (0.5, 2), (0.7, 4), (1.0, 5)])
 def test_failures_go_from_clear_errors_to_near_ties(progress, failures):
   delta = np.array([-0.2, -0.06, -0.01, 0.0, 0.04, 0.07, 0.2], np.float32)
-  found = objectives.objective('failure_aware', 0.1, 1.0, progress)(delta)
+  found = objectives.pair_losses(delta, settings('failure_aware'), progress)
   np.testing.assert_allclose(
     found, [by_hand('failure_aware', float(x), 0.1, 1.0, progress) for x in delta], atol=1e-6
   )
@@ -135,10 +142,35 @@ def test_the_true_reward_is_where_maximum_entropy_is_least():
   assert np.abs(jax.grad(loss)(jnp.asarray(true[::-1].copy(), jnp.float32))).max() > 0.1
 
 
-def test_maximum_entropy_of_one_sample_is_refused():
+@pytest.mark.parametrize('name', [name for name, of_groups in OBJECTIVES.items() if not of_groups])
+def test_objectives_of_pairs_have_the_signature_of_those_of_groups(name):
+  """They depend on each pair's own difference alone, whichever base texts are there and however pairs are grouped."""
+  aligned, base = np.random.default_rng(0).uniform(-1, 1, (2, 4, 3)).astype(np.float32)
+  present = np.array([[True, False, True]] * 4)
+  found = objectives.losses(aligned, base, present, settings(name), 0.6)
+  expected = [by_hand(name, float(delta), 0.1, 0.25, 0.6) for delta in (aligned - base).ravel()]
+  np.testing.assert_allclose(np.ravel(found), expected, atol=1e-5)
+
+
+def test_objectives_of_groups_see_the_other_samples_of_a_prompt():
+  aligned, base = np.random.default_rng(0).uniform(-1, 1, (2, 4, 3)).astype(np.float32)
+  present = np.ones((4, 3), bool)
+  found = objectives.losses(aligned, base, present, settings('maximum_entropy'), 0.6)
+  expected = [
+    entropy_by_hand(aligned[:, column], base[:, column], present[:, column], 2, 0.25)
+    for column in range(3)
+  ]
+  np.testing.assert_allclose(found, np.stack(expected, axis=1), rtol=1e-5)
+
+
+def test_every_objective_of_the_config_has_a_loss():
+  assert set(objectives.OBJECTIVES) == set(OBJECTIVES)
+
+
+def test_an_objective_of_groups_is_refused_with_one_sample():
   with pytest.raises(
     errors.ConfigError, match='config.irl.samples_per_prompt = 1: must be >= 2 where config.irl.obj'
   ):
     IRL(objective='maximum_entropy')
-  assert IRL(objective='maximum_entropy', samples_per_prompt=3).samples_together == 3
-  assert IRL(objective='logistic', samples_per_prompt=3).samples_together == 1
+  assert IRL(objective='maximum_entropy', samples_per_prompt=3).group_size == 3
+  assert IRL(objective='logistic', samples_per_prompt=3).group_size == 1

@@ -1,5 +1,7 @@
 """Demonstrations as minibatches: whole texts, one padded length, features once."""
 
+import dataclasses
+
 import chex
 import numpy as np
 import pytest
@@ -14,8 +16,8 @@ def test_pairs_are_whole_texts(policy, caplog):
   assert '1 of 6 demonstrated texts are longer than 4 tokens: cut on the left' in caplog.text
 
 
-def test_token_pairs_are_padded_to_the_longest_text_of_all():
-  pairs = pairs_lib.token_pairs([([1], [2, 3]), ([4] * 9, [5]), ([6], [7])], pad_id=0)
+def test_pairs_are_padded_to_the_longest_text_of_all():
+  pairs = pairs_lib.pair_dataset([([1], [2, 3]), ([4] * 9, [5]), ([6], [7])], pad_id=0)
   batch = pairs.batch(np.array([2, 0]))
   assert len(pairs) == 3
   chex.assert_shape(
@@ -25,6 +27,12 @@ def test_token_pairs_are_padded_to_the_longest_text_of_all():
   assert batch.base.valid.sum(1).tolist() == [1, 2] and batch.weight.tolist() == [1, 1]
 
 
+def with_features(aligned, base):
+  """A dataset of pairs whose tokens do not matter."""
+  dataset = pairs_lib.pair_dataset([([2], [3])] * len(aligned), pad_id=0)
+  return dataclasses.replace(dataset, features=np.stack([aligned, base], axis=1))
+
+
 def test_features_are_computed_once_for_both_texts_of_every_pair():
   calls = []
 
@@ -32,11 +40,27 @@ def test_features_are_computed_once_for_both_texts_of_every_pair():
     calls.append(len(sequences))
     return np.array([[sum(sequence), len(sequence)] for sequence in sequences], np.float32)
 
-  pairs = pairs_lib.compute_features([([1], [2, 3]), ([4, 4], [5])], features)
-  assert calls == [4] and len(pairs) == 2
+  states = pairs_lib.compute_features([([1], [2, 3]), ([4, 4], [5])], features)
+  assert calls == [4] and states.tolist() == [[[1, 1], [5, 2]], [[8, 2], [5, 1]]]
+
+
+def test_a_batch_holds_features_where_there_are_some():
+  rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+  pairs = with_features(rows, -rows)
+  assert len(pairs) == 3 and pairs.padded == [1, 1, 1]
   batch = pairs.batch(np.array([1, 0, 1]))
-  assert batch.aligned.pooled.tolist() == [[8, 2], [1, 1], [8, 2]]
-  assert batch.base.pooled.tolist() == [[5, 1], [5, 2], [5, 1]]
+  assert batch.aligned.pooled.tolist() == [[2, 3], [0, 1], [2, 3]]
+  assert batch.base.pooled.tolist() == [[-2, -3], [0, -1], [-2, -3]]
+
+
+def test_a_batch_holds_activations_at_the_cut_of_its_own_length():
+  dataset = pairs_lib.pair_dataset([([1], [2, 3]), ([4] * 11, [5]), ([6], [7])], pad_id=0)
+  hidden = np.random.default_rng(0).normal(size=(3, 2, 12, 5)).astype(np.float32)
+  dataset = dataclasses.replace(dataset, buckets=(4, 12), cut_hidden=hidden)
+  assert dataset.padded == [4, 12, 4]
+  batch = dataset.batch(np.array([2, 0]))
+  np.testing.assert_array_equal(batch.aligned.cut_hidden, hidden[[2, 0], 0, :4])
+  np.testing.assert_array_equal(batch.base.cut_hidden, hidden[[2, 0], 1, :4])
 
 
 @pytest.mark.parametrize(
@@ -50,8 +74,8 @@ def test_blocks_of_rows_are_full_and_in_order(count, size, expected):
 def test_the_pairs_of_a_prompt_stay_together():
   """Prompt a has five pairs, b one, c two: in threes, b's is left out and the gaps weigh nothing."""
   features = np.arange(8, dtype=np.float32)[:, None]
-  pairs = pairs_lib.by_prompt(pairs_lib.FeaturePairs(features, -features), list('abacaaca'), 3)
-  assert len(pairs) == 3 and pairs.rows.tolist() == [[0, 2, 4], [5, 7, -1], [3, 6, -1]]
+  pairs = pairs_lib.by_prompt(with_features(features, -features), list('abacaaca'), 3)
+  assert len(pairs) == 3 and pairs.groups.tolist() == [[0, 2, 4], [5, 7, -1], [3, 6, -1]]
   batch = pairs.batch(np.array([2, 0]))
   assert batch.aligned.pooled[:, 0].tolist() == [3, 6, 3, 0, 2, 4]
   assert batch.base.pooled[:, 0].tolist() == [-3, -6, -3, 0, -2, -4]
@@ -59,13 +83,15 @@ def test_the_pairs_of_a_prompt_stay_together():
 
 
 def test_without_prompts_any_two_pairs_may_be_compared():
-  texts = pairs_lib.token_pairs([([number], [number + 1]) for number in range(2, 7)], pad_id=0)
+  texts = pairs_lib.pair_dataset([([number], [number + 1]) for number in range(2, 7)], pad_id=0)
   pairs = pairs_lib.by_prompt(texts, None, 2)
-  assert pairs.rows.tolist() == [[0, 1], [2, 3]]
+  assert pairs.groups.tolist() == [[0, 1], [2, 3]]
   assert pairs.batch(np.array([1])).aligned.ids[:, 0].tolist() == [4, 5]
 
 
 def test_prompts_of_one_pair_alone_are_refused():
-  texts = pairs_lib.token_pairs([([2], [3])] * 3, pad_id=0)
-  with pytest.raises(errors.InputError, match='needs two pairs of one prompt and there are none'):
+  texts = pairs_lib.pair_dataset([([2], [3])] * 3, pad_id=0)
+  with pytest.raises(
+    errors.InputError, match='compares the pairs of one prompt, and no prompt has two'
+  ):
     pairs_lib.by_prompt(texts, ['a', 'b', 'c'], 2)

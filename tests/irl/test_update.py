@@ -142,7 +142,9 @@ def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(
 def prefix_scores(policy, params, pairs):
   """R̂ of every prefix, each scored alone: of pair n, text 0 (aligned) or 1 (base), k tokens at [n][text][k - 1]."""
   reward = jax.jit(
-    functools.partial(reward_lib.of_texts, pooling='last', config=policy.config, dtype=jnp.float32)
+    functools.partial(
+      reward_lib.score_texts, pooling='last', config=policy.config, dtype=jnp.float32
+    )
   )
   texts = [ids[:length] for pair in pairs for ids in pair for length in range(1, len(ids) + 1)]
   scores = iter(np.asarray(reward((params, {}), batches.text_batch(texts, 0, 16)), np.float64))
@@ -230,20 +232,6 @@ def test_prefixes_of_the_samples_of_a_prompt_are_compared(
   )
 
 
-def test_what_all_texts_of_a_prompt_begin_with_is_not_compared():
-  texts = [
-    ([5, 6, 7, 8], [5, 6, 7, 9, 9]),
-    ([5, 6, 2], [5, 6, 7, 8]),
-    ([4, 3, 3], [4, 3]),
-    ([4, 3, 3], [4, 3, 3]),
-  ]
-  batch = pairs_lib.pair_batch(texts, np.ones(4), 0, 6)
-  alone = update_lib.compared_prefixes(batch, 1).astype(int)
-  assert alone.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [0] * 6]
-  together = update_lib.compared_prefixes(batch, 2).astype(int)
-  assert together.tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0] * 6, [0] * 6]
-
-
 @pytest.mark.parametrize('step, threshold', [(0, -0.5), (3, 0.0625), (4, 0.25)])
 def test_failures_are_found_by_the_share_of_updates_that_are_done(
   params, batch, statics, by_hand, step, threshold
@@ -325,7 +313,7 @@ def test_gradients_are_those_of_the_whole_above_the_cut(run, trained_blocks, tra
 
 def test_pairs_are_scored_as_the_update_sees_them(policy, params, by_hand, batch):
   bound = dict(config=policy.config, dtype=jnp.float32, pooling='last')
-  found = jax.jit(functools.partial(update_lib.score_pairs, **bound))(
+  found = jax.jit(functools.partial(reward_lib.score_pairs, **bound))(
     cut_lib.split(params, 1), batch
   )
   np.testing.assert_allclose(found, by_hand, atol=1e-5)

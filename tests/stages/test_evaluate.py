@@ -75,7 +75,7 @@ def run(request, tmp_path, policy):
   for seed in (0, 1):
     trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
     head = heads.init_reward_head(jax.random.key(seed), 16)
-    model = export.reward_model(policy, trunk | {'reward_head': head}, {}, 0.0)
+    model = export.reward_model(policy, (trunk | {'reward_head': head}, {}))
     pretrained.save(tmp_path / 'irl' / f'seed_{seed}' / 'reward', model, '')
     workdir.write_json(
       tmp_path / 'irl' / f'seed_{seed}' / 'calibration.json', {'zero': 0.0, 'reliable_zero': False}

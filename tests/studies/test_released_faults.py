@@ -87,7 +87,7 @@ def sound(policy, rows):
 
 
 def test_without_a_fault_it_is_the_librarys_training(policy, rows, sound, tmp_path):
-  expected = loop.train_parts(
+  expected = loop.train(
     policy, *pairs_of(policy, rows), IRL, 3, tmp_path, log=lambda *unused: None
   )
   chex.assert_trees_all_close(sound, expected, atol=1e-5)

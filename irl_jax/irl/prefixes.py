@@ -1,0 +1,81 @@
+"""R̂ and the loss of every prefix of a pair.
+
+A prefix is what a model would have written, had it been stopped there.
+
+Dims: B pairs, K pairs of a group, S padded length.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from irl_jax import config as config_lib
+from irl_jax import structs
+from irl_jax.irl import objectives
+from irl_jax.irl import reward as reward_lib
+from irl_jax.models import gpt_neox
+from irl_jax.models import heads
+
+
+def rewards(
+  trained: reward_lib.Params,
+  frozen: reward_lib.Params,
+  batch: structs.PairBatch,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: DTypeLike,
+  rematerialise: bool,
+) -> list[jax.Array]:
+  """Returns R̂ [B, S] of every prefix of the aligned texts, and of the base texts."""
+  texts = reward_lib.both_texts(batch)
+  hidden = reward_lib.hidden_states(trained, frozen, texts, config, dtype, rematerialise)
+  return jnp.split(heads.bounded_reward(trained['reward_head'], hidden, config.layer_norm_eps), 2)
+
+
+def at_ends(prefixes: Sequence[jax.Array], batch: structs.PairBatch) -> list[jax.Array]:
+  """Picks R̂ [B] of the whole aligned and base texts out of R̂ [B, S] of their prefixes."""
+  lengths = jnp.sum(reward_lib.both_texts(batch).valid, axis=1)
+  last = jax.nn.one_hot(lengths - 1, prefixes[0].shape[1])
+  return [jnp.sum(side * end, axis=1) for side, end in zip(prefixes, jnp.split(last, 2))]
+
+
+def _texts(batch: structs.PairBatch) -> tuple[structs.TextBatch, structs.TextBatch]:
+  """Returns the aligned and the base texts. Prefixes cannot be read from features."""
+  assert isinstance(batch.aligned, structs.TextBatch) and isinstance(batch.base, structs.TextBatch)
+  return batch.aligned, batch.base
+
+
+def present(batch: structs.PairBatch) -> jax.Array:
+  """Returns which prefixes of the base texts exist [B, S]; a pair without weight has none."""
+  return _texts(batch)[1].valid & (batch.weight > 0)[:, None]
+
+
+def compared(batch: structs.PairBatch, group_size: int) -> jax.Array:
+  """Returns which prefixes [B, S] are compared: aligned with base texts of the same length.
+
+  A prefix counts once the group's texts differ and enough base texts are that long: one, or two for
+  a mean over several. `group_size` pairs in a row are of one prompt.
+  """
+  in_groups = lambda x: x.reshape(-1, group_size, x.shape[1])
+  texts = jnp.concatenate(
+    [in_groups(jnp.where(side.valid, side.ids, -1)) for side in _texts(batch)], 1
+  )
+  # The first position where two texts of a group differ, and all after it.
+  differs = jnp.cumsum(jnp.any(texts != texts[:, :1], axis=1), axis=1) > 0
+  enough = jnp.sum(in_groups(present(batch)), axis=1) >= min(group_size, 2)
+  return _texts(batch)[0].valid & jnp.repeat(differs & enough, group_size, axis=0)
+
+
+def losses(
+  prefixes: Sequence[jax.Array],
+  batch: structs.PairBatch,
+  irl: config_lib.IRL,
+  progress: jax.Array | float,
+) -> jax.Array:
+  """Returns every pair's mean loss [B] over its compared prefixes; 0 if there are none."""
+  counted = compared(batch, irl.group_size)
+  aligned, base = prefixes
+  of_prefixes = objectives.losses(aligned, base, present(batch), irl, progress)
+  return jnp.sum(of_prefixes * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
