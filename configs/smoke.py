@@ -41,6 +41,7 @@ def get_config() -> c.Config:
       checkpoint_every=2,
     ),
     irl=c.IRL(
+      objective='asymmetric',
       learning_rate=1e-3,
       seeds=2,
       epochs=2,

@@ -230,7 +230,8 @@ class IRL(Section):
   """
 
   key: ClassVar[str] = 'irl.'
-  objective: str = setting('asymmetric', choices=tuple(OBJECTIVES))
+  # asymmetric is the paper's; its rewards end at their bounds and cannot grade texts (docs/recovery.md)
+  objective: str = setting('logistic', choices=tuple(OBJECTIVES))
   margin: float = setting(
     0.1, above=0
   )  # of hinge, squared, failure_aware; in units of the bounded reward (|R| <= 1)

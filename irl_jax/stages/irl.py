@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from irl_jax import rewards
 from irl_jax.config import IRL
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
@@ -61,10 +62,13 @@ def irl(run: Run) -> None:
 def uncentred_scores(
   run: Run, base: pretrained.Decoder, parts: reward.Parts, texts: Sequence[str]
 ) -> np.ndarray:
-  """Returns the scores [N] that the zero is chosen from: R̂ as it was trained."""
-  return reward.scorer(base, parts, batch_size=run.config.evaluation.batch_size, dtype=run.dtype)(
-    texts
-  )
+  """Returns the scores [N] that the zero is chosen from: R̂ as it was trained, without a zero.
+
+  They are computed in the exported form, whose last bits differ from those of `reward.scorer`: the
+  zero is then exactly that of the reward that users load.
+  """
+  model = export.reward_model(base, parts)
+  return rewards.recovered_reward(model, run.config.evaluation.batch_size, run.dtype)(texts)
 
 
 def unlabelled_texts(run: Run) -> list[str]:
