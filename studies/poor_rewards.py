@@ -1,13 +1,18 @@
-"""What training on a poor reward does: PPO on the recovered reward of a finished run, and on worse and warier ones.
+r"""What training on a poor reward does: PPO on the recovered reward of a run, and on worse ones.
 
-  python studies/poor_rewards.py --config=configs/tiny.py --workdir=runs/tiny --output=poor_rewards.json
+  python studies/poor_rewards.py --config=configs/tiny.py --workdir=runs/tiny \
+      --output=poor_rewards.json
 
-The same PPO five times: on r* itself, on the mean of the recovered seeds, on that mean less twice their spread, on a
-reward whose recovery was stopped after a twentieth of its pairs, and on a random head. Toxicity (by r*), KL, perplexity
-and distinct_2 are of held-out prompts; `first` and `last` are means over a tenth of the rollouts, of the reward that
-was trained on and of r*: where the one rises and the other falls, PPO has found a flaw.
+The same PPO runs five times: on r* itself, on the mean of the recovered seeds, on that mean minus
+twice their standard deviation, on a reward whose recovery stopped after a twentieth of its pairs,
+and on a random head.
+
+Toxicity (by r*), KL, perplexity and distinct_2 are those of held-out prompts. `first` and `last`
+are means over a tenth of the rollouts, of the reward that was trained on and of r*. If the one
+rises and the other falls, PPO has found a flaw. docs/poor_rewards.md has the table of a run.
 """
 
+from collections.abc import Callable
 import dataclasses
 import json
 import pathlib
@@ -16,33 +21,25 @@ import tempfile
 from typing import Any
 
 from absl import flags
+import finished_run
 
 from irl_jax.command_line import launch as command_line
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string(
-  'config',
-  None,
-  'config file of the run, with the overrides that it was started with',
-  flag_values=FLAGS,
-)
-flags.DEFINE_string(
-  'workdir', None, 'folder of the run; its rewards are recovered', flag_values=FLAGS
-)
-flags.DEFINE_string('output', None, 'the .json file to write', flag_values=FLAGS)
+finished_run.define_flags(FLAGS)
 flags.DEFINE_integer(
   'steps', 0, 'rollouts of each PPO; 0: as many as the run', lower_bound=0, flag_values=FLAGS
 )
 flags.DEFINE_list(
-  'rewards', [], 'names of the rewards to train on; all where none is named', flag_values=FLAGS
+  'rewards', [], 'names of the rewards to train on; default: all', flag_values=FLAGS
 )
 
 PESSIMISM = 2.0
-EARLY = 0.05  # share of the training pairs after which an early reward stopped
+EARLY = 0.05  # share of the training pairs that an early reward has seen
 
 
 def early(run, base):
-  """A reward of seed 0 that has seen a twentieth of the pairs."""
+  """Recovers a reward from a twentieth of the pairs, by seed 0."""
   from irl_jax.irl import loop
   from irl_jax.irl import reward
   from irl_jax.stages import irl as recovery
@@ -68,7 +65,7 @@ def early(run, base):
 
 
 def random_head(run, base):
-  """The base model's trunk, nothing trained, under a head of random direction."""
+  """Returns the base model's trunk, untrained, under a head of random direction."""
   import jax
 
   from irl_jax.irl import reward
@@ -82,10 +79,10 @@ def random_head(run, base):
 
 
 def train(run, start, base, reward, true_reward) -> dict[str, Any]:
-  """PPO on one reward: figures on held-out prompts, and both rewards in every rollout."""
+  """Runs PPO on one reward; measures held-out prompts, and both rewards in every rollout."""
   import numpy as np
 
-  from irl_jax.evaluation import policy as policy_figures
+  from irl_jax.evaluation import policy as policy_lib
   from irl_jax.ppo import loop as ppo_loop
 
   rewards_seen, true_seen = [], []
@@ -106,7 +103,7 @@ def train(run, start, base, reward, true_reward) -> dict[str, Any]:
       log=lambda step, metrics: None,
       report=report,
     )
-  figures, _ = policy_figures.evaluate(
+  measured, _ = policy_lib.evaluate(
     policy, start, base, run.rows('heldout'), true_reward, run.config, run.dtype
   )
   tenth = max(len(true_seen) // 10, 1)
@@ -115,7 +112,7 @@ def train(run, start, base, reward, true_reward) -> dict[str, Any]:
     'last': float(np.mean(values[-tenth:])),
   }
   return {
-    'after': figures,
+    'after': measured,
     'reward': ends(rewards_seen),
     'true_reward': ends(true_seen),
     'curves': {'reward': rewards_seen, 'true_reward': true_seen},
@@ -123,43 +120,43 @@ def train(run, start, base, reward, true_reward) -> dict[str, Any]:
 
 
 def describe(name: str, row: dict[str, Any]) -> str:
-  """One line of the table."""
+  """Returns one line of the table."""
   after, toxic = row['after'], row['after']['toxicity']
   change = lambda ends: f'{ends["first"]:6.2f} -> {ends["last"]:6.2f}'
   return (
-    f'{name:<28} toxic {100 * toxic["rate"]:5.1f} % [{100 * toxic["low"]:.1f}, {100 * toxic["high"]:.1f}]   '
+    f'{name:<28} toxic {100 * toxic["rate"]:5.1f} % '
+    f'[{100 * toxic["low"]:.1f}, {100 * toxic["high"]:.1f}]   '
     f'KL {after["kl"]:5.2f}   perplexity {after["perplexity_under_base"]:6.1f}   '
-    f'distinct_2 {after["distinct_2"]:.3f}   reward {change(row["reward"])}   r* {change(row["true_reward"])}'
+    f'distinct_2 {after["distinct_2"]:.3f}   reward {change(row["reward"])}   '
+    f'r* {change(row["true_reward"])}'
   )
 
 
-def main(options: flags.FlagValues) -> None:
-  """Prints the table, a row when it is known."""
-  command_line.require(options, 'config', 'workdir', 'output')
-  from irl_jax import pipeline
+def rewards_of(run, base, true_reward) -> dict[str, Callable[[], Any]]:
+  """Returns a function that makes each reward, by its name in the table."""
   from irl_jax import rewards
-  from irl_jax.models import pretrained
-  from irl_jax.runtime import compilation_cache
-  from irl_jax.stages.run import Run
 
-  compilation_cache.use()
-  config = options.config
-  if options.steps:
-    config = dataclasses.replace(config, ppo=dataclasses.replace(config.ppo, steps=options.steps))
-  run = Run(
-    config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(config.runtime.dtype)
-  )
-  start, base = (pretrained.load_language_model(place) for place in (run.start, run.base))
-  members, true_reward = run.recovered_rewards(), run.true_reward()
-  makers = {
-    'the true reward': lambda: true_reward.of_kind(config.ppo.reward),
+  members = run.recovered_rewards()
+  return {
+    'the true reward': lambda: true_reward.of_kind(run.config.ppo.reward),
     'the recovered reward': lambda: rewards.ensemble(members),
     f'less {PESSIMISM:g} deviations': lambda: rewards.ensemble(members, PESSIMISM),
     'recovery stopped early': lambda: early(run, base),
     'a random head': lambda: random_head(run, base),
   }
-  table = {}
-  for name, make in makers.items():
+
+
+def main(options: flags.FlagValues) -> None:
+  """Prints and writes the table, row by row."""
+  run = finished_run.open_run(options)
+  from irl_jax.models import pretrained
+
+  if options.steps:
+    ppo = dataclasses.replace(run.config.ppo, steps=options.steps)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, ppo=ppo))
+  start, base = (pretrained.load_language_model(place) for place in (run.start, run.base))
+  true_reward, table = run.true_reward(), {}
+  for name, make in rewards_of(run, base, true_reward).items():
     if not options.rewards or name in options.rewards:
       table[name] = train(run, start, base, make(), true_reward)
       print(describe(name, table[name]), flush=True)

@@ -1,17 +1,23 @@
-r"""Which objective recovers best, and what the reward should see: variants of IRL on the demonstrations of one run.
+r"""Which objective recovers best, and what the reward should see: variants of IRL on one run.
 
-  python studies/recovery.py --config=configs/paradetox_14m.py --workdir=runs/paradetox_14m --output=recovery.json \
-      --texts=paradetox_dev.jsonl.gz --fields=toxic,neutral --human=paradetox_train.jsonl.gz
+  python studies/recovery.py --config=configs/paradetox_14m.py --workdir=runs/paradetox_14m \
+      --output=recovery.json --texts=paradetox_dev.jsonl.gz --fields=toxic,neutral \
+      --human=paradetox_train.jsonl.gz
 
-Every variant is trained on the run's training demonstrations and selected by its loss on the validation demonstrations;
-r* is read for the table only, but for the variants that ask what recovery lacks: the same demonstrations, each pair in
-r*'s order, and pairs that people wrote (--human, fields toxic and neutral). AUROC is against r*, accuracy that at the
-zero that each seed finds in the run's unlabelled texts, on the texts of --texts, or where none are given on the
-validation demonstrations; `ordered` is the share of rows whose second field scores higher. Spearman is the mean over
-pairs of seeds. At the end every two variants are compared (evaluation/identifiability.py). Variants differ from the
-run's config as named; maximum entropy needs a run with config.irl.samples_per_prompt of at least 2.
+Every variant is trained on the run's training demonstrations and selected by its loss on the
+validation demonstrations. It differs from the run's config as its name says. r* is read for the
+table only, except in the variants that ask what recovery lacks: the same demonstrations, each pair
+in r*'s order, and pairs that people wrote (--human, fields toxic and neutral). Maximum entropy
+needs a run with config.irl.samples_per_prompt of at least 2.
+
+AUROC is against r*, on the texts of --texts, by default the validation demonstrations. Accuracy is
+at the zero that each seed chooses from the run's unlabelled texts. `ordered` is the share of rows
+whose second field scores higher. Spearman is the mean over pairs of seeds. At the end every two
+variants are compared (evaluation/identifiability.py). docs/recovery.md has the tables.
+Dims: K seeds, M pairs, N texts.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import json
@@ -22,44 +28,35 @@ import time
 from typing import Any
 
 from absl import flags
+import finished_run
 
 from irl_jax.command_line import launch as command_line
+from irl_jax.config import OBJECTIVES
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string(
-  'config',
-  None,
-  'config file of the run; its irl section is what the variants differ from',
-  flag_values=FLAGS,
-)
-flags.DEFINE_string(
-  'workdir', None, 'folder of the run; its demonstrations are finished', flag_values=FLAGS
-)
-flags.DEFINE_string('output', None, 'the .json file to write', flag_values=FLAGS)
+finished_run.define_flags(FLAGS)
 flags.DEFINE_string(
   'texts', '', 'texts to compare with r* on, in any format that score.py reads', flag_values=FLAGS
 )
 flags.DEFINE_list(
   'fields',
   ['text'],
-  'their field; or two, of a toxic text and its neutral rewriting',
+  'field of the texts; or two fields, a toxic text and its neutral rewriting',
   flag_values=FLAGS,
 )
 flags.DEFINE_string(
   'human', '', 'pairs that people wrote, with the fields toxic and neutral', flag_values=FLAGS
 )
 flags.DEFINE_multi_string(
-  'variant', [], 'a variant to run, may be repeated; all where none is named', flag_values=FLAGS
+  'variant', [], 'a variant to run, may be repeated; default: all', flag_values=FLAGS
 )
 flags.DEFINE_integer('seeds', 2, 'rewards of each variant', lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer(
   'pairs', 0, 'training pairs of every variant; 0: all', lower_bound=0, flag_values=FLAGS
 )
 
-OBJECTIVES = ('asymmetric', 'hinge', 'logistic', 'squared', 'failure_aware', 'maximum_entropy')
-HEAD = dict(
-  trained_blocks=0, prefix_weight=0.0, learning_rate=1e-2
-)  # a head alone bears a larger step
+# A head alone tolerates a larger step.
+HEAD = dict(trained_blocks=0, prefix_weight=0.0, learning_rate=1e-2)
 WHOLE = dict(objective='logistic', prefix_weight=0.0)
 VARIANTS = {
   **{f'{name}, everything': dict(objective=name) for name in OBJECTIVES},
@@ -81,14 +78,14 @@ Rows = Sequence[dict[str, Any]]
 
 
 def in_true_order(rows: Rows) -> list[dict[str, Any]]:
-  """Each pair with the text of higher r* as the aligned one; ties are left out."""
+  """Returns each pair with the text of higher r* as the aligned one; ties are left out."""
   swapped = lambda row: row | {'aligned': row['base'], 'base': row['aligned']}
   gain = lambda row: row['true_reward_aligned'] - row['true_reward_base']
   return [row if gain(row) > 0 else swapped(row) for row in rows if gain(row)]
 
 
 def human_pairs(path: str) -> list[list[dict[str, Any]]]:
-  """Pairs to train on and to validate with, a tenth, as demonstrations without a prompt."""
+  """Returns pairs to train on, and a tenth to validate with, as rows without a prompt."""
   from irl_jax.data import rows as rows_lib
 
   rows, _ = rows_lib.read_rows(path, fields=['toxic'])
@@ -104,7 +101,16 @@ def recover(
   pairs: int | None,
   seeds: int,
 ) -> list:
-  """One reward (texts -> scores) for every seed, from rows to train on and rows to validate with."""
+  """Recovers one reward (texts -> scores) for every seed.
+
+  Args:
+    run: gives the config that the variant differs from.
+    base: the model that the rewards start from.
+    sources: rows to train on and rows to validate with, by name.
+    settings: of the variant.
+    pairs: most training pairs; None: all.
+    seeds: how many rewards.
+  """
   from irl_jax.irl import loop
   from irl_jax.irl import reward
   from irl_jax.stages import irl as recovery
@@ -137,7 +143,7 @@ def recover(
 
 
 def read_texts(path: str, fields: Sequence[str]) -> list[str]:
-  """All texts of the first field, then those of the second in the same order."""
+  """Returns all texts of the first field, then those of the second in the same order."""
   from irl_jax.data import rows as rows_lib
 
   rows, _ = rows_lib.read_rows(path, fields=[fields[0]])
@@ -145,8 +151,8 @@ def read_texts(path: str, fields: Sequence[str]) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-  """What every variant is judged on: M pairs of demonstrations, N texts with their r*, and unlabelled texts."""
+class Texts:
+  """What every variant is evaluated on: M pairs, N texts with their r*, and unlabelled texts."""
 
   aligned: list[str]
   base: list[str]
@@ -156,47 +162,47 @@ class Judged:
   unlabelled: list[str]
 
 
-def scores_of(scorers: Sequence, judged: Judged) -> dict[str, Any]:
-  """R̂ of every seed, less the zero that it finds itself: texts [K, N], completions [K, M, 2]."""
+def scores_of(scorers: Sequence, evaluated: Texts) -> dict[str, Any]:
+  """Returns R̂ of every seed minus its own zero: texts [K, N], completions [K, M, 2]."""
   import numpy as np
 
   from irl_jax.evaluation import zero
 
-  zeros = np.array([zero.otsu(scorer(judged.unlabelled)) for scorer in scorers])[:, None]
+  zeros = np.array([zero.otsu(scorer(evaluated.unlabelled)) for scorer in scorers])[:, None]
   of = lambda texts: np.stack([scorer(texts) for scorer in scorers]).astype(float) - zeros
   return {
-    'texts': of(judged.texts),
-    'completions': np.stack([of(judged.aligned), of(judged.base)], axis=2),
+    'texts': of(evaluated.texts),
+    'completions': np.stack([of(evaluated.aligned), of(evaluated.base)], axis=2),
     'zeros': zeros,
   }
 
 
-def figures(scores: dict[str, Any], judged: Judged, seconds: float) -> dict[str, Any]:
-  """One row of the table: every seed's figures, how far they agree, and how extreme the reward is."""
+def results(scores: dict[str, Any], evaluated: Texts, seconds: float) -> dict[str, Any]:
+  """Returns one row of the table: results of every seed, their agreement, and saturation."""
   import numpy as np
 
   from irl_jax.evaluation import agreement
   from irl_jax.evaluation import identifiability
 
-  found, completions = scores['texts'], scores['completions']
+  texts, completions = scores['texts'], scores['completions']
   ordered = (
-    [float(np.mean(second > first)) for first, second in (np.split(row, 2) for row in found)]
-    if judged.paired
+    [float(np.mean(second > first)) for first, second in (np.split(row, 2) for row in texts)]
+    if evaluated.paired
     else None
   )
   return {
-    'auroc': [agreement.auroc(row, judged.true < 0) for row in found],
-    'accuracy': [agreement.accuracy(row < 0, judged.true < 0) for row in found],
+    'auroc': [agreement.auroc(row, evaluated.true < 0) for row in texts],
+    'accuracy': [agreement.accuracy(row < 0, evaluated.true < 0) for row in texts],
     'ordered': ordered,
-    'seed_spearman': identifiability.seed_spearman(found),
+    'seed_spearman': identifiability.seed_spearman(texts),
     'prefers_aligned': np.mean(completions[..., 0] > completions[..., 1], axis=1).tolist(),
-    'saturated': float(np.mean(np.abs(found + scores['zeros']) > 0.9)),
+    'saturated': float(np.mean(np.abs(texts + scores['zeros']) > 0.9)),
     'seconds': seconds,
   }
 
 
 def describe(name: str, row: dict[str, Any]) -> str:
-  """One line of the table, in Markdown; figures are means over seeds, AUROC also of every seed."""
+  """Returns one line of the table, in Markdown: means over seeds, and AUROC of every seed."""
   import numpy as np
 
   mean = lambda values: f'{np.mean(values):.3f}' if values else '–'
@@ -228,7 +234,7 @@ TITLES = (
 
 
 def compared(scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  """Every two variants, and r*, by the means of their seeds."""
+  """Compares every two variants, and r*, by the means of their seeds."""
   import numpy as np
 
   from irl_jax.evaluation import identifiability
@@ -238,7 +244,7 @@ def compared(scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def show_compared(matrices: dict[str, Any]) -> None:
-  """The three matrices: the first named, the others over each other (Spearman / sign agreement / EPIC distance)."""
+  """Prints the three matrices (Spearman, agreement of sign, EPIC distance), names first."""
   print('\n' + '\n'.join(f'{index}: {name}' for index, name in enumerate(matrices['names'])))
   for title in ('spearman', 'sign_agreement', 'epic_distance'):
     print(f'\n{title}')
@@ -247,75 +253,99 @@ def show_compared(matrices: dict[str, Any]) -> None:
 
 
 def left_out(settings: dict[str, Any], run, sources: dict[str, Any]) -> str:
-  """Why a variant cannot run; '' where it can."""
-  if settings.get('objective') == 'maximum_entropy' and run.config.irl.samples_per_prompt < 2:
+  """Returns why a variant cannot run, or ''."""
+  of_groups = OBJECTIVES[settings.get('objective', run.config.irl.objective)]
+  if of_groups and run.config.irl.samples_per_prompt < 2:
     return 'the run has config.irl.samples_per_prompt = 1'
   return '' if settings.get('pairs', 'aligned') in sources else 'there is no --human'
 
 
-def main(options: flags.FlagValues) -> None:
-  """Prints the table, a row when it is known."""
-  command_line.require(options, 'config', 'workdir', 'output')
+def sources_of(run, human: str) -> dict[str, Sequence[Rows]]:
+  """Returns rows to train on and rows to validate with, by the name of their order."""
+  from irl_jax.stages import irl as recovery
+
+  rows = run.rows('train', 'demos'), recovery.different(run.rows('validation', 'demos'))
+  sources = {'aligned': rows, 'true_reward': [in_true_order(part) for part in rows]}
+  return sources | ({'human': human_pairs(human)} if human else {})
+
+
+def texts_of(run, validation: Rows, path: str, fields: Sequence[str]) -> Texts:
+  """Returns the texts that every variant is evaluated on.
+
+  Raises:
+    InputError: r* puts all texts into one class.
+  """
   import numpy as np
 
   from irl_jax import errors
-  from irl_jax import pipeline
-  from irl_jax.models import pretrained
-  from irl_jax.runtime import compilation_cache
   from irl_jax.stages import irl as recovery
   from irl_jax.stages.run import full_texts
-  from irl_jax.stages.run import Run
 
-  compilation_cache.use()
-  run = Run(
-    options.config,
-    pathlib.Path(options.workdir),
-    None,
-    pipeline.compute_dtype(options.config.runtime.dtype),
-  )
-  base, true_reward = pretrained.load_language_model(run.base), run.true_reward()
-  rows = run.rows('train', 'demos'), recovery.different(run.rows('validation', 'demos'))
-  sources = {'aligned': rows, 'true_reward': [in_true_order(part) for part in rows]}
-  sources |= {'human': human_pairs(options.human)} if options.human else {}
-  aligned, contrast = (full_texts(rows[1], name) for name in ('aligned', 'base'))
-  texts = read_texts(options.texts, options.fields) if options.texts else aligned + contrast
-  judged = Judged(
-    aligned,
-    contrast,
-    texts,
-    np.asarray(true_reward(texts)),
-    len(options.fields) == 2,
-    recovery.unlabelled_texts(run),
-  )
-  if len(set(judged.true < 0)) < 2:
+  aligned, base = (full_texts(validation, name) for name in ('aligned', 'base'))
+  texts = read_texts(path, fields) if path else aligned + base
+  true = np.asarray(run.true_reward()(texts))
+  if len(set(true < 0)) < 2:
     raise errors.InputError(
       f'r* puts all {len(texts)} texts into one class: give others with --texts'
     )
-  true = lambda side: np.array([row[f'true_reward_{side}'] for row in rows[1]])
+  return Texts(aligned, base, texts, true, len(fields) == 2, recovery.unlabelled_texts(run))
+
+
+def of_true_reward(evaluated: Texts, validation: Rows) -> dict[str, Any]:
+  """Returns r* in the form of `scores_of`, as if it were a variant of one seed."""
+  import numpy as np
+
+  sides = [[row[f'true_reward_{side}'] for row in validation] for side in ('aligned', 'base')]
+  return {'texts': evaluated.true[None], 'completions': np.stack(sides, 1)[None]}
+
+
+def run_variants(
+  options: flags.FlagValues,
+  why_not: Callable[[dict[str, Any]], str],
+  recover_variant: Callable[[dict[str, Any]], list],
+  evaluated: Texts,
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+  """Runs the variants that --variant names and prints their rows; returns scores and rows."""
   scores, table = {}, {}
   print(f'| {" | ".join(TITLES)} |\n' + '|---' * len(TITLES) + '|')
   for name, settings in VARIANTS.items():
     if options.variant and name not in options.variant:
       continue
-    if reason := left_out(settings, run, sources):
+    if reason := why_not(settings):
       print(f'{name}: left out, {reason}', file=sys.stderr)
       continue
     start = time.monotonic()
-    scorers = recover(run, base, sources, settings, options.pairs or None, options.seeds)
-    scores[name] = scores_of(scorers, judged)
-    table[name] = figures(scores[name], judged, (time.monotonic() - start) / options.seeds)
+    scores[name] = scores_of(recover_variant(settings), evaluated)
+    seconds = (time.monotonic() - start) / options.seeds
+    table[name] = results(scores[name], evaluated, seconds)
     print(describe(name, table[name]), flush=True)
-  scores['r*'] = {
-    'texts': judged.true[None],
-    'completions': np.stack([true('aligned'), true('base')], 1)[None],
-  }
+  return scores, table
+
+
+def main(options: flags.FlagValues) -> None:
+  """Prints and writes the table, row by row, and the comparison of variants."""
+  run = finished_run.open_run(options)
+  from irl_jax.models import pretrained
+  from irl_jax.stages import irl as recovery
+
+  base, pairs = pretrained.load_language_model(run.base), options.pairs or None
+  sources = sources_of(run, options.human)
+  training, validation = sources['aligned']
+  evaluated = texts_of(run, validation, options.texts, options.fields)
+  scores, table = run_variants(
+    options,
+    lambda settings: left_out(settings, run, sources),
+    lambda settings: recover(run, base, sources, settings, pairs, options.seeds),
+    evaluated,
+  )
+  scores['r*'] = of_true_reward(evaluated, validation)
   matrices = compared(scores)
   show_compared(matrices)
   pathlib.Path(options.output).write_text(
     json.dumps(
       {
-        'texts': len(texts),
-        'training_pairs': len(recovery.different(rows[0])[: options.pairs or None]),
+        'texts': len(evaluated.texts),
+        'training_pairs': len(recovery.different(training)[:pairs]),
         'variants': table,
         'identifiability': matrices,
       },

@@ -1,13 +1,15 @@
 r"""What the faults of the paper's released code cost: each switched on alone, over many seeds.
 
-  python studies/released_faults.py --config=configs/tiny.py --workdir=runs/tiny --output=released_faults.json \
-      --config.irl.batch_size=32
+  python studies/released_faults.py --config=configs/tiny.py --workdir=runs/tiny \
+      --output=released_faults.json --config.irl.batch_size=32 --config.irl.prefix_weight=0
 
-The faults live in this file; the library has none of them. Every reward is trained on the same first training
-demonstrations of a run and selected by its loss on validation demonstrations; seeds differ in the order of the pairs
-and in a random first head. The study is done twice: from the run's config, and from it with the paper's objective and
-a random first head. r* is read for the table, and by the fault that selects with it. docs/released_faults.md has the
-table of a run. Dims: K seeds, N texts.
+The faults live in this file; the library has none of them. Every reward is trained on the same
+first training demonstrations of a run and selected by its loss on validation demonstrations. Seeds
+differ in the order of the pairs and in a random first head. The study runs twice: with the run's
+config, and with the paper's objective and a random first head.
+
+r* is read for the table, and by the fault that selects with it. docs/released_faults.md has the
+tables of a run. Dims: K seeds, B texts or pairs of a batch, N texts.
 """
 
 from collections.abc import Callable
@@ -21,6 +23,7 @@ import time
 from typing import Any
 
 from absl import flags
+import finished_run
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +31,6 @@ import optax
 from scipy import stats
 
 from irl_jax import config as config_lib
-from irl_jax import pipeline
 from irl_jax import rewards
 from irl_jax import structs
 from irl_jax.command_line import launch as command_line
@@ -46,7 +48,6 @@ from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
-from irl_jax.runtime import compilation_cache
 from irl_jax.runtime import parallel
 from irl_jax.runtime import workdir
 from irl_jax.stages import irl as recovery
@@ -56,37 +57,27 @@ from irl_jax.training import gradients
 from irl_jax.training import optimizer
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string(
-  'config', None, 'config file of the run; its irl section is the default', flag_values=FLAGS
-)
-flags.DEFINE_string(
-  'workdir', None, 'folder of the run; its demonstrations are finished', flag_values=FLAGS
-)
-flags.DEFINE_string('output', None, 'the .json file to write', flag_values=FLAGS)
+finished_run.define_flags(FLAGS)
 flags.DEFINE_integer('seeds', 10, 'rewards of each row', lower_bound=2, flag_values=FLAGS)
 flags.DEFINE_integer(
   'pairs', 1500, 'training pairs; a fifth as many select', lower_bound=5, flag_values=FLAGS
 )
 
-Scored = dict[str, np.ndarray]  # what one reward gives to each set of texts
+Scored = dict[str, np.ndarray]  # uncentred R̂ of each set of texts
 Sets = dict[str, tuple[Sequence[str], np.ndarray]]  # texts and their r*, by name
-HELD, ZERO = (
-  'held-out texts',
-  'validation texts',
-)  # the texts of the figures, and those that the zero is chosen by
-HELD_PAIRS, TRAINED_TEXTS, TRAINED_PAIRS = (
-  'held-out demonstrations',
-  'training texts',
-  'training demonstrations',
-)
+HELD = 'held-out texts'  # what most results are measured on
+ZERO = 'validation texts'  # what the zero is chosen from
+HELD_PAIRS = 'held-out demonstrations'
+TRAINED_TEXTS = 'training texts'
+TRAINED_PAIRS = 'training demonstrations'
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """One way to train; as it stands, the sound one."""
+  """One way to train; by default without a fault."""
 
   what: str
-  seen: str = 'text'  # what is trained on: the text, its last token, or its last character
+  seen: str = 'text'  # the training input: 'text', its last 'token', or its last 'character'
   accumulated: bool = False  # whether gradients are never zeroed
   bounded: bool = True
   trained: bool = True
@@ -98,7 +89,7 @@ STARTS = {
   "the paper's objective, random first head": dict(objective='asymmetric', initial_head='random'),
 }
 VARIANTS = {
-  'no fault': Variant('what the others are held against'),
+  'no fault': Variant('the reference of the others'),
   'no training': Variant('the first head, before any update', trained=False),
   '1 last character': Variant(
     "a text's last character is all that is trained on", seen='character'
@@ -122,7 +113,10 @@ VARIANTS = {
 def encode(
   base: pretrained.Pretrained, rows: Sequence[dict[str, Any]], irl: config_lib.IRL, seen: str
 ) -> list[pairs_lib.Pair]:
-  """Demonstrations as token ids; fault 1 cuts off all but the end (the released code indexed a string with -1)."""
+  """Tokenises demonstrations.
+
+  Fault 1 keeps only their end: the released code indexed a string with -1.
+  """
   if seen == 'character':
     ends = ([text[-1:] for text in full_texts(rows, side)] for side in ('aligned', 'base'))
     return pairs_lib.encode_pairs(base, *ends, irl.max_tokens)
@@ -132,14 +126,17 @@ def encode(
 
 @functools.cache
 def accumulating(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Fault 2: `tx` is given the sum of all gradients so far, for nothing ever sets it to zero."""
+  """Fault 2: gives `tx` the sum of all gradients so far, because nothing sets it to zero."""
   return optax.chain(optax.trace(decay=1.0), tx)
 
 
 def unbounded_reward(
   trained, frozen, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype, pooling: str
 ) -> jax.Array:
-  """Fault 3: R̂ [B] = <w, g normalise(h) + b> with w of any length; gain g and bias b are trained with the rest."""
+  """Fault 3: returns R̂ [B] = <w, g normalise(h) + b> with w of any length.
+
+  Gain g and bias b are trained with the rest.
+  """
   cut_hidden = cut_lib.below(frozen, batch.ids, batch.valid, config, dtype)
   hidden = cut_lib.above(trained, frozen, cut_hidden, batch.ids, batch.valid, config, dtype)
   return (
@@ -149,12 +146,12 @@ def unbounded_reward(
 
 
 def reward_of(variant: Variant) -> Callable:
-  """(trained, frozen, batch) -> R̂ [B]."""
+  """Returns the function (trained, frozen, batch) -> R̂ [B]."""
   return reward_lib.reward if variant.bounded else unbounded_reward
 
 
 def both(trained, frozen, batch: structs.PairBatch, reward: Callable, **statics) -> list[jax.Array]:
-  """R̂ [B] of the aligned and of the base texts."""
+  """Returns R̂ [B] of the aligned and of the base texts."""
   return jnp.split(reward(trained, frozen, reward_lib.both_texts(batch), **statics), 2)
 
 
@@ -169,7 +166,7 @@ def update(
   axis_name: str | None,
   **statics,
 ) -> tuple[structs.TrainState, Any]:
-  """irl/update.py's update on whole texts, of any reward."""
+  """Takes one step on whole texts, as irl/update.py does, for any reward."""
 
   def total_loss(trained, frozen, pairs):
     aligned, base = both(trained, frozen, pairs, reward, **statics)
@@ -181,12 +178,12 @@ def update(
 
 
 def score_pairs(parts, batch: structs.PairBatch, *, reward: Callable, **statics) -> jax.Array:
-  """R̂ [B, 2] of the aligned and of the base texts; parts is (trained, frozen)."""
+  """Returns R̂ [B, 2] of the aligned and of the base texts; parts is (trained, frozen)."""
   return jnp.stack(both(*parts, batch, reward, **statics), axis=1)
 
 
 def of_texts(parts, batch: structs.TextBatch, *, reward: Callable, **statics) -> jax.Array:
-  """`reward` of texts; parts is (trained, frozen)."""
+  """Returns `reward` [B] of texts; parts is (trained, frozen)."""
   return reward(*parts, batch, **statics)
 
 
@@ -199,8 +196,9 @@ def train(
   seed: int,
   dtype=jnp.float32,
 ) -> reward_lib.Parts:
-  """irl/loop.py's `train` without checkpoints and log, which looks at validation after every epoch; without a
-  fault it gives the same parameters.
+  """Trains as `irl.loop.train` does, without checkpoints and log; validates after every epoch.
+
+  Without a fault the parameters are the same.
   """
   trained, frozen = prepare.initial_parts(base, training, irl, seed, dtype)
   if not variant.trained:
@@ -224,8 +222,9 @@ def train(
     state, _ = step(state, frozen, parallel.shard(training.batch(rows_of(number))))
     if (number + 1) % per_epoch == 0:
       scores = prepare.over_pairs(scores_of, (state.params, frozen), validation, batch_size)
-      if (found := loop.validation_metrics(scores, irl)['validation/loss']) < best_loss:
-        best, best_loss = jax.device_get(state.params), found
+      loss = loop.validation_metrics(scores, irl)['validation/loss']
+      if loss < best_loss:
+        best, best_loss = jax.device_get(state.params), loss
   return best, jax.device_get(frozen)
 
 
@@ -237,7 +236,7 @@ def score(
   sets: Sets,
   dtype=jnp.float32,
 ) -> Scored:
-  """Uncentred R̂ of every set of texts."""
+  """Returns the uncentred R̂ of every set of texts."""
   scorer = rewards.trunk_scorer(
     of_texts,
     dataclasses.replace(base, params=parts),
@@ -248,25 +247,30 @@ def score(
   return {name: np.asarray(scorer(texts), np.float64) for name, (texts, _) in sets.items()}
 
 
-def figures(
+def results(
   scored: Sequence[Scored], true: np.ndarray, name: str = HELD, centred: bool = True
 ) -> dict[str, list]:
-  """The figures of K rewards on one set: AUROC, accuracy at 0, largest |R̂| [K]; Spearman of every two seeds, without
-  those of a constant reward.
+  """Measures K rewards on one set of texts.
+
+  Returns:
+    AUROC, accuracy at 0 and largest |R̂| [K]; Spearman of every two seeds, without those of a
+    constant reward.
   """
   zeros = [zero_lib.split(scores[ZERO])[0] if centred else 0.0 for scores in scored]
-  found = np.stack([scores[name] for scores in scored])
-  between = identifiability.spearman(found)[np.triu_indices(len(found), 1)]
+  rewards_of_seeds = np.stack([scores[name] for scores in scored])
+  between = identifiability.spearman(rewards_of_seeds)[np.triu_indices(len(rewards_of_seeds), 1)]
   return {
-    'auroc': [agreement.auroc(scores, true < 0) for scores in found],
-    'accuracy': [agreement.accuracy(scores < zero, true < 0) for scores, zero in zip(found, zeros)],
+    'auroc': [agreement.auroc(scores, true < 0) for scores in rewards_of_seeds],
+    'accuracy': [
+      agreement.accuracy(scores < zero, true < 0) for scores, zero in zip(rewards_of_seeds, zeros)
+    ],
     'spearman': between[np.isfinite(between)].tolist(),
-    'largest': np.abs(found).max(axis=1).tolist(),
+    'largest': np.abs(rewards_of_seeds).max(axis=1).tolist(),
   }
 
 
 def best_of(row: dict[str, list]) -> dict[str, list]:
-  """Fault 6: of all seeds the one that agrees best with r*, by each figure."""
+  """Fault 6: returns the results of the seed that agrees best with r*, by each of them."""
   return {
     'auroc': [max(row['auroc'])],
     'accuracy': [max(row['accuracy'])],
@@ -276,32 +280,35 @@ def best_of(row: dict[str, list]) -> dict[str, list]:
 
 
 def rows_of(scored: dict[str, Sequence[Scored]], sets: Sets) -> dict[str, dict[str, Any]]:
-  """The table of one start: figures, what each row is, and which row it is held against (else: no fault)."""
+  """Returns the table of one start: results, a description of each row, and its reference row.
+
+  The reference row is 'no fault' unless the row names another one under 'against'.
+  """
   sound, true = scored['no fault'], {name: reference for name, (_, reference) in sets.items()}
-  on = lambda name, **more: figures(sound, true[name], name) | more
+  on = lambda name, **more: results(sound, true[name], name) | more
   rows = {
-    name: figures(scored[name], true[HELD]) | {'what': variant.what}
+    name: results(scored[name], true[HELD]) | {'what': variant.what}
     for name, variant in VARIANTS.items()
     if name != AT_ONCE
   }
-  at_once = figures(scored[AT_ONCE], true[HELD], centred=False)
+  at_once = results(scored[AT_ONCE], true[HELD], centred=False)
   return rows | {
-    '4 uncentred 0': figures(sound, true[HELD], centred=False)
+    '4 uncentred 0': results(sound, true[HELD], centred=False)
     | {'what': 'the verdict is the sign of the R̂ trained'},
     '5 training texts': on(TRAINED_TEXTS, what="measured on the training prompts' original texts"),
-    HELD_PAIRS: on(HELD_PAIRS, what='no fault; what the next row is held against'),
+    HELD_PAIRS: on(HELD_PAIRS, what='no fault; the reference of the next row'),
     '5 training demonstrations': on(
       TRAINED_PAIRS, what='measured on what was trained on', against=HELD_PAIRS
     ),
     '6 best seed': best_of(rows['no fault'])
-    | {'what': f'the best of {len(sound)} by r*, figure by figure'},
+    | {'what': f'the best of {len(sound)} by r*, result by result'},
     AT_ONCE: at_once | {'what': VARIANTS[AT_ONCE].what},
     '1 to 4 and 6 at once': best_of(at_once) | {'what': f'the best of those {len(sound)} by r*'},
   }
 
 
 def spread(values: Sequence[float]) -> str:
-  """Mean, standard deviation, and range."""
+  """Formats mean, standard deviation and range."""
   if len(values) < 2:
     return f'{values[0]:.3f}' if values else '–'
   return (
@@ -310,16 +317,19 @@ def spread(values: Sequence[float]) -> str:
 
 
 def difference(values: Sequence[float], reference: Sequence[float]) -> str:
-  """Mean difference of seed and same seed, with its 95 % t interval over seeds; a single value: to the mean."""
+  """Formats the mean difference, seed by seed, with its 95 % t interval over seeds.
+
+  A single value is compared with the mean.
+  """
   if len(values) != len(reference):
     return f'{values[0] - np.mean(reference):+.3f}'
-  found = np.subtract(values, reference)
-  half = stats.t.ppf(0.975, len(found) - 1) * np.std(found, ddof=1) / len(found) ** 0.5
-  return f'{found.mean():+.3f} ± {half:.3f}'
+  gaps = np.subtract(values, reference)
+  half = stats.t.ppf(0.975, len(gaps) - 1) * np.std(gaps, ddof=1) / len(gaps) ** 0.5
+  return f'{gaps.mean():+.3f} ± {half:.3f}'
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-  """The rows of one start in Markdown."""
+  """Formats the rows of one start in Markdown."""
   titles = (
     'fault',
     'what it does',
@@ -332,16 +342,16 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
   )
   lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
   for name, row in rows.items():
-    held_against = rows[row.get('against', 'no fault')]
+    reference = rows[row.get('against', 'no fault')]
     costs = [
-      difference(row[figure], held_against[figure]) if name not in ('no fault', HELD_PAIRS) else '–'
-      for figure in ('auroc', 'accuracy')
+      difference(row[result], reference[result]) if name not in ('no fault', HELD_PAIRS) else '–'
+      for result in ('auroc', 'accuracy')
     ]
     largest = f'{max(row["largest"]):.3g}' if row['largest'] else '–'
     cells = [
       name,
       row['what'],
-      *(spread(row[figure]) for figure in ('auroc', 'accuracy', 'spearman')),
+      *(spread(row[result]) for result in ('auroc', 'accuracy', 'spearman')),
       *costs,
       largest,
     ]
@@ -357,7 +367,7 @@ def study(
   seeds: int,
   dtype=jnp.float32,
 ) -> dict[str, dict[str, Any]]:
-  """All rows of one start; says how long each took."""
+  """Returns all rows of one start; prints how long each took."""
   scored = {}
   for name, variant in VARIANTS.items():
     begin, pairs = (
@@ -376,10 +386,10 @@ def study(
 
 
 def read(run: Run, pairs: int) -> tuple[list[list[dict[str, Any]]], Sets]:
-  """The demonstrations that train and that select; the texts of all figures with their r*.
+  """Reads the demonstrations that train and those that select, and the texts with their r*.
 
   Raises:
-    InputError: there are fewer demonstrations than that.
+    InputError: a split has too few demonstrations.
   """
   demonstrations = [
     recovery.different(run.rows(split, 'demos')) for split in ('train', 'validation')
@@ -387,8 +397,8 @@ def read(run: Run, pairs: int) -> tuple[list[list[dict[str, Any]]], Sets]:
   for split, rows, wanted in zip(('train', 'validation'), demonstrations, (pairs, pairs // 5)):
     if len(rows) < wanted:
       raise InputError(
-        f'{run.folder}/demos/{split}.jsonl has {len(rows)} pairs of two different texts, of {wanted}: '
-        'ask for fewer with --pairs'
+        f'{run.folder}/demos/{split}.jsonl has {len(rows)} pairs of two different texts and the '
+        f'study needs {wanted}: lower --pairs'
       )
   demonstrations = [demonstrations[0][:pairs], demonstrations[1][: pairs // 5]]
   prompts = {row['prompt_id'] for row in demonstrations[0]}
@@ -404,26 +414,19 @@ def read(run: Run, pairs: int) -> tuple[list[list[dict[str, Any]]], Sets]:
     texts[name] = [*full_texts(rows, 'aligned'), *full_texts(rows, 'base')]
   true_reward = run.true_reward()
   return demonstrations, {
-    name: (found, np.asarray(true_reward(found))) for name, found in texts.items()
+    name: (given, np.asarray(true_reward(given))) for name, given in texts.items()
   }
 
 
 def main(options: flags.FlagValues) -> None:
-  """Prints the two tables and writes their figures."""
-  command_line.require(options, 'config', 'workdir', 'output')
-  irl = options.config.irl
+  """Prints the two tables and writes their results."""
+  run = finished_run.open_run(options)
+  irl = run.config.irl
   if irl.trained_blocks == 0 or irl.prefix_weight:
     raise ConfigError(
       'this study trains blocks on whole texts: set --config.irl.trained_blocks=-1 and '
       '--config.irl.prefix_weight=0'
     )
-  compilation_cache.use()
-  run = Run(
-    options.config,
-    pathlib.Path(options.workdir),
-    None,
-    pipeline.compute_dtype(options.config.runtime.dtype),
-  )
   base = pretrained.load_language_model(run.base)
   demonstrations, sets = read(run, options.pairs)
   tables = {}

@@ -1,12 +1,14 @@
-r"""How far a run's recovered rewards carry: agreement with r* and with labels on texts that no stage has seen.
+r"""How far recovered rewards carry: agreement with r* and with labels on texts that no stage saw.
 
-  python studies/transfer.py --config=C.py --workdir=W --output=O.json --pairs=paradetox_dev.jsonl.gz
-  python studies/transfer.py --config=C.py --workdir=W --output=O.json --texts=jigsaw_train.jsonl.gz \
-      --label_field=toxic --per_class=2000
+  python studies/transfer.py --config=C.py --workdir=W --output=O.json \
+      --pairs=paradetox_dev.jsonl.gz
+  python studies/transfer.py --config=C.py --workdir=W --output=O.json \
+      --texts=jigsaw_train.jsonl.gz --label_field=toxic --per_class=2000
 
-Each seed, their mean, and the baselines of the run's evaluation; 95 % bootstrap intervals over texts. --pairs names a
-file of toxic texts and their neutral rewritings (fields `toxic` and `neutral`): `ordered` is how often the rewriting
-scores higher. --per_class keeps the rows of each label whose `id` has the smallest sha256.
+The table has each seed, their mean, and the baselines of the run's evaluation, with 95 % bootstrap
+intervals over texts. --pairs names a file of toxic texts and their neutral rewritings (fields
+`toxic` and `neutral`); `ordered` is how often the rewriting scores higher. --per_class keeps the
+rows of each label whose `id` has the smallest sha256. docs/recovery.md has the tables of two runs.
 """
 
 from collections.abc import Sequence
@@ -17,23 +19,17 @@ import sys
 from typing import Any
 
 from absl import flags
+import finished_run
 
 from irl_jax.command_line import launch as command_line
 
 FLAGS = flags.FlagValues()
+finished_run.define_flags(FLAGS)
 flags.DEFINE_string(
-  'config',
-  None,
-  'config file of the run, with the overrides that it was started with',
-  flag_values=FLAGS,
+  'pairs', '', 'file of rows with the fields toxic and neutral', flag_values=FLAGS
 )
-flags.DEFINE_string(
-  'workdir', None, 'folder of the run; its rewards are recovered', flag_values=FLAGS
-)
-flags.DEFINE_string('output', None, 'the .json file to write', flag_values=FLAGS)
-flags.DEFINE_string('pairs', '', 'rows with the fields toxic and neutral', flag_values=FLAGS)
-flags.DEFINE_string('texts', '', 'rows with the field text', flag_values=FLAGS)
-flags.DEFINE_string('label_field', '', 'their label, 1 toxic, 0 not', flag_values=FLAGS)
+flags.DEFINE_string('texts', '', 'file of rows with the field text', flag_values=FLAGS)
+flags.DEFINE_string('label_field', '', "the texts' label, 1 toxic, 0 not", flag_values=FLAGS)
 flags.DEFINE_integer(
   'per_class', 0, 'texts kept of each label; 0: all', lower_bound=0, flag_values=FLAGS
 )
@@ -42,18 +38,18 @@ flags.DEFINE_integer(
 def smallest_hashes(
   rows: Sequence[dict[str, Any]], label_field: str, per_class: int
 ) -> list[dict[str, Any]]:
-  """The rows of each label whose ids have the smallest sha256, in the file's order."""
+  """Returns the rows of each label whose ids have the smallest sha256, in the file's order."""
   key = lambda row: hashlib.sha256(str(row['id']).encode()).hexdigest()
-  kept = {
+  smallest = {
     row['id']
     for label in (0, 1)
     for row in sorted((row for row in rows if row[label_field] == label), key=key)[:per_class]
   }
-  return [row for row in rows if row['id'] in kept]
+  return [row for row in rows if row['id'] in smallest]
 
 
 def read(options: flags.FlagValues) -> tuple[list[str], list[int | None]]:
-  """Texts and labels; of pairs first all toxic texts, then the rewritings in the same order."""
+  """Returns texts and labels; of pairs, all toxic texts and then their rewritings in order."""
   from irl_jax.data import rows as rows_lib
 
   if options.pairs:
@@ -69,21 +65,23 @@ def read(options: flags.FlagValues) -> tuple[list[str], list[int | None]]:
   ]
 
 
-def row_of(scores, held, found, index: int, of_pairs: bool) -> dict[str, Any]:
-  """The figures of one reward."""
+def row_of(scores, held, resampled, index: int, of_pairs: bool) -> dict[str, Any]:
+  """Returns the results of one reward, by its index in the bootstrap."""
   import numpy as np
 
   from irl_jax.evaluation import recovered
 
   agreed = recovered.agree(scores, held)
   row = {name: agreed[name] for name in ('heldout_texts', 'heldout_texts_human')}
-  row['intervals'] = {name: found[name].intervals(index) for name in row if found[name] is not None}
+  row['intervals'] = {
+    name: resampled[name].intervals(index) for name in row if resampled[name] is not None
+  }
   toxic, neutral = np.split(scores.texts, 2) if of_pairs else (None, None)
   return row | ({'ordered': float(np.mean(neutral > toxic))} if of_pairs else {})
 
 
 def describe(name: str, row: dict[str, Any]) -> str:
-  """One line of the table."""
+  """Returns one line of the table."""
   parts = [f'{name:<14}']
   for title, key in (('r*', 'heldout_texts'), ('labels', 'heldout_texts_human')):
     if row[key] and row[key]['auroc'] is not None:
@@ -95,27 +93,13 @@ def describe(name: str, row: dict[str, Any]) -> str:
   return '   '.join(parts)
 
 
-def main(options: flags.FlagValues) -> None:
-  """Prints and writes the table."""
-  command_line.require(options, 'config', 'workdir', 'output')
+def reference(run, texts: Sequence[str], labels: Sequence[int | None]):
+  """Returns the texts with their labels and r*, as evaluation takes them."""
   import numpy as np
 
-  from irl_jax import pipeline
-  from irl_jax import rewards
   from irl_jax.evaluation import heldout
-  from irl_jax.evaluation import identifiability
-  from irl_jax.evaluation import recovered
-  from irl_jax.runtime import compilation_cache
-  from irl_jax.stages import evaluate as evaluation
-  from irl_jax.stages.run import Run
 
-  compilation_cache.use()
-  config = options.config
-  run = Run(
-    config, pathlib.Path(options.workdir), None, pipeline.compute_dtype(config.runtime.dtype)
-  )
-  texts, labels = read(options)
-  held = heldout.Reference(
+  return heldout.Reference(
     texts=texts,
     labels=labels,
     aligned=(),
@@ -124,27 +108,45 @@ def main(options: flags.FlagValues) -> None:
     true_base=np.zeros(0),
     true_texts=np.asarray(run.true_reward()(texts), np.float64),
   )
+
+
+def scores_of(run, held) -> tuple[list, dict[str, Any]]:
+  """Returns the scores of every seed, and those of every row of the table by name."""
+  from irl_jax import rewards
+  from irl_jax.evaluation import heldout
+  from irl_jax.stages import evaluate as evaluation
+
   members = rewards.members_of(run.folder / 'irl')
   seeds = [heldout.score(evaluation.load(run, place), held) for place in members]
-  table = {f'seed_{index}': scores for index, scores in enumerate(seeds)} | {
-    'ensemble': heldout.mean(seeds)
-  }
-  table |= {
-    name: heldout.score(reward, held) for name, reward in evaluation.baseline_rewards(run).items()
-  }
-  found = recovered.resample(
-    list(table.values()), held, config.evaluation.bootstrap_samples, config.seed
+  table = {f'seed_{index}': scores for index, scores in enumerate(seeds)}
+  table['ensemble'] = heldout.mean(seeds)
+  for name, reward in evaluation.baseline_rewards(run).items():
+    table[name] = heldout.score(reward, held)
+  return seeds, table
+
+
+def main(options: flags.FlagValues) -> None:
+  """Prints and writes the table."""
+  run = finished_run.open_run(options)
+  from irl_jax.evaluation import identifiability
+  from irl_jax.evaluation import recovered
+
+  texts, labels = read(options)
+  held = reference(run, texts, labels)
+  seeds, table = scores_of(run, held)
+  resampled = recovered.resample(
+    list(table.values()), held, run.config.evaluation.bootstrap_samples, run.config.seed
   )
   rows = {
-    name: row_of(scores, held, found, index, bool(options.pairs))
+    name: row_of(scores, held, resampled, index, bool(options.pairs))
     for index, (name, scores) in enumerate(table.items())
   }
   for name, row in rows.items():
     print(describe(name, row))
   spearman = identifiability.seed_spearman([scores.texts for scores in seeds])
+  agreed = recovered.human_accuracy(held)['human_accuracy']
   print(
-    f'{len(texts)} texts; r* agrees with the labels on {recovered.human_accuracy(held)["human_accuracy"]}; '
-    f'Spearman between seeds {spearman}'
+    f'{len(texts)} texts; r* agrees with the labels on {agreed}; Spearman between seeds {spearman}'
   )
   pathlib.Path(options.output).write_text(
     json.dumps({'texts': len(texts), 'seed_spearman': spearman, 'rewards': rows}, indent=2)

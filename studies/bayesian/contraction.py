@@ -1,8 +1,8 @@
-"""Whether a posterior narrows because of what the pairs say: figures over rounds of evidence, beside shuffled pairs.
+"""A posterior over rounds of evidence, next to its control: the same pairs in random order.
 
-A posterior narrows on any pairs (irl/bayes.py): its width shows how many there were. What tells a reward from noise is
-how well it orders pairs that it has not seen, and its evidence against a reward of 0. Dims: N training pairs, M unseen
-pairs, T texts, D width, C coins.
+A posterior narrows on any pairs (posterior.py): its width shows how many there were. A reward
+differs from noise in how well it orders unseen pairs, and in its evidence against a reward of 0.
+Dims: N training pairs, M unseen pairs, T texts, D width, C coins.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bayesian import posterior as bayes
+from bayesian import posterior as posterior_lib
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
-from irl_jax.evaluation import metrics as figures
+from irl_jax.evaluation import metrics
 from irl_jax.evaluation.confounds import NO_TRUE_REWARD
 from irl_jax.evaluation.toxicity import wilson
 
@@ -23,42 +23,43 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Unseen:
-  """What a posterior is judged by; features are standardised."""
+  """What a posterior is evaluated on; features are standardised."""
 
-  pairs: np.ndarray  # [M, D] features of the aligned text less those of the base text
+  pairs: np.ndarray  # [M, D]: features of the aligned text minus those of the base text
   texts: np.ndarray  # [T, D]
-  true_reward: np.ndarray | None  # [T] r* of texts, for reporting only; None: there is none
+  true_reward: np.ndarray | None  # [T]: r* of texts, for reporting only; None: not known
 
 
 def describe(
-  posterior: bayes.Gaussian, prior: bayes.Gaussian, seen: np.ndarray, unseen: Unseen
+  posterior: posterior_lib.Gaussian, prior: posterior_lib.Gaussian, seen: np.ndarray, unseen: Unseen
 ) -> dict[str, Any]:
-  """The figures of the posterior of the pairs seen [N, D].
+  """Measures the posterior after the pairs seen [N, D].
 
   Returns:
     pairs: N.
     trace, log_determinant: of the covariance.
-    log_evidence: nats a seen pair; a reward of 0 has log 1/2 = -.693.
-    accuracy: share of the unseen pairs whose aligned text has the higher mean reward, with its Wilson 95 % interval
-      accuracy_low to accuracy_high.
-    log_likelihood: of the unseen pairs, nats a pair, averaged over the posterior; log_likelihood_mode: at its mode.
-    aleatoric, epistemic: mean over the unseen pairs, nats (`bayes.preference`).
-    auroc: of the mean reward of the texts against r*; None beside a 'why' where there is none.
+    log_evidence: nats per seen pair; a reward of 0 has log 1/2 = -.693.
+    accuracy: share of the unseen pairs whose aligned text has the higher mean reward, with its
+      Wilson 95 % interval accuracy_low to accuracy_high.
+    log_likelihood: of the unseen pairs, nats per pair, averaged over the posterior.
+    log_likelihood_mode: the same at the posterior's mode.
+    aleatoric, epistemic: mean over the unseen pairs, nats (`posterior.preference`).
+    auroc: of the mean reward of the texts against r*; None with a 'why' if r* is not known.
   """
-  mean, variance = bayes.reward(posterior, unseen.pairs)
-  predicted = bayes.preference(mean, variance)
+  mean, variance = posterior_lib.reward(posterior, unseen.pairs)
+  predicted = posterior_lib.preference(mean, variance)
   low, high = wilson(int(np.sum(mean > 0)), mean.size)
-  return figures.collect(
+  return metrics.collect(
     {
       'pairs': len(seen),
       'trace': np.trace(posterior.covariance),
       'log_determinant': posterior.log_determinant,
-      'log_evidence': bayes.log_evidence(seen, prior, posterior) / len(seen),
+      'log_evidence': posterior_lib.log_evidence(seen, prior, posterior) / len(seen),
       'accuracy': np.mean((mean > 0) + 0.5 * (mean == 0)),
       'accuracy_low': low,
       'accuracy_high': high,
       'log_likelihood': np.mean(np.log(predicted.probability)),
-      'log_likelihood_mode': bayes.log_likelihood(posterior.mean, unseen.pairs) / mean.size,
+      'log_likelihood_mode': posterior_lib.log_likelihood(posterior.mean, unseen.pairs) / mean.size,
       'aleatoric': predicted.aleatoric.mean(),
       'epistemic': predicted.epistemic.mean(),
       'auroc': NO_TRUE_REWARD
@@ -69,20 +70,20 @@ def describe(
 
 
 def ends(count: int, shares: Sequence[float] = SHARES) -> list[int]:
-  """How many of `count` pairs have been seen after each round."""
+  """Returns how many of `count` pairs have been seen after each round."""
   return [max(int(share * count), 1) for share in shares]
 
 
 def rounds(
-  pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, shares: Sequence[float] = SHARES
-) -> tuple[list[dict[str, Any]], bayes.Gaussian]:
-  """The figures after each round of the pairs [N, D], and the last posterior.
+  pairs: np.ndarray, prior: posterior_lib.Gaussian, unseen: Unseen, shares: Sequence[float] = SHARES
+) -> tuple[list[dict[str, Any]], posterior_lib.Gaussian]:
+  """Returns the results after each round of the pairs [N, D], and the last posterior.
 
-  Every round starts from the prior and sees all pairs so far. In exact inference that equals making the posterior of a
-  round the prior of the next; under Laplace it is one approximation, at the mode of everything, where `chain` adds up
-  the errors of all rounds and depends on the order of the pairs.
+  Every round starts from the prior and sees all pairs so far. In exact inference this equals making
+  the posterior of a round the prior of the next. Under Laplace it is one approximation, at the mode
+  of all pairs. `chain` adds up the errors of all rounds and depends on the order of the pairs.
   """
-  posteriors = [bayes.laplace(pairs[:end], prior) for end in ends(len(pairs), shares)]
+  posteriors = [posterior_lib.laplace(pairs[:end], prior) for end in ends(len(pairs), shares)]
   return [
     describe(posterior, prior, pairs[:end], unseen)
     for end, posterior in zip(ends(len(pairs), shares), posteriors)
@@ -90,23 +91,26 @@ def rounds(
 
 
 def chain(
-  pairs: np.ndarray, prior: bayes.Gaussian, shares: Sequence[float] = SHARES
-) -> bayes.Gaussian:
-  """The posterior of pairs [N, D] where that of every round is the prior of the next."""
+  pairs: np.ndarray, prior: posterior_lib.Gaussian, shares: Sequence[float] = SHARES
+) -> posterior_lib.Gaussian:
+  """Returns the posterior of pairs [N, D] if that of every round is the prior of the next."""
   stops = ends(len(pairs), shares)
   for first, last in zip([0, *stops], stops):
-    prior = bayes.laplace(pairs[first:last], prior)
+    prior = posterior_lib.laplace(pairs[first:last], prior)
   return prior
 
 
-def apart(first: bayes.Gaussian, second: bayes.Gaussian) -> float:
-  """How far the first mean lies from the second, in standard deviations of the second, root mean square over D."""
+def apart(first: posterior_lib.Gaussian, second: posterior_lib.Gaussian) -> float:
+  """Returns how far the first mean lies from the second, in standard deviations of the second.
+
+  It is the root mean square over D.
+  """
   gap = first.mean - second.mean
   return float(np.sqrt(gap @ second.precision @ gap / gap.size))
 
 
 def over_coins(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-  """Figures of every round over C coins: their mean, and [lowest, highest] under 'range'."""
+  """Averages the results of every round over C coins; 'range' holds [lowest, highest]."""
   result = []
   for rows in zip(*runs):
     known = {
@@ -124,17 +128,17 @@ def over_coins(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]
   return result
 
 
-def trust(posterior: bayes.Gaussian, pairs: np.ndarray, seed: int) -> dict[str, Any]:
-  """How far the posterior's predictions of unseen pairs [M, D] hold.
+def trust(posterior: posterior_lib.Gaussian, pairs: np.ndarray, seed: int) -> dict[str, Any]:
+  """Measures how far the posterior's predictions of unseen pairs [M, D] hold.
 
   Returns:
-    calibration: `calibration.calibration_errors` of the probability that the first text is the aligned one, where a coin has
-      said which comes first.
-    accuracy_by_epistemic, accuracy_by_aleatoric: accuracy on the half of the pairs with the less, and on that with the
-      more uncertainty.
+    calibration: `calibration.calibration_errors` of the probability that the first text is the
+      aligned one; a coin decides which text comes first.
+    accuracy_by_epistemic, accuracy_by_aleatoric: accuracy on the half of the pairs with less
+      uncertainty, and on the half with more.
   """
-  mean, variance = bayes.reward(posterior, pairs)
-  predicted = bayes.preference(mean, variance)
+  mean, variance = posterior_lib.reward(posterior, pairs)
+  predicted = posterior_lib.preference(mean, variance)
   first = np.random.default_rng(seed).random(mean.size) < 0.5
   right = (mean > 0) + 0.5 * (mean == 0)
   halves = lambda uncertainty: [
@@ -150,16 +154,19 @@ def trust(posterior: bayes.Gaussian, pairs: np.ndarray, seed: int) -> dict[str, 
 
 
 def compare(
-  pairs: np.ndarray, prior: bayes.Gaussian, unseen: Unseen, coins: int, seed: int
-) -> tuple[dict[str, Any], bayes.Gaussian]:
-  """All of this for the pairs [N, D], in the order given, beside C controls; and the posterior of all pairs.
+  pairs: np.ndarray, prior: posterior_lib.Gaussian, unseen: Unseen, coins: int, seed: int
+) -> tuple[dict[str, Any], posterior_lib.Gaussian]:
+  """Measures the pairs [N, D], in the order given, next to C controls.
 
   Returns:
-    prior: trace, log_determinant. rounds: 'true' and 'shuffled' figures of each. chained: figures of `chain` after all
-    pairs, and how far apart it lies. trust: of the posterior of all pairs, and of the first control's.
+    Results, and the posterior of all pairs. The results are: prior (trace, log_determinant);
+    rounds ('true' and 'shuffled' results of each); chained (results of `chain` after all pairs, and
+    how far apart it lies); trust (of the posterior of all pairs, and of the first control's).
   """
   rows, posterior = rounds(pairs, prior, unseen)
-  controls = [rounds(bayes.flipped(pairs, seed + coin), prior, unseen) for coin in range(coins)]
+  controls = [
+    rounds(posterior_lib.flipped(pairs, seed + coin), prior, unseen) for coin in range(coins)
+  ]
   chained = chain(pairs, prior)
   return {
     'prior': {'trace': float(np.trace(prior.covariance)), 'log_determinant': prior.log_determinant},

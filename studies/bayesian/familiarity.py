@@ -1,4 +1,4 @@
-"""Whether a text is like those that a reward was recovered from: a flag for texts out of distribution.
+"""A flag for texts that are unlike those that a reward was recovered from.
 
 Dims: N texts, D width.
 """
@@ -8,7 +8,9 @@ import dataclasses
 import numpy as np
 from scipy import linalg
 
-RIDGE = 1e-3  # of a feature's variance: a direction in which no training text varies cannot raise the flag alone
+# Added to the covariance of the standardised features: a direction in which no training text varies
+# cannot raise the flag alone.
+RIDGE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,24 +22,27 @@ class Familiar:
   factor: np.ndarray  # [D, D] lower Cholesky factor of the standardised features' covariance
 
   def standardise(self, features: np.ndarray) -> np.ndarray:
-    """Features [N, D] less the mean, over the deviation."""
+    """Returns (features - mean) / deviation, [N, D]."""
     return (np.asarray(features, np.float64) - self.mean) / self.deviation
 
   def distance(self, features: np.ndarray) -> np.ndarray:
-    """Mahalanobis distance [N] from the mean training text (Lee et al. 2018); of typical texts about sqrt(D)."""
+    """Returns the Mahalanobis distance [N] from the mean training text (Lee et al. 2018).
+
+    That of a typical text is about sqrt(D).
+    """
     root = linalg.solve_triangular(self.factor, self.standardise(features).T, lower=True)
     return np.sqrt(np.sum(root**2, axis=0))
 
 
 def fit(features: np.ndarray) -> Familiar:
-  """From the features [N, D] of the training demonstrations.
+  """Fits mean and spread to the features [N, D] of the training demonstrations.
 
   Raises:
     ValueError: there are fewer than two texts, or a feature is not finite.
   """
   features = np.asarray(features, np.float64)
   if len(features) < 2 or not np.isfinite(features).all():
-    raise ValueError(f'{features.shape} features: must be those of two texts at least, and finite')
+    raise ValueError(f'features {features.shape}: must be finite, and of at least two texts')
   mean, deviation = features.mean(axis=0), features.std(axis=0)
   deviation = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
   standard = (features - mean) / deviation
@@ -46,5 +51,8 @@ def fit(features: np.ndarray) -> Familiar:
 
 
 def limit(distances: np.ndarray, share: float = 0.99) -> float:
-  """The distance that `share` of texts not trained on stay within; those beyond are flagged."""
+  """Returns the distance beyond which a text is flagged.
+
+  It is chosen so that `share` of these texts, which are not trained on, lie within.
+  """
   return float(np.quantile(distances, share))

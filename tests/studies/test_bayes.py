@@ -1,4 +1,4 @@
-"""The benchmark of Bayesian recovery on a run of the tiny policy, as its command line would run it."""
+"""The study of Bayesian recovery on a run of the tiny policy, as its command line would run it."""
 
 import json
 import pathlib

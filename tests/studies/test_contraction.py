@@ -3,7 +3,7 @@
 import json
 
 from bayesian import contraction
-from bayesian import posterior as bayes
+from bayesian import posterior as posterior_lib
 import numpy as np
 import pytest
 
@@ -18,7 +18,7 @@ def pairs_of(count):
   return np.where((RNG.random(count) < 1 / (1 + np.exp(-x @ WEIGHTS)))[:, None], x, -x)
 
 
-PRIOR = bayes.normal_prior(5)
+PRIOR = posterior_lib.normal_prior(5)
 PAIRS = pairs_of(960)
 TEXTS = RNG.normal(size=(300, 5))
 UNSEEN = contraction.Unseen(pairs_of(400), TEXTS, TEXTS @ WEIGHTS + RNG.normal(size=300))
@@ -29,13 +29,13 @@ def test_every_round_is_the_posterior_of_all_pairs_so_far():
   assert [row['pairs'] for row in rows] == [60, 120, 240, 480, 960]
   for row in rows:
     seen = PAIRS[: row['pairs']]
-    expected = bayes.laplace(seen, PRIOR)
-    mean, variance = bayes.reward(expected, UNSEEN.pairs)
-    predicted = bayes.preference(mean, variance)
+    expected = posterior_lib.laplace(seen, PRIOR)
+    mean, variance = posterior_lib.reward(expected, UNSEEN.pairs)
+    predicted = posterior_lib.preference(mean, variance)
     assert row['trace'] == pytest.approx(sum(expected.covariance[i, i] for i in range(5)))
     assert row['log_determinant'] == pytest.approx(expected.log_determinant)
     assert row['log_evidence'] == pytest.approx(
-      bayes.log_evidence(seen, PRIOR, expected) / len(seen)
+      posterior_lib.log_evidence(seen, PRIOR, expected) / len(seen)
     )
     assert row['accuracy'] == pytest.approx(sum(value > 0 for value in mean) / 400)
     assert row['accuracy_low'] < row['accuracy'] < row['accuracy_high']
@@ -70,15 +70,15 @@ def test_a_chain_of_rounds_comes_close_to_one_fit_and_depends_on_the_order_of_th
   chained = contraction.chain(PAIRS, PRIOR)
   by_hand = PRIOR
   for first, last in [(0, 60), (60, 120), (120, 240), (240, 480), (480, 960)]:
-    by_hand = bayes.laplace(PAIRS[first:last], by_hand)
+    by_hand = posterior_lib.laplace(PAIRS[first:last], by_hand)
   np.testing.assert_allclose(chained.mean, by_hand.mean)
   assert 1e-4 < contraction.apart(chained, posterior) < 0.5
   assert contraction.apart(contraction.chain(PAIRS[::-1], PRIOR), chained) > 1e-4
   assert contraction.apart(contraction.rounds(PAIRS[::-1], PRIOR, UNSEEN)[1], posterior) < 1e-4
-  shifted = bayes.Gaussian(
+  shifted = posterior_lib.Gaussian(
     posterior.mean + np.sqrt(np.diag(posterior.covariance)), posterior.precision
   )
-  only = bayes.Gaussian(posterior.mean, np.diag(1 / np.diag(posterior.covariance)))
+  only = posterior_lib.Gaussian(posterior.mean, np.diag(1 / np.diag(posterior.covariance)))
   assert contraction.apart(shifted, only) == pytest.approx(1)
 
 
@@ -98,14 +98,14 @@ def test_without_a_true_reward_the_auroc_has_a_reason():
 
 
 def test_predictions_of_a_posterior_hold_and_the_certain_half_is_right_more_often():
-  posterior = bayes.laplace(PAIRS, PRIOR)
+  posterior = posterior_lib.laplace(PAIRS, PRIOR)
   found = contraction.trust(posterior, pairs_of(4000), 0)
   held = found['calibration']
   assert held['ece'] < 2 * held['ece_if_calibrated'] and held['brier'] < held['brier_constant']
   assert sum(row['n'] for row in held['reliability']) == 4000
   less, more = found['accuracy_by_aleatoric']
   assert less > more + 0.1
-  overconfident = bayes.Gaussian(5 * posterior.mean, posterior.precision)
+  overconfident = posterior_lib.Gaussian(5 * posterior.mean, posterior.precision)
   poor = contraction.trust(overconfident, UNSEEN.pairs, 0)['calibration']
   assert poor['ece'] > 2 * poor['ece_if_calibrated']
 

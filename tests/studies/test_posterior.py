@@ -2,7 +2,7 @@
 
 import math
 
-from bayesian import posterior as bayes
+from bayesian import posterior as posterior_lib
 import chex
 import numpy as np
 import pytest
@@ -32,8 +32,8 @@ def log_joint(weights, differences, mean, precision):
 
 
 def test_in_one_dimension_it_is_what_integration_gives():
-  differences, prior = pairs_of([0.8], 150), bayes.normal_prior(1)
-  found = bayes.laplace(differences, prior)
+  differences, prior = pairs_of([0.8], 150), posterior_lib.normal_prior(1)
+  found = posterior_lib.laplace(differences, prior)
   top = log_joint(found.mean, differences, [0.0], np.eye(1))
   density = lambda w: math.exp(log_joint([w], differences, [0.0], np.eye(1)) - top)
   mass = integrate.quad(density, -6, 6, points=[found.mean[0]])[0]
@@ -43,14 +43,14 @@ def test_in_one_dimension_it_is_what_integration_gives():
   )[0]
   assert found.mean[0] == pytest.approx(mean, abs=0.1 * math.sqrt(variance))
   assert found.covariance[0, 0] == pytest.approx(variance, rel=0.05)
-  assert bayes.log_evidence(differences, prior, found) == pytest.approx(
+  assert posterior_lib.log_evidence(differences, prior, found) == pytest.approx(
     top + math.log(mass), abs=0.01
   )
 
 
 def test_in_two_dimensions_it_is_what_a_grid_gives():
-  differences, prior = pairs_of([0.7, -0.4], 200), bayes.normal_prior(2)
-  found = bayes.laplace(differences, prior)
+  differences, prior = pairs_of([0.7, -0.4], 200), posterior_lib.normal_prior(2)
+  found = posterior_lib.laplace(differences, prior)
   axis = np.linspace(-2, 2, 401)
   grid = np.stack(np.meshgrid(axis, axis, indexing='ij'), axis=-1).reshape(-1, 2)
   log_density = -0.5 * np.sum(grid**2, axis=1) - math.log(2 * math.pi)
@@ -66,14 +66,14 @@ def test_in_two_dimensions_it_is_what_a_grid_gives():
   np.testing.assert_allclose(found.mean, mean, atol=0.1 * np.sqrt(covariance.max()))
   np.testing.assert_allclose(found.covariance, covariance, atol=0.06 * covariance.max())
   evidence = math.log(density.sum() * (axis[1] - axis[0]) ** 2) + log_density.max()
-  assert bayes.log_evidence(differences, prior, found) == pytest.approx(evidence, abs=0.02)
+  assert posterior_lib.log_evidence(differences, prior, found) == pytest.approx(evidence, abs=0.02)
 
 
 def test_mode_and_curvature_are_those_of_a_slow_minimiser_under_any_prior():
   differences = pairs_of([1.0, -2.0, 0.5], 40)
   root = RNG.normal(size=(3, 3))
-  prior = bayes.Gaussian(np.array([0.3, -0.2, 1.0]), root @ root.T + np.eye(3))
-  found = bayes.laplace(differences, prior)
+  prior = posterior_lib.Gaussian(np.array([0.3, -0.2, 1.0]), root @ root.T + np.eye(3))
+  found = posterior_lib.laplace(differences, prior)
   slow = optimize.minimize(
     lambda w: -log_joint(w, differences, prior.mean, prior.precision),
     np.zeros(3),
@@ -93,8 +93,8 @@ def test_mode_and_curvature_are_those_of_a_slow_minimiser_under_any_prior():
 
 
 def test_without_pairs_the_prior_stays():
-  prior = bayes.normal_prior(3, variance=4.0)
-  found = bayes.laplace(np.zeros((0, 3)), prior)
+  prior = posterior_lib.normal_prior(3, variance=4.0)
+  found = posterior_lib.laplace(np.zeros((0, 3)), prior)
   chex.assert_trees_all_equal((found.mean, found.precision), (prior.mean, prior.precision))
   np.testing.assert_allclose(found.covariance, 4 * np.eye(3))
 
@@ -102,7 +102,7 @@ def test_without_pairs_the_prior_stays():
 @pytest.mark.parametrize('scale', [1e-3, 1, 1e3])
 def test_pairs_that_a_line_separates_keep_the_mode_finite(scale):
   differences = scale * np.abs(RNG.normal(size=(50, 4)))
-  found = bayes.laplace(differences, bayes.normal_prior(4))
+  found = posterior_lib.laplace(differences, posterior_lib.normal_prior(4))
   residual = found.mean - differences.T @ (
     1 / (1 + np.exp(differences @ found.mean))
   )  # the gradient
@@ -112,7 +112,7 @@ def test_pairs_that_a_line_separates_keep_the_mode_finite(scale):
 
 def test_more_features_than_pairs_leave_the_rest_at_the_prior():
   differences = np.eye(6)[:2]
-  found = bayes.laplace(differences, bayes.normal_prior(6))
+  found = posterior_lib.laplace(differences, posterior_lib.normal_prior(6))
   np.testing.assert_allclose(found.covariance[2:, 2:], np.eye(4), atol=1e-12)
   assert (
     (found.mean[:2] > 0).all()
@@ -122,9 +122,9 @@ def test_more_features_than_pairs_leave_the_rest_at_the_prior():
 
 
 def test_the_reward_of_a_text_is_normal_with_what_the_weights_leave_open():
-  posterior = bayes.laplace(pairs_of([1.0, 0.0, -1.0], 60), bayes.normal_prior(3))
+  posterior = posterior_lib.laplace(pairs_of([1.0, 0.0, -1.0], 60), posterior_lib.normal_prior(3))
   features = RNG.normal(size=(5, 3))
-  mean, variance = bayes.reward(posterior, features)
+  mean, variance = posterior_lib.reward(posterior, features)
   for row, x in enumerate(features):
     assert mean[row] == pytest.approx(sum(x[i] * posterior.mean[i] for i in range(3)))
     expected = sum(x[i] * posterior.covariance[i, j] * x[j] for i in range(3) for j in range(3))
@@ -135,7 +135,7 @@ def test_the_reward_of_a_text_is_normal_with_what_the_weights_leave_open():
   'mean, deviation', [(0, 1), (1.3, 0.4), (-2, 3), (0.5, 20), (8, 2), (0, 1e-4)]
 )
 def test_predictions_are_integrals_over_the_posterior(mean, deviation):
-  found = bayes.preference(np.array([mean]), np.array([deviation**2]))
+  found = posterior_lib.preference(np.array([mean]), np.array([deviation**2]))
   sigmoid = lambda delta: 1 / (1 + math.exp(-delta))
   entropy = lambda p: sum(-q * math.log(q) for q in (p, 1 - p) if q > 0)
   normal = lambda t: math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
@@ -157,31 +157,32 @@ def test_predictions_are_integrals_over_the_posterior(mean, deviation):
 
 
 def test_what_is_known_is_not_epistemic_and_what_is_decided_is_not_aleatoric():
-  known = bayes.preference(np.array([0.0, 2.0]), np.zeros(2))
+  known = posterior_lib.preference(np.array([0.0, 2.0]), np.zeros(2))
   np.testing.assert_allclose(known.probability, [0.5, 1 / (1 + math.exp(-2))])
   np.testing.assert_allclose(known.epistemic, 0, atol=1e-12)
   assert known.aleatoric[0] == pytest.approx(math.log(2))
-  torn = bayes.preference(
+  torn = posterior_lib.preference(
     np.zeros(1), np.array([400.0])
   )  # either text is clearly better, but which?
   assert torn.epistemic[0] > 0.6 and torn.aleatoric[0] < 0.08
-  chex.assert_tree_all_finite(bayes.preference(np.array([-1e4, 1e4]), np.ones(2)).total)
+  chex.assert_tree_all_finite(posterior_lib.preference(np.array([-1e4, 1e4]), np.ones(2)).total)
 
 
 def test_rewards_drawn_from_the_prior_are_covered_by_their_posterior():
   gaps = []
   for seed in range(60):
     weights = np.random.default_rng(1000 + seed).normal(size=4)
-    posterior = bayes.laplace(pairs_of(weights, 200, seed), bayes.normal_prior(4))
+    posterior = posterior_lib.laplace(pairs_of(weights, 200, seed), posterior_lib.normal_prior(4))
     gaps.append((weights - posterior.mean) @ posterior.precision @ (weights - posterior.mean) / 4)
   assert np.mean(gaps) == pytest.approx(1, abs=0.2)  # its standard error is sqrt(2 / 240) = .09
 
 
 def test_any_pairs_narrow_the_posterior_and_random_ones_more_than_true_ones():
-  weights, prior = np.array([2.0, -1.0, 0.5, 0.0]), bayes.normal_prior(4)
+  weights, prior = np.array([2.0, -1.0, 0.5, 0.0]), posterior_lib.normal_prior(4)
   differences, unseen = pairs_of(weights, 800), pairs_of(weights, 800, seed=1)
   true, shuffled = (
-    bayes.laplace(rows, prior) for rows in (differences, bayes.flipped(differences, 0))
+    posterior_lib.laplace(rows, prior)
+    for rows in (differences, posterior_lib.flipped(differences, 0))
   )
   for posterior in (true, shuffled):
     assert np.linalg.eigvalsh(posterior.precision - prior.precision).min() > 0
@@ -189,29 +190,31 @@ def test_any_pairs_narrow_the_posterior_and_random_ones_more_than_true_ones():
     np.trace(shuffled.covariance) < np.trace(true.covariance) < 0.2 * np.trace(prior.covariance)
   )
   zero = len(differences) * math.log(0.5)
-  assert bayes.log_evidence(differences, prior, true) > zero + 50
-  assert bayes.log_evidence(bayes.flipped(differences, 0), prior, shuffled) < zero
-  zero = bayes.log_likelihood(np.zeros(4), unseen)
-  assert bayes.log_likelihood(true.mean, unseen) > zero + 50
-  opposite = bayes.laplace(
-    -bayes.flipped(differences, 0), prior
+  assert posterior_lib.log_evidence(differences, prior, true) > zero + 50
+  assert posterior_lib.log_evidence(posterior_lib.flipped(differences, 0), prior, shuffled) < zero
+  zero = posterior_lib.log_likelihood(np.zeros(4), unseen)
+  assert posterior_lib.log_likelihood(true.mean, unseen) > zero + 50
+  opposite = posterior_lib.laplace(
+    -posterior_lib.flipped(differences, 0), prior
   )  # every coin turned round: just as likely
   np.testing.assert_allclose(opposite.mean, -shuffled.mean, atol=1e-6)
   assert (
-    np.mean([bayes.log_likelihood(posterior.mean, unseen) for posterior in (shuffled, opposite)])
+    np.mean(
+      [posterior_lib.log_likelihood(posterior.mean, unseen) for posterior in (shuffled, opposite)]
+    )
     < zero
   )
 
 
 def test_the_control_turns_half_of_the_pairs_round():
   differences = RNG.normal(size=(2000, 3))
-  control = bayes.flipped(differences, 7)
+  control = posterior_lib.flipped(differences, 7)
   turned = (control == -differences).all(axis=1)
   assert ((control == differences).all(axis=1) | turned).all() and 0.45 < turned.mean() < 0.55
-  np.testing.assert_array_equal(control, bayes.flipped(differences, 7))
-  assert (control != bayes.flipped(differences, 8)).any()
+  np.testing.assert_array_equal(control, posterior_lib.flipped(differences, 7))
+  assert (control != posterior_lib.flipped(differences, 8)).any()
 
 
 def test_features_that_are_not_finite_are_refused():
   with pytest.raises(ValueError, match='finite'):
-    bayes.laplace(np.array([[0.0, np.nan]]), bayes.normal_prior(2))
+    posterior_lib.laplace(np.array([[0.0, np.nan]]), posterior_lib.normal_prior(2))

@@ -87,9 +87,7 @@ def sound(policy, rows):
 
 
 def test_without_a_fault_it_is_the_librarys_training(policy, rows, sound, tmp_path):
-  expected = loop.train(
-    policy, *pairs_of(policy, rows), IRL, 3, tmp_path, log=lambda *unused: None
-  )
+  expected = loop.train(policy, *pairs_of(policy, rows), IRL, 3, tmp_path, log=lambda *unused: None)
   chex.assert_trees_all_close(sound, expected, atol=1e-5)
   assert moved(sound, train(policy, rows, STUDY.VARIANTS['no training'])) > 3e-3
 
@@ -153,7 +151,7 @@ def scores(seed, zero):
 
 def test_fault_4_leaves_the_zero_where_training_left_it():
   scored, true = [scores(0, 5.0), scores(1, -5.0)], np.random.default_rng(2).normal(size=20)
-  centred, raw = (STUDY.figures(scored, true, centred=centred) for centred in (True, False))
+  centred, raw = (STUDY.results(scored, true, centred=centred) for centred in (True, False))
   for index, zero in enumerate((5.0, -5.0)):
     found = scored[index][STUDY.HELD]
     np.testing.assert_allclose(centred['accuracy'][index], np.mean((found < zero) == (true < 0)))
@@ -231,6 +229,6 @@ def test_the_texts_of_fault_5_are_those_of_the_training_prompts():
   assert len(sets[STUDY.TRAINED_PAIRS][0]) == 14 and len(sets[STUDY.HELD_PAIRS][1]) == 8
   with pytest.raises(
     STUDY.InputError,
-    match='W/demos/train.jsonl has 10 pairs of two different texts, of 11: ask for',
+    match='W/demos/train.jsonl has 10 pairs of two different texts and the study needs 11: lower',
   ):
     STUDY.read(run, 11)
