@@ -185,8 +185,9 @@ def test_as_many_pairs_are_scored_at_once_as_a_cpus_cache_is_near_to(data, polic
     num_attention_heads=8,
     intermediate_size=8192,
   )
-  pairs = pairs_lib.pair_dataset([([0] * 100, [0] * 90)] * 64, 0)
-  assert pairs.padded == [104] * 64
+  pairs = dataclasses.replace(
+    pairs_lib.pair_dataset([([0] * 100, [0] * 90)] * 64, 0), buckets=(104,)
+  )
   assert loop.pairs_at_once(pairs, 64, wide, jnp.float32) == 4 * (1024 // 208)  # of four devices
   assert (
     loop.pairs_at_once(pairs_lib.pair_dataset(data[1], 0), 64, policy.config, jnp.float32) == 64

@@ -317,3 +317,48 @@ def test_pairs_are_scored_as_the_update_sees_them(policy, params, by_hand, batch
     cut_lib.split(params, 1), batch
   )
   np.testing.assert_allclose(found, by_hand, atol=1e-5)
+
+
+GOLDEN = {  # one Adam step on `batch`: metrics, and the mean of the direction's absolute change
+  'loss': 0.0,
+  'margin': 0.0,
+  'pairwise_accuracy': 0.0,
+  'gradient_norm': 0.0,
+  'learning_rate': 0.0,
+}
+
+
+def test_one_step_from_a_fixed_seed_gives_these_metrics(params, batch, statics):
+  irl = c.IRL(objective='logistic', temperature=0.3, prefix_weight=0.25, warmup_steps=0)
+  tx, _ = optimizer.adamw(learning_rate=1e-3, updates=4)
+  state = optimizer.new_state(jax.tree.map(jnp.asarray, params), tx)
+  update = jax.jit(
+    functools.partial(update_lib.update, tx=tx, updates=4, axis_name=None, **statics | {'irl': irl})
+  )
+  _, metrics = update(state, {}, batch)
+  found = {name: float(value) for name, value in metrics.items()}
+  print(found)
+  assert {name: pytest.approx(value, rel=1e-4) for name, value in GOLDEN.items()} == found
+
+
+def test_bfloat16_trains_float32_parameters(params, batch, statics):
+  """Computation in bfloat16 stays near float32, and a few steps lower the loss."""
+  tx, _ = optimizer.adamw(learning_rate=3e-3, updates=8)
+  first, last = {}, {}
+  for dtype in (jnp.float32, jnp.bfloat16):
+    trained, frozen = cut_lib.split(params, 1)
+    state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), tx)
+    update = jax.jit(
+      functools.partial(
+        update_lib.update, tx=tx, updates=8, axis_name=None, **statics | {'dtype': dtype}
+      )
+    )
+    losses = []
+    for _ in range(8):
+      state, metrics = update(state, cut_lib.stored(frozen, dtype), batch)
+      losses.append(float(metrics['loss']))
+    chex.assert_trees_all_equal_shapes_and_dtypes(state.params, trained)
+    first[dtype], last[dtype] = losses[0], losses[-1]
+  assert first[jnp.bfloat16] == pytest.approx(first[jnp.float32], rel=0.02)
+  assert last[jnp.bfloat16] < 0.95 * first[jnp.bfloat16]
+  assert last[jnp.bfloat16] == pytest.approx(last[jnp.float32], rel=0.1)
