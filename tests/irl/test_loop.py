@@ -1,7 +1,6 @@
 """IRL as a whole: a known reward is recovered, the best epoch is kept, resuming is exact."""
 
 import dataclasses
-import functools
 import os
 import signal
 
@@ -15,17 +14,13 @@ from scipy import stats
 from irl_jax import config as c
 from irl_jax import errors
 from irl_jax import rewards
-from irl_jax.data import batches
 from irl_jax.irl import export
 from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import prepare
-from irl_jax.irl import reward as reward_lib
-from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.runtime import interruption
-from irl_jax.runtime import parallel
 
 IRL = c.IRL(
   objective='logistic',
