@@ -1,6 +1,8 @@
 """Objectives of IRL against loops over pairs, and over the samples of a prompt."""
 
 import math
+import pathlib
+import re
 
 import chex
 import jax
@@ -161,6 +163,12 @@ def test_objectives_of_groups_see_the_other_samples_of_a_prompt():
     for column in range(3)
   ]
   np.testing.assert_allclose(found, np.stack(expected, axis=1), rtol=1e-5)
+
+
+def test_the_default_is_the_one_that_the_docs_recommend():
+  page = (pathlib.Path(__file__).parents[2] / 'docs' / 'recovery.md').read_text(encoding='utf-8')
+  recommended = re.findall(r'the default, `irl\.objective=(\w+)`', page)
+  assert recommended == [IRL().objective]
 
 
 def test_every_objective_of_the_config_has_a_loss():
