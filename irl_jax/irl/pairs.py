@@ -34,15 +34,26 @@ def encode_pairs(
 
 
 def pair_batch(
-  pairs: Sequence[Pair], weight: np.ndarray, pad_id: int, length: int
+  pairs: Sequence[Pair],
+  weight: np.ndarray,
+  pad_id: int,
+  length: int,
+  cut_hidden: np.ndarray | None = None,
 ) -> structs.PairBatch:
-  """Pads pairs on the right to `length`; weight [B] is 0 for pairs that only fill the batch."""
-  aligned, base = zip(*pairs)
-  return structs.PairBatch(
-    batches.text_batch(aligned, pad_id, length),
-    batches.text_batch(base, pad_id, length),
-    np.asarray(weight, np.float32),
-  )
+  """Pads pairs on the right.
+
+  Args:
+    pairs: B pairs.
+    weight: [B], 0 for pairs that only fill the batch.
+    pad_id: the padding token.
+    length: S.
+    cut_hidden: states of both texts at the lowest trained block [B, 2, S, D]; None: not computed.
+  """
+  aligned, base = (batches.text_batch(texts, pad_id, length) for texts in zip(*pairs))
+  if cut_hidden is not None:
+    aligned = dataclasses.replace(aligned, cut_hidden=cut_hidden[:, 0])
+    base = dataclasses.replace(base, cut_hidden=cut_hidden[:, 1])
+  return structs.PairBatch(aligned, base, np.asarray(weight, np.float32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,15 +100,8 @@ class PairDataset:
       return structs.PairBatch(aligned, base, weight)
     pairs = [self.pairs[row] for row in rows]
     length = batches.bucket(max(max(map(len, pair)) for pair in pairs), self.buckets)
-    batch = pair_batch(pairs, weight, self.pad_id, length)
-    if self.cut_hidden is None:
-      return batch
-    hidden = self.cut_hidden[rows, :, :length]
-    return dataclasses.replace(
-      batch,
-      aligned=dataclasses.replace(batch.aligned, cut_hidden=hidden[:, 0]),
-      base=dataclasses.replace(batch.base, cut_hidden=hidden[:, 1]),
-    )
+    hidden = None if self.cut_hidden is None else self.cut_hidden[rows, :, :length]
+    return pair_batch(pairs, weight, self.pad_id, length, hidden)
 
 
 def pair_dataset(pairs: Sequence[Pair], pad_id: int, updates: int = 0) -> PairDataset:

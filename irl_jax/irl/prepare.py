@@ -6,6 +6,7 @@ Dims: N pairs, S padded length, D width.
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,9 @@ def difference_head(states: np.ndarray, epsilon: float) -> reward_lib.Params:
     states: of the aligned and of the base texts [N, 2, D].
     epsilon: of the layer norm.
   """
-  aligned, base = (jnp.mean(heads.normalise(states[:, side], epsilon), axis=0) for side in (0, 1))
+  aligned, base = (
+    jnp.mean(heads.normalise(jnp.asarray(states[:, side]), epsilon), axis=0) for side in (0, 1)
+  )
   return jax.device_get(heads.reward_head_along(aligned - base))
 
 
@@ -80,7 +83,7 @@ def features(
     pairs,
     scoring.over_tokens(
       reward_lib.features,
-      dataclasses.replace(base, params=parts),
+      reward_lib.with_parts(base, parts),
       base.config.max_position_embeddings,
       base.config.eos_token_id,
       rewards.BATCH_SIZE,
@@ -111,7 +114,8 @@ def training_data(
   size = 2 * len(pairs) * longest * base.config.hidden_size * jnp.dtype(dtype).itemsize
   if irl.trained_blocks == -1 or size > runtime.activation_cache * 2**30:
     return dataset
-  run = parallel.map_forward(update_lib.cut_hidden, config=base.config, dtype=dtype)
+  statics: dict[str, Any] = dict(config=base.config, dtype=dtype)
+  run = parallel.map_forward(update_lib.cut_hidden, **statics)
   frozen = parallel.replicate(cut_lib.stored(parts[1], dtype))
   batch_size = parallel.batch_size(rewards.BATCH_SIZE, len(pairs))
   of_one_length = dataclasses.replace(dataset, buckets=(longest,))

@@ -5,6 +5,7 @@ Dims: B texts or pairs, S padded length, D width.
 
 import dataclasses
 from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -125,5 +126,10 @@ def scorer(
     dtype: of computation.
   """
   return rewards.trunk_scorer(
-    score_texts, dataclasses.replace(base, params=parts), batch_size, dtype, pooling=pooling
+    score_texts, with_parts(base, parts), batch_size, dtype, pooling=pooling
   )
+
+
+def with_parts(base: pretrained.Decoder, parts: Parts) -> pretrained.Decoder:
+  """Returns `base` with the parameters of a reward, for the functions here that take parts."""
+  return dataclasses.replace(base, params=cast(Params, parts))

@@ -125,4 +125,5 @@ def cut_hidden(
   """Returns the frozen blocks' outputs [B, 2, S, D] for the aligned and the base texts."""
   texts = reward_lib.both_texts(batch)
   hidden = cut_lib.below(frozen, texts.ids, texts.valid, config, dtype)
+  assert hidden is not None, 'no block is frozen'
   return jnp.stack(jnp.split(hidden, 2), axis=1)

@@ -1,5 +1,6 @@
 """The irl stage: one reward per seed, recovered from the demonstrations, each with its own zero."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import functools
 
@@ -39,24 +40,47 @@ def irl(run: Run) -> None:
     report=functools.partial(against_true_reward, validation),
   )
   unlabelled = unlabelled_texts(run)
-  members = []
   for number in range(settings.seeds):
-    name = f'irl/seed_{number}'
-    folder = run.folder / name
-    members.append(f'seed_{number}/reward')
-    if processes.broadcast((folder / 'calibration.json').exists()):
-      continue
-    seed = run.config.seed * 1000 + number
-    parts = train(seed, folder / 'checkpoints', **run.logging(name))
-    calibrated = calibration.calibration(
-      uncentred_scores(run, base, parts, unlabelled),
-      run.config.evaluation.bootstrap_samples,
-      run.config.seed,
-    )
-    model = export.reward_model(base, parts, calibrated['zero'])
-    run.save(f'{name}/reward', model, run.base, calibrated)
-    run.write_json(f'{name}/calibration.json', calibrated)
+    finished = run.folder / seed_folder(number) / 'calibration.json'
+    if not processes.broadcast(finished.exists()):
+      recover_seed(run, base, train, number, unlabelled)
+  members = [f'seed_{number}/reward' for number in range(settings.seeds)]
   run.write_json('irl/config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
+
+
+def seed_folder(number: int) -> str:
+  """Returns the folder of a seed's reward, within the run's."""
+  return f'irl/seed_{number}'
+
+
+def recover_seed(
+  run: Run,
+  base: pretrained.Decoder,
+  train: Callable[..., reward.Parts],
+  number: int,
+  unlabelled: Sequence[str],
+) -> None:
+  """Recovers the reward of one seed, chooses its zero, and writes both.
+
+  Args:
+    run: gives the config and the folder.
+    base: the model that the reward starts from.
+    train: `loop.train`, with all arguments bound that the seeds share.
+    number: of the seed, from 0.
+    unlabelled: the texts that the zero is chosen from.
+  """
+  name = seed_folder(number)
+  seed = run.config.seed * 1000 + number
+  parts = train(seed, run.folder / name / 'checkpoints', **run.logging(name))
+  calibrated = calibration.calibration(
+    uncentred_scores(run, base, parts, unlabelled),
+    run.config.evaluation.bootstrap_samples,
+    run.config.seed,
+  )
+  zero = calibrated['zero']
+  assert zero is not None  # every recovered reward has one, reliable or not
+  run.save(f'{name}/reward', export.reward_model(base, parts, zero), run.base, calibrated)
+  run.write_json(f'{name}/calibration.json', calibrated)
 
 
 def uncentred_scores(
@@ -116,4 +140,5 @@ def against_true_reward(rows: Sequence[Row], scores: np.ndarray) -> dict[str, fl
   true = np.array([[row['true_reward_aligned'], row['true_reward_base']] for row in rows], float)
   if not np.isfinite(true).all() or not 0 < np.mean(true < 0) < 1:
     return {}
-  return {'reported/auroc': agreement.auroc(scores.ravel(), true.ravel() < 0)}
+  auroc = agreement.auroc(scores.ravel(), true.ravel() < 0)
+  return {} if isinstance(auroc, str) else {'reported/auroc': auroc}
