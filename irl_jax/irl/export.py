@@ -43,7 +43,9 @@ def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox
     direction: the reward head's, of any norm, [D].
     zero: the R̂ that becomes 0.
   """
-  unit = np.asarray(direction, np.float64) / np.linalg.norm(np.asarray(direction, np.float64))
+  # The score stores the direction in float32. The bias uses the stored direction, so that the two
+  # agree to the last bit, whichever zero is folded in.
+  unit = _unit(_unit(direction).astype(np.float32))
   shrink = 1 / (1 + abs(zero))
   return {
     'embed_in': trunk['embed_in'],
@@ -54,6 +56,12 @@ def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox
     },
     'score': {'kernel': unit.astype(np.float32)[:, None]},
   }
+
+
+def _unit(direction: np.ndarray) -> np.ndarray:
+  """Returns the direction [D] scaled to Euclidean norm 1, in float64."""
+  direction = np.asarray(direction, np.float64)
+  return direction / np.linalg.norm(direction)
 
 
 def reward_model(

@@ -122,18 +122,11 @@ def train(
   """
   _check_counts(len(pairs), len(validation))
   trained, frozen = prepare.initial_parts(base, pairs, irl, seed, dtype)
-  dataset, held = (
-    prepare.training_data(base, some, irl, (trained, frozen), dtype, runtime)
-    for some in (pairs, validation)
-  )
-  if irl.group_size > 1:
-    dataset = pairs_lib.by_prompt(dataset, prompts, irl.group_size)
+  data_of = lambda some: prepare.training_data(base, some, irl, (trained, frozen), dtype, runtime)
+  dataset, held = pairs_lib.by_prompt(data_of(pairs), prompts, irl.group_size), data_of(validation)
   groups = parallel.batch_size(irl.batch_size // irl.group_size, len(dataset))
-  per_epoch = max(len(dataset) // groups, 1)
-  plan = training.Plan(
-    irl.epochs * per_epoch, per_epoch, irl.evaluate_every or per_epoch, irl.checkpoint_every
-  )
   groups_of = batches.order_by_bucket(dataset.padded, groups, seed)
+  plan = _plan(irl, per_epoch=max(len(dataset) // groups, 1))
   update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype, runtime)
   state = optimizer.placed_state(trained, tx)
   placed = parallel.replicate(cut_lib.stored(frozen, dtype))
@@ -158,6 +151,12 @@ def train(
     progress=progress,
   )
   return jax.device_get((best, frozen))
+
+
+def _plan(irl: config_lib.IRL, per_epoch: int) -> training.Plan:
+  """Returns when to validate and to save; `per_epoch` is in updates."""
+  updates, evaluate_every = irl.epochs * per_epoch, irl.evaluate_every or per_epoch
+  return training.Plan(updates, per_epoch, evaluate_every, irl.checkpoint_every)
 
 
 def _check_counts(pairs: int, validation: int) -> None:

@@ -124,17 +124,19 @@ def by_prompt(
 ) -> PairDataset:
   """Regroups pairs by prompt.
 
-  A prompt with more than K pairs fills several groups. A group of one pair is dropped: it gives no
-  mean.
+  A prompt with more than K pairs fills several groups. A group that would have a single pair is
+  dropped: one pair gives no mean.
 
   Args:
-    dataset: pairs in any order.
+    dataset: pairs in any order, in groups of one.
     prompts: the prompt of every pair [N]; None: any pairs may form a group.
-    group_size: K, at least 2.
+    group_size: K; with 1 the dataset stays as it is.
 
   Raises:
     InputError: no prompt has the two pairs that a group needs.
   """
+  if group_size == 1:
+    return dataset
   of_prompt: dict[Hashable, list[int]] = {}
   for row in range(len(dataset.pairs)):
     of_prompt.setdefault(None if prompts is None else prompts[row], []).append(row)

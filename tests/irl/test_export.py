@@ -1,4 +1,4 @@
-"""A recovered reward as a model of transformers: bound, zero and scale are folded in, and nothing else changes."""
+"""A recovered reward as a model of transformers: bound and zero are folded in, exactly."""
 
 import jax
 import jax.numpy as jnp

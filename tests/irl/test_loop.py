@@ -107,7 +107,7 @@ def test_other_objectives_recover_it_too(base, data, tmp_path, objective):
 
 
 def test_maximum_entropy_recovers_what_a_policy_was_trained_on(policy, base, data, tmp_path):
-  """Two samples a prompt: base texts as they come, aligned ones drawn by exp(true reward) out of 16."""
+  """Two samples per prompt: base texts as drawn, aligned ones by exp(true reward) out of 16."""
   rng, count = np.random.default_rng(4), 1024
   candidates = np.array(texts(16 * count, seed=5)).reshape(count, 16)
   scores = np.array([[true_reward(text) for text in row] for row in candidates])

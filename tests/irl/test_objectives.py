@@ -124,7 +124,7 @@ def test_a_prompt_without_base_texts_spoils_no_gradient():
 
 
 def test_the_true_reward_is_where_maximum_entropy_is_least():
-  """Six texts: what the base model says of them is known, and so is what a policy trained on their rewards does."""
+  """Six texts whose probabilities are known, under the base model and under the policy."""
   rng = np.random.default_rng(2)
   true, samples, temperature = np.array([0.6, -0.5, 0.1, 0.9, -0.9, 0.0]), 200_000, 0.5
   base = np.array([0.3, 0.2, 0.2, 0.05, 0.15, 0.1])
@@ -146,7 +146,7 @@ def test_the_true_reward_is_where_maximum_entropy_is_least():
 
 @pytest.mark.parametrize('name', [name for name, of_groups in OBJECTIVES.items() if not of_groups])
 def test_objectives_of_pairs_have_the_signature_of_those_of_groups(name):
-  """They depend on each pair's own difference alone, whichever base texts are there and however pairs are grouped."""
+  """They depend on each pair's own difference only, not on presence or grouping."""
   aligned, base = np.random.default_rng(0).uniform(-1, 1, (2, 4, 3)).astype(np.float32)
   present = np.array([[True, False, True]] * 4)
   found = objectives.losses(aligned, base, present, settings(name), 0.6)

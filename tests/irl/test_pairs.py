@@ -72,7 +72,7 @@ def test_blocks_of_rows_are_full_and_in_order(count, size, expected):
 
 
 def test_the_pairs_of_a_prompt_stay_together():
-  """Prompt a has five pairs, b one, c two: in threes, b's is left out and the gaps weigh nothing."""
+  """Prompt a has five pairs, b one, c two: in threes, b's is left out and gaps have no weight."""
   features = np.arange(8, dtype=np.float32)[:, None]
   pairs = pairs_lib.by_prompt(with_features(features, -features), list('abacaaca'), 3)
   assert len(pairs) == 3 and pairs.groups.tolist() == [[0, 2, 4], [5, 7, -1], [3, 6, -1]]

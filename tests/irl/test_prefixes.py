@@ -1,4 +1,4 @@
-"""Prefixes of the texts of a pair: which ones exist, which are compared, and which is the whole text."""
+"""Prefixes of the texts of a pair: which exist, which are compared, which is the whole text."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a recovered reward reads of a text: bounded, deaf to padding, and the same from features computed once."""
+"""The state that R̂ reads: bounded, blind to padding, and the same from features."""
 
 import chex
 import jax

@@ -1,4 +1,4 @@
-"""The IRL update: whole texts reach the loss, the reward is bounded, and any number of devices gives one gradient."""
+"""The IRL update: whole texts reach the loss, and the number of devices changes no gradient."""
 
 import dataclasses
 import functools
@@ -64,7 +64,7 @@ def statics(policy):
 
 @pytest.fixture(scope='module')
 def run(params, batch, statics):
-  """A function, its results kept: trained_blocks -> (state, frozen, next state, metrics), on one device."""
+  """Returns a cached step on one device: trained_blocks -> (state, frozen, next state, metrics)."""
 
   @functools.cache
   def step(trained_blocks):
@@ -91,7 +91,7 @@ def means(params, batch, **statics):
 
 @pytest.fixture(scope='module')
 def by_hand(policy, params, pairs):
-  """R̂ of every pair [8, 2] in NumPy, each text alone and unpadded: the cosine of the head and the normalised state."""
+  """R̂ of every pair [8, 2] in NumPy, each text alone and unpadded."""
   states = jax.jit(
     lambda params, ids: gpt_neox.run_blocks(
       params['blocks'], gpt_neox.embed(params, ids), jnp.ones(ids.shape, bool), policy.config
@@ -140,7 +140,7 @@ def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(
 
 @pytest.fixture(scope='module')
 def prefix_scores(policy, params, pairs):
-  """R̂ of every prefix, each scored alone: of pair n, text 0 (aligned) or 1 (base), k tokens at [n][text][k - 1]."""
+  """R̂ of every prefix, each scored alone: [pair][0 aligned, 1 base][tokens - 1]."""
   reward = jax.jit(
     functools.partial(
       reward_lib.score_texts, pooling='last', config=policy.config, dtype=jnp.float32
@@ -209,7 +209,7 @@ def test_what_saves_memory_changes_no_gradient(params, batch, statics, name):
 def test_prefixes_of_the_samples_of_a_prompt_are_compared(
   params, pairs, batch, statics, prefix_scores
 ):
-  """Maximum entropy, text by text and length by length: pairs 2 n and 2 n + 1 are of a prompt; 3 and 6 are missing."""
+  """Against loops: pairs 2 n and 2 n + 1 are of a prompt; 3 and 6 are missing."""
 
   def of_text(own, others):
     return -np.log(np.exp(own / 0.3) / np.mean([np.exp(other / 0.3) for other in others]))

@@ -1,4 +1,4 @@
-"""The ceiling: what it is trained on, when there is none, and that it learns to order what r* orders."""
+"""The ceiling: its training pairs, when there is none, and that it learns the order of r*."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def true_reward(texts):
 
 @pytest.fixture
 def start(tmp_path):
-  """start(originals, labels, completions) -> a Run with these rows in both splits."""
+  """Returns a function that writes these rows into both splits and gives their Run."""
 
   def make(originals, labels, completions, has_true_reward=True, **config):
     for split in SPLITS:

@@ -1,4 +1,4 @@
-"""The irl stage: which demonstrations each objective is trained on, and that it knows their prompts."""
+"""The irl stage: the demonstrations of each objective, their prompts, and the zero."""
 
 import jax.numpy as jnp
 import pytest

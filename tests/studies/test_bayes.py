@@ -37,7 +37,7 @@ def rewrite(path, change):
 
 @pytest.fixture(scope='module')
 def finished(policy, tmp_path_factory):
-  """Aligned completions are of the letters a to f, those of the base model of all: a style to be recovered."""
+  """Aligned texts are of the letters a to f, base texts of all: a style to be recovered."""
   folder, rng = tmp_path_factory.mktemp('run'), np.random.default_rng(0)
   pretrained.save(folder / 'sft' / 'policy', policy, '')
   words = lambda letters: ''.join(f' {"".join(rng.choice(list(letters), 3))}' for _ in range(3))

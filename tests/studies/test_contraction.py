@@ -1,4 +1,4 @@
-"""Figures over rounds of evidence, beside shuffled pairs: against what the parts give one by one."""
+"""Results over rounds of evidence, next to shuffled pairs, against their parts one by one."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Distances against a loop over the inverse covariance; the flag lets through what it promises to."""
+"""Distances against a loop over the inverse covariance, and the share that the flag passes."""
 
 from bayesian import familiarity
 import numpy as np

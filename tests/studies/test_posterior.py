@@ -1,4 +1,4 @@
-"""The posterior over linear rewards against numerical integration and loops; what a narrow posterior does not show."""
+"""The posterior over linear rewards against numerical integration and loops."""
 
 import math
 
@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 
 
 def pairs_of(weights, count, seed=0):
-  """Differences of features [N, D], ordered as a reward <weights, x> makes a Bradley-Terry judge order them."""
+  """Differences of features [N, D], in an order that a Bradley-Terry model draws."""
   rng = np.random.default_rng(seed)
   x = rng.normal(size=(count, len(weights)))
   preferred = rng.random(count) < 1 / (1 + np.exp(-x @ weights))

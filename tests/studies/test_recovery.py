@@ -1,4 +1,4 @@
-"""The comparison of ways to recover, on a run of the tiny models, as its command line would run it."""
+"""The comparison of ways to recover, on a run of tiny models, through its command line."""
 
 import dataclasses
 import json
@@ -60,7 +60,7 @@ def balanced(classifier):
 
 @pytest.fixture(scope='module')
 def finished(policy, classifier, tmp_path_factory):
-  """Aligned completions are of the letters a to f, base ones of all; r* likes every other pair's base text more."""
+  """Aligned texts are of a to f, base texts of all; r* prefers every other pair's base text."""
   folder, rng = tmp_path_factory.mktemp('run'), np.random.default_rng(0)
   pretrained.save(folder / 'sft' / 'policy', policy, '')
   pretrained.save(folder / 'classifier' / 'classifier', balanced(classifier), '')
@@ -131,7 +131,7 @@ def test_the_table_tells_what_each_variant_learns(finished, tmp_path, capsys):
     and found['training_pairs'] == 128
   )
   aligned, ordered, _ = (found['variants'][name] for name in variants)
-  # The pairs in r*'s order are as often turned round as not: nothing tells the sides apart any more.
+  # Half of the pairs in r*'s order are swapped: nothing tells the two sides apart.
   assert min(aligned['prefers_aligned']) > 0.8 > max(ordered['prefers_aligned'])
   matrices = found['identifiability']
   assert matrices['names'] == [*variants, 'r*']

@@ -1,4 +1,4 @@
-"""The study of the released code's faults: without one it is the library's training, and each is really switched on."""
+"""The study of the released faults: without one it trains as the library; each is switched on."""
 
 import pathlib
 import runpy
@@ -34,7 +34,7 @@ IRL = c.IRL(
 
 
 def draw(count, seed):
-  """Random words of the alphabet's first letters; two of them are padded to one length, so that little is compiled."""
+  """Random words of the alphabet's first letters; two pad to one length: little to compile."""
   rng = np.random.default_rng(seed)
   return [''.join(rng.choice(list('abcdefgh'), rng.integers(3, 5))) for _ in range(count)]
 
