@@ -1,13 +1,22 @@
 """The irl stage: the demonstrations of each objective, their prompts, and the zero."""
 
+import json
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from irl_jax import errors
+from irl_jax import rewards
 from irl_jax.config import Config
 from irl_jax.config import IRL
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
+from irl_jax.evaluation import zero
+from irl_jax.irl import export
 from irl_jax.irl import loop
+from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
 from irl_jax.stages import irl as recovery
@@ -27,12 +36,23 @@ ROWS = [
 ]
 
 
+@pytest.fixture
+def start(tmp_path, policy, monkeypatch):
+  """Returns a function that gives a run with ROWS in its splits; its base model is the policy."""
+  monkeypatch.setattr(pretrained, 'load_language_model', lambda spec: policy)
+  for split in ('train', 'validation'):
+    rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', ROWS)
+    rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', ROWS)
+  with metrics_log.MetricsLog(tmp_path, '') as log:
+    yield lambda settings: Run(
+      Config(stages=('irl',), irl=settings, models=Models(base='M')), tmp_path, log, jnp.float32
+    )
+
+
 @pytest.mark.parametrize(
   'settings, prompts', [(IRL(samples_per_prompt=2), ['a', 'e', 'e']), (ENTROPY, list('aaee'))]
 )
-def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(
-  tmp_path, policy, monkeypatch, settings, prompts
-):
+def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(start, monkeypatch, settings, prompts):
   class Trained(Exception):
     """What training was given."""
 
@@ -40,14 +60,28 @@ def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(
     raise Trained(len(training), len(validation), prompts)
 
   monkeypatch.setattr(loop, 'train', train)
-  monkeypatch.setattr(pretrained, 'load', lambda *unused: policy)
-  for split in ('train', 'validation'):
-    rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', ROWS)
-    rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', ROWS)
-  with metrics_log.MetricsLog(tmp_path, '') as log, pytest.raises(Trained) as given:
-    recovery.irl(
-      Run(
-        Config(stages=('irl',), irl=settings, models=Models(base='M')), tmp_path, log, jnp.float32
-      )
-    )
+  with pytest.raises(Trained) as given:
+    recovery.irl(start(settings))
   assert given.value.args == (len(prompts), 3, prompts)
+
+
+def test_the_zero_is_chosen_from_the_scores_of_the_exported_form(
+  start, policy, monkeypatch, tmp_path
+):
+  trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
+  parts = trunk | {'reward_head': heads.init_reward_head(jax.random.key(1), 16)}, {}
+  monkeypatch.setattr(loop, 'train', lambda *unused, **more: parts)
+  recovery.irl(start(IRL(seeds=1)))
+  calibrated = json.loads((tmp_path / 'irl' / 'seed_0' / 'calibration.json').read_text())
+  texts = [row['prompt'] + row[side] for side in ('aligned', 'base') for row in ROWS]
+  uncentred = rewards.recovered_reward(export.reward_model(policy, parts))(texts)
+  assert calibrated['zero'] == zero.otsu(uncentred) != 0
+  scores = rewards.load(str(tmp_path / 'irl'))(texts)
+  expected = (uncentred - calibrated['zero']) / (1 + abs(calibrated['zero']))
+  np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_a_reward_that_cannot_be_exported_is_refused_before_training(start, monkeypatch):
+  monkeypatch.setattr(loop, 'train', lambda *unused, **more: pytest.fail('trains'))
+  with pytest.raises(errors.ConfigError, match='config.irl.pooling = mean: .* cannot be exported'):
+    recovery.irl(start(IRL(pooling='mean')))
