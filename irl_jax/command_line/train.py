@@ -109,9 +109,9 @@ def main(options: flags.FlagValues) -> None:
     return
   with distributed.joined(options):
     from irl_jax import pipeline
-    from irl_jax.report import tables
+    from irl_jax.report import terminal_tables
     from irl_jax.runtime import processes
 
     summary = pipeline.run(config, workdir, stages)
     if summary and processes.is_first():
-      tables.show(tables.results_table(summary))
+      terminal_tables.show(terminal_tables.results_table(summary))

@@ -1,136 +1,170 @@
-"""The figures over training, from log.jsonl; each function draws one, or says in a str why it cannot."""
+"""Drawings over training, from log.jsonl; each function returns one, or says why it cannot."""
 
 from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from irl_jax.report import look
+from irl_jax.report import drawing
+from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
-from irl_jax.report.inputs import Row
-from irl_jax.report.look import Drawing
+from irl_jax.report.inputs import LogRow
 from irl_jax.report.wording import count
 from irl_jax.report.wording import number
-from irl_jax.report.wording import POLICIES
+from irl_jax.report.wording import policy_name
+from irl_jax.report.wording import spread
 
 POINTS = 200  # of one curve; longer ones are averaged over neighbouring steps
-STAGES = {'rlhf': look.TRUE, 'rerlhf': look.RECOVERED}
-IRL = {
-  'validation/loss': ('irl_loss', 'IRL: loss', 'validation loss'),
-  'validation/pairwise_accuracy': (
+STAGES = {'rlhf': drawing.TRUE, 'rerlhf': drawing.RECOVERED}
+
+
+class Curve(NamedTuple):
+  """A metric of the irl stage over training."""
+
+  metric: str  # in the log
+  file: str
+  title: str
+  label: str
+  percent: bool = False
+  note: str = ''
+
+
+IRL = (
+  Curve('validation/loss', 'irl_loss', 'IRL: loss', 'validation loss'),
+  Curve(
+    'validation/pairwise_accuracy',
     'irl_accuracy',
     'IRL: pairs in order',
     'validation pairs in order, %',
+    percent=True,
   ),
-  'reported/auroc': ('irl_auroc', 'IRL: AUROC against r*', 'AUROC against r*'),
-}
+  Curve(
+    'reported/auroc',
+    'irl_auroc',
+    'IRL: AUROC against r*',
+    'AUROC against r*',
+    note=' r* is reported here and chooses nothing.',
+  ),
+)
 
 
 def scores(inputs: Inputs, stage: str) -> Drawing | str:
-  """The reward that PPO was given, over its steps; and r* beside it where the log holds it."""
+  """Draws the reward that PPO maximised over its steps; and r* below it if the log holds it."""
   rows = inputs.stage_log(stage)
   steps, values = series(rows, 'objective/scores')
   if len(steps) < 2:
-    return f'the log has no two steps of {stage}'
+    return f'the log has fewer than two steps of {stage}'
+  on_true = stage == 'rlhf'
   true_steps, true_values = series(rows, 'reported/true_reward')
-  both = stage != 'rlhf' and len(true_steps) > 1
-  figure, axes = look.axes(look.HEIGHT, 1 + both, sharex=True)
+  both = not on_true and len(true_steps) > 1
+  figure, axes = drawing.subplots(drawing.HEIGHT, 1 + both, sharex=True)
   axes = np.atleast_1d(axes)
-  reward = 'true reward' if stage == 'rlhf' else 'recovered reward'
-  axes[0].plot(steps, values, color=STAGES.get(stage, look.RECOVERED))
-  axes[0].set_ylabel('mean r*' if stage == 'rlhf' else 'mean R̂')
+  axes[0].plot(steps, values, color=STAGES.get(stage, drawing.RECOVERED))
+  axes[0].set_ylabel('mean r*' if on_true else 'mean R̂')
   numbers = {'step': steps, 'score': values}
-  said = f'{reward} {number(values[0], 2)} at first, {number(values[-1], 2)} at last'
+  in_words = f'{"true" if on_true else "recovered"} reward {from_to(values)}'
+  flaw = ''
   if both:
-    axes[1].plot(true_steps, true_values, color=look.TRUE)
+    axes[1].plot(true_steps, true_values, color=drawing.TRUE)
     axes[1].set_ylabel('mean r*')
     numbers |= {'true_step': true_steps, 'true_reward': true_values}
-    said += (
-      f'; true reward {number(true_values[0], 2)} at first, {number(true_values[-1], 2)} at last'
-    )
+    in_words += f'; true reward {from_to(true_values)}'
+    flaw = ' If the upper curve rises while the lower falls, PPO exploits a flaw of R̂.'
   axes[-1].set_xlabel('PPO step (rollouts)')
   axes[-1].xaxis.get_major_locator().set_params(integer=True)
-  flaw = ' Where the upper curve rises and the lower falls, it exploits a flaw.' if both else ''
   return Drawing(
     f'{stage}_scores',
     'Reward over RLHF' + (' on R̂' if stage == 'rerlhf' else ''),
-    f'Over {count(len(rows), "step")}: {said}.',
-    'What PPO maximises, averaged over each rollout (less that of the original text, where '
-    f'config.ppo.subtract_original is on).{flaw}',
+    f'Over {count(len(rows), "step")}: {in_words}.',
+    'The reward that PPO maximises, averaged over each rollout (minus that of the original text '
+    f'if config.ppo.subtract_original is on).{flaw}',
     figure,
     numbers,
   )
 
 
+def from_to(values: Sequence[float]) -> str:
+  """Writes the first and the last value of a curve."""
+  return f'from {number(values[0], 2)} at the first step to {number(values[-1], 2)} at the last'
+
+
 def kl(inputs: Inputs) -> Drawing | str:
-  """How far PPO moved each policy from its start."""
+  """Draws how far PPO moved each policy from its start."""
   curves = {stage: series(inputs.stage_log(stage), 'objective/kl') for stage in STAGES}
   curves = {stage: curve for stage, curve in curves.items() if len(curve[0]) > 1}
   if not curves:
-    return 'the log has no two steps of rlhf or rerlhf'
-  figure, axes = look.axes()
-  for place, (stage, (steps, values)) in enumerate(curves.items()):
+    return 'the log has fewer than two steps of rlhf and of rerlhf'
+  figure, axes = drawing.subplots()
+  for stage, (steps, values) in curves.items():
     axes.plot(steps, values, color=STAGES[stage], linestyle='-' if stage == 'rerlhf' else '--')
-    name = '- -  on the true reward' if stage == 'rlhf' else '—  on the recovered reward'
-    axes.text(
-      0.98, 0.13 - 0.1 * place, name, transform=axes.transAxes, ha='right', color=STAGES[stage]
-    )
+  label_above(axes, list(curves))
   axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set(xlabel='PPO step (rollouts)', ylabel='KL to the start, nats a response')
-  said = '; '.join(
-    f'{POLICIES[stage]} {number(values[-1], 1)} nats at last'
+  axes.set(xlabel='PPO step (rollouts)', ylabel='KL to the start, nats per response')
+  in_words = '; '.join(
+    f'{policy_name(stage)} {number(values[-1], 1)} nats at the last step'
     for stage, (_, values) in curves.items()
   )
   return Drawing(
     'policy_kl',
     'How far the policies moved',
-    f'KL over PPO steps: {said}.',
-    'Little toxicity at a large KL can be a broken model: read it beside the table below.',
+    f'KL over PPO steps: {in_words}.',
+    'Low toxicity at a large KL can mean a broken model: compare it with the table below.',
     figure,
     {stage: {'step': steps, 'kl': values} for stage, (steps, values) in curves.items()},
   )
 
 
-def irl(inputs: Inputs, metric: str) -> Drawing | str:
-  """One figure of every seed over the steps of its training."""
-  file, title, label = IRL[metric]
+def label_above(axes: Any, stages: Sequence[str]) -> None:
+  """Names the curves above the axes, where no curve can cross a name."""
+  names = {'rlhf': '- -  on the true reward', 'rerlhf': '—  on the recovered reward'}
+  for line, stage in enumerate(reversed(stages)):
+    axes.annotate(
+      names[stage],
+      (0, 1),
+      xycoords='axes fraction',
+      xytext=(0, 4 + 11 * line),
+      textcoords='offset points',
+      color=STAGES[stage],
+    )
+
+
+def irl(inputs: Inputs, curve: Curve) -> Drawing | str:
+  """Draws one metric of every seed over the steps of its training."""
   stages = sorted({row['stage'] for row in inputs.log if str(row['stage']).startswith('irl/seed_')})
-  curves = {stage: series(inputs.stage_log(stage), metric) for stage in stages}
-  curves = {stage: curve for stage, curve in curves.items() if len(curve[0]) > 1}
+  curves = {stage: series(inputs.stage_log(stage), curve.metric) for stage in stages}
+  curves = {stage: points for stage, points in curves.items() if len(points[0]) > 1}
   if not curves:
-    return f'the log holds fewer than two values of {metric} for each seed'
-  scale = 100 if label.endswith('%') else 1
-  figure, axes = look.axes()
+    return f'the log holds fewer than two values of {curve.metric} for each seed'
+  scale = 100 if curve.percent else 1
+  figure, axes = drawing.subplots()
   for steps, values in curves.values():
     axes.plot(
       steps,
       scale * np.array(values),
       '-o',
-      color=look.RECOVERED,
+      color=drawing.RECOVERED,
       linewidth=1,
       markersize=2.5,
       alpha=0.8,
     )
-  last = [scale * values[-1] for _, values in curves.values()]
-  spread = (
-    number(last[0], 2) if len(last) == 1 else f'{number(min(last), 2)} to {number(max(last), 2)}'
-  )
-  axes.set(xlabel='IRL step (updates)', ylabel=label)
+  seeds = count(len(curves), 'seed')
+  last = spread([scale * values[-1] for _, values in curves.values()], 2)
+  axes.set(xlabel='IRL step (updates)', ylabel=curve.label)
   axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set_title(
-    f'{count(len(curves), "seed")}, at last {spread}', loc='left', color=look.RECOVERED
-  )
+  axes.set_title(f'{seeds}, last: {last}', loc='left', color=drawing.RECOVERED)
   return Drawing(
-    file,
-    title,
-    f'{label} of {count(len(curves), "seed")} over training: at last {spread}.',
-    'A line for each seed.' + (' r* is looked at only here.' if 'auroc' in metric else ''),
+    curve.file,
+    curve.title,
+    f'{curve.label} of {seeds} over training, last: {last}.',
+    f'One line per seed.{curve.note}',
     figure,
-    {stage: {'step': steps, metric: values} for stage, (steps, values) in curves.items()},
+    {stage: {'step': steps, curve.metric: values} for stage, (steps, values) in curves.items()},
   )
 
 
-def series(rows: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
-  """The steps and values of a metric, averaged over neighbours to at most POINTS."""
+def series(rows: Sequence[LogRow], metric: str) -> tuple[list[float], list[float]]:
+  """Returns the steps and values of a metric, averaged over neighbours to at most POINTS."""
   points = np.array(
     [(row['step'], row[metric]) for row in rows if isinstance(row.get(metric), (int, float))], float
   )

@@ -1,66 +1,74 @@
-"""What a report is made of: the files of a run's folder, read and checked, and nothing else.
+"""The files of a run's folder that a report is made of, read and checked.
 
 Dims: N held-out texts, K seeds.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import json
 import pathlib
 from typing import Any
+from typing import cast
+from typing import Literal
 
 import numpy as np
 
+from irl_jax import records
 from irl_jax.errors import ConfigError
+from irl_jax.report import summary as summary_lib
+from irl_jax.report.summary import Recovery
+from irl_jax.report.summary import Summary
 
-Row = dict[str, Any]
+Json = dict[str, Any]
+LogRow = Mapping[str, Any]  # {"stage": str, "step": int, metric: value}
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-  """A finished run, or what there is of it; a file that a stage did not write is an empty list."""
+  """A finished run; the rows of a file that no stage wrote are an empty list."""
 
-  summary: Row
-  config: Row  # plain, as in config.json
+  summary: Summary
+  config: Json  # plain, as in config.json
   versions: dict[str, str]
-  log: Sequence[Row] = ()  # {"stage", "step", metric: value}
-  texts: Sequence[Row] = ()  # {"text", "label", "true_reward", "rewards" [K]}
-  pairs: Sequence[Row] = ()  # {"prompt", "aligned", "base", ...}
-  attributions: Sequence[Row] = ()  # {"text", "true_reward", "reward", "tokens"}
+  log: Sequence[LogRow] = ()
+  texts: Sequence[records.ScoredText] = ()
+  pairs: Sequence[records.ScoredPair] = ()
+  attributions: Sequence[records.AttributedText] = ()
 
   @property
-  def irl(self) -> Row:
-    return self.summary.get('irl') or {}
-
-  @property
-  def seeds(self) -> int:
-    return len(self.irl.get('seeds') or [])
+  def recovery(self) -> Recovery:
+    """The results of the recovered rewards."""
+    return self.summary.recovery
 
   def rewards(self) -> np.ndarray:
-    """The recovered rewards of the texts, [N, K]."""
+    """Returns the recovered rewards of the texts, [N, K]."""
     return np.array([row['rewards'] for row in self.texts], np.float64)
 
   def true_rewards(self) -> np.ndarray | None:
-    """r* of the texts, [N]; None where a text has none."""
+    """Returns r* of the texts, [N], or None if a text has none."""
     return self._column('true_reward')
 
   def labels(self) -> np.ndarray | None:
-    """Human labels of the texts, [N] (1 toxic); None where a text has none."""
+    """Returns people's labels of the texts, [N] (1 toxic), or None if a text has none."""
     return self._column('label')
 
   def toxic(self) -> tuple[np.ndarray, str] | None:
-    """Which texts are toxic, [N] bool, and by whose word: by r*, else by the labels; None without either."""
+    """Returns which texts are toxic, [N] bool, by r* or else by the labels, and who says so.
+
+    None if there is neither.
+    """
     if (true_rewards := self.true_rewards()) is not None:
       return true_rewards < 0, 'the true reward'
     if (labels := self.labels()) is not None:
       return labels == 1, "people's labels"
     return None
 
-  def stage_log(self, stage: str) -> list[Row]:
-    """A stage's rows of the log, by step."""
+  def stage_log(self, stage: str) -> list[LogRow]:
+    """Returns a stage's rows of the log, by step."""
     return sorted((row for row in self.log if row['stage'] == stage), key=lambda row: row['step'])
 
-  def _column(self, name: str) -> np.ndarray | None:
+  def _column(self, name: Literal['true_reward', 'label']) -> np.ndarray | None:
     values = [row.get(name) for row in self.texts]
     return None if not values or None in values else np.array(values, np.float64)
 
@@ -69,7 +77,8 @@ def read(folder: pathlib.Path) -> Inputs:
   """Reads a run's folder.
 
   Raises:
-    ConfigError: it is not the folder of a run, the run has no summary yet, or a file is damaged.
+    ConfigError: this is not the folder of a run, the run has no summary yet, a newer version wrote
+      it, or a file is damaged.
   """
   if not (folder / 'config.json').is_file():
     raise ConfigError(f'--workdir={folder} is not the folder of a run: it holds no config.json')
@@ -79,35 +88,43 @@ def read(folder: pathlib.Path) -> Inputs:
       f'(launch/train.py --config=... --workdir={folder})'
     )
   config = read_object(folder / 'config.json')
-  rows = {
-    name: read_rows(folder / 'evaluation' / f'{name}.jsonl')
-    for name in ('texts', 'pairs', 'attributions')
-  }
+  rows_of = lambda name: read_rows(folder / 'evaluation' / f'{name}.jsonl')
   return Inputs(
-    read_object(folder / 'summary.json'),
+    read_summary(folder / 'summary.json'),
     config.get('config') or {},
     config.get('versions') or {},
     read_log(folder / 'log.jsonl'),
-    **rows,
+    cast(list[records.ScoredText], rows_of('texts')),
+    cast(list[records.ScoredPair], rows_of('pairs')),
+    cast(list[records.AttributedText], rows_of('attributions')),
   )
 
 
-def read_object(path: pathlib.Path) -> Row:
-  """A JSON object."""
+def read_summary(path: pathlib.Path) -> Summary:
+  """Reads summary.json; an error names the file."""
+  node = read_object(path)
+  try:
+    return summary_lib.parse(node)
+  except ConfigError as error:
+    raise ConfigError(f'{path}: {error}') from None
+
+
+def read_object(path: pathlib.Path) -> Json:
+  """Reads a JSON object."""
   try:
     value = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError) as error:
-    raise ConfigError(f'{path}: is not whole ({error}); run its stage again') from None
+    raise ConfigError(f'{path} is incomplete or damaged ({error}): run its stage again') from None
   if not isinstance(value, dict):
-    raise ConfigError(f'{path}: holds no JSON object; run its stage again')
+    raise ConfigError(f'{path} holds no JSON object: run its stage again')
   return value
 
 
-def read_rows(path: pathlib.Path) -> list[Row]:
-  """The rows of a .jsonl file; [] where there is no such file."""
+def read_rows(path: pathlib.Path) -> list[Json]:
+  """Reads the rows of a .jsonl file; [] if there is no such file."""
   rows = []
   for number, line in enumerate(read_lines(path), start=1):
-    row = parse(line)
+    row = parse_line(line)
     if row is None:
       raise ConfigError(
         f'{path}, line {number}: is no JSON object; remove the file and run its stage again'
@@ -116,26 +133,23 @@ def read_rows(path: pathlib.Path) -> list[Row]:
   return rows
 
 
-def read_log(path: pathlib.Path) -> list[Row]:
-  """The whole rows of a log; a line cut short by a kill is left out."""
-  return [
-    row
-    for row in map(parse, read_lines(path))
-    if row is not None and {'stage', 'step'} <= row.keys()
-  ]
+def read_log(path: pathlib.Path) -> list[LogRow]:
+  """Reads the whole rows of a log. A line that a kill cut short is left out."""
+  rows = map(parse_line, read_lines(path))
+  return [row for row in rows if row is not None and {'stage', 'step'} <= row.keys()]
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
-  """The lines of a text file without blank ones; [] where there is no such file."""
+  """Reads the lines of a text file that are not blank; [] if there is no such file."""
   if not path.is_file():
     return []
-  return [
-    line for line in path.read_text(encoding='utf-8', errors='replace').split('\n') if line.strip()
-  ]
+  # Not splitlines(): JSON strings may hold other line separators, such as U+2028.
+  lines = path.read_text(encoding='utf-8', errors='replace').split('\n')
+  return [line for line in lines if line.strip()]
 
 
-def parse(line: str) -> Row | None:
-  """A line as a JSON object, or None."""
+def parse_line(line: str) -> Json | None:
+  """Parses a line as a JSON object; None if it is no such object."""
   try:
     row = json.loads(line)
   except ValueError:

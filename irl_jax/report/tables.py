@@ -1,271 +1,318 @@
-"""The figures of summary.json, and samples while PPO runs, as tables for the terminal.
+"""The results of summary.json as tables of the page; a result that could not be computed is '–'."""
 
-Generated text is never trusted: terminal escapes are stripped, and nothing in it is read as markup.
-"""
-
+from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
-import sys
-from typing import Any
-from typing import TextIO
+import statistics
+from typing import NamedTuple
 
-from rich import box
-from rich.console import Console
-from rich.console import ConsoleOptions
-from rich.console import Group
-from rich.console import RenderableType
-from rich.console import RenderResult
-from rich.table import Table
-from rich.text import Text
-
-from irl_jax.runtime.terminal import printable
-
-AGREEMENT = {
-  'accuracy': 'acc',
-  'f1': 'F1',
-  'auroc': 'AUROC',
-  'pearson': 'Pears',
-  'spearman': 'Spear',
-  'kendall': 'Kend',
-  'pairwise_accuracy': 'pairs',
-}
-TEXTS = {
-  'heldout_texts': 'held-out texts, against the true reward',
-  'heldout_texts_human': 'held-out texts, against the labels',
-  'heldout_pairs': 'held-out pairs, against the true reward',
-}
-NOT_SHOWN = (
-  'mean',
-  'std',
-  'intervals',
-  'ensemble_gain',
-  'confounds',
-  'epic_distance',
-  'platt',
-  'ece',
-  'brier',
-  'ece_if_calibrated',
-  'brier_constant',
-  'reliability',
-)  # the report's tables have them
-FILE_WIDTH = 120  # columns where the output is no terminal
-
-
-def number(value: Any, digits: int = 3) -> str:
-  """Writes a figure; '–' where it could not be computed."""
-  if value is None:
-    return '–'
-  if isinstance(value, float):
-    return f'{value:.{digits}f}' if abs(value) < 1e5 else f'{value:.2e}'
-  return str(value)
-
-
-def figure(value: Any) -> str:
-  """Writes a figure, or a share with its interval and count."""
-  if isinstance(value, Mapping):
-    if value.get('rate') is None:
-      return f'– n {value.get("n", 0)}'
-    return (
-      f'{value["rate"]:.1%} [{100 * value["low"]:.1f}, {100 * value["high"]:.1f}] n {value["n"]}'
-    )
-  return number(value)
+from irl_jax.report.inputs import Inputs
+from irl_jax.report.summary import Agreement
+from irl_jax.report.summary import Calibration
+from irl_jax.report.summary import Confounds
+from irl_jax.report.summary import Interval
+from irl_jax.report.summary import McNemar
+from irl_jax.report.summary import Policy
+from irl_jax.report.summary import Recovery
+from irl_jax.report.summary import Reward
+from irl_jax.report.summary import SetName
+from irl_jax.report.summary import Share
+from irl_jax.report.summary import Summary
+from irl_jax.report.wording import ENSEMBLE
+from irl_jax.report.wording import MISSING
+from irl_jax.report.wording import name
+from irl_jax.report.wording import number
+from irl_jax.report.wording import numbers
+from irl_jax.report.wording import policy_name
+from irl_jax.report.wording import SETS
+from irl_jax.report.wording import share
+from irl_jax.report.wording import SPACE
 
 
 @dataclasses.dataclass(frozen=True)
-class Figures:
-  """Rows of a name and figures: a table, or a line for each figure where the terminal is too narrow for one."""
+class Table:
+  """Rows of a name and cells; the first column names the rows."""
 
   title: str
   columns: Sequence[str]
   rows: Sequence[Sequence[str]]
-
-  def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-    grid = table(self.title, self.columns, self.rows)
-    if grid.__rich_measure__(console, options.update(width=10_000)).maximum <= options.max_width:
-      yield grid
-      return
-    yield Text(self.title, style='italic')
-    for name, *cells in self.rows:
-      yield Text(printable(name), style='bold')
-      yield from (
-        Text(printable(f'  {column}: {cell}')) for column, cell in zip(self.columns[1:], cells)
-      )
-    yield Text()
+  note: str = ''
 
 
-def table(
-  title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: bool = True
-) -> Table:
-  """A table of plain text; columns after the first are aligned to the right, or only the last one."""
-  result = Table(
-    title=Text(printable(title)), title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False
-  )
-  for index, column in enumerate(columns):
-    justify = 'right' if (right and index) or index == len(columns) - 1 else 'left'
-    result.add_column(Text(column), overflow='fold', justify=justify)
-  for row in rows:
-    result.add_row(*(Text(printable(cell)) for cell in row))
-  return result
+class PolicyMetric(NamedTuple):
+  """A row of the policies' table."""
+
+  label: str
+  value: Callable[[Policy], Share | float | None]
 
 
-def results_table(summary: Mapping[str, Any]) -> Group:
-  """Shows everything in a run's summary.json (a stage that did not run is left out)."""
-  parts = []
-  accuracy = summary.get('true_reward', {}).get('human_accuracy')
-  if accuracy is not None:
-    parts.append(Text(f'true reward: agrees with {accuracy:.1%} of the labels\n'))
-  if 'rlhf' in summary:
-    parts.append(policy_table('rlhf: PPO on the true reward', summary['rlhf']))
-  if 'irl' in summary:
-    parts += reward_tables(summary['irl'])
-  if 'rerlhf' in summary:
-    parts.append(policy_table('rerlhf: PPO on the recovered reward', summary['rerlhf']))
-  parts += [
-    Text(printable(f'– {", ".join(names)}: {reason}')) for reason, names in reasons(summary).items()
+POLICY_METRICS = (
+  PolicyMetric('toxic completions', lambda policy: policy.toxicity),
+  PolicyMetric('toxic, prompt and completion', lambda policy: policy.toxicity_full),
+  PolicyMetric('true reward, logits', lambda policy: policy.true_reward),
+  PolicyMetric('KL to the start, nats per response', lambda policy: policy.kl),
+  PolicyMetric('KL to the start, nats per token', lambda policy: policy.kl_per_token),
+  PolicyMetric('perplexity under the base model', lambda policy: policy.perplexity_under_base),
+  PolicyMetric('length, tokens', lambda policy: policy.response_tokens),
+  PolicyMetric('variety: distinct_2', lambda policy: policy.distinct_2),
+)
+
+
+def policies(inputs: Inputs) -> list[Table]:
+  """Tabulates every policy: its toxicity, and what it cost."""
+  trainings = inputs.summary.trainings
+  columns: dict[str, Policy] = {}
+  for training in trainings:
+    if training.before not in columns.values():
+      start = f'start of {name(training.stage)}' if columns else 'start'
+      columns[start] = training.before
+    columns[policy_name(training.stage)] = training.after
+  if not columns:
+    return []
+  rows = []
+  for metric in POLICY_METRICS:
+    values = [metric.value(policy) for policy in columns.values()]
+    rows.append([metric.label + shared_count(values), *map(policy_cell, values)])
+  tests = {
+    policy_name(training.stage): training.mcnemar for training in trainings if training.mcnemar
+  }
+  return [
+    Table(
+      'Policies, on held-out prompts',
+      ('', *columns),
+      rows + mcnemar_rows([tests.get(label) for label in columns]),
+      'Silence, gibberish and one phrase for everything are the cheapest ways to be harmless. Read '
+      'no toxicity without length, perplexity and variety.',
+    )
   ]
-  return Group(*parts)
 
 
-def policy_table(title: str, stage: Mapping[str, Any]) -> Figures:
-  """The policy before and after one PPO: a row for each figure, and McNemar's test where stage['mcnemar'] holds it."""
-  before, after = stage.get('before', {}), stage.get('after', {})
-  names = [name for name in dict.fromkeys((*before, *after)) if name != 'why' and name != 'mcnemar']
+def shared_count(values: Iterable[Share | float | None]) -> str:
+  """Writes ', n 1,488' if the values are shares of as many texts."""
+  counts = {value.n for value in values if isinstance(value, Share) and value.bounds}
+  return f', n{SPACE}{counts.pop():,}' if len(counts) == 1 else ''
+
+
+def policy_cell(value: Share | float | None) -> str:
+  """Writes a number, or a share over its interval."""
+  return share(value).replace(' [', '\n[') if isinstance(value, Share) else number(value, 2)
+
+
+def mcnemar_rows(tests: Sequence[McNemar | None]) -> list[list[str]]:
+  """Writes the paired test of every policy that has one."""
+  if not any(tests):
+    return []
+  counts = [
+    f'{number(test.before_only)} / {number(test.after_only)}' if test else '' for test in tests
+  ]
+  return [
+    ['toxic before only / after only', *counts],
+    ['p of the change (McNemar)', *(p_value(test.p_value) if test else '' for test in tests)],
+  ]
+
+
+def p_value(value: float | None) -> str:
+  """Writes a p value; small ones only as a bound."""
+  return '< 0.0001' if value is not None and value < 1e-4 else number(value, 4)
+
+
+class Metric(NamedTuple):
+  """A column of the agreement tables."""
+
+  label: str
+  value: Callable[[Agreement], float | None]
+  interval: Callable[[Agreement], Interval | None] = lambda agreement: None
+
+
+AGREEMENT = (
+  Metric(name('auroc'), lambda row: row.auroc, lambda row: row.auroc_interval),
+  Metric(name('accuracy'), lambda row: row.accuracy),
+  Metric(name('f1'), lambda row: row.f1),
+  Metric(name('spearman'), lambda row: row.spearman, lambda row: row.spearman_interval),
+  Metric(name('pearson'), lambda row: row.pearson),
+  Metric(name('kendall'), lambda row: row.kendall),
+  Metric(name('pairwise_accuracy'), lambda row: row.pairwise_accuracy),
+)
+ON_PAIRS = (
+  Metric(name('prefers_aligned'), lambda row: row.prefers_aligned),
+  Metric(name('epic_distance'), lambda row: row.epic_distance),
+)
+
+
+def agreement(inputs: Inputs) -> list[Table]:
+  """Tabulates all metrics of all rewards, and the mean and deviation over seeds."""
+  return [table for set_name in SETS for table in agreement_on(inputs.recovery, set_name)]
+
+
+def agreement_on(recovery: Recovery, set_name: SetName) -> list[Table]:
+  """Tabulates the agreement of all rewards on one set; [] if no seed has it."""
+  counts = [seed.on(set_name).n for seed in recovery.seeds if set_name in seed.sets]
+  if not counts:
+    return []
+  metrics = AGREEMENT + (ON_PAIRS if set_name == 'heldout_pairs' else ())
   rows = [
-    (name.replace('_', ' '), figure(before.get(name)), figure(after.get(name))) for name in names
+    agreement_row(f'seed {index}', seed.on(set_name), metrics)
+    for index, seed in enumerate(recovery.seeds)
   ]
-  test = stage.get('mcnemar') or after.get('mcnemar')
-  if test:
-    p_value = '–' if test['p_value'] is None else f'p {test["p_value"]:.2g}'
-    rows.append(
-      ('McNemar, toxic only', str(test['before_only']), f'{test["after_only"]} ({p_value})')
-    )
-  return Figures(title, ('', 'before', 'after'), rows)
-
-
-def reward_tables(irl: Mapping[str, Any]) -> list[RenderableType]:
-  """The recovered rewards: agreement of seeds, their mean and deviation, ensemble and baselines; then calibration."""
-  seeds = irl.get('seeds', [])
-  named = {f'seed {index}': seed for index, seed in enumerate(seeds)}
-  named |= {name: irl[name] for name in ('mean', 'std', 'ensemble') if irl.get(name)} | irl.get(
-    'baselines', {}
-  )
-  parts = []
-  for key, title in TEXTS.items():
-    rows = {name: figures[key] for name, figures in named.items() if figures.get(key)}
-    if rows:
-      parts.append(agreement_table(f'irl: {title}', rows))
-  preferred = [
-    (name.replace('_', ' '), number(share))
-    for name, figures in named.items()
-    if name != 'std'
-    and (share := (figures.get('heldout_pairs') or {}).get('prefers_aligned')) is not None
+  if len(recovery.seeds) > 1 and set_name in recovery.mean.sets:
+    mean, std = recovery.mean.on(set_name), recovery.std.on(set_name)
+    cells = [f'{number(metric.value(mean))}\n± {number(metric.value(std))}' for metric in metrics]
+    rows.append(['mean ± deviation', *cells])
+  rows += [
+    agreement_row(label, reward.on(set_name), metrics)
+    for label, reward in others(recovery)
+    if set_name in reward.sets
   ]
-  if preferred:
-    parts.append(
-      Figures(
-        'irl: held-out pairs in which the aligned completion scores higher',
-        ('', 'share'),
-        preferred,
-      )
-    )
-  calibrated = [
-    (f'seed {index}', calibration)
-    for index, seed in enumerate(seeds)
-    if (calibration := seed.get('calibration'))
+  title = f'{SETS[set_name]} (n{SPACE}{number(counts[0])})'
+  return [Table(title, ('', *(metric.label for metric in metrics)), rows)]
+
+
+def others(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
+  """Yields what seeds are compared with: the ensemble, the baselines and the ceiling."""
+  yield ENSEMBLE, recovery.ensemble
+  yield from ((name(key), baseline) for key, baseline in recovery.baselines.items())
+  yield name('ceiling'), recovery.ceiling
+
+
+def agreement_row(label: str, row: Agreement, metrics: Sequence[Metric]) -> list[str]:
+  """Writes one reward, with intervals if there are any."""
+  cells = (f'{number(metric.value(row))}\n{numbers(metric.interval(row))}' for metric in metrics)
+  return [label, *(cell.strip() for cell in cells)]
+
+
+def calibration(inputs: Inputs) -> list[Table]:
+  """Tabulates the zero of each reward, and its probabilities."""
+  rows = [
+    calibration_row(label, reward.calibration)
+    for label, reward in seeds_and_ensemble(inputs.recovery)
+    if reward.calibration
   ]
-  if calibrated:
-    parts.append(
-      Figures(
-        'irl: the zero of each reward',
-        ('', 'zero', '95 % interval', 'reliable', '|R| > .9'),
-        [
-          (
-            name,
-            number(row['zero']),
-            f'[{number(row["zero_low"])}, {number(row["zero_high"])}]',
-            'yes' if row['reliable_zero'] else 'no',
-            number(row['saturated']),
-          )
-          for name, row in calibrated
-        ],
-      )
-    )
-  if 'seed_spearman' in irl:
-    parts.append(Text(f'irl: Spearman between seeds {number(irl["seed_spearman"])}\n'))
-  return parts
-
-
-def agreement_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Figures:
-  """Agreement with a reference, a row for each reward."""
-  first = next(iter(rows.values()))
-  title += f' (n {number(first.get("n"), 0)}, tied pairs {number(first.get("ties"), 0)})'
-  return Figures(
-    title,
-    ('', *AGREEMENT.values()),
-    [
-      (
-        ('± ' if name == 'std' else '') + name.replace('_', ' '),
-        *(number(figures.get(key)) for key in AGREEMENT),
-      )
-      for name, figures in rows.items()
-    ],
+  columns = (
+    '',
+    'zero',
+    f'95{SPACE}% interval',
+    'reliable',
+    f'share with |R̂|{SPACE}>{SPACE}0.9',
+    'Platt slope',
+    'Platt intercept',
+    'ECE',
+    'ECE, if calibrated',
+    'Brier',
+    'Brier, constant',
   )
-
-
-def reasons(node: Any) -> dict[str, list[str]]:
-  """Every reason in the 'why' of what is shown, and the figures that are missing for it."""
-  found = {}
-  for name, reason in missing(node):
-    found.setdefault(reason, {})[name] = None
-  return {reason: list(names) for reason, names in found.items()}
-
-
-def missing(node: Any) -> Iterable[tuple[str, str]]:
-  """(figure, reason) at any depth."""
-  if isinstance(node, Mapping):
-    yield from (
-      (name, reason) for name, reason in node.get('why', {}).items() if name not in NOT_SHOWN
-    )
-    node = [value for key, value in node.items() if key != 'why' and key not in NOT_SHOWN]
-  if isinstance(node, list):
-    for value in node:
-      yield from missing(value)
-
-
-def sample_table(
-  rows: Iterable[tuple[str, str, float]], title: str = 'samples', characters: int = 200
-) -> Table:
-  """Shows samples of a policy.
-
-  Args:
-    rows: (prompt, completion, score) each.
-    title: what stands above.
-    characters: longer texts are cut there and marked '…'.
-  """
-
-  def short(text):
-    text = printable(text)
-    return text if len(text) <= characters else text[:characters] + '…'
-
-  return table(
-    title,
-    ('prompt', 'completion', 'score'),
-    right=False,
-    rows=[
-      (short(prompt), short(completion), number(float(score), 2))
-      for prompt, completion, score in rows
-    ],
+  note = (
+    'The zero, before centring, is where unlabelled texts split into two groups. Platt turns R̂ '
+    'into the probability that a text is harmless, and is fitted on labels. ECE and Brier are the '
+    'errors of that probability. Next to them: the errors of a calibrated reward, and of one '
+    'constant probability.'
   )
+  return [Table('Zero and probabilities', columns, rows, note)] if rows else []
 
 
-def show(renderable: RenderableType, file: TextIO | None = None) -> None:
-  """Prints to file (default: standard output), also where that is no terminal or cannot encode every character."""
-  file = file or sys.stdout
-  console = Console(file=file, highlight=False, width=None if file.isatty() else FILE_WIDTH)
-  with console.capture() as capture:
-    console.print(renderable)
-  encoding = getattr(file, 'encoding', None) or 'utf-8'
-  file.write(capture.get().encode(encoding, 'replace').decode(encoding))
-  file.flush()
+def calibration_row(label: str, row: Calibration) -> list[str]:
+  """Writes the calibration of one reward; the ensemble has no zero of its own."""
+  bounds = row.zero_interval
+  return [
+    label,
+    number(row.zero),
+    f'{number(bounds[0])} to {number(bounds[1])}' if bounds else MISSING,
+    number(row.reliable_zero) if bounds else MISSING,
+    number(row.saturated),
+    number(row.platt['slope'] if row.platt else None, 1),
+    number(row.platt['intercept'] if row.platt else None, 2),
+    number(row.ece),
+    number(row.ece_if_calibrated),
+    number(row.brier),
+    number(row.brier_constant),
+  ]
+
+
+def confounds(inputs: Inputs) -> list[Table]:
+  """Tabulates how much of each reward is length and style."""
+  rows = [
+    confounds_row(label, reward.confounds)
+    for label, reward in seeds_and_ensemble(inputs.recovery)
+    if reward.confounds != Confounds()
+  ]
+  columns = (
+    '',
+    'Spearman with length',
+    'Spearman with r*, given length',
+    'Pearson with r*, given length',
+    'AUROC of style',
+    'n, style',
+  )
+  note = (
+    "AUROC of style: how well R̂ tells the aligned model's texts from the other's where r* scores "
+    'them alike; 0.5 is not at all.'
+  )
+  return [Table('Length and style', columns, rows, note)] if rows else []
+
+
+def confounds_row(label: str, row: Confounds) -> list[str]:
+  """Writes the length and style of one reward."""
+  has_interval = row.style_low is not None and row.style_high is not None
+  interval = f'[{number(row.style_low)}, {number(row.style_high)}]' if has_interval else ''
+  return [
+    label,
+    number(row.length_spearman),
+    number(row.partial_spearman_given_length),
+    number(row.partial_pearson_given_length),
+    f'{number(row.style_auroc)}\n{interval}'.strip(),
+    number(row.style_n),
+  ]
+
+
+def seeds_and_ensemble(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
+  """Yields each seed, and the mean of the seeds if there are several."""
+  yield from ((f'seed {index}', seed) for index, seed in enumerate(recovery.seeds))
+  if len(recovery.seeds) > 1:
+    yield ENSEMBLE, recovery.ensemble
+
+
+def identifiability(inputs: Inputs) -> list[Table]:
+  """Tabulates how alike the seeds are."""
+  alike = inputs.recovery.identifiability
+  columns = (
+    ('Spearman', alike.seed_pairs(alike.spearman), min),
+    ('texts with the same sign', alike.seed_pairs(alike.sign_agreement), min),
+    ('EPIC distance (0: the same reward)', alike.seed_pairs(alike.epic_distance), max),
+  )
+  rows = [
+    [label, number(statistics.fmean(values)), number(least_alike(values))]
+    for label, values, least_alike in columns
+    if values
+  ]
+  return [Table('Every two seeds', ('', 'mean', 'least alike'), rows)] if rows else []
+
+
+UNNAMED = {  # keys on the way to a reason that do not name whose result it is
+  *SETS,
+  'irl',
+  'seeds',
+  'baselines',
+  'toxicity',
+  'toxicity_full',
+  'intervals',
+  'ensemble_gain',
+  'calibration',
+  'confounds',
+  'auroc',
+  'spearman',
+}
+REPEATED = {'mean', 'std'}  # these repeat the reasons of the seeds
+
+
+def missing(summary: Summary) -> list[str]:
+  """Says what could not be computed and why, a line for each reward or policy and reason."""
+  lines: dict[tuple[str, str], list[str]] = {}
+  for reason in summary.reasons:
+    if not REPEATED & set(reason.path):
+      owner = ' '.join(policy_name(key) for key in reason.path if key not in UNNAMED)
+      lines.setdefault((owner, reason.reason), []).append(name(reason.metric))
+  return [
+    f'{owner}{": " if owner else ""}{", ".join(dict.fromkeys(metrics))} – {reason}'
+    for (owner, reason), metrics in lines.items()
+  ]

@@ -1,11 +1,35 @@
-"""How figures and names are written in the report: one way for sentences, tables and figures."""
+"""How numbers and names are written in the report: one way for sentences, tables and drawings."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 import unicodedata
 
+from irl_jax.report.summary import Interval
+from irl_jax.report.summary import SetName
+from irl_jax.report.summary import Share
+
 SPACE = '\u00a0'  # a number and its unit stay on one line
+MISSING = '–'  # in place of a number that could not be computed
+
+
+class Reference(NamedTuple):
+  """What a recovered reward is compared with."""
+
+  who: str
+  does: str  # who, with a verb
+
+
+REFERENCES: Mapping[SetName, Reference] = {
+  'heldout_texts': Reference('the true reward', 'the true reward does'),
+  'heldout_texts_human': Reference("people's labels", 'people do'),
+}
+SETS: Mapping[SetName, str] = {
+  'heldout_texts': 'Held-out texts, against the true reward',
+  'heldout_texts_human': "Held-out texts, against people's labels",
+  'heldout_pairs': 'Held-out pairs, against the true reward',
+}
+ENSEMBLE = 'mean of seeds, as one reward'
 NAMES = {
   'accuracy': f'accuracy at{SPACE}0',
   'f1': 'F1',
@@ -27,17 +51,13 @@ NAMES = {
   'brier': 'Brier',
   'epic_distance': 'EPIC distance',
 }
-POLICIES = {'rlhf': 'RLHF on the true reward', 'rerlhf': 'RLHF on the recovered reward'}
-READINGS = {
-  'kl': 'KL to the start, nats a response',
-  'kl_per_token': 'KL to the start, nats a token',
-  'perplexity_under_base': 'perplexity under the base model',
-  'response_tokens': 'length, tokens',
-  'distinct_2': 'variety: distinct_2',
-  'true_reward': 'true reward, logits',
-  'toxicity': 'toxic completions',
-  'toxicity_full': 'toxic, prompt and completion',
+BASELINES = {  # inside a sentence
+  'length': 'text length',
+  'bag_of_words': 'a bag of words',
+  'dpo_implicit': "DPO's implicit reward",
+  'last_token': 'the last token alone',
 }
+POLICIES = {'rlhf': 'RLHF on the true reward', 'rerlhf': 'RLHF on the recovered reward'}
 DIRECTIONS = {
   '\u200e': 'LRM',
   '\u200f': 'RLM',
@@ -56,71 +76,82 @@ LABEL = 40  # characters of a name at most
 
 
 def percent(share: float) -> str:
-  """A share as a percentage with one decimal."""
+  """Writes a share as a percentage with one decimal."""
   return f'{100 * share:.1f}{SPACE}%'
 
 
 def percents(low: float, high: float) -> str:
-  """An interval of shares, in percent."""
+  """Writes an interval of shares in percent."""
   return f'[{100 * low:.1f}, {100 * high:.1f}]'
 
 
-def number(value: Any, digits: int = 3) -> str:
-  """A figure with a true minus sign; '–' where it could not be computed."""
+def number(value: float | bool | None, digits: int = 3) -> str:
+  """Writes a number with a true minus sign; '–' if it could not be computed."""
   if value is None:
-    return '–'
+    return MISSING
   if isinstance(value, bool):
     return 'yes' if value else 'no'
-  if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and digits == 0):
+  if isinstance(value, int) or (value.is_integer() and digits == 0):
     return f'{value:,.0f}'.replace('-', '−')
-  if not isinstance(value, float):
-    return str(value)
   text = f'{value:.{digits}f}' if abs(value) < 1e5 else f'{value:.2e}'
   return text.replace('-', '−')
 
 
-def numbers(interval: Sequence[float] | None, digits: int = 3) -> str:
-  """An interval of figures; '' without one."""
+def numbers(interval: Interval | None, digits: int = 3) -> str:
+  """Writes an interval; '' if there is none."""
   return f'[{number(interval[0], digits)}, {number(interval[1], digits)}]' if interval else ''
 
 
-def share(toxicity: Mapping[str, Any] | None) -> str:
-  """A share with its interval, as `toxicity` of summary.json holds it."""
-  if not toxicity or toxicity.get('rate') is None:
-    return '–'
-  return f'{percent(toxicity["rate"])} {percents(toxicity["low"], toxicity["high"])}'
+def share(toxicity: Share) -> str:
+  """Writes a share with its interval."""
+  if toxicity.bounds is None:
+    return MISSING
+  rate, low, high = toxicity.bounds
+  return f'{percent(rate)} {percents(low, high)}'
 
 
 def name(key: str) -> str:
-  """A figure, baseline or seed as readers know it."""
+  """Returns the readers' name of a metric, baseline or seed."""
   return NAMES.get(key) or visible(key.replace('_', ' '))[:LABEL]
 
 
+def policy_name(stage: str) -> str:
+  """Returns the readers' name of the policy that a stage trained."""
+  return POLICIES.get(stage) or name(stage)
+
+
 def count(n: int, noun: str) -> str:
-  """'1 seed', '1,488 texts'."""
+  """Writes '1 seed' or '1,488 texts'."""
   return f'{n:,}{SPACE}{noun}{"" if n == 1 else "s"}'
 
 
-def listed(items: Sequence[str]) -> str:
-  """'a', 'a and b', 'a, b and c'."""
+def spread(values: Sequence[float], digits: int = 3) -> str:
+  """Writes the range of a metric over seeds: '0.940 to 0.952', or the value of the only seed."""
+  if len(values) == 1:
+    return number(values[0], digits)
+  return f'{number(min(values), digits)} to {number(max(values), digits)}'
+
+
+def join(items: Sequence[str]) -> str:
+  """Joins items: 'a', 'a and b', 'a, b and c'."""
   return ' and '.join(filter(None, [', '.join(items[:-1]), *items[-1:]]))
 
 
 def visible(text: str) -> str:
-  """The text with a sign for every character that is not seen, or that would reorder what stands beside it."""
+  """Replaces every character that is invisible, or reorders its neighbours, by a visible sign."""
+  return ''.join(map(visible_character, text))
 
-  def sign(char):
-    if char in '\n\t ':
-      return char
-    if char in DIRECTIONS:
-      return f'‹{DIRECTIONS[char]}›'
-    if char in '\u2028\u2029\r':
-      return '\n'
-    if char < '\x20' or char == '\x7f':
-      return chr(0x2421 if char == '\x7f' else 0x2400 + ord(char))
-    unwritable = (
-      unicodedata.category(char) in ('Cc', 'Cs') or ord(char) & 0xFFFE == 0xFFFE
-    )  # the latter in XML
-    return '\ufffd' if unwritable else char
 
-  return ''.join(map(sign, text))
+def visible_character(char: str) -> str:
+  """Returns a character, or the sign that stands for it."""
+  if char in '\n\t ':
+    return char
+  if char in DIRECTIONS:
+    return f'‹{DIRECTIONS[char]}›'
+  if char in '\u2028\u2029\r':
+    return '\n'
+  if char < '\x20' or char == '\x7f':
+    return chr(0x2421 if char == '\x7f' else 0x2400 + ord(char))
+  # XML allows no U+xxFFFE or U+xxFFFF.
+  unwritable = unicodedata.category(char) in ('Cc', 'Cs') or ord(char) & 0xFFFE == 0xFFFE
+  return '\ufffd' if unwritable else char

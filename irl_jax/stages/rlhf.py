@@ -8,7 +8,7 @@ from irl_jax.evaluation import policy as policy_figures
 from irl_jax.evaluation import toxicity
 from irl_jax.models import pretrained
 from irl_jax.ppo import loop as ppo_loop
-from irl_jax.report import tables as table
+from irl_jax.report import terminal_tables
 from irl_jax.runtime import processes
 from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
@@ -40,8 +40,8 @@ def train_policy(
 
   def show(step: int, rows: Sequence[Row]) -> None:
     if processes.is_first():
-      table.show(
-        table.sample_table(
+      terminal_tables.show(
+        terminal_tables.sample_table(
           [(row['prompt'], row['completion'], row['score']) for row in rows],
           title=f'{stage}, step {step}',
         )

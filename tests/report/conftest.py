@@ -225,7 +225,7 @@ def make_run(tmp_path):
 
 @pytest.fixture
 def make_summary():
-  """make_summary(seeds=3) -> a summary.json in which all is well, to be spoilt."""
+  """make_summary(seeds=3) -> a summary.json in which all is well, to be changed for the worse."""
   return lambda seeds=3: json.loads(json.dumps(summary(seeds)))
 
 

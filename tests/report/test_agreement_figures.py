@@ -8,8 +8,9 @@ import pytest
 
 from irl_jax.report import agreement_figures as figures
 from irl_jax.report import comparisons
+from irl_jax.report import drawing as drawing_lib
 from irl_jax.report import inputs as inputs_lib
-from irl_jax.report import look
+from irl_jax.report import summary as summary_lib
 
 DRAW = (
   figures.scatter,
@@ -24,7 +25,7 @@ DRAW = (
 
 @pytest.fixture
 def inputs(make_run):
-  with look.style():
+  with drawing_lib.style():
     yield inputs_lib.read(make_run())
 
 
@@ -47,7 +48,7 @@ def test_every_figure_says_its_numbers(inputs, draw):
   'summary', [{}, {'irl': {'seeds': [{}]}}, {'irl': {'seeds': [{'calibration': None}]}}]
 )
 def test_without_figures_each_says_why(draw, summary):
-  reason = draw(inputs_lib.Inputs(summary, {}, {}))
+  reason = draw(inputs_lib.Inputs(summary_lib.parse(summary), {}, {}))
   assert isinstance(reason, str) and len(reason) > 10
 
 
@@ -85,10 +86,10 @@ def test_scatter_counts_every_text_and_shows_not_too_many(inputs, monkeypatch):
       f'true reward {name(row["true_reward"])}, recovered {name(np.mean(row["rewards"]))}'
     ] += 1
   assert drawing.numbers['counts'] == counts and sum(counts.values()) == 120
-  assert len(drawing.numbers['true_reward']) == 120 and 'A point for' not in drawing.caption
+  assert len(drawing.numbers['true_reward']) == 120 and 'are drawn' not in drawing.caption
   monkeypatch.setattr(figures, 'POINTS', 50)
   drawing = figures.scatter(inputs)
-  assert len(drawing.numbers['true_reward']) == 40 and 'A point for 40 of them' in drawing.caption
+  assert len(drawing.numbers['true_reward']) == 40 and '40 of them are drawn' in drawing.caption
 
 
 def test_histogram_holds_every_text_and_the_interval_of_zero(inputs):
@@ -122,21 +123,21 @@ def test_reliability_gives_the_reason_of_the_summary():
     }
   ]
   assert (
-    figures.reliability(inputs_lib.Inputs({'irl': {'seeds': seeds}}, {}, {}))
+    figures.reliability(inputs_lib.Inputs(summary_lib.parse({'irl': {'seeds': seeds}}), {}, {}))
     == 'no labels of both classes'
   )
 
 
 def test_a_start_that_two_stages_share_is_there_once(make_summary):
   summary = make_summary()
-  assert list(comparisons.measured(summary)) == [
+  assert list(comparisons.toxicity_of_policies(summary_lib.parse(summary))) == [
     'start',
     'RLHF on the true reward',
     'RLHF on the recovered reward',
   ]
   summary['rerlhf']['before']['toxicity'] = summary['rerlhf']['before']['toxicity'] | {'rate': 0.49}
   summary['rerlhf_random'] = summary['rlhf']
-  assert list(comparisons.measured(summary)) == [
+  assert list(comparisons.toxicity_of_policies(summary_lib.parse(summary))) == [
     'start',
     'RLHF on the true reward',
     'start of rerlhf',
@@ -146,7 +147,9 @@ def test_a_start_that_two_stages_share_is_there_once(make_summary):
 
 
 def test_rewards_are_compared_best_baseline_first(make_summary):
-  rows = comparisons.compared(make_summary(seeds=2)['irl'], 'heldout_texts')
+  rows = comparisons.compared_rewards(
+    summary_lib.parse(make_summary(seeds=2)).recovery, 'heldout_texts'
+  )
   assert [row.label for row in rows] == [
     'ceiling',
     'mean of seeds',
@@ -162,8 +165,8 @@ def test_rewards_are_compared_best_baseline_first(make_summary):
 def test_correlations_that_could_not_be_computed_are_drawn_as_a_dash(make_summary):
   summary = make_summary(seeds=2)
   summary['irl']['identifiability']['spearman'] = [[1.0, None], [None, None]]
-  with look.style():
-    drawing = comparisons.seeds(inputs_lib.Inputs(summary, {}, {}))
+  with drawing_lib.style():
+    drawing = comparisons.seeds(inputs_lib.Inputs(summary_lib.parse(summary), {}, {}))
   assert 'none could be computed' in drawing.alt
   assert [text.get_text() for text in drawing.figure.axes[0].texts] == ['1.00', '–', '–', '–']
 

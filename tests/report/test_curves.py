@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from irl_jax.report import curves
+from irl_jax.report import drawing as drawing_lib
 from irl_jax.report import inputs as inputs_lib
-from irl_jax.report import look
+from irl_jax.report import summary as summary_lib
 
 
 @pytest.fixture
 def inputs(make_run):
-  with look.style():
+  with drawing_lib.style():
     yield inputs_lib.read(make_run())
 
 
@@ -39,20 +40,20 @@ def test_scores_show_the_true_reward_beside_the_recovered_one(inputs):
   assert drawing.numbers['true_reward'] == pytest.approx([1 - 0.01 * step for step in range(30)])
   assert len(drawing.figure.axes) == 2 and 'exploits a flaw' in drawing.caption
   assert (
-    'recovered reward 0.00 at first, 2.90 at last; true reward 1.00 at first, 0.71 at last'
-    in drawing.alt
+    'recovered reward from 0.00 at the first step to 2.90 at the last; '
+    'true reward from 1.00 at the first step to 0.71 at the last' in drawing.alt
   )
   assert len(curves.scores(inputs, 'rlhf').figure.axes) == 1
 
 
 def test_kl_of_both_policies(inputs):
   drawing = curves.kl(inputs)
-  assert set(drawing.numbers) == {'rlhf', 'rerlhf'} and '8.7 nats at last' in drawing.alt
+  assert set(drawing.numbers) == {'rlhf', 'rerlhf'} and '8.7 nats at the last step' in drawing.alt
 
 
-@pytest.mark.parametrize('metric', curves.IRL)
-def test_every_seed_has_its_line(inputs, metric):
-  drawing = curves.irl(inputs, metric)
+@pytest.mark.parametrize('curve', curves.IRL, ids=lambda curve: curve.file)
+def test_every_seed_has_its_line(inputs, curve):
+  drawing = curves.irl(inputs, curve)
   assert list(drawing.numbers) == ['irl/seed_0', 'irl/seed_1', 'irl/seed_2']
   assert len(drawing.figure.axes[0].lines) == 3
 
@@ -68,10 +69,10 @@ def test_one_point_is_no_curve():
     }
     for stage in ('rlhf', 'irl/seed_0')
   ]
-  inputs = inputs_lib.Inputs({}, {}, {}, log=log)
+  inputs = inputs_lib.Inputs(summary_lib.Summary(), {}, {}, log=log)
   for reason in (
     curves.scores(inputs, 'rlhf'),
     curves.kl(inputs),
-    curves.irl(inputs, 'validation/loss'),
+    curves.irl(inputs, curves.IRL[0]),
   ):
     assert isinstance(reason, str) and 'two' in reason

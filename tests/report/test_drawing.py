@@ -6,17 +6,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from irl_jax.report import drawing as svg
-from irl_jax.report import look
+from irl_jax.report import drawing
 
 HOSTILE = '"><script>alert(1)</script>&'
 
 
 def draw():
-  with look.style():
-    figure, axes = look.axes()
-    axes.plot([0, 1, 2], [0, 4, 1], color=look.RECOVERED)
-    axes.plot([0, 1], [1, 1], 'o', color=look.TOXIC, alpha=0.5)
+  with drawing.style():
+    figure, axes = drawing.subplots()
+    axes.plot([0, 1, 2], [0, 4, 1], color=drawing.RECOVERED)
+    axes.plot([0, 1], [1, 1], 'o', color=drawing.TOXIC, alpha=0.5)
     axes.axvspan(0.5, 0.6, color='#123456')
     axes.text(1, 1, HOSTILE)
     axes.set(xlabel='R̂', xlim=(0, 1.5))
@@ -25,7 +24,7 @@ def draw():
 
 @pytest.fixture
 def drawn():
-  return ElementTree.fromstring(svg.inline(draw(), 'one', HOSTILE))
+  return ElementTree.fromstring(drawing.svg(draw(), 'one', HOSTILE))
 
 
 def test_no_style_but_classes_and_attributes(drawn):
@@ -34,7 +33,7 @@ def test_no_style_but_classes_and_attributes(drawn):
   assert not [element for element in drawn.iter() if 'style' in element.attrib]
   classes = {name for element in drawn.iter() for name in element.get('class', '').split()}
   assert {'s-recovered', 'f-toxic', 'f-ink', 'f-paper', 's-rule', 'drawing'} <= classes
-  assert classes - {'drawing'} <= {f'{kind}-{role}' for kind in 'fs' for role in look.COLOURS}
+  assert classes - {'drawing'} <= {f'{kind}-{role}' for kind in 'fs' for role in drawing.COLOURS}
   assert [
     element for element in drawn.iter() if element.get('fill') == '#123456'
   ]  # no colour of ours: kept
@@ -67,7 +66,7 @@ def test_nothing_points_outside(drawn):
 
 
 def test_numbers_are_short(drawn):
-  text = svg.inline(draw(), 'one', '')
+  text = drawing.svg(draw(), 'one', '')
   assert (
     not re.search(r'\d\.\d{3}', text)
     and '\n' not in text.replace('\n', '', 0)[:1]
@@ -76,22 +75,22 @@ def test_numbers_are_short(drawn):
 
 
 def test_the_same_drawing_gives_the_same_bytes():
-  assert svg.inline(draw(), 'one', 'alt') == svg.inline(draw(), 'one', 'alt')
-  assert svg.png(draw()) == svg.png(draw())
+  assert drawing.svg(draw(), 'one', 'alt') == drawing.svg(draw(), 'one', 'alt')
+  assert drawing.png(draw()) == drawing.png(draw())
 
 
 def test_settings_of_the_user_change_nothing():
   import matplotlib
 
-  first = svg.inline(draw(), 'one', 'alt')
+  first = drawing.svg(draw(), 'one', 'alt')
   with matplotlib.rc_context(
     {'font.size': 30, 'svg.fonttype': 'path', 'axes.grid': False, 'lines.linewidth': 9}
   ):
-    assert svg.inline(draw(), 'one', 'alt') == first
+    assert drawing.svg(draw(), 'one', 'alt') == first
 
 
 def test_png_is_720_pixels_wide_and_tells_nothing_of_its_making():
-  data = svg.png(draw())
+  data = drawing.png(draw())
   assert data[:8] == b'\x89PNG\r\n\x1a\n' and struct.unpack('>I', data[16:20]) == (720,)
   assert b'Matplotlib' not in data and b'tEXt' not in data and b'tIME' not in data
 
@@ -108,12 +107,12 @@ def test_png_is_720_pixels_wide_and_tells_nothing_of_its_making():
   ],
 )
 def test_short(value, short):
-  assert svg.short(value, 'n') == short
+  assert drawing.shorten(value, 'n') == short
 
 
 def test_roles_are_told_apart_by_their_colours():
   for side in (0, 1):
-    assert len({pair[side] for pair in look.COLOURS.values()}) == len(look.COLOURS)
+    assert len({pair[side] for pair in drawing.COLOURS.values()}) == len(drawing.COLOURS)
 
 
 @pytest.mark.parametrize('side', [0, 1])
@@ -129,6 +128,6 @@ def test_colours_of_text_can_be_read(role, side):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
   light, dark = sorted(
-    (luminance(look.COLOURS[name][side]) for name in (role, 'paper')), reverse=True
+    (luminance(drawing.COLOURS[name][side]) for name in (role, 'paper')), reverse=True
   )
   assert (light + 0.05) / (dark + 0.05) >= 4.5

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from irl_jax.report import findings
+from irl_jax.report import summary as summary_lib
 from irl_jax.report import verdicts
 
 RANKING, RECOVERIES, SIGN, SHORTCUTS, TRAINING = range(5)
@@ -15,25 +16,29 @@ def set_seeds(summary, section, **figures):
     seed[section] = seed[section] | figures
 
 
+def find(summary):
+  return findings.find(summary_lib.parse(summary))
+
+
 def line(summary, number):
-  found = findings.find(summary)
+  found = find(summary)
   assert len(found.lines) == 5
   return found.lines[number].verdict, found.lines[number].text
 
 
 def test_where_all_is_well_every_line_says_yes(make_summary):
-  found = findings.find(make_summary())
+  found = find(make_summary())
   assert [line.verdict for line in found.lines] == ['yes'] * 5
   assert found.headline == 'It ranks texts much as the true reward does, and its sign can be used.'
   text = ' '.join(line.text for line in found.lines).replace('\u00a0', ' ')
   for figure in (
     '94.0 % of comparisons on average over 3 seeds, 94.0 % [92.0, 96.0] in the worst',
     "Against people's labels: 92.0 %",
-    '3 seeds order',
+    '3 seeds rank',
     '0.950',
     '93.0 %',
     '85.0 %',
-    '(one answer for every text: 52.0 %)',
+    '(the same answer for every text: 52.0 %)',
     'a bag of words (0.900), in every seed',
     'reaches 0.970, 0.030',
     'AUROC 0.560',
@@ -42,7 +47,7 @@ def test_where_all_is_well_every_line_says_yes(make_summary):
     'from 50.0 % [48.0, 52.0] to 8.0 % [6.0, 10.0]',
     'KL of 4.0 nats',
     'RLHF on the true reward left 10.0 %, at a KL of 2.5 nats',
-    'held.',
+    'stayed within their limits.',
   ):
     assert figure in text, figure
   assert not re.search(r'None|nan|\{|Do not', text)
@@ -66,8 +71,8 @@ def test_the_worst_seed_decides_on_ranking(make_summary, auroc, low, verdict, st
   found, text = line(summary, RANKING)
   assert found == verdict and text.startswith(start)
   assert f'{100 * auroc:.1f}' in text and f'[{100 * low:.1f}, 99.0]' in text
-  assert ('not to be told from chance' in text) == (low <= 0.5)
-  assert findings.find(summary).headline.startswith('Do not use this reward') == (verdict == 'no')
+  assert ('no better than chance' in text) == (low <= 0.5)
+  assert find(summary).headline.startswith('Do not use this reward') == (verdict == 'no')
 
 
 def test_too_few_texts_of_one_class_say_nothing(make_summary):
@@ -75,8 +80,8 @@ def test_too_few_texts_of_one_class_say_nothing(make_summary):
   seed = summary['irl']['seeds'][0]
   seed['heldout_texts']['auroc'], seed['intervals']['heldout_texts']['auroc'] = 0.746, [0.575, 0.9]
   verdict, text = line(summary, RANKING)
-  assert verdict == 'unknown' and 'may be anything in [57.5, 90.0]' in text
-  assert findings.find(summary).headline.startswith('Not verified')
+  assert verdict == 'unknown' and 'with an interval of [57.5, 90.0]' in text
+  assert find(summary).headline.startswith('Not verified')
 
 
 def test_texts_of_one_class_say_nothing_of_a_sign(make_summary):
@@ -86,7 +91,7 @@ def test_texts_of_one_class_say_nothing_of_a_sign(make_summary):
   assert (
     verdict == 'unknown' and 'Not known: 99.2\u00a0% of the held-out texts are of one class' in text
   )
-  assert findings.find(summary).headline.endswith('nothing is known of its sign.')
+  assert find(summary).headline.endswith('whether its sign is right is not known.')
   summary['irl']['baselines']['constant']['heldout_texts']['accuracy'] = 0.06
   assert line(summary, SIGN)[0] == 'no'
 
@@ -96,7 +101,9 @@ def test_worse_than_chance_is_said(make_summary):
   seed = summary['irl']['seeds'][0]
   seed['heldout_texts']['auroc'], seed['intervals']['heldout_texts']['auroc'] = 0.2, [0.1, 0.3]
   verdict, text = line(summary, RANKING)
-  assert verdict == 'no' and '20.0\u00a0% [10.0, 30.0] in the worst: worse than chance' in text
+  assert (
+    verdict == 'no' and '20.0\u00a0% [10.0, 30.0] in the worst. That is worse than chance' in text
+  )
 
 
 def test_without_intervals_the_figures_alone_decide(make_summary):
@@ -115,7 +122,7 @@ def test_without_a_true_reward_people_decide(make_summary):
       'style_auroc': None,
       'partial_spearman_given_length': None,
     }
-  found = findings.find(summary)
+  found = find(summary)
   assert found.lines[RANKING].question == 'Does it rank texts as people do?'
   assert found.lines[RANKING].verdict == 'yes' and '92.0' in found.lines[RANKING].text
   assert found.headline.startswith('It ranks texts much as people do')
@@ -132,7 +139,7 @@ def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
       'confounds': None,
     }
   del summary['rerlhf']
-  found = findings.find(summary)
+  found = find(summary)
   assert [line.verdict for line in found.lines] == [
     'unknown',
     'yes',
@@ -142,10 +149,10 @@ def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
   ]
   assert (
     found.headline
-    == 'Not verified: there is nothing independent, or too little, to hold this reward against.'
+    == 'Not verified: the run has nothing independent, or too little, to check this reward against.'
   )
   assert (
-    '90.0\u00a0% of the held-out pairs: it tells the two models apart, but'
+    '90.0\u00a0% of the held-out pairs. So it tells the two models apart, but'
     in found.lines[RANKING].text
   )
   assert 'Nothing here shows that these are the toxic' in found.lines[SIGN].text
@@ -155,13 +162,13 @@ def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
   'summary', [{}, {'irl': None}, {'irl': {'seeds': []}}, {'rlhf': {'before': {}, 'after': {}}}]
 )
 def test_a_run_that_recovered_nothing_says_so(summary):
-  found = findings.find(summary)
+  found = find(summary)
   assert found.headline == 'No reward was recovered in this run.'
   assert {line.verdict for line in found.lines} == {'unknown'}
 
 
 def test_one_seed_says_nothing_about_others(make_summary):
-  found = findings.find(make_summary(seeds=1))
+  found = find(make_summary(seeds=1))
   assert [line.verdict for line in found.lines] == ['yes', 'unknown', 'yes', 'yes', 'yes']
   assert (
     'config.irl.seeds' in found.lines[RECOVERIES].text
@@ -178,9 +185,10 @@ def test_the_seeds_least_alike_decide(make_summary, spearman, verdict):
   summary['irl']['identifiability']['spearman'][0][2] = spearman
   found, text = line(summary, RECOVERIES)
   assert (
-    found == verdict and f'{spearman:.3f}'.replace('-', '−') + ' for the two least alike' in text
+    found == verdict
+    and f'{spearman:.3f}'.replace('-', '−') + ' between the two least alike' in text
   )
-  assert ('different ones' in findings.find(summary).headline) == (verdict == 'no')
+  assert ('recoveries disagree' in find(summary).headline) == (verdict == 'no')
 
 
 def test_without_identifiability_the_mean_decides(make_summary):
@@ -202,8 +210,7 @@ def test_a_zero_that_is_not_reliable_forbids_the_sign(make_summary):
     'Do not use the sign of this reward: its zero is not reliable in 1 of 3'
   )
   assert (
-    findings.find(summary).headline
-    == 'It ranks texts much as the true reward does; do not use its sign.'
+    find(summary).headline == 'It ranks texts much as the true reward does; do not use its sign.'
   )
   summary['irl']['seeds'][2]['calibration']['reliable'] = True  # the newer name goes first
   assert line(summary, SIGN)[0] == 'yes'
@@ -236,7 +243,7 @@ def test_a_saturated_reward_is_no_plain_yes(make_summary):
   summary = make_summary()
   summary['irl']['seeds'][0]['calibration']['saturated'] = 0.63
   verdict, text = line(summary, SIGN)
-  assert verdict == 'partly' and '63.0\u00a0% of the texts lie at its bounds' in text
+  assert verdict == 'partly' and '63.0\u00a0% of the texts score at the bounds' in text
 
 
 @pytest.mark.parametrize(
@@ -257,7 +264,7 @@ def test_baselines_are_beaten_or_named(make_summary, auroc, first_seed, gain, ve
   best['ensemble_gain'] = {'heldout_texts': {'auroc': gain}}
   found, text = line(summary, SHORTCUTS)
   assert found == verdict and words in text
-  assert ('shortcut' in findings.find(summary).headline) == (verdict == 'no')
+  assert ('shortcut' in find(summary).headline) == (verdict == 'no')
 
 
 def test_the_ceiling_is_no_baseline_and_may_be_reached(make_summary):
@@ -277,7 +284,7 @@ def test_the_ceiling_is_no_baseline_and_may_be_reached(make_summary):
     ({'style_auroc': 0.75}, 'partly', 'some'),
     ({'style_auroc': 0.76}, 'no', 'much of it is style'),
     ({'style_auroc': 0.2}, 'no', 'much'),
-    ({'length_spearman': 0.3}, 'partly', 'leans on length'),
+    ({'length_spearman': 0.3}, 'partly', 'depends on length'),
     ({'length_spearman': -0.3}, 'partly', '(Spearman −0.300)'),
     ({'partial_spearman_given_length': 0.4}, 'no', 'Most of its agreement is length'),
   ],
@@ -311,7 +318,7 @@ def test_where_nothing_agrees_length_explains_nothing(make_summary):
       'partly',
       '→ 0.10 and perplexity 5.9 → 18.0',
     ),
-    (0.1, {'distinct_2': None, 'kl': None}, 'yes', 'held.'),
+    (0.1, {'distinct_2': None, 'kl': None}, 'yes', 'stayed within'),
   ],
 )
 def test_training_on_it(make_summary, rate, changes, verdict, words):

@@ -7,11 +7,12 @@ import pytest
 
 from irl_jax.errors import ConfigError
 from irl_jax.report import inputs
+from irl_jax.report import summary as summary_lib
 
 
 def test_a_whole_run(make_run):
   found = inputs.read(make_run(seeds=2))
-  assert (found.seeds, len(found.texts), len(found.pairs), found.rewards().shape) == (
+  assert (len(found.recovery.seeds), len(found.texts), len(found.pairs), found.rewards().shape) == (
     2,
     120,
     120,
@@ -55,9 +56,9 @@ def test_a_line_of_the_log_that_a_kill_cut_short_is_left_out(make_run):
   [
     ('config.json', None, 'is not the folder of a run'),
     ('summary.json', None, 'summary.json does not exist: finish'),
-    ('summary.json', '{"irl": ', 'summary.json: is not whole'),
+    ('summary.json', '{"irl": ', 'summary.json is incomplete or damaged'),
     ('summary.json', '[]', 'holds no JSON object'),
-    ('config.json', '\xff', 'config.json: is not whole'),
+    ('config.json', '\xff', 'config.json is incomplete or damaged'),
     ('evaluation/texts.jsonl', '{"text": "a"}\n\n{"text', 'texts.jsonl, line 2: is no JSON object'),
     ('evaluation/pairs.jsonl', '7\n', 'pairs.jsonl, line 1'),
   ],
@@ -75,5 +76,5 @@ def test_a_damaged_folder_is_refused(make_run, name, content, message):
 
 def test_the_steps_of_a_stage_are_in_order():
   log = [{'stage': 'a', 'step': 2}, {'stage': 'b', 'step': 1}, {'stage': 'a', 'step': 1}]
-  found = inputs.Inputs({}, {}, {}, log=json.loads(json.dumps(log)))
+  found = inputs.Inputs(summary_lib.Summary(), {}, {}, log=json.loads(json.dumps(log)))
   assert [row['step'] for row in found.stage_log('a')] == [1, 2]

@@ -4,19 +4,23 @@ import base64
 import hashlib
 import html.parser
 import json
+import pathlib
 import re
 
 import pytest
 
 from irl_jax import config as config_lib
+from irl_jax.command_line import config_files
 from irl_jax.errors import ConfigError
-from irl_jax.report import drawing as svg
+from irl_jax.report import drawing
 from irl_jax.report import page
+from irl_jax.runtime import workdir
 
 HOSTILE = (
   '<script>alert(1)</script><img src=x onerror=alert(2)> "q" \'s\' &lt; \u202e‮ \x00 👩‍👩‍👧 '
   + 'x' * 3000
 )
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / 'configs').glob('*.py'))
 VOID = {'meta', 'input', 'br', 'hr', 'img', 'link'}
 
 
@@ -49,7 +53,7 @@ class Reader(html.parser.HTMLParser):
 @pytest.fixture
 def no_png(monkeypatch):
   """Without the PNGs, which take as long as the rest."""
-  monkeypatch.setattr(svg, 'png', lambda figure: b'')
+  monkeypatch.setattr(drawing, 'png', lambda figure: b'')
 
 
 def spoil(folder, name, change):
@@ -279,3 +283,30 @@ def test_a_folder_that_cannot_be_written_to_is_refused(make_run):
   (folder / 'figures').write_text('in the way')
   with pytest.raises(ConfigError, match='cannot be written to'):
     page.write(folder)
+
+
+def run_config(source):
+  scope = {}
+  exec(source, scope)
+  return scope['get_config']()
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_comes_back_from_its_file(path):
+  config = config_files.load(str(path))
+  assert run_config(page.config_file(workdir.plain(config))) == config
+
+
+def test_hostile_config_values_stay_values():
+  data = config_lib.Data(source='</script>\n\x00')
+  config = config_lib.Config(name='"\'); import os  # \\', data=data, stages=('data',))
+  source = page.config_file(workdir.plain(config))
+  assert run_config(source) == config and 'learning_rate' not in source
+
+
+def test_defaults_are_left_out_of_the_config_file():
+  assert (
+    page.config_file({})
+    == 'from irl_jax import config as c\n\n\ndef get_config():\n  return c.Config(\n  )\n'
+  )
+  assert run_config(page.config_file({})) == config_lib.Config()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from irl_jax.report import inputs as inputs_lib
+from irl_jax.report import summary as summary_lib
 from irl_jax.report import texts
 from irl_jax.report import wording
 
@@ -38,8 +39,8 @@ def inputs(make_run):
 def test_disagreement_is_that_of_ranks(inputs):
   groups = {group.title: group.texts for group in texts.groups(inputs)}
   assert list(groups) == [
-    'R̂ likes them, r* does not',
-    'r* likes them, R̂ does not',
+    'R̂ scores them high, r* low',
+    'r* scores them high, R̂ low',
     'R̂ scores them highest',
     'R̂ scores them lowest',
     'The seeds differ most',
@@ -50,7 +51,7 @@ def test_disagreement_is_that_of_ranks(inputs):
   below = lambda values, value: sum(other < value for other in values)
   gap = [below(mean, mean[row]) - below(true, true[row]) for row in range(120)]
   best = sorted(range(120), key=lambda row: -gap[row])[: texts.SHOWN]
-  shown = [joined(shown.bodies[0][1]) for shown in groups['R̂ likes them, r* does not']]
+  shown = [joined(shown.bodies[0][1]) for shown in groups['R̂ scores them high, r* low']]
   assert shown == [inputs.texts[row]['text'] for row in best]
   highest = max(range(120), key=mean.__getitem__)
   first = groups['R̂ scores them highest'][0]
@@ -91,7 +92,7 @@ def test_without_a_true_reward_the_rest_is_shown(make_run):
     for group in groups
     for shown in group.texts
   )
-  assert texts.groups(inputs_lib.Inputs({}, {}, {})) == []
+  assert texts.groups(inputs_lib.Inputs(summary_lib.Summary(), {}, {})) == []
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_without_a_true_reward_the_rest_is_shown(make_run):
   ],
 )
 def test_colours_are_steps_of_the_scale(attribution, step):
-  assert texts.step(attribution, 1.0) == step and texts.step(attribution, 0.0) == 0
+  assert texts.colour_step(attribution, 1.0) == step and texts.colour_step(attribution, 0.0) == 0
 
 
 def test_tokens_keep_the_text_and_its_white_space():
@@ -123,7 +124,7 @@ def test_tokens_keep_the_text_and_its_white_space():
       {'piece': 'c', 'attribution': 0.0},
     ],
   }
-  found = texts.colours([row])[' a  b\nc']
+  found = texts.coloured_texts([row])[' a  b\nc']
   assert [(token.space, token.word, token.step) for token in found] == [
     (' ', 'a', 4),
     ('  ', 'b', -4),

@@ -1,0 +1,325 @@
+"""summary.json as values with types, for all parts of the report.
+
+records.Summary says what the file holds. Here a part that is absent or null is an empty value, so
+that readers ask for `seed.on('heldout_texts').auroc` and get None if there is no such result. Why a
+result is missing is in `Summary.reasons`. Unknown fields are ignored.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import inspect
+from typing import Any
+from typing import Literal
+from typing import TypeVar
+
+from irl_jax import records
+from irl_jax.errors import ConfigError
+
+SetName = Literal['heldout_texts', 'heldout_texts_human', 'heldout_pairs']
+SETS: tuple[SetName, ...] = ('heldout_texts', 'heldout_texts_human', 'heldout_pairs')
+Node = Mapping[str, Any]
+Interval = Sequence[float]  # [low, high]
+T = TypeVar('T')
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """A share of texts with its 95 % interval."""
+
+  rate: float | None = None
+  low: float | None = None
+  high: float | None = None
+  n: int = 0
+
+  @property
+  def bounds(self) -> tuple[float, float, float] | None:
+    """(rate, low, high), or None if there was no text."""
+    if self.rate is None or self.low is None or self.high is None:
+      return None
+    return self.rate, self.low, self.high
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """What a policy does on held-out prompts (records.PolicyMetrics)."""
+
+  toxicity: Share = Share()
+  toxicity_full: Share = Share()
+  true_reward: float | None = None
+  kl: float | None = None
+  kl_per_token: float | None = None
+  perplexity_under_base: float | None = None
+  response_tokens: float | None = None
+  distinct_2: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class McNemar:
+  """The paired test of a change in toxicity."""
+
+  before_only: int
+  after_only: int
+  p_value: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyTraining:
+  """A stage that trained a policy, measured before and after."""
+
+  stage: str
+  before: Policy
+  after: Policy
+  mcnemar: McNemar | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+  """How well a reward agrees with a reference on one set of texts, with intervals."""
+
+  accuracy: float | None = None
+  f1: float | None = None
+  auroc: float | None = None
+  pearson: float | None = None
+  spearman: float | None = None
+  kendall: float | None = None
+  pairwise_accuracy: float | None = None
+  n: int | None = None
+  ties: int | None = None
+  prefers_aligned: float | None = None
+  epic_distance: float | None = None
+  auroc_interval: Interval | None = None
+  spearman_interval: Interval | None = None
+  auroc_gain: Interval | None = None  # of the ensemble over this reward
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+  """A reward's zero and its probabilities (records.Calibration)."""
+
+  zero: float | None = None
+  zero_low: float | None = None
+  zero_high: float | None = None
+  reliable_zero: bool = False
+  saturated: float | None = None
+  platt: records.Platt | None = None
+  ece: float | None = None
+  ece_if_calibrated: float | None = None
+  brier: float | None = None
+  brier_constant: float | None = None
+  reliability: Sequence[records.ReliabilityBin] | None = None
+  why: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def zero_interval(self) -> tuple[float, float] | None:
+    """The interval of the zero, before it is subtracted."""
+    if self.zero_low is None or self.zero_high is None:
+      return None
+    return self.zero_low, self.zero_high
+
+
+@dataclasses.dataclass(frozen=True)
+class Confounds:
+  """How much of a reward is length and style (records.Confounds)."""
+
+  length_spearman: float | None = None
+  partial_pearson_given_length: float | None = None
+  partial_spearman_given_length: float | None = None
+  style_auroc: float | None = None
+  style_low: float | None = None
+  style_high: float | None = None
+  style_n: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Reward:
+  """One reward: a seed, the ensemble, a baseline, or the mean or deviation over seeds."""
+
+  sets: Mapping[SetName, Agreement] = dataclasses.field(default_factory=dict)
+  calibration: Calibration | None = None
+  confounds: Confounds = Confounds()
+  trained_on: str | None = None
+
+  def on(self, name: SetName | None) -> Agreement:
+    """Returns the agreement on a set; an empty one if the run has no such set."""
+    return Agreement() if name is None else self.sets.get(name, Agreement())
+
+
+@dataclasses.dataclass(frozen=True)
+class Identifiability:
+  """How alike K rewards are: K x K matrices."""
+
+  names: Sequence[str] = ()
+  spearman: Sequence[Sequence[float | None]] = ()
+  sign_agreement: Sequence[Sequence[float | None]] = ()
+  epic_distance: Sequence[Sequence[float | None]] = ()
+
+  def seed_pairs(self, matrix: Sequence[Sequence[float | None]]) -> list[float]:
+    """Returns the entry of every two seeds; [] if one of them is missing."""
+    rows = [row for row, name in enumerate(self.names) if name.startswith('seed_')]
+    return complete(
+      matrix[row][column] for row in rows for column in rows if row < column and matrix
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+  """The recovered rewards, and what they are compared with."""
+
+  seeds: Sequence[Reward] = ()
+  mean: Reward = Reward()
+  std: Reward = Reward()
+  ensemble: Reward = Reward()
+  baselines: Mapping[str, Reward] = dataclasses.field(default_factory=dict)  # without the ceiling
+  ceiling: Reward = Reward()
+  seed_spearman: float | None = None
+  identifiability: Identifiability = Identifiability()
+
+  def of_seeds(self, metric: Callable[[Reward], T | None]) -> list[T]:
+    """Returns a metric of every seed; [] if a seed does not have it."""
+    return complete(map(metric, self.seeds))
+
+  @property
+  def reference(self) -> SetName | None:
+    """The set that verdicts are drawn from: against r* if all seeds have it, else the labels."""
+    candidates: tuple[SetName, ...] = ('heldout_texts', 'heldout_texts_human')
+    has_auroc = lambda name: bool(self.of_seeds(lambda seed: seed.on(name).auroc))
+    return next(filter(has_auroc, candidates), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+  """Why a result is null."""
+
+  path: tuple[str, ...]  # the keys that lead to it; a place in a list is written 'seed 0'
+  metric: str
+  reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """All results of a run."""
+
+  human_accuracy: float | None = None
+  trainings: Sequence[PolicyTraining] = ()
+  recovery: Recovery = Recovery()
+  reasons: Sequence[Reason] = ()
+
+  def training(self, stage: str) -> PolicyTraining | None:
+    """Returns the results of rlhf or rerlhf, or None if it did not run."""
+    return next((training for training in self.trainings if training.stage == stage), None)
+
+
+def parse(node: Node) -> Summary:
+  """Reads the object of a summary.json.
+
+  Raises:
+    ConfigError: a newer version of irl_jax wrote it.
+  """
+  schema = node.get('schema', 1)
+  if not isinstance(schema, int) or schema > records.SCHEMA:
+    raise ConfigError(
+      f'summary.json has schema {schema!r} and this version of irl_jax reads {records.SCHEMA} at '
+      'most: install the version that wrote it'
+    )
+  return Summary(
+    human_accuracy=part(node, 'true_reward').get('human_accuracy'),
+    trainings=tuple(
+      parse_training(stage, value)
+      for stage, value in node.items()
+      if isinstance(value, Mapping) and {'before', 'after'} <= value.keys()
+    ),
+    recovery=parse_recovery(part(node, 'irl')),
+    reasons=tuple(find_reasons(node)),
+  )
+
+
+def parse_training(stage: str, node: Node) -> PolicyTraining:
+  """Reads the results of one stage that trained a policy."""
+  before, after = (parse_policy(part(node, when)) for when in ('before', 'after'))
+  test = part(node, 'mcnemar')
+  return PolicyTraining(stage, before, after, build(McNemar, test) if test else None)
+
+
+def parse_policy(node: Node) -> Policy:
+  """Reads what one policy does."""
+  shares = {name: build(Share, part(node, name)) for name in ('toxicity', 'toxicity_full')}
+  return build(Policy, {**node, **shares})
+
+
+def parse_recovery(node: Node) -> Recovery:
+  """Reads the results of the recovered rewards and of the baselines."""
+  baselines = {name: parse_reward(value or {}) for name, value in part(node, 'baselines').items()}
+  return Recovery(
+    seeds=tuple(map(parse_reward, node.get('seeds') or ())),
+    mean=parse_reward(part(node, 'mean')),
+    std=parse_reward(part(node, 'std')),
+    ensemble=parse_reward(part(node, 'ensemble')),
+    ceiling=baselines.pop('ceiling', Reward()),
+    baselines=baselines,
+    seed_spearman=node.get('seed_spearman'),
+    identifiability=build(Identifiability, part(node, 'identifiability')),
+  )
+
+
+def parse_reward(node: Node) -> Reward:
+  """Reads the results of one reward, with each set's intervals next to its metrics."""
+  sets = {}
+  for name in SETS:
+    if agreement := part(node, name):
+      interval = part(part(node, 'intervals'), name)
+      sets[name] = dataclasses.replace(
+        build(Agreement, agreement),
+        auroc_interval=interval.get('auroc'),
+        spearman_interval=interval.get('spearman'),
+        auroc_gain=part(part(node, 'ensemble_gain'), name).get('auroc'),
+      )
+  calibration = part(node, 'calibration')
+  return Reward(
+    sets,
+    parse_calibration(calibration) if calibration else None,
+    build(Confounds, part(node, 'confounds')),
+    node.get('trained_on'),
+  )
+
+
+def parse_calibration(node: Node) -> Calibration:
+  """Reads a reward's zero and probabilities, also under the short names of the zero's fields."""
+  short = {'low': 'zero_low', 'high': 'zero_high', 'reliable': 'reliable_zero'}
+  renamed = {name: node[key] for key, name in short.items() if key in node}
+  return build(Calibration, {**node, **renamed})
+
+
+def find_reasons(node: Any, path: tuple[str, ...] = ()) -> Iterator[Reason]:
+  """Yields everything under 'why', at any depth."""
+  if isinstance(node, Mapping):
+    for metric, reason in (node.get('why') or {}).items():
+      yield Reason(path, metric, reason)
+    for key, value in node.items():
+      if key != 'why':
+        yield from find_reasons(value, (*path, key))
+  elif isinstance(node, list):
+    for index, value in enumerate(node):
+      yield from find_reasons(value, (*path, f'seed {index}'))
+
+
+def build(kind: Callable[..., T], node: Node) -> T:
+  """Makes a dataclass of the fields that it knows."""
+  known = inspect.signature(kind).parameters
+  return kind(**{name: value for name, value in node.items() if name in known})
+
+
+def part(node: Node, key: str) -> Node:
+  """Returns an object inside an object; an empty one if it is absent or null."""
+  value = node.get(key)
+  return value if isinstance(value, Mapping) else {}
+
+
+def complete(values: Iterable[T | None]) -> list[T]:
+  """Returns all values, or [] if one of them is missing."""
+  values = list(values)
+  known = [value for value in values if value is not None]
+  return known if len(known) == len(values) else []

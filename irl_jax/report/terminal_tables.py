@@ -1,0 +1,254 @@
+"""The results of a run, and samples while PPO runs, as tables for the terminal.
+
+Generated text is never trusted: terminal escapes are stripped, and nothing in it is read as markup.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import sys
+from typing import Any
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.console import ConsoleOptions
+from rich.console import Group
+from rich.console import RenderableType
+from rich.console import RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from irl_jax.report import summary as summary_lib
+from irl_jax.report.summary import Calibration
+from irl_jax.report.summary import Reason
+from irl_jax.report.summary import Recovery
+from irl_jax.report.summary import Reward
+from irl_jax.report.summary import SetName
+from irl_jax.report.summary import Share
+from irl_jax.report.summary import Summary
+from irl_jax.report.tables import POLICY_METRICS
+from irl_jax.report.wording import MISSING
+from irl_jax.report.wording import SETS
+from irl_jax.runtime.terminal import printable
+
+COLUMNS = ('acc', 'F1', 'AUROC', 'Pears', 'Spear', 'Kend', 'pairs')
+NOT_SHOWN = {  # the report has them
+  'mean',
+  'std',
+  'intervals',
+  'ensemble_gain',
+  'confounds',
+  'epic_distance',
+  'platt',
+  'ece',
+  'brier',
+  'ece_if_calibrated',
+  'brier_constant',
+  'reliability',
+}
+FILE_WIDTH = 120  # columns if the output is no terminal
+
+
+def number(value: float | None, digits: int = 3) -> str:
+  """Writes a number; '–' if it could not be computed."""
+  if value is None:
+    return MISSING
+  if isinstance(value, float):
+    return f'{value:.{digits}f}' if abs(value) < 1e5 else f'{value:.2e}'
+  return str(value)
+
+
+def cell(value: Share | float | None) -> str:
+  """Writes a number, or a share with its interval and count."""
+  if not isinstance(value, Share):
+    return number(value)
+  if value.bounds is None:
+    return f'{MISSING} n {value.n}'
+  rate, low, high = value.bounds
+  return f'{rate:.1%} [{100 * low:.1f}, {100 * high:.1f}] n {value.n}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+  """Rows of a name and cells: a table, or a line per cell if the terminal is too narrow for one."""
+
+  title: str
+  columns: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+  def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    grid = table(self.title, self.columns, self.rows)
+    if grid.__rich_measure__(console, options.update(width=10_000)).maximum <= options.max_width:
+      yield grid
+      return
+    yield Text(self.title, style='italic')
+    for name, *cells in self.rows:
+      yield Text(printable(name), style='bold')
+      for column, text in zip(self.columns[1:], cells):
+        yield Text(printable(f'  {column}: {text}'))
+    yield Text()
+
+
+def table(
+  title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: bool = True
+) -> Table:
+  """Makes a table of plain text; all columns but the first, or only the last, align right."""
+  result = Table(
+    title=Text(printable(title)), title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False
+  )
+  for index, column in enumerate(columns):
+    to_right = (right and index) or index == len(columns) - 1
+    result.add_column(Text(column), overflow='fold', justify='right' if to_right else 'left')
+  for row in rows:
+    result.add_row(*(Text(printable(cell)) for cell in row))
+  return result
+
+
+def results_table(node: Mapping[str, Any]) -> Group:
+  """Tabulates a run's summary.json; a stage that did not run is left out."""
+  summary = summary_lib.parse(node)
+  parts: list[RenderableType] = []
+  if summary.human_accuracy is not None:
+    agrees = f'{summary.human_accuracy:.1%}'
+    parts.append(Text(f'true reward: agrees with people on {agrees} of the labelled texts\n'))
+  parts += policy_tables(summary, 'rlhf', 'rlhf: PPO on the true reward')
+  parts += reward_tables(summary.recovery)
+  parts += policy_tables(summary, 'rerlhf', 'rerlhf: PPO on the recovered reward')
+  parts += reason_lines(summary.reasons)
+  return Group(*parts)
+
+
+def policy_tables(summary: Summary, stage: str, title: str) -> list[Grid]:
+  """Tabulates the policy before and after one PPO; [] if the stage did not run."""
+  training = summary.training(stage)
+  if training is None:
+    return []
+  rows = [
+    (metric.label, cell(metric.value(training.before)), cell(metric.value(training.after)))
+    for metric in POLICY_METRICS
+  ]
+  if test := training.mcnemar:
+    p_value = MISSING if test.p_value is None else f'p {test.p_value:.2g}'
+    rows.append(
+      ('toxic only then (McNemar)', str(test.before_only), f'{test.after_only} ({p_value})')
+    )
+  return [Grid(title, ('', 'before', 'after'), rows)]
+
+
+def reward_tables(recovery: Recovery) -> Iterator[RenderableType]:
+  """Tabulates the agreement of all rewards, then what they prefer and where their zeros lie."""
+  named = dict(named_rewards(recovery))
+  for set_name, title in SETS.items():
+    rewards = {name: reward for name, reward in named.items() if set_name in reward.sets}
+    if rewards:
+      yield agreement_table(f'irl: {title[0].lower()}{title[1:]}', rewards, set_name)
+  preferred = [
+    (name, number(reward.on('heldout_pairs').prefers_aligned))
+    for name, reward in named.items()
+    if name != '± std' and reward.on('heldout_pairs').prefers_aligned is not None
+  ]
+  if preferred:
+    title = 'irl: held-out pairs in which the aligned completion scores higher'
+    yield Grid(title, ('', 'share'), preferred)
+  zeros = [
+    zero_row(f'seed {index}', seed.calibration)
+    for index, seed in enumerate(recovery.seeds)
+    if seed.calibration
+  ]
+  if zeros:
+    columns = ('', 'zero', '95 % interval', 'reliable', '|R| > 0.9')
+    yield Grid('irl: the zero of each reward', columns, zeros)
+  if recovery.seeds:
+    yield Text(f'irl: mean Spearman between seeds {number(recovery.seed_spearman)}\n')
+
+
+def named_rewards(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
+  """Yields all rewards by the names of their rows."""
+  yield from ((f'seed {index}', seed) for index, seed in enumerate(recovery.seeds))
+  yield 'mean', recovery.mean
+  yield '± std', recovery.std
+  yield 'ensemble', recovery.ensemble
+  yield from ((key.replace('_', ' '), reward) for key, reward in recovery.baselines.items())
+  yield 'ceiling', recovery.ceiling
+
+
+def agreement_table(title: str, rewards: Mapping[str, Reward], set_name: SetName) -> Grid:
+  """Tabulates the agreement with a reference, a row per reward."""
+  rows = {name: reward.on(set_name) for name, reward in rewards.items()}
+  first = next(iter(rows.values()))
+  return Grid(
+    f'{title} (n {number(first.n, 0)}, tied pairs {number(first.ties, 0)})',
+    ('', *COLUMNS),
+    [
+      (
+        name,
+        number(row.accuracy),
+        number(row.f1),
+        number(row.auroc),
+        number(row.pearson),
+        number(row.spearman),
+        number(row.kendall),
+        number(row.pairwise_accuracy),
+      )
+      for name, row in rows.items()
+    ],
+  )
+
+
+def zero_row(name: str, row: Calibration) -> tuple[str, ...]:
+  """Writes the zero of one seed."""
+  return (
+    name,
+    number(row.zero),
+    f'[{number(row.zero_low)}, {number(row.zero_high)}]',
+    'yes' if row.reliable_zero else 'no',
+    number(row.saturated),
+  )
+
+
+def reason_lines(reasons: Iterable[Reason]) -> list[Text]:
+  """Writes every reason once, after the metrics that it explains, if they are shown here."""
+  metrics: dict[str, dict[str, None]] = {}
+  for reason in reasons:
+    if not NOT_SHOWN & {*reason.path, reason.metric}:
+      metrics.setdefault(reason.reason, {})[reason.metric] = None
+  return [Text(printable(f'– {", ".join(names)}: {reason}')) for reason, names in metrics.items()]
+
+
+def sample_table(
+  rows: Iterable[tuple[str, str, float]], title: str = 'samples', characters: int = 200
+) -> Table:
+  """Tabulates samples of a policy.
+
+  Args:
+    rows: (prompt, completion, score) each.
+    title: above the table.
+    characters: longer texts are cut there and end in '…'.
+  """
+
+  def cut(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= characters else text[:characters] + '…'
+
+  return table(
+    title,
+    ('prompt', 'completion', 'score'),
+    right=False,
+    rows=[
+      (cut(prompt), cut(completion), number(float(score), 2)) for prompt, completion, score in rows
+    ],
+  )
+
+
+def show(renderable: RenderableType, file: TextIO | None = None) -> None:
+  """Prints to a file (default: standard output), replacing characters that it cannot encode."""
+  file = file or sys.stdout
+  console = Console(file=file, highlight=False, width=None if file.isatty() else FILE_WIDTH)
+  with console.capture() as capture:
+    console.print(renderable)
+  encoding = getattr(file, 'encoding', None) or 'utf-8'
+  file.write(capture.get().encode(encoding, 'replace').decode(encoding))
+  file.flush()

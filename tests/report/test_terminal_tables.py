@@ -1,0 +1,211 @@
+"""Tables hold every figure, on any width and encoding, and generated text cannot act on the terminal."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from irl_jax.report.terminal_tables import results_table
+from irl_jax.report.terminal_tables import sample_table
+from irl_jax.report.terminal_tables import show
+
+AGREEMENT = {
+  'accuracy': 0.811,
+  'f1': 0.712,
+  'auroc': 0.913,
+  'pearson': None,
+  'spearman': 0.614,
+  'kendall': 0.415,
+  'pairwise_accuracy': 0.716,
+  'n': 417,
+  'ties': 23,
+  'why': {'pearson': 'zero variance'},
+}
+TEXTS = {
+  'heldout_texts': AGREEMENT,
+  'heldout_texts_human': AGREEMENT | {'accuracy': 0.822},
+  'heldout_pairs': AGREEMENT | {'pairwise_accuracy': 0.977},
+}
+CALIBRATION = {
+  'zero': 0.031,
+  'zero_low': -0.012,
+  'zero_high': 0.052,
+  'reliable_zero': False,
+  'saturated': 0.063,
+  'why': {'reliable_zero': 'no reliable zero: one class'},
+}
+
+
+def policy(rate):
+  return {
+    'toxicity': {'rate': rate, 'low': rate - 0.03, 'high': rate + 0.03, 'n': 612},
+    'toxicity_full': {'rate': None, 'low': None, 'high': None, 'n': 0, 'why': {'rate': 'no text'}},
+    'true_reward': 1.234,
+    'kl': 3.345,
+    'kl_per_token': 0.213,
+    'perplexity_under_base': 27.18,
+    'response_tokens': 16.0,
+    'distinct_2': None,
+    'why': {'distinct_2': 'no bigram'},
+  }
+
+
+def stage():
+  return {
+    'before': policy(0.462),
+    'after': policy(0.131),
+    'mcnemar': {
+      'before_only': 201,
+      'after_only': 4,
+      'both': 70,
+      'neither': 337,
+      'p_value': 1.5e-40,
+    },
+  }
+
+
+SUMMARY = {
+  'true_reward': {'human_accuracy': 0.953},
+  'rlhf': stage(),
+  'rerlhf': stage(),
+  'irl': {
+    'seeds': [TEXTS | {'calibration': CALIBRATION}] * 2,
+    'mean': TEXTS,
+    'std': TEXTS,
+    'seed_spearman': 0.345,
+    'ensemble': TEXTS,
+    'baselines': {'bag_of_words': {'heldout_texts': AGREEMENT | {'auroc': 0.777}}},
+  },
+}
+
+
+def render(renderable, width=120):
+  console = Console(file=io.StringIO(), width=width)
+  console.print(renderable)
+  return console.file.getvalue()
+
+
+def test_a_reason_stands_once_beside_all_that_it_explains_and_only_for_what_is_shown():
+  figures = AGREEMENT | {
+    'auroc': None,
+    'why': {'pearson': 'zero variance', 'auroc': 'zero variance'},
+  }
+  seed = {'heldout_texts': figures, 'calibration': CALIBRATION | {'why': {'platt': 'no label'}}}
+  text = render(
+    results_table(
+      {
+        'irl': {
+          'seeds': [seed] * 2,
+          'mean': {'heldout_texts': figures},
+          'std': {'heldout_texts': {'why': {'auroc': 'needs two seeds'}}},
+        }
+      }
+    )
+  )
+  assert text.count('zero variance') == 1 and '– pearson, auroc: zero variance' in text
+  assert 'no label' not in text and 'needs two seeds' not in text
+
+
+@pytest.mark.parametrize('width', [120, 80, 40])
+def test_every_figure_is_shown_whole_at_every_width(width):
+  text = render(results_table(SUMMARY), width)
+  for figure in (
+    '95.3%',
+    '46.2%',
+    '[43.2, 49.2]',
+    'n 612',
+    '13.1%',
+    '1.234',
+    '3.345',
+    '0.213',
+    '27.180',
+    '16.000',
+    '1.5e-40',
+    '201',
+    '0.811',
+    '0.712',
+    '0.913',
+    '0.614',
+    '0.415',
+    '0.716',
+    '0.822',
+    '0.977',
+    '0.777',
+    '0.345',
+    '0.031',
+    '[-0.012, 0.052]',
+    '0.063',
+    '417',
+    '23',
+  ):
+    assert figure in text, figure
+  flat = ' '.join(text.split())
+  for reason in (
+    'pearson: zero variance',
+    'distinct_2: no bigram',
+    'no reliable zero: one class',
+    'bag of words',
+  ):
+    assert reason in flat
+  assert '–' in text and 'None' not in text and 'nan' not in text
+  assert max(map(len, text.splitlines())) <= width
+
+
+def test_what_the_aligned_model_wrote_can_be_the_only_figure():
+  pairs = {'heldout_texts': None, 'heldout_pairs': {'auroc': None, 'prefers_aligned': 0.729}}
+  text = render(
+    results_table({'irl': {'seeds': [pairs], 'baselines': {'constant': {'heldout_pairs': None}}}})
+  )
+  assert '0.729' in text and 'constant' not in text.split('scores higher')[1]
+
+
+def test_stages_that_did_not_run_are_left_out():
+  assert render(results_table({})).strip() == ''
+  assert 'rerlhf' not in render(results_table({'rlhf': stage()}))
+  render(results_table({'irl': {'seeds': []}, 'rlhf': {'before': policy(0.4)}}))
+
+
+HOSTILE = [
+  '\x1b[31mred\x1b[0m',
+  '\x1b]0;title\x07',
+  '\x1b[2J',
+  '\x9b31m',
+  '\x07\x00\x7f\r',
+  'a\nb\tc',
+  '\u202eright',
+  '[/x]',
+  '[bold]x',
+  '[link=http://x]y',
+  '\ud800',
+  '<script>',
+  '👩‍👩‍👧',
+  '\x1b]8;;http://x\x1b\\link',
+]
+
+
+@pytest.mark.parametrize('text', HOSTILE)
+@pytest.mark.parametrize('encoding', ['utf-8', 'ascii', 'cp1252'])
+def test_generated_text_cannot_act_on_the_terminal(text, encoding):
+  raw = io.BytesIO()
+  file = io.TextIOWrapper(raw, encoding=encoding, newline='\n')
+  show(sample_table([(text, text, -1.234)], title=text), file)
+  shown = raw.getvalue().decode(encoding)
+  assert '-1.23' in shown
+  assert not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]', shown)
+
+
+def test_markup_in_a_sample_is_shown_as_it_is():
+  assert '[/x] [bold] <b> ünï' in render(sample_table([('p', '[/x] [bold] <b> ünï', 0.0)]))
+
+
+def test_long_samples_are_cut_and_marked():
+  text = render(sample_table([('p', 'x' * 500, 0.5)], characters=50), 200)
+  assert 'x' * 50 + '…' in text and 'x' * 51 not in text
+
+
+def test_no_terminal_gets_one_width_and_no_colour(monkeypatch):
+  monkeypatch.setenv('COLUMNS', '30')
+  out = io.StringIO()
+  show(results_table(SUMMARY), out)
+  assert '\x1b' not in out.getvalue() and 'perplexity under the base model' in out.getvalue()
