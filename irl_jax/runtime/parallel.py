@@ -60,6 +60,12 @@ def _place(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+def _keep_freed(tree: Any) -> None:
+  """Tells a CPU's memory allocator how large the arrays are that training keeps."""
+  if jax.default_backend() == 'cpu':
+    host_memory.keep_freed(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
+
+
 def replicate(tree: Any) -> Any:
   """Places every leaf on all devices, once, so that later calls transfer nothing.
 
@@ -67,11 +73,25 @@ def replicate(tree: Any) -> Any:
   processes must hold the same tree, which the next `gather` verifies.
   """
   tree, sharding = jax.tree.map(np.array, tree), _sharding(REPLICATED)
-  if jax.default_backend() == 'cpu':
-    host_memory.keep_freed(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
+  _keep_freed(tree)
   if not processes.alone():
     _replicated.add(tree)
   return jax.tree.map(lambda x: _place(x, sharding), tree)
+
+
+def make_replicated(make: Callable[..., Any], *arguments: Any, **statics: Any) -> Any:
+  """Returns `make(*arguments, **statics)`, computed on all devices and replicated there.
+
+  Nothing goes by way of the host.
+  """
+  made = _replicated_results(make, **statics)(*arguments)
+  _keep_freed(made)
+  return made
+
+
+@functools.lru_cache(maxsize=128)
+def _replicated_results(make: Callable[..., Any], **statics: Any) -> Callable[..., Any]:
+  return jax.jit(functools.partial(make, **statics), out_shardings=_sharding(REPLICATED))
 
 
 def key(seed: int) -> jax.Array:

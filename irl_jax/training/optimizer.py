@@ -64,17 +64,20 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
   return optax.GradientTransformation(lambda params: optax.EmptyState(), clip)
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@functools.partial(jax.jit, static_argnames='tx')
 def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
-  """The state before the first update; compiled as one, for a moment of every parameter is a function of its own."""
+  """Returns the state before the first update.
+
+  It is compiled as a whole: run one by one, the zeros of every moment would be a program of their own.
+  """
   return structs.TrainState(
     jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0)
   )
 
 
 def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
-  """`new_state`, on all devices."""
-  return parallel.replicate(new_state(parallel.replicate(params), tx))
+  """Returns `new_state` on all devices; only the parameters are transferred, the moments are made there."""
+  return parallel.make_replicated(new_state, parallel.replicate(params), tx=tx)
 
 
 def apply_gradients(

@@ -1,10 +1,12 @@
 """Schedules and the one optimiser step."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax.runtime import parallel
 from irl_jax.training import optimizer
 
 
@@ -77,3 +79,22 @@ def test_updates_that_are_left_out_are_counted_in_all_and_in_a_row():
     state, metrics = optimizer.apply_gradients(state, {'w': jnp.array([1.0, value])}, tx)
     found.append((int(metrics['skipped']), int(metrics['skipped_in_row'])))
   assert found == [(1, 1), (1, 0), (2, 1), (3, 2), (3, 0)]
+
+
+def test_a_state_is_placed_as_it_would_be_made_and_only_its_parameters_are_transferred(monkeypatch):
+  params = {'w': np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)}
+  tx, _ = optimizer.adamw(learning_rate=0.02, updates=9, warmup=2)
+  transferred, place = [], parallel._place
+  monkeypatch.setattr(
+    parallel, '_place', lambda x, *rest: transferred.append(x.shape) or place(x, *rest)
+  )
+  with jax.transfer_guard_device_to_host('disallow'):  # has no effect on a CPU
+    placed = optimizer.placed_state(params, tx)
+  assert transferred == [(3, 2)]
+  chex.assert_trees_all_equal(
+    jax.device_get(placed), jax.device_get(optimizer.new_state(params, tx))
+  )
+  leaves = jax.tree.leaves(placed)
+  assert all(leaf.sharding.is_fully_replicated and len(leaf.devices()) == 4 for leaf in leaves)
+  pointers = [leaf.addressable_shards[0].data.unsafe_buffer_pointer() for leaf in leaves]
+  assert len(set(pointers)) == len(leaves)  # all of them can be donated
