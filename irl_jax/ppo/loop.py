@@ -381,7 +381,7 @@ def train(
     asked = ask(learner, first)
     for step in progress(range(first, config.ppo.steps)):
       sampled = rollout_lib.score(asked, prompts, policy.tokenizer, reward)
-      check_scores(sampled.scores, step, checkpoints.kept)
+      check_scores(sampled.scores, step, checkpoints.saved)
       learner, outcome = learn(
         functions, learner, frozen, sampled, config, step, check=step == first
       )
@@ -389,7 +389,7 @@ def train(
         learner, step + 1
       )  # the devices sample while the host reads, logs and saves what the step gave
       learner, metrics = concluded(functions, learner, outcome, sampled, config, dtype, step)
-      check_metrics(metrics, step, runtime.max_skipped_in_row, checkpoints.kept)
+      check_metrics(metrics, step, runtime.max_skipped_in_row, checkpoints.saved)
       log(step, metrics | report(sampled.scored))
       if step % config.ppo.samples_every == 0:
         show_samples(step, sampled.table(5))

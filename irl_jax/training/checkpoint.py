@@ -1,8 +1,13 @@
-"""Checkpoints of a stage, through Orbax: the latest ones are kept, and a stage continues from the newest whole one."""
+"""Checkpoints of a stage, saved through Orbax, with a sha256 sum of every file.
+
+A stage keeps its latest checkpoints and continues from the newest one that is whole. A flipped bit raises no error in
+Orbax, and a folder that was cut short can look whole; the sums reveal both.
+"""
 
 from collections.abc import Iterator
 import contextlib
 import copy
+import hashlib
 import pathlib
 import re
 from typing import Any
@@ -14,59 +19,60 @@ import orbax.checkpoint as ocp
 from irl_jax import errors
 from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
-from irl_jax.training import sums
+
+SUMS = 'sums.json'
+# Files that Orbax writes after the sums are taken; nothing is restored from them.
+BOOKKEEPING = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 
 
 class Checkpoints:
-  """The checkpoints of one stage; a context manager that waits for pending saves when it is left.
+  """The checkpoints of one stage; a context manager that waits for pending saves on exit.
 
-  A checkpoint is a pytree of arrays (`state`) and a JSON object (`meta`): counters and floats that are kept exactly.
-  It lies in a folder with its step's name, which appears when the checkpoint is whole, with the sums of its files.
+  A checkpoint is a pytree of arrays (`state`) and a JSON object (`meta`) with exact counters and floats. Its folder is
+  named after its step and appears, with the sums of its files, once the checkpoint is whole.
   """
 
-  def __init__(self, folder: str | pathlib.Path, keep: int = 2):
+  def __init__(self, folder: str | pathlib.Path, keep: int = 2) -> None:
+    """Opens a folder of checkpoints, of which the latest `keep` stay."""
     self.folder = pathlib.Path(folder).absolute()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       cleanup_tmp_directories=True,
       lightweight_initialize=True,
-      async_options=ocp.AsyncOptions(post_finalization_callback=self._sum_up),
+      async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
     )
     self._manager = ocp.CheckpointManager(
       self.folder, options=options, item_names=('state', 'meta')
     )
-    self._whole = self._pending = (
-      None  # the newest step that is saved, and the one that is being saved
-    )
+    self._whole: int | None = None  # the newest step that is saved
+    self._pending: int | None = None  # the step that is being saved
 
-  def __enter__(self):
+  def __enter__(self) -> 'Checkpoints':
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self._wait()
     self._manager.close()
 
   @property
-  def kept(self) -> str:
-    """What is left to a run that ends here, for the message that ends it."""
+  def saved(self) -> str:
+    """Describes the newest saved checkpoint, for error messages."""
     newest = self._whole if self._pending is None else self._pending
-    return (
-      f'no checkpoint was saved yet in {self.folder}'
-      if newest is None
-      else (f'the checkpoint of step {newest} is kept in {self.folder}')
-    )
+    if newest is None:
+      return f'no checkpoint was saved yet in {self.folder}'
+    return f'the checkpoint of step {newest} is kept in {self.folder}'
 
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
     """Saves the state after `step` steps, in the background.
 
     Raises:
-      CheckpointError: Orbax did not save, or could not finish the save before.
+      CheckpointError: Orbax did not save, or could not finish the previous save.
     """
     self._wait()
-    meta = copy.deepcopy(meta)  # it is written later, and the caller may go on changing its own
+    meta = copy.deepcopy(meta)  # it is written later, and the caller may change its own
     args = ocp.args.Composite(
       state=ocp.args.StandardSave(state),
-      meta=ocp.args.JsonSave({'leaves': described(state), 'meta': meta}),
+      meta=ocp.args.JsonSave({'leaves': leaf_types(state), 'meta': meta}),
     )
     self._pending = step
     with self._explained():
@@ -74,17 +80,20 @@ class Checkpoints:
         raise ValueError('Orbax declined')
 
   def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
-    """(step, state, meta) of the newest whole checkpoint, placed as `like` is; None where there is none yet.
+    """Returns (step, state, meta) of the newest whole checkpoint, or None if there is none yet.
+
+    Args:
+      like: a state of the same structure, shapes and types; the restored one is placed on the same devices.
 
     Raises:
-      CheckpointError: there are checkpoints and none is whole, or the newest whole one does not fit `like`.
+      CheckpointError: no checkpoint is whole, or the newest whole one does not fit `like`.
     """
     step = self._newest_whole()
-    self._manager.reload()  # steps may have been set aside
+    self._manager.reload()  # damaged steps may have been renamed
     if step is None:
       return None
     meta = self._read(step, meta=ocp.args.JsonRestore())
-    if names := workdir.differing(meta['leaves'], described(like), prefix=''):
+    if names := workdir.differing(meta['leaves'], leaf_types(like), prefix=''):
       raise errors.CheckpointError(
         f'{self.folder / str(step)}: is of another model or type: {"; ".join(names)}. Give '
         f'another --workdir, or delete {self.folder} to train this stage anew'
@@ -98,7 +107,7 @@ class Checkpoints:
     return step, state, meta['meta']
 
   def _read(self, step: int, **item: Any) -> Any:
-    """One of the two items of a step."""
+    """Reads one of the two items of a step."""
     ((name, _),) = item.items()
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**item))[name]
@@ -110,18 +119,17 @@ class Checkpoints:
 
   @processes.on_first
   def _newest_whole(self) -> int | None:
-    """The newest step whose files are what was written; newer ones are set aside, so that they can be saved again."""
-    damaged = {}
-    for step in sorted(
-      (int(path.name) for path in self.folder.iterdir() if path.name.isdigit()), reverse=True
-    ):
-      fault = sums.fault(self.folder / str(step))
-      if not fault:
+    """Finds the newest step whose files match their sums; renames newer ones, so that they can be saved again."""
+    damaged: dict[int, str] = {}
+    steps = (int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+    for step in sorted(steps, reverse=True):
+      reason = damage(self.folder / str(step))
+      if not reason:
         self._set_aside(damaged, step)
         return step
-      damaged[step] = fault
+      damaged[step] = reason
     if damaged:
-      reasons = '; '.join(f'step {step}: {fault}' for step, fault in damaged.items())
+      reasons = '; '.join(f'step {step}: {reason}' for step, reason in damaged.items())
       raise errors.CheckpointError(
         f'{self.folder}: no checkpoint is whole ({reasons}). Delete the folder to train '
         'this stage anew'
@@ -129,24 +137,22 @@ class Checkpoints:
     return None
 
   def _set_aside(self, damaged: dict[int, str], used: int) -> None:
-    """Renames damaged steps, and says why."""
-    for step, fault in damaged.items():
-      logging.warning(
-        '%s: the checkpoint of step %d is damaged: %s. That of step %d is used instead',
-        self.folder,
-        step,
-        fault,
-        used,
-      )
+    """Renames damaged steps, and logs why."""
+    message = '%s: the checkpoint of step %d is damaged: %s. That of step %d is used instead'
+    for step, reason in damaged.items():
+      logging.warning(message, self.folder, step, reason, used)
       (self.folder / str(step)).rename(self.folder / f'{step}.damaged')
 
-  def _sum_up(self) -> None:
-    """Called by Orbax when all files of a step are written, just before their folder is given its final name."""
+  def _write_sums(self) -> None:
+    """Writes the sums of the pending step.
+
+    Orbax calls this once all files are written, just before it gives their folder its final name.
+    """
     (unnamed,) = self.folder.glob(f'{self._pending}.orbax-checkpoint-tmp*')
-    sums.write(unnamed)
+    write_sums(unnamed)
 
   def _wait(self) -> None:
-    """Until what is being saved is whole."""
+    """Waits until the pending save is whole."""
     if self._pending is not None:
       with self._explained():
         self._manager.wait_until_finished()
@@ -154,29 +160,59 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _explained(self) -> Iterator[None]:
-    """Turns what Orbax raises while it saves into one line."""
+    """Turns what Orbax raises during a save into one line."""
     try:
       yield
     except (OSError, ValueError, RuntimeError) as error:
       failed, self._pending = self._pending, None
       if isinstance(error.__cause__ or error, jax.errors.JaxRuntimeError):
-        raise  # not the disk: another process is gone
+        raise  # not the disk: another process has gone
       raise errors.CheckpointError(
         f'the checkpoint of step {failed} could not be saved: {_last_cause(error)}; '
-        f'{self.kept}. Is there free space?'
+        f'{self.saved}. Is there free space?'
       ) from error
 
 
-def described(tree: Any) -> dict[str, str]:
-  """Type and shape of every leaf by its name, such as {'params/w': 'float32[3,2]'}."""
-  return {
-    jax.tree_util.keystr(
-      path, simple=True, separator='/'
-    ): f'{leaf.dtype}[{",".join(map(str, leaf.shape))}]'
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
+def leaf_types(tree: Any) -> dict[str, str]:
+  """Returns the type and shape of every leaf by its path, such as {'params/w': 'float32[3,2]'}."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
+  dims = lambda leaf: ','.join(map(str, leaf.shape))
+  return {name(path): f'{leaf.dtype}[{dims(leaf)}]' for path, leaf in leaves}
+
+
+def write_sums(folder: pathlib.Path) -> None:
+  """Writes sums.json: the sha256 sum of every file in the folder, by its relative path."""
+  files = [path for path in folder.rglob('*') if path.is_file()]
+  names = sorted(path.relative_to(folder).as_posix() for path in files)
+  sums = {name: sha256(folder / name) for name in names if name not in BOOKKEEPING}
+  workdir.write_json(folder / SUMS, sums)
+
+
+def sha256(path: pathlib.Path) -> str:
+  """Returns the sha256 sum of a file, in hexadecimal."""
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def damage(folder: pathlib.Path) -> str:
+  """Describes in a few words how the folder differs from its sums; '' if it does not."""
+  try:
+    expected = dict(workdir.read_json(folder / SUMS))
+  except FileNotFoundError:
+    return f'it has no {SUMS}, so it was never whole'
+  except (OSError, ValueError, TypeError):
+    return f'its {SUMS} is damaged'
+  for name, digest in expected.items():
+    try:
+      actual = sha256(folder / name)
+    except OSError as error:
+      return f'{name}: {error.strerror}'
+    if actual != digest:
+      return f'the sha256 sum of {name} is not the one that was written'
+  return ''
 
 
 def _last_cause(error: Exception) -> str:
-  """'No space left on device', out of a line that names every layer between Orbax and the disk."""
+  """Returns 'No space left on device' from a line that names every layer between Orbax and the disk."""
   return re.sub(r' \[os_error_code.*', '', str(error).splitlines()[0]).rpartition(': ')[2]

@@ -113,7 +113,7 @@ def fit(
         continue
       learner = dataclasses.replace(learner, history=as_floats(learner.history))
       figures = validate(learner.state.params) if evaluates else {}
-      check(name, step, learner.history, figures, runtime.max_skipped_in_row, checkpoints.kept)
+      check(name, step, learner.history, figures, runtime.max_skipped_in_row, checkpoints.saved)
       if evaluates:
         log(step, averaged(learner.history) | {'epoch': (step + 1) / plan.per_epoch} | figures)
         learner = learner.evaluated(figures)
@@ -148,7 +148,7 @@ def check(
   history: Sequence[dict[str, float]],
   figures: dict[str, float],
   limit: int,
-  kept: str,
+  saved: str,
 ) -> None:
   """Ends a stage whose loss or gradients are not finite.
 
@@ -165,6 +165,6 @@ def check(
     losses,
     skipped_in_row,
     limit,
-    kept,
+    saved,
     f'Lower config.{name}.learning_rate',
   )

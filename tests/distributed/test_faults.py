@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from irl_jax.training import sums
+from irl_jax.training import checkpoint
 
 HEARTBEAT = 15  # seconds
 FLAGS = (f'--heartbeat_timeout={HEARTBEAT}',)
@@ -100,7 +100,7 @@ def test_stopped_and_killed_processes_continue_to_the_same_summary(whole, start_
   for process in (first, second):
     assert said(process)[-1].startswith('error: interrupted by SIGTERM')
   (step,) = (path for path in (tmp_path / 'sft' / 'checkpoints').iterdir() if path.is_dir())
-  assert 0 < int(step.name) < 10 and sums.fault(step) == ''
+  assert 0 < int(step.name) < 10 and checkpoint.damage(step) == ''
 
   for killed, stage in ((1, 'rlhf'), (0, 'irl/seed_0')):
     processes = start_train(workdir, *FLAGS)

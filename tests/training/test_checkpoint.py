@@ -14,7 +14,6 @@ from irl_jax import errors
 from irl_jax.runtime import parallel
 from irl_jax.training import checkpoint
 from irl_jax.training import optimizer
-from irl_jax.training import sums
 
 
 def state_of(seed, width=3, dtype=jnp.float32, name='w'):
@@ -139,7 +138,7 @@ def test_damage_to_any_file_of_a_step_is_noticed_or_changes_nothing(two_steps, t
     (folder / '4' / name).write_bytes(DAMAGES[damage]((folder / '4' / name).read_bytes()))
     with checkpoint.Checkpoints(folder) as checkpoints:
       step, state, meta = checkpoints.restore(state_of(0))
-    assert step == meta['step'] == (4 if name in sums.BOOKKEEPING else 2), name
+    assert step == meta['step'] == (4 if name in checkpoint.BOOKKEEPING else 2), name
     chex.assert_trees_all_equal(state, state_of(step))
 
 
