@@ -28,28 +28,30 @@ class Plan:
   save_every: int  # between two checkpoints
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Learner:
-  """What an update changes, and what training has come to so far."""
+  """What training has learned so far."""
 
   state: structs.TrainState
   best: Any  # parameters of least validation loss
   best_loss: float = float('inf')
-  history: Sequence[
-    dict[str, Any]
-  ] = ()  # metrics of the updates since the last look at the validation examples
+  # Metrics of the updates since the last validation. The list grows by one at every update, and a
+  # copy per update would make an epoch quadratic in its length.
+  history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-  def updated(self, state: structs.TrainState, metrics: dict[str, Any]) -> 'Learner':
-    """After one update."""
-    return dataclasses.replace(self, state=state, history=[*self.history, metrics])
+  def record_update(self, state: structs.TrainState, metrics: dict[str, Any]) -> None:
+    """Records an update."""
+    self.state = state
+    self.history.append(metrics)
 
-  def evaluated(self, figures: dict[str, float]) -> 'Learner':
-    """After a look at the validation examples; without any, the latest parameters are the best."""
-    loss = figures.get('validation/loss')
-    if loss is not None and loss >= self.best_loss:
-      return dataclasses.replace(self, history=())
-    best_loss = self.best_loss if loss is None else loss
-    return Learner(self.state, jax.tree.map(jnp.copy, self.state.params), best_loss)
+  def record_validation(self, metrics: dict[str, float]) -> None:
+    """Records a validation result. Without validation data the latest parameters count as best."""
+    loss = metrics.get('validation/loss')
+    if loss is None or loss < self.best_loss:
+      self.best = jax.tree.map(jnp.copy, self.state.params)  # the next update donates the state
+    if loss is not None:
+      self.best_loss = min(loss, self.best_loss)
+    self.history = []
 
 
 def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[int, Learner]:
@@ -105,18 +107,18 @@ def fit(
     first, learner = restored_or(learner, checkpoints)
     truncate_log(first)
     for step in progress(range(first, plan.updates)):
-      learner = learner.updated(*update(learner.state, frozen, parallel.shard(batch_of(step))))
+      learner.record_update(*update(learner.state, frozen, parallel.shard(batch_of(step))))
       last, stopping = step + 1 == plan.updates, interruption.requested()
       evaluates = last or (step + 1) % plan.evaluate_every == 0
       saves = last or stopping or (step + 1) % plan.save_every == 0
       if not evaluates and not saves:  # the host does not wait for the devices
         continue
-      learner = dataclasses.replace(learner, history=as_floats(learner.history))
+      learner.history = as_floats(learner.history)
       figures = validate(learner.state.params) if evaluates else {}
       check(name, step, learner.history, figures, runtime.max_skipped_in_row, checkpoints.saved)
       if evaluates:
         log(step, averaged(learner.history) | {'epoch': (step + 1) / plan.per_epoch} | figures)
-        learner = learner.evaluated(figures)
+        learner.record_validation(figures)
       if saves:
         checkpoints.save(
           step + 1,
