@@ -27,7 +27,7 @@ from irl_jax.irl import update as irl_update
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
-from irl_jax.ppo import loop as ppo_loop
+from irl_jax.ppo import functions as ppo_functions
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as ppo_update
 from irl_jax.runtime import parallel
@@ -82,7 +82,7 @@ def measure_ppo(
   config: Config, shape: gpt_neox.GPTNeoXConfig, dtype, rollouts: int, prompt_tokens: int
 ) -> None:
   """Times one rollout and one update of random weights, each twice."""
-  functions, tx = ppo_loop.compile_functions(shape, config, dtype)
+  functions, tx = ppo_functions.compile_functions(shape, config, dtype)
   state, frozen = ppo_state(config, shape, tx)
   ids = np.random.default_rng(0).integers(2, 50000, (rollouts, prompt_tokens)).astype(np.int32)
   prompts = structs.PromptBatch(ids, np.ones(ids.shape, bool), np.arange(rollouts, dtype=np.uint32))

@@ -156,7 +156,9 @@ def ppo(
   ]
   with (
     tempfile.TemporaryDirectory() as folder,
-    mock.patch.object(rollout_lib, 'ask', timed('rollout', rollout_lib.ask)),
+    mock.patch.object(
+      rollout_lib, 'start_sampling', timed('rollout', rollout_lib.start_sampling)
+    ),
   ):
     ppo_loop.train(
       model,

@@ -1,4 +1,4 @@
-"""What PPO samples and scores on the host: prompts, completions, rewards; and what of them goes back to the devices.
+"""The host's part of a rollout: it picks prompts, scores completions, and makes the experience that PPO learns from.
 
 Dims: B responses of a rollout, P prompt, T response, S = P + T, N rows.
 """
@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from irl_jax import config as config_lib
 from irl_jax import rewards
@@ -21,17 +22,17 @@ from irl_jax.runtime import parallel
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-  """The rows, as every rollout reads them."""
+  """The prompts of all rows."""
 
   texts: list[str]  # [N]
   ids: list[list[int]]  # [N] token ids, cut on the left
-  prefixes: list[str]  # [N] what stands before a completion when it is scored
+  prefixes: list[str]  # [N] text that precedes a completion when it is scored
   original_scores: np.ndarray  # [N] float32, subtracted from the score of a completion
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-  """Prompts of one rollout, and the responses that the devices give to them: these need not have come yet."""
+class Pending:
+  """The prompts of one rollout and their responses, which may still be computing on the devices."""
 
   rows: np.ndarray  # [B]
   batch: structs.PromptBatch  # [B, P]
@@ -40,115 +41,125 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-  """Prompts of one rollout, what the policy said, and its reward."""
+  """The prompts of one rollout, the policy's completions, and their scores."""
 
   prompts: list[str]  # [B]
   batch: structs.PromptBatch  # [B, P]
   responses: structs.Responses  # [B, T]
   completions: list[str]  # [B]
-  scored: list[str]  # [B] what the reward read
-  scores: np.ndarray  # [B] as the reward gives them, less the originals'
+  scored: list[str]  # [B] texts that the reward was given
+  scores: np.ndarray  # [B] the reward's scores minus those of the original texts
 
   def table(self, count: int) -> list[dict[str, Any]]:
-    """The first `count` as `{"prompt", "completion", "score"}` rows."""
+    """Returns the first `count` as `{"prompt", "completion", "score"}` rows."""
+    columns = zip(self.prompts[:count], self.completions, self.scores, strict=False)
     return [
       {'prompt': prompt, 'completion': completion, 'score': float(score)}
-      for prompt, completion, score in list(zip(self.prompts, self.completions, self.scores))[
-        :count
-      ]
+      for prompt, completion, score in columns
     ]
 
 
 def read_prompts(
-  rows: Sequence[dict[str, Any]], tokenizer, reward: rewards.Reward, config: config_lib.Config
+  rows: Sequence[dict[str, Any]],
+  tokenizer: PreTrainedTokenizerBase,
+  reward: rewards.Reward,
+  config: config_lib.Config,
 ) -> Prompts:
-  """Encodes every row's prompt, and scores the original text of those that the run will take."""
+  """Encodes the prompt of every row, and scores the original texts of the rows that the run will use."""
   texts = [row['prompt'] for row in rows]
   ids, _ = sampling.prompt_ids(tokenizer, texts, config.data.max_prompt_tokens)
   prefixes, _ = prompt_and_original(rows, config.ppo.score_text)
-  taken = {
-    row for step in range(config.ppo.steps) for row in picked(len(rows), config, step).tolist()
-  }
-  return Prompts(texts, ids, prefixes, original_scores(rows, sorted(taken), reward, config.ppo))
+  steps = range(config.ppo.steps)
+  used = {row for step in steps for row in rows_of_step(len(rows), config, step).tolist()}
+  return Prompts(texts, ids, prefixes, original_scores(rows, sorted(used), reward, config.ppo))
 
 
-def picked(count: int, config: config_lib.Config, step: int) -> np.ndarray:
-  """Which of the rows a step takes [B]."""
+def rows_of_step(count: int, config: config_lib.Config, step: int) -> np.ndarray:
+  """Returns the rows [B], of `count`, that a step uses."""
   return batches.shuffled_indices(count, config.ppo.rollouts_per_step, step, config.seed)
 
 
 def prompt_and_original(
   rows: Sequence[dict[str, Any]], score_text: str
 ) -> tuple[list[str], list[str]]:
-  """What stands before a completion when it is scored, and the original text that it is held against, for every row."""
+  """Returns, for every row, the text that precedes a completion when it is scored, and the original text.
+
+  Args:
+    rows: `{"prompt", "original"}` each.
+    score_text: 'full' or 'completion' (`ppo.score_text`).
+  """
   if score_text == 'completion':
     return [''] * len(rows), [row['original'] for row in rows]
   return [row['prompt'] for row in rows], [row['prompt'] + row['original'] for row in rows]
 
 
 def original_scores(
-  rows, taken: Sequence[int], reward: rewards.Reward, ppo: config_lib.PPO
+  rows: Sequence[dict[str, Any]], used: Sequence[int], reward: rewards.Reward, ppo: config_lib.PPO
 ) -> np.ndarray:
-  """The reward of the original texts [N] of the rows that are taken; 0 where there is none.
+  """Returns the reward of the original text of each row [N]; 0 for rows that are not used or have none.
 
-  All are scored at once, before the first step: a score depends (in its last bits) on the batch that it is computed
-  in, and so must not depend on what was scored before an interruption.
+  All are scored in one call, before the first step. The last bits of a score depend on its batch, so scoring them as
+  they are needed would make the scores depend on where a run was interrupted.
   """
   scores = np.zeros(len(rows), np.float32)
-  has_original = [number for number in taken if rows[number]['original']]
-  if ppo.subtract_original and has_original:
+  with_original = [row for row in used if rows[row]['original']]
+  if ppo.subtract_original and with_original:
     _, originals = prompt_and_original(rows, ppo.score_text)
-    scores[has_original] = reward([originals[number] for number in has_original])
+    scores[with_original] = reward([originals[row] for row in with_original])
   return scores
 
 
-def ask(
-  sample: Callable,
-  parts: tuple,
+def start_sampling(
+  sample: Callable[[Any, structs.PromptBatch], structs.Responses],
+  inputs: tuple[Any, ...],
   prompts: Prompts,
   eos_token_id: int,
   config: config_lib.Config,
   step: int,
-) -> Asked:
-  """Has the devices complete the prompts of one step, and does not wait for it.
+) -> Pending:
+  """Starts to sample completions of one step's prompts on the devices, without waiting for them.
 
   Args:
-    sample: over the devices, (parts, PromptBatch) -> Responses.
-    parts: (trained, frozen params, allowed, key).
+    sample: mapped over the devices, (inputs, PromptBatch) -> Responses.
+    inputs: (trained, frozen params, allowed, key).
     prompts: of all rows.
-    eos_token_id: what prompts are padded with.
-    config: `ppo.rollouts_per_step` and `seed` are read.
-    step: decides which prompts are taken and, with the key, what is sampled.
+    eos_token_id: pads the prompts.
+    config: its `ppo.rollouts_per_step` and `seed` are used.
+    step: decides which prompts are used and, with the key, what is sampled.
   """
   size = config.ppo.rollouts_per_step
-  rows = picked(len(prompts.ids), config, step)
+  rows = rows_of_step(len(prompts.ids), config, step)
   batch = batches.prompt_batch(
     [prompts.ids[row] for row in rows], step * size + np.arange(size), eos_token_id
   )
-  return Asked(rows, batch, sample(parts, parallel.shard(batch)))
+  return Pending(rows, batch, sample(inputs, parallel.shard(batch)))
 
 
-def score(asked: Asked, prompts: Prompts, tokenizer, reward: rewards.Reward) -> Sampled:
+def score(
+  pending: Pending, prompts: Prompts, tokenizer: PreTrainedTokenizerBase, reward: rewards.Reward
+) -> Sampled:
   """Waits for the responses, and scores them."""
-  responses = parallel.gather(asked.responses)
+  responses = parallel.gather(pending.responses)
   completions = [
-    text.decode(tokenizer, ids[:length]) for ids, length in zip(responses.ids, responses.length)
+    text.decode(tokenizer, ids[:length])
+    for ids, length in zip(responses.ids, responses.length, strict=True)
   ]
-  scored = [prompts.prefixes[row] + completion for row, completion in zip(asked.rows, completions)]
+  prefixes = [prompts.prefixes[row] for row in pending.rows]
+  scored = [prefix + completion for prefix, completion in zip(prefixes, completions, strict=True)]
   return Sampled(
-    [prompts.texts[row] for row in asked.rows],
-    asked.batch,
-    responses,
-    completions,
-    scored,
-    reward(scored) - prompts.original_scores[asked.rows],
+    prompts=[prompts.texts[row] for row in pending.rows],
+    batch=pending.batch,
+    responses=responses,
+    completions=completions,
+    scored=scored,
+    scores=reward(scored) - prompts.original_scores[pending.rows],
   )
 
 
 def experience_of(
   batch: structs.PromptBatch, responses: structs.Responses, scores: np.ndarray
 ) -> structs.Experience:
-  """Prompts and responses, side by side."""
+  """Joins prompts and responses into sequences [B, S] with their scores [B]."""
   response_mask = np.arange(responses.ids.shape[1]) < responses.length[:, None]
   return structs.Experience(
     ids=np.concatenate([batch.ids, responses.ids], axis=1),

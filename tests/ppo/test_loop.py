@@ -14,6 +14,8 @@ from irl_jax import config as c
 from irl_jax import errors
 from irl_jax import structs
 from irl_jax.models import gpt_neox
+from irl_jax.ppo import checks
+from irl_jax.ppo import functions
 from irl_jax.ppo import loop
 from irl_jax.runtime import interruption
 from irl_jax.training import checkpoint
@@ -193,14 +195,14 @@ def counts_positions_otherwise(inputs, batch, **statics):
     return original_sample(inputs, batch, **statics)
 
 
-original_sample = loop.sample_from_parts
+original_sample = functions.sample_from_parts
 
 
 @pytest.mark.parametrize(
   'sample', [sees_padding, is_warmer, forgets_the_minimum, counts_positions_otherwise]
 )
 def test_a_sampler_that_differs_from_training_is_noticed(policy, tmp_path, monkeypatch, sample):
-  monkeypatch.setattr(loop, 'sample_from_parts', sample)
+  monkeypatch.setattr(functions, 'sample_from_parts', sample)
   log = Log()
   with pytest.raises(errors.DivergedError, match='self-check: .*padding, positions or temperature'):
     train(policy, tmp_path, log)
@@ -230,13 +232,13 @@ def agreement(**changes):
   ],
 )
 def test_the_self_check_names_what_is_off(changes, message):
-  loop.check_agreement(*agreement(), jnp.float32, at_start=True)
+  checks.check_agreement(*agreement(), jnp.float32, at_start=True)
   with pytest.raises(errors.DivergedError, match=message):
-    loop.check_agreement(*agreement(**changes), jnp.float32, at_start=True)
+    checks.check_agreement(*agreement(**changes), jnp.float32, at_start=True)
   if 'kl' in changes:  # later the policy has left its reference
-    loop.check_agreement(*agreement(**changes), jnp.float32, at_start=False)
+    checks.check_agreement(*agreement(**changes), jnp.float32, at_start=False)
   if 'nan' not in message:
-    loop.check_agreement(*agreement(**changes), jnp.bfloat16, at_start=True)
+    checks.check_agreement(*agreement(**changes), jnp.bfloat16, at_start=True)
 
 
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 3])
@@ -244,8 +246,8 @@ def test_every_cut_can_be_saved(policy, tmp_path, trained_blocks):
   config = dataclasses.replace(
     CONFIG, ppo=dataclasses.replace(CONFIG.ppo, trained_blocks=trained_blocks)
   )
-  _, tx = loop.compile_functions(policy.config, config, jnp.float32)
-  state, _ = loop.initial_state(policy, config, tx)
+  _, tx = functions.compile_functions(policy.config, config, jnp.float32)
+  state, _ = functions.initial_state(policy, config, tx)
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, state, {})
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
@@ -288,15 +290,17 @@ def test_the_devices_are_ahead_of_the_host_and_given_nothing_by_surprise(
     guarded('', jax.jit(lambda x: x + 1))(np.ones(3, np.float32))
   events.clear()
   monkeypatch.setattr(loop, 'learn', guarded('learn', loop.learn))
-  monkeypatch.setattr(loop.rollout_lib, 'ask', guarded('ask', loop.rollout_lib.ask))
-  monkeypatch.setattr(loop, 'concluded', guarded('read', loop.concluded))
+  monkeypatch.setattr(
+    loop.rollout_lib, 'start_sampling', guarded('sample', loop.rollout_lib.start_sampling)
+  )
+  monkeypatch.setattr(loop, 'conclude', guarded('read', loop.conclude))
   train(
     policy,
     tmp_path,
     Log(),
     config=dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, steps=3)),
   )
-  assert events == ['ask', 'learn', 'ask', 'read', 'learn', 'ask', 'read', 'learn', 'read']
+  assert events == ['sample', 'learn', 'sample', 'read', 'learn', 'sample', 'read', 'learn', 'read']
 
 
 def test_more_blocks_than_the_model_has_are_refused(policy, tmp_path):

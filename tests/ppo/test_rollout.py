@@ -34,7 +34,7 @@ def test_a_score_is_the_completions_less_its_own_originals(policy, score_text):
   responses = structs.Responses(ids, np.array([3, 2, 3, 1]), np.zeros((4, 3), np.float32))
   seen = []
   prompts = rollout.read_prompts(ROWS, policy.tokenizer, length_of, config)
-  asked = rollout.ask(
+  pending = rollout.start_sampling(
     lambda parts, batch: seen.append((parts, batch)) or responses,
     (1, 2, 3, 4),
     prompts,
@@ -42,7 +42,7 @@ def test_a_score_is_the_completions_less_its_own_originals(policy, score_text):
     config,
     step=2,
   )
-  sampled = rollout.score(asked, prompts, policy.tokenizer, length_of)
+  sampled = rollout.score(pending, prompts, policy.tokenizer, length_of)
   ((parts, batch),) = seen
   assert parts == (1, 2, 3, 4) and sampled.batch is batch
   np.testing.assert_array_equal(

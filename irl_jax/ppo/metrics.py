@@ -1,0 +1,47 @@
+"""The metrics of one PPO step, under TRL's names.
+
+Dims: B responses of a rollout.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def summarise(
+  statistics: Mapping[str, np.ndarray],
+  scores: np.ndarray,
+  scaled: np.ndarray,
+  kl_coefficient: float,
+  updates: Sequence[Mapping[str, np.ndarray]],
+) -> dict[str, float]:
+  """Returns one step's metrics: means over its responses, and over its updates.
+
+  Args:
+    statistics: 'kl' and 'entropy' in nats, and 'length' in tokens, of each response [B].
+    scores: the reward's scores [B].
+    scaled: the scores [B] that PPO learned from.
+    kl_coefficient: the weight of the KL penalty.
+    updates: the metrics of every update.
+  """
+  kl = statistics['kl']
+  averaged = {name: float(np.mean([metrics[name] for metrics in updates])) for name in updates[0]}
+  return (
+    {
+      'objective/kl': float(kl.mean()),
+      'objective/kl_per_token': float(kl.sum() / statistics['length'].sum()),
+      'objective/kl_coefficient': kl_coefficient,
+      'objective/entropy': float(statistics['entropy'].mean()),
+      'objective/scores': float(scores.mean()),
+      'objective/scores_std': float(scores.std()),
+      'objective/non_score_reward': float(-kl_coefficient * kl.mean()),
+      'objective/rlhf_reward': float(scaled.mean() - kl_coefficient * kl.mean()),
+      'objective/response_tokens': float(statistics['length'].mean()),
+    }
+    | averaged
+    | {  # counts, whose means over the updates would say little
+      'policy/skipped_updates': int(updates[-1]['policy/skipped_updates']),
+      'policy/skipped_in_row': max(int(metrics['policy/skipped_in_row']) for metrics in updates),
+    }
+  )
