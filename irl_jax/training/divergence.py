@@ -1,37 +1,45 @@
-"""Training that has gone wrong ends at once: what is not finite once stays so, and is neither logged nor saved."""
+"""A check that ends training once it has diverged.
+
+A non-finite parameter stays non-finite, so training ends at once and neither logs nor saves the step.
+"""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from irl_jax import errors
 
 
 def check(
-  where: str, figures: Mapping[str, Any], skipped_in_row: int, limit: int, kept: str, remedy: str
+  where: str,
+  values: Mapping[str, ArrayLike],
+  skipped_in_row: int,
+  limit: int,
+  saved: str,
+  remedy: str,
 ) -> None:
   """Ends training that diverges.
 
   Args:
     where: the stage and the step, for the message.
-    figures: numbers or arrays by their name in the message, all of which must be finite.
-    skipped_in_row: the most updates in a row that were left out because a gradient was not finite.
-    limit: how many are too many.
-    kept: which checkpoint is left (`Checkpoints.kept`).
-    remedy: what may help, a sentence.
+    values: numbers or arrays by their name in the message; all of them must be finite.
+    skipped_in_row: the most consecutive updates that were skipped for a non-finite gradient.
+    limit: how many consecutive updates are too many.
+    saved: describes the newest checkpoint, for the message (`Checkpoints.saved`).
+    remedy: what the user can try, a sentence.
 
   Raises:
-    DivergedError: a figure is not finite, or too many updates were left out.
+    DivergedError: a value is not finite, or too many updates were skipped.
   """
-  spoilt = [name for name, values in figures.items() if not np.isfinite(values).all()]
-  if spoilt:
-    verb = 'is' if len(spoilt) == 1 else 'are'
+  non_finite = [name for name, value in values.items() if not np.isfinite(value).all()]
+  if non_finite:
+    verb = 'is' if len(non_finite) == 1 else 'are'
     raise errors.DivergedError(
-      f'{where}: {" and ".join(spoilt)} {verb} not finite; {kept}. {remedy}'
+      f'{where}: {" and ".join(non_finite)} {verb} not finite; {saved}. {remedy}'
     )
   if skipped_in_row >= limit:
     raise errors.DivergedError(
-      f'{where}: {skipped_in_row} updates in a row had a gradient that is not finite and were '
-      f'left out (config.runtime.max_skipped_in_row = {limit}); {kept}. {remedy}'
+      f'{where}: {skipped_in_row} consecutive updates had a non-finite gradient and were skipped '
+      f'(config.runtime.max_skipped_in_row = {limit}); {saved}. {remedy}'
     )

@@ -70,7 +70,7 @@ def test_several_in_a_row_end_the_run(
   )
   assert ended.code == 4
   assert (
-    f'{name}: 3 updates in a row had a gradient that is not finite and were left out ('
+    f'{name}: 3 consecutive updates had a non-finite gradient and were skipped ('
     in ended.message
   )
   assert (
@@ -116,8 +116,8 @@ def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
   ended = train(tmp_path, 'rlhf')
   assert ended.code == 4
   assert (
-    f'PPO step 1: the reward is not finite; the checkpoint of step 1 is kept in {tmp_path}/rlhf/checkpoints. See '
-    'what it gives to the prompts'
+    f'PPO step 1: the reward is not finite; the checkpoint of step 1 is kept in '
+    f'{tmp_path}/rlhf/checkpoints. Check what the reward returns for these prompts'
   ) in ended.message
   assert [line['step'] for line in log_of(tmp_path)] == [0]
   monkeypatch.undo()
