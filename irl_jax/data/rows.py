@@ -22,6 +22,7 @@ from irl_jax.data.row_formats import Numbered
 from irl_jax.data.row_formats import READERS
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.runtime import atomic
 
 
 def read_rows(
@@ -148,16 +149,9 @@ def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
     ConfigError: the place cannot be written.
   """
   path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(temporary, 'w', encoding='utf-8', errors='backslashreplace', newline='\n') as file:
+    with atomic.file(path, errors='backslashreplace', newline='\n') as file:
       file.writelines(line + '\n' for line in lines)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
   except OSError as error:
     raise ConfigError(f'{path}: cannot be written: {error.strerror}') from error
-  finally:
-    if temporary.exists():
-      temporary.unlink()

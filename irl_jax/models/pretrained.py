@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import shutil
 from typing import Any
 from typing import Generic
 from typing import TypeVar
@@ -23,6 +22,7 @@ from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.config import toxic_label  # also part of this module's interface
 from irl_jax.models.roberta import RobertaConfig
+from irl_jax.runtime import atomic
 
 __all__ = (
   'KINDS',
@@ -153,18 +153,9 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
     CheckpointError: the folder cannot be written, or does not read back as it was written.
   """
   folder = pathlib.Path(folder)
-  partial, replaced = (
-    folder.with_name(f'{folder.name}.{suffix}') for suffix in ('partial', 'replaced')
-  )
   try:
-    for leftover in (partial, replaced):
-      shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write(partial, model, card)
-    if folder.exists():
-      folder.rename(replaced)
-    partial.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with atomic.folder(folder) as partial:
+      _write(partial, model, card)
   except (OSError, safetensors.SafetensorError) as error:
     reason = getattr(error, 'strerror', None) or error  # an OSError names the file again
     raise CheckpointError(f'{folder}: cannot be written: {reason}') from error

@@ -34,6 +34,7 @@ from irl_jax.report.wording import count
 from irl_jax.report.wording import percent
 from irl_jax.report.wording import SPACE
 from irl_jax.report.wording import visible
+from irl_jax.runtime import atomic
 from irl_jax.version import __version__
 
 HERE = pathlib.Path(__file__).parent
@@ -137,8 +138,8 @@ def write(folder: str | os.PathLike[str]) -> pathlib.Path:
       sections = [draw(section, inputs) for section in SECTIONS]
       files, page = figure_files(sections), render(inputs, sections)
     for name, content in files.items():
-      replace(folder / 'figures' / name, content)
-    replace(folder / 'report.html', page.encode('utf-8'))
+      atomic.write(folder / 'figures' / name, content)
+    atomic.write(folder / 'report.html', page.encode('utf-8'))
   except OSError as error:
     raise ConfigError(f'--workdir={folder} cannot be written to: {error.strerror}') from error
   return folder / 'report.html'
@@ -280,10 +281,3 @@ def content_security_policy(css: str) -> str:
   """Returns what the page may do: apply this one style sheet, and nothing else."""
   digest = base64.b64encode(hashlib.sha256(css.encode('utf-8')).digest()).decode('ascii')
   return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-
-
-def replace(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file under a temporary name and renames it."""
-  temporary = path.with_name(path.name + '.tmp')
-  temporary.write_bytes(content)
-  temporary.replace(path)

@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 
 from irl_jax.errors import ConfigError
+from irl_jax.runtime import atomic
 
 
 class Log:
@@ -104,11 +105,8 @@ class MetricsLog(Log):
 
   def _rewrite(self, records) -> None:
     """Replaces the log by these records, in one step."""
-    temporary = self._path.with_suffix('.jsonl.tmp')
-    temporary.write_text(
-      ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in records), encoding='utf-8'
-    )
-    os.replace(temporary, self._path)
+    with atomic.file(self._path) as file:
+      file.writelines(json.dumps(record, ensure_ascii=False) + '\n' for record in records)
 
   def _writer(self, stage: str, purge_step: int | None = None):
     """The stage's TensorBoard writer, or None; TensorBoard hides what it held from purge_step on."""
