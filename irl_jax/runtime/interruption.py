@@ -1,24 +1,25 @@
-"""SIGTERM and SIGINT end a run with 143 or 130: training once the step in hand is saved, everything else at once.
+"""SIGTERM and SIGINT end a run with exit code 143 or 130, and lose nothing that is whole.
 
-What is not training keeps nothing of its own: its files appear whole or not at all, and are made again.
+Training first finishes and saves the step in hand. Everything else ends at once: its files appear
+whole or not at all, so the next start makes them again.
 """
 
 from collections.abc import Iterator
 import contextlib
 import signal
+from types import FrameType
+from typing import NoReturn
+
+import jax
 
 from irl_jax import errors
 from irl_jax.runtime import processes
-
-_received: list[int] = []  # signals, by this process
-_told: list = [0, 0]  # the greatest signal of any process, at the last call and at the one before
-_deferrals: list[None] = []  # as many as there are `deferred` blocks around what runs
 
 
 class Interrupted(errors.IrlJaxError):
   """The run was asked to stop, and saved."""
 
-  def __init__(self, signum: int):
+  def __init__(self, signum: int) -> None:
     super().__init__(
       f'interrupted by {signal.Signals(signum).name}; all that is whole is saved. The same command '
       'continues'
@@ -26,62 +27,82 @@ class Interrupted(errors.IrlJaxError):
     self.exit_code = 128 + signum
 
 
-@contextlib.contextmanager
-def handled() -> Iterator[None]:
-  """While it lasts, the first of the two signals raises Interrupted, and the next ones do nothing.
+class Signals:
+  """The stop signals of one run: those this process received, and those all processes know of.
 
-  Over several processes, which only stop together, it is asked for by `requested`. In a thread other than the main one
-  the signals stay as they are.
+  With several processes nothing is raised when a signal arrives. They poll `requested` in lockstep,
+  so that all of them stop at the same step.
   """
-  try:
-    before = {signum: signal.signal(signum, _arrived) for signum in (signal.SIGTERM, signal.SIGINT)}
-  except ValueError:
-    before = {}
-  try:
-    yield
-  finally:
-    for signum, handler in before.items():
-      signal.signal(signum, handler)
-    _received.clear()
-    _told[:] = 0, 0
+
+  def __init__(self) -> None:
+    self._received: list[int] = []
+    # The greatest signal of any process, by the last and the last but one call of `requested`.
+    self._latest: jax.Array | int = 0
+    self._previous: jax.Array | int = 0
+    self._deferrals = 0
+
+  @contextlib.contextmanager
+  def handled(self) -> Iterator[None]:
+    """Within the block, the first signal raises Interrupted, and further ones are ignored.
+
+    In a thread other than the main one the signals' handlers stay as they are.
+    """
+    handlers = {}
+    # Python refuses handlers in other threads.
+    with contextlib.suppress(ValueError):
+      for signum in (signal.SIGTERM, signal.SIGINT):
+        handlers[signum] = signal.signal(signum, self._receive)
+    try:
+      yield
+    finally:
+      for signum, handler in handlers.items():
+        signal.signal(signum, handler)
+      self._received.clear()
+      self._latest = self._previous = 0
+
+  @contextlib.contextmanager
+  def deferred(self) -> Iterator[None]:
+    """Within the block, a signal raises nothing; `requested` reports it.
+
+    Raises:
+      Interrupted: at the end of the block, if a signal came.
+    """
+    self._deferrals += 1
+    try:
+      yield
+    finally:
+      self._deferrals -= 1
+    if self.requested(wait=True):
+      self.stop()
+
+  def requested(self, wait: bool = False) -> bool:
+    """Returns True if the run should stop; a loop then saves and calls `stop`.
+
+    Every process gets the same answer, whichever of them received the signal.
+
+    Args:
+      wait: with several processes, the answer is by default the one that the previous call
+        collected, so that the host does not wait for the devices. True waits for the current one.
+    """
+    self._previous, self._latest = self._latest, processes.maximum(max(self._received, default=0))
+    return bool(int(self._latest if wait or processes.alone() else self._previous))
+
+  def stop(self) -> NoReturn:
+    """Ends the run.
+
+    Raises:
+      Interrupted: always.
+    """
+    raise Interrupted(max(int(self._latest), int(self._previous)))
+
+  def _receive(self, signum: int, _: FrameType | None) -> None:
+    self._received.append(signum)
+    if len(self._received) == 1 and not self._deferrals and processes.alone():
+      raise Interrupted(signum)
 
 
-@contextlib.contextmanager
-def deferred() -> Iterator[None]:
-  """While it lasts, a signal only asks for a stop.
-
-  Raises:
-    Interrupted: one came.
-  """
-  _deferrals.append(None)
-  try:
-    yield
-  finally:
-    _deferrals.pop()
-  if requested(wait=True):
-    stop()
-
-
-def requested(wait: bool = False) -> bool:
-  """Whether a stop was asked for; a loop then saves and calls `stop`.
-
-  Several processes are told the same at the same call, whichever got the signal: what was asked for by the call before,
-  so that the host does not wait for the devices; or, where it may `wait`, by this one.
-  """
-  _told[:] = processes.maximum(max(_received, default=0)), _told[0]
-  return bool(int(_told[0 if wait or processes.alone() else 1]))
-
-
-def stop() -> None:
-  """Ends the run.
-
-  Raises:
-    Interrupted: always.
-  """
-  raise Interrupted(max(map(int, _told)))
-
-
-def _arrived(signum: int, _) -> None:
-  _received.append(signum)
-  if len(_received) == 1 and not _deferrals and processes.alone():
-    raise Interrupted(signum)
+_of_this_run = Signals()
+handled = _of_this_run.handled
+deferred = _of_this_run.deferred
+requested = _of_this_run.requested
+stop = _of_this_run.stop
