@@ -1,14 +1,15 @@
-"""Several processes as one run: how they find each other, what they must agree on, how they part.
+"""Several processes as one run: how they find each other, what they must agree on, how they end.
 
-Every process is given the same command. All run the same code on the same data, and compute together
-(irl_jax/runtime/parallel.py). The first one writes what is written, so that --workdir must be on a file system that all share.
-Cheap to import: JAX is loaded when processes are to be joined.
+Every process is given the same command. All run the same code on the same data and compute
+together (runtime/parallel.py). The first one writes all files, so --workdir must be on a file
+system that all of them share. Importing this module is cheap: JAX is loaded when the processes connect.
 """
 
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import re
@@ -25,8 +26,8 @@ from irl_jax.runtime import watchdog
 
 TPU = 'Cloud TPU'
 MANUAL = ('coordinator_address', 'num_processes', 'process_id')
-PARTING_SECONDS = 15  # that a process which ends waits for the others to end
-SEEN_SECONDS = 60  # in which a network file system shows a new file everywhere
+SHUTDOWN_SECONDS = 15  # a process that ends waits this long for the others to end
+VISIBLE_SECONDS = 60  # a network file system shows a new file on every machine within this time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,141 +37,154 @@ class Place:
   address: str  # host:port, on which the first process listens
   count: int
   index: int
-  devices: Sequence[int] | None  # of this machine, that the process uses; None: all
+  devices: Sequence[int] | None  # of this machine, for this process to use; None: all
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines what says whether this process is one of several."""
+  """Defines the flags that make this process one of several."""
+
+  def integer(name: str, default: int | None, meaning: str, lower_bound: int) -> None:
+    flags.DEFINE_integer(name, default, meaning, lower_bound=lower_bound, flag_values=flag_values)
+
   flags.DEFINE_enum(
     'distributed',
     'auto',
     ['auto', 'off', 'manual'],
-    'several processes as one run: auto asks SLURM, '
-    'Open MPI, Kubernetes or Cloud TPU; manual takes the next three flags; off: this process alone',
+    'several processes as one run. auto detects SLURM, Open MPI, Kubernetes and Cloud TPU; manual '
+    'takes the next three flags; off runs this process alone',
     flag_values=flag_values,
   )
   flags.DEFINE_string(
-    'coordinator_address', None, 'host:port, on which process 0 listens', flag_values=flag_values
+    'coordinator_address', None, 'host:port on which process 0 listens', flag_values=flag_values
   )
-  flags.DEFINE_integer(
-    'num_processes', None, 'how many there are', lower_bound=1, flag_values=flag_values
-  )
-  flags.DEFINE_integer(
-    'process_id', None, 'which of them this is, from 0', lower_bound=0, flag_values=flag_values
-  )
-  flags.DEFINE_integer(
-    'initialization_timeout',
-    300,
-    'seconds in which all processes have to arrive',
-    lower_bound=1,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_integer(
-    'heartbeat_timeout',
-    100,
-    'seconds after which a process that is not heard of counts as gone',
-    lower_bound=1,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_integer(
+  integer('num_processes', None, 'number of processes', 1)
+  integer('process_id', None, 'index of this process, from 0', 0)
+  integer('initialization_timeout', 300, 'seconds within which all processes must connect', 1)
+  integer('heartbeat_timeout', 100, 'seconds without a heartbeat after which a process is lost', 1)
+  integer(
     'stuck_timeout',
     3600,
-    'seconds without a step, a batch or a file after which a process ends; 0: never',
-    lower_bound=0,
-    flag_values=flag_values,
+    'seconds without a finished step, batch or file after which a process ends itself; 0: never',
+    0,
   )
 
 
 def place_of(options: flags.FlagValues) -> Place | None:
-  """The place of this process among several; None where it is alone.
+  """Returns the place of this process among several, or None if it is the only one.
 
   Raises:
-    ConfigError: flags are missing or do not fit together, or the cluster does not say which process this is.
+    ConfigError: flags are missing or contradict each other, or JAX cannot determine the place.
   """
-  given = {name: options[name].value for name in MANUAL}
+  place = None
   if options.distributed == 'manual':
-    place = manual_place(**given)
+    place = manual_place(options.coordinator_address, options.num_processes, options.process_id)
   else:
-    for name in (name for name, value in given.items() if value is not None):
+    for name in (name for name in MANUAL if options[name].value is not None):
       raise ConfigError(
-        f'--{name} is read with --distributed=manual alone, and this is '
-        f'--distributed={options.distributed}'
+        f'--{name} needs --distributed=manual, but this run has --distributed={options.distributed}'
       )
-    place = (
-      detected_place(options.initialization_timeout) if options.distributed == 'auto' else None
-    )
+    if options.distributed == 'auto':
+      place = detected_place(options.initialization_timeout)
   return place if place and place.count > 1 else None
 
 
-def manual_place(
-  coordinator_address: str | None, num_processes: int | None, process_id: int | None
-) -> Place:
-  """The place that the command line gives.
+def manual_place(address: str | None, count: int | None, index: int | None) -> Place:
+  """Returns the place that the command line gives.
+
+  Args:
+    address: --coordinator_address.
+    count: --num_processes.
+    index: --process_id.
 
   Raises:
     ConfigError: it is incomplete or impossible.
   """
-  for name, value in zip(MANUAL, (coordinator_address, num_processes, process_id)):
-    if value is None:
-      raise ConfigError(f'--{name} is missing: --distributed=manual needs --{", --".join(MANUAL)}')
-  host, _, port = coordinator_address.rpartition(':')
+  if address is None or count is None or index is None:
+    missing = MANUAL[(address, count, index).index(None)]
+    raise ConfigError(f'--{missing} is missing: --distributed=manual needs {_manual_flags()}')
+  host, _, port = address.rpartition(':')
   if not host or not port.isdigit() or not 0 < int(port) < 65536:
-    raise ConfigError(
-      f'--coordinator_address={coordinator_address}: must be host:port, such as 10.0.0.1:1234'
-    )
-  if process_id >= num_processes:
-    raise ConfigError(
-      f'--process_id={process_id}: must be < --num_processes={num_processes}; the first is 0'
-    )
-  return Place(coordinator_address, num_processes, process_id, None)
+    raise ConfigError(f'--coordinator_address={address}: must be host:port, such as 10.0.0.1:1234')
+  if index >= count:
+    raise ConfigError(f'--process_id={index}: must be < --num_processes={count}; the first is 0')
+  return Place(address, count, index, None)
+
+
+def _manual_flags() -> str:
+  return f'--{", --".join(MANUAL)}'
 
 
 def cluster() -> str:
-  """What says that several processes may be meant, in words; '' where nothing does, and then nobody is asked.
+  """Names the scheduler that seems to have started several processes, or returns ''.
 
-  A single task of SLURM or Open MPI is meant as one process, whatever was allocated.
+  JAX's detection is skipped for ''. A single task of SLURM or Open MPI is one process, whatever was
+  allocated.
   """
   for name, variable in (('SLURM', 'SLURM_STEP_NUM_TASKS'), ('Open MPI', 'OMPI_COMM_WORLD_SIZE')):
     if int(os.environ.get(variable, 1)) > 1:
       return f'{name} ({variable}={os.environ[variable]})'
   if {'KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX'} <= os.environ.keys():
     return 'Kubernetes (an indexed job)'
-  from jax._src import cloud_tpu_init
+  return TPU if has_tpu() else ''
 
-  return TPU if cloud_tpu_init.running_in_cloud_tpu_vm else ''
+
+def has_tpu(devices: pathlib.Path = pathlib.Path('/dev')) -> bool:
+  """Returns True if this machine has a TPU and the library that drives it.
+
+  Args:
+    devices: the folder of device files. TPUs up to v4 are accel<n> there, later ones vfio/<n>.
+  """
+  files = (*devices.glob('accel[0-9]*'), *devices.glob('vfio/[0-9]*'))
+  library = os.environ.get('TPU_LIBRARY_PATH') or importlib.util.find_spec('libtpu')
+  return bool(files and library)
 
 
 def detected_place(timeout: int) -> Place | None:
-  """The place that the cluster gives, asked as JAX asks.
+  """Returns the place that the scheduler gives, as JAX detects it; None without a scheduler.
+
+  Args:
+    timeout: seconds to wait for the first process's host name.
 
   Raises:
-    ConfigError: several processes are meant, and JAX cannot tell which this is.
+    ConfigError: several processes seem to be meant, but JAX cannot determine this one's index.
   """
   if not (name := cluster()):
     return None
-  from jax._src import clusters  # JAX asks only as it connects, and we say where to before
-
-  reason = 'there is nobody to ask'
+  reason = 'it detects no scheduler'
   try:
-    place = Place(
-      *clusters.ClusterEnv.auto_detect_unset_distributed_params(
-        None, None, None, None, None, timeout
-      )
-    )
-    if None not in (place.address, place.count, place.index):
-      return dataclasses.replace(place, devices=None) if only_task_of_its_machine() else place
-    if name == TPU:  # of one machine, in a container that cannot ask
-      return None
+    address, count, index, devices = _detect(timeout)
+    if address is not None and count is not None and index is not None:
+      return Place(address, count, index, None if only_task_of_its_machine() else devices)
+    if name == TPU:
+      return None  # a single machine, in a container without access to the metadata server
+  except (ImportError, AttributeError, TypeError) as error:
+    reason = f'this version of JAX has no detection that could be used ({error})'
   except (RuntimeError, OSError, ValueError, KeyError) as error:
     reason = str(error).splitlines()[0]
   raise ConfigError(
-    f'--distributed=auto: {name} speaks for several processes, and JAX cannot tell which this is: '
-    f'{reason}. Give --distributed=manual with --{", --".join(MANUAL)}, or --distributed=off'
+    f"--distributed=auto: detected {name}, but JAX could not determine this process's index: "
+    f'{reason}. Give --distributed=manual with {_manual_flags()}, or --distributed=off'
+  )
+
+
+def _detect(timeout: int) -> tuple[str | None, int | None, int | None, Sequence[int] | None]:
+  """Returns address, count, index and devices, as JAX detects them.
+
+  `jax.distributed.initialize` detects and connects in one call, and aborts the process if that
+  fails. The address has to be printed before, and only this private function gives it.
+  """
+  from jax._src import clusters
+
+  return clusters.ClusterEnv.auto_detect_unset_distributed_params(
+    None, None, None, None, None, timeout
   )
 
 
 def only_task_of_its_machine() -> bool:
-  """Whether all devices of the machine are this process's own; JAX would give it the first of them alone."""
+  """Returns True if this process should use all devices of its machine.
+
+  JAX would give a task of SLURM or Open MPI the device of its local index alone.
+  """
   tasks = os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') or os.environ.get(
     'SLURM_STEP_TASKS_PER_NODE', ''
   )
@@ -179,10 +193,10 @@ def only_task_of_its_machine() -> bool:
 
 @contextlib.contextmanager
 def joined(options: flags.FlagValues) -> Iterator[None]:
-  """While it lasts, this process is one of several, where the command line or the cluster means so.
+  """Within the block, this process is one of several, if the flags or the scheduler say so.
 
-  Where another one is gone, this one ends at once, with exit code 1: what it has in hand, it can neither finish nor
-  wait for.
+  If another process is gone, this one ends at once with exit code 1: it can neither finish its
+  computation nor wait for it.
 
   Raises:
     ConfigError: see `place_of`.
@@ -199,22 +213,26 @@ def joined(options: flags.FlagValues) -> Iterator[None]:
     if 'RESOURCE_EXHAUSTED' in str(error):
       raise
     watchdog.end(
-      f'process {place.index} of {place.count}: a computation of all processes failed, so another one is '
-      f'probably gone: {str(error).splitlines()[0]}'
+      f'process {place.index} of {place.count}: a computation of all processes failed, so another '
+      f'one is probably gone: {str(error).splitlines()[0]}'
     )
 
 
 def connect(place: Place, options: flags.FlagValues) -> None:
-  """Meets the other processes; JAX ends this one with 134 where they do not all arrive in time."""
+  """Connects to the other processes.
+
+  JAX ends this process with exit code 134 if they do not all connect in time.
+  """
   print(
-    f'process {place.index} of {place.count}: meets the others at {place.address}, within '
+    f'process {place.index} of {place.count}: connects to the others at {place.address}, within '
     f'{options.initialization_timeout} s',
     file=sys.stderr,
     flush=True,
   )
   import jax
 
-  jax.config.update('jax_enable_preemption_service', False)  # signals are for interruption.py
+  # Otherwise JAX would handle SIGTERM, which interruption.py does.
+  jax.config.update('jax_enable_preemption_service', False)
   jax.distributed.initialize(
     place.address,
     place.count,
@@ -223,22 +241,22 @@ def connect(place: Place, options: flags.FlagValues) -> None:
     'deactivate',
     options.initialization_timeout,
     heartbeat_timeout_seconds=options.heartbeat_timeout,
-    shutdown_timeout_seconds=PARTING_SECONDS,
+    shutdown_timeout_seconds=SHUTDOWN_SECONDS,
   )
   if place.index and options.verbosity == 0:
-    logging.set_verbosity(logging.WARNING)  # the first process shows what happens
+    logging.set_verbosity(logging.WARNING)  # the first process shows the progress
   if options.stuck_timeout:
     watchdog.start(options.stuck_timeout)
 
 
 def agree(settings: dict[str, Any]) -> None:
-  """Refuses processes that were not given the same.
+  """Checks that all processes were given the same settings.
 
   Args:
     settings: what this process was given, in JSON's types.
 
   Raises:
-    ConfigError: on all processes; those that differ from the first say in what.
+    ConfigError: on all processes; on those that differ from the first, it names the fields.
   """
   from irl_jax.runtime import processes
   from irl_jax.runtime import workdir
@@ -246,13 +264,13 @@ def agree(settings: dict[str, Any]) -> None:
   mine = {'irl_jax': __version__} | settings
   names = workdir.differing(processes.broadcast(mine), mine, prefix='')
   if int(processes.maximum(len(names))):
+    details = (
+      f' (of the first process there, of this one now): {"; ".join(names)}'
+      if names
+      else '; the processes that differ from the first name the fields'
+    )
     raise ConfigError(
-      'the processes were given different configs: start all with the same command'
-      + (
-        f' (of the first process there, of this one now): {"; ".join(names)}'
-        if names
-        else '; those that differ from the first say in what'
-      )
+      'the processes were given different configs: start all with the same command' + details
     )
 
 
@@ -260,15 +278,15 @@ def check_shared(path: pathlib.Path) -> None:
   """Waits until this process sees a file that the first one wrote.
 
   Raises:
-    ConfigError: on all processes; one does not see it.
+    ConfigError: on all processes, if one does not see it.
   """
   from irl_jax.runtime import processes
 
-  deadline = time.monotonic() + SEEN_SECONDS
-  while not (seen := path.exists()) and time.monotonic() < deadline:
+  deadline = time.monotonic() + VISIBLE_SECONDS
+  while not (visible := path.exists()) and time.monotonic() < deadline:
     time.sleep(1)
-  if int(processes.maximum(not seen)):
+  if int(processes.maximum(not visible)):
+    reason = 'is not visible to all processes' if visible else f'{path} is not visible'
     raise ConfigError(
-      f'--workdir={path.parent}: {"is not seen by all processes" if seen else f"{path} is not seen"}; '
-      'give a folder on a file system that all share'
+      f'--workdir={path.parent}: {reason}; give a folder on a file system that all processes share'
     )

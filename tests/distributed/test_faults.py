@@ -71,7 +71,7 @@ def test_two_processes_run_the_whole_pipeline_and_one_of_them_writes(whole):
   for stage in (folder / 'tensorboard').iterdir():
     assert len(list(stage.iterdir())) == len(list((alone / 'tensorboard' / stage.name).iterdir()))
   assert 'rerlhf: starts' in said(first) and any('AUROC' in line for line in said(first))
-  assert said(second)[0].startswith('process 1 of 2: meets the others at 127.0.0.1:')
+  assert said(second)[0].startswith('process 1 of 2: connects to the others at 127.0.0.1:')
   assert not [line for line in said(second) if 'starts' in line or '/s]' in line or 'AUROC' in line]
 
 
@@ -121,7 +121,7 @@ def test_a_process_that_never_arrives_ends_the_other(start_train, tmp_path):
     f'--workdir={tmp_path / "run"}', '--initialization_timeout=5', each=(('--num_processes=2',),)
   )
   assert alone.wait(120) == -signal.SIGABRT
-  assert said(alone)[0].startswith('process 0 of 2: meets the others at 127.0.0.1:')
+  assert said(alone)[0].startswith('process 0 of 2: connects to the others at 127.0.0.1:')
   assert said(alone)[0].endswith(', within 5 s') and 'DEADLINE_EXCEEDED' in alone.printed
   assert not (tmp_path / 'run').exists()
 
@@ -134,7 +134,7 @@ def test_different_configs_are_refused_at_the_start(start_train, tmp_path):
   first, second = (said(process)[-1] for process in processes)
   assert first == (
     'error: the processes were given different configs: start all with the same command; those that '
-    'differ from the first say in what'
+    'differ from the first name the fields'
   )
   assert 'config.ppo.steps (4 there, 5 now)' in second and 'stages (' in second
   assert not (tmp_path / 'run').exists()

@@ -1,4 +1,4 @@
-"""Which of how many processes this is: what the flags give, what a cluster gives, and when nobody is asked."""
+"""Which of how many processes this is: by the flags, by the scheduler, and without either."""
 
 import sys
 import types
@@ -51,8 +51,8 @@ def place_of(*arguments):
   return distributed.place_of(parsed(*arguments))
 
 
-def test_a_laptop_is_one_process_and_nobody_is_asked(monkeypatch):
-  monkeypatch.setitem(sys.modules, 'jax._src.clusters', None)  # importing it would fail
+def test_a_laptop_is_one_process_and_jax_detects_nothing(monkeypatch):
+  monkeypatch.setattr(distributed, '_detect', lambda timeout: pytest.fail('JAX was asked'))
   assert place_of() is place_of('--distributed=off') is None
 
 
@@ -106,12 +106,9 @@ def test_manual_is_what_the_flags_say():
     ),
     (
       ['--process_id=0'],
-      '--process_id is read with --distributed=manual alone, and this is --distributed=auto',
+      '--process_id needs --distributed=manual, but this run has --distributed=auto',
     ),
-    (
-      ['--distributed=off', '--num_processes=2'],
-      '--num_processes is read with --distributed=manual alone',
-    ),
+    (['--distributed=off', '--num_processes=2'], '--num_processes needs --distributed=manual'),
   ],
 )
 def test_what_does_not_fit_together_is_refused(arguments, message):
@@ -171,7 +168,7 @@ def test_open_mpi_says_which_process_this_is(surrounded):
   assert place_of() is None
 
 
-def test_a_cluster_that_cannot_be_asked_is_refused_with_the_way_out(surrounded, monkeypatch):
+def test_a_scheduler_that_does_not_say_is_refused_with_the_way_out(surrounded, monkeypatch):
   surrounded(MPI)
   monkeypatch.delenv('OMPI_MCA_orte_hnp_uri')  # as newer versions of Open MPI leave it out
   with pytest.raises(
@@ -208,10 +205,35 @@ def test_an_indexed_job_of_kubernetes_says_which_process_this_is(
 
 
 def test_a_tpu_of_one_machine_is_one_process(monkeypatch):
-  from jax._src import cloud_tpu_init
-
-  monkeypatch.setattr(cloud_tpu_init, 'running_in_cloud_tpu_vm', True)
+  monkeypatch.setattr(distributed, 'has_tpu', lambda: True)
   assert place_of() is None
+
+
+@pytest.mark.parametrize(
+  'files, library, expected',
+  [
+    (['accel0', 'accel1'], True, True),
+    (['vfio/0', 'vfio/vfio'], True, True),
+    (['vfio/vfio', 'accel', 'nvidia0'], True, False),
+    (['accel0'], False, False),
+  ],
+)
+def test_a_tpu_is_its_device_files_and_its_library(tmp_path, monkeypatch, files, library, expected):
+  monkeypatch.setenv('TPU_LIBRARY_PATH', 'libtpu.so' if library else '')
+  monkeypatch.setattr(distributed.importlib.util, 'find_spec', lambda name: None)
+  (tmp_path / 'vfio').mkdir()
+  for name in files:
+    (tmp_path / name).touch()
+  assert distributed.has_tpu(tmp_path) == expected
+
+
+def test_a_jax_whose_detection_has_changed_is_refused_with_the_way_out(surrounded, monkeypatch):
+  from jax._src import clusters
+
+  surrounded(SLURM)
+  monkeypatch.delattr(clusters.ClusterEnv, 'auto_detect_unset_distributed_params')
+  with pytest.raises(errors.ConfigError, match='this version of JAX.*--distributed=manual'):
+    place_of()
 
 
 def test_an_indexed_job_without_the_package_that_asks_is_refused(surrounded, monkeypatch):
@@ -236,6 +258,8 @@ def test_one_process_agrees_with_itself_and_sees_its_own_files(tmp_path):
 
 
 def test_a_file_that_does_not_appear_is_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(distributed, 'SEEN_SECONDS', 0)
-  with pytest.raises(errors.ConfigError, match='give a folder on a file system that all share'):
+  monkeypatch.setattr(distributed, 'VISIBLE_SECONDS', 0)
+  with pytest.raises(
+    errors.ConfigError, match='give a folder on a file system that all processes share'
+  ):
     distributed.check_shared(tmp_path / 'config.json')
