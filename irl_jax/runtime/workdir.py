@@ -1,6 +1,7 @@
-"""A run's folder: whose it is, its config, how long each stage took; files appear whole or not at all."""
+"""The folder of a run: which run holds it, its config, and the seconds of each stage."""
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import datetime
@@ -16,6 +17,7 @@ from typing import Any
 
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax.runtime import atomic
 
 PACKAGES = (
   'irl_jax',
@@ -27,55 +29,69 @@ PACKAGES = (
   'transformers',
   'numpy',
 )
-FOLDERS = (*config_lib.STAGES, 'evaluation', 'figures', 'tensorboard')  # what stages write into
+SCHEMA = 1  # of config.json; a folder of an older one is read, of a newer one refused
+FOLDERS = (*config_lib.STAGES, 'evaluation', 'figures', 'tensorboard')  # that stages write into
 FILES = ('config.json', 'log.jsonl', 'timings.json', 'summary.json', 'report.html')
 FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes value under a temporary name and renames it; NaN is refused."""
-  temporary = path.with_name(path.name + '.tmp')
-  with temporary.open('w', encoding='utf-8') as file:
+  """Writes a value of JSON's types, whole or not at all; NaN and infinity are a ValueError."""
+  with atomic.file(path) as file:
     json.dump(value, file, indent=2, allow_nan=False, ensure_ascii=False)
     file.write('\n')
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
 
 
 def read_json(path: pathlib.Path) -> Any:
-  """What `write_json` wrote."""
+  """Reads what `write_json` wrote."""
   return json.loads(path.read_text(encoding='utf-8'))
 
 
 def versions() -> dict[str, str]:
-  """Of Python and of the packages that figures depend on."""
-  found = {'python': sys.version.split()[0]}
+  """Returns the versions of Python and of the packages that results depend on."""
+  numbers = {'python': sys.version.split()[0]}
   for package in PACKAGES:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      found[package] = importlib.metadata.version(package)
-  return found
+      numbers[package] = importlib.metadata.version(package)
+  return numbers
 
 
 def plain(config: config_lib.Config) -> dict[str, Any]:
-  """The config as JSON types."""
+  """Returns the config in JSON's types."""
   return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def differing(first: dict[str, Any], second: dict[str, Any], prefix: str = 'config.') -> list[str]:
-  """Names of the fields in which two plain configs differ."""
+def differing(
+  saved: Mapping[str, Any],
+  now: Mapping[str, Any],
+  prefix: str = 'config.',
+  defaults: Mapping[str, Any] | None = None,
+) -> list[str]:
+  """Returns a description of each field in which two nested mappings of JSON's types differ.
+
+  Args:
+    saved: the first mapping.
+    now: the second mapping.
+    prefix: goes before the name of each field.
+    defaults: values of fields that `saved` may lack, because they were added since. None: a field
+      that only one of the two has differs.
+  """
   names = []
-  for name in dict.fromkeys([*first, *second]):
-    left, right = first.get(name), second.get(name)
-    if isinstance(left, dict) and isinstance(right, dict):
-      names += differing(left, right, f'{prefix}{name}.')
-    elif left != right:
+  for name in dict.fromkeys([*saved, *now]):
+    left, right = saved.get(name), now.get(name)
+    added = defaults is not None and name not in saved
+    default = None if defaults is None else defaults.get(name)
+    if isinstance(right, dict) and (isinstance(left, dict) or added):
+      names += differing(left or {}, right, f'{prefix}{name}.', default)
+    elif added and right != default:
+      names.append(f'{prefix}{name} (added since then: {default!r} by default, {right!r} now)')
+    elif not added and left != right:
       names.append(f'{prefix}{name} ({left!r} there, {right!r} now)')
   return names
 
 
 def make(folder: pathlib.Path) -> None:
-  """Makes the folder, or finds out that it and what earlier stages made in it can be written to.
+  """Makes the folder, and checks that it and what earlier stages made in it can be written to.
 
   Raises:
     ConfigError: something cannot.
@@ -93,13 +109,15 @@ def make(folder: pathlib.Path) -> None:
   for path in (folder / name for name in FILES):
     if path.is_dir():
       raise errors.ConfigError(
-        f'--workdir={folder}: {path} is a folder, and must be a file. Give another --workdir'
+        f'--workdir={folder}: {path} is a folder, but must be a file. Give another --workdir'
       )
 
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
-  """Makes the folder and keeps other runs out of it while it lasts; the kernel ends it with the process.
+  """Makes the folder, and within the block keeps other runs out of it.
+
+  The lock is the kernel's and ends with the process, however that ends.
 
   Raises:
     ConfigError: the folder cannot be written to, or another run holds it.
@@ -125,36 +143,60 @@ def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
   """Writes config.json, or checks that the folder belongs to this config.
 
   Raises:
-    ConfigError: it belongs to another config, or nothing says to which.
+    ConfigError: it belongs to another config, to a newer version of irl_jax, or to an unknown run.
   """
   path, now = folder / 'config.json', plain(config)
-  orphans = (
-    []
-    if path.exists()
-    else [
-      checkpoints
-      for stage in config_lib.STAGES
-      for checkpoints in sorted((folder / stage).glob('**/checkpoints'))
-    ]
-  )
-  if orphans:
-    raise errors.ConfigError(
-      f'--workdir={folder}: holds {orphans[0]}, but no config.json that says of which run. '
-      'Delete what is left of it, or give another --workdir'
-    )
   if path.exists():
-    binding = lambda values: {name: value for name, value in values.items() if name not in FREE}
-    if names := differing(binding(read_json(path)['config']), binding(now)):
+    _check_same(folder, _read_saved(path), now)
+  else:
+    _check_no_checkpoints(folder)
+  write_json(path, {'schema': SCHEMA, 'config': now, 'versions': versions()})
+
+
+def _read_saved(path: pathlib.Path) -> dict[str, Any]:
+  """Reads the config that config.json holds.
+
+  Raises:
+    ConfigError: the file is damaged, or of a newer schema.
+  """
+  try:
+    content = read_json(path)
+    saved, schema = dict(content['config']), int(content.get('schema', 0))
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise errors.ConfigError(
+      f'--workdir={path.parent}: {path} is damaged. Give another --workdir'
+    ) from error
+  if schema > SCHEMA:
+    raise errors.ConfigError(
+      f'--workdir={path.parent}: was written by a newer irl_jax (config.json has schema {schema}, '
+      f'this version reads up to {SCHEMA}). Upgrade irl_jax, or give another --workdir'
+    )
+  return saved
+
+
+def _check_same(folder: pathlib.Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
+  """Raises ConfigError if fields that results depend on differ from those of the saved config."""
+  binding = lambda fields: {name: value for name, value in fields.items() if name not in FREE}
+  if names := differing(binding(saved), binding(now), defaults=plain(config_lib.Config())):
+    raise errors.ConfigError(
+      f'--workdir={folder} holds a run of another config: {"; ".join(names)}. '
+      'Give another --workdir'
+    )
+
+
+def _check_no_checkpoints(folder: pathlib.Path) -> None:
+  """Raises ConfigError if there are checkpoints: without config.json their run is unknown."""
+  for stage in config_lib.STAGES:
+    for checkpoints in sorted((folder / stage).glob('**/checkpoints')):
       raise errors.ConfigError(
-        f'--workdir={folder} holds a run of another config: {"; ".join(names)}. '
-        'Give another --workdir'
+        f'--workdir={folder}: holds {checkpoints}, but no config.json that says which run wrote '
+        'it. Delete the folder, or give another --workdir'
       )
-  write_json(path, {'config': now, 'versions': versions()})
 
 
 @contextlib.contextmanager
 def timed(folder: pathlib.Path, stage: str) -> Iterator[None]:
-  """Adds the seconds that a stage took to timings.json, also where it was interrupted."""
+  """Adds the seconds that the block takes to timings.json, even if it is interrupted."""
   start = time.monotonic()
   try:
     yield

@@ -64,14 +64,71 @@ def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
   assert (tmp_path / 'config.json').read_bytes() == before
 
 
+def saved_with(folder, change, **other):
+  """Writes a config.json of CONFIG with one change: what a run of another version left."""
+  config = workdir.plain(CONFIG)
+  change(config)
+  workdir.write_json(folder / 'config.json', {'config': config, 'versions': {}, **other})
+
+
+def test_a_folder_from_before_there_was_a_schema_continues(tmp_path):
+  saved_with(tmp_path, lambda config: None)
+  workdir.prepare(tmp_path, CONFIG)
+  assert workdir.read_json(tmp_path / 'config.json')['schema'] == workdir.SCHEMA == 1
+
+
+def test_a_folder_of_a_newer_schema_is_refused(tmp_path):
+  saved_with(tmp_path, lambda config: config.update(of_the_future=1), schema=2)
+  before = (tmp_path / 'config.json').read_bytes()
+  with pytest.raises(errors.ConfigError, match='was written by a newer irl_jax') as caught:
+    workdir.prepare(tmp_path, CONFIG)
+  assert 'schema 2' in str(caught.value) and caught.value.exit_code == 2
+  assert '\n' not in str(caught.value) and (tmp_path / 'config.json').read_bytes() == before
+
+
+@pytest.mark.parametrize(
+  'remove',
+  [lambda config: config['ppo'].pop('clip_ratio'), lambda config: config.pop('evaluation')],
+)
+def test_a_field_that_was_added_since_may_have_its_default(tmp_path, remove):
+  saved_with(tmp_path, remove)
+  workdir.prepare(tmp_path, CONFIG)
+  assert workdir.read_json(tmp_path / 'config.json')['config'] == workdir.plain(CONFIG)
+
+
+def test_a_field_that_was_added_since_and_is_set_is_refused_by_its_name(tmp_path):
+  saved_with(tmp_path, lambda config: (config.pop('seed'), config['ppo'].pop('learning_rate')))
+  default = c.PPO().learning_rate
+  other = dataclasses.replace(CONFIG, seed=0, ppo=c.PPO(learning_rate=2 * default))
+  with pytest.raises(errors.ConfigError) as caught:
+    workdir.prepare(tmp_path, other)
+  added = f'config.ppo.learning_rate (added since then: {default} by default, {2 * default} now)'
+  assert added in str(caught.value) and 'config.seed' not in str(caught.value)
+
+
+def test_a_field_that_is_no_more_is_refused(tmp_path):
+  saved_with(tmp_path, lambda config: config['ppo'].update(gone=1))
+  with pytest.raises(errors.ConfigError, match=r'config.ppo.gone \(1 there, None now\)'):
+    workdir.prepare(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize('content', ['', '{"config": ', '[]', '{}', '{"config": 1}'])
+def test_a_damaged_config_is_refused(tmp_path, content):
+  (tmp_path / 'config.json').write_text(content)
+  with pytest.raises(errors.ConfigError, match=r'config.json is damaged. Give another --workdir'):
+    workdir.prepare(tmp_path, CONFIG)
+
+
 @pytest.mark.parametrize('blocked', ['run', 'run/rlhf', 'run/irl', 'run/tensorboard'])
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, blocked):
   path = tmp_path / blocked
   path.parent.mkdir(exist_ok=True)
   path.write_text('')
-  with pytest.raises(errors.ConfigError, match=f'{path} cannot be written to: ') as caught:
-    with workdir.held(tmp_path / 'run'):
-      pytest.fail('it was held')
+  with (
+    pytest.raises(errors.ConfigError, match=f'{path} cannot be written to: ') as caught,
+    workdir.held(tmp_path / 'run'),
+  ):
+    pytest.fail('it was held')
   assert caught.value.exit_code == 2
 
 
@@ -79,7 +136,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, blocked):
 def test_a_folder_where_a_file_should_be_is_refused(tmp_path, name):
   (tmp_path / name).mkdir()
   with (
-    pytest.raises(errors.ConfigError, match=f'{tmp_path / name} is a folder, and must be a file'),
+    pytest.raises(errors.ConfigError, match=f'{tmp_path / name} is a folder, but must be a file'),
     workdir.held(tmp_path),
   ):
     pytest.fail('it was held')
@@ -108,8 +165,11 @@ def test_a_folder_is_held_by_one_run_until_its_process_is_gone(tmp_path):
   with subprocess.Popen(
     [sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True
   ) as other:
-    assert other.stdout.readline() == 'held\n'
-    holder = rf'is held by process {other.pid} on {socket.gethostname()} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC'
+    assert other.stdout and other.stdout.readline() == 'held\n'
+    holder = (
+      rf'is held by process {other.pid} on {socket.gethostname()} since '
+      r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC'
+    )
     with pytest.raises(errors.ConfigError, match=holder) as caught, workdir.held(tmp_path):
       pytest.fail('it was held twice')
     assert caught.value.exit_code == 2
