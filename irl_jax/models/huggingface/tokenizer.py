@@ -1,5 +1,6 @@
 """The tokenizer of a Hugging Face folder, always from local files and never with code of its own."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -13,7 +14,10 @@ PADDING = '<|padding|>'  # Pythia's, id 1: in its vocabulary, but not declared
 
 
 def load(folder: pathlib.Path, config: Any) -> Any:
-  """A fast tokenizer of transformers that knows EOS and padding, which differ.
+  """Loads a fast tokenizer of transformers that knows EOS and padding, which differ.
+
+  An unchanged folder is read once per process: the checks at the start and the stages share the
+  tokenizer.
 
   Args:
     folder: a Hugging Face folder.
@@ -22,6 +26,20 @@ def load(folder: pathlib.Path, config: Any) -> Any:
   Raises:
     InputError: no tokenizer, one that needs its own code, or one that does not fit the model.
   """
+  return _read(folder, config, _versions(folder))
+
+
+def _versions(folder: pathlib.Path) -> tuple[tuple[str, int, int], ...]:
+  """Returns name, time and size of every file that a tokenizer may be read from."""
+  files = [file for file in folder.glob('*') if file.suffix in ('.json', '.txt') and file.exists()]
+  stats = [(file.name, file.stat()) for file in sorted(files)]
+  return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(folder: pathlib.Path, config: Any, versions: tuple[tuple[str, int, int], ...]) -> Any:
+  """Reads and checks a tokenizer; `versions` is only a part of the cache's key."""
+  del versions
   if 'auto_map' in _optional_json(folder / 'tokenizer_config.json'):
     raise InputError(
       f'{folder}: tokenizer_config.json brings code of its own (auto_map): refused, nothing was run'

@@ -134,3 +134,19 @@ def test_a_missing_or_damaged_tokenizer(tmp_path, language_model, content):
   with pytest.raises(InputError, match='tokenizer') as caught:
     pretrained.load(str(tmp_path / 'model'))
   assert '\n' not in str(caught.value)
+
+
+def test_an_unchanged_folder_is_read_once_and_a_changed_one_again(tmp_path, policy, monkeypatch):
+  reads, read = [], tokenizers.transformers.AutoTokenizer.from_pretrained
+  monkeypatch.setattr(
+    tokenizers.transformers.AutoTokenizer,
+    'from_pretrained',
+    lambda folder, **settings: reads.append(folder) or read(folder, **settings),
+  )
+  policy.tokenizer.save_pretrained(tmp_path)
+  first = tokenizers.load(tmp_path, policy.config)
+  assert tokenizers.load(tmp_path, policy.config) is first and len(reads) == 1
+  path = tmp_path / 'tokenizer.json'
+  path.write_text(path.read_text().replace('"q"', '"z"'))
+  changed = tokenizers.load(tmp_path, policy.config)
+  assert len(reads) == 2 and 'z' in changed.get_vocab() and 'q' not in changed.get_vocab()
