@@ -129,7 +129,7 @@ def write_rows(run: Run, held: heldout.Reference, seeds: Sequence[heldout.Scores
 def attributions(run: Run, held: heldout.Reference, ensemble: heldout.Scores) -> list[Row]:
   """Some held-out texts, and how much each of their tokens adds to the mean of the seeds."""
   chosen = attribution.choose(held.texts, ensemble.texts, held.true_texts)
-  tokenizer = pretrained.load(run.base, ('causal_lm',)).tokenizer
+  tokenizer = pretrained.load_tokenizer(run.base, ('causal_lm',))
   texts = [attribution.pieces(tokenizer, held.texts[index]) for index, _ in chosen]
   asked = attribution.asked(texts)
   scores = np.mean(

@@ -15,6 +15,7 @@ from irl_jax.config import Data
 from irl_jax.config import Evaluation
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
+from irl_jax.evaluation import heldout
 from irl_jax.irl import export
 from irl_jax.models import heads
 from irl_jax.models import pretrained
@@ -138,6 +139,19 @@ def test_what_needs_a_true_reward_is_null_and_the_rest_is_there(run):
   )
   shown = rows_lib.read_jsonl(run.folder / 'evaluation' / 'attributions.jsonl')
   assert [row['chosen'] for row in shown].count('by hash') == 20 and len(shown) == 40
+
+
+def test_attributions_need_the_base_models_tokenizer_but_not_its_weights(run, monkeypatch):
+  length = lambda texts: np.array([len(text) for text in texts], float)
+  monkeypatch.setattr(evaluation, 'load', lambda run, place: length)
+  monkeypatch.setattr(
+    pretrained.weight_files, 'stream', lambda folder: pytest.fail('weights were read')
+  )
+  held = evaluation.reference(run, None)
+  rows = evaluation.attributions(run, held, heldout.score(length, held))
+  assert len(rows) == 40 and all(
+    ''.join(token['piece'] for token in row['tokens']) == row['text'] for row in rows
+  )
 
 
 def test_what_has_not_run_is_said(run):
