@@ -14,13 +14,18 @@ SCHEMA = 1  # of summary.json: raised when the meaning of a field changes; a fil
 Interval = list[float]  # [low, high], 95 %
 
 
-class PromptRow(TypedDict):
-  """A row of data/{train,validation,heldout}.jsonl."""
+class CutText(TypedDict):
+  """A text of the source, cut into a prompt and the rest: prompt + original is the full text."""
 
-  prompt_id: str  # 16 hexadecimal digits, a hash of the text
   prompt: str
   original: str  # what follows the prompt in the source; '' if there is nothing
   label: int | None  # people's label: 1 toxic, 0 not toxic, None: no label
+
+
+class PromptRow(CutText):
+  """A row of data/{train,validation,heldout}.jsonl."""
+
+  prompt_id: str  # 16 hexadecimal digits, a hash of the text
 
 
 class PairRow(TypedDict):

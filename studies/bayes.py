@@ -197,7 +197,7 @@ def demonstrations(run) -> Rows:
   from irl_jax.stages import irl as recovery
   from irl_jax.stages.run import SPLITS
 
-  rows = {split: recovery.different(run.rows(split, 'demos')) for split in SPLITS}
+  rows = {split: recovery.different(run.demonstrations(split)) for split in SPLITS}
   for split, pairs in rows.items():
     if not pairs:
       raise errors.InputError(

@@ -46,7 +46,7 @@ def early(run, base):
 
   training, validation = (
     recovery.encode_demonstrations(
-      base, recovery.different(run.rows(split, 'demos')), run.config.irl
+      base, recovery.different(run.demonstrations(split)), run.config.irl
     )
     for split in ('train', 'validation')
   )

@@ -264,7 +264,7 @@ def sources_of(run, human: str) -> dict[str, Sequence[Rows]]:
   """Returns rows to train on and rows to validate with, by the name of their order."""
   from irl_jax.stages import irl as recovery
 
-  rows = run.rows('train', 'demos'), recovery.different(run.rows('validation', 'demos'))
+  rows = run.demonstrations('train'), recovery.different(run.demonstrations('validation'))
   sources = {'aligned': rows, 'true_reward': [in_true_order(part) for part in rows]}
   return sources | ({'human': human_pairs(human)} if human else {})
 

@@ -392,7 +392,7 @@ def read(run: Run, pairs: int) -> tuple[list[list[dict[str, Any]]], Sets]:
     InputError: a split has too few demonstrations.
   """
   demonstrations = [
-    recovery.different(run.rows(split, 'demos')) for split in ('train', 'validation')
+    recovery.different(run.demonstrations(split)) for split in ('train', 'validation')
   ]
   for split, rows, wanted in zip(('train', 'validation'), demonstrations, (pairs, pairs // 5)):
     if len(rows) < wanted:
@@ -408,7 +408,7 @@ def read(run: Run, pairs: int) -> tuple[list[list[dict[str, Any]]], Sets]:
     TRAINED_TEXTS: full_texts([row for row in run.rows('train') if row['prompt_id'] in prompts]),
   }
   for name, rows in (
-    (HELD_PAIRS, run.rows('heldout', 'demos')),
+    (HELD_PAIRS, run.demonstrations('heldout')),
     (TRAINED_PAIRS, demonstrations[0]),
   ):
     texts[name] = [*full_texts(rows, 'aligned'), *full_texts(rows, 'base')]

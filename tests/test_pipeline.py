@@ -71,6 +71,7 @@ BASELINE = REWARD | {'intervals': INTERVALS, 'ensemble_gain': INTERVALS}
 TEST = {'before_only', 'after_only', 'both', 'neither', 'p_value'}
 STAGE = {'before': POLICY, 'after': POLICY, 'mcnemar': TEST}
 SUMMARY = {
+  'schema': None,
   'true_reward': {'human_accuracy'},
   'rlhf': STAGE,
   'irl': {

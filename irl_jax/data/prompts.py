@@ -6,12 +6,15 @@ Everything here depends on the texts alone: not on their order, the machine or a
 from collections.abc import Sequence
 import hashlib
 import re
-from typing import Any
 import unicodedata
+
+from irl_jax.records import CutText
+from irl_jax.records import PromptRow
 
 SPLITS = ('train',) * 8 + ('validation', 'heldout')  # a split by the tenth that a hash falls in
 
 _WORD = re.compile(r'\S+')
+_Key = tuple[str, str]  # ('prompt' or 'text', what it folds to)
 
 
 def cut_prompt(text: str, fraction: float) -> tuple[str, str]:
@@ -26,9 +29,7 @@ def cut_prompt(text: str, fraction: float) -> tuple[str, str]:
   return text[:cut], text[cut:]
 
 
-def split_rows(
-  rows: Sequence[dict[str, Any]],
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+def split_rows(rows: Sequence[CutText]) -> tuple[dict[str, list[PromptRow]], dict[str, int]]:
   """Splits rows 80/10/10 by a hash of the prompt; near-duplicates stay together, exact duplicates are dropped.
 
   Rows belong together when their prompts, or their full texts, are the same after folding case, space and
@@ -42,7 +43,7 @@ def split_rows(
     counts. Of rows that differ in the label alone one stays, its label None where 0 and 1 conflict.
   """
   distinct, conflicts = _without_duplicates(rows)
-  splits = {name: [] for name in dict.fromkeys(SPLITS)}
+  splits: dict[str, list[PromptRow]] = {name: [] for name in dict.fromkeys(SPLITS)}
   for row, group in zip(distinct, _groups(distinct)):
     splits[SPLITS[int(_hash(group), 16) % len(SPLITS)]].append(row)
   counts = {
@@ -59,12 +60,12 @@ def split_rows(
   return splits, counts
 
 
-def _without_duplicates(rows):
+def _without_duplicates(rows: Sequence[CutText]) -> tuple[list[PromptRow], int]:
   """One row for each (prompt, original), sorted by prompt_id; and how many had both labels."""
-  labels = {}
+  labels: dict[tuple[str, str], set[int | None]] = {}
   for row in rows:
     labels.setdefault((row['prompt'], row['original']), set()).add(row['label'])
-  distinct = []
+  distinct: list[PromptRow] = []
   for (prompt, original), given in labels.items():
     known = given - {None}
     distinct.append(
@@ -80,11 +81,11 @@ def _without_duplicates(rows):
   )
 
 
-def _groups(rows):
+def _groups(rows: Sequence[PromptRow]) -> list[str]:
   """For each row the smallest folded prompt of its group, by union-find over folded prompts and full texts."""
-  parent = {}
+  parent: dict[_Key, _Key] = {}
 
-  def root(key):
+  def root(key: _Key) -> _Key:
     while parent.setdefault(key, key) != key:
       parent[key] = key = parent[parent[key]]
     return key

@@ -72,7 +72,7 @@ def originals(run: Run, split: str, true_reward: rewards.Reward | None) -> Examp
 
 def demonstrations(run: Run, split: str) -> Examples:
   """Returns both models' texts of a split that have an r*."""
-  rows = [row for row in run.rows(split, 'demos') if row['true_reward_aligned'] is not None]
+  rows = [row for row in run.demonstrations(split) if row['true_reward_aligned'] is not None]
   texts = [text for side in ('aligned', 'base') for text in full_texts(rows, side)]
   return texts, np.array(
     [row[f'true_reward_{side}'] >= 0 for side in ('aligned', 'base') for row in rows], bool
@@ -97,7 +97,7 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
 
   parts = irl_loop.train(
     base,
-    encoded(training, len(run.rows('train', 'demos'))),
+    encoded(training, len(run.demonstrations('train'))),
     encoded(validation, VALIDATION_PAIRS),
     irl,
     run.config.seed,

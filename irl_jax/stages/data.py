@@ -10,8 +10,9 @@ from irl_jax.stages import sampled_texts
 from irl_jax.data import sources
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
-from irl_jax.stages import demos as demonstrations
-from irl_jax.stages.run import Row
+from irl_jax.records import CutText
+from irl_jax.records import PromptRow
+from irl_jax.stages import demos
 from irl_jax.stages.run import Run
 from irl_jax.stages.run import SPLITS
 
@@ -45,7 +46,7 @@ def data(run: Run) -> None:
   run.write_json('data/counts.json', read | counted)
 
 
-def unlabelled(run: Run, heldout: Sequence[Row]) -> list[Row]:
+def unlabelled(run: Run, heldout: Sequence[PromptRow]) -> list[PromptRow]:
   """The validation split of config.data.unlabelled, its labels taken off; never what has a held-out prompt."""
   settings = dataclasses.replace(run.config.data, source=run.config.data.unlabelled)
   rows = prompts.split_rows(sources.load_rows(settings, run.config.seed)[0])[0]['validation']
@@ -66,12 +67,12 @@ def check_audit(run: Run) -> None:
     ConfigError: a model is missing.
     InputError: one is damaged or of another kind, or the two cannot be compared.
   """
-  demonstrations.load_models(run)
-  if demonstrations.has_true_reward(run):
+  demos.load_models(run)
+  if run.has_true_reward:
     run.true_reward()
 
 
-def sample(run: Run) -> tuple[list[Row], dict[str, int]]:
+def sample(run: Run) -> tuple[list[CutText], dict[str, int]]:
   """Texts of the base model."""
   seed = run.config.seed + 2 + len(SPLITS)  # apart from the demonstrations'
   return sampled_texts.sample_rows(

@@ -1,36 +1,37 @@
-"""The demos stage: what the aligned model and the one it came from say to the same prompts."""
+"""The demos stage: completions of the aligned model and of the model it came from, for the same prompts."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 
+from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_figures
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
+from irl_jax.records import DemonstrationRow
+from irl_jax.records import PairRow
+from irl_jax.records import PromptRow
 from irl_jax.runtime import processes
 from irl_jax.stages.run import full_texts
-from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
 from irl_jax.stages.run import SPLITS
 
 
 def demos(run: Run) -> None:
-  """Completions of the aligned and of the contrasted model for every prompt -> demos/{train,validation,heldout}.jsonl.
+  """Completes every prompt with both models -> demos/{train,validation,heldout}.jsonl.
 
-  Both models draw with the same keys, so that a pair differs where the two models do. Without a true reward its
-  figures are None.
+  Both models sample with the same keys, so that a pair differs only if the models do. Without a
+  true reward its values are None.
   """
   models = load_models(run)
-  true_reward = run.true_reward() if has_true_reward(run) else None
+  true_reward = run.true_reward() if run.has_true_reward else None
   for number, split in enumerate(SPLITS):
-    if processes.broadcast(
-      (run.folder / 'demos' / f'{split}.jsonl').exists()
-    ):  # it is whole, or it would not be there
+    # A file appears whole or not at all: this split was finished before.
+    if processes.broadcast((run.folder / 'demos' / f'{split}.jsonl').exists()):
       continue
-    rows = demonstrated(run, split)
+    prompts = prompts_of(run, split)
     completions = {
       name: policy_figures.sample(
         model,
-        rows,
+        [row for row, _ in prompts],
         run.config,
         run.config.seed + 2 + number,
         run.dtype,
@@ -39,56 +40,50 @@ def demos(run: Run) -> None:
       for name, model in models.items()
     }
     pairs = [
-      {name: row[name] for name in ('prompt_id', 'sample', 'prompt')}
-      | {'aligned': aligned, 'base': base}
-      for row, aligned, base in zip(rows, completions['aligned'], completions['base'])
+      PairRow(
+        prompt_id=row['prompt_id'], sample=sample, prompt=row['prompt'], aligned=aligned, base=base
+      )
+      for (row, sample), aligned, base in zip(prompts, completions['aligned'], completions['base'])
     ]
     run.write_rows(f'demos/{split}.jsonl', scored(pairs, true_reward))
 
 
-def load_models(run: Run) -> dict[str, pretrained.Pretrained]:
-  """The aligned model and, as 'base', the one that it is held against (config.irl.contrast).
+def load_models(run: Run) -> dict[str, pretrained.Decoder]:
+  """Loads the aligned model and, as 'base', the model it is compared with (config.irl.contrast).
 
   Raises:
-    ConfigError: one is missing.
+    ConfigError: a model is missing.
     InputError: the two cannot be compared.
   """
-  places = {
-    'aligned': run.aligned,
-    'base': run.base if run.config.irl.contrast == 'base' else run.start,
+  base = run.base if run.config.irl.contrast == 'base' else run.start
+  models = {
+    'aligned': pretrained.load_language_model(run.aligned),
+    'base': pretrained.load_language_model(base),
   }
-  models = {name: pretrained.load_language_model(place) for name, place in places.items()}
   comparable.check(**models)
   return models
 
 
-def has_true_reward(run: Run) -> bool:
-  """Whether a classifier is named or made by this run; an audit need not have one."""
-  return (
-    bool(run.config.models.classifier)
-    or 'classifier' in run.config.stages
-    or (run.folder / 'classifier' / 'classifier').is_dir()
-  )
+def prompts_of(run: Run, split: str) -> list[tuple[PromptRow, int]]:
+  """Returns the prompts of a split and the number of each of their samples.
 
-
-def demonstrated(run: Run, split: str) -> list[Row]:
-  """The rows of a split whose prompts are completed, one for every sample of each."""
+  Only training prompts are limited by irl.max_prompts and sampled more than once.
+  """
   irl, rows = run.config.irl, run.rows(split)
   if split != 'train':
-    return [row | {'sample': 0} for row in rows]
-  rows = rows[: irl.max_prompts or None]
-  return [row | {'sample': sample} for row in rows for sample in range(irl.samples_per_prompt)]
+    return [(row, 0) for row in rows]
+  limited = rows[: irl.max_prompts or None]
+  return [(row, sample) for row in limited for sample in range(irl.samples_per_prompt)]
 
 
-def scored(pairs: Sequence[Row], true_reward: Callable | None) -> list[Row]:
-  """The pairs with the true reward of both full texts; None where there is none."""
-  columns = {
-    f'true_reward_{name}': [None] * len(pairs)
-    if true_reward is None
-    else true_reward(full_texts(pairs, name)).tolist()
-    for name in ('aligned', 'base')
-  }
+def scored(pairs: Sequence[PairRow], true_reward: rewards.Reward | None) -> list[DemonstrationRow]:
+  """Returns the pairs with the true reward of both full texts; None if there is no true reward."""
+  none: list[float | None] = [None] * len(pairs)
+  aligned, base = (
+    true_reward(full_texts(pairs, side)).tolist() if true_reward else none
+    for side in ('aligned', 'base')
+  )
   return [
-    pair | {name: values[index] for name, values in columns.items()}
-    for index, pair in enumerate(pairs)
+    {**pair, 'true_reward_aligned': of_aligned, 'true_reward_base': of_base}
+    for pair, of_aligned, of_base in zip(pairs, aligned, base)
   ]

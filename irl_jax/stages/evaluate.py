@@ -11,17 +11,17 @@ from irl_jax.evaluation import baselines
 from irl_jax.evaluation import heldout
 from irl_jax.evaluation import recovered
 from irl_jax.models import pretrained
+from irl_jax.records import AttributedText
 from irl_jax.runtime import workdir
 from irl_jax.stages import ceiling
-from irl_jax.stages import demos as demonstrations
+from irl_jax.stages import demos
 from irl_jax.stages.run import full_texts
-from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
 
 
 def evaluate(run: Run) -> None:
   """Measures the recovered rewards -> evaluation/{texts,pairs,attributions}.jsonl, irl/figures.json."""
-  true_reward = run.true_reward() if demonstrations.has_true_reward(run) else None
+  true_reward = run.true_reward() if run.has_true_reward else None
   held = reference(run, true_reward)
   places = rewards.members_of(run.folder / 'irl')
   # One after the other: a large model's weights are held once.
@@ -57,7 +57,7 @@ def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference
   """The held-out texts and pairs with what r* and people say of them; the validation texts with their labels."""
   rows, pairs, validation = (
     run.rows('heldout'),
-    run.rows('heldout', 'demos'),
+    run.demonstrations('heldout'),
     run.rows('validation'),
   )
   texts = full_texts(rows)
@@ -79,8 +79,8 @@ def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference
 
 def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
   """Rewards that understand less, by name: none has seen r*."""
-  models, settings = demonstrations.load_models(run), run.config.evaluation
-  demonstrated = [full_texts(run.rows('train', 'demos'), side) for side in ('aligned', 'base')]
+  models, settings = demos.load_models(run), run.config.evaluation
+  demonstrated = [full_texts(run.demonstrations('train'), side) for side in ('aligned', 'base')]
   return {
     'constant': baselines.constant,
     'length': baselines.length(*demonstrated),
@@ -121,12 +121,14 @@ def write_rows(run: Run, held: heldout.Reference, seeds: Sequence[heldout.Scores
         'rewards_aligned': of_seeds('aligned', index),
         'rewards_base': of_seeds('base', index),
       }
-      for index, row in enumerate(run.rows('heldout', 'demos'))
+      for index, row in enumerate(run.demonstrations('heldout'))
     ],
   )
 
 
-def attributions(run: Run, held: heldout.Reference, ensemble: heldout.Scores) -> list[Row]:
+def attributions(
+  run: Run, held: heldout.Reference, ensemble: heldout.Scores
+) -> list[AttributedText]:
   """Some held-out texts, and how much each of their tokens adds to the mean of the seeds."""
   chosen = attribution.choose(held.texts, ensemble.texts, held.true_texts)
   tokenizer = pretrained.load_tokenizer(run.base, ('causal_lm',))

@@ -15,9 +15,9 @@ from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
 from irl_jax.irl import reward
 from irl_jax.models import pretrained
+from irl_jax.records import DemonstrationRow
 from irl_jax.runtime import processes
 from irl_jax.stages.run import full_texts
-from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
 
 
@@ -26,8 +26,8 @@ def irl(run: Run) -> None:
   settings = run.config.irl
   export.check(settings)
   base = pretrained.load_language_model(run.base)
-  training = training_rows(run.rows('train', 'demos'), settings)
-  validation = different(run.rows('validation', 'demos'))
+  training = training_rows(run.demonstrations('train'), settings)
+  validation = different(run.demonstrations('validation'))
   train = functools.partial(
     irl_loop.train,
     base,
@@ -105,16 +105,16 @@ def unlabelled_texts(run: Run) -> list[str]:
   more = run.rows('unlabelled') if run.config.data.unlabelled else []
   if (run.config.data.source != 'prompts' and any(row['original'] for row in rows)) or more:
     return full_texts([*rows, *more])
-  pairs = run.rows('validation', 'demos')
+  pairs = run.demonstrations('validation')
   return [text for side in ('aligned', 'base') for text in full_texts(pairs, side)]
 
 
-def different(rows: Sequence[Row]) -> list[Row]:
+def different(rows: Sequence[DemonstrationRow]) -> list[DemonstrationRow]:
   """Returns the demonstrations whose two texts differ; the others are no evidence."""
   return [row for row in rows if row['aligned'] != row['base']]
 
 
-def training_rows(rows: Sequence[Row], settings: IRL) -> list[Row]:
+def training_rows(rows: Sequence[DemonstrationRow], settings: IRL) -> list[DemonstrationRow]:
   """Returns the demonstrations to train on.
 
   An objective of single pairs gets those whose texts differ. An objective of groups takes means
@@ -124,7 +124,7 @@ def training_rows(rows: Sequence[Row], settings: IRL) -> list[Row]:
 
 
 def encode_demonstrations(
-  model: pretrained.Decoder, rows: Sequence[Row], settings: IRL
+  model: pretrained.Decoder, rows: Sequence[DemonstrationRow], settings: IRL
 ) -> list[pairs.Pair]:
   """Tokenises demonstrations."""
   return pairs.encode_pairs(
@@ -132,7 +132,7 @@ def encode_demonstrations(
   )
 
 
-def against_true_reward(rows: Sequence[Row], scores: np.ndarray) -> dict[str, float]:
+def against_true_reward(rows: Sequence[DemonstrationRow], scores: np.ndarray) -> dict[str, float]:
   """Measures how well R̂ [N, 2] of the demonstrations agrees with r*; empty if r* is not known.
 
   The result is only reported. Nothing is selected by it.

@@ -18,7 +18,6 @@ from irl_jax.models import pretrained
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.runtime import parallel
 from irl_jax.stages import classifier
-from irl_jax.stages import demos as demonstrations
 from irl_jax.stages import sft
 from irl_jax.stages.run import Run
 
@@ -49,7 +48,7 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
   """
   check_settings(config)
   run = Run(config, folder, log=None, dtype=None)
-  if 'rerlhf' in stages and not demonstrations.has_true_reward(run):
+  if 'rerlhf' in stages and not run.has_true_reward:
     raise errors.ConfigError(
       'config.stages: rerlhf measures the policies by the true reward; name a classifier in '
       'config.models.classifier, or leave rerlhf out'
@@ -85,7 +84,7 @@ def check_settings(config: config_lib.Config) -> None:
 def roles(run: Run, stages: Sequence[str]) -> list[str]:
   """Which models the stages read: 'base', 'start' (of RLHF), 'aligned', 'classifier'."""
   contrasted = 'base' if run.config.irl.contrast == 'base' else 'start'
-  judge = ['classifier'] if demonstrations.has_true_reward(run) else []
+  judge = ['classifier'] if run.has_true_reward else []
   reads = {
     'data': ['base'] if run.config.data.source == 'prompts' else [],
     'sft': ['base'],

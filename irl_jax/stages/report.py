@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+from irl_jax.records import SCHEMA
 from irl_jax.report import page
 from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
@@ -22,12 +23,15 @@ def write_page(folder: pathlib.Path) -> None:
 
 
 def summarise(run: Run) -> dict[str, Any]:
-  """The figures of the stages that have run; no times and no paths, so that two runs of one config agree."""
-  summary = {}
+  """Returns the results of the stages that have run.
+
+  They hold no times and no paths, so that two runs of one config write the same bytes.
+  """
+  summary: dict[str, Any] = {}
   for stage in ('rlhf', 'irl', 'rerlhf'):
     path = run.folder / stage / 'figures.json'
     if path.exists():
       figures = workdir.read_json(path)
       summary |= figures if stage == 'irl' else {stage: figures}
   order = ('true_reward', 'rlhf', 'irl', 'rerlhf')
-  return {name: summary[name] for name in order if name in summary}
+  return {'schema': SCHEMA} | {name: summary[name] for name in order if name in summary}

@@ -1,7 +1,9 @@
 """The rlhf stage: PPO on the true reward; rerlhf runs the same with another reward."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_figures
@@ -10,7 +12,6 @@ from irl_jax.models import pretrained
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.report import terminal_tables
 from irl_jax.runtime import processes
-from irl_jax.stages.run import Row
 from irl_jax.stages.run import Run
 
 
@@ -38,7 +39,7 @@ def train_policy(
   """
   start = pretrained.load_language_model(run.start)
 
-  def show(step: int, rows: Sequence[Row]) -> None:
+  def show(step: int, rows: Sequence[Mapping[str, Any]]) -> None:
     if processes.is_first():
       terminal_tables.show(
         terminal_tables.sample_table(

@@ -5,6 +5,7 @@ Over several processes every one runs the stages, and the first alone writes to 
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
@@ -17,13 +18,14 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import card
+from irl_jax.records import DemonstrationRow
+from irl_jax.records import PromptRow
 from irl_jax.runtime import processes
 from irl_jax.runtime import terminal
 from irl_jax.runtime import workdir
 from irl_jax.runtime.metrics_log import Log
 
 SPLITS = ('train', 'validation', 'heldout')
-Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +70,32 @@ class Run:
   def classifier(self) -> str:
     return self.model_place('classifier', 'classifier/classifier')
 
-  def rows(self, split: str, stage: str = 'data') -> list[Row]:
-    """What the data or demos stage wrote.
+  @property
+  def has_true_reward(self) -> bool:
+    """True if a classifier is named, or made by this run; an audit need not have one."""
+    return (
+      bool(self.config.models.classifier)
+      or 'classifier' in self.config.stages
+      or (self.folder / 'classifier' / 'classifier').is_dir()
+    )
+
+  def rows(self, split: str) -> list[PromptRow]:
+    """Reads a split that the data stage wrote, or its 'unlabelled' texts.
 
     Raises:
-      ConfigError: it has not run.
+      ConfigError: the stage has not run.
     """
+    return self._read('data', split)
+
+  def demonstrations(self, split: str) -> list[DemonstrationRow]:
+    """Reads a split that the demos stage wrote.
+
+    Raises:
+      ConfigError: the stage has not run.
+    """
+    return self._read('demos', split)
+
+  def _read(self, stage: str, split: str) -> list[Any]:
     path = self.folder / stage / f'{split}.jsonl'
     if not path.exists():
       raise ConfigError(f'{path} does not exist: run the stage {stage} first')
@@ -98,13 +120,17 @@ class Run:
     workdir.write_json(self.folder / name, value)
 
   @processes.on_first
-  def write_rows(self, name: str, rows: Iterable[Row]) -> None:
+  def write_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes a file of JSON lines of the folder."""
     rows_lib.write_jsonl(self.folder / name, rows)
 
   @processes.on_first
   def save(
-    self, name: str, model: pretrained.Pretrained, base: str, figures: Row | None = None
+    self,
+    name: str,
+    model: pretrained.Pretrained,
+    base: str,
+    figures: Mapping[str, Any] | None = None,
   ) -> None:
     """Exports a model with its card."""
     source = self.config.data.source
@@ -124,6 +150,6 @@ class Run:
     return functools.partial(terminal.bar, label=what) if processes.is_first() else iter
 
 
-def full_texts(rows: Sequence[Row], field: str = 'original') -> list[str]:
+def full_texts(rows: Sequence[Mapping[str, Any]], field: str = 'original') -> list[str]:
   """Prompt and what follows it, nothing between."""
   return [row['prompt'] + row[field] for row in rows]

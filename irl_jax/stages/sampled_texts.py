@@ -7,7 +7,6 @@ continuation. Dims: N texts.
 from collections.abc import Callable
 import dataclasses
 import math
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ from irl_jax import sampling
 from irl_jax.data import text
 from irl_jax.data.prompts import cut_prompt
 from irl_jax.models import pretrained
+from irl_jax.records import CutText
 
 SHORTEST = 4  # tokens of the shortest prompts, about
 
@@ -28,7 +28,7 @@ def sample_rows(
   seed: int,
   dtype=jnp.float32,
   progress: Callable = iter,
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+) -> tuple[list[CutText], dict[str, int]]:
   """Samples `data.sampled_prompts` texts and cuts a prompt from each.
 
   Every text is stopped at a length of its own (`lengths`), unless the model has ended it before.
@@ -55,7 +55,7 @@ def sample_rows(
     for ids, length in zip(responses, tokens)
   ]
   cuts = [cut_prompt(sampled, data.prompt_fraction) for sampled in texts if sampled.strip()]
-  rows = [{'prompt': prompt, 'original': original, 'label': None} for prompt, original in cuts]
+  rows = [CutText(prompt=prompt, original=original, label=None) for prompt, original in cuts]
   return rows, {
     'rows_read': len(texts),
     'bad_rows': len(texts) - len(rows),

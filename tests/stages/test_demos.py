@@ -50,22 +50,20 @@ def test_only_training_prompts_are_limited_and_sampled_several_times(start):
   for split in ('train', 'heldout'):
     write(run, 'data', split, [{'prompt_id': str(number)} for number in range(4)])
   numbers = lambda split: [
-    (row['prompt_id'], row['sample']) for row in demonstrations.demonstrated(run, split)
+    (row['prompt_id'], sample) for row, sample in demonstrations.prompts_of(run, split)
   ]
   assert numbers('train') == [(prompt, sample) for prompt in '01' for sample in range(3)]
   assert numbers('heldout') == [(prompt, 0) for prompt in '0123']
 
 
 def test_a_true_reward_is_there_where_one_is_named_made_or_was_made(start, tmp_path):
-  assert not demonstrations.has_true_reward(start('demos'))
-  assert demonstrations.has_true_reward(start(models=Models(classifier='M')))
-  assert demonstrations.has_true_reward(
-    start('classifier', 'demos')
-  )  # then run.true_reward says what is missing
+  assert not start('demos').has_true_reward
+  assert start(models=Models(classifier='M')).has_true_reward
+  assert start('classifier', 'demos').has_true_reward  # then run.true_reward says what is missing
   with pytest.raises(errors.ConfigError, match='run the stage that makes it'):
     start('classifier', 'demos').true_reward()
   (tmp_path / 'classifier' / 'classifier').mkdir(parents=True)
-  assert demonstrations.has_true_reward(start('demos'))
+  assert start('demos').has_true_reward
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from irl_jax import config as config_lib
+from irl_jax import records
 from irl_jax.runtime import workdir
 from irl_jax.stages import report as summary
 from irl_jax.stages import run as run_lib
@@ -25,8 +26,9 @@ def test_figures_are_collected_and_shown(tmp_path):
   summary.report(run)
   collected = json.loads((tmp_path / 'summary.json').read_text())
   assert (
-    list(collected) == ['true_reward', 'rlhf', 'irl', 'rerlhf']
+    list(collected) == ['schema', 'true_reward', 'rlhf', 'irl', 'rerlhf']
     and collected['rlhf'] == figures['rlhf']
+    and collected['schema'] == records.SCHEMA == 1
   )
   page = (tmp_path / 'report.html').read_text()
   assert (

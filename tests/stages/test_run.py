@@ -58,9 +58,9 @@ def test_rows_are_those_of_the_stage(start, tmp_path):
   with pytest.raises(
     errors.ConfigError, match='heldout.jsonl does not exist: run the stage demos first'
   ):
-    run.rows('heldout', 'demos')
+    run.demonstrations('heldout')
   rows_lib.write_jsonl(tmp_path / 'demos' / 'heldout.jsonl', rows)
-  assert run.rows('heldout', 'demos') == rows
+  assert run.demonstrations('heldout') == rows
   with pytest.raises(errors.ConfigError, match='run the stage data first'):
     run.rows('heldout')
 

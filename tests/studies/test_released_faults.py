@@ -206,17 +206,17 @@ def test_the_study_has_every_row_and_fault_5_is_measured_on_what_was_trained_on(
 
 
 def test_the_texts_of_fault_5_are_those_of_the_training_prompts():
-  files = {
-    ('train', 'demos'): demonstrations(10, 0),
-    ('validation', 'demos'): demonstrations(5, 1),
-    ('heldout', 'demos'): demonstrations(4, 2),
+  pairs = {
+    'train': demonstrations(10, 0),
+    'validation': demonstrations(5, 1),
+    'heldout': demonstrations(4, 2),
   }
   texts = lambda split: [
     {'prompt_id': str(index), 'prompt': split, 'original': f' {index}'} for index in range(12)
   ]
-  files |= {(split, 'data'): texts(split) for split in ('train', 'validation', 'heldout')}
   run = types.SimpleNamespace(
-    rows=lambda split, stage='data': files[split, stage],
+    rows=texts,
+    demonstrations=pairs.__getitem__,
     folder=pathlib.Path('W'),
     true_reward=lambda: lambda texts: np.arange(len(texts)),
     config=c.Config(),
