@@ -1,6 +1,10 @@
-"""What a run would do, without doing it: its config, its models by their config.json alone, and what they need."""
+"""What --dry_run prints: the config, the models and the memory that every stage will need.
+
+Models are described by their config.json alone.
+"""
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import os
@@ -14,86 +18,32 @@ from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.runtime.terminal import printable
+from irl_jax.stages import buffers
 from irl_jax.stages import memory
 from irl_jax.stages import preflight
 
-DTYPES = {'float32': 4, 'bfloat16': 2}  # bytes of a number
+WIDTHS = {'float32': 4, 'bfloat16': 2}  # bytes of a number, by compute type
 
 
 def describe(config: Config, workdir: str, stages: Sequence[str]) -> str:
-  """Every field as --config would name it, the shape of every model, and the memory that every stage needs.
+  """Returns every field as --config names it, every model's shape, and every stage's memory.
 
-  No weights are read and no accelerator is touched. A hub that does not answer is only reported.
+  No weights are read and no accelerator is used. A hub that does not answer is only reported.
 
   Raises:
     ConfigError: a model is a path that does not exist.
-    InputError: a model's folder holds no config that can be run.
+    InputError: a model's folder has no config that irl_jax can run.
   """
   jax.config.update('jax_platforms', 'cpu')
   lines = [f'{name} = {value!r}' for name, value in _fields(config, 'config.')]
   lines += ['', f'workdir: {workdir}', f'stages: {", ".join(stages)}']
-  for role, stage, shape in (
-    ('base', 'sft', config.sft),
-    ('classifier', 'classifier', config.classifier),
-  ):
-    if not getattr(config.models, role) and stage in stages:
-      lines += [
-        '',
-        f'models.{role}: trained from scratch by the {stage} stage, its vocabulary made from the data',
-        f'  {shape.layers} layers, width {shape.hidden_size}, {shape.heads} heads',
-      ]
+  lines += _new_models(config, stages)
   known = {}
   for role, spec in dataclasses.asdict(config.models).items():
     if spec:
       known[role], described = _describe_model(spec)
       lines += ['', f'models.{role}: {spec}', *described]
   return '\n'.join([*lines, *_memory(config, _shapes(config, known), stages)])
-
-
-def _shapes(config: Config, known: dict[str, Any]) -> dict[str, Any]:
-  """Of every role's model: of one that the config names what is known of it, else of the one that a stage makes; sft
-  and aligned models have the base's shape where the hub does not answer.
-  """
-  new = lambda role: preflight.new_model(role, config).config
-  base = known['base'] if 'base' in known else new('base')
-  start = known.get('sft') or base
-  return {
-    'base': base,
-    'start': start,
-    'aligned': known.get('aligned') or start,
-    'classifier': known['classifier'] if 'classifier' in known else new('classifier'),
-  }
-
-
-def _memory(config: Config, shapes: dict[str, Any], stages: Sequence[str]) -> list[str]:
-  """A table for every stage: its buffers, and its peak, for each type of computation that may come."""
-  kinds = (
-    DTYPES
-    if config.runtime.dtype == 'auto'
-    else {config.runtime.dtype: DTYPES[config.runtime.dtype]}
-  )
-  lines = [
-    '',
-    f'memory of one device that has a whole batch, predicted, MB by type of computation: {", ".join(kinds)}',
-  ]
-  of_kinds = [memory.stages(config, shapes, stages, width) for width in kinds.values()]
-  for same in zip(*of_kinds):
-    stage = same[0]
-    lines += [
-      '',
-      f'  {stage.name}: {stage.trained:,} parameters trained, {stage.frozen:,} frozen',
-      f'    tokens of a step: {stage.tokens}',
-    ]
-    lines += [
-      _row(alike[0].name, [buffer.size for buffer in alike])
-      for alike in zip(*(of.buffers for of in same))
-    ]
-    lines.append(_row('peak, during ' + stage.largest, [of.peak for of in same]))
-  return lines
-
-
-def _row(name: str, sizes: Sequence[int]) -> str:
-  return f'    {name:<42}' + ''.join(f'{size / 1e6:>12,.1f}' for size in sizes)
 
 
 def _fields(section: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -105,8 +55,25 @@ def _fields(section: Any, prefix: str) -> Iterator[tuple[str, Any]]:
       yield prefix + field.name, value
 
 
+def _new_models(config: Config, stages: Sequence[str]) -> list[str]:
+  """Describes the models that a stage trains from scratch."""
+  lines = []
+  for role, stage, settings in (
+    ('base', 'sft', config.sft),
+    ('classifier', 'classifier', config.classifier),
+  ):
+    if not getattr(config.models, role) and stage in stages:
+      lines += [
+        '',
+        f'models.{role}: trained from scratch by the {stage} stage, its vocabulary made from the '
+        'data',
+        f'  {settings.layers} layers, width {settings.hidden_size}, {settings.heads} heads',
+      ]
+  return lines
+
+
 def _describe_model(spec: str) -> tuple[Any, list[str]]:
-  """Its shape, None where the hub does not answer; and lines that say it."""
+  """Returns a model's shape, None if the hub does not answer, and the lines that describe it."""
   try:
     raw = pretrained.read_config(spec)
   except InputError as error:
@@ -115,10 +82,58 @@ def _describe_model(spec: str) -> tuple[Any, list[str]]:
     return None, [f'  not known here: {printable(str(error))}']
   kind, model_config = huggingface_config.parse(raw, spec)
   shapes = huggingface_weights.shapes(kind, model_config)
-  leaves = [
-    ('/'.join(str(key.key) for key in path), leaf.shape)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+  lines = [f'  {kind}, {buffers.count(shapes):,} parameters']
+  for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+    name = '/'.join(str(key.key) for key in path)
+    lines.append(f'  {name} {list(leaf.shape)}')
+  return model_config, lines
+
+
+def _shapes(config: Config, known: Mapping[str, Any]) -> memory.Shapes:
+  """Returns each role's model shape: read from the model the config names, or planned if a stage will create it.
+
+  SFT and aligned models whose config cannot be read have the base model's shape.
+  """
+  base = known['base'] if 'base' in known else preflight.new_language_model(config).config
+  start = known.get('sft') or base
+  return memory.Shapes(
+    base=base,
+    start=start,
+    aligned=known.get('aligned') or start,
+    classifier=(
+      known['classifier'] if 'classifier' in known else preflight.new_classifier(config).config
+    ),
+  )
+
+
+def _memory(config: Config, shapes: memory.Shapes, stages: Sequence[str]) -> list[str]:
+  """Returns a table for each stage, with a column for each compute type that the run may use."""
+  auto = config.runtime.dtype == 'auto'
+  dtypes = list(WIDTHS) if auto else [config.runtime.dtype]
+  lines = [
+    '',
+    'memory of one device that has a whole batch, predicted, MB by type of computation: '
+    f'{", ".join(dtypes)}',
   ]
-  return model_config, [f'  {kind}, {memory.count(shapes):,} parameters'] + [
-    f'  {name} {list(shape)}' for name, shape in leaves
+  predictions = [memory.stages(config, shapes, stages, WIDTHS[dtype]) for dtype in dtypes]
+  for by_dtype in zip(*predictions):
+    lines += _table(by_dtype)
+  return lines
+
+
+def _table(by_dtype: Sequence[memory.Stage]) -> list[str]:
+  """Returns the buffers of one stage, and their peak; `by_dtype` predicts it for each compute type."""
+  stage = by_dtype[0]
+  lines = [
+    '',
+    f'  {stage.name}: {stage.trained:,} parameters trained, {stage.frozen:,} frozen',
+    f'    tokens of a step: {stage.tokens}',
   ]
+  for same in zip(*(one.buffers for one in by_dtype)):
+    lines.append(_row(same[0].name, [buffer.size for buffer in same]))
+  peaks = [one.peak for one in by_dtype]
+  return [*lines, _row(f'peak, during {stage.largest_phase}', peaks)]
+
+
+def _row(name: str, sizes: Sequence[int]) -> str:
+  return f'    {name:<42}' + ''.join(f'{size / 1e6:>12,.1f}' for size in sizes)

@@ -12,10 +12,11 @@ import jax
 
 from irl_jax import config as config_lib
 from irl_jax import errors
-from irl_jax.data.playground import tokenizers as playground_tokenizers
+from irl_jax.data.playground import tokenizers
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.runtime import metrics_log
 from irl_jax.runtime import parallel
 from irl_jax.stages import classifier
 from irl_jax.stages import sft
@@ -47,7 +48,7 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
     InputError: a model of another kind, a tokenizer that loses text, or a hub that does not answer.
   """
   check_settings(config)
-  run = Run(config, folder, log=None, dtype=None)
+  run = Run(config, folder, metrics_log.Log(), dtype=None)
   if 'rerlhf' in stages and not run.has_true_reward:
     raise errors.ConfigError(
       'config.stages: rerlhf measures the policies by the true reward; name a classifier in '
@@ -115,25 +116,24 @@ def models_of(run: Run, stages: Sequence[str]) -> Models:
       )
     if role == 'aligned':
       return model('start')
-    return (
-      new_model(role, run.config)
-      if role == 'classifier' or not run.config.models.base
-      else model('base')
-    )
+    if role == 'classifier':
+      return new_classifier(run.config)
+    return model('base') if run.config.models.base else new_language_model(run.config)
 
   return {role: model(role) for role in roles(run, stages)}
 
 
-def new_model(role: str, config: config_lib.Config) -> pretrained.Pretrained:
-  """The shape of a model that is trained from scratch; its vocabulary is not known yet: the largest."""
-  vocabulary = playground_tokenizers.MAX_VOCABULARY
-  if role == 'classifier':
-    shape = classifier.shape(config.classifier, vocabulary)
-    return pretrained.Pretrained(
-      'classifier', shape, {}, None, source='the model of the stage classifier'
-    )
-  shape = sft.shape(config.sft, vocabulary)
+def new_language_model(config: config_lib.Config) -> pretrained.Decoder:
+  """Returns the shape of the model that the stage sft trains from scratch, with the largest vocabulary."""
+  shape = sft.shape(config.sft, tokenizers.MAX_VOCABULARY)
   return pretrained.Pretrained('causal_lm', shape, {}, None, source='the model of the stage sft')
+
+
+def new_classifier(config: config_lib.Config) -> pretrained.Classifier:
+  """Returns the shape of the model that the stage classifier trains from scratch, likewise."""
+  shape = classifier.shape(config.classifier, tokenizers.MAX_VOCABULARY)
+  source = 'the model of the stage classifier'
+  return pretrained.Pretrained('classifier', shape, {}, None, source=source)
 
 
 def check_positions(config: config_lib.Config, models: Models) -> None:

@@ -9,8 +9,8 @@ import pytest
 from irl_jax.config import Data
 from irl_jax.config import Sampling
 from irl_jax.data import prompts
-from irl_jax.stages import sampled_texts
 from irl_jax.models import pretrained
+from irl_jax.stages import sampled_texts
 
 DATA = Data(source='prompts', sampled_prompts=200, prompt_fraction=0.5, max_prompt_tokens=8)
 LIMITS = Sampling(max_new_tokens=3, batch_size=64)

@@ -1,0 +1,166 @@
+"""Sizes of what training and sampling hold in memory, computed from a model's shape alone.
+
+Sizes are bytes on one device. The width of a number is that of the compute type, 4 or 2 bytes;
+parameters, moments, gradients, attention scores and logits are float32 anyway.
+
+Dims: B sequences, P prompt, T response, S = P + T, D width, F feed-forward, H heads, L layers,
+V vocabulary.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+
+from irl_jax import config as config_lib
+from irl_jax import distribution
+from irl_jax.models import cut as cut_lib
+from irl_jax.models import gpt_neox
+from irl_jax.models import roberta
+from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.training import micro_batch
+
+Shape = gpt_neox.GPTNeoXConfig | roberta.RobertaConfig
+FLOAT32 = micro_batch.FLOAT32
+
+ALWAYS = ''  # the phase of a buffer that every part of a step holds
+UNUSED = 'unused'  # the phase of a buffer that another setting would hold
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+  """One array, or group of arrays, in memory."""
+
+  name: str
+  size: int  # bytes
+  phase: str = ALWAYS  # the part of a step that holds it, or UNUSED
+
+
+def count(tree: Any) -> int:
+  """Returns how many numbers a tree of arrays or shapes holds."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def parameters(shape: Shape, trained_blocks: int = -1) -> tuple[int, int]:
+  """Returns how many parameters are trained and how many are frozen.
+
+  Args:
+    shape: of a language model, or of a classifier, which is always trained as a whole.
+    trained_blocks: of a language model; -1 everything, 0 the head alone, k the top k blocks.
+  """
+  if isinstance(shape, roberta.RobertaConfig):
+    return count(huggingface_weights.shapes('classifier', shape)), 0
+  split = functools.partial(
+    cut_lib.split, trained_blocks=min(trained_blocks, shape.num_hidden_layers)
+  )
+  trained, frozen = jax.eval_shape(split, huggingface_weights.shapes('causal_lm', shape))
+  return count(trained), count(frozen)
+
+
+def trained_layers(shape: Shape, trained_blocks: int) -> int:
+  """Returns how many blocks gradients run through."""
+  layers = shape.num_hidden_layers
+  return layers if trained_blocks == -1 else min(trained_blocks, layers)
+
+
+def training(trained: int, frozen: int) -> list[Buffer]:
+  """Returns what training always holds: parameters, and Adam's two moments of the trained ones."""
+  return [
+    Buffer('trained parameters', FLOAT32 * trained),
+    Buffer('frozen parameters', FLOAT32 * frozen),
+    Buffer('optimiser state', 2 * FLOAT32 * trained),
+  ]
+
+
+def activations(shape: Shape, layers: int, rows: int, length: int, width: int) -> int:
+  """Returns bytes of activations kept by `layers` blocks, plus those of the gradient in progress.
+
+  The gradient in progress needs one more block. Unrolled layers overlap: there it needs half of
+  all blocks (tests/stages/test_memory.py compares the sum with the compiler's own number).
+  """
+  in_progress = max(1, layers / 2) if layers <= gpt_neox.SHALLOW else 1
+  return round((layers + in_progress) * micro_batch.block_bytes(shape, rows, length, width))
+
+
+def rematerialised(shape: Shape, layers: int, rows: int, length: int, width: int) -> int:
+  """Returns bytes of activations if each block is computed again for its gradient.
+
+  Only the inputs of all blocks are kept, plus everything of a single block.
+  """
+  inputs = layers * rows * length * shape.hidden_size * width
+  return inputs + micro_batch.block_bytes(shape, rows, length, width)
+
+
+def update(
+  shape: Shape,
+  layers: int,
+  examples: int,
+  length: int,
+  width: int,
+  trained: int,
+  runtime: config_lib.Runtime,
+  texts: int = 1,
+  group_size: int = 1,
+) -> list[Buffer]:
+  """Returns what an update adds to `training`: gradients, and the activations of a micro-batch.
+
+  Args:
+    shape: of the model.
+    layers: number of trained blocks.
+    examples: of a minibatch, on one device.
+    length: tokens of a text.
+    width: bytes of a number of the compute type.
+    trained: number of trained parameters.
+    runtime: its micro_batch and rematerialise are read.
+    texts: of one example.
+    group_size: consecutive examples that stay in one micro-batch.
+  """
+  largest = micro_batch.size_on(backend_of(width), runtime.micro_batch, shape, texts, length, width)
+  parts = micro_batch.count(examples, largest, group_size)
+  rows = texts * examples // parts
+  choices = [
+    ('activations', activations(shape, layers, rows, length, width)),
+    ('activations, rematerialised', rematerialised(shape, layers, rows, length, width)),
+  ]
+  (name, size), (other_name, other_size) = reversed(choices) if runtime.rematerialise else choices
+  copies = 2 if parts > 1 else 1  # a micro-batch's gradients are added to the sum of the others
+  return [
+    Buffer('gradients', copies * FLOAT32 * trained, 'update'),
+    Buffer(name, size, 'update'),
+    Buffer(f'({other_name}, instead)', other_size, UNUSED),
+  ]
+
+
+def backend_of(width: int) -> str:
+  """Returns the kind of device that is assumed for a compute type: float32 means a CPU."""
+  return 'cpu' if width == FLOAT32 else 'gpu'
+
+
+def logits(shape: Shape, positions: int, width: int) -> int:
+  """Returns bytes of one chunk of logits with its gradient, plus logits kept for the backward pass."""
+  backend, size = backend_of(width), FLOAT32 * positions * shape.vocab_size
+  kept = size if size <= distribution.KEPT_BYTES[backend] else 0
+  return 2 * min(distribution.CHUNK_BYTES[backend], size) + kept
+
+
+def key_value_cache(shape: Shape, rows: int, slots: int, width: int) -> int:
+  """Returns bytes of the keys and values of `slots` tokens, in all layers."""
+  return 2 * shape.num_hidden_layers * rows * slots * shape.hidden_size * width
+
+
+def decoding(
+  shape: gpt_neox.GPTNeoXConfig, rows: int, prompt: int, response: int, width: int
+) -> list[Buffer]:
+  """Returns what sampling adds to the parameters.
+
+  `gpt_neox.decode_layers` holds the weights of all blocks a second time, transposed.
+  """
+  blocks = count(huggingface_weights.shapes('causal_lm', shape)['blocks'])
+  cache = key_value_cache(shape, rows, prompt + response, width)
+  return [
+    Buffer('blocks, transposed for decoding', width * blocks, 'sampling'),
+    Buffer('key-value cache', cache, 'sampling'),
+    Buffer('logits of one token', 3 * FLOAT32 * rows * shape.vocab_size, 'sampling'),
+  ]
