@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from released import tables
+from released import training
 from scipy import stats
 
 from irl_jax import config as c
+from irl_jax import errors
 from irl_jax.data import batches
 from irl_jax.irl import loop
 from irl_jax.irl import reward as reward_lib
@@ -20,7 +23,7 @@ from irl_jax.irl import reward as reward_lib
 STUDY = types.SimpleNamespace(
   **runpy.run_path(str(pathlib.Path(__file__).parents[2] / 'studies' / 'released_faults.py'))
 )
-SOUND = STUDY.VARIANTS['no fault']
+SOUND = training.VARIANTS['no fault']
 IRL = c.IRL(
   objective='logistic',
   temperature=0.2,
@@ -56,7 +59,7 @@ def rows():
 @pytest.fixture(scope='module')
 def sets():
   """Every set of texts; r* counts two letters."""
-  names = STUDY.HELD, STUDY.ZERO, STUDY.TRAINED_TEXTS, STUDY.HELD_PAIRS, STUDY.TRAINED_PAIRS
+  names = tables.HELD, tables.ZERO, tables.TRAINED_TEXTS, tables.HELD_PAIRS, tables.TRAINED_PAIRS
   texts = {name: draw(30, seed) for seed, name in enumerate(names)}
   return {
     name: (found, np.array([text.count('a') - text.count('b') - 0.5 for text in found]))
@@ -65,11 +68,11 @@ def sets():
 
 
 def pairs_of(policy, rows, seen='text'):
-  return [STUDY.encode(policy, side, IRL, seen) for side in rows]
+  return [training.encode(policy, side, IRL, seen) for side in rows]
 
 
 def train(policy, rows, variant, irl=IRL):
-  return STUDY.train(policy, *pairs_of(policy, rows, variant.seen), irl, variant, 3)
+  return training.train(policy, *pairs_of(policy, rows, variant.seen), irl, variant, 3)
 
 
 def moved(parts, others):
@@ -89,13 +92,13 @@ def sound(policy, rows):
 def test_without_a_fault_it_is_the_librarys_training(policy, rows, sound, tmp_path):
   expected = loop.train(policy, *pairs_of(policy, rows), IRL, 3, tmp_path, log=lambda *unused: None)
   chex.assert_trees_all_close(sound, expected, atol=1e-5)
-  assert moved(sound, train(policy, rows, STUDY.VARIANTS['no training'])) > 3e-3
+  assert moved(sound, train(policy, rows, training.VARIANTS['no training'])) > 3e-3
 
 
 @pytest.mark.parametrize('seen', ['character', 'token'])
 def test_fault_1_trains_on_the_end_alone(policy, rows, sound, seen):
-  end = STUDY.VARIANTS[f'1 last {seen}']
-  for side, ids in zip(('aligned', 'base'), zip(*STUDY.encode(policy, rows[0], IRL, seen))):
+  end = training.VARIANTS[f'1 last {seen}']
+  for side, ids in zip(('aligned', 'base'), zip(*training.encode(policy, rows[0], IRL, seen))):
     assert [policy.tokenizer.decode(token) for token in ids] == [row[side][-1] for row in rows[0]]
   rewritten = [
     [row | {'prompt': 'x', 'aligned': 'g' + row['aligned'][-1:]} for row in side] for side in rows
@@ -107,21 +110,21 @@ def test_fault_1_trains_on_the_end_alone(policy, rows, sound, seen):
 
 def test_fault_2_gives_each_step_the_sum_of_all_gradients_so_far(policy, rows, sound):
   gradients = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-  tx = STUDY.accumulating(optax.sgd(1.0))
-  params, state = jnp.zeros(3), STUDY.accumulating(optax.sgd(1.0)).init(jnp.zeros(3))
+  tx = training.accumulating(optax.sgd(1.0))
+  params, state = jnp.zeros(3), training.accumulating(optax.sgd(1.0)).init(jnp.zeros(3))
   for number, gradient in enumerate(gradients):
     step, state = tx.update(jnp.asarray(gradient), state, params)
     np.testing.assert_allclose(step, -gradients[: number + 1].sum(axis=0), atol=1e-6)
-  assert moved(sound, train(policy, rows, STUDY.VARIANTS['2 accumulated gradients'])) > 3e-3
+  assert moved(sound, train(policy, rows, training.VARIANTS['2 accumulated gradients'])) > 3e-3
 
 
 def test_fault_3_has_no_bound_and_trains_the_final_layer_norm(policy, rows, sound):
   statics = dict(config=policy.config, dtype=jnp.float32, pooling='last')
   batch = batches.text_batch([[5, 6, 7], [8]], 0)
-  trained, frozen = train(policy, rows, STUDY.VARIANTS['3 no bound'])
+  trained, frozen = train(policy, rows, training.VARIANTS['3 no bound'])
   longer = trained | {'reward_head': {'direction': 1000 * trained['reward_head']['direction']}}
   found, scaled = (
-    STUDY.unbounded_reward(parts, frozen, batch, **statics) for parts in (trained, longer)
+    training.unbounded_reward(parts, frozen, batch, **statics) for parts in (trained, longer)
   )
   np.testing.assert_allclose(scaled, 1000 * found, rtol=1e-4)
   assert np.abs(scaled).max() > 1
@@ -144,41 +147,41 @@ def test_fault_3_has_no_bound_and_trains_the_final_layer_norm(policy, rows, soun
 def scores(seed, zero):
   """What a reward gives to the held-out texts and to two classes of texts around its zero."""
   return {
-    STUDY.HELD: zero + np.random.default_rng(seed).normal(size=20),
-    STUDY.ZERO: zero + np.array([-1.1, -1.0, -0.9, 0.9, 1.0, 1.1]),
+    tables.HELD: zero + np.random.default_rng(seed).normal(size=20),
+    tables.ZERO: zero + np.array([-1.1, -1.0, -0.9, 0.9, 1.0, 1.1]),
   }
 
 
 def test_fault_4_leaves_the_zero_where_training_left_it():
   scored, true = [scores(0, 5.0), scores(1, -5.0)], np.random.default_rng(2).normal(size=20)
-  centred, raw = (STUDY.results(scored, true, centred=centred) for centred in (True, False))
+  centred, raw = (tables.results(scored, true, centred=centred) for centred in (True, False))
   for index, zero in enumerate((5.0, -5.0)):
-    found = scored[index][STUDY.HELD]
+    found = scored[index][tables.HELD]
     np.testing.assert_allclose(centred['accuracy'][index], np.mean((found < zero) == (true < 0)))
     np.testing.assert_allclose(
       raw['accuracy'][index], np.mean(true >= 0) if zero > 0 else np.mean(true < 0)
     )
   assert raw['auroc'] == centred['auroc'] and raw['spearman'] == centred['spearman']
   np.testing.assert_allclose(
-    raw['spearman'][0], stats.spearmanr(*(row[STUDY.HELD] for row in scored)).statistic
+    raw['spearman'][0], stats.spearmanr(*(row[tables.HELD] for row in scored)).statistic
   )
 
 
 def test_fault_6_takes_the_best_seed_of_each_figure():
   row = {'auroc': [0.5, 0.8, 0.6], 'accuracy': [0.7, 0.6, 0.5], 'spearman': [0.1], 'largest': [1.0]}
-  best = STUDY.best_of(row)
+  best = tables.best_of(row)
   assert best['auroc'] == [0.8] and best['accuracy'] == [0.7]
-  assert STUDY.difference(best['auroc'], row['auroc']) == '+0.167'
+  assert tables.difference(best['auroc'], row['auroc']) == '+0.167'
 
 
 def test_a_difference_comes_with_the_interval_of_a_paired_t_test():
   first, second = np.random.default_rng(0).normal(size=(2, 10))
   low, high = stats.ttest_rel(first, second).confidence_interval()
-  assert STUDY.difference(first, second) == f'{(low + high) / 2:+.3f} ± {(high - low) / 2:.3f}'
+  assert tables.difference(first, second) == f'{(low + high) / 2:+.3f} ± {(high - low) / 2:.3f}'
 
 
 def test_the_study_has_every_row_and_fault_5_is_measured_on_what_was_trained_on(policy, rows, sets):
-  found = STUDY.study(policy, rows, sets, IRL, seeds=2)
+  found = STUDY.study(policy, rows, sets, IRL, seeds=2, dtype=jnp.float32)
   assert list(found) == [
     'no fault',
     'no training',
@@ -195,13 +198,13 @@ def test_the_study_has_every_row_and_fault_5_is_measured_on_what_was_trained_on(
     '1 to 4 and 6 at once',
   ]
   parts, (texts, true) = (
-    STUDY.train(policy, *pairs_of(policy, rows), IRL, SOUND, 0),
-    sets[STUDY.TRAINED_TEXTS],
+    training.train(policy, *pairs_of(policy, rows), IRL, SOUND, 0),
+    sets[tables.TRAINED_TEXTS],
   )
-  scored = STUDY.score(policy, parts, IRL, SOUND, {'texts': (texts, true)})['texts']
+  scored = training.score(policy, parts, IRL, SOUND, {'texts': (texts, true)})['texts']
   better = [first > second for first in scored[true > 0] for second in scored[true < 0]]
   np.testing.assert_allclose(found['5 training texts']['auroc'][0], np.mean(better))
-  lines = STUDY.table(found).splitlines()
+  lines = tables.table(found).splitlines()
   assert len(lines) == 2 + len(found) and len({line.count('|') for line in lines}) == 1
 
 
@@ -221,14 +224,14 @@ def test_the_texts_of_fault_5_are_those_of_the_training_prompts():
     true_reward=lambda: lambda texts: np.arange(len(texts)),
     config=c.Config(),
   )
-  (training, validation), sets = STUDY.read(run, 7)
-  assert (len(training), len(validation)) == (7, 1)
-  assert sets[STUDY.TRAINED_TEXTS][0] == [f'train {index}' for index in range(7)]
-  assert sets[STUDY.HELD][0][0] == 'heldout 0' and len(sets[STUDY.HELD][0]) == 12
-  assert sets[STUDY.TRAINED_PAIRS][0][:1] == [training[0]['prompt'] + training[0]['aligned']]
-  assert len(sets[STUDY.TRAINED_PAIRS][0]) == 14 and len(sets[STUDY.HELD_PAIRS][1]) == 8
+  (trained, validation), sets = STUDY.read(run, 7)
+  assert (len(trained), len(validation)) == (7, 1)
+  assert sets[tables.TRAINED_TEXTS][0] == [f'train {index}' for index in range(7)]
+  assert sets[tables.HELD][0][0] == 'heldout 0' and len(sets[tables.HELD][0]) == 12
+  assert sets[tables.TRAINED_PAIRS][0][:1] == [trained[0]['prompt'] + training[0]['aligned']]
+  assert len(sets[tables.TRAINED_PAIRS][0]) == 14 and len(sets[tables.HELD_PAIRS][1]) == 8
   with pytest.raises(
-    STUDY.InputError,
+    errors.InputError,
     match='W/demos/train.jsonl has 10 pairs of two different texts and the study needs 11: lower',
   ):
     STUDY.read(run, 11)
