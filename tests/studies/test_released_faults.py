@@ -228,7 +228,7 @@ def test_the_texts_of_fault_5_are_those_of_the_training_prompts():
   assert (len(trained), len(validation)) == (7, 1)
   assert sets[tables.TRAINED_TEXTS][0] == [f'train {index}' for index in range(7)]
   assert sets[tables.HELD][0][0] == 'heldout 0' and len(sets[tables.HELD][0]) == 12
-  assert sets[tables.TRAINED_PAIRS][0][:1] == [trained[0]['prompt'] + training[0]['aligned']]
+  assert sets[tables.TRAINED_PAIRS][0][:1] == [trained[0]['prompt'] + trained[0]['aligned']]
   assert len(sets[tables.TRAINED_PAIRS][0]) == 14 and len(sets[tables.HELD_PAIRS][1]) == 8
   with pytest.raises(
     errors.InputError,
