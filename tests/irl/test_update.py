@@ -319,12 +319,13 @@ def test_pairs_are_scored_as_the_update_sees_them(policy, params, by_hand, batch
   np.testing.assert_allclose(found, by_hand, atol=1e-5)
 
 
-GOLDEN = {  # one Adam step on `batch`: metrics, and the mean of the direction's absolute change
-  'loss': 0.0,
-  'margin': 0.0,
-  'pairwise_accuracy': 0.0,
-  'gradient_norm': 0.0,
-  'learning_rate': 0.0,
+GOLDEN = {  # of one Adam step on `batch`
+  'loss': 1.105183,
+  'margin': -0.169885,
+  'pairwise_accuracy': 1 / 6,
+  'gradient_norm': 19.41484,
+  'skipped': 0,
+  'skipped_in_row': 0,
 }
 
 
@@ -336,9 +337,9 @@ def test_one_step_from_a_fixed_seed_gives_these_metrics(params, batch, statics):
     functools.partial(update_lib.update, tx=tx, updates=4, axis_name=None, **statics | {'irl': irl})
   )
   _, metrics = update(state, {}, batch)
-  found = {name: float(value) for name, value in metrics.items()}
-  print(found)
-  assert {name: pytest.approx(value, rel=1e-4) for name, value in GOLDEN.items()} == found
+  assert {name: float(value) for name, value in metrics.items()} == {
+    name: pytest.approx(value, rel=1e-3) for name, value in GOLDEN.items()
+  }
 
 
 def test_bfloat16_trains_float32_parameters(params, batch, statics):
