@@ -74,9 +74,9 @@ def demonstrations(run: Run, split: str) -> Examples:
   """Returns both models' texts of a split that have an r*."""
   rows = [row for row in run.demonstrations(split) if row['true_reward_aligned'] is not None]
   texts = [text for side in ('aligned', 'base') for text in full_texts(rows, side)]
-  return texts, np.array(
-    [row[f'true_reward_{side}'] >= 0 for side in ('aligned', 'base') for row in rows], bool
-  )
+  aligned = [row['true_reward_aligned'] for row in rows]
+  base = [row['true_reward_base'] for row in rows]
+  return texts, np.array(aligned + base, float) >= 0
 
 
 def rarer(harmless: np.ndarray) -> float:
