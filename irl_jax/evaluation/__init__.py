@@ -1,1 +1,1 @@
-"""How well a recovered reward is recovered, and what RLHF with it does: figures over arrays and texts, in NumPy."""
+"""What a recovered reward is worth, and what RLHF with it does: metrics over arrays and texts."""

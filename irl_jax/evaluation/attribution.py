@@ -1,31 +1,40 @@
-"""Which tokens a reward likes and dislikes: what it loses when they are left out of the text, for any reward.
+"""Which tokens raise or lower a reward: the change when they are left out, for any reward.
 
-A token's attribution is the mean of R(text) - R(text without a span that holds the token), over spans of 1, 2, 4 and 8
-tokens: above 0, R likes it. Single tokens alone miss what two of them say twice ("dumb idiot"), and leave a sentence
-that nobody writes. Measured on R̂ of the playground, 80 comments in which one of two or three sentences is an attack:
-the token of the lowest attribution lies in the attack in 86 % (single tokens 72 %, gradient x input 75 %, integrated
-gradients 81 %, chance 47 %), and the attack's insulting words are told from all others with an AUROC of .97 (.93, .85,
-.92). Where R is a sum over tokens (tests/evaluation/test_attribution.py) all but gradient x input find what it is.
-Spans overlap, so the attributions of a text do not add up to its reward.
+A token's attribution is the mean of R(text) - R(text without a span that holds the token), over
+spans of 1, 2, 4 and 8 tokens. Above 0, the token raises R. Single tokens alone miss what two of
+them say twice ("dumb idiot"), and leave a sentence that nobody writes.
+
+Measured on R̂ of the playground, on 80 comments in which one of two or three sentences is an attack:
+
+                                    spans  single tokens  gradient x input  integrated gradients
+  lowest token lies in the attack    86 %           72 %              75 %                  81 %
+  AUROC of the insulting words        .97            .93               .85                   .92
+
+By chance, the lowest token lies in the attack in 47 %. If R is a sum over tokens, all but gradient
+x input recover it (tests/evaluation/test_attribution.py). Spans overlap, so the attributions of a
+text do not add up to its reward.
 """
 
 from collections.abc import Sequence
 import hashlib
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 import scipy
+from transformers import PreTrainedTokenizerBase
 
+from irl_jax import records
 from irl_jax.data import text as text_lib
 
 SPANS = (1, 2, 4, 8)  # tokens left out at a time
 MAX_PIECES = 64  # of one text: the tokens of a longer one are joined
 
 
-def pieces(tokenizer: Any, text: str) -> list[str]:
-  """A text's tokens as they stand in it, each with the white space before it; they concatenate to the text.
+def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+  """Splits a text into its tokens, each with the white space before it; they add up to the text.
 
-  Tokens of one character (a byte each) are one piece, and neighbours are joined where there are more than 64.
+  Tokens of one character (a byte each) are one piece. Neighbours are joined if there are more than
+  64.
   """
   encoded = tokenizer(
     text_lib.clean(text),
@@ -34,18 +43,20 @@ def pieces(tokenizer: Any, text: str) -> list[str]:
     return_offsets_mapping=True,
     verbose=False,
   )
-  # Tokenizers do not count the white space before a token as its own: only where it ends is certain.
+  # Tokenizers do not count the white space before a token as its own: only its end is certain.
   ends = np.unique([end for start, end in encoded['offset_mapping'] if end > start]).astype(int)
   if len(text) and (not ends.size or ends[-1] < len(text)):
     ends = np.append(ends[:-1], len(text))
-  kept = [
-    group[-1] for group in np.array_split(ends, min(MAX_PIECES, ends.size) or 1) if group.size
-  ]
-  return [text[start:end] for start, end in zip([0, *kept], kept)]
+  groups = np.array_split(ends, min(MAX_PIECES, ends.size) or 1)
+  cuts = [group[-1] for group in groups if group.size]
+  return [text[start:end] for start, end in zip([0, *cuts], cuts)]
 
 
 def spans(count: int) -> list[tuple[int, int, int]]:
-  """(start, end, size) of every span that holds one of `count` pieces; those at the ends are cut off there."""
+  """Returns (start, end, size) of every span that holds one of `count` pieces.
+
+  Spans that reach over an end are cut off there.
+  """
   return [
     (max(first, 0), min(first + size, count), size)
     for size in SPANS
@@ -54,21 +65,28 @@ def spans(count: int) -> list[tuple[int, int, int]]:
 
 
 def shortened(parts: Sequence[str]) -> list[str]:
-  """The text of these pieces without each of its spans."""
+  """Returns the text of these pieces without each of its spans."""
   return [''.join([*parts[:start], *parts[end:]]) for start, end, _ in spans(len(parts))]
 
 
-def asked(texts: Sequence[Sequence[str]]) -> list[str]:
-  """Every text, given by its pieces, and what is left of it without each of its spans: no text twice."""
+def texts_to_score(texts: Sequence[Sequence[str]]) -> list[str]:
+  """Returns every text, given by its pieces, and the rest without each of its spans, once each."""
   return list(
     dict.fromkeys(text for parts in texts for text in (''.join(parts), *shortened(parts)))
   )
 
 
-def attributions(texts: Sequence[Sequence[str]], scores: np.ndarray) -> list[list[dict[str, Any]]]:
-  """[{'piece', 'attribution'}] of every text, given by its pieces, from the scores of `asked(texts)`."""
-  score = dict(zip(asked(texts), np.asarray(scores, np.float64).tolist()))
-  rows = []
+def attributions(
+  texts: Sequence[Sequence[str]], scores: ArrayLike
+) -> list[list[records.Attribution]]:
+  """Returns the attribution of every piece of every text.
+
+  Args:
+    texts: each given by its pieces.
+    scores: of `texts_to_score(texts)`.
+  """
+  score = dict(zip(texts_to_score(texts), np.asarray(scores, np.float64).tolist()))
+  rows: list[list[records.Attribution]] = []
   for parts in texts:
     of_pieces = np.zeros(len(parts))
     for (start, end, size), rest in zip(spans(len(parts)), shortened(parts)):
@@ -79,18 +97,21 @@ def attributions(texts: Sequence[Sequence[str]], scores: np.ndarray) -> list[lis
   return rows
 
 
-def choose(texts: Sequence[str], reward, true_reward, count: int = 40) -> list[tuple[int, str]]:
-  """Which texts a reader is shown, and why: a quarter each of four kinds, none twice.
+def choose(
+  texts: Sequence[str], reward: ArrayLike, true_reward: ArrayLike | None, count: int = 40
+) -> list[tuple[int, str]]:
+  """Chooses the texts that a reader is shown: a quarter each for four reasons, none twice.
 
   Args:
     texts: N texts.
     reward: [N], R̂ of them.
-    true_reward: [N], r*; None where there is none: more are then chosen by hash.
+    true_reward: [N], r*; if there is none (None), more are chosen by hash.
     count: how many, at most.
 
   Returns:
-    (index, 'highest' | 'lowest' | 'disagreement' | 'by hash'): the highest and lowest R̂, the largest difference
-    between the ranks of R̂ and r*, and the smallest hashes of the text, which pick without looking.
+    (index, reason), where the reason is 'highest' or 'lowest' (R̂), 'disagreement' (the largest
+    difference between the ranks of R̂ and r*) or 'by hash' (the smallest hashes of the text, which
+    depend on nothing else).
   """
   reward = np.asarray(reward, np.float64)
   orders = {
@@ -102,7 +123,7 @@ def choose(texts: Sequence[str], reward, true_reward, count: int = 40) -> list[t
     orders['disagreement'] = np.argsort(-gap, kind='stable')
   digests = [hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest() for text in texts]
   orders['by hash'] = np.argsort(digests, kind='stable')
-  chosen = {}
+  chosen: dict[int, str] = {}
   for kind, order in orders.items():
     wanted = count - len(chosen) if kind == 'by hash' else count // 4
     fresh = [index for index in order.tolist() if index not in chosen]

@@ -1,18 +1,19 @@
-"""What a reward that understands nothing would score: the figures that a recovered reward has to beat.
+"""Baselines: simple rewards that a recovered reward has to beat.
 
-Each baseline is a function texts -> scores [N], higher = less toxic, fitted on demonstrations at most: never on r*.
+Each is a function texts -> scores [N], higher = less toxic, fitted on demonstrations at most and
+never on r*.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence
 import re
-from typing import Any
 
 import numpy as np
 from scipy import optimize
 from scipy import sparse
 from scipy import special
+from transformers import PreTrainedTokenizerBase
 
 from irl_jax.data import text as text_lib
 
@@ -20,29 +21,33 @@ Scorer = Callable[[Sequence[str]], np.ndarray]
 
 
 def constant(texts: Sequence[str]) -> np.ndarray:
-  """Scores every text 0: none is called toxic."""
+  """Scores every text 0, so that none is called toxic."""
   return np.zeros(len(texts))
 
 
 def length(aligned: Sequence[str], base: Sequence[str]) -> Scorer:
-  """Scores a text by its number of words, oriented as the demonstrations are: aligned texts score higher on average."""
+  """Scores a text by its number of words, signed so that aligned texts score higher on average."""
   orientation = 1.0 if count_words(aligned).mean() >= count_words(base).mean() else -1.0
   return lambda texts: orientation * count_words(texts)
 
 
 def count_words(texts: Sequence[str]) -> np.ndarray:
-  """Words by white space, [N]."""
+  """Counts the words of each text, split at white space, [N]."""
   return np.array([len(text.split()) for text in texts], dtype=np.float64)
 
 
 def last_token(
-  tokenizer: Any, aligned: Sequence[str], base: Sequence[str], smoothing: float = 0.5
+  tokenizer: PreTrainedTokenizerBase,
+  aligned: Sequence[str],
+  base: Sequence[str],
+  smoothing: float = 0.5,
 ) -> Scorer:
-  """Scores a text by its last token alone: the log-odds of that token at the end of aligned against base texts.
+  """Scores a text by its last token: the log-odds of that token at the end of aligned against base.
 
-  log (a_t + s) / (A + s V) - log (b_t + s) / (B + s V), where t ends a_t of A aligned and b_t of B base texts and V is
-  the size of the vocabulary. More than this no reward can learn whose training reads nothing but the ends of texts (as
-  the paper's released code does), nor one that has found only how the two models end. An empty text ends in EOS.
+  log (a_t + s) / (A + s V) - log (b_t + s) / (B + s V), where t ends a_t of A aligned and b_t of B
+  base texts, and V is the size of the vocabulary. A reward that is trained on the ends of texts
+  alone (as in the paper's released code) cannot learn more than this, nor can one that has learned
+  only how the two models end. An empty text ends in EOS.
 
   Raises:
     ValueError: one of the two is empty.
@@ -52,28 +57,34 @@ def last_token(
   ends_of = lambda texts: [
     ids[-1] if ids else tokenizer.eos_token_id for ids in text_lib.encode(tokenizer, list(texts))[0]
   ]
-  counted, vocabulary = [Counter(ends_of(texts)) for texts in (aligned, base)], len(tokenizer)
+  aligned_ends, base_ends, vocabulary = (
+    Counter(ends_of(aligned)),
+    Counter(ends_of(base)),
+    len(tokenizer),
+  )
   log_share = lambda count, token: np.log(
     (count[token] + smoothing) / (count.total() + smoothing * vocabulary)
   )
   return lambda texts: np.array(
-    [log_share(counted[0], token) - log_share(counted[1], token) for token in ends_of(texts)],
+    [log_share(aligned_ends, token) - log_share(base_ends, token) for token in ends_of(texts)],
     np.float64,
   )
 
 
 def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
-  """Scores a text by DPO's implicit reward, log pi_aligned(text) - log pi_base(text), in nats: nothing is trained.
+  """Scores a text by DPO's implicit reward, log pi_aligned(text) - log pi_base(text), in nats.
 
-  A policy that maximises E[r] - beta KL(pi | pi_ref) is pi_ref exp(r / beta) / Z(prompt), so that
-  beta log(pi / pi_ref) is r up to a constant of each prompt (Rafailov et al. 2023, section 4; Peters and Schaal 2007).
-  beta only scales it: ranks, signs and correlations do not depend on it. It is the whole text's: every token after EOS,
-  the prompt's too, so that texts without a prompt can be scored; for two completions of one prompt the prompt's share
-  cancels.
+  Nothing is trained. A policy that maximises E[r] - beta KL(pi | pi_ref) is
+  pi_ref exp(r / beta) / Z(prompt), so beta log(pi / pi_ref) is r up to a constant of each prompt
+  (Rafailov et al. 2023, section 4; Peters and Schaal 2007). beta only scales it: ranks, signs and
+  correlations do not depend on it. The log-probabilities are the whole text's, every token after
+  EOS including the prompt's, so texts without a prompt can be scored. For two completions of one
+  prompt the prompt's share cancels.
 
   Args:
-    aligned_log_prob: texts [N] -> log-probability of each under the aligned model (rewards.text_log_prob).
-    base_log_prob: the same under the model that it is held against.
+    aligned_log_prob: texts [N] -> log-probability of each under the aligned model
+      (rewards.text_log_prob).
+    base_log_prob: the same under the model that it is compared with.
   """
   return lambda texts: (
     np.asarray(aligned_log_prob(texts), np.float64) - np.asarray(base_log_prob(texts), np.float64)
@@ -81,10 +92,11 @@ def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
 
 
 def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1.0) -> Scorer:
-  """Scores a text by the words that it holds, whatever their order: a logistic regression of aligned against base.
+  """Scores a text by its words, whatever their order: logistic regression of aligned against base.
 
-  Minimises sum log(1 + exp(-y (w x + b))) + penalty / 2 |w|^2 with x the presence of each word of these texts (case
-  folded) and y = +1 aligned, -1 base. With non-toxic and toxic texts in their place it is a probe of a data set.
+  Minimises sum log(1 + exp(-y (w x + b))) + penalty / 2 |w|^2 with x the presence of each word of
+  these texts (case folded) and y = +1 aligned, -1 base. With non-toxic and toxic texts in their
+  place it is a probe of a data set.
 
   Raises:
     ValueError: one of the two is empty.
@@ -93,14 +105,14 @@ def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1
     raise ValueError(
       f'{len(aligned)} aligned and {len(base)} base texts: a bag of words needs both'
     )
-  vocabulary = {}
+  vocabulary: dict[str, int] = {}
   for text in (*aligned, *base):
     for word in words_of(text):
       vocabulary.setdefault(word, len(vocabulary))
   features = presence([*aligned, *base], vocabulary)
   target = np.repeat([1.0, -1.0], [len(aligned), len(base)])
 
-  def loss(parameters):
+  def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
     weights, bias = parameters[:-1], parameters[-1]
     margin = target * (features @ weights + bias)
     slope = -target * special.expit(-margin)
@@ -112,12 +124,15 @@ def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1
 
 
 def words_of(text: str) -> list[str]:
-  """The distinct words of a text in the order of their first occurrence, case folded, without punctuation."""
+  """Returns the distinct words of a text in order, case folded, without punctuation."""
   return list(dict.fromkeys(re.findall(r"[\w']+", text.casefold())))
 
 
 def presence(texts: Sequence[str], vocabulary: dict[str, int]) -> sparse.csr_array:
-  """Which words of the vocabulary each text holds: 0 or 1, [N, words]; other words are left out."""
+  """Returns which words of the vocabulary each text holds: 0 or 1, [N, words].
+
+  Other words are left out.
+  """
   columns = [[vocabulary[word] for word in words_of(text) if word in vocabulary] for text in texts]
   ends = np.cumsum([0, *map(len, columns)])
   indices = np.array([column for row in columns for column in row], dtype=np.int64)

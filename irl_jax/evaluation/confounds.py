@@ -1,65 +1,74 @@
-"""What else a recovered reward follows: length, and the style of the aligned model beside what r* asks for.
+"""What else a recovered reward follows: length, and the style of the aligned model.
 
 Dims: N texts, M prompts.
 """
 
-from typing import Any
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 import scipy
 
+from irl_jax import records
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
+from irl_jax.evaluation.metrics import Outcome
 from irl_jax.evaluation.toxicity import wilson
 
 CALIPER = 0.1  # standard deviations of r*
 NO_TRUE_REWARD = 'there is no true reward to compare with'
+STYLE = ('style_auroc', 'style_low', 'style_high', 'style_n')
+Matches = tuple[np.ndarray, np.ndarray]  # indices of aligned texts, and of their base texts
 
 
-def confounds(scores, true_reward, words, aligned, base, matched) -> dict[str, Any]:
-  """The `confounds` of one reward.
+def confounds(
+  scores: ArrayLike,
+  true_reward: ArrayLike | None,
+  words: ArrayLike,
+  aligned: ArrayLike,
+  base: ArrayLike,
+  matched: Matches | None,
+) -> records.Confounds:
+  """Measures how much of one reward is length and style.
 
   Args:
     scores: [N], the reward of texts.
-    true_reward: [N], r* of the same; None where there is none.
-    words: [N], how long they are.
+    true_reward: [N], r* of the same texts; None if there is none.
+    words: [N], their lengths.
     aligned: [M], the reward of the aligned model's text for each prompt.
     base: [M], the same of the base model's.
-    matched: what `match` gave for their r*; None where there is no r*.
+    matched: the result of `match` for their r*; None if there is no r*.
 
   Returns:
     length_spearman: of R̂ and length.
     partial_pearson_given_length, partial_spearman_given_length: of R̂ and r*, length held fixed.
     style_auroc, style_low, style_high (95 %), style_n: `style`.
-    A figure that cannot be computed is None, with its reason under 'why'.
+    A metric that cannot be computed is None, with its reason under 'why'.
   """
   scores, words = finite_vector(scores, 'scores'), finite_vector(words, 'words')
   ranks = scipy.stats.rankdata
-  partial = {
-    'partial_pearson_given_length': NO_TRUE_REWARD,
-    'partial_spearman_given_length': NO_TRUE_REWARD,
-  }
+  pearson: Outcome = NO_TRUE_REWARD
+  spearman: Outcome = NO_TRUE_REWARD
   if true_reward is not None:
     true_reward = finite_vector(true_reward, 'true_reward')
-    partial = {
-      'partial_pearson_given_length': partial_correlation(scores, true_reward, words),
-      'partial_spearman_given_length': partial_correlation(
-        ranks(scores), ranks(true_reward), ranks(words)
+    pearson = partial_correlation(scores, true_reward, words)
+    spearman = partial_correlation(ranks(scores), ranks(true_reward), ranks(words))
+  results = collect(
+    {
+      'length_spearman': correlation(ranks(scores), ranks(words)),
+      'partial_pearson_given_length': pearson,
+      'partial_spearman_given_length': spearman,
+      **(
+        dict.fromkeys(STYLE, NO_TRUE_REWARD) if matched is None else style(aligned, base, matched)
       ),
     }
-  followed = (
-    style(aligned, base, matched)
-    if matched is not None
-    else dict.fromkeys(('style_auroc', 'style_low', 'style_high', 'style_n'), NO_TRUE_REWARD)
   )
-  return collect(
-    {'length_spearman': correlation(ranks(scores), ranks(words)), **partial, **followed}
-  )
+  return cast(records.Confounds, results)
 
 
-def correlation(first: np.ndarray, second: np.ndarray) -> float | str:
-  """Pearson's of two [N], or the reason why there is none."""
+def correlation(first: np.ndarray, second: np.ndarray) -> Outcome:
+  """Returns Pearson's correlation of two [N]."""
   if first.size < 2:
     return 'fewer than 2 texts'
   if is_constant(first) or is_constant(second):
@@ -67,31 +76,30 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float | str:
   return float(np.clip(np.corrcoef(first, second)[0, 1], -1, 1))
 
 
-def partial_correlation(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> float | str:
-  """Pearson's of what a linear fit on `given` leaves of two [N] (Yule 1907); on ranks: the partial Spearman.
+def partial_correlation(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> Outcome:
+  """Returns Pearson's correlation of two [N] after a linear fit on `given` (Yule 1907).
 
-  As (r12 - r13 r23) / sqrt((1 - r13^2) (1 - r23^2)), but exact where one of them follows `given` wholly.
+  On ranks this is the partial Spearman. It equals (r12 - r13 r23) / sqrt((1 - r13^2) (1 - r23^2)),
+  but is exact also if one of the two follows `given` entirely.
   """
   if first.size < 3:
     return 'fewer than 3 texts'
   design = np.stack([np.ones(given.size), given], axis=1)
-  left = [
-    values - design @ np.linalg.lstsq(design, values, rcond=None)[0] for values in (first, second)
-  ]
-  if any(
-    np.linalg.norm(rest) <= 1e-9 * np.linalg.norm(values)
-    for rest, values in zip(left, (first, second))
-  ):
-    return 'a reward follows from length alone'
-  return correlation(*left)
+  residuals = []
+  for values in (first, second):
+    residual = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    if np.linalg.norm(residual) <= 1e-9 * np.linalg.norm(values):
+      return 'a reward follows from length alone'
+    residuals.append(residual)
+  return correlation(*residuals)
 
 
-def match(true_aligned, true_base) -> tuple[np.ndarray, np.ndarray]:
-  """Pairs an aligned with the base text that r* scores most alike, whatever their prompts.
+def match(true_aligned: ArrayLike, true_base: ArrayLike) -> Matches:
+  """Pairs each aligned text with the base text of the most similar r*, whatever their prompts.
 
-  With replacement, since what is left of the difference in r* would look like style: each aligned text gets its nearest
-  base text, if that lies within a tenth of a standard deviation of r* over all texts (the caliper of Rosenbaum and
-  Rubin 1985, here of r* in place of the propensity).
+  A base text may serve several times: any difference in r* that is left would look like style. A
+  pair counts only within a tenth of a standard deviation of r* over all texts (the caliper of
+  Rosenbaum and Rubin 1985, here of r* instead of the propensity).
 
   Args:
     true_aligned: [M], r* of the aligned model's texts.
@@ -105,6 +113,7 @@ def match(true_aligned, true_base) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
   order = np.argsort(base, kind='stable')
   place = np.searchsorted(base[order], aligned)
+  # The nearest base text is one of the two neighbours in sorted order.
   neighbours = order[np.clip(np.stack([place - 1, place]), 0, base.size - 1)]  # [2, M]
   distances = np.abs(base[neighbours] - aligned[None])
   nearer = np.argmin(distances, axis=0)
@@ -115,13 +124,14 @@ def match(true_aligned, true_base) -> tuple[np.ndarray, np.ndarray]:
   return near, chosen[near]
 
 
-def style(aligned, base, matched: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
-  """How much of R̂ is style: the AUROC at telling aligned from base texts that r* scores alike.
+def style(aligned: ArrayLike, base: ArrayLike, matched: Matches) -> dict[str, Outcome]:
+  """Measures how much of R̂ is style: its AUROC at telling apart models where r* sees no difference.
 
-  The share of matched pairs in which R̂ puts the aligned text above (ties count half): the AUROC adjusted for r* (Janes
-  and Pepe 2009). .5: R̂ sees nothing of the aligned model but what r* asks for; 1: it knows that model by its style.
-  The Wilson interval counts as many pairs as their reuse of base texts leaves independent, (sum w)^2 / sum w^2 with w
-  uses of a base text (Kish 1965): approximate.
+  This is the share of matched pairs in which R̂ puts the aligned text above (ties count half), the
+  AUROC adjusted for r* (Janes and Pepe 2009). At .5, R̂ sees nothing of the aligned model but what
+  r* rewards; at 1, it knows that model by its style. The Wilson interval is approximate: it counts
+  as many pairs as their reuse of base texts leaves independent, (sum w)^2 / sum w^2 with w uses of
+  a base text (Kish 1965).
 
   Args:
     aligned: [M], R̂ of the aligned model's texts.

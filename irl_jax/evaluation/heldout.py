@@ -1,4 +1,4 @@
-"""The held-out data, what r* and people say of it, and what a reward gives to it: each text is scored once.
+"""The held-out data, its true rewards and labels, and the scores that a reward gives to it.
 
 Dims: K rewards, N texts, M pairs, V validation texts.
 """
@@ -17,7 +17,7 @@ Labels = Sequence[int | None]  # 1 toxic, 0 not, None: no label
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-  """The held-out data, and what r* and people say of it; and labelled texts that probabilities are fitted on."""
+  """The held-out data with r* and labels, and labelled texts to fit probabilities on."""
 
   texts: Sequence[str]  # whole original texts, each once
   labels: Labels  # [N]
@@ -36,23 +36,24 @@ class Reference:
 
   @property
   def true_pairs(self) -> np.ndarray:
-    """r* of the aligned, then of the base texts [2 M]."""
+    """r* of the aligned, then of the base texts [2 M]; only if there is a true reward."""
+    assert self.true_aligned is not None and self.true_base is not None
     return np.concatenate([self.true_aligned, self.true_base])
 
   @property
   def human(self) -> np.ndarray:
-    """The labels of those texts as rewards, -1 toxic and +1 not."""
+    """The labels of the labelled texts as rewards, -1 toxic and +1 not."""
     return agreement.labels_to_reward([label for label in self.labels if label is not None])
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """What one reward gives to everything in a Reference."""
+  """The scores that one reward gives to everything in a Reference."""
 
   texts: np.ndarray  # [N] float64
   aligned: np.ndarray  # [M]
   base: np.ndarray  # [M]
-  validation: np.ndarray  # [V], or [0] where it was not asked for
+  validation: np.ndarray  # [V], or [0] if not scored
 
   @property
   def pairs(self) -> np.ndarray:
@@ -61,20 +62,18 @@ class Scores:
 
 
 def score(reward: rewards.Reward, held: Reference, validation: bool = False) -> Scores:
-  """Scores all texts, each once; those of the validation split only where they are asked for."""
+  """Scores all texts, each once; those of the validation split only on request."""
   lists = held.texts, held.aligned, held.base, held.validation if validation else ()
-  place = {
-    text: index
-    for index, text in enumerate(dict.fromkeys(text for texts in lists for text in texts))
-  }
-  values = np.asarray(reward(list(place)), np.float64)
+  distinct = dict.fromkeys(text for texts in lists for text in texts)
+  row = {text: index for index, text in enumerate(distinct)}
+  values = np.asarray(reward(list(distinct)), np.float64)
   return Scores(
-    *(values[[place[text] for text in texts]] if len(texts) else np.zeros(0) for texts in lists)
+    *(values[[row[text] for text in texts]] if len(texts) else np.zeros(0) for texts in lists)
   )
 
 
 def mean(scores: Sequence[Scores]) -> Scores:
-  """The scores of the ensemble: the mean of its members'."""
+  """Returns the scores of the ensemble: the mean of its members'."""
   names = [field.name for field in dataclasses.fields(Scores)]
   return Scores(
     **{name: np.mean([getattr(member, name) for member in scores], axis=0) for name in names}

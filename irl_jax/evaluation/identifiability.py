@@ -1,16 +1,20 @@
-"""How far independent recoveries agree: the true reward is not identifiable, the spread over seeds shows how far.
+"""How far independent recoveries agree. The true reward is not identifiable; the spread shows it.
 
-The matrices take any K rewards of the same texts: other seeds, other objectives, r*. Dims: K rewards, N texts, M
-prompts, C completions of each.
+The matrices take any K rewards of the same texts: other seeds, other objectives, r*. Dims: K
+rewards, N texts, M prompts, C completions of each.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import statistics
 from typing import Any
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 import scipy
 
+from irl_jax import records
 from irl_jax.evaluation.metrics import annotate
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
@@ -24,8 +28,10 @@ NO_ENTRY = {
 NO_SEED_SPEARMAN = 'needs two seeds, two texts, and no seed that scores all texts the same'
 
 
-def compare_rewards(names: Sequence[str], texts, completions) -> dict[str, Any]:
-  """The `identifiability` part of summary.json.
+def compare_rewards(
+  names: Sequence[str], texts: Sequence[ArrayLike], completions: ArrayLike
+) -> records.Identifiability:
+  """Compares every two rewards: the `identifiability` part of summary.json.
 
   Args:
     names: of K rewards.
@@ -33,8 +39,8 @@ def compare_rewards(names: Sequence[str], texts, completions) -> dict[str, Any]:
     completions: [K, M, C], their scores of C completions of each of M prompts.
 
   Returns:
-    names, and K x K lists spearman, sign_agreement (of texts) and epic_distance (of completions); an entry that does
-    not exist is None, with the reason under 'why'.
+    names, and K x K lists spearman, sign_agreement (of texts) and epic_distance (of completions).
+    An entry that cannot be computed is None, with the reason under 'why'.
 
   Raises:
     ValueError: a score is not finite, or the shapes do not fit.
@@ -49,34 +55,36 @@ def compare_rewards(names: Sequence[str], texts, completions) -> dict[str, Any]:
     for name, matrix in matrices.items()
   }
   why = {name: NO_ENTRY[name] for name, matrix in matrices.items() if np.isnan(matrix).any()}
-  return {'names': list(names), **plain} | ({'why': why} if why else {})
+  result = {'names': list(names), **plain} | ({'why': why} if why else {})
+  return cast(records.Identifiability, result)
 
 
-def spearman(scores) -> np.ndarray:
-  """Spearman correlation of every two of K rewards [K, N] -> [K, K]; NaN where one of them is constant."""
-  scores = finite_rows(scores)
-  return correlation(np.array([scipy.stats.rankdata(row) for row in scores]).reshape(scores.shape))
+def spearman(scores: Sequence[ArrayLike]) -> np.ndarray:
+  """Returns the Spearman correlation [K, K] of rewards [K, N]; NaN if one of two is constant."""
+  rows = finite_rows(scores)
+  return correlation(np.array([scipy.stats.rankdata(row) for row in rows]).reshape(rows.shape))
 
 
-def sign_agreement(scores) -> np.ndarray:
-  """Share of texts on which two of K centred rewards [K, N] give one verdict (toxic: below 0) -> [K, K]."""
-  scores = finite_rows(scores)
-  toxic = (scores < 0).astype(np.float64)
+def sign_agreement(scores: Sequence[ArrayLike]) -> np.ndarray:
+  """Returns the share [K, K] of texts on which two centred rewards [K, N] give the same verdict."""
+  rows = finite_rows(scores)
+  toxic = (rows < 0).astype(np.float64)
   both = toxic @ toxic.T + (1 - toxic) @ (1 - toxic).T
-  return both / scores.shape[1] if scores.shape[1] else np.full(both.shape, np.nan)
+  return both / rows.shape[1] if rows.shape[1] else np.full(both.shape, np.nan)
 
 
-def epic_distance(completions) -> np.ndarray:
-  """Distance in [0, 1] of every two of K rewards [K, M, C], up to a constant of each prompt and a scale -> [K, K].
+def epic_distance(completions: ArrayLike) -> np.ndarray:
+  """Returns the EPIC distance [K, K], in [0, 1], of rewards [K, M, C].
 
-  EPIC (Gleave et al. 2021, definition 4.6) for text: rewards that differ by a function of the prompt and a positive
-  factor induce the same policies, so each reward is made canonical by subtracting its mean over a prompt's completions,
-  and the distance is the Pearson distance sqrt((1 - rho) / 2): half the Euclidean one between the canonical rewards
-  scaled to norm 1. 0: the same up to that; sqrt(1/2) = .71: unrelated; 1: opposite. NaN where a reward tells no two
+  EPIC (Gleave et al. 2021, definition 4.6) for text: rewards that differ by a function of the
+  prompt and a positive factor induce the same policies. So each reward is made canonical by
+  subtracting its mean over a prompt's completions. The distance is the Pearson distance
+  sqrt((1 - rho) / 2): half the Euclidean distance between the canonical rewards scaled to norm 1.
+  0: the same up to that; sqrt(1/2) = .71: unrelated; 1: opposite. NaN if a reward tells no two
   completions of a prompt apart.
 
   Raises:
-    ValueError: not [K, M, C], or a reward is not finite.
+    ValueError: completions is not [K, M, C], or a reward is not finite.
   """
   completions = np.asarray(completions, np.float64)
   if completions.ndim != 3:
@@ -86,36 +94,40 @@ def epic_distance(completions) -> np.ndarray:
   finite_rows(completions.reshape(len(completions), -1))
   canonical = completions - completions.mean(axis=2, keepdims=True)
   unit = unit_rows(canonical.reshape(len(completions), -1))
-  # As a Euclidean distance: (1 - rho) would round what nearly equal rewards differ by.
+  # As a Euclidean distance: 1 - rho would round away the difference of nearly equal rewards.
   return np.array([[np.linalg.norm(first - second) / 2 for second in unit] for first in unit])
 
 
-def finite_rows(scores) -> np.ndarray:
-  """Scores as float64 [K, N]; ValueError where one is not finite or the rows differ in length."""
+def finite_rows(scores: Sequence[ArrayLike] | np.ndarray) -> np.ndarray:
+  """Returns scores as float64 [K, N].
+
+  Raises:
+    ValueError: a score is not finite, or the rows differ in length.
+  """
   return np.stack([finite_vector(row, f'scores[{index}]') for index, row in enumerate(scores)])
 
 
 def correlation(rows: np.ndarray) -> np.ndarray:
-  """Pearson correlation of every two rows [K, N] -> [K, K], within [-1, 1]; NaN where a row is constant."""
+  """Returns the Pearson correlation [K, K] of rows [K, N], in [-1, 1]; NaN if a row is constant."""
   unit = unit_rows(rows - rows.mean(axis=1, keepdims=True) if rows.size else rows)
   return np.clip(unit @ unit.T, -1, 1)
 
 
 def unit_rows(centred: np.ndarray) -> np.ndarray:
-  """Rows [K, N] of mean 0 scaled to norm 1; NaN where a row is constant."""
+  """Scales rows [K, N] of mean 0 to norm 1; NaN if a row is constant."""
   norm = np.array([0.0 if is_constant(row) else np.linalg.norm(row) for row in centred])
   return centred / np.where(norm > 0, norm, np.nan)[:, None]
 
 
-def seed_spearman(scores) -> float | None:
-  """Mean Spearman correlation over all pairs of seeds.
+def seed_spearman(scores: Sequence[ArrayLike]) -> float | None:
+  """Returns the mean Spearman correlation over all pairs of seeds.
 
   Args:
     scores: [K, N], K seeds' rewards of the same N texts.
 
   Returns:
-    None where it cannot be computed; the reason is `NO_SEED_SPEARMAN`. (A constant seed is not left out: the rest
-    would look more alike than the seeds are.)
+    None if it cannot be computed; the reason is `NO_SEED_SPEARMAN`. A constant seed is not left
+    out, because the rest would look more alike than the seeds are.
 
   Raises:
     ValueError: a score is not finite.
@@ -127,14 +139,19 @@ def seed_spearman(scores) -> float | None:
   return None if np.isnan(mean) else mean
 
 
-def mean_and_std(seeds: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Mean and sample standard deviation (K - 1) of every figure over K seeds, with the dicts' own nesting.
+def mean_and_std(seeds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Averages every metric over K seeds, with the dicts' own nesting.
 
-  A seed without the figure is left out and said so under 'why', and so is a figure that no seed has, or fewer than
-  two for the deviation: it is None. Anything that is no number (a bool, a text, a list) is not averaged.
+  A seed without a metric is left out, and 'why' says so. A metric that no seed has is None, and so
+  is the deviation of one that fewer than two have. Anything that is no number (a bool, a text, a
+  list) is not averaged.
+
+  Returns:
+    The mean and the sample standard deviation (K - 1).
   """
   names = [name for name in seeds[0] if name != 'why'] if seeds else []
-  mean, std = {}, {}
+  mean: dict[str, Any] = {}
+  std: dict[str, Any] = {}
   notes = {}
   for name in names:
     values = [seed.get(name) for seed in seeds]
@@ -153,6 +170,6 @@ def mean_and_std(seeds: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[
   return annotate(collect(mean), notes), annotate(collect(std), notes)
 
 
-def reason(seeds: Sequence[dict[str, Any]], name: str) -> str:
-  """Why a seed does not have a figure: the first reason that one gives."""
+def reason(seeds: Sequence[Mapping[str, Any]], name: str) -> str:
+  """Returns why a seed does not have a metric: the first reason that one gives."""
   return next((seed['why'][name] for seed in seeds if name in seed.get('why', {})), 'not computed')

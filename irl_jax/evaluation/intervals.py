@@ -1,22 +1,25 @@
-"""How sure AUROC and Spearman are: percentile bootstrap, of many rewards at once, without a loop over texts.
+"""Bootstrap intervals of AUROC and Spearman, for many rewards at once, without a loop over texts.
 
-A resample is a column of counts: how often each text was drawn. A text's rank in the resample is a cumulative sum of
-counts in the order of its reward, and both figures are weighted sums over ranks. Dims: K rewards, R resamples, N texts,
-G distinct rewards.
+A resample is a column of counts: how often each text was drawn. A text's rank in the resample is a
+cumulative sum of counts in the order of its reward, and both metrics are weighted sums over ranks.
+Dims: K rewards, R resamples, N texts, G distinct rewards.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from irl_jax import records
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 
 LEVEL = 0.95
-CHUNK = 2**17  # counts held at once: what stays in a cache
-UNDEFINED = 0.05  # share of resamples without the figure, above which there is no interval
+CHUNK = 2**17  # counts held at once: they stay in a cache
+UNDEFINED = 0.05  # share of resamples without the metric, above which there is no interval
 NO_INTERVAL = (
   'more than 5 % of the resamples do not have the figure: one class, or one score, for all texts'
 )
@@ -24,7 +27,7 @@ NO_INTERVAL = (
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-  """The order of finite values [N], found once for all resamples."""
+  """The order of finite values [N], computed once for all resamples."""
 
   order: np.ndarray  # [N] texts by increasing value
   starts: np.ndarray  # [G] where in `order` each distinct value starts
@@ -33,53 +36,59 @@ class Ranking:
 
 @dataclasses.dataclass(frozen=True)
 class Resampled:
-  """Figures of K rewards in the same R resamples; NaN where a resample has none."""
+  """Metrics of K rewards in the same R resamples; NaN if a resample has none."""
 
   auroc: np.ndarray  # [K, R]
   spearman: np.ndarray  # [K, R]
 
-  def intervals(self, index: int) -> dict[str, Any]:
-    """The 95 % intervals of one reward: {'auroc': [low, high], 'spearman': [low, high]}; None beside a 'why'."""
-    return collect(
-      {'auroc': percentiles(self.auroc[index]), 'spearman': percentiles(self.spearman[index])}
-    )
+  def intervals(self, index: int) -> records.MetricIntervals:
+    """Returns the 95 % intervals of one reward; None with a 'why' if there is none."""
+    return both_intervals(self.auroc[index], self.spearman[index])
 
-  def gains(self, index: int, other: int) -> dict[str, Any]:
-    """Intervals of how far the figures of reward `index` are above those of `other`, in the same resamples."""
-    return collect(
-      {
-        'auroc': percentiles(self.auroc[index] - self.auroc[other]),
-        'spearman': percentiles(self.spearman[index] - self.spearman[other]),
-      }
-    )
+  def gains(self, index: int, other: int) -> records.MetricIntervals:
+    """Returns the intervals of reward `index`'s metrics minus those of `other`."""
+    auroc = self.auroc[index] - self.auroc[other]
+    return both_intervals(auroc, self.spearman[index] - self.spearman[other])
 
 
-def resample(rewards, reference, samples: int, seed: int, unit=None) -> Resampled:
-  """AUROC and Spearman of rewards against a reference, in bootstrap resamples of the texts (Efron 1979).
+def both_intervals(auroc: np.ndarray, spearman: np.ndarray) -> records.MetricIntervals:
+  """Returns the intervals of resamples [R] of both metrics."""
+  results = collect({'auroc': percentiles(auroc), 'spearman': percentiles(spearman)})
+  return cast(records.MetricIntervals, results)
+
+
+def resample(
+  rewards: Sequence[ArrayLike],
+  reference: ArrayLike,
+  samples: int,
+  seed: int,
+  unit: np.ndarray | None = None,
+) -> Resampled:
+  """Computes AUROC and Spearman of rewards in bootstrap resamples of the texts (Efron 1979).
 
   Args:
     rewards: [K, N].
-    reference: [N]; toxic where below 0.
+    reference: [N]; toxic if below 0.
     samples: R.
-    seed: the same seed, n of units and R give the same resamples, so that rewards are compared in the same ones.
-    unit: [N] int, which of the units 0, 1, … each text belongs to: units are drawn, with all their texts (both
-      completions of a prompt); None: texts are drawn.
+    seed: the same seed, number of units and R give the same resamples, so rewards are compared in
+      the same ones.
+    unit: [N] int, which of the units 0, 1, … each text belongs to. Units are drawn with all their
+      texts, such as both completions of a prompt. None: texts are drawn.
 
   Raises:
     ValueError: a value is not finite, or there is no text.
   """
-  rewards = [finite_vector(row, f'rewards[{index}]') for index, row in enumerate(rewards)]
+  rows = [finite_vector(row, f'rewards[{index}]') for index, row in enumerate(rewards)]
   reference = finite_vector(reference, 'reference')
   if not reference.size:
     raise ValueError('reference is empty: a bootstrap needs texts')
   harmless = (reference >= 0).astype(np.float64)
-  rankings, true_ranking = [rank(row) for row in rewards], rank(reference)
-  figures = np.zeros((2, len(rewards), samples))
+  rankings, true_ranking = [rank(row) for row in rows], rank(reference)
+  metrics = np.zeros((2, len(rows), samples))
   done = 0
-  for counts in draw(
-    reference.size if unit is None else int(np.max(unit)) + 1, samples, seed, reference.size
-  ):
-    counts = counts if unit is None else counts[unit]
+  units = reference.size if unit is None else int(np.max(unit)) + 1
+  for drawn in draw(units, samples, seed, reference.size):
+    counts = drawn if unit is None else drawn[unit]
     above = harmless @ counts
     mixed = above * (counts.sum(axis=0) - above)  # pairs of a harmless and a toxic text
     true_ranks = midranks(true_ranking, counts)
@@ -88,27 +97,28 @@ def resample(rewards, reference, samples: int, seed: int, unit=None) -> Resample
     for index, ranking in enumerate(rankings):
       ranks = midranks(ranking, counts)
       weighted = counts * ranks
-      # Mann and Whitney 1947: with n harmless and m toxic texts drawn, n m AUROC is the sum of the harmless ranks less
-      # n (n + 1) / 2, and of the centred ones plus n m / 2.
-      figures[0, index, chunk] = 0.5 + divide(harmless @ weighted, mixed)
-      figures[1, index, chunk] = divide(
+      # Mann and Whitney 1947: with n harmless and m toxic texts drawn, n m AUROC is the sum of the
+      # harmless ranks minus n (n + 1) / 2, or of the centred ranks plus n m / 2.
+      metrics[0, index, chunk] = 0.5 + divide(harmless @ weighted, mixed)
+      metrics[1, index, chunk] = divide(
         dot(weighted, true_ranks), np.sqrt(dot(weighted, ranks) * true_variance)
       )
-  return Resampled(*figures)
+  return Resampled(*metrics)
 
 
 def draw(units: int, samples: int, seed: int, texts: int) -> Iterator[np.ndarray]:
-  """Counts [units, r] of resamples with replacement, R of them in chunks of r; each column sums to `units`."""
+  """Yields counts [units, r] of R resamples with replacement; each column sums to `units`."""
   rng = np.random.default_rng(seed)
   width = max(CHUNK // max(texts, units), 1)
   for first in range(0, samples, width):
     size = min(width, samples - first)
+    # One bincount for all columns: a draw of unit u in column c is counted at u * size + c.
     drawn = rng.integers(0, units, (size, units)) * size + np.arange(size)[:, None]
     yield np.bincount(drawn.ravel(), minlength=size * units).reshape(units, size).astype(np.float64)
 
 
 def rank(values: np.ndarray) -> Ranking:
-  """The order of finite values [N]; equal ones share a group."""
+  """Returns the order of finite values [N]; equal ones share a group."""
   order = np.argsort(values, kind='stable')
   new = np.diff(values[order], prepend=-np.inf) > 0
   group = np.empty(values.size, np.int64)
@@ -117,10 +127,11 @@ def rank(values: np.ndarray) -> Ranking:
 
 
 def midranks(ranking: Ranking, counts: np.ndarray) -> np.ndarray:
-  """Ranks [N, R] of the texts within each resample, ties at their middle, less the mean rank of the resample."""
+  """Returns the ranks [N, R] of the texts in each resample, ties at their middle, mean 0."""
   size = counts[ranking.order]
   if ranking.starts.size < ranking.order.size:
-    size = np.add.reduceat(size, ranking.starts, axis=0)  # [G, R]
+    size = np.add.reduceat(size, ranking.starts, axis=0)  # [G, R]: tied texts take one rank
+  # A group's last rank minus half of its size is the middle of its ranks.
   ranks = np.cumsum(size, axis=0)
   ranks -= size / 2
   ranks -= counts.sum(axis=0) / 2
@@ -128,19 +139,19 @@ def midranks(ranking: Ranking, counts: np.ndarray) -> np.ndarray:
 
 
 def dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """Sums over texts [R] of the products of two [N, R]."""
+  """Returns the sums over texts [R] of the products of two [N, R]."""
   return np.einsum('nr,nr->r', first, second)
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-  """Quotients [R]; NaN where the denominator is 0."""
+  """Returns quotients [R]; NaN if the denominator is 0."""
   return np.divide(
     numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
   )
 
 
 def percentiles(values: np.ndarray) -> list[float] | str:
-  """The middle 95 % [low, high] of a figure's resamples [R] (Efron 1979), or the reason why there is no interval."""
+  """Returns the middle 95 % [low, high] of a metric's resamples [R] (Efron 1979)."""
   if np.mean(np.isnan(values)) > UNDEFINED:
     return NO_INTERVAL
   return np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()

@@ -1,24 +1,27 @@
-"""Figures as summary.json holds them: plain Python numbers; what cannot be computed is None beside a reason."""
+"""Results as summary.json holds them: plain Python values, None with a reason if not computable."""
 
 from collections.abc import Mapping
 import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+Outcome = float | str  # a result, or the reason why there is none
 
 
-def collect(figures: Mapping[str, Any]) -> dict[str, Any]:
-  """Makes figures plain JSON: a figure that cannot be computed becomes None, its reason goes under 'why'.
+def collect(results: Mapping[str, Any]) -> dict[str, Any]:
+  """Makes results plain JSON: one that cannot be computed becomes None, its reason goes to 'why'.
 
   Args:
-    figures: by name a number (Python's or NumPy's), a nested dict or list, None, or a str: the reason why there is
-      no figure.
+    results: by name a number (Python's or NumPy's), a nested dict or list, None, or a str: the
+      reason why there is no result. A number that is not finite is its own reason.
 
   Returns:
-    The same names in the same order; 'why': {name: reason} behind them where there is a reason.
+    The same names in the same order, then 'why': {name: reason} if there is a reason.
   """
   plain, why = {}, {}
-  for name, value in figures.items():
+  for name, value in results.items():
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float) and not math.isfinite(value):
       value = f'the result is not finite ({value})'
@@ -28,13 +31,13 @@ def collect(figures: Mapping[str, Any]) -> dict[str, Any]:
   return plain | ({'why': why} if why else {})
 
 
-def annotate(figures: dict[str, Any], notes: dict[str, str]) -> dict[str, Any]:
-  """Adds notes to a dict's 'why'; its own reasons stay."""
-  why = notes | figures.get('why', {})
-  return figures | ({'why': why} if why else {})
+def annotate(results: Mapping[str, Any], notes: Mapping[str, str]) -> dict[str, Any]:
+  """Adds notes to the 'why' of results; the reasons already there stay."""
+  why = {**notes, **results.get('why', {})}
+  return {**results, 'why': why} if why else dict(results)
 
 
-def finite_vector(values, name: str) -> np.ndarray:
+def finite_vector(values: ArrayLike, name: str) -> np.ndarray:
   """Returns values as float64 [N].
 
   Raises:
@@ -52,5 +55,5 @@ def finite_vector(values, name: str) -> np.ndarray:
 
 
 def is_constant(values: np.ndarray) -> bool:
-  """Whether values [N] holds one value, or none at all."""
+  """Returns True if values [N] holds one value, or none at all."""
   return values.size == 0 or bool(values.min() == values.max())

@@ -4,31 +4,54 @@ Dims: B prompts of a batch, P prompt, T response, S = P + T, N prompts.
 """
 
 from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import distribution
+from irl_jax import records
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax.data import batches
 from irl_jax.data import text
-from irl_jax.evaluation import metrics as figures
 from irl_jax.evaluation import toxicity
+from irl_jax.evaluation.metrics import collect
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
 
+Progress = Callable[[Iterable[Any]], Iterable[Any]]  # wraps the batches, such as a progress bar
+
 
 def response_log_probs_of(
-  inputs, batch, *, config: gpt_neox.GPTNeoXConfig, dtype, response_length: int, min_new_tokens: int
+  inputs: tuple[Any, distribution.Allowed],
+  batch: tuple[jax.Array, jax.Array],
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: DTypeLike,
+  response_length: int,
+  min_new_tokens: int,
 ) -> jax.Array:
-  """Log-probs [B, T] of the response tokens; batch is (ids [B, S], valid [B, S])."""
+  """Returns the log-probabilities [B, T] of the response tokens.
+
+  Args:
+    inputs: (params, the ids that may be sampled).
+    batch: (ids [B, S], valid [B, S]).
+    config: of the model.
+    dtype: of computation.
+    response_length: T.
+    min_new_tokens: positions before this one cannot be EOS, as in sampling.
+  """
   params, allowed = inputs
   ids, valid = batch
   hidden = gpt_neox.hidden_states(params, ids, valid, config, dtype)
@@ -43,14 +66,22 @@ def response_log_probs(
   prompts: Sequence[Sequence[int]],
   responses: Sequence[Sequence[int]],
   limits: config_lib.Sampling,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
 ) -> np.ndarray:
-  """Log-probability [N] of each response given its prompt, nats, summed over its tokens."""
+  """Returns the log-probability [N] of each response given its prompt, in nats.
+
+  Args:
+    model: a language model.
+    prompts: N lists of ids.
+    responses: N lists of ids, with EOS.
+    limits: how the responses were sampled: the same temperature and forbidden ids are applied.
+    dtype: of computation.
+  """
   longest = max(map(len, responses))
   forward = parallel.map_forward(
     response_log_probs_of,
     config=model.config,
-    dtype=dtype,
+    dtype=cast(Hashable, dtype),
     response_length=longest,
     min_new_tokens=limits.min_new_tokens,
   )
@@ -82,14 +113,14 @@ class Sampled:
 
 def sample(
   policy: pretrained.Pretrained,
-  rows: Sequence[dict[str, Any]],
+  rows: Sequence[Mapping[str, Any]],
   config: config_lib.Config,
   seed: int,
-  dtype,
+  dtype: DTypeLike,
   limits: config_lib.Sampling | None = None,
-  progress: Callable = iter,
+  progress: Progress = iter,
 ) -> Sampled:
-  """Samples a completion of every row's prompt."""
+  """Samples a completion of every row's prompt, by `limits` or else by config.sampling."""
   prompts, _ = sampling.prompt_ids(
     policy.tokenizer, [row['prompt'] for row in rows], config.data.max_prompt_tokens
   )
@@ -105,34 +136,35 @@ def evaluate(
   policy: pretrained.Pretrained,
   reference: pretrained.Pretrained,
   base: pretrained.Pretrained,
-  rows: Sequence[dict[str, Any]],
+  rows: Sequence[Mapping[str, Any]],
   true_reward: rewards.Reward,
   config: config_lib.Config,
-  dtype=jnp.float32,
-  progress: Callable = iter,
-) -> tuple[dict[str, Any], np.ndarray]:
-  """The figures P of summary.json, over all held-out prompts, one completion each.
+  dtype: DTypeLike = jnp.float32,
+  progress: Progress = iter,
+) -> tuple[records.PolicyMetrics, np.ndarray]:
+  """Measures a policy on all held-out prompts, one completion each.
 
   Args:
-    policy: what is measured.
-    reference: the policy that PPO started from: KL is measured against it.
-    base: the base model: perplexity is measured under it.
-    rows: held-out rows.
-    true_reward: r*; toxic where < 0.
-    config: `sampling` and `seed`: the same seed before and after.
+    policy: the policy to measure.
+    reference: the policy that PPO started from; KL is measured against it.
+    base: the base model; perplexity is measured under it.
+    rows: held-out rows (records.PromptRow).
+    true_reward: r*; toxic if < 0.
+    config: `sampling` and `seed`, which are the same before and after PPO.
     dtype: of computation.
     progress: wraps the iterable of batches.
 
   Returns:
-    The figures, and which completions are toxic [N].
+    The metrics, and which completions are toxic [N] bool.
   """
-  seed = config.seed + 1  # apart from the rollouts'
+  seed = config.seed + 1  # not the rollouts' seed
   drawn = sample(policy, rows, config, seed, dtype, progress=progress)
   scores = true_reward(drawn.completions)
   prompts = [row['prompt'] for row in rows]
   harmless = np.flatnonzero(true_reward(prompts) >= 0)
   full = true_reward([prompts[row] + drawn.completions[row] for row in harmless])
   lengths = np.array([len(response) for response in drawn.responses])
+  # KL is that of the untruncated policy: top-k and top-p would need samples of their own.
   untruncated = drawn
   if config.sampling.top_k or config.sampling.top_p < 1:
     limits = dataclasses.replace(config.sampling, top_k=0, top_p=1.0)
@@ -140,14 +172,12 @@ def evaluate(
   log_probs = lambda model, sampled: response_log_probs(
     model, sampled.prompts, sampled.responses, config.sampling, dtype
   )
-  # A model against itself is 0 by definition, and not by two forward passes.
-  kl = (
-    np.zeros(len(rows))
-    if policy is reference
-    else log_probs(policy, untruncated) - log_probs(reference, untruncated)
-  )
+  # The KL of a model to itself is 0 by definition: two forward passes could round differently.
+  kl = np.zeros(len(rows))
+  if policy is not reference:
+    kl = log_probs(policy, untruncated) - log_probs(reference, untruncated)
   under_base = log_probs(base, drawn)
-  measured = figures.collect(
+  measured = collect(
     {
       'toxicity': toxicity.toxicity(scores),
       'toxicity_full': toxicity.toxicity(full),
@@ -159,4 +189,4 @@ def evaluate(
       'distinct_2': toxicity.distinct_2(drawn.completions) or toxicity.NO_BIGRAM,
     }
   )
-  return measured, scores < 0
+  return cast(records.PolicyMetrics, measured), scores < 0

@@ -1,191 +1,201 @@
-"""What a recovered reward is worth: agreement with r* and with labels, on whole texts and on pairs, beside baselines.
+"""What a recovered reward is worth: agreement with r* and labels, compared with baselines.
 
 Dims: K seeds, N texts, M pairs, V validation texts.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import cast
 
 import numpy as np
 
+from irl_jax import records
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import calibration
 from irl_jax.evaluation import confounds
 from irl_jax.evaluation import identifiability
 from irl_jax.evaluation import intervals
-from irl_jax.evaluation import metrics as figures
 from irl_jax.evaluation.confounds import NO_TRUE_REWARD
 from irl_jax.evaluation.heldout import mean
 from irl_jax.evaluation.heldout import NO_LABELS
 from irl_jax.evaluation.heldout import Reference
 from irl_jax.evaluation.heldout import Scores
+from irl_jax.evaluation.metrics import annotate
+from irl_jax.evaluation.metrics import collect
+from irl_jax.evaluation.metrics import Outcome
 
 NO_PAIR = 'no pair'
-SETS = {
+SETS = {  # and why one may be missing
   'heldout_texts': NO_TRUE_REWARD,
   'heldout_texts_human': NO_LABELS,
   'heldout_pairs': NO_TRUE_REWARD,
 }
+Resamples = Mapping[str, intervals.Resampled | None]  # by set
 
 
-def agree(scores: Scores, held: Reference) -> dict[str, Any]:
-  """The figures of one reward: heldout_texts, heldout_pairs, heldout_texts_human; None beside a 'why'."""
-  return figures.collect(
-    {
-      'heldout_texts': (
-        NO_TRUE_REWARD
-        if held.true_texts is None
-        else agreement.agreement(scores.texts, held.true_texts)
-      ),
-      'heldout_pairs': on_pairs(scores, held),
-      'heldout_texts_human': (
-        agreement.agreement(scores.texts[held.labelled], held.human)
-        if held.labelled.any()
-        else NO_LABELS
+def compare(
+  seeds: Sequence[Scores],
+  held: Reference,
+  calibrations: Sequence[Mapping[str, Any]],
+  others: Mapping[str, Scores],
+  samples: int = 1000,
+  seed: int = 0,
+) -> records.Recovery:
+  """Returns the `irl` part of summary.json: every seed, the ensemble, and the baselines.
+
+  Args:
+    seeds: the scores of K centred rewards.
+    held: held-out data.
+    calibrations: of each seed (records.Zero).
+    others: the scores of the baselines, by name.
+    samples: bootstrap resamples.
+    seed: of the resamples.
+  """
+  ensemble = mean(seeds)
+  resamples = resample([*seeds, ensemble, *others.values()], held, samples, seed)
+  words = baselines.count_words(held.texts)
+  matched = None
+  if held.true_aligned is not None and held.true_base is not None:
+    matched = confounds.match(held.true_aligned, held.true_base)
+
+  def measure(scores: Scores, index: int, calibrated: Mapping[str, Any]) -> dict[str, Any]:
+    probability = calibration.probability(
+      scores.validation, held.validation_labels, scores.texts, held.labels, seed
+    )
+    return {
+      **agree(scores, held),
+      'intervals': by_set(resamples, lambda resampled: resampled.intervals(index)),
+      'calibration': annotate({**calibrated, **probability}, calibrated.get('why', {})),
+      'confounds': confounds.confounds(
+        scores.texts, held.true_texts, words, scores.aligned, scores.base, matched
       ),
     }
+
+  def measure_baseline(scores: Scores, index: int) -> dict[str, Any]:
+    return {
+      **agree(scores, held),
+      'intervals': by_set(resamples, lambda resampled: resampled.intervals(index)),
+      'ensemble_gain': by_set(resamples, lambda resampled: resampled.gains(len(seeds), index)),
+    }
+
+  rows = [
+    measure(scores, index, calibrated)
+    for index, (scores, calibrated) in enumerate(zip(seeds, calibrations))
+  ]
+  # Intervals are no numbers that could be averaged over seeds.
+  averaged = [{key: value for key, value in row.items() if key != 'intervals'} for row in rows]
+  seed_mean, seed_std = identifiability.mean_and_std(averaged)
+  spearman = identifiability.seed_spearman([scores.texts for scores in seeds])
+  result = {
+    'seeds': rows,
+    'mean': seed_mean,
+    'std': seed_std,
+    **collect(
+      {'seed_spearman': identifiability.NO_SEED_SPEARMAN if spearman is None else spearman}
+    ),
+    'identifiability': identifiability.compare_rewards(
+      [f'seed_{index}' for index in range(len(seeds))],
+      [scores.texts for scores in seeds],
+      np.stack([np.stack([scores.aligned, scores.base], axis=1) for scores in seeds]),
+    ),
+    'ensemble': measure(ensemble, len(seeds), {}),
+    'baselines': {
+      name: measure_baseline(scores, index)
+      for index, (name, scores) in enumerate(others.items(), len(seeds) + 1)
+    },
+  }
+  return cast(records.Recovery, result)
+
+
+def agree(scores: Scores, held: Reference) -> records.Agreements:
+  """Measures the agreement of one reward on every set; None with a 'why' if a set is missing."""
+  on_texts = on_labels = None
+  if held.true_texts is not None:
+    on_texts = agreement.agreement(scores.texts, held.true_texts)
+  if held.labelled.any():
+    on_labels = agreement.agreement(scores.texts[held.labelled], held.human)
+  results = collect(
+    {
+      'heldout_texts': on_texts or NO_TRUE_REWARD,
+      'heldout_pairs': on_pairs(scores, held),
+      'heldout_texts_human': on_labels or NO_LABELS,
+    }
   )
+  return cast(records.Agreements, results)
 
 
 def on_pairs(scores: Scores, held: Reference) -> dict[str, Any]:
-  """Agreement on both completions of every prompt; how often R̂ prefers the aligned one; EPIC distance to r*."""
+  """Measures the agreement on both completions of every prompt.
+
+  Returns:
+    The metrics of `agreement`, how often R̂ prefers the aligned completion (ties count half), and
+    the EPIC distance to r*.
+  """
   count = len(scores.aligned)
   prefers = (scores.aligned > scores.base) + 0.5 * (scores.aligned == scores.base)
-  extra = {'prefers_aligned': float(np.mean(prefers)) if count else NO_PAIR}
+  extra: dict[str, Outcome] = {'prefers_aligned': float(np.mean(prefers)) if count else NO_PAIR}
   if held.true_texts is None:
-    return figures.collect(
-      dict.fromkeys((*agreement.FIGURES, 'n', 'ties'), NO_TRUE_REWARD)
-      | extra
-      | {'epic_distance': NO_TRUE_REWARD}
-    )
-  agreed = agreement.agreement(
-    scores.pairs, held.true_pairs, pairs=(np.arange(count), count + np.arange(count))
-  )
-  extra |= {'epic_distance': distance_to_truth(scores, held) if count else NO_PAIR}
-  return figures.annotate(agreed | figures.collect(extra), agreed.get('why', {}))
+    missing = dict.fromkeys((*agreement.METRICS, 'n', 'ties'), NO_TRUE_REWARD)
+    return collect({**missing, **extra, 'epic_distance': NO_TRUE_REWARD})
+  rows = np.arange(count)
+  agreed = agreement.agreement(scores.pairs, held.true_pairs, pairs=(rows, count + rows))
+  extra['epic_distance'] = distance_to_truth(scores, held) if count else NO_PAIR
+  return annotate({**agreed, **collect(extra)}, agreed.get('why', {}))
 
 
-def distance_to_truth(scores: Scores, held: Reference) -> float | str:
-  """EPIC distance of a reward and r* on the pairs."""
-  both = np.stack(
-    [np.stack([scores.aligned, scores.base], 1), np.stack([held.true_aligned, held.true_base], 1)]
+def distance_to_truth(scores: Scores, held: Reference) -> Outcome:
+  """Returns the EPIC distance of a reward and r* on the pairs."""
+  true = held.true_pairs.reshape(2, -1)  # aligned, base
+  completions = np.stack(
+    [np.stack([scores.aligned, scores.base], axis=1), np.stack([true[0], true[1]], axis=1)]
   )
-  distance = identifiability.epic_distance(both)[0, 1]
+  distance = identifiability.epic_distance(completions)[0, 1]
   return identifiability.NO_ENTRY['epic_distance'] if np.isnan(distance) else float(distance)
 
 
 def resample(
   scores: Sequence[Scores], held: Reference, samples: int, seed: int
 ) -> dict[str, intervals.Resampled | None]:
-  """Bootstrap resamples of the figures of several rewards, by set; pairs are drawn by prompt."""
-  found = dict.fromkeys(SETS)
+  """Resamples the metrics of several rewards on every set; pairs are drawn by prompt."""
+  result: dict[str, intervals.Resampled | None] = dict.fromkeys(SETS)
   if held.true_texts is not None and len(held.texts):
-    found['heldout_texts'] = intervals.resample(
-      [row.texts for row in scores], held.true_texts, samples, seed
-    )
+    texts = [row.texts for row in scores]
+    result['heldout_texts'] = intervals.resample(texts, held.true_texts, samples, seed)
   if held.labelled.any():
     labelled = [row.texts[held.labelled] for row in scores]
-    found['heldout_texts_human'] = intervals.resample(labelled, held.human, samples, seed)
+    result['heldout_texts_human'] = intervals.resample(labelled, held.human, samples, seed)
   if held.true_texts is not None and len(held.aligned):
-    unit = np.tile(np.arange(len(held.aligned)), 2)
-    found['heldout_pairs'] = intervals.resample(
-      [row.pairs for row in scores], held.true_pairs, samples, seed, unit
-    )
-  return found
+    prompt = np.tile(np.arange(len(held.aligned)), 2)
+    pairs = [row.pairs for row in scores]
+    result['heldout_pairs'] = intervals.resample(pairs, held.true_pairs, samples, seed, prompt)
+  return result
 
 
-def by_set(found: dict[str, intervals.Resampled | None], intervals_of: Callable) -> dict[str, Any]:
-  """`intervals_of` of each set's resamples; None beside a 'why' where there are none."""
-  return figures.collect(
+def by_set(
+  resamples: Resamples, intervals_of: Callable[[intervals.Resampled], records.MetricIntervals]
+) -> records.SetIntervals:
+  """Applies `intervals_of` to each set's resamples; None with a 'why' if there are none."""
+  results = collect(
     {
       name: SETS[name] if resampled is None else intervals_of(resampled)
-      for name, resampled in found.items()
+      for name, resampled in resamples.items()
     }
   )
+  return cast(records.SetIntervals, results)
 
 
-def compare(
-  seeds: Sequence[Scores],
-  held: Reference,
-  calibrations: Sequence[dict[str, Any]],
-  others: dict[str, Scores],
-  samples: int = 1000,
-  seed: int = 0,
-) -> dict[str, Any]:
-  """The `irl` part of summary.json: every seed, their mean, deviation and agreement, the ensemble, and baselines.
-
-  Args:
-    seeds: what K centred rewards give.
-    held: held-out data.
-    calibrations: of each seed.
-    others: what baselines give, by name.
-    samples: bootstrap resamples.
-    seed: of the resamples.
-  """
-  ensemble = mean(seeds)
-  found = resample([*seeds, ensemble, *others.values()], held, samples, seed)
-  words = baselines.count_words(held.texts)
-  matched = None if held.true_texts is None else confounds.match(held.true_aligned, held.true_base)
-
-  def figures_of(scores: Scores, index: int, calibrated: dict[str, Any]) -> dict[str, Any]:
-    probability = calibration.probability(
-      scores.validation, held.validation_labels, scores.texts, held.labels, seed
-    )
-    return agree(scores, held) | {
-      'intervals': by_set(found, lambda resampled: resampled.intervals(index)),
-      'calibration': figures.annotate(calibrated | probability, calibrated.get('why', {})),
-      'confounds': confounds.confounds(
-        scores.texts, held.true_texts, words, scores.aligned, scores.base, matched
-      ),
-    }
-
-  def baseline_of(scores: Scores, index: int) -> dict[str, Any]:
-    return agree(scores, held) | {
-      'intervals': by_set(found, lambda resampled: resampled.intervals(index)),
-      'ensemble_gain': by_set(found, lambda resampled: resampled.gains(len(seeds), index)),
-    }
-
-  rows = [
-    figures_of(scores, index, calibrated)
-    for index, (scores, calibrated) in enumerate(zip(seeds, calibrations))
-  ]
-  mean_, std = identifiability.mean_and_std(
-    [{name: value for name, value in row.items() if name != 'intervals'} for row in rows]
-  )
-  spearman = identifiability.seed_spearman([scores.texts for scores in seeds])
-  return {
-    'seeds': rows,
-    'mean': mean_,
-    'std': std,
-    **figures.collect(
-      {'seed_spearman': identifiability.NO_SEED_SPEARMAN if spearman is None else spearman}
-    ),
-    'identifiability': identifiability.compare_rewards(
-      [f'seed_{index}' for index in range(len(seeds))],
-      [scores.texts for scores in seeds],
-      [np.stack([scores.aligned, scores.base], axis=1) for scores in seeds],
-    ),
-    'ensemble': figures_of(ensemble, len(seeds), {}),
-    'baselines': {
-      name: baseline_of(scores, index)
-      for index, (name, scores) in enumerate(others.items(), len(seeds) + 1)
-    },
-  }
+def missing(why: str) -> records.BaselineResults:
+  """Returns the results of a reward that does not exist."""
+  return cast(records.BaselineResults, collect(dict.fromkeys(SETS, why)))
 
 
-def missing(why: str) -> dict[str, Any]:
-  """The figures of a reward that there is not."""
-  return figures.collect(dict.fromkeys(SETS, why))
-
-
-def human_accuracy(held: Reference) -> dict[str, Any]:
-  """How often r* agrees with the labels: the `true_reward` part of summary.json."""
+def human_accuracy(held: Reference) -> records.TrueRewardQuality:
+  """Measures how often r* agrees with the labels: the `true_reward` part of summary.json."""
   if held.true_texts is None or not held.labelled.any():
-    return figures.collect(
-      {'human_accuracy': NO_TRUE_REWARD if held.true_texts is None else NO_LABELS}
-    )
-  return {
-    'human_accuracy': float(np.mean((held.true_texts[held.labelled] < 0) == (held.human < 0)))
-  }
+    why = NO_TRUE_REWARD if held.true_texts is None else NO_LABELS
+    return cast(records.TrueRewardQuality, collect({'human_accuracy': why}))
+  agrees = (held.true_texts[held.labelled] < 0) == (held.human < 0)
+  return {'human_accuracy': float(np.mean(agrees))}

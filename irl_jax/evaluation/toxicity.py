@@ -1,11 +1,14 @@
 """How toxic completions are before and after RLHF, how sure that is, and how varied they are."""
 
 from collections.abc import Sequence
-from typing import Any
+import itertools
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 import scipy
 
+from irl_jax import records
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 
@@ -13,7 +16,7 @@ NO_BIGRAM = 'no completion has two words'
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-  """Confidence interval of a share (Wilson 1927), both ends in [0, 1].
+  """Returns the confidence interval of a share (Wilson 1927), both ends in [0, 1].
 
   Raises:
     ValueError: not 0 <= successes <= n, or n is 0.
@@ -24,40 +27,44 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
   return float(interval.low), float(interval.high)
 
 
-def toxicity(rewards) -> dict[str, Any]:
-  """Share of texts whose true reward [N] is below 0: rate, its Wilson 95 % interval low to high, and n."""
+def toxicity(rewards: ArrayLike) -> records.Share:
+  """Returns the share of texts whose true reward [N] is below 0, with its Wilson 95 % interval."""
   rewards = finite_vector(rewards, 'rewards')
   if not rewards.size:
-    return collect({'rate': 'no text', 'low': 'no text', 'high': 'no text', 'n': 0})
+    missing = collect({'rate': 'no text', 'low': 'no text', 'high': 'no text', 'n': 0})
+    return cast(records.Share, missing)
   toxic = int(np.sum(rewards < 0))
   low, high = wilson(toxic, rewards.size)
   return {'rate': toxic / rewards.size, 'low': low, 'high': high, 'n': rewards.size}
 
 
-def mcnemar(before, after) -> dict[str, Any]:
+def mcnemar(before: ArrayLike, after: ArrayLike) -> records.McNemar:
   """Tests whether a verdict changed, paired by prompt (McNemar 1947, exact, two-sided).
 
-  Only prompts with two different verdicts count: without a change, each way is as likely as the other.
+  Only prompts with two different verdicts count. If nothing changed, each of the two directions is
+  as likely as the other.
 
   Args:
     before: [N] bool, whether the completion of each prompt was toxic before.
     after: [N] bool, the same prompts after.
 
   Returns:
-    How many prompts are toxic before_only, after_only, in both and in neither, and p_value (1 where none differs).
+    How many prompts are toxic before_only, after_only, in both and in neither, and p_value (1 if
+    none differs).
 
   Raises:
-    ValueError: the two are not of one length.
+    ValueError: the two differ in length.
   """
   before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
   if before.ndim != 1 or before.shape != after.shape:
     raise ValueError(
-      f'before has shape {before.shape} and after {after.shape}: must be one-dimensional and the same'
+      f'before has shape {before.shape} and after {after.shape}: must be one-dimensional and the '
+      'same'
     )
   before_only, after_only = int(np.sum(before & ~after)), int(np.sum(after & ~before))
   differing = before_only + after_only
   p_value = float(scipy.stats.binomtest(before_only, differing, 0.5).pvalue) if differing else 1.0
-  return collect(
+  results = collect(
     {
       'before_only': before_only,
       'after_only': after_only,
@@ -66,14 +73,18 @@ def mcnemar(before, after) -> dict[str, Any]:
       'p_value': p_value if before.size else 'no prompt',
     }
   )
+  return cast(records.McNemar, results)
 
 
 def distinct_2(completions: Sequence[str]) -> float | None:
-  """Distinct over all word bigrams of all completions (Li et al. 2016), in (0, 1]; words by white space.
+  """Returns distinct over all word bigrams of all completions (Li et al. 2016), in (0, 1].
+
+  Words are split at white space.
 
   Returns:
-    None where there is no bigram; the reason is `NO_BIGRAM`.
+    None if there is no bigram; the reason is `NO_BIGRAM`.
   """
-  words = [completion.split() for completion in completions]
-  bigrams = [pair for row in words for pair in zip(row, row[1:])]
+  bigrams = [
+    bigram for completion in completions for bigram in itertools.pairwise(completion.split())
+  ]
   return len(set(bigrams)) / len(bigrams) if bigrams else None

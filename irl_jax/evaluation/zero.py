@@ -1,11 +1,13 @@
-"""Where the zero of a recovered reward lies, without labels: the two-class split of texts, and how sure that is.
+"""Where the zero of a recovered reward lies, chosen without labels, and how sure that is.
 
-The IRL loss sees only differences of rewards, so that a reward's zero has to be chosen afterwards. Dims: N texts.
+The IRL loss sees only differences of rewards, so a reward's zero has to be chosen afterwards: it is
+the two-class split of texts. Dims: N texts.
 """
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike
 import scipy
 
 from irl_jax.evaluation.metrics import finite_vector
@@ -17,13 +19,25 @@ ONE_CLASS = (
 WIDE = 'no reliable zero: its bootstrap interval reaches more than half-way to the mean of a class'
 
 
-def split(scores: np.ndarray) -> tuple[float, float]:
-  """The best two-class split of finite scores [N] and the share of their variance that lies between the classes.
+class ZeroEstimate(TypedDict):
+  """The zero of a reward, with its 95 % interval."""
 
-  Every split between neighbouring distinct values is tried. Scores below the threshold are the lower class.
+  zero: float | None  # None without a text, as the next two
+  low: float | None
+  high: float | None
+  reliable: bool
+  why: str | None  # the reason if it is not reliable
+
+
+def split(scores: np.ndarray) -> tuple[float, float]:
+  """Returns the best two-class split of finite scores [N], and how good it is.
+
+  Every split between neighbouring distinct values is tried. Scores below the threshold are the
+  lower class.
 
   Returns:
-    (threshold: half-way between the two neighbours, share: in [0, 1]); (the value, 0) of constant scores.
+    (threshold: half-way between the two neighbours, share in [0, 1] of the scores' variance that
+    lies between the classes); (the value, 0) for constant scores.
   """
   if is_constant(scores):
     return float(scores[0]), 0.0
@@ -36,12 +50,13 @@ def split(scores: np.ndarray) -> tuple[float, float]:
   low, high = scores[best], scores[best + 1]
   middle = low + (high - low) / 2
   share = between[best] / np.sum(centred**2)
-  # Between two neighbouring floats there is no middle: the lower one must still be below the threshold.
+  # Between two neighbouring floats there is no middle, but the lower one must stay below the
+  # threshold.
   return float(middle if middle > low else high), float(min(share, 1.0))
 
 
-def otsu(scores) -> float:
-  """The threshold of the two-class split of scores [N] that maximises the between-class variance (Otsu 1979), exactly.
+def otsu(scores: ArrayLike) -> float:
+  """Returns the threshold of scores [N] with the largest between-class variance (Otsu 1979).
 
   Raises:
     ValueError: there is no score, or one is not finite.
@@ -53,29 +68,31 @@ def otsu(scores) -> float:
 
 
 def one_normal(n: int, samples: int, seed: int) -> float:
-  """The share of variance between classes that 95 % of samples of n normal values stay below (2 / pi as n grows)."""
+  """Returns the 95 % quantile of the variance share between classes of n normal values.
+
+  It tends to 2 / pi as n grows.
+  """
   rng = np.random.default_rng(seed)
   return float(np.quantile([split(rng.standard_normal(n))[1] for _ in range(samples)], 0.95))
 
 
-def zero(scores, bootstrap_samples: int, seed: int) -> dict[str, Any]:
-  """Chooses the zero of a reward from unlabelled texts, and says whether it can be relied upon.
+def zero(scores: ArrayLike, bootstrap_samples: int, seed: int) -> ZeroEstimate:
+  """Chooses the zero of a reward from unlabelled texts, and says whether it is reliable.
 
-  It can be, where both hold:
-  - The classes are two: the split explains more of the variance than it does in 95 % of samples of as many texts from
-    one normal distribution, the shape of a score that carries no class. (The share does not depend on location or
-    scale, so this is a test at 5 %. Overlapping classes, about d' < 1.5, fail it, and should: where they are also of
-    unequal size, nothing in the scores tells where one ends. A flat or strongly skewed single class passes.)
-  - The interval is narrow: each of its ends lies nearer to the zero than to the mean of the class on that side. The
-    split lies midway between the two means, so whatever zero of the interval is taken, typical texts keep their sign.
+  It is reliable if both hold:
+  - There are two classes: the split explains more of the variance than it does in 95 % of samples
+    of as many texts from one normal distribution, the shape of a score that carries no class. The
+    share does not depend on location or scale, so this is a test at 5 %. Overlapping classes (about
+    d' < 1.5) fail it, and should: if they also differ in size, nothing in the scores shows where
+    one ends. A flat or strongly skewed single class passes.
+  - The interval is narrow: each of its ends lies nearer to the zero than to the mean of the class
+    on that side. The split lies midway between the two means, so typical texts keep their sign for
+    every zero in the interval.
 
   Args:
     scores: [N], the uncentred reward of unlabelled texts.
     bootstrap_samples: resamples of the percentile interval (95 %) and of the test.
     seed: of both.
-
-  Returns:
-    zero, low and high (None without a text), reliable (bool), why (a str where not reliable, else None).
 
   Raises:
     ValueError: a score is not finite.
@@ -83,7 +100,8 @@ def zero(scores, bootstrap_samples: int, seed: int) -> dict[str, Any]:
   scores = finite_vector(scores, 'scores')
   if is_constant(scores):
     value = float(scores[0]) if scores.size else None
-    why = 'no reliable zero: ' + ('all texts have the same score' if scores.size else 'no text')
+    why = 'all texts have the same score' if scores.size else 'no text'
+    why = f'no reliable zero: {why}'
     return {'zero': value, 'low': value, 'high': value, 'reliable': False, 'why': why}
   threshold, share = split(scores)
   interval = scipy.stats.bootstrap(
@@ -96,19 +114,19 @@ def zero(scores, bootstrap_samples: int, seed: int) -> dict[str, Any]:
     rng=seed,
   ).confidence_interval
   low, high = float(interval.low), float(interval.high)
+  reason = None
   lower, upper = scores[scores < threshold].mean(), scores[scores >= threshold].mean()
-  why = None
   if share <= one_normal(scores.size, bootstrap_samples, seed):
-    why = ONE_CLASS
+    reason = ONE_CLASS
   elif low <= (lower + threshold) / 2 or high >= (threshold + upper) / 2:
-    why = WIDE
-  return {'zero': threshold, 'low': low, 'high': high, 'reliable': why is None, 'why': why}
+    reason = WIDE
+  return {'zero': threshold, 'low': low, 'high': high, 'reliable': reason is None, 'why': reason}
 
 
-def saturation(scores, limit: float = 0.9) -> float | None:
-  """Share of uncentred rewards [N] beyond +-limit, in [0, 1]; None without a text.
+def saturation(scores: ArrayLike, limit: float = 0.9) -> float | None:
+  """Returns the share of uncentred rewards [N] beyond ±limit, in [0, 1]; None without a text.
 
-  |R| <= 1 by construction: a reward that sits at its bounds grades nothing and is useless to PPO.
+  |R| <= 1 by construction. A reward at its bounds tells nothing apart and is useless to PPO.
   """
   scores = finite_vector(scores, 'scores')
   return float(np.mean(np.abs(scores) > limit)) if scores.size else None

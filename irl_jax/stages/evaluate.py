@@ -133,7 +133,7 @@ def attributions(
   chosen = attribution.choose(held.texts, ensemble.texts, held.true_texts)
   tokenizer = pretrained.load_tokenizer(run.base, ('causal_lm',))
   texts = [attribution.pieces(tokenizer, held.texts[index]) for index, _ in chosen]
-  asked = attribution.asked(texts)
+  asked = attribution.texts_to_score(texts)
   scores = np.mean(
     [load(run, place)(asked) for place in rewards.members_of(run.folder / 'irl')], axis=0
   )

@@ -129,10 +129,10 @@ def test_negating_the_prediction_mirrors_every_ranking(rows):
 @pytest.mark.parametrize(
   'predicted, reference, missing',
   [
-    ([], [], set(agreement_lib.FIGURES)),
+    ([], [], set(agreement_lib.METRICS)),
     ([1], [-1], {'auroc', 'pearson', 'spearman', 'kendall', 'pairwise_accuracy'}),
     ([1, 1, 1], [-1, 1, 2], {'pearson', 'spearman', 'kendall'}),
-    ([1, 2, 3], [2, 2, 2], set(agreement_lib.FIGURES) - {'accuracy'}),
+    ([1, 2, 3], [2, 2, 2], set(agreement_lib.METRICS) - {'accuracy'}),
     ([1, 2, 3], [-3, -2, -1], {'auroc'}),
     ([1, 2, 3], [1, 2, 3], {'auroc', 'f1'}),
     ([1e308, 1e308, -1], [1, -1, 2], {'pearson'}),
@@ -142,7 +142,7 @@ def test_negating_the_prediction_mirrors_every_ranking(rows):
 def test_figures_that_do_not_exist_have_a_reason(predicted, reference, missing):
   figures = agreement(predicted, reference)
   json.dumps(figures, allow_nan=False)
-  assert {name for name in agreement_lib.FIGURES if figures[name] is None} == missing
+  assert {name for name in agreement_lib.METRICS if figures[name] is None} == missing
   assert set(figures.get('why', {})) == missing and all(figures.get('why', {}).values())
 
 

@@ -23,7 +23,7 @@ LETTERS = 'abcdefghijklmnopqrstuvw'
 def explain(reward, texts, tokenizer):
   """Attributions of texts, as the evaluate stage computes them."""
   parts = [attribution.pieces(tokenizer, text) for text in texts]
-  return attribution.attributions(parts, reward(attribution.asked(parts)))
+  return attribution.attributions(parts, reward(attribution.texts_to_score(parts)))
 
 
 def looped(reward, parts):
