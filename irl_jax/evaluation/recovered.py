@@ -6,6 +6,7 @@ Dims: K seeds, N texts, M pairs, V validation texts.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 from typing import cast
 
@@ -55,34 +56,9 @@ def compare(
     seed: of the resamples.
   """
   ensemble = mean(seeds)
-  resamples = resample([*seeds, ensemble, *others.values()], held, samples, seed)
-  words = baselines.count_words(held.texts)
-  matched = None
-  if held.true_aligned is not None and held.true_base is not None:
-    matched = confounds.match(held.true_aligned, held.true_base)
-
-  def measure(scores: Scores, index: int, calibrated: Mapping[str, Any]) -> dict[str, Any]:
-    probability = calibration.probability(
-      scores.validation, held.validation_labels, scores.texts, held.labels, seed
-    )
-    return {
-      **agree(scores, held),
-      'intervals': by_set(resamples, lambda resampled: resampled.intervals(index)),
-      'calibration': annotate({**calibrated, **probability}, calibrated.get('why', {})),
-      'confounds': confounds.confounds(
-        scores.texts, held.true_texts, words, scores.aligned, scores.base, matched
-      ),
-    }
-
-  def measure_baseline(scores: Scores, index: int) -> dict[str, Any]:
-    return {
-      **agree(scores, held),
-      'intervals': by_set(resamples, lambda resampled: resampled.intervals(index)),
-      'ensemble_gain': by_set(resamples, lambda resampled: resampled.gains(len(seeds), index)),
-    }
-
+  measures = Measures.of([*seeds, ensemble, *others.values()], held, len(seeds), samples, seed)
   rows = [
-    measure(scores, index, calibrated)
+    measures.reward(scores, index, calibrated)
     for index, (scores, calibrated) in enumerate(zip(seeds, calibrations))
   ]
   # Intervals are no numbers that could be averaged over seeds.
@@ -101,13 +77,64 @@ def compare(
       [scores.texts for scores in seeds],
       np.stack([np.stack([scores.aligned, scores.base], axis=1) for scores in seeds]),
     ),
-    'ensemble': measure(ensemble, len(seeds), {}),
+    'ensemble': measures.reward(ensemble, len(seeds), {}),
     'baselines': {
-      name: measure_baseline(scores, index)
+      name: measures.baseline(scores, index)
       for index, (name, scores) in enumerate(others.items(), len(seeds) + 1)
     },
   }
   return cast(records.Recovery, result)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+  """What all rewards are measured with: the held-out data and the same bootstrap resamples.
+
+  A reward's index is its place among the rewards that were resampled.
+  """
+
+  held: Reference
+  resamples: Resamples
+  words: np.ndarray  # [N], lengths of the texts
+  matched: confounds.Matches | None
+  ensemble: int  # its index
+  seed: int
+
+  @classmethod
+  def of(
+    cls, scores: Sequence[Scores], held: Reference, ensemble: int, samples: int, seed: int
+  ) -> 'Measures':
+    """Resamples the metrics of all rewards."""
+    matched = None
+    if held.true_aligned is not None and held.true_base is not None:
+      matched = confounds.match(held.true_aligned, held.true_base)
+    words = baselines.count_words(held.texts)
+    return cls(held, resample(scores, held, samples, seed), words, matched, ensemble, seed)
+
+  def reward(self, scores: Scores, index: int, calibrated: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures a seed or the ensemble, and adds the probabilities to its calibration."""
+    held = self.held
+    probability = calibration.probability(
+      scores.validation, held.validation_labels, scores.texts, held.labels, self.seed
+    )
+    return {
+      **agree(scores, held),
+      'intervals': by_set(self.resamples, lambda resampled: resampled.intervals(index)),
+      'calibration': annotate({**calibrated, **probability}, calibrated.get('why', {})),
+      'confounds': confounds.confounds(
+        scores.texts, held.true_texts, self.words, scores.aligned, scores.base, self.matched
+      ),
+    }
+
+  def baseline(self, scores: Scores, index: int) -> dict[str, Any]:
+    """Measures a baseline, and how far the ensemble is above it."""
+    return {
+      **agree(scores, self.held),
+      'intervals': by_set(self.resamples, lambda resampled: resampled.intervals(index)),
+      'ensemble_gain': by_set(
+        self.resamples, lambda resampled: resampled.gains(self.ensemble, index)
+      ),
+    }
 
 
 def agree(scores: Scores, held: Reference) -> records.Agreements:

@@ -1,4 +1,4 @@
-"""Agreement against independent double loops, and on inputs for which a figure does not exist."""
+"""Agreement against independent double loops, and inputs for which a metric does not exist."""
 
 import json
 import math

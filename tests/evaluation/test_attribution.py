@@ -1,4 +1,4 @@
-"""Attributions against a double loop, and in worlds where the answer is known: two words whose rewards are known."""
+"""Attributions against a double loop, and in worlds whose two rewarded words are known."""
 
 import dataclasses
 
@@ -48,14 +48,14 @@ def bent(text):
 
 @pytest.mark.parametrize('text', ['', 'a', 'abcab', 'abacadabracab'])
 def test_attributions_equal_loops_over_spans(text, letters):
-  asked = []
+  scored = []
 
   def reward(texts):
-    asked.extend(texts)
+    scored.extend(texts)
     return np.array([bent(text) for text in texts])
 
   (found,) = explain(reward, [text], letters)
-  assert [row['piece'] for row in found] == list(text) and len(asked) == len(set(asked))
+  assert [row['piece'] for row in found] == list(text) and len(scored) == len(set(scored))
   np.testing.assert_allclose(
     [row['attribution'] for row in found], looped(bent, list(text)), atol=1e-12
   )
@@ -72,7 +72,7 @@ def sampled(count, seed):
 
 
 def demonstrations(count, seed):
-  """Completions of a policy that takes the better of two samples of the base model, and of the base model."""
+  """Completions of the base model, and of a policy that takes the better of two of its samples."""
   aligned = [max(two, key=known) for two in zip(sampled(count, seed), sampled(count, seed + 1))]
   return aligned, sampled(count, seed + 2)
 

@@ -1,4 +1,4 @@
-"""Spread over seeds against NumPy, and figures that some seeds do not have."""
+"""Spread over seeds against NumPy, and metrics that some seeds do not have."""
 
 import json
 

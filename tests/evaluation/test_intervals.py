@@ -1,4 +1,4 @@
-"""Bootstrap intervals: every resample's figures against scipy on the texts drawn, and how often they hold."""
+"""Bootstrap intervals: each resample against scipy on the texts drawn, and their coverage."""
 
 import json
 

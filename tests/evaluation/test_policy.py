@@ -1,4 +1,4 @@
-"""What a policy does: its log-probs against torch, and figures that are known beforehand."""
+"""What a policy does: its log-probs against torch, and metrics that are known beforehand."""
 
 import dataclasses
 

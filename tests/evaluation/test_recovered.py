@@ -1,4 +1,4 @@
-"""What a recovered reward is worth, put together: seeds, ensemble and baselines on one set of held-out data."""
+"""All results of a recovered reward: seeds, ensemble and baselines on one held-out set."""
 
 import dataclasses
 import json

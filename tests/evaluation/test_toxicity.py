@@ -1,4 +1,4 @@
-"""Shares, their intervals, the paired test and the variety of completions, against formulas written out here."""
+"""Shares, intervals, the paired test and variety, against formulas written out here."""
 
 import json
 import math

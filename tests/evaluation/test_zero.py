@@ -1,5 +1,6 @@
-"""The zero without labels against an exhaustive search, and when it must not be relied upon."""
+"""The zero without labels against an exhaustive search, and when it is not reliable."""
 
+import itertools
 import json
 
 import hypothesis
@@ -35,7 +36,7 @@ def test_otsu_is_the_best_of_all_splits_and_half_way_between_two_scores(scores):
   if len(values) == 1:
     assert threshold == values[0]
     return
-  splits = [(low + high) / 2 for low, high in zip(values, values[1:])]
+  splits = [(low + high) / 2 for low, high in itertools.pairwise(values)]
   assert min(abs(threshold - split) for split in splits) <= 1e-12
   assert between(scores, threshold) >= max(between(scores, split) for split in splits) * (1 - 1e-9)
 
