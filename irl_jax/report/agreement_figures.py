@@ -7,6 +7,7 @@ grey the rest. Seeds are exchangeable: they share a colour and one label. Dims: 
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from irl_jax.report.wording import count
 from irl_jax.report.wording import number
 from irl_jax.report.wording import SPACE
 from irl_jax.report.wording import spread
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
 
 POINTS = 1500  # texts that a scatter shows at most
 CURVE_POINTS = 150  # of one ROC curve
@@ -67,7 +71,7 @@ def scatter(inputs: Inputs) -> Drawing | str:
   )
 
 
-def label_quadrants(axes: Any, true: np.ndarray, recovered: np.ndarray) -> dict[str, int]:
+def label_quadrants(axes: 'Axes', true: np.ndarray, recovered: np.ndarray) -> dict[str, int]:
   """Writes into each corner how many texts its quarter holds, and returns the counts."""
   counts = {}
   for column, x, of_column, side in (
@@ -97,7 +101,7 @@ class Class(NamedTuple):
   line: str
   side: str  # of its label
 
-  def draw(self, axes: Any, counts: np.ndarray, edges: np.ndarray) -> None:
+  def draw(self, axes: 'Axes', counts: np.ndarray, edges: np.ndarray) -> None:
     """Draws the class's histogram and its label."""
     axes.stairs(counts, edges, fill=True, color=self.colour, alpha=0.28, linewidth=0)
     axes.stairs(counts, edges, color=self.colour, linewidth=1, linestyle=self.line)
@@ -239,7 +243,8 @@ def reliability(inputs: Inputs) -> Drawing | str:
     return no_probabilities(calibrations)
   figure, axes = drawing.subplots()
   axes.plot([0, 100], [0, 100], color=drawing.MUTED, linewidth=0.8, linestyle=':')
-  axes.annotate('as predicted', (58, 54), color=drawing.MUTED, va='top')
+  # In the corner that a curve reaches last: high predictions, and no harmless text.
+  axes.text(97, 4, '· · ·  as predicted', ha='right', color=drawing.MUTED)
   for bins in curves.values():
     draw_bins(axes, bins, linewidth=1, alpha=0.5)
   bold = ''
@@ -274,7 +279,7 @@ def no_probabilities(calibrations: Sequence[Calibration]) -> str:
   return next(filter(None, reasons), 'no probabilities were fitted: that needs labels')
 
 
-def draw_bins(axes: Any, bins: Sequence[records.ReliabilityBin], **line: Any) -> None:
+def draw_bins(axes: 'Axes', bins: Sequence[records.ReliabilityBin], **line: Any) -> None:
   """Draws one reliability curve."""
   axes.plot(
     [100 * bin_['predicted'] for bin_ in bins],
@@ -286,7 +291,7 @@ def draw_bins(axes: Any, bins: Sequence[records.ReliabilityBin], **line: Any) ->
   )
 
 
-def draw_intervals(axes: Any, bins: Sequence[records.ReliabilityBin]) -> None:
+def draw_intervals(axes: 'Axes', bins: Sequence[records.ReliabilityBin]) -> None:
   """Draws the intervals of a reliability curve, if it has them."""
   for bin_ in bins:
     if bin_.get('observed_low') is not None:

@@ -1,7 +1,7 @@
 """Drawings that compare policies, rewards and seeds; each function returns one, or says why not."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from irl_jax.report.wording import policy_name
 from irl_jax.report.wording import REFERENCES
 from irl_jax.report.wording import share
 from irl_jax.report.wording import SPACE
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
 
 DARK, PALE = '#005f99', '#e9eef3'  # of the heat map, on any background
 ON_DARK, ON_PALE = '#fefefe', '#1c2127'
@@ -109,7 +112,7 @@ def seeds(inputs: Inputs) -> Drawing | str:
   )
 
 
-def draw_cell(axes: Any, row: int, column: int, value: float | None) -> None:
+def draw_cell(axes: 'Axes', row: int, column: int, value: float | None) -> None:
   """Draws one cell of the heat map."""
   from matplotlib.patches import Rectangle
 

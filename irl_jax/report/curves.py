@@ -1,8 +1,8 @@
 """Drawings over training, from log.jsonl; each function returns one, or says why it cannot."""
 
 from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from irl_jax.report.wording import count
 from irl_jax.report.wording import number
 from irl_jax.report.wording import policy_name
 from irl_jax.report.wording import spread
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
 
 POINTS = 200  # of one curve; longer ones are averaged over neighbouring steps
 STAGES = {'rlhf': drawing.TRUE, 'rerlhf': drawing.RECOVERED}
@@ -115,7 +118,7 @@ def kl(inputs: Inputs) -> Drawing | str:
   )
 
 
-def label_above(axes: Any, stages: Sequence[str]) -> None:
+def label_above(axes: 'Axes', stages: Sequence[str]) -> None:
   """Names the curves above the axes, where no curve can cross a name."""
   names = {'rlhf': '- -  on the true reward', 'rerlhf': '—  on the recovered reward'}
   for line, stage in enumerate(reversed(stages)):

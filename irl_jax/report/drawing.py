@@ -12,8 +12,12 @@ import dataclasses
 import io
 import re
 from typing import Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 COLOURS = {  # by meaning: (on white, on black)
   'paper': ('#ffffff', '#16191d'),
@@ -79,7 +83,7 @@ class Drawing:
   title: str
   alt: str  # the main numbers in words, for those who do not see it
   caption: str  # how to read it
-  figure: Any  # matplotlib's
+  figure: 'Figure'
   numbers: dict[str, Any]  # everything drawn, as JSON
 
 
@@ -92,7 +96,7 @@ def style() -> Iterator[None]:
     yield
 
 
-def subplots(height: float = HEIGHT, rows: int = 1, **keywords: Any) -> tuple[Any, Any]:
+def subplots(height: float = HEIGHT, rows: int = 1, **keywords: Any) -> tuple['Figure', Any]:
   """Makes a figure and its axes: one, or an array of `rows` above each other."""
   from matplotlib.figure import Figure
 
@@ -100,13 +104,15 @@ def subplots(height: float = HEIGHT, rows: int = 1, **keywords: Any) -> tuple[An
   return figure, figure.subplots(rows, **keywords)
 
 
-def fix_layout(figure: Any) -> None:
+def fix_layout(figure: 'Figure') -> None:
   """Lays a figure out once, so that SVG and PNG agree and neither does it again."""
-  figure.get_layout_engine().execute(figure)
+  engine = figure.get_layout_engine()
+  if engine is not None:
+    engine.execute(figure)
   figure.set_layout_engine('none')
 
 
-def svg(figure: Any, name: str, alt: str) -> str:
+def svg(figure: 'Figure', name: str, alt: str) -> str:
   """Draws a figure as an <svg> element: small, inert, and themed by the page's style sheet.
 
   Args:
@@ -180,7 +186,7 @@ def flatten(element: Element) -> Element:
   return element
 
 
-def png(figure: Any) -> bytes:
+def png(figure: 'Figure') -> bytes:
   """Draws a figure as a PNG of 720 pixels width, without dates and versions."""
   with style():
     file = io.BytesIO()

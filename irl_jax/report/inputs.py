@@ -85,7 +85,7 @@ def read(folder: pathlib.Path) -> Inputs:
   if not (folder / 'summary.json').is_file():
     raise ConfigError(
       f'{folder / "summary.json"} does not exist: finish the run first '
-      f'(launch/train.py --config=... --workdir={folder})'
+      f'(irl-jax train --config=... --workdir={folder})'
     )
   config = read_object(folder / 'config.json')
   rows_of = lambda name: read_rows(folder / 'evaluation' / f'{name}.jsonl')

@@ -1,4 +1,4 @@
-"""The folder of a finished run, made up as the stages leave it; and a headless Chromium, where there is one."""
+"""The made-up folder of a finished run, and a headless Chromium if there is one."""
 
 import itertools
 import json
@@ -125,7 +125,7 @@ def summary(seeds: int = 3) -> dict[str, Any]:
 
 
 def rows_of_texts(seeds: int, words: str) -> dict[str, list[dict[str, Any]]]:
-  """What the evaluate stage leaves: 120 texts that end in `words`, pairs, and attributions of some."""
+  """The files of the evaluate stage: 120 texts that end in `words`, pairs, and attributions."""
   rng = np.random.default_rng(0)
   true = rng.normal(0, 2, 120)
   rewards = 0.1 * true[:, None] + rng.normal(0, 0.1, (120, seeds))
@@ -219,13 +219,13 @@ def write_run(
 
 @pytest.fixture
 def make_run(tmp_path):
-  """make_run(seeds=3, words='words', config=None) -> the folder of a finished run."""
+  """Writes the folder of a finished run; takes seeds (3), words and config."""
   return lambda **options: write_run(tmp_path / 'run', **options)
 
 
 @pytest.fixture
 def make_summary():
-  """make_summary(seeds=3) -> a summary.json in which all is well, to be changed for the worse."""
+  """Makes a summary.json in which all is well; takes seeds (3)."""
   return lambda seeds=3: json.loads(json.dumps(summary(seeds)))
 
 
@@ -267,7 +267,7 @@ class Page:
       self(f'{domain}.enable')
 
   def __call__(self, method: str, **parameters):
-    """Sends a command and returns its result; events that come before it are kept."""
+    """Sends a command and returns its result; earlier events are saved."""
     number = next(self._numbers)
     message = {'id': number, 'method': method, 'params': parameters}
     if self._session:

@@ -1,4 +1,4 @@
-"""What is drawn is what was measured, held against plain loops; what cannot be drawn says why."""
+"""Drawings show what was measured (against plain loops), or say why they cannot."""
 
 import dataclasses
 import json

@@ -1,11 +1,12 @@
-"""The page in a browser: nothing is loaded or complained about, every figure has a size, and the switch works."""
+"""The page in a browser: nothing is loaded or reported, drawings have sizes, the switch works."""
 
 import pytest
 
 WIDTHS = {'phone': 390, 'desktop': 1280}
 FIGURES = """[...document.querySelectorAll("figure svg")].map(svg => {
   const box = svg.getBoundingClientRect();
-  const inside = [...svg.querySelectorAll("path, text, use")].filter(part => part.getBoundingClientRect().height > 0);
+  const parts = [...svg.querySelectorAll("path, text, use")];
+  const inside = parts.filter(part => part.getBoundingClientRect().height > 0);
   return [svg.closest("figure").id, box.width, box.height, inside.length];
 })"""
 WORDS = '[...document.querySelectorAll(".texts .t > span")]'
@@ -21,7 +22,7 @@ def opened(chromium, report):
 
 
 def names(chromium):
-  """The names of everything that a screen reader tells."""
+  """The roles and names of everything that a screen reader reads."""
   tree = chromium('Accessibility.getFullAXTree')['nodes']
   return [
     (node.get('role', {}).get('value'), node.get('name', {}).get('value', ''), node)
@@ -78,7 +79,8 @@ def test_styles_apply_under_the_policy(opened):
 
 
 def test_a_script_could_not_run(opened):
-  opened.run("""(() => { const script = document.createElement("script"); script.textContent = "window.ran = 1";
+  opened.run("""(() => { const script = document.createElement("script");
+                script.textContent = "window.ran = 1";
                 document.body.append(script); })()""")
   assert opened.run('window.ran === undefined')
 

@@ -34,7 +34,7 @@ def test_long_series_are_averaged_over_neighbours():
     np.testing.assert_allclose(steps[block], 5 * block + 2)
 
 
-def test_scores_show_the_true_reward_beside_the_recovered_one(inputs):
+def test_scores_show_the_true_reward_below_the_recovered_one(inputs):
   drawing = curves.scores(inputs, 'rerlhf')
   assert drawing.numbers['score'] == pytest.approx([0.1 * step for step in range(30)])
   assert drawing.numbers['true_reward'] == pytest.approx([1 - 0.01 * step for step in range(30)])
@@ -49,6 +49,16 @@ def test_scores_show_the_true_reward_beside_the_recovered_one(inputs):
 def test_kl_of_both_policies(inputs):
   drawing = curves.kl(inputs)
   assert set(drawing.numbers) == {'rlhf', 'rerlhf'} and '8.7 nats at the last step' in drawing.alt
+
+
+def test_no_curve_can_cross_the_names_of_the_policies(inputs):
+  figure = curves.kl(inputs).figure
+  drawing_lib.fix_layout(figure)
+  (axes,) = figure.axes
+  top = axes.get_window_extent().y1
+  boxes = [text.get_window_extent() for text in axes.texts]
+  assert len(boxes) == 2 and all(box.y0 >= top for box in boxes)
+  assert not boxes[0].overlaps(boxes[1]) and max(box.y1 for box in boxes) <= figure.bbox.y1
 
 
 @pytest.mark.parametrize('curve', curves.IRL, ids=lambda curve: curve.file)

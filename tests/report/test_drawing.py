@@ -1,4 +1,4 @@
-"""Drawings in a page: small, inert, themed by classes, with ids of their own, and the same bytes every time."""
+"""Drawings are small, inert, themed by classes, with their own ids and the same bytes."""
 
 import re
 import struct

@@ -1,4 +1,4 @@
-"""The five lines say what the figures say: yes where all is well, and no, in words, where one figure is bad."""
+"""The five lines: yes if all is well, and no, in words, if one result is bad."""
 
 import re
 
@@ -228,7 +228,7 @@ def test_a_zero_that_is_not_reliable_forbids_the_sign(make_summary):
     (0.9, 0.89, 'yes'),
   ],
 )
-def test_accuracy_at_zero_beside_one_answer_for_every_text(
+def test_accuracy_at_zero_against_one_answer_for_every_text(
   make_summary, accuracy, constant, verdict
 ):
   summary = make_summary()

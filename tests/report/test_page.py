@@ -1,8 +1,9 @@
-"""The page: whole, inert, escaped, small, the same every time; and every part of it may be missing."""
+"""The page: whole, inert, escaped, small, reproducible; and every part of it may be missing."""
 
 import base64
 import hashlib
 import html.parser
+import itertools
 import json
 import pathlib
 import re
@@ -56,10 +57,10 @@ def no_png(monkeypatch):
   monkeypatch.setattr(drawing, 'png', lambda figure: b'')
 
 
-def spoil(folder, name, change):
+def change(folder, name, edit):
   path = folder / name
   value = json.loads(path.read_text())
-  change(value)
+  edit(value)
   path.write_text(json.dumps(value))
 
 
@@ -121,11 +122,11 @@ def test_verdicts_come_first_and_headings_are_in_order(report):
   )
   levels = [int(level) for level in re.findall(r'<h(\d)', source)]
   assert levels[0] == 1 and levels.count(1) == 1
-  assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
+  assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
 
 def test_words_are_masked_until_the_switch_is_on(report):
-  source, reader = read(report)
+  source, _ = read(report)
   assert '<input type="checkbox" role="switch" id="show"' in source and ' checked' not in source
   assert '.texts .t>span{visibility:hidden}' in source
   assert '.switch:checked~.texts .t>span{visibility:visible}' in source
@@ -161,14 +162,14 @@ def test_hostile_text_stays_text_wherever_it_stands(make_run, no_png):
   )
   folder = make_run(words=HOSTILE + ' \ud800', config=config)
 
-  def spoil_summary(summary):
+  def corrupt_summary(summary):
     summary['irl']['baselines'][HOSTILE] = summary['irl']['baselines']['bag_of_words']
     summary['irl']['identifiability']['names'][0] = HOSTILE
     summary['rlhf']['why'] = {HOSTILE: HOSTILE}
     summary[HOSTILE] = summary['rlhf']
 
-  spoil(folder, 'summary.json', spoil_summary)
-  spoil(folder, 'config.json', lambda value: value['versions'].update({HOSTILE: HOSTILE}))
+  change(folder, 'summary.json', corrupt_summary)
+  change(folder, 'config.json', lambda value: value['versions'].update({HOSTILE: HOSTILE}))
   with (folder / 'log.jsonl').open('a') as file:
     file.writelines(
       json.dumps({'stage': 'irl/seed_' + HOSTILE, 'step': step, 'validation/loss': 1.0}) + '\n'
@@ -203,7 +204,7 @@ def test_a_file_may_be_missing(make_run, no_png, name):
 @pytest.mark.parametrize('stages', [('rlhf', 'rerlhf'), ('irl', 'true_reward')])
 def test_a_stage_may_be_left_out(make_run, no_png, stages):
   folder = make_run()
-  spoil(folder, 'summary.json', lambda summary: [summary.pop(stage) for stage in stages])
+  change(folder, 'summary.json', lambda summary: [summary.pop(stage) for stage in stages])
   page.write(folder)
   source, _ = read(folder)
   assert 'Not tried' in source or 'No reward was recovered' in source
@@ -247,7 +248,7 @@ def test_an_audit_without_a_true_reward(make_run, no_png):
       seed | {'heldout_pairs': {'prefers_aligned': 0.9, 'auroc': None}} for seed in irl['seeds']
     ]
 
-  spoil(folder, 'summary.json', strip)
+  change(folder, 'summary.json', strip)
   for name in ('texts', 'pairs'):
     path = folder / 'evaluation' / f'{name}.jsonl'
     rows = [json.loads(line) for line in path.read_text().splitlines()]

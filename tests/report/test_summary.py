@@ -1,4 +1,4 @@
-"""summary.json as typed values: absent is empty, unknown is ignored, newer is refused, and reasons are kept."""
+"""summary.json as typed values: unknown fields are ignored, a newer schema is refused."""
 
 import inspect
 import typing
@@ -85,5 +85,5 @@ def test_reasons_are_found_at_any_depth():
   ],
 )
 def test_the_report_asks_only_for_what_the_file_holds(parsed, record, derived):
-  asked = set(inspect.signature(parsed).parameters)
-  assert asked - derived <= set(typing.get_type_hints(record)) and derived <= asked
+  fields = set(inspect.signature(parsed).parameters)
+  assert fields - derived <= set(typing.get_type_hints(record)) and derived <= fields

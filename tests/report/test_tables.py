@@ -1,4 +1,4 @@
-"""Tables hold every figure beside its interval; what is missing is a dash, and its reason stands once."""
+"""Tables hold every result with its interval; a missing one is a dash with one reason."""
 
 import pytest
 
@@ -91,7 +91,7 @@ def test_reasons_name_whose_figure_it_is(make_summary):
   summary['rlhf']['after']['why'] = {'distinct_2': 'no bigram'}
   summary['irl']['seeds'][1]['calibration']['why'] = {'platt': 'no labels', 'ece': 'no labels'}
   summary['irl']['baselines']['constant']['heldout_texts']['why'] = {'pearson': 'zero variance'}
-  summary['irl']['mean']['why'] = {'platt': 'told above'}
+  summary['irl']['mean']['why'] = {'platt': 'repeated'}
   assert tables_lib.missing(summary_lib.parse(summary)) == [
     'RLHF on the true reward after: distinct_2 – no bigram',
     'seed 1: platt, ECE – no labels',

@@ -1,4 +1,4 @@
-"""Tables hold every figure, on any width and encoding, and generated text cannot act on the terminal."""
+"""Terminal tables hold every result on any width and encoding; text cannot act on the terminal."""
 
 import io
 import re
@@ -86,7 +86,7 @@ def render(renderable, width=120):
   return console.file.getvalue()
 
 
-def test_a_reason_stands_once_beside_all_that_it_explains_and_only_for_what_is_shown():
+def test_a_reason_stands_once_after_all_that_it_explains_and_only_for_what_is_shown():
   figures = AGREEMENT | {
     'auroc': None,
     'why': {'pearson': 'zero variance', 'auroc': 'zero variance'},

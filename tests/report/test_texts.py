@@ -1,4 +1,4 @@
-"""Which texts are shown, what colour a token has, and that no character can act on the page or hide."""
+"""Which texts are shown, their colours, and that no character can act on the page or hide."""
 
 import unicodedata
 
