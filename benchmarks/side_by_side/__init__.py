@@ -1,1 +1,1 @@
-"""The parts of benchmarks/speed.py: what is timed, against whom, and what the machine could do at best."""
+"""Contestants of benchmarks/speed.py, which take turns on the same work."""

@@ -1,4 +1,4 @@
-"""What the machine can do at best: the rate of matrix products and of memory, measured; and what it is."""
+"""The machine: what it is, and its measured rates of matrix products and of memory."""
 
 from collections.abc import Callable
 import importlib.metadata
@@ -11,24 +11,19 @@ from typing import Any
 from side_by_side import turns
 
 PACKAGES = (
-  'jax',
-  'jaxlib',
-  'flax',
-  'optax',
-  'orbax-checkpoint',
-  'torch',
-  'transformers',
-  'tokenizers',
-  'numpy',
+  *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint'),
+  *('torch', 'transformers', 'tokenizers', 'numpy'),
 )
-# Products [M, K] x [K, N]: a square one, and those of a block and of the head over 1,024 tokens of Pythia-70m.
+# Products [M, K] x [K, N]: a square one, and those of a block and of the head over 1,024 tokens of
+# Pythia-70m.
 PRODUCTS = {
   'cpu': ((2048, 2048, 2048), (1024, 512, 2048), (1024, 2048, 512), (1024, 512, 50304)),
   'gpu': ((8192, 8192, 8192), (16384, 1024, 4096), (16384, 2048, 8192)),
   'tiny': ((64, 64, 64),),
 }
 NUMBERS = {'cpu': 2**26, 'gpu': 2**29, 'tiny': 2**12}  # in each array that memory is measured with
-PEAKS = {  # dense bfloat16 FLOP/s, by what JAX calls the device; from the vendors' data sheets
+SECONDS = {'cpu': 1.5, 'gpu': 1.5, 'tiny': 0.01}  # for which each rate is measured
+PEAKS = {  # dense bfloat16 FLOP/s, by JAX's name of the device; from the vendors' data sheets
   'NVIDIA H100 80GB HBM3': 989e12,
   'NVIDIA H100 PCIe': 756e12,
   'NVIDIA H200': 989e12,
@@ -42,98 +37,92 @@ PEAKS = {  # dense bfloat16 FLOP/s, by what JAX calls the device; from the vendo
   'TPU v5': 459e12,
   'TPU v6 lite': 918e12,
 }
-SECONDS = {'cpu': 1.5, 'gpu': 1.5, 'tiny': 0.01}  # that each rate is measured for
 
 
-def best_seconds(work: Callable[[], Any], seconds: float) -> float:
-  """The fastest of as many runs as fit."""
+def rate(amount: float, work: Callable[[], Any], seconds: float) -> float:
+  """`amount` per second in the fastest of as many runs as fit into `seconds`."""
   work()
-  found, end = [], time.perf_counter() + seconds
-  while not found or time.perf_counter() < end:
+  times, end = [], time.perf_counter() + seconds
+  while not times or time.perf_counter() < end:
     start = time.perf_counter()
     work()
-    found.append(time.perf_counter() - start)
-  return min(found)
+    times.append(time.perf_counter() - start)
+  return amount / min(times)
+
+
+def flops(shape: tuple[int, int, int]) -> int:
+  """FLOPs of a product."""
+  rows, inner, columns = shape
+  return 2 * rows * inner * columns
 
 
 def of_jax(sizes: str) -> dict[str, Any]:
-  """Backend, device, rates of matrix products in the type that computation has there, and of memory."""
+  """Device, rates of products in the type that irl_jax computes in there, and of memory."""
   import jax
   import jax.numpy as jnp
 
   from irl_jax import pipeline
 
   backend, dtype = jax.default_backend(), pipeline.compute_dtype('auto')
-  kind = sizes_for(backend, sizes)
-  seconds, product = SECONDS[kind], jax.jit(lambda x, y: x @ y)
-  rates = {}
+  kind = sizes if sizes != 'auto' else 'cpu' if backend == 'cpu' else 'gpu'
+  multiply, products = jax.jit(lambda x, y: x @ y), {}
   for rows, inner, columns in PRODUCTS[kind]:
     x, y = jnp.ones((rows, inner), dtype), jnp.ones((inner, columns), dtype)
-    rates[f'{rows} x {inner} x {columns}'] = (
-      2
-      * rows
-      * inner
-      * columns
-      / best_seconds(lambda x=x, y=y: product(x, y).block_until_ready(), seconds)
-    )
+    work = lambda x=x, y=y: multiply(x, y).block_until_ready()
+    name = f'{rows} x {inner} x {columns}'
+    products[name] = rate(flops((rows, inner, columns)), work, SECONDS[kind])
   x, y = jnp.ones(NUMBERS[kind]), jnp.ones(NUMBERS[kind])
   triad, total = jax.jit(lambda x, y: x + 3 * y), jax.jit(jnp.sum)
+  device = jax.devices()[0].device_kind
   return {
     'sizes': kind,
     'backend': backend,
-    'device': jax.devices()[0].device_kind,
+    'device': device,
     'devices': jax.local_device_count(),
     'dtype': dtype.name,
-    'products': rates,
-    'peak': PEAKS.get(jax.devices()[0].device_kind),
+    'products': products,
+    'peak': PEAKS.get(device),
     'memory': {
-      'triad': 3 * x.nbytes / best_seconds(lambda: triad(x, y).block_until_ready(), seconds),
-      'sum': x.nbytes / best_seconds(lambda: total(x).block_until_ready(), seconds),
+      'triad': rate(3 * x.nbytes, lambda: triad(x, y).block_until_ready(), SECONDS[kind]),
+      'sum': rate(x.nbytes, lambda: total(x).block_until_ready(), SECONDS[kind]),
     },
   }
 
 
 def of_torch(kind: str) -> dict[str, Any]:
-  """The same of torch on the CPU, in float32, and its bfloat16 rate."""
+  """The rates of torch on the CPU, in float32 and in bfloat16."""
   import torch
 
   torch.set_num_threads(turns.cores())
-  rates, seconds = {}, SECONDS[kind]
+  products = {}
   with torch.inference_mode():
     for rows, inner, columns in PRODUCTS[kind]:
       for dtype in (torch.float32, torch.bfloat16):
         x, y = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
         out = torch.empty(rows, columns, dtype=dtype)
-        rates[f'{rows} x {inner} x {columns} {str(dtype)[6:]}'] = (
-          2
-          * rows
-          * inner
-          * columns
-          / best_seconds(lambda x=x, y=y, out=out: torch.mm(x, y, out=out), seconds)
-        )
-    x, y = torch.ones(NUMBERS[kind]), torch.ones(NUMBERS[kind])
-    out = torch.empty(NUMBERS[kind])
+        work = lambda x=x, y=y, out=out: torch.mm(x, y, out=out)
+        name = f'{rows} x {inner} x {columns} {str(dtype)[6:]}'
+        products[name] = rate(flops((rows, inner, columns)), work, SECONDS[kind])
+    x, y, out = torch.ones(NUMBERS[kind]), torch.ones(NUMBERS[kind]), torch.empty(NUMBERS[kind])
+    triad = rate(3 * x.nbytes, lambda: torch.add(x, y, alpha=3, out=out), SECONDS[kind])
     return {
-      'products': rates,
-      'memory': {
-        'triad': 3 * x.nbytes / best_seconds(lambda: torch.add(x, y, alpha=3, out=out), seconds),
-        'sum': x.nbytes / best_seconds(x.sum, seconds),
-      },
+      'products': products,
+      'memory': {'triad': triad, 'sum': rate(x.nbytes, x.sum, SECONDS[kind])},
     }
 
 
 def measure(sizes: str) -> dict[str, Any]:
-  """{"matmul": FLOP/s, "memory": bytes/s, the rates behind them, and what machine and packages these are}.
+  """Returns {"matmul": FLOP/s, "memory": bytes/s}, the rates behind them, and a description.
 
-  On a CPU the best of XLA and torch is the machine's rate; bfloat16 is kept apart. torch may be missing.
+  On a CPU the better of XLA and torch is the machine's rate; bfloat16 is kept apart.
 
   Args:
     sizes: of what is measured; 'auto': by the kind of device.
   """
   load = os.getloadavg()[0]
-  found = {'jax': turns.alone('machine.of_jax', sizes=sizes)}
+  found = {'jax': turns.alone('machine.of_jax', sizes)}
   if found['jax']['backend'] == 'cpu' and installed('torch'):
-    found['torch'] = turns.alone('machine.of_torch', kind=found['jax']['sizes'])
+    found['torch'] = turns.alone('machine.of_torch', found['jax']['sizes'])
   products = [
     rate
     for source in found.values()
@@ -156,20 +145,15 @@ def measure(sizes: str) -> dict[str, Any]:
   }
 
 
-def sizes_for(backend: str, sizes: str) -> str:
-  """'cpu', 'gpu', or what is asked for."""
-  return sizes if sizes != 'auto' else 'cpu' if backend == 'cpu' else 'gpu'
-
-
 def torch_device() -> str:
-  """'cuda' where torch has one, else 'cpu'."""
+  """'cuda' if torch has one, else 'cpu'."""
   import torch
 
   return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def installed(package: str) -> bool:
-  """Whether it is."""
+  """Whether a package is installed."""
   try:
     importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:
@@ -178,7 +162,7 @@ def installed(package: str) -> bool:
 
 
 def processor() -> str:
-  """What the system calls the processor."""
+  """The system's name of the processor."""
   path = pathlib.Path('/proc/cpuinfo')
   lines = path.read_text().splitlines() if path.is_file() else []
   names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]

@@ -1,27 +1,35 @@
-"""The benchmark of speed: its FLOPs are those that torch counts, all contestants run, its command fills the table."""
+"""The benchmark of speed: FLOPs as torch counts them, contestants, turns, table, profile."""
 
+import dataclasses
+import gzip
 import importlib
 import json
 import math
 import pathlib
+import re
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 
+from irl_jax import errors
+
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 
-from side_by_side import groups  # noqa: E402
+from side_by_side import costs  # noqa: E402
 from side_by_side import inputs  # noqa: E402
-from side_by_side import limits  # noqa: E402
 from side_by_side import page  # noqa: E402
+from side_by_side import trace  # noqa: E402
 from side_by_side import turns  # noqa: E402
+from side_by_side import work as work_lib  # noqa: E402
 
-SHAPE, SCORER = limits.PYTHIA['tiny'], limits.ROBERTA['tiny']
+SHAPE, SCORER = costs.PYTHIA['tiny'], costs.ROBERTA['tiny']
 BATCH, PROMPT, NEW = 4, 5, 6
-MADE = {group.name: group for group in groups.all_groups('tiny', 4, True, '', '')}
+WORK = costs.Work(SHAPE, SCORER, BATCH, PROMPT, NEW)
+MADE = {group.name: group for group in work_lib.all_groups('tiny', 4, True)}
 MACHINE = {'matmul': 1e9, 'memory': 1e9, 'jax': {'peak': 1e12}}
 
 
@@ -46,7 +54,7 @@ class Laps:
 def peers():
   """The torch contestants, whose FLOPs can be counted: attention as two products."""
   pytest.importorskip('torch')
-  return importlib.import_module('side_by_side.torch_peers')
+  return importlib.import_module('side_by_side.peers')
 
 
 def counted(model, work):
@@ -67,8 +75,8 @@ def counted(model, work):
 def test_flops_of_decode_are_those_that_torch_counts(peers):
   model = peers.language_model(SHAPE).eval()
   prompts = peers.ids_of(BATCH, PROMPT, SHAPE)
-  found = counted(model, lambda: peers.generate(model, prompts, NEW, 3))
-  assert limits.decode(SHAPE, BATCH, PROMPT, NEW, 4).flops == found
+  found = counted(model, lambda: peers.generate(model, prompts, NEW))
+  assert costs.decode(WORK, 4).flops == found
 
 
 def test_flops_of_a_training_step_are_those_that_torch_counts(peers):
@@ -78,7 +86,8 @@ def test_flops_of_a_training_step_are_those_that_torch_counts(peers):
     hidden = model.gpt_neox(ids).last_hidden_state[:, :-1]
     peers.log_probs(model, hidden, ids[:, 1:]).sum().backward()
 
-  assert limits.train(SHAPE, BATCH, PROMPT).flops == counted(model, work)
+  one_step = dataclasses.replace(WORK, tokens=PROMPT)
+  assert costs.train(one_step).flops == counted(model, work)
 
 
 @pytest.mark.parametrize('trained', [-1, 1, 2])
@@ -88,47 +97,48 @@ def test_flops_of_a_ppo_update_are_those_that_torch_counts(peers, trained):
   if trained != -1:
     for module in (trunk.embed_in, *trunk.layers[: SHAPE.blocks - trained]):
       module.requires_grad_(False)
-  costs = lambda epochs: (
-    limits.ppo(SHAPE, SCORER, BATCH, PROMPT, NEW, epochs, trained, 4)['update'].flops
-  )
-  below = 0 if trained == -1 else limits.blocks(SHAPE, SHAPE.blocks - trained, BATCH, PROMPT + NEW)
+
+  def flops_of(epochs):
+    work = dataclasses.replace(WORK, epochs=epochs, trained_blocks=trained)
+    return costs.ppo(work, 4)['update'].flops
+
+  below = 0 if trained == -1 else costs.blocks(SHAPE, SHAPE.blocks - trained, BATCH, PROMPT + NEW)
   found = counted(model.policy, lambda: sum(map(lambda x: x.sum(), model(ids, NEW))).backward())
-  assert costs(3) - costs(2) == found - below
+  assert flops_of(3) - flops_of(2) == found - below
 
 
 def test_flops_of_a_classifier_are_those_that_torch_counts(peers):
   model, lengths = peers.classifier(SCORER), [3, 7]
   found = counted(model, lambda: [model(peers.ids_of(1, length, SCORER)) for length in lengths])
-  assert limits.score(SCORER, lengths, 4).flops == found
+  assert costs.score(SCORER, lengths, 4).flops == found
 
 
 def test_bytes_of_decode_are_the_weights_once_a_pass_and_the_cache_so_far():
   weights = SHAPE.blocks * (4 * 16 * 16 + 2 * 16 * 32) + 264 * 16
   cached = [BATCH * SHAPE.blocks * 2 * 16 * visible for visible in range(PROMPT + 1, PROMPT + NEW)]
-  assert limits.decode(SHAPE, BATCH, PROMPT, NEW, 2).bytes == 2 * (NEW * weights + sum(cached))
+  assert costs.decode(WORK, 2).bytes == 2 * (NEW * weights + sum(cached))
 
 
 def contestants():
-  """One of every kind, but for those that start processes themselves."""
+  """One of every kind, except for those that start processes themselves."""
   kinds = {one.function: one for group in MADE.values() for one in group.contestants}
-  return [
-    pytest.param(one, id=name) for name, one in kinds.items() if not name.startswith('starts.')
-  ]
+  starts = ('ours.first_start', 'ours.second_start', 'ours.whole_run')
+  return [pytest.param(one, id=name) for name, one in kinds.items() if name not in starts]
 
 
 @pytest.mark.parametrize('contestant', contestants())
 def test_every_contestant_takes_turns(contestant):
-  if contestant.function.startswith(('torch_peers.', 'authors.')):
+  if contestant.function.startswith('peers.'):
     pytest.importorskip('torch')
-  module, name = contestant.function.split('.')
   laps = Laps()
   with pytest.raises(turns.Finished):
-    getattr(importlib.import_module(f'side_by_side.{module}'), name)(laps, **contestant.arguments)
+    turns.function_of(contestant.function)(laps, contestant.work)
   assert all(0 < seconds < 600 for seconds in laps.seconds)
   assert set(contestant.costs) - {''} <= set(laps.parts[1])
   assert all(0 <= value <= laps.seconds[1] for value in laps.parts[1].values())
 
 
+@pytest.mark.slow
 def test_the_command_fills_the_table(tmp_path):
   command = [
     sys.executable,
@@ -155,7 +165,7 @@ def test_the_command_fills_the_table(tmp_path):
     assert math.isclose(row['rate'] * row['seconds'], BATCH * NEW)
     assert row['idle'] >= 0  # how much, waits of milliseconds do not say
   limit = ours['limit']
-  assert limit['flops'] == limits.decode(SHAPE, BATCH, PROMPT, NEW, 4).flops
+  assert limit['flops'] == costs.decode(WORK, 4).flops
   assert math.isclose(limit['matmul'], limit['flops'] / machine['matmul'] / ours['seconds'])
   assert math.isclose(limit['memory'], limit['bytes'] / machine['memory'] / ours['seconds'])
   written = (tmp_path / 'page.md').read_text()
@@ -163,11 +173,13 @@ def test_the_command_fills_the_table(tmp_path):
 
 
 def test_a_contestant_that_fails_stands_in_the_table_and_the_others_go_on():
-  wrong = turns.Contestant('wrong', 'machine.torch_device', dict(no_such=1))
+  wrong = turns.Contestant('wrong', 'machine.torch_device', None)
   (failed,) = turns.take([wrong], 2, 1.0)
   assert 'TypeError' in failed['failed']
-  group = groups.Group('g', 'work', (wrong,), targets=(groups.Target('seconds', 1, of='wrong'),))
-  described = groups.described(group, [failed], MACHINE)
+  group = work_lib.Group(
+    'g', 'work', (wrong,), targets=(work_lib.Target('seconds', 1, of='wrong'),)
+  )
+  described = work_lib.described(group, [failed], MACHINE)
   assert described['targets'][0]['reached'] is None
   assert 'failed: TypeError' in page.terminal(described) and 'not measured' in page.terminal(
     described
@@ -194,11 +206,15 @@ def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, 
 
     def turn(self):
       order.append(self.contestant.name)
-      self.laps.append({'seconds': len(self.laps) + 1, 'parts': {'whole': 1.0}, 'idle': 0.25})
+      self.laps.append(
+        {'seconds': len(self.laps) + 1, 'parts': {'whole': 1.0}, 'idle': 0.25, 'peak_gib': 1.0}
+      )
 
   monkeypatch.setattr(turns, 'Player', Player)
   first, second = turns.take(
-    [turns.Contestant('a', 'f.f', {}, scale=10), turns.Contestant('b', 'f.f', {})], repeats, seconds
+    [turns.Contestant('a', 'f.f', None, scale=10), turns.Contestant('b', 'f.f', None)],
+    repeats,
+    seconds,
   )
   assert order == ['a', 'b'] * rounds + ['end'] * 2
   assert (
@@ -225,13 +241,12 @@ def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, 
   ],
 )
 def test_targets_are_reached_or_missed(kind, value, seconds, reached):
-  costs = {'update': limits.Cost(1e8, 2e8)}
-  mine = turns.Contestant('ours', 'f.f', {}, costs=costs)
-  group = groups.Group(
+  mine = turns.Contestant('ours', 'f.f', None, costs={'update': costs.Cost(1e8, 2e8)})
+  group = work_lib.Group(
     'g',
     'work',
-    (mine, turns.Contestant('torch', 'f.f', {})),
-    targets=(groups.Target(kind, value, over='torch' if kind in ('times', 'fraction') else ''),),
+    (mine, turns.Contestant('torch', 'f.f', None)),
+    targets=(work_lib.Target(kind, value, over='torch' if kind in ('times', 'fraction') else ''),),
   )
   result = lambda name, seconds: {
     'name': name,
@@ -244,28 +259,140 @@ def test_targets_are_reached_or_missed(kind, value, seconds, reached):
     'parts': {'update': 0.1},
     'idle': 0.0,
   }
-  described = groups.described(group, [result('ours', seconds), result('torch', 2.0)], MACHINE)
+  described = work_lib.described(group, [result('ours', seconds), result('torch', 2.0)], MACHINE)
   assert described['targets'][0]['reached'] is reached
   assert f'{"reached" if reached else "missed"}' in page.terminal(described)
 
 
 def test_every_target_names_those_who_take_part():
   for kind in ('cpu', 'gpu'):
-    for group in groups.all_groups(kind, 4, True, '', ''):
+    for group in work_lib.all_groups(kind, 4, True):
       names = {contestant.name for contestant in group.contestants} | {''}
       assert all(target.of in names and target.over in names for target in group.targets)
-  for kind, targets in (('cpu', groups.TARGETS), ('gpu', groups.GPU_TARGETS)):
-    assert set(targets) <= {group.name for group in groups.all_groups(kind, 4, True, '', '')}
+  for kind, targets in (('cpu', work_lib.TARGETS), ('gpu', work_lib.GPU_TARGETS)):
+    assert set(targets) <= {group.name for group in work_lib.all_groups(kind, 4, True)}
 
 
-def test_texts_are_read_as_so_many_tokens(shared):
-  for tokenizer in (inputs.pythia_tokenizer(str(shared / 'models')), inputs.pythia_tokenizer('')):
-    assert {len(ids) for ids in tokenizer(inputs.texts_of(tokenizer, 3, 32))['input_ids']} == {32}
+def lengths_of(name):
+  tokenizer = inputs.tokenizer(name)
+  texts = inputs.texts_of(tokenizer, 3, 32)
+  return {len(ids) for ids in tokenizer(texts, add_special_tokens=False)['input_ids']}
 
 
-def test_a_sample_of_the_comments_is_as_long_as_all_of_them(shared):
-  comments = inputs.comments(str(shared / 'data'), 200)
+@pytest.mark.parametrize('name', ['pythia_tokenizer', 'roberta_tokenizer'])
+def test_texts_are_read_as_so_many_tokens_by_a_made_up_tokenizer(name):
+  assert lengths_of(name) == {32}
+
+
+def test_texts_are_read_as_so_many_tokens_by_pythias_tokenizer(shared, monkeypatch):
+  monkeypatch.setenv(inputs.MODELS, str(shared / 'models'))
+  assert lengths_of('pythia_tokenizer') == {32}
+
+
+def test_a_sample_of_the_comments_is_as_long_as_all_of_them(shared, monkeypatch):
+  monkeypatch.setenv(inputs.DATA, str(shared / 'data'))
+  comments = inputs.comments(200)
   sample = inputs.sample_of(comments, 20)
   mean = lambda texts: sum(map(len, texts)) / len(texts)
   assert len(set(comments)) == 200 and len(set(sample)) == 20 and set(sample) < set(comments)
   assert abs(mean(sample) / mean(comments) - 1) < 0.02
+
+
+SLEEPER = """
+import sys
+sys.path[:0] = {paths}
+from side_by_side import turns
+
+if __name__ == '__main__':
+  turns.take([turns.Contestant('sleeper', 'sleeper.sleep', None)], 1, 1.0)
+"""
+
+
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path, monkeypatch):
+  """Killed in the middle of a lap: the worker, and what it started itself, must not go on."""
+  package = tmp_path / 'side_by_side'
+  package.mkdir()
+  for name in ('__init__.py', 'turns.py', 'costs.py'):
+    (package / name).write_text((ROOT / 'benchmarks' / 'side_by_side' / name).read_text())
+  pids = tmp_path / 'pids'
+  (package / 'sleeper.py').write_text(
+    'import os, pathlib, subprocess, time\n'
+    'def sleep(lap, work):\n'
+    '  child = subprocess.Popen(["sleep", "600"])\n'
+    f'  file = pathlib.Path({str(pids)!r})\n'
+    '  file.with_suffix(".tmp").write_text(f"{os.getpid()} {child.pid}")\n'
+    '  file.with_suffix(".tmp").rename(file)\n'
+    '  time.sleep(600)\n'
+  )
+  script = tmp_path / 'measure.py'
+  script.write_text(SLEEPER.format(paths=[str(tmp_path)]))
+  process = subprocess.Popen([sys.executable, str(script)])
+  wait_for(pids.exists)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  for pid in map(int, pids.read_text().split()):
+    wait_for(lambda pid=pid: not alive(pid))
+
+
+def alive(pid):
+  """Whether a process still runs; a zombie does not."""
+  try:
+    return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+  except (FileNotFoundError, ProcessLookupError):
+    return False
+
+
+def wait_for(condition, seconds=60):
+  for _ in range(10 * seconds):
+    if condition():
+      return
+    time.sleep(0.1)
+  raise AssertionError('it did not happen')
+
+
+def write_trace(folder, events):
+  (folder / 'run').mkdir()
+  packed = gzip.compress(json.dumps({'traceEvents': events}).encode())
+  (folder / 'run' / 'vm.trace.json.gz').write_bytes(packed)
+
+
+def test_operations_of_a_kind_are_added_up(tmp_path):
+  operation = lambda name, microseconds: {'ph': 'X', 'dur': microseconds, 'args': {'hlo_op': name}}
+  operations = [operation('dot.1', 3000), operation('dot.22', 1000), operation('add_fusion', 500)]
+  write_trace(tmp_path, [*operations, {'ph': 'X', 'dur': 9e9, 'name': 'python'}, {'ph': 'M'}])
+  kinds = trace.by_kind(tmp_path)
+  assert kinds == [('dot', 2, 4.0), ('add_fusion', 1, 0.5)]
+  rows = ['| dot | 2 | 4.00 |', '| 1 others | | 0.50 |', '| sum | | 4.50 |']
+  assert trace.table(kinds, 1).splitlines()[2:] == rows
+
+
+def test_a_trace_without_operations_is_an_error(tmp_path):
+  write_trace(tmp_path, [{'ph': 'X', 'dur': 1, 'name': 'python'}])
+  with pytest.raises(errors.IrlJaxError, match='CPU only'):
+    trace.by_kind(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_small_model_is_traced():
+  command = [sys.executable, str(ROOT / 'benchmarks' / 'speed.py'), '--sizes=tiny', '--profile']
+  command += ['--only=decode_tiny,train_tiny,score']
+  done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+  assert done.returncode == 0, done.stderr
+  tables = done.stdout.split('| operation | times | ms |')[1:]
+  assert len(tables) == 3
+  for table in tables:
+    times = [float(row) for row in re.findall(r'\| ([\d.]+) \|$', table, re.MULTILINE)]
+    assert len(times) > 5
+    assert sum(times[:-1]) == pytest.approx(times[-1], abs=0.1) and times[-1] > 0
+
+
+def test_the_page_in_the_repository_has_a_row_of_every_contestant():
+  sections = (ROOT / 'BENCHMARKS.md').read_text(encoding='utf-8').split('\n## ')
+  rows_of = {
+    section.partition('\n')[0]: re.findall(r'^\| ([^|]+) \|', section, re.MULTILINE)
+    for section in sections[1:]
+  }
+  for group in work_lib.all_groups('cpu', 4, True):
+    if group.name != 'score':  # its title holds the mean length of the comments
+      names = [contestant.name for contestant in group.contestants]
+      assert [name for name in rows_of[group.title] if name.strip()] == names
