@@ -41,7 +41,7 @@ def classifier(run: Run) -> None:
     runtime=run.config.runtime,
     **run.logging('classifier'),
   )
-  run.save('classifier/classifier', model, base)
+  run.save('classifier', 'classifier', model, base)
 
 
 def new_classifier(run: Run, texts: Sequence[str]) -> pretrained.Classifier:

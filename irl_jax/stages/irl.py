@@ -79,7 +79,8 @@ def recover_seed(
   )
   zero = calibrated['zero']
   assert zero is not None  # every recovered reward has one, reliable or not
-  run.save(f'{name}/reward', export.reward_model(base, parts, zero), run.base, calibrated)
+  model = export.reward_model(base, parts, zero)
+  run.save('irl', f'seed_{number}/reward', model, run.base, calibrated)
   run.write_json(f'{name}/calibration.json', calibrated)
 
 

@@ -71,4 +71,4 @@ def train_policy(
     'mcnemar': toxicity.mcnemar(toxic_before, toxic_after),
   }
   run.write_json(f'{stage}/figures.json', figures)
-  run.save(f'{stage}/policy', policy, run.start, figures)
+  run.save(stage, 'policy', policy, run.start, figures)

@@ -127,16 +127,15 @@ class Run:
   @processes.on_first
   def save(
     self,
+    stage: card.Stage,
     name: str,
     model: pretrained.Pretrained,
     base: str,
-    figures: Mapping[str, Any] | None = None,
+    results: Mapping[str, Any] | None = None,
   ) -> None:
-    """Exports a model with its card."""
-    source = self.config.data.source
-    pretrained.save(
-      self.folder / name, model, card.model_card(model.kind, base, f'`{source}`', figures)
-    )
+    """Exports the model of a stage to the stage's folder, with a card that names the stage."""
+    text = card.model_card(stage, base, f'`{self.config.data.source}`', results)
+    pretrained.save(self.folder / stage / name, model, text)
 
   def logging(self, stage: str) -> dict[str, Callable]:
     """What a training loop is given to report with."""

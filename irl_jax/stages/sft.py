@@ -31,7 +31,7 @@ def sft(run: Run) -> None:
     runtime=run.config.runtime,
     **run.logging('sft'),
   )
-  run.save('sft/policy', model, base)
+  run.save('sft', 'policy', model, base)
 
 
 def new_language_model(run: Run, texts: Sequence[str]) -> pretrained.Pretrained:

@@ -71,6 +71,12 @@ def test_prompt_and_text_are_joined_with_nothing_between():
 
 
 def test_a_model_is_saved_with_its_card(start, tmp_path, policy):
-  start().save('rlhf/policy', policy, 'EleutherAI/pythia-70m')
+  start().save('rlhf', 'policy', policy, 'EleutherAI/pythia-70m')
   assert pretrained.load(str(tmp_path / 'rlhf' / 'policy')).kind == 'causal_lm'
   assert 'EleutherAI/pythia-70m' in (tmp_path / 'rlhf' / 'policy' / 'README.md').read_text()
+
+
+def test_a_fine_tuned_model_is_not_called_a_policy_of_ppo(start, tmp_path, policy):
+  start().save('sft', 'policy', policy, 'EleutherAI/pythia-70m')
+  text = (tmp_path / 'sft' / 'policy' / 'README.md').read_text()
+  assert '# Fine-tuned language model' in text and 'PPO' not in text

@@ -1,116 +1,166 @@
-"""The model card (README.md) of an exported model: what it is, its origin, figures, licence, and how to load it."""
+"""Model cards (README.md) of exported models: description, origin, results, licence and use."""
 
 from collections.abc import Mapping
+import dataclasses
 import os
 import re
 from typing import Any
+from typing import Literal
 
-_TITLES = {
-  'causal_lm': 'Policy trained with RLHF',
-  'reward': 'Recovered reward model',
-  'classifier': 'Text classifier',
-}
-_WHAT = {
-  'causal_lm': 'A GPT-NeoX language model (`GPTNeoXForCausalLM`), trained with PPO against a reward by irl_jax.',
-  'reward': 'A reward model (`GPTNeoXForSequenceClassification`, one label), recovered by max-margin inverse '
-  'reinforcement learning from completions of an aligned model and of the model that it came from. Its '
-  'score is read at the last token of a text, with nothing added before or behind: higher is better, and '
-  'below 0 it calls a text bad. It says what the aligned model seems to have been rewarded for; it is '
-  'not that reward, which completions alone do not determine.',
-  'classifier': 'A RoBERTa text classifier (`RobertaForSequenceClassification`), trained by irl_jax.',
-}
-_TASKS = {
-  'causal_lm': 'text-generation',
-  'reward': 'text-classification',
-  'classifier': 'text-classification',
-}
-_LICENCE = (
-  'No licence of its own. The weights derive from the base model, and the completions that they were trained '
-  "on from it and from the data: the terms of both apply (EleutherAI's Pythia is Apache-2.0; "
-  's-nlp/roberta_toxicity_classifier, a usual true reward, has restrictive terms and is not part of this '
-  'folder). Read them before you publish this model.'
-)
-_LOAD = {
-  'causal_lm': """from transformers import AutoModelForCausalLM, AutoTokenizer
+Stage = Literal['sft', 'classifier', 'rlhf', 'irl', 'rerlhf']  # the stages that export a model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Use:
+  """How a model is used: its task on the hub, and code that loads it from the folder PATH."""
+
+  task: str
+  transformers: str
+  irl_jax: str
+
+
+_GENERATE = _Use(
+  task='text-generation',
+  transformers="""from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained('PATH')
 model = AutoModelForCausalLM.from_pretrained('PATH')
 output = model.generate(**tokenizer('A prompt', return_tensors='pt'), max_new_tokens=32)
 print(tokenizer.decode(output[0]))""",
-  'classifier': """from transformers import AutoModelForSequenceClassification, AutoTokenizer
+  irl_jax="irl_jax.generate('PATH', ['A prompt'])",
+)
+_CLASSIFY = _Use(
+  task='text-classification',
+  transformers="""from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained('PATH')
 model = AutoModelForSequenceClassification.from_pretrained('PATH')
 logits = model(**tokenizer(['A text.'], padding=True, return_tensors='pt')).logits""",
+  irl_jax="irl_jax.load_reward('PATH')(['A text.'])  # -logit[toxic]",
+)
+_SCORE = _Use(
+  task='text-classification',
+  transformers=_CLASSIFY.transformers.replace('logits = ', 'rewards = ') + '[:, 0]',
+  irl_jax="irl_jax.load_reward('PATH')(['A text.'])",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Product:
+  """What a stage exports."""
+
+  title: str
+  description: str
+  use: _Use
+
+
+_POLICY = 'A GPT-NeoX language model (`GPTNeoXForCausalLM`), '
+_PRODUCTS: dict[Stage, _Product] = {
+  'sft': _Product(
+    'Fine-tuned language model',
+    _POLICY + 'trained by irl_jax on the texts named below with the language-modelling loss. No '
+    'reward was used.',
+    _GENERATE,
+  ),
+  'classifier': _Product(
+    'Text classifier',
+    'A RoBERTa text classifier (`RobertaForSequenceClassification`), trained by irl_jax.',
+    _CLASSIFY,
+  ),
+  'rlhf': _Product(
+    'Policy trained with RLHF',
+    _POLICY + 'trained by irl_jax with PPO against the true reward, which a classifier gives.',
+    _GENERATE,
+  ),
+  'irl': _Product(
+    'Recovered reward model',
+    'A reward model (`GPTNeoXForSequenceClassification`, one label), recovered by max-margin '
+    'inverse reinforcement learning from completions of an aligned model and of the model that it '
+    'came from. Its score is read at the last token of a text, with nothing added before or after: '
+    'higher is better, and below 0 it calls a text bad. It says what the aligned model seems to '
+    'have been rewarded for. It is not that reward, which completions alone do not determine.',
+    _SCORE,
+  ),
+  'rerlhf': _Product(
+    'Policy trained with RLHF on a recovered reward',
+    _POLICY + 'trained by irl_jax with PPO against a reward that was recovered from an aligned '
+    'model by inverse reinforcement learning. The true reward was not used in its training.',
+    _GENERATE,
+  ),
 }
-_LOAD['reward'] = _LOAD['classifier'].replace('logits = ', 'rewards = ') + '[:, 0]'
-_LOAD_HERE = {
-  'causal_lm': "irl_jax.generate('PATH', ['A prompt'])",
-  'reward': "irl_jax.load_reward('PATH')(['A text.'])",
-  'classifier': "irl_jax.load_reward('PATH')(['A text.'])  # -logit[toxic]",
-}
+_LICENCE = (
+  'No licence of its own. The weights derive from the base model, and the completions that they '
+  "were trained on from it and from the data: the terms of both apply (EleutherAI's Pythia is "
+  'Apache-2.0; s-nlp/roberta_toxicity_classifier, a usual true reward, has restrictive terms and '
+  'is not part of this folder). Read them before you publish this model.'
+)
 
 
 def model_card(
-  kind: str,
+  stage: Stage,
   base: str,
   data: str,
-  figures: Mapping[str, Any] | None = None,
+  results: Mapping[str, Any] | None = None,
   *,
   notes: str = '',
   licence: str = _LICENCE,
 ) -> str:
-  """The text of a model card, Markdown with the front matter of the hub.
+  """Returns the text of a model card: Markdown with the front matter of the hub.
 
   Args:
-    kind: 'causal_lm', 'reward' or 'classifier'.
-    base: the model that it was trained from: a hub id, a folder, or words.
-    data: what it was trained on, in words.
-    figures: name -> value of what was measured on this very model; nested mappings become dotted names.
-    notes: a paragraph on how it was made and what to beware of.
+    stage: the stage that made the model.
+    base: the model that it was trained from: a hub id, a folder, or a description.
+    data: a description of what it was trained on.
+    results: metrics of this very model, by name; nested mappings become dotted names.
+    notes: a paragraph on how it was made and on its limits.
     licence: a paragraph on the terms of use.
   """
+  product = _PRODUCTS[stage]
   front = [
     '---',
     'library_name: transformers',
-    f'pipeline_tag: {_TASKS[kind]}',
+    f'pipeline_tag: {product.use.task}',
     'tags:',
     '- irl_jax',
   ]
-  if re.fullmatch(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\S+)?', base) and not os.path.exists(
-    base
-  ):
-    front.append(f'base_model: {base.split("@")[0]}')  # the hub takes hub ids only
+  if _is_hub_id(base):
+    front.append(f'base_model: {base.split("@")[0]}')
   sections = [
-    f'# {_TITLES[kind]}\n\n{_WHAT[kind]}',
+    f'# {product.title}\n\n{product.description}',
     f'- Base model: {base or "none, trained from scratch"}\n- Data: {data}',
     notes,
-    _figures_section(figures or {}),
+    _results_section(results or {}),
     f'## Licence\n\n{licence}',
-    f'## How to load it\n\nWith the path of this folder for `PATH`:\n\n```python\n{_LOAD[kind]}\n```\n\nor',
-    f'```python\nimport irl_jax\n\n{_LOAD_HERE[kind]}\n```',
+    '## How to load it\n\nWith the path of this folder for `PATH`:\n\n'
+    f'```python\n{product.use.transformers}\n```\n\nor',
+    f'```python\nimport irl_jax\n\n{product.use.irl_jax}\n```',
   ]
   return '\n'.join([*front, '---', '']) + '\n' + '\n\n'.join(filter(None, sections)) + '\n'
 
 
-def _figures_section(figures: Mapping[str, Any]) -> str:
-  rows = [f'| {_cell(name)} | {_cell(value)} |' for name, value in _flatten(figures)]
-  return '\n'.join(['## Figures', '', '| figure | value |', '|---|---|', *rows]) if rows else ''
+def _is_hub_id(base: str) -> bool:
+  """Returns whether base is `owner/name` or `owner/name@revision`, and no folder here."""
+  hub_id = re.fullmatch(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\S+)?', base)
+  return bool(hub_id) and not os.path.exists(base)
 
 
-def _flatten(figures: Mapping[str, Any], prefix: str = '') -> list[tuple[str, Any]]:
-  pairs = []
-  for name, value in figures.items():
-    pairs += (
-      _flatten(value, f'{prefix}{name}.')
-      if isinstance(value, Mapping)
-      else [(prefix + str(name), value)]
-    )
+def _results_section(results: Mapping[str, Any]) -> str:
+  rows = [f'| {_cell(name)} | {_cell(value)} |' for name, value in _flatten(results)]
+  return '\n'.join(['## Results', '', '| metric | value |', '|---|---|', *rows]) if rows else ''
+
+
+def _flatten(results: Mapping[str, Any], prefix: str = '') -> list[tuple[str, Any]]:
+  pairs: list[tuple[str, Any]] = []
+  for name, value in results.items():
+    if isinstance(value, Mapping):
+      pairs += _flatten(value, f'{prefix}{name}.')
+    else:
+      pairs.append((prefix + str(name), value))
   return pairs
 
 
 def _cell(value: Any) -> str:
-  text = (
-    f'{value:.4g}' if isinstance(value, float) else 'not available' if value is None else str(value)
-  )
+  """Returns the text of a table's cell; a metric that could not be computed is `not available`."""
+  text = f'{value:.4g}' if isinstance(value, float) else str(value)
+  text = 'not available' if value is None else text
   return text.replace('|', '\\|').replace('\n', ' ')

@@ -1,4 +1,4 @@
-"""Model cards: front matter that parses, every figure, and a loading recipe that runs."""
+"""Model cards: front matter that parses, every metric, the stage, and a loading recipe that runs."""
 
 import re
 
@@ -12,7 +12,7 @@ from irl_jax.models.huggingface import card
 def test_a_card_says_what_it_must():
   figures = {'heldout_texts': {'auroc': 0.87654321, 'n': 500, 'kendall': None}, 'a|b': 'x'}
   text = card.model_card(
-    'reward', 'EleutherAI/pythia-70m@main', 'ParaDetox', figures, notes='Beware of length.'
+    'irl', 'EleutherAI/pythia-70m@main', 'ParaDetox', figures, notes='Beware of length.'
   )
   front = yaml.safe_load(text.split('---')[1])
   assert (
@@ -37,18 +37,40 @@ def test_a_folder_is_no_base_model_of_the_hub(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'runs/base').mkdir(parents=True)
   for base in ('runs/base', '/somewhere/base', ''):
-    assert 'base_model' not in card.model_card('causal_lm', base, 'texts')
+    assert 'base_model' not in card.model_card('rlhf', base, 'texts')
 
 
-@pytest.mark.parametrize('fixture', ['language_model', 'reward', 'classifier'])
-def test_the_recipe_for_transformers_runs(tmp_path, request, fixture):
+@pytest.mark.parametrize(
+  'stage, present, absent',
+  [
+    ('sft', ['Fine-tuned language model', 'No reward was used'], ['PPO', 'RLHF', 'recovered']),
+    ('classifier', ['RobertaForSequenceClassification'], ['PPO', 'reward model']),
+    ('rlhf', ['with PPO against the true reward'], ['recovered']),
+    ('irl', ['Recovered reward model', 'max-margin'], ['PPO']),
+    ('rerlhf', ['with PPO against a reward that was recovered'], ['against the true reward']),
+  ],
+)
+def test_a_card_says_what_made_the_model(stage, present, absent):
+  text = card.model_card(stage, 'base', 'texts')
+  assert all(words in text for words in present) and not any(words in text for words in absent)
+
+
+@pytest.mark.parametrize(
+  'stage, fixture, result',
+  [
+    ('sft', 'language_model', 'output'),
+    ('rlhf', 'language_model', 'output'),
+    ('rerlhf', 'language_model', 'output'),
+    ('irl', 'reward', 'rewards'),
+    ('classifier', 'classifier', 'logits'),
+  ],
+)
+def test_the_recipe_for_transformers_runs(tmp_path, request, stage, fixture, result):
   pytest.importorskip('torch')
   model = request.getfixturevalue(fixture)
-  text = card.model_card(model.kind, '', 'nothing')
+  text = card.model_card(stage, '', 'nothing')
   pretrained.save(tmp_path / 'model', model, text)
-  recipe = re.search(r'```python\n(from transformers.*?)```', text, re.S)[1].replace(
-    'PATH', str(tmp_path / 'model')
-  )
-  names = {}
-  exec(recipe, names)
-  assert {'language_model': 'output', 'reward': 'rewards', 'classifier': 'logits'}[fixture] in names
+  (recipe,) = re.findall(r'```python\n(from transformers.*?)```', text, re.DOTALL)
+  names: dict = {}
+  exec(recipe.replace('PATH', str(tmp_path / 'model')), names)
+  assert result in names
