@@ -1,0 +1,1 @@
+"""Architectures in Flax, their heads, and the models that people have: read, compared, exported."""

@@ -1,36 +1,42 @@
-"""A GPT-NeoX cut at its lowest trained block: what is below is frozen, shared with the reference, and computed once.
+"""A GPT-NeoX model cut below its lowest trained block.
+
+What is below the cut is frozen, shared with the reference, and computed once.
 
 Dims: B batch, S positions, D width.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from irl_jax.models import gpt_neox
+from irl_jax.models import layers
 
 Params = gpt_neox.Params
 
 
 def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
-  """Cuts a model into what is trained and what is frozen.
+  """Splits a model into its trained and its frozen parameters.
 
   Args:
-    params: of a whole model; heads beside it (value_head, reward_head) are always trained.
-    trained_blocks: -1 everything; 0 the heads alone; k the top k blocks, the final layer norm and the output head,
-      with frozen embeddings (trlX's num_layers_unfrozen).
+    params: a whole model's; additional heads (value_head, reward_head) are always trained.
+    trained_blocks: -1 everything; 0 the heads alone; k the top k blocks, the final layer norm and
+      the output head, with frozen embeddings (trlX's num_layers_unfrozen).
 
   Returns:
-    (trained, frozen). The blocks below the cut are `frozen['lower_blocks']`; `frozen` is empty if all is trained. Where
-    no block is trained, `trained` has no 'blocks': Orbax saves no array of size 0.
+    (trained, frozen). The blocks below the cut are `frozen['lower_blocks']`. `frozen` is empty if
+    everything is trained. If no block is trained, `trained` has no 'blocks', because Orbax saves no
+    array of size 0.
 
   Raises:
-    ValueError: the model has fewer blocks than that.
+    ValueError: the model has fewer than `trained_blocks` blocks.
   """
   if trained_blocks == -1:
     return params, {}
-  depth = jax.tree.leaves(params['blocks'])[0].shape[0]
+  depth = layers.depth(params['blocks'])
   if trained_blocks > depth:
     raise ValueError(f'trained_blocks = {trained_blocks}, but the model has {depth} blocks')
   cut = depth - trained_blocks
@@ -46,15 +52,17 @@ def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
   return trained, frozen
 
 
-def stored(frozen: Params, dtype: Any) -> Params:
-  """Frozen parameters with their matrices in the type that they are used in, once, and so of that type's size.
+def stored(frozen: Params, dtype: DTypeLike) -> Params:
+  """Returns frozen parameters with their matrices in the type of the computation.
 
-  Layer norms and biases stay float32: they are read so, and are small.
+  They are converted once and take only that type's memory. Layer norms and biases stay float32:
+  they are read in float32, and are small.
   """
-  is_matrix = lambda path: path[-1].key in ('kernel', 'embedding')
-  return jax.tree_util.tree_map_with_path(
-    lambda path, x: x.astype(dtype) if is_matrix(path) else x, frozen
-  )
+
+  def convert(path: Sequence[Any], x: jax.Array) -> jax.Array:
+    return x.astype(dtype) if path[-1].key in ('kernel', 'embedding') else x
+
+  return jax.tree_util.tree_map_with_path(convert, frozen)
 
 
 def join(trained: Params, frozen: Params) -> Params:
@@ -72,14 +80,13 @@ def below(
   ids: jax.Array,
   valid: jax.Array,
   config: gpt_neox.GPTNeoXConfig,
-  dtype: Any = jnp.float32,
+  dtype: DTypeLike = jnp.float32,
 ) -> jax.Array | None:
-  """Hidden states [B, S, D] at the cut, or None where nothing is frozen."""
+  """Returns the hidden states [B, S, D] at the cut, or None if nothing is frozen."""
   if not frozen:
     return None
-  return gpt_neox.run_blocks(
-    frozen['lower_blocks'], gpt_neox.embed(frozen, ids, dtype), valid, config
-  )
+  hidden = gpt_neox.embed(frozen, ids, dtype)
+  return gpt_neox.run_blocks(frozen['lower_blocks'], hidden, valid, config)
 
 
 def above(
@@ -89,11 +96,26 @@ def above(
   ids: jax.Array,
   valid: jax.Array,
   config: gpt_neox.GPTNeoXConfig,
-  dtype: Any = jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   normalise: bool = True,
   rematerialise: bool = False,
 ) -> jax.Array:
-  """The rest of the forward pass: from `below` (or, where that is None, from ids) to hidden states [B, S, D]."""
+  """Runs the rest of the forward pass, from the cut to the hidden states.
+
+  Args:
+    trained: the trained parameters, from `split`.
+    frozen: the frozen parameters, from `split`.
+    cut_hidden: [B, S, D] from `below`; if None, the pass starts from `ids`.
+    ids: [B, S] token ids.
+    valid: [B, S] bool; positions where it is False are masked.
+    config: the model's shape.
+    dtype: of the computation.
+    normalise: apply the final layer norm.
+    rematerialise: keep only each block's input for the backward pass.
+
+  Returns:
+    hidden states [B, S, D].
+  """
   hidden = gpt_neox.embed(trained, ids, dtype) if cut_hidden is None else cut_hidden.astype(dtype)
   if 'blocks' in trained:
     hidden = gpt_neox.run_blocks(trained['blocks'], hidden, valid, config, rematerialise)

@@ -1,24 +1,25 @@
-"""GPT-NeoX (Pythia): a Linen block, and pure functions that scan it over a stack of layers, which `cut` can cut.
+"""GPT-NeoX (Pythia): a Linen block, and pure functions that run stacks of blocks.
 
-Dims: B batch, S positions, K cache slots, H heads, E head size, R rotated part of E, D width, F feed-forward, L layers,
-V vocabulary.
+Dims: B batch, S positions, K cache slots, H heads, E head size, R rotated part of E, D width,
+L layers, V vocabulary.
 """
 
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Any
 
 import chex
 from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-Params = dict[str, Any]
-MASKED = -1e9  # a masked score: finite, so that a row without any visible position stays finite
-SHALLOW = 6  # layers that are compiled one by one, not as a loop
+from irl_jax.models import cpu
+from irl_jax.models import layers as layers_lib
+
+Params = layers_lib.Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +45,12 @@ class GPTNeoXConfig:
 
   @property
   def head_dim(self) -> int:
+    """Size of a head, E."""
     return self.hidden_size // self.num_attention_heads
 
   @property
   def rotary_ndims(self) -> int:
+    """Size of the part of a head that is rotated, R."""
     return int(self.head_dim * self.rotary_pct)
 
 
@@ -61,14 +64,14 @@ class Rotary:
 
 @struct.dataclass
 class Cache:
-  """Keys and values of one layer; an explicit argument and result, carried through the decode loop."""
+  """Keys and values of one layer, carried through the decode loop."""
 
   keys: jax.Array  # [B, H, K, E]
   values: jax.Array  # [B, H, K, E]
 
 
 def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> Rotary:
-  """Rotary position tables (Su et al. 2021) of positions [B, S]."""
+  """Returns the rotary tables (Su et al. 2021, arXiv:2104.09864) of positions [B, S]."""
   dims = config.rotary_ndims
   frequencies = config.rotary_emb_base ** (
     -jnp.arange(0, dims, 2, dtype=jnp.float32) / max(dims, 1)
@@ -79,62 +82,39 @@ def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> Rotary:
 
 
 def rotate(x: jax.Array, rotary: Rotary) -> jax.Array:
-  """Rotates the first R dims of each head of x [B, S, H, E], in the rotate-half form of GPT-NeoX."""
+  """Rotates the first R dims of each head of x [B, S, H, E], in GPT-NeoX's rotate-half form."""
   dims = rotary.cos.shape[-1]
   if not dims:
     return x
-  turned, kept = x[..., :dims], x[..., dims:]
-  half = jnp.concatenate([-turned[..., dims // 2 :], turned[..., : dims // 2]], -1)
-  turned = (turned * rotary.cos + half * rotary.sin).astype(x.dtype)
-  return jnp.concatenate([turned, kept], -1)
+  rotated, rest = x[..., :dims], x[..., dims:]
+  half = jnp.concatenate([-rotated[..., dims // 2 :], rotated[..., : dims // 2]], -1)
+  rotated = (rotated * rotary.cos + half * rotary.sin).astype(x.dtype)
+  return jnp.concatenate([rotated, rest], -1)
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
-  """Softmax attention in float32: query [B, H, S, E], key and value [B, H, K, E], mask [B, 1, S, K] -> as query."""
-  scores = jnp.einsum('bhse,bhke->bhsk', query, key, preferred_element_type=jnp.float32)
-  weights = jax.nn.softmax(jnp.where(mask, scores * key.shape[-1] ** -0.5, MASKED), axis=-1)
-  return jnp.einsum('bhsk,bhke->bhse', weights.astype(value.dtype), value)
-
-
-def on_tokens(dense: nn.Module, x: jax.Array) -> jax.Array:
-  """A dense layer over x [B, S, D], as one matrix product of [B S, D].
-
-  The gradient of a product with two leading axes is three times slower under XLA on CPU.
-  """
-  return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
-
-
-class TurnedDense(nn.Module):
-  """nn.Dense with a kernel [out, in], for few tokens: it is then the left side of a product with few columns, whose
-  rows XLA on CPU reads one and a half to three times as fast as the columns of a right side.
-
-  The barriers keep XLA from turning the product back.
-  """
-
-  features: int
-  dtype: Any
-  use_bias: bool = True
-  kernel_init: Callable = nn.initializers.lecun_normal()
-
-  @nn.compact
-  def __call__(self, x):
-    kernel = self.param('kernel', self.kernel_init, (self.features, x.shape[-1]))
-    columns = jax.lax.optimization_barrier(x.astype(self.dtype).T)
-    out = jnp.dot(kernel.astype(self.dtype), columns)
-    if self.use_bias:
-      out += self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)[:, None]
-    return jax.lax.optimization_barrier(out).T
+def write(cache: Cache, new: Cache, slot: jax.Array) -> Cache:
+  """Writes keys and values of new tokens into the cache, from a slot [] on."""
+  update = lambda full, x: jax.lax.dynamic_update_slice_in_dim(full, x.astype(full.dtype), slot, 2)
+  return Cache(update(cache.keys, new.keys), update(cache.values, new.values))
 
 
 class Attention(nn.Module):
-  """Self-attention over its own keys, or over a cache into which its own keys are written first."""
+  """Self-attention over its own keys, or over a cache into which they are written first."""
 
   config: GPTNeoXConfig
-  dtype: Any
-  dense: Any = nn.Dense
+  dtype: DTypeLike
+  dense: Callable[..., nn.Module] = nn.Dense
 
   @nn.compact
-  def __call__(self, hidden, rotary, mask, cache=None, slot=None):
+  def __call__(
+    self,
+    hidden: jax.Array,
+    rotary: Rotary,
+    mask: jax.Array,
+    cache: Cache | None = None,
+    slot: jax.Array | None = None,
+  ) -> tuple[jax.Array, Cache]:
+    """Returns the output [B, S, D], and the keys and values that were attended to."""
     batch, length, width = hidden.shape
     config = self.config
     dense = functools.partial(
@@ -143,60 +123,61 @@ class Attention(nn.Module):
       use_bias=config.attention_bias,
       kernel_init=nn.initializers.normal(config.initializer_range),
     )
-    qkv = on_tokens(dense(3 * width, name='query_key_value'), hidden)
+    qkv = cpu.on_tokens(dense(3 * width, name='query_key_value'), hidden)
+    # The checkpoints interleave query, key and value by head: [H, 3, E].
     qkv = qkv.reshape(batch, length, config.num_attention_heads, 3 * config.head_dim)
     query, key, value = jnp.split(qkv, 3, axis=-1)  # [B, S, H, E]
     heads_first = lambda x: x.transpose(0, 2, 1, 3)
     query, key, value = map(heads_first, (rotate(query, rotary), rotate(key, rotary), value))
-    if cache is None:
-      cache = Cache(key, value)
-    else:
-      write = lambda full, new: jax.lax.dynamic_update_slice_in_dim(
-        full, new.astype(full.dtype), slot, 2
-      )
-      cache = Cache(write(cache.keys, key), write(cache.values, value))
-    mixed = (
-      attend(query, cache.keys, cache.values, mask)
-      .transpose(0, 2, 1, 3)
-      .reshape(batch, length, width)
-    )
-    return on_tokens(dense(width, name='dense'), mixed), cache
+    own = Cache(key, value)
+    cache = own if cache is None or slot is None else write(cache, own, slot)
+    mixed = layers_lib.merge_heads(layers_lib.attend(query, cache.keys, cache.values, mask))
+    return cpu.on_tokens(dense(width, name='dense'), mixed), cache
 
 
 class MLP(nn.Module):
   """Two dense layers with the exact (erf) GELU between them.
 
-  The GELU is computed again in the backward pass: what its derivative needs would be a third of all that is kept of a
-  block, and takes longer to write and read.
+  The backward pass computes the GELU again. What its derivative needs would be a third of all that
+  a block keeps, and takes longer to write and read.
   """
 
   config: GPTNeoXConfig
-  dtype: Any
-  dense: Any = nn.Dense
+  dtype: DTypeLike
+  dense: Callable[..., nn.Module] = nn.Dense
 
   @nn.compact
-  def __call__(self, hidden):
+  def __call__(self, hidden: jax.Array) -> jax.Array:
+    """Returns the output [B, S, D]."""
     dense = functools.partial(
       self.dense,
       dtype=self.dtype,
       kernel_init=nn.initializers.normal(self.config.initializer_range),
     )
-    inner = on_tokens(dense(self.config.intermediate_size, name='dense_h_to_4h'), hidden)
-    down = lambda self, inner: on_tokens(
+    inner = cpu.on_tokens(dense(self.config.intermediate_size, name='dense_h_to_4h'), hidden)
+    down = lambda self, inner: cpu.on_tokens(
       dense(self.config.hidden_size, name='dense_4h_to_h'), jax.nn.gelu(inner, approximate=False)
     )
     return nn.remat(down, prevent_cse=False)(self, inner)
 
 
 class Block(nn.Module):
-  """One layer; returns the new hidden state, and the cache that its keys and values were written to."""
+  """One layer: attention and MLP, next to each other or one after the other."""
 
   config: GPTNeoXConfig
-  dtype: Any = jnp.float32
-  dense: Any = nn.Dense
+  dtype: DTypeLike = jnp.float32
+  dense: Callable[..., nn.Module] = nn.Dense
 
   @nn.compact
-  def __call__(self, hidden, rotary, mask, cache=None, slot=None):
+  def __call__(
+    self,
+    hidden: jax.Array,
+    rotary: Rotary,
+    mask: jax.Array,
+    cache: Cache | None = None,
+    slot: jax.Array | None = None,
+  ) -> tuple[jax.Array, Cache]:
+    """Returns the new hidden state [B, S, D], and the keys and values that were attended to."""
     norm = functools.partial(
       nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype, use_fast_variance=False
     )
@@ -212,15 +193,14 @@ class Block(nn.Module):
 
 @functools.partial(jax.jit, static_argnames='config')
 def init(key: jax.Array, config: GPTNeoXConfig) -> Params:
-  """Random parameters, float32; every leaf under 'blocks' has a leading layer axis [L, ...]."""
+  """Draws random parameters, float32; those of the blocks are stacked on a layer axis [L, ...]."""
   embed_key, block_key, out_key = jax.random.split(key, 3)
   shape = (config.vocab_size, config.hidden_size)
   normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, shape)}
   dummy = jnp.zeros((1, 1, config.hidden_size))
   rotary = rotary_tables(jnp.zeros((1, 1), jnp.int32), config)
-  init_block = lambda k: Block(config).init(k, dummy, rotary, jnp.ones((1, 1, 1, 1), bool))[
-    'params'
-  ]
+  mask = jnp.ones((1, 1, 1, 1), bool)
+  init_block = lambda k: layers_lib.init(Block(config), k, dummy, rotary, mask)
   params = {
     'embed_in': normal(embed_key),
     'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
@@ -232,13 +212,16 @@ def init(key: jax.Array, config: GPTNeoXConfig) -> Params:
   return params if config.tie_word_embeddings else params | {'embed_out': normal(out_key)}
 
 
-def embed(params: Params, ids: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-  """Token embeddings [B, S, D] of ids [B, S]."""
+def embed(params: Params, ids: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+  """Returns the token embeddings [B, S, D] of ids [B, S]."""
   return params['embed_in']['embedding'].astype(dtype)[ids]
 
 
 def positions_of(valid: jax.Array) -> jax.Array:
-  """Position of every token [B, S]: how many valid tokens stand before it (padding may be on either side)."""
+  """Returns every token's position [B, S]: the number of valid tokens before it.
+
+  Padding may be on either side.
+  """
   return jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
 
 
@@ -249,58 +232,51 @@ def run_blocks(
   config: GPTNeoXConfig,
   rematerialise: bool = False,
 ) -> jax.Array:
-  """Runs stacked blocks over hidden [B, S, D], causally, unseen by it what valid [B, S] excludes -> [B, S, D].
+  """Runs stacked blocks with causal attention.
 
-  Where rematerialise, the hidden state before each block is all that is kept for the backward pass.
+  Args:
+    blocks: parameters stacked on a leading layer axis [L, ...].
+    hidden: [B, S, D], the input of the first block.
+    valid: [B, S] bool; positions where it is False are masked.
+    config: the model's shape.
+    rematerialise: keep only each block's input for the backward pass.
+
+  Returns:
+    hidden [B, S, D] after the last block.
   """
   return _scan_blocks(blocks, hidden, valid, config, rematerialise)[0]
 
 
-def _scan_blocks(blocks, hidden, valid, config, rematerialise=False):
+def _scan_blocks(
+  blocks: Params,
+  hidden: jax.Array,
+  valid: jax.Array,
+  config: GPTNeoXConfig,
+  rematerialise: bool = False,
+) -> tuple[jax.Array, Cache]:
+  """As `run_blocks`; also returns the keys and values of every block, stacked [L, ...]."""
   chex.assert_rank([hidden, valid], [3, 2])
   length = hidden.shape[1]
   rotary = rotary_tables(positions_of(valid), config)
-  mask = (jnp.tril(jnp.ones((length, length), bool))[None] & valid[:, None])[
-    :, None
-  ]  # [B, 1, S, S]
+  causal = jnp.tril(jnp.ones((length, length), bool))
+  mask = (causal[None] & valid[:, None])[:, None]  # [B, 1, S, S]
   block = Block(config, hidden.dtype)
-  run = lambda hidden, params: block.apply({'params': params}, hidden, rotary, mask)
-  return scan_layers(run, hidden, blocks, rematerialise)
+  run = lambda hidden, params: layers_lib.apply(block, params, hidden, rotary, mask)
+  return layers_lib.scan_layers(run, hidden, blocks, rematerialise)
 
 
-def scan_layers(
-  run: Callable, hidden: jax.Array, blocks: Params, rematerialise: bool
-) -> tuple[jax.Array, Any]:
-  """`run(hidden, parameters of a layer) -> (hidden, output)` over stacked layers [L, ...], as `jax.lax.scan`.
-
-  A deep stack is compiled once for all layers, a shallow one layer by layer: in a loop, a layer's parameters are copied
-  out of their stacks, and what the backward pass needs into others, which are zeroed first.
-  """
-  layers = jax.tree.leaves(blocks)[0].shape[0]
-  if rematerialise:  # only in a loop does XLA not put together what is computed twice
-    return jax.lax.scan(jax.checkpoint(run, prevent_cse=False), hidden, blocks)
-  return jax.lax.scan(run, hidden, blocks, unroll=layers <= SHALLOW)
-
-
-def unstacked(blocks: Params) -> list[Any]:
-  """Every layer's leaves, out of stacks [L, ...] of them."""
-  of_layer = lambda layer: jax.tree.map(lambda x: x[layer], blocks)
-  return [of_layer(layer) for layer in range(jax.tree.leaves(blocks)[0].shape[0])]
-
-
-def decode_layers(blocks: Params) -> list[Any]:
-  """Parameters of each block as `decode_blocks` reads them: kernels are [out, in]."""
-  turned = lambda path, x: jax.lax.optimization_barrier(x.T) if path[-1].key == 'kernel' else x
-  return [jax.tree_util.tree_map_with_path(turned, layer) for layer in unstacked(blocks)]
+def decode_layers(blocks: Params) -> list[Params]:
+  """Returns the parameters of each block as `decode_blocks` reads them: kernels are [out, in]."""
+  return [cpu.transposed_kernels(layer) for layer in layers_lib.unstacked(blocks)]
 
 
 def prefill(
   blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, slots: int
 ) -> tuple[jax.Array, list[Cache]]:
-  """As run_blocks, and each layer's cache of the prompt [B, S, D] with room for `slots` positions in all."""
+  """As `run_blocks`; also returns the cache of each block, with room for `slots` positions."""
   hidden, written = _scan_blocks(blocks, hidden, valid, config)
   room = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, slots - x.shape[3]), (0, 0)))
-  return hidden, unstacked(jax.tree.map(room, written))
+  return hidden, layers_lib.unstacked(jax.tree.map(room, written))
 
 
 def decode_blocks(
@@ -312,44 +288,48 @@ def decode_blocks(
   caches: Sequence[Cache],
   config: GPTNeoXConfig,
 ) -> tuple[jax.Array, list[Cache]]:
-  """One new token through all blocks, one after the other: in a scan, each layer's parameters and cache would be copied
-  out of their stacks for every token, which takes as long as the products with them.
+  """Runs one new token through all blocks.
+
+  The blocks are unrolled. A scan would copy each layer's parameters and cache out of their stacks
+  for every token, which takes as long as the products with them.
 
   Args:
-    layers: of `decode_layers`.
+    layers: parameters of each block, from `decode_layers`.
     hidden: [B, 1, D] embedding of the token.
     position: [B] rotary position of the token.
     slot: [] cache slot that the token is written to.
     visible: [B, K] slots that the token may attend to, its own among them.
-    caches: what the tokens before it wrote in each block.
+    caches: keys and values of the tokens before it, for each block.
     config: the model's shape.
 
   Returns:
     hidden [B, 1, D] after the last block, and the caches.
   """
   rotary = rotary_tables(position[:, None], config)
-  block, written = Block(config, hidden.dtype, TurnedDense), []
+  block, mask, written = (
+    Block(config, hidden.dtype, cpu.TransposedDense),
+    visible[:, None, None],
+    [],
+  )
   for params, cache in zip(layers, caches):
-    hidden, cache = block.apply(
-      {'params': params}, hidden, rotary, visible[:, None, None], cache, slot
-    )
+    hidden, cache = layers_lib.apply(block, params, hidden, rotary, mask, cache, slot)
     written.append(cache)
   return hidden, written
 
 
 def final_norm(params: Params, hidden: jax.Array, config: GPTNeoXConfig) -> jax.Array:
-  """The layer norm after the last block."""
+  """Applies the layer norm after the last block to hidden states [..., D]."""
   norm = nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=hidden.dtype, use_fast_variance=False)
-  return norm.apply({'params': params['final_layer_norm']}, hidden)
+  return layers_lib.apply(norm, params['final_layer_norm'], hidden)
 
 
 def output_embedding(params: Params) -> jax.Array:
-  """The output head [V, D]; the input embedding where the two are tied."""
-  return params.get('embed_out', params.get('embed_in'))['embedding']
+  """Returns the output head [V, D]: the input embedding if the two are tied."""
+  return (params['embed_out'] if 'embed_out' in params else params['embed_in'])['embedding']
 
 
 def logits(params: Params, hidden: jax.Array) -> jax.Array:
-  """Next-token logits [..., V], float32, of normalised hidden states [..., D]."""
+  """Returns next-token logits [..., V], float32, of normalised hidden states [..., D]."""
   embedding = output_embedding(params).astype(hidden.dtype)
   return jnp.einsum('...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32)
 
@@ -359,9 +339,9 @@ def hidden_states(
   ids: jax.Array,
   valid: jax.Array,
   config: GPTNeoXConfig,
-  dtype: Any = jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   rematerialise: bool = False,
 ) -> jax.Array:
-  """Hidden states [B, S, D] after the final norm, of ids [B, S] where valid [B, S]."""
+  """Returns hidden states [B, S, D] after the final norm, of ids [B, S] where valid [B, S]."""
   hidden = run_blocks(params['blocks'], embed(params, ids, dtype), valid, config, rematerialise)
   return final_norm(params, hidden, config)

@@ -1,6 +1,6 @@
-"""What stands on top of a trunk: the value of PPO, and the bounded reward that IRL recovers.
+"""Heads on top of a trunk: PPO's value head, and the bounded reward that IRL recovers.
 
-Dims: B examples, D width.
+Dims: B examples, S positions, D width.
 """
 
 import functools
@@ -10,76 +10,92 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from irl_jax.models import layers
+
+Params = layers.Params
+
 
 class ValueHead(nn.Module):
-  """trlX's two-layer value head: hidden states [..., D] -> values [...], float32."""
+  """trlX's two-layer value head."""
 
   @nn.compact
-  def __call__(self, hidden):
+  def __call__(self, hidden: jax.Array) -> jax.Array:
+    """Returns values [...], float32, of hidden states [..., D]."""
     uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')  # torch.nn.Linear's
-    inner = nn.relu(
-      nn.Dense(2 * hidden.shape[-1], kernel_init=uniform, name='inner')(hidden.astype(jnp.float32))
-    )
-    return nn.Dense(1, kernel_init=uniform, name='value')(inner)[..., 0]
+    width = hidden.shape[-1]
+    inner = nn.Dense(2 * width, kernel_init=uniform, name='inner')(hidden.astype(jnp.float32))
+    return nn.Dense(1, kernel_init=uniform, name='value')(nn.relu(inner))[..., 0]
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def init_value_head(key: jax.Array, width: int) -> dict:
-  """Random parameters of a value head."""
-  return ValueHead().init(key, jnp.zeros((1, width)))['params']
+def init_value_head(key: jax.Array, width: int) -> Params:
+  """Draws random parameters of a value head for states of width D."""
+  return layers.init(ValueHead(), key, jnp.zeros((1, width)))
 
 
-def values(head: dict, hidden: jax.Array) -> jax.Array:
-  """Values [...], float32, of hidden states [..., D]."""
-  return ValueHead().apply({'params': head}, hidden)
+def values(head: Params, hidden: jax.Array) -> jax.Array:
+  """Returns values [...], float32, of hidden states [..., D]."""
+  return layers.apply(ValueHead(), head, hidden)
 
 
-def init_reward_head(key: jax.Array, width: int) -> dict:
-  """A random direction."""
+def init_reward_head(key: jax.Array, width: int) -> Params:
+  """Draws a reward head with a random direction."""
   return reward_head_along(jax.random.normal(key, (width,)))
 
 
-def reward_head_along(direction: jax.Array) -> dict:
-  """A head of that direction [D].
+def reward_head_along(direction: jax.Array) -> Params:
+  """Returns a reward head with this direction [D].
 
-  Its length does not change the reward, but how fast Adam turns it: each weight moves by about the learning rate, so
-  the head is made as small as the trunk's weights are (GPT-NeoX's initializer_range).
+  The reward does not depend on the direction's length, but the speed at which Adam rotates it does:
+  each weight moves by about the learning rate. So the head gets weights as small as the trunk's
+  (GPT-NeoX's initializer_range, 0.02).
   """
   return {'direction': 0.02 * unit(jnp.asarray(direction, jnp.float32)) * direction.shape[0] ** 0.5}
 
 
-def normalise(hidden: jax.Array, epsilon: float) -> jax.Array:
-  """Parameter-free layer norm of hidden states [..., D], float32: mean 0 and variance 1 over the width."""
-  hidden = hidden.astype(jnp.float32)
+def normalise(hidden: chex.Array, epsilon: float) -> jax.Array:
+  """Applies a layer norm without parameters to hidden states [..., D].
+
+  Returns:
+    [..., D] float32, with mean 0 and variance 1 over the width.
+  """
+  hidden = jnp.asarray(hidden, jnp.float32)
   centred = hidden - jnp.mean(hidden, -1, keepdims=True)
   return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + epsilon)
 
 
 def unit(direction: jax.Array) -> jax.Array:
-  """Direction [D] scaled to Euclidean norm 1."""
+  """Scales a direction [D] to Euclidean norm 1."""
   return direction * jax.lax.rsqrt(jnp.sum(direction**2) + 1e-12)
 
 
-def bounded_reward(head: dict, hidden: jax.Array, epsilon: float) -> jax.Array:
-  """R̂ = <w / |w|, normalise(h)> / sqrt(D) of states h [..., D] -> [...], within [-1, 1].
+def bounded_reward(head: Params, hidden: jax.Array, epsilon: float) -> jax.Array:
+  """Returns R̂(h) = <w / |w|, normalise(h)> / sqrt(D).
 
-  The bound is part of the objective: without it max-margin IRL has no maximum (Ng & Russell 2000; Abbeel & Ng 2004
-  ask for |w| <= 1), and rewards of the paper's released code ran to +-15,000. A normalised state has norm at most
-  sqrt(D), so that a unit-norm head cannot leave [-1, 1].
+  The bound is part of the objective. Without it max-margin IRL has no maximum (Ng & Russell 2000;
+  Abbeel & Ng 2004 ask for |w| <= 1), and rewards of the paper's released code ran to +-15,000. A
+  normalised state has norm at most sqrt(D), so a head of unit norm cannot leave [-1, 1].
+
+  Args:
+    head: a reward head.
+    hidden: states h [..., D].
+    epsilon: the trunk's layer_norm_eps.
+
+  Returns:
+    rewards [...], float32, within [-1, 1].
   """
   chex.assert_equal_shape_suffix([hidden, head['direction']], 1)
   return normalise(hidden, epsilon) @ unit(head['direction']) / hidden.shape[-1] ** 0.5
 
 
 def last_token(hidden: jax.Array, valid: jax.Array) -> jax.Array:
-  """State [B, D] of the last valid token of right-padded hidden states [B, S, D]."""
+  """Returns the state [B, D] of the last valid token, from right-padded states [B, S, D]."""
   last = jnp.maximum(jnp.sum(valid, axis=1) - 1, 0)
   return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
 
 
 def mean_token(hidden: jax.Array, valid: jax.Array) -> jax.Array:
-  """Mean state [B, D] over the valid tokens of hidden states [B, S, D]."""
+  """Returns the mean state [B, D] over the valid tokens of hidden states [B, S, D]."""
   weights = valid.astype(jnp.float32)[..., None]
-  return jnp.sum(hidden.astype(jnp.float32) * weights, axis=1) / jnp.maximum(
-    jnp.sum(weights, axis=1), 1
-  )
+  total = jnp.sum(hidden.astype(jnp.float32) * weights, axis=1)
+  return total / jnp.maximum(jnp.sum(weights, axis=1), 1)

@@ -1,20 +1,22 @@
-"""RoBERTa sequence classifier: Linen modules nested and named as in its checkpoints, and one function that scores.
+"""RoBERTa sequence classifier: Linen modules, nested and named as in its checkpoints.
 
-Dims: B batch, S positions (right-padded), H heads, E head size, D width, F feed-forward, L layers, C labels.
+Dims: B batch, S positions (right-padded), H heads, E head size, D width, F feed-forward, C labels.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any
 
 import chex
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from irl_jax.models import gpt_neox
+from irl_jax.models import cpu
+from irl_jax.models import layers
 
-Params = dict[str, Any]
+Params = layers.Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,22 +40,23 @@ class RobertaConfig:
 
   @property
   def num_labels(self) -> int:
+    """Number of labels, C."""
     return len(self.labels)
 
   @property
   def max_tokens(self) -> int:
-    """The longest text in tokens, <s> and </s> among them."""
+    """Tokens of the longest text, <s> and </s> included."""
     return self.max_position_embeddings - self.pad_token_id - 1
 
 
-def _norm(config, dtype):
-  # Flax takes mean and variance in float32 whatever the dtype.
+def _norm(config: RobertaConfig, dtype: DTypeLike) -> nn.LayerNorm:
+  # Flax computes mean and variance in float32, whatever the dtype.
   return nn.LayerNorm(
     epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name='LayerNorm'
   )
 
 
-def _dense(config, dtype):
+def _dense(config: RobertaConfig, dtype: DTypeLike) -> Callable[..., nn.Module]:
   return functools.partial(
     nn.Dense, dtype=dtype, kernel_init=nn.initializers.normal(config.initializer_range)
   )
@@ -63,10 +66,11 @@ class Embeddings(nn.Module):
   """Word, position and segment embeddings, normalised; every token is in segment 0."""
 
   config: RobertaConfig
-  dtype: Any
+  dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, ids):
+  def __call__(self, ids: jax.Array) -> jax.Array:
+    """Returns the embeddings [B, S, D] of ids [B, S]."""
     config = self.config
     embed = functools.partial(
       nn.Embed,
@@ -82,37 +86,34 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-  """Every position attends to every valid one."""
+  """Attention of every position to every valid one."""
 
   config: RobertaConfig
-  dtype: Any
+  dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, hidden, valid):
-    batch, length, width = hidden.shape
+  def __call__(self, hidden: jax.Array, valid: jax.Array) -> jax.Array:
+    """Returns the mixed values [B, S, D]."""
     dense = _dense(self.config, self.dtype)
-    split = lambda x: x.reshape(batch, length, self.config.num_attention_heads, -1).transpose(
-      0, 2, 1, 3
-    )
+    project = lambda name: cpu.on_tokens(dense(self.config.hidden_size, name=name), hidden)
     query, key, value = (
-      split(gpt_neox.on_tokens(dense(width, name=name), hidden))
+      layers.split_heads(project(name), self.config.num_attention_heads)
       for name in ('query', 'key', 'value')
     )  # [B, H, S, E]
-    mixed = gpt_neox.attend(query, key, value, valid[:, None, None])
-    return mixed.transpose(0, 2, 1, 3).reshape(batch, length, width)
+    return layers.merge_heads(layers.attend(query, key, value, valid[:, None, None]))
 
 
 class Output(nn.Module):
   """Dense layer back to the residual stream, added to it and normalised."""
 
   config: RobertaConfig
-  dtype: Any
+  dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, inner, residual):
-    hidden = gpt_neox.on_tokens(
-      _dense(self.config, self.dtype)(self.config.hidden_size, name='dense'), inner
-    )
+  def __call__(self, inner: jax.Array, residual: jax.Array) -> jax.Array:
+    """Returns the new residual stream [B, S, D]; inner is [B, S, D] or [B, S, F]."""
+    dense = _dense(self.config, self.dtype)
+    hidden = cpu.on_tokens(dense(self.config.hidden_size, name='dense'), inner)
     return _norm(self.config, self.dtype)(hidden + residual)
 
 
@@ -120,10 +121,11 @@ class Attention(nn.Module):
   """Self-attention and its output layer."""
 
   config: RobertaConfig
-  dtype: Any
+  dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, hidden, valid):
+  def __call__(self, hidden: jax.Array, valid: jax.Array) -> jax.Array:
+    """Returns the new residual stream [B, S, D]."""
     mixed = SelfAttention(self.config, self.dtype, name='self')(hidden, valid)
     return Output(self.config, self.dtype, name='output')(mixed, hidden)
 
@@ -132,36 +134,41 @@ class Intermediate(nn.Module):
   """Dense layer and the exact (erf) GELU."""
 
   config: RobertaConfig
-  dtype: Any
+  dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, hidden):
-    inner = gpt_neox.on_tokens(
-      _dense(self.config, self.dtype)(self.config.intermediate_size, name='dense'), hidden
-    )
+  def __call__(self, hidden: jax.Array) -> jax.Array:
+    """Returns the activations [B, S, F]."""
+    dense = _dense(self.config, self.dtype)
+    inner = cpu.on_tokens(dense(self.config.intermediate_size, name='dense'), hidden)
     return jax.nn.gelu(inner, approximate=False)
 
 
 class Block(nn.Module):
-  """One layer: attention, then the feed-forward network, each normalised after it is added."""
+  """One layer: attention, then the feed-forward network; each is added and then normalised."""
 
   config: RobertaConfig
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, hidden, valid):
+  def __call__(self, hidden: jax.Array, valid: jax.Array) -> jax.Array:
+    """Returns the new hidden state [B, S, D]."""
     hidden = Attention(self.config, self.dtype, name='attention')(hidden, valid)
     inner = Intermediate(self.config, self.dtype, name='intermediate')(hidden)
     return Output(self.config, self.dtype, name='output')(inner, hidden)
 
 
 class Classifier(nn.Module):
-  """Two dense layers over the state of <s>, in float32: bfloat16 would round a reward of 5 to steps of .03."""
+  """Two dense layers over the state of <s>, in float32.
+
+  In bfloat16 a reward of 5 would be rounded to steps of .03.
+  """
 
   config: RobertaConfig
 
   @nn.compact
-  def __call__(self, first):
+  def __call__(self, first: jax.Array) -> jax.Array:
+    """Returns logits [B, C] of the first tokens' states [B, D]."""
     dense = _dense(self.config, jnp.float32)
     hidden = jnp.tanh(dense(self.config.hidden_size, name='dense')(first))
     return dense(self.config.num_labels, name='out_proj')(hidden)
@@ -169,16 +176,15 @@ class Classifier(nn.Module):
 
 @functools.partial(jax.jit, static_argnames='config')
 def init(key: jax.Array, config: RobertaConfig) -> Params:
-  """Random parameters, float32; every leaf under 'blocks' has a leading layer axis [L, ...]."""
+  """Draws random parameters, float32; those of the blocks are stacked on a layer axis [L, ...]."""
   embed_key, block_key, head_key = jax.random.split(key, 3)
+  ids = jnp.zeros((1, 1), jnp.int32)
   hidden, valid = jnp.zeros((1, 1, config.hidden_size)), jnp.ones((1, 1), bool)
-  init_block = lambda k: Block(config).init(k, hidden, valid)['params']
+  init_block = lambda k: layers.init(Block(config), k, hidden, valid)
   return {
-    'embeddings': Embeddings(config, jnp.float32).init(embed_key, jnp.zeros((1, 1), jnp.int32))[
-      'params'
-    ],
+    'embeddings': layers.init(Embeddings(config, jnp.float32), embed_key, ids),
     'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
-    'classifier': Classifier(config).init(head_key, hidden[:, 0])['params'],
+    'classifier': layers.init(Classifier(config), head_key, hidden[:, 0]),
   }
 
 
@@ -187,10 +193,12 @@ def classify(
   ids: jax.Array,
   valid: jax.Array,
   config: RobertaConfig,
-  dtype: Any = jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   rematerialise: bool = False,
 ) -> jax.Array:
-  """Logits of whole texts; softmax, layer norms' statistics and the result are float32 in every dtype.
+  """Returns the logits of whole texts.
+
+  The softmax, the layer norms' statistics and the result are float32 in every dtype.
 
   Args:
     params: as `init` returns them.
@@ -198,22 +206,22 @@ def classify(
     valid: [B, S] bool, False at padding.
     config: the model's shape.
     dtype: of the computation.
-    rematerialise: keep nothing of a block but its input for the backward pass.
+    rematerialise: keep only each block's input for the backward pass.
 
   Returns:
     logits [B, C], float32.
 
   Raises:
-    ValueError: S is more than the model has positions for.
+    ValueError: the model has fewer than S positions.
   """
   chex.assert_rank([ids, valid], 2)
   chex.assert_equal_shape([ids, valid])
   if ids.shape[1] > config.max_tokens:
     raise ValueError(
-      f'{ids.shape[1]} tokens in a row: this RoBERTa reads at most {config.max_tokens}'
+      f'a row has {ids.shape[1]} tokens, but this RoBERTa reads at most {config.max_tokens}'
     )
-  hidden = Embeddings(config, dtype).apply({'params': params['embeddings']}, ids)
+  hidden = layers.apply(Embeddings(config, dtype), params['embeddings'], ids)
   block = Block(config, dtype)
-  run = lambda hidden, params: (block.apply({'params': params}, hidden, valid), None)
-  hidden, _ = gpt_neox.scan_layers(run, hidden, params['blocks'], rematerialise)
-  return Classifier(config).apply({'params': params['classifier']}, hidden[:, 0])
+  run = lambda hidden, params: (layers.apply(block, params, hidden, valid), None)
+  hidden, _ = layers.scan_layers(run, hidden, params['blocks'], rematerialise)
+  return layers.apply(Classifier(config), params['classifier'], hidden[:, 0])

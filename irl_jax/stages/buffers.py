@@ -16,6 +16,7 @@ import jax
 
 from irl_jax import config as config_lib
 from irl_jax import distribution
+from irl_jax.models import cpu
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import roberta
@@ -80,7 +81,7 @@ def activations(shape: Shape, layers: int, rows: int, length: int, width: int) -
   The gradient in progress needs one more block. Unrolled layers overlap: there it needs half of
   all blocks (tests/stages/test_memory.py compares the sum with the compiler's own number).
   """
-  in_progress = max(1, layers / 2) if layers <= gpt_neox.SHALLOW else 1
+  in_progress = max(1, layers / 2) if cpu.unroll(layers) else 1
   return round((layers + in_progress) * micro_batch.block_bytes(shape, rows, length, width))
 
 

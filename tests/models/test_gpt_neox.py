@@ -1,4 +1,4 @@
-"""Pythia in Flax: against transformers (torch), what may see what, the cache, layers in a loop or one by one."""
+"""Pythia in Flax: against transformers (torch), what may see what, the cache."""
 
 import dataclasses
 import functools
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax.models import cpu
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
@@ -192,7 +193,7 @@ def test_layers_one_by_one_are_layers_in_a_loop(params, monkeypatch, remateriali
 
   outcomes = []
   for shallow, loops in ((0, True), (3, rematerialise)):
-    monkeypatch.setattr(gpt_neox, 'SHALLOW', shallow)
+    monkeypatch.setattr(cpu, 'SHALLOW', shallow)
     lowered = jax.jit(jax.value_and_grad(lambda params: loss(params))).lower(params)
     assert ('while' in lowered.as_text()) == loops
     outcomes.append(lowered.compile()(params))
@@ -211,7 +212,7 @@ def test_a_deep_stack_is_compiled_once():
     .lower(jax.random.key(0))
     .as_text()
   )
-  deep = gpt_neox.SHALLOW + 1
+  deep = cpu.SHALLOW + 1
   assert text_of(4 * deep) < 1.02 * text_of(deep)
 
 
