@@ -1,4 +1,4 @@
-"""Whether two language models can be held against each other: one vocabulary, one tokenizer, and some difference."""
+"""Checks that two language models can be compared: one vocabulary, one tokenizer, other weights."""
 
 from absl import logging
 import jax
@@ -8,8 +8,8 @@ from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 
-NEEDED = 'needed are an aligned model and the model that it came from'
-PROBES = (
+EXPECTED = 'pass an aligned model and the model that it was trained from'
+PROBES = (  # texts on which tokenizers of one vocabulary differ if their merges do
   'Hello world, how are you?',
   '  Two  spaces,\ttabs\r\n\nand new lines \n',
   "I'm SHOUTING: don't! #hash @name",
@@ -21,32 +21,29 @@ PROBES = (
 )
 
 
-def check(aligned: pretrained.Pretrained, base: pretrained.Pretrained) -> None:
+def check(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
   """Refuses two causal language models that an audit cannot compare.
 
-  Models of different shapes pass with a warning: something tells them apart, but it need not be the training.
+  Models of different shapes pass with a warning. They differ, but not only by training.
 
   Raises:
     InputError: different vocabularies or tokenizers, or the same weights.
   """
   names = f'{aligned.source} and {base.source}'
   if reason := different_vocabulary(aligned, base):
-    raise InputError(f'{names} have different vocabularies ({reason}); {NEEDED}')
+    raise InputError(f'{names} have different vocabularies ({reason}); {EXPECTED}')
   if same_weights(aligned, base):
-    raise InputError(
-      f'{names} have the same weights: nothing tells them apart, so there is nothing to recover; '
-      f'{NEEDED}'
-    )
+    raise InputError(f'{names} have the same weights, so there is nothing to recover; {EXPECTED}')
   if shapes(aligned) != shapes(base):
     logging.warning(
-      '%s have different shapes: the one cannot have come from the other, and what tells them apart need '
-      'not be a reward',
+      '%s have different shapes: the aligned model was not trained from that base model, so they '
+      'may differ in more than a reward',
       names,
     )
 
 
-def different_vocabulary(first: pretrained.Pretrained, second: pretrained.Pretrained) -> str:
-  """Where the two number tokens or cut texts differently, in a few words; '' where they do not."""
+def different_vocabulary(first: pretrained.Decoder, second: pretrained.Decoder) -> str:
+  """Returns a short description of the first difference between two tokenizers, or ''."""
   sizes = [model.config.vocab_size for model in (first, second)]
   if sizes[0] != sizes[1]:
     return f'{sizes[0]} and {sizes[1]} ids'
@@ -57,17 +54,18 @@ def different_vocabulary(first: pretrained.Pretrained, second: pretrained.Pretra
   if differing := sorted(token for token in {*left, *right} if left.get(token) != right.get(token)):
     of = lambda vocabulary: vocabulary.get(differing[0], 'missing')
     return f'{len(differing)} tokens differ, such as {differing[0]!r}: {of(left)} and {of(right)}'
+  # One vocabulary with other merges splits texts differently.
   encoded = (text.encode(model.tokenizer, PROBES)[0] for model in (first, second))
-  differently = (
+  differences = (
     f'{probe!r} becomes {one} and {other}'
     for probe, one, other in zip(PROBES, *encoded)
     if one != other
   )
-  return next(differently, '')
+  return next(differences, '')
 
 
 def shapes(model: pretrained.Pretrained) -> list[tuple[str, tuple[int, ...]]]:
-  """Name and shape of every parameter."""
+  """Returns the name and the shape of every parameter."""
   return [
     (jax.tree_util.keystr(path), leaf.shape)
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.params)
@@ -75,7 +73,7 @@ def shapes(model: pretrained.Pretrained) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def same_weights(first: pretrained.Pretrained, second: pretrained.Pretrained) -> bool:
-  """Whether every parameter of the one is that of the other."""
+  """Returns whether two models have the same parameters, value by value."""
   return shapes(first) == shapes(second) and all(
     np.array_equal(one, other)
     for one, other in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params))

@@ -1,4 +1,4 @@
-"""A Hugging Face folder or hub id <-> a model of ours: strictly, without torch, and never running a model's code."""
+"""Models in memory with all that runs them, loaded from a folder or from the hub, and saved."""
 
 import dataclasses
 import json
@@ -13,14 +13,10 @@ import safetensors.numpy
 
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import InputError
+from irl_jax.models import huggingface
 from irl_jax.models.gpt_neox import GPTNeoXConfig
-from irl_jax.models.huggingface import config as huggingface_config
-from irl_jax.models.huggingface import hub
-from irl_jax.models.huggingface import tokenizer as tokenizers
-from irl_jax.models.huggingface import weight_files
-from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.models.huggingface.config import Kind
-from irl_jax.models.huggingface.config import toxic_label  # also part of this module's interface
+from irl_jax.models.huggingface.config import toxic_label
 from irl_jax.models.roberta import RobertaConfig
 from irl_jax.runtime import atomic
 
@@ -39,12 +35,12 @@ __all__ = (
   'save',
   'toxic_label',
 )
-KINDS = tuple(huggingface_config.ARCHITECTURES)
-ModelConfig = TypeVar('ModelConfig', bound=GPTNeoXConfig | RobertaConfig)
+KINDS = tuple(huggingface.config.ARCHITECTURES)
+ConfigType = TypeVar('ConfigType', bound=GPTNeoXConfig | RobertaConfig)
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrained(Generic[ModelConfig]):
+class Pretrained(Generic[ConfigType]):
   """A model with all that is needed to run it.
 
   `Pretrained` alone is a model of any kind. Code that reads the fields of one architecture asks
@@ -52,7 +48,7 @@ class Pretrained(Generic[ModelConfig]):
   """
 
   kind: Kind
-  config: ModelConfig
+  config: ConfigType
   params: dict[str, Any]  # nested; float32
   tokenizer: Any  # a fast tokenizer of transformers; its padding is not its EOS
   # config.json as it was read; empty for a model that was made here
@@ -65,7 +61,7 @@ Classifier = Pretrained[RobertaConfig]
 
 
 def read_config(spec: str) -> dict[str, Any]:
-  """The config.json of a model, as it stands; of a hub id nothing else is downloaded.
+  """Reads the config.json of a model as it stands; of a hub repository nothing else is downloaded.
 
   Args:
     spec: a folder, a hub id, or `id@revision`.
@@ -74,19 +70,20 @@ def read_config(spec: str) -> dict[str, Any]:
     ConfigError: spec is a path that does not exist.
     InputError: there is no readable config.json, or the hub does not answer.
   """
-  return weight_files.read_json(hub.resolve(spec, 'config') / 'config.json')
+  return huggingface.weight_files.read_json(huggingface.hub.resolve(spec, 'config') / 'config.json')
 
 
 def describe(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
-  """All of a model but its weights (`params` is {}), which are neither read nor downloaded.
+  """Loads a model without its weights, which are neither read nor downloaded: `params` is {}.
 
   Args:
     spec: a folder, a hub id, or `id@revision`.
-    kinds: which kinds of model will do.
+    kinds: the kinds of model to accept.
 
   Raises:
     ConfigError: spec is a path that does not exist.
-    InputError: another kind of model, a tokenizer that is damaged or does not fit, or a hub that does not answer.
+    InputError: a model of another kind, a tokenizer that is damaged or does not fit the model, or a
+      hub that does not answer.
   """
   return _open(spec, kinds, 'tokenizer')[0]
 
@@ -96,16 +93,15 @@ def load(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
 
   Args:
     spec: a folder, a hub id, or `id@revision`.
-    kinds: which kinds of model will do.
+    kinds: the kinds of model to accept.
 
   Raises:
     ConfigError: spec is a path that does not exist.
     InputError: as `describe`, or weights that are missing, damaged, unsafe or do not fit.
   """
   model, folder = _open(spec, kinds, 'all')
-  params = huggingface_weights.to_params(
-    model.kind, model.config, weight_files.stream(folder), spec
-  )
+  stream = huggingface.weight_files.stream(folder)
+  params = huggingface.weights.to_params(model.kind, model.config, stream, spec)
   return dataclasses.replace(model, params=params)
 
 
@@ -128,24 +124,30 @@ def load_tokenizer(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Any:
   return describe(spec, kinds).tokenizer
 
 
-def _open(spec: str, kinds: tuple[Kind, ...], part: hub.Part) -> tuple[Pretrained, pathlib.Path]:
-  """A model without its weights, and the folder that holds this part of it; config.json is judged before the rest."""
+def _open(
+  spec: str, kinds: tuple[Kind, ...], part: huggingface.hub.Part
+) -> tuple[Pretrained, pathlib.Path]:
+  """Returns a model without its weights, and the folder that holds this part of it."""
+  # config.json comes first: a model that cannot be used is refused before it is downloaded.
   raw = read_config(spec)
-  kind, config = huggingface_config.parse(raw, spec)
+  kind, config = huggingface.config.parse(raw, spec)
   if kind not in kinds:
     raise InputError(
-      f'{spec}: is a {kind} ({huggingface_config.ARCHITECTURES[kind]}); needed here: '
+      f'{spec}: is a {kind} ({huggingface.config.ARCHITECTURES[kind]}); needed here: '
       f'{" or ".join(kinds)}'
     )
-  folder = hub.resolve(spec, part)
-  return Pretrained(kind, config, {}, tokenizers.load(folder, config), raw, spec), folder
+  folder = huggingface.hub.resolve(spec, part)
+  tokenizer = huggingface.tokenizer.load(folder, config)
+  return Pretrained(kind, config, {}, tokenizer, raw, spec), folder
 
 
 def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
-  """Writes a Hugging Face folder that transformers loads; replaces one of the same name once the new one is whole.
+  """Writes a Hugging Face folder that transformers loads.
+
+  A folder of the same name is replaced once the new one is complete.
 
   Args:
-    folder: where to.
+    folder: the folder to write.
     model: its kind, config, params (arrays of NumPy or JAX) and tokenizer are written.
     card: the text of README.md.
 
@@ -162,35 +164,34 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
 
 
 def _write(folder: pathlib.Path, model: Pretrained, card: str) -> None:
-  raw = huggingface_config.to_raw(model.kind, model.config, model.tokenizer.pad_token_id)
-  weights = huggingface_weights.to_weights(model.kind, model.params)
-  (folder / 'config.json').write_text(
-    json.dumps(raw, indent=2, sort_keys=True) + '\n', encoding='utf-8'
-  )
+  raw = huggingface.config.to_json(model.kind, model.config, model.tokenizer.pad_token_id)
+  weights = huggingface.weights.from_params(model.kind, model.params)
+  config_file, weights_file = folder / 'config.json', folder / 'model.safetensors'
+  config_file.write_text(json.dumps(raw, indent=2, sort_keys=True) + '\n', encoding='utf-8')
   (folder / 'README.md').write_text(card, encoding='utf-8')
   model.tokenizer.save_pretrained(folder)
-  safetensors.numpy.save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
-  (folder / 'model.safetensors').chmod(
-    (folder / 'config.json').stat().st_mode
-  )  # safetensors lets nobody else read it
-  _compare(folder, model, weights)
+  safetensors.numpy.save_file(weights, weights_file, metadata={'format': 'pt'})
+  weights_file.chmod(config_file.stat().st_mode)  # safetensors makes it readable to its owner alone
+  _check_written(folder, model, weights)
 
 
-def _compare(folder: pathlib.Path, model: Pretrained, weights: dict[str, np.ndarray]) -> None:
-  """Reads back what was written: neither safetensors nor transformers' tokenizers notice all that they get wrong."""
+def _check_written(folder: pathlib.Path, model: Pretrained, weights: dict[str, np.ndarray]) -> None:
+  """Reads a folder back and compares it with the model, bit for bit.
+
+  Neither safetensors nor transformers' tokenizers report everything that they write wrongly.
+  """
   try:
-    same = huggingface_config.parse(
-      weight_files.read_json(folder / 'config.json'), str(folder)
-    ) == (model.kind, model.config)
-    tokenizer = tokenizers.load(folder, model.config)
-    found = {
+    raw = huggingface.weight_files.read_json(folder / 'config.json')
+    same_config = huggingface.config.parse(raw, str(folder)) == (model.kind, model.config)
+    tokenizer = huggingface.tokenizer.load(folder, model.config)
+    same = {
       name: np.array_equal(array.view(np.uint32), weights[name].view(np.uint32))
-      for name, array in weight_files.stream(folder)
+      for name, array in huggingface.weight_files.stream(folder)
     }
   except InputError as error:
     raise CheckpointError(f'{folder}: does not read back: {error}') from error
-  wrong = [] if same else ['config.json']
-  wrong += [name for name in weights if not found.get(name)]
+  wrong = [] if same_config else ['config.json']
+  wrong += [name for name in weights if not same.get(name)]
   probe = lambda it: (it.get_vocab(), it('Hello world, how are you?')['input_ids'])
   if probe(tokenizer) != probe(model.tokenizer):
     wrong.append('the tokenizer')

@@ -303,7 +303,7 @@ AWKWARD = ''.join(
   json.dumps({'text': text}) + '\n'
   for text in ('<|endoftext|>', 'a\0b', '🙂 👩‍👩‍👧', 'مرحبا', '\ud800', '')
 )
-WEIGHTS = 'models/test_weight_files.py::'
+WEIGHTS = 'models/huggingface/test_weight_files.py::'
 ROWS = 'data/test_rows.py::test_bad_rows_are_named_or_counted'
 OVERRIDES = 'test_command_line.py::test_mistakes_name_the_key_and_what_is_allowed'
 START = 'test_preflight.py::test_settings_that_cannot_work'
@@ -315,7 +315,7 @@ def cases() -> Iterator[Case]:
     16,
     'a pickle that calls `os.system`',
     3,
-    'models/test_torch_bin.py::test_a_hostile_pickle_runs_nothing, '
+    'models/huggingface/test_torch_bin.py::test_a_hostile_pickle_runs_nothing, '
     'test_no_opcode_runs_anything_or_fills_the_memory',
     damaged(hostile_bin),
   )
@@ -323,14 +323,14 @@ def cases() -> Iterator[Case]:
     16,
     '`auto_map` in config.json',
     3,
-    'models/test_huggingface_config.py::test_what_is_refused',
+    'models/huggingface/test_config.py::test_what_is_refused',
     settings(auto_map={'AutoModel': 'evil.Model'}),
   )
   yield Case(
     16,
     '`auto_map` in tokenizer_config.json',
     3,
-    'models/test_tokenizer.py::test_code_of_its_own_is_refused',
+    'models/huggingface/test_tokenizer.py::test_code_of_its_own_is_refused',
     settings('tokenizer_config.json', auto_map={'AutoTokenizer': ['evil.Tokenizer', None]}),
   )
   for name in ('model.safetensors', 'pytorch_model.bin', 'model.safetensors.index.json'):
@@ -376,26 +376,26 @@ def cases() -> Iterator[Case]:
     19,
     'a weight missing, one of another shape, one too many',
     3,
-    'models/test_huggingface_weights.py::test_all_that_does_not_fit_is_listed',
+    'models/huggingface/test_weights.py::test_all_that_does_not_fit_is_listed',
     damaged(wrong_weights),
   )
   yield Case(
     21,
     'offline, and not in the cache',
     3,
-    'models/test_hub.py::test_offline_mode_asks_nobody',
+    'models/huggingface/test_hub.py::test_offline_mode_asks_nobody',
     lambda folder: score(folder, 'owner/absent@v1'),
   )
   yield Case(
-    21, 'unreachable', 3, 'models/test_hub.py::test_a_hub_that_hangs_or_is_not_there', hub(None)
+    21, 'unreachable', 3, 'models/huggingface/test_hub.py::test_a_hub_that_hangs_or_is_not_there', hub(None)
   )
   for status in (401, 404, 429):
-    yield Case(21, str(status), 3, 'models/test_hub.py::test_refusals', hub(status))
+    yield Case(21, str(status), 3, 'models/huggingface/test_hub.py::test_refusals', hub(status))
   yield Case(
     21,
     'a connection that stalls within a file',
     3,
-    'models/test_hub.py::test_a_download_that_stalls_ends_within_seconds',
+    'models/huggingface/test_hub.py::test_a_download_that_stalls_ends_within_seconds',
     hub(200),
   )
   yield Case(22, 'bad JSON', 3, ROWS, rows('{"text": "a"}\n{"text": \n'))
@@ -480,7 +480,7 @@ def cases() -> Iterator[Case]:
     'a tokenizer that loses text',
     3,
     'test_preflight.py::test_a_tokenizer_that_loses_text, '
-    'models/test_tokenizer.py::test_a_tokenizer_without_its_merges_is_refused',
+    'models/huggingface/test_tokenizer.py::test_a_tokenizer_without_its_merges_is_refused',
     damaged(lossy_tokenizer),
   )
   yield Case(
@@ -519,7 +519,7 @@ def no_launcher() -> Iterator[tuple[int, str, str, str]]:
     20,
     'an export',
     '–',
-    'models/test_pretrained.py, models/test_huggingface_config.py::'
+    'models/test_pretrained.py, models/huggingface/test_config.py::'
     'test_what_we_write_is_what_we_read',
   )
   yield (

@@ -1,4 +1,4 @@
-"""Tiny models with a tokenizer, made without torch: every parameter random, biases and layer norms too."""
+"""Tiny models with a tokenizer, made without torch; every parameter is random."""
 
 import jax
 import numpy as np
@@ -7,9 +7,9 @@ import tokenizers
 import transformers
 
 from irl_jax.models import gpt_neox
+from irl_jax.models import huggingface
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
-from irl_jax.models.huggingface import weights as huggingface_weights
 
 
 def byte_tokenizer(specials: list[str], **roles: str) -> transformers.PreTrainedTokenizerFast:
@@ -35,7 +35,7 @@ def random_params():
     rng = np.random.default_rng(seed)
     centre = lambda path: 1.0 if path[-1].key == 'scale' else 0.0
     draw = lambda path, leaf: (centre(path) + rng.normal(0, 0.3, leaf.shape)).astype(np.float32)
-    return jax.tree_util.tree_map_with_path(draw, huggingface_weights.shapes(kind, config))
+    return jax.tree_util.tree_map_with_path(draw, huggingface.weights.shapes(kind, config))
 
   return build
 

@@ -12,9 +12,8 @@ import pytest
 
 from irl_jax.models import cpu
 from irl_jax.models import gpt_neox
+from irl_jax.models import huggingface
 from irl_jax.models import pretrained
-from irl_jax.models.huggingface import config as huggingface_config
-from irl_jax.models.huggingface import weights as huggingface_weights
 
 CONFIG = gpt_neox.GPTNeoXConfig(
   vocab_size=61,
@@ -56,7 +55,7 @@ def params():
   rng = np.random.default_rng(0)
   return jax.tree.map(
     lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
-    huggingface_weights.shapes('causal_lm', CONFIG),
+    huggingface.weights.shapes('causal_lm', CONFIG),
   )
 
 
@@ -98,7 +97,7 @@ def test_random_models_score_as_in_torch(switches):
   for parameter in network.parameters():
     parameter.data += 0.3 * torch.randn_like(parameter)
   weights = [(name, value.detach().numpy()) for name, value in network.state_dict().items()]
-  params = huggingface_weights.to_params('causal_lm', config, weights, 'torch')
+  params = huggingface.weights.to_params('causal_lm', config, weights, 'torch')
   for left in (True, False):
     ids, valid = batch(left=left)
     expected = torch_logits(network, ids, valid)[valid]
@@ -236,9 +235,9 @@ def test_bfloat16_is_close_and_logits_float32(params):
 def test_all_pythia_sizes_run(shared):
   ids, valid = jax.ShapeDtypeStruct((2, 2048), jnp.int32), jax.ShapeDtypeStruct((2, 2048), bool)
   for raw in json.loads((shared / 'models/pythia_configs.json').read_text())['models'].values():
-    kind, config = huggingface_config.parse(raw, 'here')
+    kind, config = huggingface.config.parse(raw, 'here')
     forward = lambda params, ids, valid, config=config: gpt_neox.logits(
       params, gpt_neox.hidden_states(params, ids, valid, config)[:, -1]
     )
-    out = jax.eval_shape(forward, huggingface_weights.shapes(kind, config), ids, valid)
+    out = jax.eval_shape(forward, huggingface.weights.shapes(kind, config), ids, valid)
     chex.assert_shape(out, (2, raw['vocab_size']))

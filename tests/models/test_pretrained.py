@@ -1,4 +1,4 @@
-"""Loading and saving whole models: what torch wrote, what torch reads, and the two shared checkpoints."""
+"""Loading and saving whole models: written by torch, read by torch, and two real checkpoints."""
 
 import dataclasses
 import json
@@ -279,7 +279,7 @@ def test_another_kind_of_model_is_refused(tmp_path, classifier):
 def test_a_wrong_folder_is_named(tmp_path):
   with pytest.raises(InputError, match='has no config.json'):
     pretrained.load(str(tmp_path))
-  with pytest.raises(ConfigError, match='is no folder and no hub id'):
+  with pytest.raises(ConfigError, match='is neither a folder nor a hub id'):
     pretrained.load(str(tmp_path / 'missing'))
   (tmp_path / 'config.json').write_text(
     json.dumps({'architectures': ['LlamaForCausalLM'], 'model_type': 'llama'})

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax.models import huggingface
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
 
@@ -69,7 +70,7 @@ def test_random_models_score_as_in_torch(tmp_path, changes):
   for parameter in model.parameters():
     parameter.data += 0.3 * torch.randn_like(parameter)
   weights = [(name, value.detach().numpy()) for name, value in model.state_dict().items()]
-  params = pretrained.huggingface_weights.to_params('classifier', config, weights, 'test')
+  params = huggingface.weights.to_params('classifier', config, weights, 'test')
   ids, valid = batch()
   with torch.no_grad():
     expected = model(

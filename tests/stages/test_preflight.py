@@ -53,7 +53,7 @@ def refused(config, folder, error=ConfigError, stages=STAGES):
 
 def test_a_run_that_has_all_it_needs_reads_no_weights(config, models, tmp_path, monkeypatch):
   monkeypatch.setattr(
-    pretrained.weight_files, 'stream', lambda folder: pytest.fail('weights were read')
+    pretrained.huggingface.weight_files, 'stream', lambda folder: pytest.fail('weights were read')
   )
   preflight.check(config, tmp_path / 'new' / 'run', STAGES)
   assert not list(tmp_path.iterdir())
@@ -99,7 +99,7 @@ def test_a_run_that_has_all_it_needs_reads_no_weights(config, models, tmp_path, 
       {'classifier': ''},
       'rerlhf measures the policies by the true reward; name a classifier',
     ),
-    ('models', {'base': './nowhere'}, "'./nowhere': is no folder and no hub id"),
+    ('models', {'base': './nowhere'}, "'./nowhere': is neither a folder nor a hub id"),
   ],
 )
 def test_settings_that_cannot_work(config, tmp_path, section, changes, message):

@@ -1,4 +1,4 @@
-"""A Hugging Face config.json and our configs, both ways: what a model is, its shape, and what of it we cannot run."""
+"""Conversion between a Hugging Face config.json and our configs; refuses what we cannot run."""
 
 import dataclasses
 from typing import Any
@@ -9,6 +9,7 @@ from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.roberta import RobertaConfig
 
 Kind = Literal['causal_lm', 'reward', 'classifier']
+ModelConfig = GPTNeoXConfig | RobertaConfig
 KINDS: dict[str, Kind] = {
   'GPTNeoXForCausalLM': 'causal_lm',
   'GPTNeoXForSequenceClassification': 'reward',
@@ -21,7 +22,7 @@ MODEL_TYPES: dict[Kind, str] = {
   'classifier': 'roberta',
 }
 
-# What a config.json may leave out, and what transformers then takes; every other field of the shape must be there.
+# Fields that a config.json may leave out, with transformers' defaults. All others are required.
 DEFAULTS = {
   'hidden_act': 'gelu',
   'initializer_range': 0.02,
@@ -54,10 +55,14 @@ ONLY = {
 
 
 def kind_of(raw: dict[str, Any], where: str) -> Kind:
-  """What a config.json describes: 'causal_lm', 'reward' or 'classifier'.
+  """Returns the kind of model that a config.json describes.
+
+  Args:
+    raw: the file as it stands.
+    where: the name of the model in an error.
 
   Raises:
-    InputError: another architecture, or code of its own (`auto_map`), which is never run.
+    InputError: another architecture, or a model with its own code (`auto_map`), which is never run.
   """
   if 'auto_map' in raw:
     raise InputError(
@@ -74,7 +79,9 @@ def kind_of(raw: dict[str, Any], where: str) -> Kind:
 
 
 def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
-  """Names of a classifier's labels, in the order of its logits; as transformers names them where config.json does not.
+  """Returns the names of a classifier's labels, in the order of its logits.
+
+  If config.json names none, they are transformers' LABEL_0, LABEL_1, ...
 
   Raises:
     InputError: id2label does not number its labels from 0.
@@ -82,7 +89,8 @@ def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
   count = raw.get('num_labels') or 2
   if type(count) is not int or not 0 < count <= MOST_LABELS:
     raise InputError(
-      f'{where}: config.json: num_labels = {count!r}: must be a whole number from 1 to {MOST_LABELS}'
+      f'{where}: config.json: num_labels = {count!r}: must be a whole number from 1 to '
+      f'{MOST_LABELS}'
     )
   names = raw.get('id2label') or {str(i): f'LABEL_{i}' for i in range(count)}
   if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))):
@@ -91,10 +99,10 @@ def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
 
 
 def toxic_label(raw: dict[str, Any], where: str = 'the classifier') -> int:
-  """Which logit stands for toxic: the label of that name (in any case), else label 1 of 2.
+  """Returns the index of the toxic label: the one named "toxic" in any case, else label 1 of 2.
 
   Raises:
-    InputError: neither is there.
+    InputError: there is neither, or several labels are named so.
   """
   names = labels(raw, where)
   named = [i for i, name in enumerate(names) if name.lower() == 'toxic']
@@ -109,7 +117,10 @@ def toxic_label(raw: dict[str, Any], where: str = 'the classifier') -> int:
 
 
 def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
-  """rotary_pct and rotary_emb_base, from either spelling; where both stand, the newer one holds, as in transformers."""
+  """Returns rotary_pct and rotary_emb_base from either spelling.
+
+  If both are there the newer one holds, as in transformers.
+  """
   rope = raw.get('rope_scaling') or raw.get('rope_parameters') or {}
   if not isinstance(rope, dict):
     raise InputError(
@@ -127,6 +138,7 @@ def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
 
 
 def _check_types(values: dict[str, Any], config_class: type, where: str) -> None:
+  """Refuses values of another type than their field's, or out of range; integers become floats."""
   for field in dataclasses.fields(config_class):
     value = values[field.name]
     if field.type is float and type(value) is int:
@@ -142,8 +154,8 @@ def _check_types(values: dict[str, Any], config_class: type, where: str) -> None
       raise InputError(f'{where}: config.json: {name} = 0: must be > 0')
 
 
-def _check_together(config: GPTNeoXConfig | RobertaConfig, where: str) -> None:
-  """What two fields allow each other."""
+def _check_consistency(config: ModelConfig, where: str) -> None:
+  """Refuses fields that are valid alone and contradict each other."""
   heads, special = config.num_attention_heads, ('bos_token_id', 'eos_token_id', 'pad_token_id')
   if config.hidden_size % heads:
     raise InputError(
@@ -158,25 +170,26 @@ def _check_together(config: GPTNeoXConfig | RobertaConfig, where: str) -> None:
       )
   if isinstance(config, GPTNeoXConfig) and (config.rotary_pct > 1 or config.rotary_ndims % 2):
     raise InputError(
-      f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and an even share of the '
-      f'{config.head_dim} dimensions of a head'
+      f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and an even share of '
+      f'the {config.head_dim} dimensions of a head'
     )
   if isinstance(config, RobertaConfig) and config.max_tokens < 3:
     raise InputError(
-      f'{where}: config.json: max_position_embeddings = {config.max_position_embeddings}: no text fits '
-      'between its special tokens'
+      f'{where}: config.json: max_position_embeddings = {config.max_position_embeddings}: no text '
+      'fits between its special tokens'
     )
 
 
-def parse(raw: dict[str, Any], where: str) -> tuple[Kind, GPTNeoXConfig | RobertaConfig]:
-  """Kind and config of a raw config.json.
+def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
+  """Returns the kind and the config of a model.
 
   Args:
-    raw: the file as it stands, of any transformers version.
-    where: what to call it in an error.
+    raw: its config.json as it stands, of any transformers version.
+    where: the name of the model in an error.
 
   Raises:
-    InputError: a model that we would not run as transformers does, or a field that is missing or out of range.
+    InputError: a model that we would not run as transformers does, or a field that is missing or
+      out of range.
   """
   kind = kind_of(raw, where)
   for name, only in ONLY.items():
@@ -185,10 +198,10 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, GPTNeoXConfig | Robert
         f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}'
       )
   config_class = RobertaConfig if kind == 'classifier' else GPTNeoXConfig
-  found = {name: value for name, value in raw.items() if value is not None}
-  found |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
+  fields = {name: value for name, value in raw.items() if value is not None}
+  fields |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
   values = {
-    field.name: found.get(field.name, DEFAULTS.get(field.name))
+    field.name: fields.get(field.name, DEFAULTS.get(field.name))
     for field in dataclasses.fields(config_class)
   }
   missing = [name for name, value in values.items() if value is None]
@@ -200,11 +213,11 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, GPTNeoXConfig | Robert
       f'{where}: config.json: id2label = {list(labels(raw, where))}: a reward has exactly one label'
     )
   config = config_class(**values)
-  _check_together(config, where)
+  _check_consistency(config, where)
   return kind, config
 
 
-def to_raw(kind: Kind, config: GPTNeoXConfig | RobertaConfig, pad_token_id: int) -> dict[str, Any]:
+def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any]:
   """Returns the config.json of a model.
 
   GPT-NeoX's rotary settings are written in both spellings, for every version of transformers.

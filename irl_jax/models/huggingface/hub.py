@@ -1,4 +1,4 @@
-"""Where a model's files are: a local folder, or a hub repository that is downloaded into Hugging Face's cache."""
+"""The local folder of a model, downloaded from the hub into Hugging Face's cache if necessary."""
 
 from collections.abc import Sequence
 import fnmatch
@@ -14,10 +14,10 @@ from irl_jax.errors import InputError
 from irl_jax.models.huggingface import weight_files
 from irl_jax.runtime import hub_limits
 
-# The revision that is taken of a repository where the user names none.
+# The revision of a repository that is used if the user names none.
 PINNED = {'s-nlp/roberta_toxicity_classifier': '048c25bb1e199b98802784f96325f4840f22145d'}
 Part = Literal['config', 'tokenizer', 'all']  # what to download of a repository
-TIMEOUT = 5  # seconds that the hub has for its first answer
+TIMEOUT = 5  # seconds to wait for the first answer of the hub
 _HUB_ID = re.compile(r'(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@]+))?')
 _SMALL = (
   'config.json',
@@ -32,11 +32,12 @@ _INSTEAD = "Pass a local folder instead, with config.json, the weights and the t
 
 
 def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
-  """The local folder of a model.
+  """Returns the local folder of a model.
 
   Args:
     spec: a folder, a hub id, or `id@revision`.
-    part: of a hub repository, download config.json alone; the tokenizer too; or the weights as well.
+    part: what to download of a hub repository: config.json alone; the tokenizer as well; or all,
+      with the weights.
 
   Raises:
     ConfigError: spec is a path that does not exist, or neither a path nor a hub id.
@@ -47,7 +48,8 @@ def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
   match = _HUB_ID.fullmatch(spec)
   if os.path.exists(spec) or not match or spec.startswith(('.', '~')):
     raise ConfigError(
-      f'{spec!r}: is no folder and no hub id; must be a Hugging Face folder, a hub id, or id@revision'
+      f'{spec!r}: is neither a folder nor a hub id; pass a Hugging Face folder, a hub id, or '
+      'id@revision'
     )
   repo = match['repo']
   revision = match['revision'] or PINNED.get(repo)
@@ -62,7 +64,7 @@ def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
 
 
 def _check_whole(folder: pathlib.Path, part: Part) -> None:
-  """Refuses a repository that lacks what every model has, and names all that is missing."""
+  """Refuses a repository without the files that every model has, and names all missing ones."""
   has = lambda *names: all((folder / name).exists() for name in names)
   missing = [] if has('config.json') else ['config.json']
   if part != 'config' and not (has('tokenizer.json') or has('vocab.json', 'merges.txt')):
@@ -77,14 +79,14 @@ def _check_whole(folder: pathlib.Path, part: Part) -> None:
 
 def _download(repo: str, revision: str | None, part: Part) -> pathlib.Path:
   try:
-    # One request without retries: an unreachable hub then costs seconds. What is in the cache still counts.
+    # One request without retries, so that an unreachable hub costs seconds. Then use the cache.
     listing = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=TIMEOUT)
   except Exception as error:  # network libraries raise many types, and they change
     return _cached(repo, revision, error)
-  present = [sibling.rfilename for sibling in listing.siblings]
+  present = [sibling.rfilename for sibling in listing.siblings or []]
   wanted = {'config': _SMALL[:1], 'tokenizer': _SMALL, 'all': _SMALL + _weights(present)}[part]
   try:
-    # By the name of the revision, not by its hash: the cache then knows the name when the hub is away.
+    # Ask by the revision's name, not its hash: then the cache knows the name when offline.
     with hub_limits.limited():
       folder = huggingface_hub.snapshot_download(
         repo, revision=revision, allow_patterns=list(wanted)
@@ -96,13 +98,14 @@ def _download(repo: str, revision: str | None, part: Part) -> pathlib.Path:
 
 
 def _weights(present: list[str]) -> tuple[str, ...]:
-  """Patterns of the weight files to fetch: one format of those that the repository offers."""
+  """Returns patterns of the weight files to fetch, of one of the formats in the repository."""
   if any(name in present for name in (weight_files.SINGLE[0], weight_files.INDEXED[0])):
     return ('model.safetensors', 'model-*.safetensors', 'model.safetensors.index.json')
   return ('pytorch_model.bin', 'pytorch_model-*.bin', 'pytorch_model.bin.index.json')
 
 
 def _cached(repo: str, revision: str | None, reason: Exception) -> pathlib.Path:
+  """Returns the cached folder of a repository; if there is none, the error explains `reason`."""
   try:
     return pathlib.Path(
       huggingface_hub.snapshot_download(
@@ -114,14 +117,15 @@ def _cached(repo: str, revision: str | None, reason: Exception) -> pathlib.Path:
 
 
 def _explain(repo: str, revision: str | None, error: Exception, files: Sequence[str] = ()) -> str:
-  """Why these files (none: whatever is needed) cannot be had, and what to do."""
+  """Returns an error message: why the files cannot be downloaded, and what to do instead."""
   status = getattr(getattr(error, 'response', None), 'status_code', None)
-  reason = {
+  known = {
     401: 'it does not exist, or is private and needs a token (HF_TOKEN)',
     403: 'it is gated: ask for access on its page',
     404: 'there is no such repository or revision',
     429: 'the hub limits requests for now (429)',
-  }.get(status)
-  reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0]
-  of_it = f' {", ".join(files)} of' if files else ''
-  return f'{of_it} hub model {repo} (revision {revision or "main"}) cannot be downloaded: {reason}. {_INSTEAD}'.lstrip()
+  }
+  reason = known.get(status or 0) or (str(error).strip() or type(error).__name__).splitlines()[0]
+  model = f'hub model {repo} (revision {revision or "main"})'
+  subject = f'{", ".join(files)} of {model}' if files else model
+  return f'{subject} cannot be downloaded: {reason}. {_INSTEAD}'

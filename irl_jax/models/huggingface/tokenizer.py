@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder, always from local files and never with code of its own."""
+"""Tokenizers of Hugging Face folders, always from local files and never with their own code."""
 
 import functools
 import pathlib
@@ -9,11 +9,12 @@ import transformers
 from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models.huggingface import weight_files
+from irl_jax.models.huggingface.config import ModelConfig
 
 PADDING = '<|padding|>'  # Pythia's, id 1: in its vocabulary, but not declared
 
 
-def load(folder: pathlib.Path, config: Any) -> Any:
+def load(folder: pathlib.Path, config: ModelConfig) -> Any:
   """Loads a fast tokenizer of transformers that knows EOS and padding, which differ.
 
   An unchanged folder is read once per process: the checks at the start and the stages share the
@@ -24,7 +25,7 @@ def load(folder: pathlib.Path, config: Any) -> Any:
     config: the config of the folder's model.
 
   Raises:
-    InputError: no tokenizer, one that needs its own code, or one that does not fit the model.
+    InputError: there is no tokenizer, it needs its own code, or it does not fit the model.
   """
   return _read(folder, config, _versions(folder))
 
@@ -37,7 +38,9 @@ def _versions(folder: pathlib.Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @functools.lru_cache(maxsize=8)
-def _read(folder: pathlib.Path, config: Any, versions: tuple[tuple[str, int, int], ...]) -> Any:
+def _read(
+  folder: pathlib.Path, config: ModelConfig, versions: tuple[tuple[str, int, int], ...]
+) -> Any:
   """Reads and checks a tokenizer; `versions` is only a part of the cache's key."""
   del versions
   if 'auto_map' in _optional_json(folder / 'tokenizer_config.json'):
@@ -53,12 +56,12 @@ def _read(folder: pathlib.Path, config: Any, versions: tuple[tuple[str, int, int
       folder, local_files_only=True, trust_remote_code=False
     )
     _check_vocabulary(tokenizer, folder, config)
-    _agree_on_eos(tokenizer, folder, config)
-    _find_padding(tokenizer, folder)
+    _set_eos(tokenizer, folder, config)
+    _set_padding(tokenizer, folder)
     text.check(tokenizer, str(folder))
   except InputError:
     raise
-  except Exception as error:  # transformers and tokenizers raise many types on a damaged file, some at the first use
+  except Exception as error:  # a damaged file raises many types, some only at the first use
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise InputError(f'{folder}: its tokenizer cannot be read: {reason}') from error
   return tokenizer
@@ -68,15 +71,14 @@ def _optional_json(path: pathlib.Path) -> dict[str, Any]:
   return weight_files.read_json(path) if path.exists() else {}
 
 
-def _check_vocabulary(tokenizer, folder, config):
-  ids = max(
-    len(tokenizer), 1 + max(tokenizer.get_vocab().values())
-  )  # ids may leave some numbers out
+def _check_vocabulary(tokenizer: Any, folder: pathlib.Path, config: ModelConfig) -> None:
+  # A vocabulary may skip numbers, so that its largest id counts, not its length alone.
+  ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
   if ids > config.vocab_size:
     raise InputError(
       f'{folder}: its tokenizer has {ids} ids, its model embeddings for {config.vocab_size}'
     )
-  # Some versions of transformers read past vocab.json without a word and make every word <unk>.
+  # Some versions of transformers silently ignore vocab.json, and make every word <unk>.
   if not (folder / 'tokenizer.json').exists() and len(tokenizer) < len(
     _optional_json(folder / 'vocab.json')
   ):
@@ -86,7 +88,7 @@ def _check_vocabulary(tokenizer, folder, config):
     )
 
 
-def _agree_on_eos(tokenizer, folder, config):
+def _set_eos(tokenizer: Any, folder: pathlib.Path, config: ModelConfig) -> None:
   if tokenizer.eos_token_id is None:
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
   if tokenizer.eos_token_id != config.eos_token_id:
@@ -96,11 +98,9 @@ def _agree_on_eos(tokenizer, folder, config):
     )
 
 
-def _find_padding(tokenizer, folder):
-  if tokenizer.pad_token_id in (
-    None,
-    tokenizer.eos_token_id,
-  ):  # padding that is EOS would hide real EOS tokens
+def _set_padding(tokenizer: Any, folder: pathlib.Path) -> None:
+  # Padding that is EOS would hide real EOS tokens.
+  if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
     if PADDING not in tokenizer.get_vocab():
       raise InputError(
         f'{folder}: its tokenizer has no padding token apart from EOS, and no {PADDING}'

@@ -1,6 +1,7 @@
-"""Reads a PyTorch `.bin` without PyTorch: the pickle inside may name tensors and nothing else, so it can run no code.
+"""A reader of PyTorch's `.bin` files without PyTorch, which runs no code from them.
 
-Both formats of `torch.save`: the zip archive (PyTorch 1.6 and later) and the legacy stream.
+The pickle inside may name tensors and nothing else: an allow-list. Both formats of `torch.save` are
+read, the zip archive (PyTorch 1.6 and later) and the legacy stream.
 """
 
 import collections
@@ -13,6 +14,7 @@ import pickletools
 import struct
 from typing import Any
 from typing import BinaryIO
+from typing import NamedTuple
 import zipfile
 
 import ml_dtypes
@@ -20,8 +22,8 @@ import numpy as np
 
 from irl_jax.errors import InputError
 
-# Everything else that a pickle asks for is refused. The stand-ins are strings and bound methods, which a hostile
-# pickle cannot alter for those who read after it.
+# The allow-list of storages; every other name is refused. The stand-ins are strings and bound
+# methods, so that a hostile pickle cannot alter them for the files that are read after it.
 _STORAGES = {
   'FloatStorage': 'float32',
   'DoubleStorage': 'float64',
@@ -36,23 +38,36 @@ _STORAGES = {
 }
 _DTYPES = {name: np.dtype(name) for name in _STORAGES.values() if name != 'bfloat16'}
 _DTYPES['bfloat16'] = np.dtype(ml_dtypes.bfloat16)
-_MOST_MEMOS = 10**7  # some ten a tensor are usual
+_MOST_MEMOS = 10**7  # about ten per tensor are usual
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
-Storage = collections.namedtuple('Storage', 'key dtype size')  # size in elements
-Tensor = collections.namedtuple(
-  'Tensor', 'storage offset shape strides'
-)  # offset and strides in elements
+
+class Storage(NamedTuple):
+  """A storage in the file; its size is in elements."""
+
+  key: str
+  dtype: np.dtype
+  size: int
+
+
+class Tensor(NamedTuple):
+  """A view of a storage; offset and strides are in elements."""
+
+  storage: Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
 
 
 class Refused(pickle.UnpicklingError):
-  """The pickle asks for something that no weights need."""
+  """Signals a pickle that asks for something that no weights need."""
 
 
 class _TensorUnpickler(pickle.Unpickler):
   """Builds dictionaries of Tensor descriptions."""
 
   def find_class(self, module: str, name: str) -> Any:
+    """Returns the stand-in of an allowed name, and refuses all others."""
     if module == 'torch' and name in _STORAGES:
       return _STORAGES[name]
     allowed = {
@@ -65,41 +80,47 @@ class _TensorUnpickler(pickle.Unpickler):
     return allowed[module, name]
 
   def persistent_load(self, pid: Any) -> Storage:
+    """Returns the description of a storage."""
     kind, dtype, key, _, size, *view = pid
     if kind != 'storage' or any(part is not None for part in view):
       raise Refused('it refers to something that is not a storage of its own')
     return Storage(str(key), _DTYPES[dtype], int(size))
 
-  def _rebuild_tensor(self, storage, offset, shape, strides, *_):
+  def _rebuild_tensor(
+    self, storage: Any, offset: Any, shape: Any, strides: Any, *_: object
+  ) -> Tensor:
     return Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
-  def _rebuild_parameter(self, tensor, *_):
+  def _rebuild_parameter(self, tensor: Any, *_: object) -> Any:
     return tensor
 
 
 def _load(file: BinaryIO) -> Any:
-  """What the next pickle of a file describes.
+  """Reads the next pickle of a file.
 
   Raises:
-    Refused: it asks for more than tensors, or numbers its memo so high that the table alone would fill the memory.
+    Refused: it asks for more than tensors, or its memo numbers are so high that the table alone
+      would fill the memory.
   """
   start = file.tell()
   for opcode, argument, _ in pickletools.genops(file):
-    if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and argument > _MOST_MEMOS:
-      raise Refused(f'it numbers an object {argument}, which no weights need')
+    memo = argument if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') else None
+    if memo is not None and memo > _MOST_MEMOS:
+      raise Refused(f'it numbers an object {memo}, which no weights need')
   file.seek(start)
   return _TensorUnpickler(file).load()
 
 
 def _to_array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
-  """The tensor as a view of its storage's values [size]; it must not reach outside them, or be larger than they are."""
+  """Returns a tensor as a view of its storage's values [size].
+
+  Raises:
+    ValueError: it reaches outside the values, or has more elements than they are.
+  """
   _, offset, shape, strides = tensor
   count = math.prod(shape)
-  reach = (
-    offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1
-    if count
-    else 0
-  )
+  last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+  reach = offset + last + 1 if count else 0
   if min((offset, *shape, *strides)) < 0 or max(reach, count) > len(values):
     raise ValueError('a tensor reaches outside its storage')
   byte_strides = [stride * values.itemsize for stride in strides]
@@ -107,6 +128,7 @@ def _to_array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
 
 
 def _named_tensors(state: Any) -> dict[str, Tensor]:
+  """Checks that an unpickled object is a table of tensors."""
   if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
     raise ValueError('it holds no table of named tensors')
   wrong = [
@@ -147,7 +169,7 @@ def _read_legacy(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
       raise ValueError('it was written on a big-endian machine')
     tensors = _named_tensors(_load(file))
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for key in _load(file):
       (size,) = struct.unpack('<q', file.read(8))
       if key not in storages or size != storages[key].size:
@@ -162,17 +184,20 @@ def _read_legacy(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields every tensor of a `.bin` file as (name, array), in the file's order and dtype; arrays are read-only.
+  """Yields every tensor of a `.bin` file as (name, array), in the file's order and dtype.
+
+  The arrays are read-only.
 
   Raises:
-    InputError: the file is damaged, is no file of torch.save, or its pickle asks for more than tensors (nothing of
-      what it asks for is imported or run).
+    InputError: the file is damaged, was not written by torch.save, or its pickle asks for more than
+      tensors. Nothing that it asks for is imported or run.
   """
   try:
     yield from (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
   except Refused as error:
     raise InputError(
-      f'{path}: refused, nothing was executed: {error}. Convert it to safetensors where it is trusted'
+      f'{path}: refused, nothing was executed: {error}. Convert it to safetensors where it is '
+      'trusted'
     ) from error
   except Exception as error:  # a damaged pickle can fail in any way
     raise InputError(

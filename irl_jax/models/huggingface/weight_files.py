@@ -1,4 +1,4 @@
-"""Reads the weight files of a Hugging Face folder, one tensor at a time: a large model is never in memory twice."""
+"""Weight files of a Hugging Face folder, read one tensor at a time to save memory."""
 
 from collections.abc import Iterator
 import json
@@ -16,10 +16,10 @@ INDEXED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """A JSON object from a file.
+  """Reads a JSON object from a file.
 
   Raises:
-    InputError: the file is missing or holds something else.
+    InputError: the file is missing, or holds something else than a JSON object.
   """
   check_file(path)
   try:
@@ -32,7 +32,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def check_file(path: pathlib.Path) -> None:
-  """Refuses what a failed download leaves behind, by what it looks like.
+  """Refuses the remains of a failed download, recognised by their first bytes.
 
   Raises:
     InputError: the file is missing, unreadable, empty, a Git LFS pointer or an HTML page.
@@ -57,10 +57,13 @@ def check_file(path: pathlib.Path) -> None:
 
 
 def find_files(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The weight files of a folder; safetensors before `.bin`, a single file before shards, as transformers prefers.
+  """Returns the weight files of a folder.
+
+  As in transformers, safetensors are preferred to `.bin`, and a single file to shards.
 
   Raises:
-    InputError: there are none, one is missing, or the index of the shards names a file outside the folder.
+    InputError: there are none, one is missing, or the index of the shards names a file outside the
+      folder.
   """
   for single, index in zip(SINGLE, INDEXED):
     if (folder / single).exists():
@@ -71,6 +74,7 @@ def find_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _shards(index: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the files that an index names; they must lie in its own folder."""
   weight_map = read_json(index).get('weight_map')
   if not isinstance(weight_map, dict) or not weight_map:
     raise InputError(f'{index}: has no weight_map')
@@ -89,12 +93,12 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
 def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
   try:
     with safetensors.safe_open(path, framework='np') as file:
-      for name in file.keys():
+      for name in file.keys():  # noqa: SIM118  (the file is no dict and cannot be iterated)
         yield name, file.get_tensor(name)
-  except AttributeError as error:  # NumPy has no such dtype: eight bits and fewer
+  except AttributeError as error:  # NumPy lacks the dtypes of eight bits and fewer
     raise InputError(
-      f'{path}: holds numbers of a kind that cannot be read ({error}); must be float16, bfloat16 or '
-      'float32'
+      f'{path}: holds numbers of a type that cannot be read ({error}); must be float16, bfloat16 '
+      'or float32'
     ) from error
   except (safetensors.SafetensorError, OSError) as error:
     raise InputError(
@@ -103,12 +107,12 @@ def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def stream(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields every tensor of a folder as (name, array), in the dtype it is stored in.
+  """Yields every tensor of a folder as (name, array), in its stored dtype.
 
   Raises:
-    InputError: no weights, damaged ones, unsafe ones, or one name twice.
+    InputError: there are no weights, they are damaged or unsafe, or two tensors have one name.
   """
-  seen = set()
+  seen: set[str] = set()
   for path in find_files(folder):
     check_file(path)
     for name, array in (torch_bin.read if path.suffix == '.bin' else _read_safetensors)(path):

@@ -1,6 +1,7 @@
-"""Weights under their Hugging Face names <-> our parameters, strictly: every weight has its place, and the reverse.
+"""Conversion between weights under their Hugging Face names and our parameters.
 
-Our trees are nested as Hugging Face's modules are, so a name follows from a path: no table per weight.
+Every weight must have its parameter, and every parameter its weight. Our trees are nested as
+Hugging Face's modules are, so that a name follows from a path, without a table of all weights.
 """
 
 from collections.abc import Iterable
@@ -16,9 +17,9 @@ from irl_jax.errors import InputError
 from irl_jax.models import gpt_neox
 from irl_jax.models import roberta
 from irl_jax.models.huggingface.config import Kind
+from irl_jax.models.huggingface.config import ModelConfig
 
 Params = dict[str, Any]
-Config = gpt_neox.GPTNeoXConfig | roberta.RobertaConfig
 
 _ROOTS = {
   'embed_in': 'gpt_neox.embed_in',
@@ -34,7 +35,8 @@ _LAYERS = {
   'classifier': 'roberta.encoder.layer',
 }
 _LEAVES = {'kernel': 'weight', 'embedding': 'weight', 'scale': 'weight', 'bias': 'bias'}
-_ALIASES = {'lm_head.weight': 'embed_out.weight'}  # what transformers 5 calls it in memory
+_ALIASES = {'lm_head.weight': 'embed_out.weight'}  # transformers 5's name in memory
+# Buffers, and a pooler that the classifier does not use: files may hold them, and they are ignored.
 _BUFFERS = re.compile(
   r'(.*\.)?(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)'
   r'|roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)'
@@ -42,10 +44,10 @@ _BUFFERS = re.compile(
 _DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
 
 
-def shapes(kind: Kind, config: Config) -> Params:
-  """The parameter tree of a model, with shapes for arrays."""
-  model = roberta if kind == 'classifier' else gpt_neox
-  tree = jax.eval_shape(lambda key: model.init(key, config), jax.random.key(0))
+def shapes(kind: Kind, config: ModelConfig) -> Params:
+  """Returns the parameter tree of a model, with a jax.ShapeDtypeStruct for each array."""
+  init = roberta.init if isinstance(config, roberta.RobertaConfig) else gpt_neox.init
+  tree = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
   if kind == 'reward':
     tree.pop('embed_out', None)
     tree['score'] = {'kernel': jax.ShapeDtypeStruct((config.hidden_size, 1), np.float32)}
@@ -53,7 +55,11 @@ def shapes(kind: Kind, config: Config) -> Params:
 
 
 def named_views(kind: Kind, params: Params) -> dict[str, np.ndarray]:
-  """Every weight under its Hugging Face name and in its orientation (kernels [out, in]): views, not copies."""
+  """Returns every weight under its Hugging Face name, as a view in its orientation there.
+
+  Kernels are [in, out] in our trees and [out, in] in Hugging Face's. Stacked layers become one
+  weight per layer.
+  """
   views = {}
   for (root, *path), array in traverse_util.flatten_dict(params).items():
     modules, leaf = path[:-1], path[-1]
@@ -65,6 +71,7 @@ def named_views(kind: Kind, params: Params) -> dict[str, np.ndarray]:
 
 
 def _problem(view: np.ndarray, weight: np.ndarray) -> str:
+  """Returns why a weight does not fit its parameter, or ''."""
   if weight.shape != view.shape:
     return f'is {list(weight.shape)}, must be {list(view.shape)}'
   if weight.dtype not in _DTYPES:
@@ -73,22 +80,23 @@ def _problem(view: np.ndarray, weight: np.ndarray) -> str:
 
 
 def to_params(
-  kind: Kind, config: Config, weights: Iterable[tuple[str, np.ndarray]], where: str
+  kind: Kind, config: ModelConfig, weights: Iterable[tuple[str, np.ndarray]], where: str
 ) -> Params:
-  """Parameters, float32, from weights as a file holds them; known buffers are passed over.
+  """Returns the parameters, float32, that the weights of a file make; known buffers are ignored.
 
   Args:
-    kind: 'causal_lm', 'reward' or 'classifier'.
+    kind: the kind of model.
     config: the model's shape.
     weights: pairs of name and array, read one at a time.
-    where: what to call them in an error.
+    where: the name of the model in an error.
 
   Raises:
-    InputError: weights that are missing, unexpected, mis-shaped, of another dtype or not finite; all are listed.
+    InputError: weights that are missing, unexpected, of another shape or dtype, or not finite. All
+      of them are listed.
   """
   params = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes(kind, config))
   views = named_views(kind, params)
-  missing, problems, tied = set(views), [], None
+  missing, problems, tied = set(views), [], None  # tied: a head that is written out nevertheless
   for name, weight in weights:
     name = _ALIASES.get(name, name)
     if name in views:
@@ -99,9 +107,7 @@ def to_params(
       else:
         views[name][...] = weight
     elif name == 'embed_out.weight' and kind == 'causal_lm':
-      tied = np.array(
-        weight, np.float32
-      )  # a tied head may be written out; it must then be what it is tied to
+      tied = np.array(weight, np.float32)  # must equal the embedding, which is checked at the end
     elif not _BUFFERS.fullmatch(name):
       problems.append(f'{name} is unexpected')
   problems += [f'{name} is missing' for name in views if name in missing]
@@ -120,7 +126,10 @@ def to_params(
   return params
 
 
-def to_weights(kind: Kind, params: Params) -> dict[str, np.ndarray]:
-  """Weights in Hugging Face names, float32, each contiguous: safetensors writes a transposed array silently wrong."""
+def from_params(kind: Kind, params: Params) -> dict[str, np.ndarray]:
+  """Returns the weights, float32, under their Hugging Face names.
+
+  Each array is contiguous, because safetensors silently writes a transposed one wrongly.
+  """
   arrays = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
   return {name: np.ascontiguousarray(view) for name, view in named_views(kind, arrays).items()}

@@ -1,4 +1,4 @@
-"""Model cards: front matter that parses, every metric, the stage, and a loading recipe that runs."""
+"""Model cards: front matter that parses, every metric, the stage, a loading recipe that runs."""
 
 import re
 

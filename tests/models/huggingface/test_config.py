@@ -1,4 +1,4 @@
-"""config.json of every version and size: what we run is read right, what we cannot run is refused."""
+"""config.json of every version and size: read correctly, or refused if we cannot run the model."""
 
 import dataclasses
 import json
@@ -11,8 +11,7 @@ import jax
 import pytest
 
 from irl_jax.errors import InputError
-from irl_jax.models.huggingface import config as huggingface_config
-from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.models import huggingface
 
 NEOX = {
   'architectures': ['GPTNeoXForCausalLM'],
@@ -35,15 +34,15 @@ ROBERTA = {name: NEOX[name] for name in NEOX if 'rotary' not in name} | {
 
 
 def parse(raw, **changes):
-  return huggingface_config.parse(raw | changes, 'here')
+  return huggingface.config.parse(raw | changes, 'here')
 
 
 def test_all_pythia_sizes(shared):
   models = json.loads((shared / 'models/pythia_configs.json').read_text())['models']
   assert len(models) == 10
   for raw in models.values():
-    kind, config = huggingface_config.parse(raw, 'here')
-    tree = huggingface_weights.shapes(kind, config)
+    kind, config = huggingface.config.parse(raw, 'here')
+    tree = huggingface.weights.shapes(kind, config)
     assert (
       sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
       == raw['_derived']['params_total']
@@ -53,9 +52,9 @@ def test_all_pythia_sizes(shared):
 
 def test_the_papers_classifier(shared):
   raw = json.loads((shared / 'models/roberta_toxicity_classifier_config.json').read_text())
-  kind, config = huggingface_config.parse(raw, 'here')
+  kind, config = huggingface.config.parse(raw, 'here')
   assert kind == 'classifier' and config.labels == ('neutral', 'toxic') and config.max_tokens == 512
-  assert huggingface_config.toxic_label(raw) == 1
+  assert huggingface.config.toxic_label(raw) == 1
 
 
 def test_both_rotary_spellings():
@@ -77,8 +76,8 @@ def test_both_rotary_spellings():
 def test_what_we_write_is_what_we_read(kind):
   raw = ROBERTA | {'id2label': {'1': 'b', '0': 'a'}} if kind == 'classifier' else NEOX
   config = parse(raw)[1]
-  written = json.loads(json.dumps(huggingface_config.to_raw(kind, config, 3)))
-  assert huggingface_config.parse(written, 'here') == (kind, config)
+  written = json.loads(json.dumps(huggingface.config.to_json(kind, config, 3)))
+  assert huggingface.config.parse(written, 'here') == (kind, config)
   assert written['pad_token_id'] == (
     1 if kind == 'classifier' else 3
   )  # RoBERTa's fixes its positions
@@ -152,8 +151,8 @@ FIELDS = st.sampled_from(
   [
     *NEOX,
     *ROBERTA,
-    *huggingface_config.DEFAULTS,
-    *huggingface_config.ONLY,
+    *huggingface.config.DEFAULTS,
+    *huggingface.config.ONLY,
     'auto_map',
     'id2label',
     'num_labels',
@@ -174,7 +173,7 @@ def test_any_config_is_a_model_or_an_error_of_ours(raw, changes):
   except InputError as error:
     assert str(error).startswith('here: ')
   else:
-    assert kind in huggingface_config.MODEL_TYPES and config.vocab_size > config.eos_token_id >= 0
+    assert kind in huggingface.config.MODEL_TYPES and config.vocab_size > config.eos_token_id >= 0
 
 
 @pytest.mark.parametrize(
@@ -188,10 +187,10 @@ def test_any_config_is_a_model_or_an_error_of_ours(raw, changes):
   ],
 )
 def test_toxic_label(id2label, expected):
-  assert huggingface_config.toxic_label({'id2label': id2label}) == expected
+  assert huggingface.config.toxic_label({'id2label': id2label}) == expected
 
 
 @pytest.mark.parametrize('names', [('a',), ('a', 'b', 'c'), ('toxic', 'Toxic')])
 def test_no_toxic_label(names):
   with pytest.raises(InputError, match='no label says which is toxic'):
-    huggingface_config.toxic_label({'id2label': {str(i): name for i, name in enumerate(names)}})
+    huggingface.config.toxic_label({'id2label': {str(i): name for i, name in enumerate(names)}})

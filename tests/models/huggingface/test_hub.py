@@ -1,4 +1,4 @@
-"""Hub ids, against a small hub on this machine: what is fetched, and how each refusal is told, within seconds."""
+"""Hub ids, against a small hub on this machine: downloads, and a clear refusal within seconds."""
 
 import hashlib
 import http.server
@@ -79,7 +79,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def local_hub(tmp_path, monkeypatch, language_model):
   """A server that holds a language model as org/model.
 
-  It refuses (`.status`), hangs (`.delay`), goes silent within a file (`.stalls_after` bytes) or `.limits` downloads.
+  It refuses (`.status`), hangs (`.delay`), goes silent within a file (`.stalls_after` bytes) or
+  `.limits` downloads.
   """
   pretrained.save(tmp_path / 'repository', language_model, '')
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
@@ -247,5 +248,5 @@ def test_the_papers_classifier_is_pinned(monkeypatch, tmp_path):
   'spec', ['', './here', '../x', '/no/such/folder', 'a/b/c', '~/models', 'org/model@', 'a b']
 )
 def test_what_is_neither_folder_nor_hub_id(spec):
-  with pytest.raises(ConfigError, match='is no folder and no hub id'):
+  with pytest.raises(ConfigError, match='is neither a folder nor a hub id'):
     hub.resolve(spec)

@@ -1,16 +1,20 @@
-"""Tokenizers as repositories ship them: Pythia's without padding, s-nlp's without tokenizer.json, and broken ones."""
+"""Tokenizers as repositories ship them.
+
+Pythia's has no padding, s-nlp's no tokenizer.json, and others are broken.
+"""
 
 import dataclasses
 import json
 import shutil
 
 import pytest
+import transformers
 
 from irl_jax.errors import InputError
 from irl_jax.models import gpt_neox
+from irl_jax.models import huggingface
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
-from irl_jax.models.huggingface import tokenizer as tokenizers
 
 PYTHIA = gpt_neox.GPTNeoXConfig(
   vocab_size=50304, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
@@ -39,7 +43,7 @@ def pythia_folder(tmp_path, shared):
 def test_pythia(pythia_folder, settings):
   if settings:
     (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(settings))
-  tokenizer = tokenizers.load(pythia_folder, PYTHIA)
+  tokenizer = huggingface.tokenizer.load(pythia_folder, PYTHIA)
   assert (tokenizer.eos_token_id, tokenizer.pad_token_id, len(tokenizer)) == (0, 1, 50277)
   assert tokenizer('Hello world')['input_ids'] == [12092, 1533]
 
@@ -53,16 +57,16 @@ def test_the_papers_classifier_has_no_tokenizer_json(tmp_path, shared):
   config = roberta.RobertaConfig(
     vocab_size=50265, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
   )
-  tokenizer = tokenizers.load(tmp_path, config)
+  tokenizer = huggingface.tokenizer.load(tmp_path, config)
   assert tokenizer('Hello world')['input_ids'] == [0, 31414, 232, 2]
   with pytest.raises(InputError, match='50265 ids, its model embeddings for 100'):
-    tokenizers.load(tmp_path, dataclasses.replace(config, vocab_size=100))
+    huggingface.tokenizer.load(tmp_path, dataclasses.replace(config, vocab_size=100))
 
 
 def test_eos_must_be_one_thing(pythia_folder):
   (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(PYTHIA_FILE))
   with pytest.raises(InputError, match='EOS is 0 for its tokenizer, but 2 in config.json'):
-    tokenizers.load(pythia_folder, dataclasses.replace(PYTHIA, eos_token_id=2))
+    huggingface.tokenizer.load(pythia_folder, dataclasses.replace(PYTHIA, eos_token_id=2))
 
 
 def test_no_padding_apart_from_eos(tmp_path, language_model):
@@ -75,7 +79,7 @@ def test_no_padding_apart_from_eos(tmp_path, language_model):
     json.dumps(settings | {'pad_token': '<|endoftext|>'})
   )
   with pytest.raises(InputError, match='no padding token apart from EOS'):
-    tokenizers.load(tmp_path, language_model.config)
+    huggingface.tokenizer.load(tmp_path, language_model.config)
 
 
 def test_code_of_its_own_is_refused(pythia_folder):
@@ -83,7 +87,7 @@ def test_code_of_its_own_is_refused(pythia_folder):
   (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(settings))
   (pythia_folder / 'evil.py').write_text('open("witness", "w")')
   with pytest.raises(InputError, match='auto_map'):
-    tokenizers.load(pythia_folder, PYTHIA)
+    huggingface.tokenizer.load(pythia_folder, PYTHIA)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_settings_of_the_wrong_type(tmp_path, language_model, settings):
   path = tmp_path / 'tokenizer_config.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | settings))
   with pytest.raises(InputError, match='its tokenizer cannot be read') as caught:
-    tokenizers.load(tmp_path, language_model.config)
+    huggingface.tokenizer.load(tmp_path, language_model.config)
   assert '\n' not in str(caught.value)
 
 
@@ -112,7 +116,7 @@ def test_an_id_beyond_the_embeddings_is_refused_though_the_tokens_are_few(tmp_pa
   content['model']['vocab']['far'] = 5000
   path.write_text(json.dumps(content))
   with pytest.raises(InputError, match='5001 ids, its model embeddings for 264'):
-    tokenizers.load(tmp_path, language_model.config)
+    huggingface.tokenizer.load(tmp_path, language_model.config)
 
 
 def test_a_tokenizer_without_its_merges_is_refused(pythia_folder):
@@ -123,7 +127,7 @@ def test_a_tokenizer_without_its_merges_is_refused(pythia_folder):
   with pytest.raises(
     InputError, match=r"takes 'Hello world' apart into .*, and not into \[12092, 1533\]"
   ):
-    tokenizers.load(pythia_folder, PYTHIA)
+    huggingface.tokenizer.load(pythia_folder, PYTHIA)
 
 
 @pytest.mark.parametrize('content', [None, '', '{', '{}', '<html></html>'])
@@ -137,16 +141,16 @@ def test_a_missing_or_damaged_tokenizer(tmp_path, language_model, content):
 
 
 def test_an_unchanged_folder_is_read_once_and_a_changed_one_again(tmp_path, policy, monkeypatch):
-  reads, read = [], tokenizers.transformers.AutoTokenizer.from_pretrained
+  reads, read = [], transformers.AutoTokenizer.from_pretrained
   monkeypatch.setattr(
-    tokenizers.transformers.AutoTokenizer,
+    transformers.AutoTokenizer,
     'from_pretrained',
     lambda folder, **settings: reads.append(folder) or read(folder, **settings),
   )
   policy.tokenizer.save_pretrained(tmp_path)
-  first = tokenizers.load(tmp_path, policy.config)
-  assert tokenizers.load(tmp_path, policy.config) is first and len(reads) == 1
+  first = huggingface.tokenizer.load(tmp_path, policy.config)
+  assert huggingface.tokenizer.load(tmp_path, policy.config) is first and len(reads) == 1
   path = tmp_path / 'tokenizer.json'
   path.write_text(path.read_text().replace('"q"', '"z"'))
-  changed = tokenizers.load(tmp_path, policy.config)
+  changed = huggingface.tokenizer.load(tmp_path, policy.config)
   assert len(reads) == 2 and 'z' in changed.get_vocab() and 'q' not in changed.get_vocab()

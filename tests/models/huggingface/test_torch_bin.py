@@ -1,4 +1,4 @@
-"""The `.bin` reader: what torch.save writes comes back exactly; whatever else a pickle asks for is never done."""
+"""The `.bin` reader: files of torch.save are read exactly, and no other request is carried out."""
 
 import collections
 import functools
@@ -48,7 +48,7 @@ def literal(value):
 
 
 def handmade(path, shape, strides, offset=0, values=4):
-  """An archive with one float32 tensor 'w' over a storage of `values` elements, described as asked."""
+  """Returns an archive with one float32 tensor 'w' over a storage of `values` elements."""
   storage = (
     b'('
     + literal('storage')
@@ -174,7 +174,8 @@ def test_no_opcode_runs_anything_or_fills_the_memory(tmp_path, monkeypatch, name
 
 
 def test_allowed_names_cannot_be_turned_against_the_reader(tmp_path):
-  set_defaults = b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}U\x0c__defaults__Ns\x86b.'  # BUILD with slot state
+  # BUILD with slot state
+  set_defaults = b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}U\x0c__defaults__Ns\x86b.'
   with pytest.raises(InputError):
     dict(torch_bin.read(zip_of(tmp_path / 'w.bin', set_defaults)))
   dotted = (

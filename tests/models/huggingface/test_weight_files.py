@@ -1,4 +1,4 @@
-"""Every format that weights come in gives the same parameters; whatever is not weights is named for what it is."""
+"""Every format of weights gives the same parameters; files that are no weights are named."""
 
 import json
 import shutil

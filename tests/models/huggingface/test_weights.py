@@ -1,4 +1,4 @@
-"""Strictness of names and shapes: everything wrong is listed at once, and known buffers are no fault."""
+"""Names and shapes of weights: all mistakes are listed at once, and known buffers are ignored."""
 
 import dataclasses
 
@@ -6,31 +6,31 @@ import numpy as np
 import pytest
 
 from irl_jax.errors import InputError
-from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.models import huggingface
 
 
 def convert(model, weights):
-  return huggingface_weights.to_params(model.kind, model.config, weights.items(), 'here')
+  return huggingface.weights.to_params(model.kind, model.config, weights.items(), 'here')
 
 
 @pytest.mark.parametrize('fixture', ['language_model', 'reward', 'classifier'])
 def test_round_trip(request, fixture):
   model = request.getfixturevalue(fixture)
-  weights = huggingface_weights.to_weights(model.kind, model.params)
+  weights = huggingface.weights.from_params(model.kind, model.params)
   assert all(array.flags.c_contiguous and array.dtype == np.float32 for array in weights.values())
   params = convert(model, weights)
-  assert huggingface_weights.to_weights(model.kind, params).keys() == weights.keys()
+  assert huggingface.weights.from_params(model.kind, params).keys() == weights.keys()
   np.testing.assert_equal(params, model.params)
 
 
 def test_orientation_and_layer_of_a_kernel(language_model):
-  weights = huggingface_weights.to_weights('causal_lm', language_model.params)
+  weights = huggingface.weights.from_params('causal_lm', language_model.params)
   kernel = language_model.params['blocks']['mlp']['dense_h_to_4h']['kernel']  # [L, in, out]
   np.testing.assert_array_equal(weights['gpt_neox.layers.1.mlp.dense_h_to_4h.weight'], kernel[1].T)
 
 
 def test_all_that_does_not_fit_is_listed(language_model):
-  weights = huggingface_weights.to_weights('causal_lm', language_model.params)
+  weights = huggingface.weights.from_params('causal_lm', language_model.params)
   norm = 'gpt_neox.layers.0.input_layernorm'
   del weights['embed_out.weight'], weights[f'{norm}.bias']
   weights['gpt_neox.layers.2.mlp.dense_h_to_4h.bias'] = np.zeros(48, np.float32)
@@ -75,7 +75,7 @@ def test_known_buffers_are_passed_over(language_model, classifier):
       ],
     ),
   ):
-    weights = huggingface_weights.to_weights(model.kind, model.params) | dict.fromkeys(
+    weights = huggingface.weights.from_params(model.kind, model.params) | dict.fromkeys(
       names, buffer
     )
     np.testing.assert_equal(convert(model, weights), model.params)
@@ -88,7 +88,7 @@ def test_a_tied_head_may_be_written_out_if_it_is_the_same(language_model, random
   model = dataclasses.replace(
     language_model, config=config, params=random_params('causal_lm', config)
   )
-  weights = huggingface_weights.to_weights('causal_lm', model.params)
+  weights = huggingface.weights.from_params('causal_lm', model.params)
   assert 'embed_out.weight' not in weights
   embedding = weights['gpt_neox.embed_in.weight']
   np.testing.assert_equal(convert(model, weights | {'embed_out.weight': embedding}), model.params)
