@@ -20,11 +20,15 @@ import numpy as np
 
 from irl_jax import config as config_lib
 
+# Δ of pairs [B, ...]: a traced array in an update, a NumPy array in validation, where it stays one:
+# the same division by XLA differs in the last bit of the loss that selects the update.
+Delta = jax.Array | np.ndarray
+
 TIGHT_MARGIN = 2.0  # margin of failures, as a multiple of config.irl.margin
 NEAR_TIE = 0.5  # a pair that is won by less is a failure too, in the same unit
 
 
-def asymmetric(delta: jax.Array) -> jax.Array:
+def asymmetric(delta: Delta) -> jax.Array:
   """Returns -Δ where the aligned text wins and -2Δ where it loses.
 
   Ng & Russell 2000, section 4; the paper, section 3.
@@ -32,17 +36,17 @@ def asymmetric(delta: jax.Array) -> jax.Array:
   return jnp.where(delta > 0, -delta, -2 * delta)
 
 
-def hinge(delta: jax.Array, margin: float) -> jax.Array:
+def hinge(delta: Delta, margin: float) -> jax.Array:
   """Returns max(0, margin - Δ): the large-margin form of Abbeel & Ng 2004."""
   return jnp.maximum(0.0, margin - delta)
 
 
-def squared(delta: jax.Array, margin: float) -> jax.Array:
+def squared(delta: Delta, margin: float) -> jax.Array:
   """Returns max(0, margin - Δ)^2: a smooth hinge that weighs large violations more."""
   return hinge(delta, margin) ** 2
 
 
-def failure_aware(delta: jax.Array, margin: float, progress: jax.Array | float) -> jax.Array:
+def failure_aware(delta: Delta, margin: float, progress: jax.Array | float) -> jax.Array:
   """Returns max(0, m - Δ)^2, with m = margin, or TIGHT_MARGIN * margin for failures.
 
   A failure is a pair that R̂ orders wrongly or nearly ties: Δ is below a threshold. The threshold
@@ -52,15 +56,15 @@ def failure_aware(delta: jax.Array, margin: float, progress: jax.Array | float) 
   After Failure-Aware IRL (Patel et al. 2025, arXiv 2510.06092). We had only its abstract and
   others' summaries. From them we took what a failure is, the tighter margin, and the order from
   clear errors to subtle ones. These choices are ours and not checked against the paper: both
-  constants, the linear threshold, that failures are determined anew in every batch, and the
-  square. (Under a plain hinge a larger margin changes no slope of a pair that already violates the
+  constants, the linear threshold, that failures are determined anew in every batch, and the square.
+  (With a plain hinge, a larger margin does not change the slope of a pair that already violates the
   smaller one.) The paper's second reward path, which corrects the first on failures, is left out.
   """
   threshold = margin * ((1 + NEAR_TIE) * progress - 1)
   return jnp.where(delta < threshold, squared(delta, TIGHT_MARGIN * margin), squared(delta, margin))
 
 
-def logistic(delta: jax.Array, temperature: float) -> jax.Array:
+def logistic(delta: Delta, temperature: float) -> jax.Array:
   """Returns -log sigmoid(Δ / temperature): Bradley-Terry, the likelihood of the comparison."""
   return jax.nn.softplus(-delta / temperature)
 
@@ -120,7 +124,7 @@ class GroupLoss(Protocol):
 
 
 # Δ [B, ...], hyper-parameters, progress -> the loss of every pair [B, ...]
-PairLoss = Callable[[jax.Array, config_lib.IRL, jax.Array | float], jax.Array]
+PairLoss = Callable[[Delta, config_lib.IRL, jax.Array | float], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,8 +191,6 @@ def losses(
   return OBJECTIVES[irl.objective].training(aligned, base, present, irl, progress)
 
 
-def pair_losses(
-  delta: jax.Array | np.ndarray, irl: config_lib.IRL, progress: jax.Array | float = 1.0
-) -> jax.Array:
+def pair_losses(delta: Delta, irl: config_lib.IRL, progress: jax.Array | float = 1.0) -> jax.Array:
   """Returns the validation loss [N] of single pairs by their Δ [N], by the objective of `irl`."""
-  return OBJECTIVES[irl.objective].validation(jnp.asarray(delta), irl, progress)
+  return OBJECTIVES[irl.objective].validation(delta, irl, progress)
