@@ -123,7 +123,12 @@ def contestants():
   """One of every kind, except for those that start processes themselves."""
   kinds = {one.function: one for group in MADE.values() for one in group.contestants}
   starts = ('ours.first_start', 'ours.second_start', 'ours.whole_run')
-  return [pytest.param(one, id=name) for name, one in kinds.items() if name not in starts]
+  slow = lambda name: [pytest.mark.slow] if name == 'ours.ppo' else []
+  return [
+    pytest.param(one, id=name, marks=slow(name))
+    for name, one in kinds.items()
+    if name not in starts
+  ]
 
 
 @pytest.mark.parametrize('contestant', contestants())
