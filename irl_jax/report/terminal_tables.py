@@ -133,7 +133,11 @@ def policy_tables(summary: Summary, stage: str, title: str) -> list[Grid]:
   if test := training.mcnemar:
     p_value = MISSING if test.p_value is None else f'p {test.p_value:.2g}'
     rows.append(
-      ('toxic only then (McNemar)', str(test.before_only), f'{test.after_only} ({p_value})')
+      (
+        'toxic only before, only after (McNemar)',
+        str(test.before_only),
+        f'{test.after_only} ({p_value})',
+      )
     )
   return [Grid(title, ('', 'before', 'after'), rows)]
 
@@ -180,7 +184,7 @@ def agreement_table(title: str, rewards: Mapping[str, Reward], set_name: SetName
   rows = {name: reward.on(set_name) for name, reward in rewards.items()}
   first = next(iter(rows.values()))
   return Grid(
-    f'{title} (n {number(first.n, 0)}, tied pairs {number(first.ties, 0)})',
+    f'{title} (n {number(first.n, 0)}, ties {number(first.ties, 0)})',
     ('', *COLUMNS),
     [
       (
