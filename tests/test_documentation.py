@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from irl_jax import errors
+from irl_jax import version
 from irl_jax.runtime import distributed
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -115,3 +116,7 @@ def test_files_that_the_documentation_names_exist(page):
   if page.name != HISTORY:
     missing += [name for name in named if not (ROOT / name).exists()]
   assert not missing
+
+
+def test_the_citation_names_the_version():
+  assert f'version: {version.__version__}\n' in text_of('CITATION.cff')
