@@ -1,135 +1,249 @@
-"""The Python API: load a model or a reward, score texts, generate completions.
+"""The Python API: load models and rewards, score texts, generate completions, recover a reward.
 
-A model is named by a Hugging Face folder, a hub id, or `id@revision`; what it is, is read from its config.json.
+A model is a Hugging Face folder, a hub id, `id@revision`, or what `load_model` returned. Its kind
+is read from its config.json. Dims: N texts.
+
+`score` and `generate` read the weights of a path once: the two models used last stay in memory, on
+the devices. A folder whose files change is read again. Pass a loaded model to decide yourself how
+long it stays.
 """
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
+import functools
+import os
+import pathlib
 
 import numpy as np
 
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
 from irl_jax.config import Sampling
+from irl_jax.data import text
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
+from irl_jax.models.huggingface import config as huggingface_config
+from irl_jax.models.huggingface import hub
+from irl_jax.recovery import recover
+from irl_jax.recovery import RecoveryResult
+from irl_jax.runtime import parallel
 
+__all__ = (
+  'RecoveryResult',
+  'generate',
+  'load_model',
+  'load_reward',
+  'load_scorer',
+  'recover',
+  'score',
+)
+Model = str | os.PathLike[str] | pretrained.Pretrained
 Scorer = Callable[[Sequence[str]], dict[str, np.ndarray]]
+CACHED = 2  # models that `score` and `generate` keep: a policy and a reward, or two policies
 
 
-def load_model(path: str) -> pretrained.Pretrained:
-  """Loads a language model, classifier or recovered reward.
+def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
+  """Loads a language model, a classifier or a recovered reward.
 
   Raises:
     ConfigError: path is a folder that does not exist.
     InputError: the hub does not answer, or the folder holds no such model.
   """
-  return pretrained.load(path)
+  return pretrained.load(os.fspath(path))
 
 
-def load_reward(path: str) -> rewards.Reward:
-  """Loads a reward: N texts -> float32 [N], higher is better.
+def load_reward(path: str | os.PathLike[str]) -> rewards.Reward:
+  """Loads a reward: a function of N texts that returns float32 [N], higher is better.
 
-  A classifier gives the true reward -logit[toxic], a recovered reward its score, an ensemble its members' mean.
+  A classifier returns the true reward -logit[toxic], a recovered reward its score, and an ensemble
+  the mean of its members.
 
   Raises:
     ConfigError: path is a folder that does not exist.
     InputError: the hub does not answer, or the model is not a reward.
   """
-  return rewards.load(path)
+  return rewards.load(os.fspath(path))
 
 
-def load_scorer(path: str, batch_size: int = 32, progress: Callable = iter) -> Scorer:
-  """Loads whatever can be said about a text: N texts -> arrays [N] or [N, labels] by name.
+def load_scorer(model: Model, batch_size: int = 32, progress: Callable = iter) -> Scorer:
+  """Returns a function of N texts that returns the model's scores by name, [N] or [N, labels].
 
-  A causal language model gives `log_prob` (nats, the sum over the text's tokens, EOS given first) and `tokens`; a
-  classifier `logits` and, where a label is toxic, `reward` = -logit[toxic]; a recovered reward `reward`; an ensemble
-  `reward` (mean over its members) and `reward_std` (their standard deviation, divided by their number).
+  The scores are:
+    causal language model: `log_prob` (nats, summed over the text's tokens, EOS given first) and
+      `tokens`.
+    classifier: `logits` and, if a label is toxic, `reward` = -logit[toxic].
+    recovered reward: `reward`.
+    ensemble: `reward` (the mean of its members), `reward_std` (divided by their number).
 
   Args:
-    path: the model.
-    batch_size: texts of 64 tokens scored at once, over all devices; more of shorter ones.
+    model: a path, a hub id, or a loaded model.
+    batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
     progress: wraps the iterable of chunks of texts.
 
   Raises:
-    ConfigError: path is a folder that does not exist.
+    ConfigError: the path is a folder that does not exist.
     InputError: the hub does not answer, or the folder holds no such model.
   """
-  if pretrained.read_config(path).get('model_type') == 'irl_jax_ensemble':
-    return _ensemble_scorer(
-      [
-        rewards.load(str(member), batch_size, progress=progress)
-        for member in rewards.members_of(path)
-      ]
-    )
-  model = pretrained.load(path)
-  if model.kind == 'causal_lm':
-    return _log_prob_scorer(rewards.log_prob_scorer(model, batch_size, progress=progress))
-  if model.kind == 'reward':
-    reward = rewards.recovered_reward(model, batch_size, progress=progress)
+  if _is_ensemble(model):
+    return _ensemble_scorer([_reward(member, batch_size, progress) for member in _models(model)])
+  (loaded,) = _models(model)
+  if loaded.kind == 'causal_lm':
+    return _log_prob_scorer(rewards.log_prob_scorer(loaded, batch_size, progress=progress))
+  if loaded.kind == 'reward':
+    reward = rewards.recovered_reward(loaded, batch_size, progress=progress)
     return lambda texts: {'reward': reward(texts)}
-  return _class_scorer(model, rewards.class_scorer(model, batch_size, progress=progress))
+  return _class_scorer(loaded, rewards.class_scorer(loaded, batch_size, progress=progress))
 
 
-def score(path: str, texts: Sequence[str], batch_size: int = 32) -> dict[str, np.ndarray]:
-  """Scores N texts with a model: see `load_scorer` for what it gives and raises."""
-  return load_scorer(path, batch_size)(texts)
+def score(model: Model, texts: Sequence[str], batch_size: int = 32) -> dict[str, np.ndarray]:
+  """Scores N texts with a model: `load_scorer` says what it returns for which kind.
+
+  Raises:
+    ConfigError: the path is a folder that does not exist, or texts is a lone string.
+    InputError: the model cannot be loaded, or one of the texts is no string.
+  """
+  texts = text.check_texts(texts, 'texts')
+  return load_scorer(model, batch_size)(texts)
 
 
 def generate(
-  path: str,
+  model: Model,
   prompts: Sequence[str],
   sampling: Sampling = Sampling(max_new_tokens=64),
   seed: int = 0,
   progress: Callable = iter,
 ) -> list[str]:
-  """Completes N prompts with a causal language model; a completion keeps its leading space and ends before EOS.
+  """Completes N prompts with a causal language model.
 
   Args:
-    path: the model.
+    model: a path, a hub id, or a loaded model.
     prompts: N texts; an empty one is completed from EOS, a long one is cut on the left.
     sampling: length, truncation, temperature (0: greedy) and batch size.
     seed: the same seed gives the same completions, whatever the batches are.
     progress: wraps the iterable of batches.
 
+  Returns:
+    N completions, each with its leading space and without EOS.
+
   Raises:
-    ConfigError: path is a folder that does not exist, or max_new_tokens leaves no room for a prompt.
-    InputError: the hub does not answer, or the model is no causal language model.
+    ConfigError: the path is a folder that does not exist, max_new_tokens leaves no room for a
+      prompt, or prompts is a lone string.
+    InputError: the model cannot be loaded or is no causal language model, or a prompt is no string.
   """
-  positions = pretrained.read_config(path).get('max_position_embeddings')
+  prompts = text.check_texts(prompts, 'prompts')
+  _check_positions(model, sampling)
+  _check_completes(model)
+  (loaded,) = _models(model)
+  if not prompts:
+    return []
+  return sampling_lib.complete(loaded, prompts, sampling, seed=seed, progress=progress)
+
+
+def _check_positions(model: Model, sampling: Sampling) -> None:
+  """Refuses a length that leaves no room for a prompt, before any weights are read."""
+  if isinstance(model, pretrained.Pretrained):
+    name = model.source or 'the model'
+    positions = getattr(model.config, 'max_position_embeddings', None)
+  else:
+    name = os.fspath(model)
+    positions = pretrained.read_config(name).get('max_position_embeddings')
   if isinstance(positions, int) and sampling.max_new_tokens >= positions:
     raise ConfigError(
-      f'max_new_tokens = {sampling.max_new_tokens}: must be < {positions}, the positions of {path}, so '
-      'that a prompt fits'
+      f'max_new_tokens = {sampling.max_new_tokens}: must be < {positions}, the positions of '
+      f'{name}, so that a prompt fits'
     )
-  model = pretrained.load_language_model(path)
-  return sampling_lib.complete(model, prompts, sampling, seed=seed, progress=progress)
+
+
+def _is_ensemble(model: Model) -> bool:
+  """Returns True for the folder of an ensemble, whose members are models."""
+  if isinstance(model, pretrained.Pretrained):
+    return False
+  config = pretrained.read_config(os.fspath(model))
+  return config.get('model_type') == 'irl_jax_ensemble'
+
+
+def _models(model: Model) -> tuple[pretrained.Pretrained, ...]:
+  """Returns a model, or the members of an ensemble, with the parameters on all devices."""
+  if isinstance(model, pretrained.Pretrained):
+    return (_placed(model),)
+  specs: tuple[str, ...] = (os.fspath(model),)
+  if _is_ensemble(model):
+    specs = tuple(map(str, rewards.members_of(specs[0])))
+  return _loaded(specs, tuple(map(_version, specs)))
+
+
+def _check_completes(model: Model) -> None:
+  """Refuses all but causal language models, before any weights are read."""
+  if isinstance(model, pretrained.Pretrained):
+    name, kind = model.source or 'the model', model.kind
+  else:
+    name = os.fspath(model)
+    kind, _ = huggingface_config.parse(pretrained.read_config(name), name)
+  if kind != 'causal_lm':
+    raise InputError(f'{name}: is a {kind}; only a causal language model completes prompts')
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _placed(model: pretrained.Pretrained) -> pretrained.Pretrained:
+  return dataclasses.replace(model, params=parallel.replicated(model.params))
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _loaded(
+  specs: tuple[str, ...], versions: tuple[object, ...]
+) -> tuple[pretrained.Pretrained, ...]:
+  """Loads models; `versions` makes the cache forget those whose files have changed."""
+  del versions
+  loaded = map(pretrained.load, specs)
+  return tuple(
+    dataclasses.replace(model, params=parallel.replicated(model.params)) for model in loaded
+  )
+
+
+def _version(spec: str) -> object:
+  """Returns what changes whenever a model's files do: of a hub model the folder of its revision."""
+  folder = hub.resolve(spec, 'config')
+  if not os.path.isdir(spec):
+    return folder
+  files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file())
+  return folder.resolve(), tuple(
+    (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files
+  )
+
+
+def _reward(model: pretrained.Pretrained, batch_size: int, progress: Callable) -> rewards.Reward:
+  """Returns the reward of an ensemble's member."""
+  if model.kind == 'causal_lm':
+    raise InputError(f'{model.source}: is a causal_lm; a member of an ensemble must be a reward')
+  build = rewards.recovered_reward if model.kind == 'reward' else rewards.true_reward
+  return build(model, batch_size=batch_size, progress=progress)
 
 
 def _ensemble_scorer(members: Sequence[rewards.Reward]) -> Scorer:
-  def scorer(texts):
+  def scorer(texts: Sequence[str]) -> dict[str, np.ndarray]:
     scores = np.stack([member(texts) for member in members])  # [members, N]
     return {'reward': scores.mean(axis=0), 'reward_std': scores.std(axis=0)}
 
   return scorer
 
 
-def _log_prob_scorer(both_of: Callable) -> Scorer:
-  def scorer(texts):
+def _log_prob_scorer(both_of: rewards.Reward) -> Scorer:
+  def scorer(texts: Sequence[str]) -> dict[str, np.ndarray]:
     both = both_of(texts)  # [N, 2]
     return {'log_prob': both[:, 0], 'tokens': both[:, 1].astype(int)}
 
   return scorer
 
 
-def _class_scorer(model: pretrained.Pretrained, logits_of: Callable) -> Scorer:
+def _class_scorer(model: pretrained.Pretrained, logits_of: rewards.Reward) -> Scorer:
   try:
     toxic = pretrained.toxic_label(model.hf_config)
   except InputError:  # a classifier of something else
     return lambda texts: {'logits': logits_of(texts)}
 
-  def scorer(texts):
+  def scorer(texts: Sequence[str]) -> dict[str, np.ndarray]:
     logits = logits_of(texts)  # [N, labels]
     return {'logits': logits, 'reward': -logits[:, toxic]}
 

@@ -243,7 +243,7 @@ def complete_ids(
     Response ids (EOS included where it came), and each response's length [N].
   """
   allowed = distribution.allowed_for(model.tokenizer, model.config, sampling.temperature or 1.0)
-  frozen = parallel.replicate((model.params, allowed)) + (jax.random.key(seed),)
+  frozen = (parallel.replicated(model.params), parallel.replicate(allowed), jax.random.key(seed))
   run = sampler(model.config, sampling, dtype)
   count = parallel.device_count()
   batch_size = -(-min(sampling.batch_size, len(prompts)) // count) * count

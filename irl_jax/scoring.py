@@ -84,7 +84,7 @@ def batched(
     one likes: long texts come first. `read` gives the token ids of the texts of some rows.
   """
   run = parallel.map_forward(forward, config=model.config, dtype=dtype, **statics)
-  params = parallel.replicate(model.params)
+  params = parallel.replicated(model.params)
 
   def dispatch(
     rows: Sequence[int], sequences: Sequence[Tokens], length: int, size: int

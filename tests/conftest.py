@@ -4,6 +4,7 @@ Most of a test's time is compilation, and LLVM's optimisation much of that: it i
 that tests start, which run as a user's.
 """
 
+import dataclasses
 import os
 
 FLAGS = '--xla_force_host_platform_device_count=4'
@@ -146,6 +147,27 @@ def classifier() -> pretrained.Pretrained:
     tokenizer,
     source='the tiny classifier',
   )
+
+
+def favouring(model: pretrained.Pretrained, logits: dict[str, float]) -> pretrained.Pretrained:
+  """The model with about so much added to the logits of some tokens, wherever they stand."""
+  params = jax.tree.map(np.array, model.params)
+  centre = params['final_layer_norm']['bias']
+  for token, more in logits.items():
+    number = model.tokenizer.convert_tokens_to_ids(token)
+    params['embed_out']['embedding'][number] += more * centre / (centre @ centre)
+  return dataclasses.replace(model, params=params)
+
+
+@pytest.fixture(scope='session')
+def audited(policy, classifier, tmp_path_factory) -> dict[str, pathlib.Path]:
+  """Folders: a base model of short words, an aligned one that likes the letter a, a classifier."""
+  root = tmp_path_factory.mktemp('models')
+  base = favouring(policy, {'Ġ': 1.0, '<|endoftext|>': -4.0})
+  models = {'base': base, 'aligned': favouring(base, {'a': 3.0}), 'classifier': classifier}
+  for name, model in models.items():
+    pretrained.save(root / name, model, '')
+  return {name: root / name for name in models}
 
 
 @pytest.fixture

@@ -1,67 +1,171 @@
-"""The public API: what each kind of model says about texts, and that the package's short names lead here."""
+"""The public API: what each kind of model says about texts, and how often weights are read and placed."""
 
+import dataclasses
 import json
-import types
+import os
 
 import numpy as np
 import pytest
 
 import irl_jax
 from irl_jax import api
-from irl_jax import rewards
+from irl_jax.config import Sampling
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
 from irl_jax.models import pretrained
+from irl_jax.runtime import parallel
+
+SHORT = Sampling(max_new_tokens=3)
 
 
-def classifier(monkeypatch, names):
-  """Every path is a classifier with these labels; logit i of a text is i + its length."""
-  hf_config = {'id2label': {str(i): name for i, name in enumerate(names)}}
-  model = types.SimpleNamespace(kind='classifier', hf_config=hf_config)
-  monkeypatch.setattr(pretrained, 'read_config', lambda path: hf_config)
-  monkeypatch.setattr(pretrained, 'load', lambda path: model)
-  monkeypatch.setattr(
-    rewards,
-    'class_scorer',
-    lambda model, batch_size, progress: (
-      lambda texts: np.array(
-        [[i + len(text) for i in range(len(names))] for text in texts], np.float32
-      )
-    ),
-  )
+@pytest.fixture
+def loads(monkeypatch):
+  """The paths whose weights were read, in order; the caches are empty at first."""
+  seen, load = [], pretrained.load
+
+  def counted(spec, kinds=pretrained.KINDS):
+    seen.append(spec)
+    return load(spec, kinds)
+
+  monkeypatch.setattr(pretrained, 'load', counted)
+  api._loaded.cache_clear()
+  api._placed.cache_clear()
+  yield seen
+  api._loaded.cache_clear()
+  api._placed.cache_clear()
+
+
+@pytest.fixture
+def placements(monkeypatch):
+  """How often more than a few numbers were copied to the devices."""
+  seen, replicate = [], parallel.replicate
+
+  def counted(tree):
+    if isinstance(tree, dict):  # a model's parameters
+      seen.append(tree)
+    return replicate(tree)
+
+  monkeypatch.setattr(parallel, 'replicate', counted)
+  return seen
+
+
+def relabelled(folder, tmp_path, names):
+  """A classifier's folder whose labels have other names."""
+  os.makedirs(tmp_path / 'relabelled')
+  for path in folder.iterdir():
+    os.symlink(path, tmp_path / 'relabelled' / path.name)
+  config = json.loads((folder / 'config.json').read_text())
+  (tmp_path / 'relabelled' / 'config.json').unlink()
+  config['id2label'] = {str(number): name for number, name in enumerate(names)}
+  (tmp_path / 'relabelled' / 'config.json').write_text(json.dumps(config))
+  return tmp_path / 'relabelled'
 
 
 @pytest.mark.parametrize(
-  'names, reward', [(['ok', 'TOXIC', 'spam'], -3.0), (['toxic', 'ok'], -2.0), (['a', 'b'], -3.0)]
+  'names, toxic', [(['ok', 'TOXIC'], 1), (['toxic', 'ok'], 0), (['LABEL_0', 'LABEL_1'], 1)]
 )
-def test_toxicity_classifier_gives_logits_and_reward(monkeypatch, names, reward):
-  classifier(monkeypatch, names)
-  scores = api.score('M', ['xy'])
-  assert list(scores) == ['logits', 'reward'] and scores['logits'].shape == (1, len(names))
-  assert scores['reward'].tolist() == [reward]
+def test_a_toxicity_classifier_gives_logits_and_reward(audited, tmp_path, names, toxic):
+  scores = api.score(relabelled(audited['classifier'], tmp_path, names), ['xy', 'a b'])
+  assert list(scores) == ['logits', 'reward'] and scores['logits'].shape == (2, 2)
+  np.testing.assert_array_equal(scores['reward'], -scores['logits'][:, toxic])
 
 
-def test_classifier_of_something_else_gives_logits_alone(monkeypatch):
-  classifier(monkeypatch, ['joy', 'anger', 'fear'])
-  assert list(api.score('M', ['xy'])) == ['logits']
+def test_a_language_model_gives_log_probabilities_and_tokens(audited):
+  scores = api.score(audited['base'], ['ab', ''])
+  assert list(scores) == ['log_prob', 'tokens'] and scores['tokens'].tolist() == [2, 0]
+  assert scores['log_prob'][0] < 0 == scores['log_prob'][1]
 
 
-def test_ensemble_gives_mean_and_deviation_of_its_members(tmp_path, monkeypatch):
-  for name in ('seed_0', 'seed_1', 'seed_2'):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / 'config.json').write_text('{}')
+def test_an_ensemble_gives_mean_and_deviation_of_its_members(audited, tmp_path):
+  members = []
+  for number, names in enumerate([['toxic', 'ok'], ['ok', 'toxic']]):
+    (tmp_path / f'seed_{number}').mkdir()
+    members.append(relabelled(audited['classifier'], tmp_path / f'seed_{number}', names))
   (tmp_path / 'config.json').write_text(
-    json.dumps({'model_type': 'irl_jax_ensemble', 'members': ['seed_0', 'seed_1', 'seed_2']})
+    json.dumps(
+      {
+        'model_type': 'irl_jax_ensemble',
+        'members': [str(member.relative_to(tmp_path)) for member in members],
+      }
+    )
   )
-  monkeypatch.setattr(
-    rewards,
-    'load',
-    lambda path, batch_size, progress: (
-      lambda texts: np.array([len(text) * int(path[-1]) for text in texts], np.float32)
-    ),
-  )
-  scores = api.score(str(tmp_path), ['a', 'bc'])
-  assert list(scores) == ['reward', 'reward_std']
-  np.testing.assert_allclose(scores['reward'], [1, 2])
-  np.testing.assert_allclose(scores['reward_std'], np.array([1, 2]) * np.sqrt(2 / 3), rtol=1e-6)
+  texts = ['a', 'bc']
+  each = np.stack([api.score(member, texts)['reward'] for member in members])
+  scores = api.score(str(tmp_path), texts)
+  assert list(scores) == ['reward', 'reward_std'] and not np.allclose(*each)
+  np.testing.assert_allclose(scores['reward'], each.mean(0), rtol=1e-6)
+  np.testing.assert_allclose(scores['reward_std'], each.std(0), rtol=1e-6)
+  np.testing.assert_allclose(irl_jax.load_reward(tmp_path)(texts), each.mean(0), rtol=1e-6)
+
+
+def test_a_path_is_read_and_placed_once(audited, loads, placements):
+  first = api.score(audited['base'], ['ab'])
+  again = api.score(str(audited['base']), ['ab'])
+  api.score(audited['base'], ['b'], batch_size=8)
+  assert loads == [str(audited['base'])] and len(placements) == 1
+  assert first['log_prob'] == again['log_prob']
+  api.generate(audited['base'], ['a'], SHORT)
+  api.generate(audited['base'], ['b'], SHORT, seed=1)
+  assert len(loads) == len(placements) == 1
+
+
+def test_a_loaded_model_is_never_read_again_and_placed_once(audited, loads, placements):
+  model = api.load_model(audited['base'])
+  scores, completions = api.score(model, ['ab']), api.generate(model, ['a'], SHORT)
+  assert api.score(model, ['ab'])['log_prob'] == scores['log_prob']
+  assert api.generate(model, ['a'], SHORT) == completions
+  assert loads == [str(audited['base'])] and len(placements) == 1
+
+
+def test_a_folder_whose_weights_change_is_read_again(audited, policy, tmp_path, loads):
+  pretrained.save(tmp_path / 'model', policy, '')
+  before = api.score(tmp_path / 'model', ['ab'])['log_prob']
+  pretrained.save(tmp_path / 'model', pretrained.load(str(audited['aligned'])), '')
+  after = api.score(tmp_path / 'model', ['ab'])['log_prob']
+  assert before != after and after == api.score(audited['aligned'], ['ab'])['log_prob']
+
+
+def test_no_more_than_two_models_stay_in_memory(audited, loads):
+  for _ in range(2):
+    for name in ('base', 'aligned', 'classifier'):
+      api.score(audited[name], ['ab'])
+  assert len(loads) == 6 and api._loaded.cache_info().currsize == 2
+
+
+def test_completions_are_those_of_the_seed(audited):
+  prompts = ['a b', '']
+  completions = api.generate(audited['base'], prompts, SHORT)
+  assert len(completions) == 2 and completions == api.generate(audited['base'], prompts, SHORT)
+  assert api.generate(audited['base'], [], SHORT) == []
+
+
+@pytest.mark.parametrize('call', [api.score, api.generate])
+@pytest.mark.parametrize(
+  'texts, error, message',
+  [
+    ('a text', ConfigError, r'(texts|prompts): must be a list of strings, not str; pass \['),
+    (None, ConfigError, 'must be a list of strings, not NoneType'),
+    (['a', None], InputError, r'(texts|prompts)\[1\] is None: must be a string'),
+    (['a', 3.5], InputError, r'\[1\] is 3.5: must be a string'),
+  ],
+)
+def test_texts_that_are_no_strings_are_refused_before_a_model_is_read(
+  loads, audited, call, texts, error, message
+):
+  with pytest.raises(error, match=message):
+    call(audited['base'], texts)
+  assert not loads
+
+
+def test_what_cannot_be_completed_is_refused(audited, loads):
+  with pytest.raises(InputError, match='is a classifier'):
+    api.generate(audited['classifier'], ['a'], SHORT)
+  model = dataclasses.replace(pretrained.load(str(audited['classifier'])), source='')
+  with pytest.raises(InputError, match='the model: is a classifier; only a causal language model'):
+    api.generate(model, ['a'], SHORT)
+  for given in (audited['base'], api.load_model(audited['base'])):
+    with pytest.raises(ConfigError, match=r'max_new_tokens = 64: must be < 64, the positions of'):
+      api.generate(given, ['a'])
 
 
 def test_load_reward_scores_texts(shared):
@@ -71,6 +175,7 @@ def test_load_reward_scores_texts(shared):
 
 
 def test_short_names_lead_to_the_api():
+  assert set(irl_jax.__all__) == set(api.__all__)
   assert all(
     getattr(irl_jax, name) is getattr(api, name) and name in dir(irl_jax)
     for name in irl_jax.__all__

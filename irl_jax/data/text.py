@@ -10,9 +10,31 @@ from typing import Any
 
 from absl import logging
 
+from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 
 _SURROGATE = re.compile('[\ud800-\udfff]')
+
+
+def check_texts(values: Any, name: str) -> list[str]:
+  """Returns the values as a list, if they are strings.
+
+  Args:
+    values: what a caller passed for several texts.
+    name: of the argument, for the message.
+
+  Raises:
+    ConfigError: a lone string, or nothing that can be iterated over.
+    InputError: one of the values is no string.
+  """
+  if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    given = type(values).__name__
+    raise ConfigError(f'{name}: must be a list of strings, not {given}; pass [{name}] for one')
+  values = list(values)
+  for number, value in enumerate(values):
+    if not isinstance(value, str):
+      raise InputError(f'{name}[{number}] is {value!r:.60}: must be a string')
+  return values
 
 
 def clean(text: str) -> str:

@@ -39,12 +39,13 @@ KINDS = tuple(huggingface.config.ARCHITECTURES)
 ConfigType = TypeVar('ConfigType', bound=GPTNeoXConfig | RobertaConfig)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pretrained(Generic[ConfigType]):
   """A model with all that is needed to run it.
 
   `Pretrained` alone is a model of any kind. Code that reads the fields of one architecture asks
-  for a `Decoder` or a `Classifier`.
+  for a `Decoder` or a `Classifier`. Two models are equal only if they are the same object, so a
+  model can be the key of a cache.
   """
 
   kind: Kind

@@ -94,6 +94,18 @@ def _replicated_results(make: Callable[..., Any], **statics: Any) -> Callable[..
   return jax.jit(functools.partial(make, **statics), out_shardings=_sharding(REPLICATED))
 
 
+def replicated(tree: Any) -> Any:
+  """Returns the tree on all devices: unchanged if it is there already, else a copy (`replicate`).
+
+  For parameters that no update donates.
+  """
+  sharding = _sharding(REPLICATED)
+  placed = all(
+    isinstance(leaf, jax.Array) and leaf.sharding == sharding for leaf in jax.tree.leaves(tree)
+  )
+  return tree if placed else replicate(tree)
+
+
 def key(seed: int) -> jax.Array:
   """Returns a PRNG key that is replicated on all devices."""
   return jax.jit(jax.random.key, out_shardings=_sharding(REPLICATED))(seed)

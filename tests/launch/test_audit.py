@@ -1,15 +1,12 @@
 """An audit from the command line: two small models, no texts, no true reward; then with texts, labels and one."""
 
-import dataclasses
 import json
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 
 from irl_jax.data import rows as rows_lib
-from irl_jax.models import pretrained
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'audit.py'
 SMALL = [
@@ -24,30 +21,10 @@ SMALL = [
 ]
 
 
-def favouring(model: pretrained.Pretrained, logits: dict[str, float]) -> pretrained.Pretrained:
-  """The model with about so much added to the logits of some tokens, wherever they stand."""
-  params = jax.tree.map(np.array, model.params)
-  centre = params['final_layer_norm']['bias']
-  for token, more in logits.items():
-    number = model.tokenizer.convert_tokens_to_ids(token)
-    params['embed_out']['embedding'][number] += more * centre / (centre @ centre)
-  return dataclasses.replace(model, params=params)
-
-
 @pytest.fixture(scope='module')
-def models(policy, classifier, tmp_path_factory):
-  """The flags of a model of short words, one that came to like the letter a, and a classifier."""
-  root = tmp_path_factory.mktemp('models')
-  base = favouring(policy, {'Ġ': 1.0, '<|endoftext|>': -4.0})
-  for name, model in (
-    ('base', base),
-    ('aligned', favouring(base, {'a': 3.0})),
-    ('classifier', classifier),
-  ):
-    pretrained.save(root / name, model, '')
-  return {
-    name: f'--config.models.{name}={root / name}' for name in ('base', 'aligned', 'classifier')
-  }
+def models(audited):
+  """The flags of the models."""
+  return {name: f'--config.models.{name}={folder}' for name, folder in audited.items()}
 
 
 def nulls_without_reason(node, where='summary'):

@@ -1,0 +1,298 @@
+"""`irl_jax.recover`: the reward that an aligned model was trained for, from Python.
+
+It runs the audit of configs/audit.py: sample demonstrations from both models, recover a reward for
+each seed, measure the rewards on held-out prompts, write the report.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+from typing import cast
+
+from irl_jax import config as config_lib
+from irl_jax import records
+from irl_jax import rewards as rewards_lib
+from irl_jax.command_line import config_files
+from irl_jax.command_line import suggestions
+from irl_jax.data import rows as rows_lib
+from irl_jax.data import text
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+from irl_jax.models import pretrained
+
+INPUTS = 'inputs.jsonl'  # in the run's folder: the prompts or texts that were passed
+Model = str | os.PathLike[str] | pretrained.Pretrained
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Zero:
+  """Where the zero of one seed's reward lies, before it is subtracted; chosen without labels."""
+
+  value: float | None
+  low: float | None  # 95 % interval
+  high: float | None
+  reliable: bool  # False: trust the order of texts, not the sign of their reward
+  why: str | None  # the reason if it is not reliable
+
+
+@dataclasses.dataclass(frozen=True)
+class RecoveryResult:
+  """Recovered rewards, and how far they can be trusted.
+
+  A reward takes N texts and returns float32 [N], higher is better; its zero is subtracted already.
+  Weights are read when a reward is first used.
+  """
+
+  workdir: pathlib.Path  # the folder of the run
+  config: config_lib.Config = dataclasses.field(repr=False)
+  summary: records.Summary = dataclasses.field(repr=False)  # summary.json
+
+  @property
+  def report(self) -> pathlib.Path:
+    """Returns the path of the report, a page for a browser."""
+    return self.workdir / 'report.html'
+
+  @property
+  def zeros(self) -> tuple[Zero, ...]:
+    """Returns the zero of every seed's reward."""
+    return tuple(_zero(seed['calibration']) for seed in self.summary['irl']['seeds'])
+
+  @functools.cached_property
+  def rewards(self) -> tuple[rewards_lib.Reward, ...]:
+    """Returns the reward of every seed."""
+    members = rewards_lib.members_of(self.workdir / 'irl')
+    return tuple(rewards_lib.load(str(member)) for member in members)
+
+  @functools.cached_property
+  def reward(self) -> rewards_lib.Reward:
+    """Returns the ensemble: the mean over the seeds."""
+    return rewards_lib.ensemble(self.rewards)
+
+
+def recover(
+  base: Model,
+  aligned: Model,
+  prompts: Iterable[str] | None = None,
+  *,
+  texts: Iterable[str | tuple[str, Any] | Mapping[str, Any]] | None = None,
+  workdir: str | os.PathLike[str] | None = None,
+  **overrides: Any,
+) -> RecoveryResult:
+  """Recovers the reward that `aligned` was trained for, starting from `base`.
+
+  Without prompts and texts, prompts are cut from texts that the base model writes.
+
+  Args:
+    base: the model before RLHF: a folder, a hub id, `id@revision`, or a loaded model, whose weights
+      are read again from where it was loaded.
+    aligned: the model after RLHF; both must have the same vocabulary.
+    prompts: texts that both models complete. They are cut on the left to `max_prompt_tokens` (32).
+    texts: whole texts that prompts are cut from: strings, (text, label) pairs, or mappings with
+      'text' and 'label'. Label 1 is toxic, 0 not, None unknown; the rewards are compared with it.
+    workdir: the folder of the run. By default runs/recover-<hash of the arguments>, so that the
+      same call finds its results again.
+    **overrides: fields of the config, by full name (`**{'irl.seeds': 3}` or `irl__seeds=3`), or by
+      the last part if only one field has it (`seeds=3`). irl_jax/config.py lists them, and
+      configs/audit.py holds the defaults.
+
+  Returns:
+    The rewards and their zeros, the summary, and the paths of the report and the run.
+
+  Raises:
+    ConfigError: an argument is wrong, an unknown field, or workdir holds a run of other arguments.
+    InputError: a model cannot be used, the two cannot be compared, or a text is no string.
+    DivergedError, CheckpointError, OutOfMemoryError, Interrupted: as `pipeline.run`; after an
+      interruption the same call continues.
+  """
+  rows = _input_rows(prompts, texts)
+  config = dataclasses.replace(
+    config_files.load('audit'),
+    name='recover',
+    models=config_lib.Models(base=_place(base, 'base'), aligned=_place(aligned, 'aligned')),
+  )
+  config = override(config, _checked(overrides, rows))
+  folder = pathlib.Path(workdir or _default_workdir(config, rows)).absolute()
+  if rows is not None:
+    _write_inputs(folder, rows)
+    data = dataclasses.replace(config.data, source=str(folder / INPUTS), **_fields(rows))
+    config = dataclasses.replace(config, data=data)
+  from irl_jax import pipeline  # imported here: scoring and generating need none of it
+
+  summary = pipeline.run(config, folder)
+  return RecoveryResult(folder, config, cast(records.Summary, summary))
+
+
+def override(config: config_lib.Config, overrides: Mapping[str, Any]) -> config_lib.Config:
+  """Returns the config with some fields replaced, by full name or by an unambiguous last part.
+
+  Raises:
+    ConfigError: an unknown or ambiguous name, or a value that is not allowed.
+  """
+  known = list(_field_names(config))
+  for name, value in overrides.items():
+    section, _, field = _full_name(name.replace('__', '.'), known).rpartition('.')
+    change: dict[str, Any] = {field: tuple(value) if isinstance(value, list) else value}
+    if section:
+      change = {section: dataclasses.replace(getattr(config, section), **change)}
+    config = dataclasses.replace(config, **change)
+  return config
+
+
+def _field_names(section: config_lib.Section, prefix: str = '') -> Iterable[str]:
+  for field in dataclasses.fields(section):
+    value = getattr(section, field.name)
+    if isinstance(value, config_lib.Section):
+      yield from _field_names(value, f'{prefix}{field.name}.')
+    else:
+      yield prefix + field.name
+
+
+def _full_name(name: str, known: Sequence[str]) -> str:
+  """Returns the one field that is meant."""
+  ends = [field for field in known if field.endswith(f'.{name}')]
+  if name in known or len(ends) == 1:
+    return name if name in known else ends[0]
+  within = [field for field in known if field.startswith(f'{name}.')]
+  if within:
+    raise ConfigError(f'{name!r} is a section: override one of its fields, such as {within[0]!r}')
+  hint = suggestions.did_you_mean(
+    [repr(field) for field in suggestions.closest(name, known)], 'irl_jax/config.py lists all'
+  )
+  problem = 'several config fields have this name' if ends else 'no such config field'
+  raise ConfigError(f'{name!r}: {problem}; {hint}')
+
+
+def _checked(overrides: Mapping[str, Any], rows: Sequence[Row] | None) -> Mapping[str, Any]:
+  """Refuses overrides of what arguments say already."""
+  taken = {'models.base': 'base', 'models.aligned': 'aligned'}
+  if rows is not None:
+    taken |= dict.fromkeys(
+      ('data.source', 'data.text_field', 'data.prompt_field', 'data.label_field'),
+      'prompts or texts',
+    )
+  for name in overrides:
+    full = name.replace('__', '.')
+    for field, argument in taken.items():
+      if full in (field, field.rpartition('.')[2]):
+        raise ConfigError(f'{name!r}: is set by the argument {argument}; leave one of the two out')
+  return overrides
+
+
+def _place(model: Model, name: str) -> str:
+  """Returns where a model is; a folder as an absolute path, so that a later call finds the run."""
+  if isinstance(model, pretrained.Pretrained):
+    if not model.source:
+      raise ConfigError(
+        f'{name}: this model was made here and not loaded, so its weights have no place to be read '
+        f'from; write it with irl_jax.models.pretrained.save and pass the folder'
+      )
+    model = model.source
+  if not isinstance(model, str | os.PathLike) or not os.fspath(model):
+    raise ConfigError(
+      f'{name} = {model!r:.60}: must be a folder, a hub id, id@revision, or a loaded model'
+    )
+  spec = os.fspath(model)
+  return os.path.abspath(spec) if os.path.isdir(spec) else spec
+
+
+def _input_rows(prompts: Any, texts: Any) -> list[Row] | None:
+  """Returns the rows of the data source, or None if the base model is to write the texts."""
+  if prompts is not None and texts is not None:
+    raise ConfigError('prompts and texts: give one of the two; prompts are cut from texts')
+  if prompts is not None:
+    rows = [{'prompt': prompt} for prompt in text.check_texts(prompts, 'prompts')]
+  elif texts is not None:
+    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
+      raise ConfigError(
+        f'texts: must be a list of strings, (text, label) pairs or mappings, not '
+        f'{type(texts).__name__}'
+      )
+    rows = [_text_row(number, value) for number, value in enumerate(texts)]
+  else:
+    return None
+  if not rows:
+    raise ConfigError(
+      f'{"texts" if prompts is None else "prompts"} is empty; leave it out to have the base model '
+      'write the texts'
+    )
+  return rows
+
+
+def _text_row(number: int, value: Any) -> Row:
+  """Returns {'text', 'label'} of one of the texts."""
+  if isinstance(value, Mapping):
+    words, label = value.get('text'), value.get('label')
+  elif isinstance(value, tuple) and len(value) == 2:
+    words, label = value
+  else:
+    words, label = value, None
+  if not isinstance(words, str):
+    raise InputError(
+      f'texts[{number}] is {value!r:.60}: must be a string, a (text, label) pair, or a mapping '
+      "with 'text'"
+    )
+  if label not in (0, 1, None):
+    raise InputError(
+      f'texts[{number}]: label {label!r:.60} must be 1 (toxic), 0 (not toxic) or None (unknown)'
+    )
+  return {'text': words, 'label': None if label is None else int(label)}
+
+
+def _fields(rows: Sequence[Row]) -> dict[str, Any]:
+  """Returns the config's fields that say what the rows hold."""
+  if 'prompt' in rows[0]:
+    return {'prompt_field': 'prompt', 'text_field': '', 'label_field': ''}
+  labelled = any(row['label'] is not None for row in rows)
+  return {'prompt_field': '', 'text_field': 'text', 'label_field': 'label' if labelled else ''}
+
+
+def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
+  """Writes the inputs into the run's folder, unless a run of the same inputs has begun there.
+
+  Raises:
+    ConfigError: the folder cannot be written to, or holds a run of other inputs.
+  """
+  path = folder / INPUTS
+  try:
+    if (folder / 'config.json').exists():
+      if not path.exists() or rows_lib.read_jsonl(path) != list(rows):
+        raise ConfigError(
+          f'workdir {folder}: holds a run of other prompts or texts; give another workdir'
+        )
+      return
+    folder.mkdir(parents=True, exist_ok=True)
+    rows_lib.write_jsonl(path, rows)
+  except OSError as error:
+    raise ConfigError(f'workdir {folder}: cannot be written to: {error.strerror}') from error
+
+
+def _default_workdir(config: config_lib.Config, rows: Sequence[Row] | None) -> str:
+  """Returns runs/recover-<hash of the arguments and of the files in local model folders>."""
+  models = [config.models.base, config.models.aligned]
+  files = [_files(spec) for spec in models if os.path.isdir(spec)]
+  content = json.dumps([dataclasses.asdict(config), rows, files], sort_keys=True)
+  return f'runs/recover-{hashlib.sha256(content.encode()).hexdigest()[:8]}'
+
+
+def _files(folder: str) -> list[tuple[str, int, int]]:
+  """Returns the names, times and sizes of a folder's files: other weights are other arguments."""
+  files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file())
+  return [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+
+
+def _zero(calibration: records.Calibration) -> Zero:
+  return Zero(
+    value=calibration['zero'],
+    low=calibration['zero_low'],
+    high=calibration['zero_high'],
+    reliable=calibration['reliable_zero'],
+    why=calibration.get('why', {}).get('reliable_zero'),
+  )
