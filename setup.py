@@ -1,7 +1,7 @@
 """Installs irl_jax: `pip install -e .`; the dependencies and extras are in pyproject.toml.
 
-What is read or computed stays here: the version, the packages, and configs/, which the package holds
-as irl_jax/configs.
+What is read or computed stays here: the version, the packages, and configs/, which the package
+holds as irl_jax/configs.
 """
 
 import pathlib

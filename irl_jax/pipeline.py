@@ -1,15 +1,20 @@
-"""A run from its texts to its figures: the stages in their order. A finished one is skipped, an unfinished one resumes.
+"""A run from its texts to its results: the stages in order.
 
-stage       needs (or, in place of a model, one that config.models names)     writes
-data        config.data.source                                                data/{train,validation,heldout}.jsonl
-sft         data                                                              sft/policy
-classifier  data with labels                                                  classifier/classifier
-rlhf        data, sft/policy, classifier                                      rlhf/policy, rlhf/figures.json
-demos       data, sft/policy, rlhf/policy, classifier                         demos/{train,validation,heldout}.jsonl
-irl         data, demos, sft/policy                                           irl/seed_<k>/reward, irl/config.json
-evaluate    data, demos, irl, the models of demos (classifier if any)         evaluation/, irl/figures.json
-rerlhf      data, sft/policy, classifier, irl                                 rerlhf/policy, rerlhf/figures.json
-report      figures.json of the stages that have run                          summary.json, report.html, figures/
+A finished stage is skipped, and an unfinished one resumes. A model that config.models names takes
+the place of the one that a stage would write.
+
+stage       needs                                         writes
+data        config.data.source                            data/{train,validation,heldout}.jsonl
+sft         data                                          sft/policy
+classifier  data with labels                              classifier/classifier
+rlhf        data, sft/policy, classifier                  rlhf/policy, rlhf/figures.json
+demos       data, sft/policy, rlhf/policy, classifier     demos/{train,validation,heldout}.jsonl
+irl         data, demos, sft/policy                       irl/seed_<k>/reward, irl/config.json
+evaluate    data, demos, irl, the models of demos         evaluation/, irl/figures.json
+rerlhf      data, sft/policy, classifier, irl             rerlhf/policy, rerlhf/figures.json
+report      figures.json of the stages that have run      summary.json, report.html, figures/
+
+demos and evaluate need a classifier only if there is a true reward.
 """
 
 from collections.abc import Sequence
@@ -31,11 +36,11 @@ from irl_jax.runtime import processes
 from irl_jax.runtime import workdir as workdir_lib
 from irl_jax.stages import classifier
 from irl_jax.stages import data
-from irl_jax.stages import demos as demonstrations
-from irl_jax.stages import evaluate as evaluation
-from irl_jax.stages import irl as recovery
+from irl_jax.stages import demos
+from irl_jax.stages import evaluate
+from irl_jax.stages import irl
 from irl_jax.stages import preflight
-from irl_jax.stages import report as summary
+from irl_jax.stages import report
 from irl_jax.stages import rerlhf
 from irl_jax.stages import rlhf
 from irl_jax.stages import sft
@@ -46,13 +51,14 @@ STAGES = {
   'sft': sft.sft,
   'classifier': classifier.classifier,
   'rlhf': rlhf.rlhf,
-  'demos': demonstrations.demos,
-  'irl': recovery.irl,
-  'evaluate': evaluation.evaluate,
+  'demos': demos.demos,
+  'irl': irl.irl,
+  'evaluate': evaluate.evaluate,
   'rerlhf': rerlhf.rerlhf,
-  'report': summary.report,
+  'report': report.report,
 }
-FINISHED = {  # what a stage writes last
+# The path that each stage writes last: it exists if and only if the stage has finished.
+FINISHED = {
   'data': 'data/counts.json',
   'sft': 'sft/policy',
   'classifier': 'classifier/classifier',
@@ -71,36 +77,40 @@ def run(
   """Runs the stages that are not finished, in order.
 
   Args:
-    config: of the run.
-    workdir: its folder.
-    stages: some of config.stages; None: all.
+    config: the settings of the run.
+    workdir: the folder of the run.
+    stages: run only these of config.stages; None: all.
 
   Returns:
-    The figures so far, as in summary.json.
+    The results so far, as in summary.json.
 
   Raises:
-    ConfigError: the folder is held by another run or belongs to another config, a stage's input is missing, what
-      `preflight.check` finds, or several processes were not given the same.
+    ConfigError: another run holds the folder, or it belongs to another config; a stage's input is
+      missing; `preflight.check` refuses the settings; or the processes were given different ones.
+    InputError: bad rows or weights, or a hub that does not answer.
+    DivergedError: training diverged.
     CheckpointError: a checkpoint is damaged or cannot be written, or the disk is full.
     OutOfMemoryError: a stage needs more memory than there is.
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
   folder, stages = pathlib.Path(workdir), config.stages if stages is None else stages
-  compilation_cache.use()  # before anything is compiled: JAX looks for it once
+  compilation_cache.use()  # before the first compilation, when JAX reads the setting
   distributed.agree({'config': workdir_lib.plain(config), 'stages': list(stages)})
+  # Before the folder is touched: a refused run leaves nothing behind.
   processes.on_all(preflight.check)(config, folder, unfinished(folder, stages))
   with contextlib.ExitStack() as holding, interruption.handled(), exhaustion.disk_explained(folder):
+    # The first process holds the folder for all of them, and writes all files.
     processes.on_first(holding.enter_context)(workdir_lib.held(folder))
     processes.on_first(workdir_lib.prepare)(folder, config)
     distributed.check_shared(folder / 'config.json')
     with log_of(folder, config) as log:
       current = Run(config, folder, log, compute_dtype(config.runtime.dtype))
       run_stages(current, stages)
-      return summary.summarise(current)
+      return report.summarise(current)
 
 
 def run_stages(current: Run, stages: Sequence[str]) -> None:
-  """Runs those of the stages that are not finished, in their order; the report is written again."""
+  """Runs the stages that are not finished, in order; the report is always written again."""
   for stage in config_lib.STAGES:
     if stage not in stages:
       continue
@@ -119,19 +129,19 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
 
 @processes.on_first
 def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
-  """Those of the stages that have not written all of their results."""
+  """Returns the stages that have not finished."""
   return [stage for stage in stages if not (folder / FINISHED[stage]).exists()]
 
 
 def log_of(folder: pathlib.Path, config: config_lib.Config) -> metrics_log.Log:
-  """The metrics' log, which the first process keeps."""
+  """Returns the log of metrics; only that of the first process writes."""
   if not processes.is_first():
     return metrics_log.Log()
   return metrics_log.MetricsLog(folder, config.runtime.wandb_project)
 
 
-def compute_dtype(name: str) -> Any:
-  """float32 on CPU, where bfloat16 is far slower; bfloat16 elsewhere; or what is asked for."""
+def compute_dtype(name: str) -> jnp.dtype:
+  """Returns the type of computation; auto is float32 on CPU, where bfloat16 is far slower."""
   if name == 'auto':
     name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
   return jnp.dtype(name)

@@ -182,7 +182,7 @@ def _checked(overrides: Mapping[str, Any], rows: Sequence[Row] | None) -> Mappin
     full = name.replace('__', '.')
     for field, argument in taken.items():
       if full in (field, field.rpartition('.')[2]):
-        raise ConfigError(f'{name!r}: is set by the argument {argument}; leave one of the two out')
+        raise ConfigError(f'{name!r}: is set by the argument {argument}; remove one of the two')
   return overrides
 
 

@@ -1,6 +1,6 @@
 """Completes the prompts of a file: `irl-jax generate`, run from a clone.
 
-python launch/generate.py --model=runs/tiny/rlhf/policy --input=prompts.jsonl --output=completed.jsonl
+python launch/generate.py --model=M --input=prompts.jsonl --output=completed.jsonl
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Scores the texts of a file: `irl-jax score`, run from a clone.
 
-python launch/score.py --model=runs/tiny/irl --input=comments.jsonl --output=scored.jsonl
+python launch/score.py --model=M --input=comments.jsonl --output=scored.jsonl
 """
 
 import sys

@@ -1,17 +1,174 @@
-"""Every config of configs/ can run, and its docstring holds the command."""
+"""Every config of configs/ can run: it loads, names its command, and its updates trace at their real shapes."""
 
 import ast
+import functools
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from irl_jax import distribution
+from irl_jax import structs
 from irl_jax.command_line import config_files
+from irl_jax.data.playground import tokenizers as playground_tokenizers
+from irl_jax.irl import update as irl_update
+from irl_jax.models import cut as cut_lib
+from irl_jax.models import gpt_neox
+from irl_jax.models import heads
+from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.ppo import update as ppo_update
+from irl_jax.stages import classifier as classifier_stage
+from irl_jax.stages import sft as sft_stage
+from irl_jax.training import optimizer
+from irl_jax.training import supervised
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
+PYTHIA = {  # layers, width, attention heads
+  'EleutherAI/pythia-14m': (6, 128, 4),
+  'EleutherAI/pythia-70m': (6, 512, 8),
+  'EleutherAI/pythia-160m': (12, 768, 12),
+  'EleutherAI/pythia-410m': (24, 1024, 16),
+}
+each_config = pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+each_dtype = pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def array(shape, dtype):
+  return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def texts(count, length):
+  return structs.TextBatch(array((count, length), jnp.int32), array((count, length), jnp.bool))
+
+
+def base_config(config) -> gpt_neox.GPTNeoXConfig:
+  """The base model's shape: the hub's, or of the model that stage sft makes; an audit's is Pythia-70m's."""
+  if 'sft' in config.stages:
+    return sft_stage.shape(config.sft, playground_tokenizers.MAX_VOCABULARY)
+  layers, width, attention_heads = PYTHIA[config.models.base or 'EleutherAI/pythia-70m']
+  return gpt_neox.GPTNeoXConfig(
+    vocab_size=50304,
+    hidden_size=width,
+    num_hidden_layers=layers,
+    num_attention_heads=attention_heads,
+    intermediate_size=4 * width,
+    max_position_embeddings=2048,
+  )
+
+
+def shapes_of(make, *arguments):
+  return jax.eval_shape(lambda: make(*arguments))
+
+
+def trace(update, params, frozen, batch, tx):
+  """Traces one update; the next state must be of the same shapes and types, and all metrics numbers."""
+  state = jax.eval_shape(functools.partial(optimizer.new_state, tx=tx), params)
+  after, metrics = jax.eval_shape(
+    functools.partial(update, tx=tx, axis_name=None), state, frozen, batch
+  )
+  assert jax.tree.structure(after) == jax.tree.structure(state)
+  assert jax.tree.leaves(after) == jax.tree.leaves(state)
+  assert metrics and all(metric.shape == () for metric in metrics.values())
+
+
+def adamw(**changes):
+  return optimizer.adamw(learning_rate=1e-3, updates=10, **changes)[0]
+
+
+@each_config
 def test_config_loads_and_says_how_it_is_run(path):
   assert config_files.load(str(path)).name == path.stem
   command = f'python launch/train.py --config=configs/{path.name}'
   assert command in ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))
+
+
+@each_dtype
+@each_config
+def test_supervised_updates_trace_at_their_real_shapes(path, dtype):
+  config = config_files.load(str(path))
+  vocabulary = playground_tokenizers.MAX_VOCABULARY
+  for stage, section, shape, kind, losses in (
+    ('sft', config.sft, sft_stage.shape, 'causal_lm', supervised.language_model_losses),
+    (
+      'classifier',
+      config.classifier,
+      classifier_stage.shape,
+      'classifier',
+      supervised.classifier_losses,
+    ),
+  ):
+    if stage not in config.stages:
+      continue
+    model_config = shape(section, vocabulary)
+    batch = texts(section.batch_size, section.max_tokens)
+    if stage == 'classifier':
+      batch = structs.LabelledBatch(batch, array((section.batch_size,), jnp.int32))
+    update = functools.partial(
+      supervised.update, losses=losses, config=model_config, dtype=dtype, rematerialise=False
+    )
+    trace(update, huggingface_weights.shapes(kind, model_config), (), batch, adamw(b2=0.98))
+
+
+@each_dtype
+@each_config
+def test_the_update_of_ppo_traces_at_its_real_shapes(path, dtype):
+  config = config_files.load(str(path))
+  if not {'rlhf', 'rerlhf'} & set(config.stages):
+    pytest.skip('an audit trains no policy')
+  model_config, ppo = base_config(config), config.ppo
+  params = huggingface_weights.shapes('causal_lm', model_config)
+  params['value_head'] = shapes_of(
+    heads.init_value_head, jax.random.key(0), model_config.hidden_size
+  )
+  trained, frozen = jax.eval_shape(
+    functools.partial(cut_lib.split, trained_blocks=ppo.trained_blocks), params
+  )
+  stored = lambda tree: jax.eval_shape(functools.partial(cut_lib.stored, dtype=dtype), tree)
+  allowed = distribution.Allowed(
+    array((model_config.vocab_size,), jnp.bool), array((), jnp.int32), array((), jnp.float32)
+  )
+  reference = {name: value for name, value in trained.items() if name != 'value_head'}
+  frozen = ppo_update.Frozen(stored(frozen), stored(reference), allowed)
+  responses = config.sampling.max_new_tokens
+  length, count = config.data.max_prompt_tokens + responses, ppo.rollouts_per_step
+  sequences = texts(count, length)
+  experience = structs.Experience(
+    sequences.ids,
+    sequences.valid,
+    array((count, responses), jnp.bool),
+    array((count,), jnp.float32),
+  )
+  statics = dict(
+    config=model_config, dtype=dtype, min_new_tokens=config.sampling.min_new_tokens, ppo=ppo
+  )
+  rollout, statistics = jax.eval_shape(
+    functools.partial(ppo_update.make_rollout, axis_name=None, **statics),
+    (trained, frozen, array((), jnp.float32)),
+    experience,
+  )
+  assert rollout.advantages.shape == (count, responses) and statistics['kl'].shape == (count,)
+  assert (rollout.cut_hidden is None) == (ppo.trained_blocks == -1)
+  minibatch = jax.eval_shape(
+    lambda whole: jax.tree.map(lambda leaf: leaf[: ppo.minibatch_size], whole), rollout
+  )
+  trace(functools.partial(ppo_update.update, **statics), trained, frozen, minibatch, adamw())
+
+
+@each_dtype
+@each_config
+def test_the_update_of_irl_traces_at_its_real_shapes(path, dtype):
+  config = config_files.load(str(path))
+  model_config, irl = base_config(config), config.irl
+  params = huggingface_weights.shapes('causal_lm', model_config)
+  trunk = {name: params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
+  trained, frozen = jax.eval_shape(
+    functools.partial(cut_lib.split, trained_blocks=irl.trained_blocks), trunk
+  )
+  head = shapes_of(heads.init_reward_head, jax.random.key(0), model_config.hidden_size)
+  side = texts(irl.batch_size, min(irl.max_tokens, model_config.max_position_embeddings))
+  batch = structs.PairBatch(side, side, array((irl.batch_size,), jnp.float32))
+  update = functools.partial(
+    irl_update.update, irl=irl, updates=10, config=model_config, dtype=dtype
+  )
+  trace(update, trained | {'reward_head': head}, frozen, batch, adamw())

@@ -178,6 +178,32 @@ def test_summary_has_the_keys_that_scripts_rely_on_and_a_reason_for_every_null(f
   check(json.loads((finished / 'summary.json').read_text(), parse_constant=refuse), SUMMARY)
 
 
+def test_results_of_the_whole_path_lie_within_bounds(finished):
+  """Wide ones, for any machine; `before` and `after` cannot be swapped."""
+  summary = json.loads((finished / 'summary.json').read_text())
+  for stage in ('rlhf', 'rerlhf'):
+    before, after = summary[stage]['before'], summary[stage]['after']
+    assert before['kl'] == before['kl_per_token'] == 0 < after['kl'] < 2
+    assert 0 < after['kl_per_token'] < 0.25
+    for policy in (before, after):
+      assert 40 < policy['perplexity_under_base'] < 1000
+      assert CONFIG.sampling.min_new_tokens <= policy['response_tokens'] <= 8
+      assert 0.8 < policy['distinct_2'] <= 1 and -3 < policy['true_reward'] < 3
+      assert 0.2 < policy['toxicity']['low'] < policy['toxicity']['rate'] < 0.9
+    assert before['perplexity_under_base'] < after['perplexity_under_base']
+  assert summary['rlhf']['before'] == summary['rerlhf']['before']
+  assert summary['true_reward']['human_accuracy'] > 0.7
+  irl = summary['irl']
+  assert (
+    irl['seed_spearman'] > 0.8 and irl['baselines']['constant']['heldout_texts']['auroc'] == 0.5
+  )
+  for seed in irl['seeds']:
+    texts, pairs, zero = seed['heldout_texts'], seed['heldout_pairs'], seed['calibration']
+    assert texts['n'] == summary['rlhf']['after']['toxicity']['n'] == pairs['n'] / 2
+    assert 0.3 < texts['auroc'] < 0.7 and 0.3 < pairs['prefers_aligned'] < 0.7
+    assert -1 < zero['zero_low'] <= zero['zero'] <= zero['zero_high'] < 1 and zero['saturated'] == 0
+
+
 def test_evaluation_leaves_what_each_text_was_given(finished):
   rows = {
     name: rows_lib.read_jsonl(finished / 'evaluation' / f'{name}.jsonl')

@@ -1,17 +1,20 @@
-"""Flags for every field of a frozen Config: `--config.ppo.learning_rate=1e-6`, typed, and checked when it is rebuilt.
+"""Flags for every field of a frozen Config, such as `--config.ppo.learning_rate=1e-6`.
 
-They are absl's own flags, one per field: unknown names and wrong types are found as for any other flag.
+They are absl's own flags, one per field: unknown names and wrong types are found as for any other
+flag. The config is checked again when it is rebuilt from them.
 """
 
 import ast
 import dataclasses
 from typing import Any
+from typing import TypeVar
 
 from absl import flags
 
 from irl_jax import config as config_lib
 
-KINDS = {
+SectionT = TypeVar('SectionT', bound=config_lib.Section)
+KINDS: dict[Any, str] = {
   float: 'a number',
   int: 'a whole number',
   bool: 'true or false',
@@ -21,61 +24,59 @@ KINDS = {
 
 
 class FieldParser(flags.ArgumentParser):
-  """Reads one field's text by the field's type; its range is checked when the section is rebuilt."""
+  """Converts the text of a flag to its field's type; the section checks the range later."""
 
-  def __init__(self, field: dataclasses.Field):
+  def __init__(self, field: dataclasses.Field) -> None:
     super().__init__()
     allowed = (
       config_lib.describe_range(**field.metadata).removeprefix('must be ') if field.metadata else ''
     )
-    self.type = field.type
+    self.type: Any = field.type
     self.expects = f'{KINDS[field.type]} {allowed}'.strip()
 
   def parse(self, argument: Any) -> Any:
-    """Converts text; a value of another type is a default and passes."""
+    """Converts text; a value of another type is a default and is returned as it is."""
+    if not isinstance(argument, str):
+      return argument
     try:
-      return _convert(argument, self.type) if isinstance(argument, str) else argument
-    except (
-      ValueError,
-      SyntaxError,
-      TypeError,
-      RecursionError,
-      MemoryError,
-    ):  # the last three: of a written tuple
+      return _convert(argument, self.type)
+    # A tuple in Python's notation may raise the last three.
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
       raise ValueError(f'must be {self.expects}') from None
 
 
 def define(flag_values: flags.FlagValues, section: config_lib.Section, prefix: str) -> None:
-  """Defines a flag `--<prefix><field>` for every field of a section and of the sections within it."""
+  """Defines a flag `--<prefix><field>` for every field of a section, and of sections inside it."""
   for field in dataclasses.fields(section):
     name, value = prefix + field.name, getattr(section, field.name)
-    if dataclasses.is_dataclass(value):
+    if isinstance(value, config_lib.Section):
       define(flag_values, value, f'{name}.')
     else:
       parser = FieldParser(field)
-      flag = flags.Flag(
+      flag: flags.Flag = flags.Flag(
         parser, None, name, value, parser.expects or 'text', boolean=field.type is bool
       )
       flags.DEFINE_flag(flag, flag_values)
 
 
-def overridden(section: config_lib.Section, flag_values: flags.FlagValues, prefix: str) -> Any:
-  """The section, rebuilt with the parsed values of its flags, so that it is checked again.
+def overridden(section: SectionT, flag_values: flags.FlagValues, prefix: str) -> SectionT:
+  """Returns the section rebuilt from the parsed values of its flags, which checks it again.
 
   Raises:
     ConfigError: a value, or two together, are not allowed.
   """
-  changes = {}
+  changes: dict[str, Any] = {}
   for field in dataclasses.fields(section):
     name, value = prefix + field.name, getattr(section, field.name)
-    within = dataclasses.is_dataclass(value)
     changes[field.name] = (
-      overridden(value, flag_values, f'{name}.') if within else flag_values[name].value
+      overridden(value, flag_values, f'{name}.')
+      if isinstance(value, config_lib.Section)
+      else flag_values[name].value
     )
   return dataclasses.replace(section, **changes)
 
 
-def _convert(text: str, kind: type) -> Any:
+def _convert(text: str, kind: Any) -> Any:
   if kind is bool:
     return flags.BooleanParser().parse(text)
   if kind is not tuple:

@@ -1,4 +1,4 @@
-"""The console command `irl-jax`: the first argument chooses the command, whose module does the rest."""
+"""The console command `irl-jax`: its first argument chooses the command to run."""
 
 from collections.abc import Sequence
 import importlib

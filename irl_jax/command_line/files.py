@@ -1,4 +1,4 @@
-"""A file of rows in, the same rows with what a model says about them out: the work of score.py and generate.py."""
+"""Scores or completes the rows of a file: what the commands `score` and `generate` do."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -30,19 +30,19 @@ def score(
   batch_size: int = 32,
   bad_rows: str = 'error',
 ) -> None:
-  """Writes the rows of a file with a model's scores (`api.load_scorer`) behind their fields.
+  """Writes the rows of a file, each followed by a model's scores (`api.load_scorer`).
 
   Args:
     model: a hub id, `id@revision`, or a folder.
     source: the file to read.
     output: the .jsonl file to write.
-    field: the field that is scored.
-    batch_size: texts of 64 tokens scored at once, over all devices; more of shorter ones.
-    bad_rows: what an unreadable row does: 'error' or 'skip' (counted).
+    field: the field to score.
+    batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
+    bad_rows: what to do with an unreadable row: 'error' or 'skip' (they are counted).
 
   Raises:
-    ConfigError: a path that cannot be read or written.
-    InputError: bad rows, or a model that cannot be loaded.
+    ConfigError: a path cannot be read or written.
+    InputError: the rows are bad, or the model cannot be loaded.
   """
   check_output(output, source)
   rows, _ = rows_lib.read_rows(source, fields=(field,), bad_rows=bad_rows)
@@ -63,20 +63,20 @@ def generate(
   seed: int = 0,
   bad_rows: str = 'error',
 ) -> None:
-  """Writes the rows of a file with a language model's `completion` behind their fields.
+  """Writes the rows of a file, each followed by a language model's `completion`.
 
   Args:
     model: a hub id, `id@revision`, or a folder.
     source: the file to read.
     output: the .jsonl file to write.
-    field: the field that is completed; '': prompt, or text in a row that has no prompt.
-    sampling: how.
+    field: the field to complete; '': prompt, or text in a row that has no prompt.
+    sampling: length, truncation, temperature and batch size.
     seed: the same seed gives the same completions.
-    bad_rows: what an unreadable row does: 'error' or 'skip' (counted).
+    bad_rows: what to do with an unreadable row: 'error' or 'skip' (they are counted).
 
   Raises:
-    ConfigError: a path that cannot be read or written, or no room for a prompt.
-    InputError: bad rows, or a model that cannot be loaded.
+    ConfigError: a path cannot be read or written, or max_new_tokens leaves no room for a prompt.
+    InputError: the rows are bad, or the model cannot be loaded.
   """
   check_output(output, source)
   fields = (field,) if field else ('prompt', 'text')
@@ -93,11 +93,11 @@ def generate(
   _write(output, with_columns(rows, {'completion': completions}, source))
 
 
-def check_output(output: str | os.PathLike, source: str | os.PathLike) -> None:
-  """Makes the output's folder and tries to write there, before any work is done.
+def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
+  """Creates the output's folder and tries to write there, before any work is done.
 
   Raises:
-    ConfigError: not a .jsonl file, the input itself, or not writable.
+    ConfigError: the output is no .jsonl file, is the input itself, or cannot be written.
   """
   path = pathlib.Path(output)
   if path.suffix != '.jsonl' or path.is_dir():
@@ -114,10 +114,10 @@ def check_output(output: str | os.PathLike, source: str | os.PathLike) -> None:
 
 
 def check_names(rows: Sequence[Row], names: Iterable[str], source: str) -> None:
-  """Finds a clash of names before it costs the work.
+  """Refuses rows that already have a field of one of these names, before any work is done.
 
   Raises:
-    InputError: a row already has a field of one of these names, which would be lost.
+    InputError: names the field, which would be overwritten.
   """
   for name in names:
     if any(name in row for row in rows):
@@ -127,25 +127,22 @@ def check_names(rows: Sequence[Row], names: Iterable[str], source: str) -> None:
 
 
 def with_columns(
-  rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], source: str
+  rows: Sequence[Row], columns: Mapping[str, Sequence[Any] | np.ndarray], source: str
 ) -> list[Row]:
-  """New rows: the fields of each, and behind them its value of every column, as JSON holds them.
+  """Returns new rows: the fields of each, followed by its value of every column, as JSON types.
 
   Raises:
     InputError: a score is not finite.
   """
   for name, values in columns.items():
-    if len(values) and not np.all(np.isfinite(values) if isinstance(values, np.ndarray) else True):
-      raise InputError(
-        f'{source}: the model gives a {name} that is not finite; its weights are damaged'
-      )
-  columns = {
+    if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+      raise InputError(f'{source}: the model gives a non-finite {name}; its weights are damaged')
+  plain = {
     name: values.tolist() if isinstance(values, np.ndarray) else values
     for name, values in columns.items()
   }
   return [
-    row | {name: values[index] for name, values in columns.items()}
-    for index, row in enumerate(rows)
+    row | {name: values[index] for name, values in plain.items()} for index, row in enumerate(rows)
   ]
 
 

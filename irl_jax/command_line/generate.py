@@ -1,10 +1,10 @@
-"""Completes the prompts of a file with a causal language model.
+r"""Completes the prompts of a file with a causal language model.
 
-  irl-jax generate --model=runs/tiny/rlhf/policy --input=prompts.jsonl --output=completed.jsonl \\
+  irl-jax generate --model=runs/tiny/rlhf/policy --input=prompts.jsonl --output=completed.jsonl \
       --max_new_tokens=64 --temperature=1 --top_p=0.9
 
-Every row is written with its own fields, followed by `completion`: the model's continuation of the prompt, with its
-leading space and without EOS.
+Every row is written with its own fields, followed by `completion`: the model's continuation of the
+prompt, with its leading space and without EOS.
 """
 
 from absl import flags

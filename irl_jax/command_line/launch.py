@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 import types
+from typing import Any
 
 from absl import flags
 from absl import logging
@@ -39,12 +40,12 @@ def run_main(
   """Parses the command line, calls main and turns what it raises into one line on stderr.
 
   Args:
-    main: takes the parsed flags. If a flag `config` is defined, its value is the overridden `Config`.
+    main: takes the parsed flags. The value of a flag `config` is the overridden `Config`.
     flag_values: the command's own flags; --help, --version and --verbosity are added.
     usage: the command's docstring, shown by --help.
     argv: with the program's name first; sys.argv if None.
-    own_process: whether this process exists for the command alone: it may then be started again with
-      huge pages, and hides torch from transformers. None: if argv is None.
+    own_process: whether this process exists for the command alone: it may then be started again
+      with huge pages, and hides torch from transformers. None: if argv is None.
 
   Returns:
     The exit code: 0 done, 130 interrupted, an IrlJaxError's own, 1 for any other exception.
@@ -87,7 +88,7 @@ def run_main(
 
 
 def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
-  """Parses argv into flag_values; the value of a flag `config` becomes the `Config` with its overrides.
+  """Parses argv into flag_values; a flag `config` gets the `Config` with its overrides as value.
 
   Raises:
     ConfigError: a wrong name or value, a stray argument, or a config file that gives no Config.
@@ -123,7 +124,7 @@ def require(flag_values: flags.FlagValues, *names: str) -> None:
 
 
 def define_file_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags of a command that reads a file of rows and writes them with a model's results."""
+  """Defines the flags of a command that adds a model's results to the rows of a file."""
   flags.DEFINE_string('model', None, 'a hub id, id@revision, or a folder', flag_values=flag_values)
   flags.DEFINE_string('input', None, f'the file to read: {ROW_FILES}', flag_values=flag_values)
   flags.DEFINE_string('output', None, 'the .jsonl file to write', flag_values=flag_values)
@@ -158,7 +159,7 @@ def _hide_torch() -> None:
 class _WithoutTorch(machinery.PathFinder):
   """Finds all modules but torch.
 
-  transformers and tensorboardX import an installed torch, which takes seconds, and nothing here uses it.
+  transformers and tensorboardX import an installed torch, which takes seconds and is not needed.
   """
 
   @classmethod
@@ -228,19 +229,20 @@ def _help(usage: str, flag_values: flags.FlagValues) -> str:
 
 def _show_traceback(early: flags.FlagValues) -> bool:
   """Prints the current traceback if --verbosity is above 0; returns whether it did."""
-  if early['verbosity'].value > 0:
+  wanted = int(early.verbosity) > 0
+  if wanted:
     print(redacted(traceback.format_exc()), file=sys.stderr)
-  return early['verbosity'].value > 0
+  return wanted
 
 
 class _OneLine(std_logging.Formatter):
   """Formats a log record as one line without terminal escapes; tracebacks are optional."""
 
-  def __init__(self, tracebacks: bool):
+  def __init__(self, tracebacks: bool) -> None:
     super().__init__()
     self._tracebacks = tracebacks
 
-  def formatException(self, ei) -> str:  # pylint: disable=invalid-name
+  def formatException(self, ei: Any) -> str:  # pylint: disable=invalid-name
     return super().formatException(ei) if self._tracebacks else ''
 
   def formatMessage(self, record: std_logging.LogRecord) -> str:  # pylint: disable=invalid-name

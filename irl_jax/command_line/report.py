@@ -1,9 +1,10 @@
-"""Writes the report of a finished run: WORKDIR/report.html, and its figures as PNG and JSON in WORKDIR/figures/.
+"""Writes the report of a finished run: WORKDIR/report.html, and WORKDIR/figures/ as PNG and JSON.
 
   irl-jax report --workdir=runs/tiny
 
-The page says what was recovered and how far to trust it, and shows the results and single texts word by word. It is
-one file that loads nothing else. Every run writes it at its end; this command writes it again.
+The page says what was recovered and how far to trust it, and shows the results and single texts
+word by word. It is one file that loads nothing else. Every run writes it at its end; this command
+writes it again.
 """
 
 from absl import flags

@@ -1,10 +1,11 @@
-"""Scores the texts of a file with a language model, a classifier, a recovered reward or an ensemble of rewards.
+"""Scores the texts of a file with a language model, a classifier, or a recovered reward.
 
   irl-jax score --model=runs/tiny/irl --input=comments.jsonl --output=scored.jsonl [--field=text]
 
-The model's kind is read from its config.json. Every row is written with its own fields, followed by the scores:
+The model's kind is read from its config.json. Every row is written with its own fields, followed by
+the scores:
 
-  causal language model   `log_prob` (nats, summed over the text's tokens, EOS given first) and `tokens`
+  causal language model   `log_prob` (nats, summed over the tokens, EOS given first) and `tokens`
   classifier              `logits` and, if a label is toxic, `reward` = -logit[toxic]
   recovered reward        `reward`
   ensemble                `reward` (the mean) and `reward_std`

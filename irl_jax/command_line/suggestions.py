@@ -7,8 +7,8 @@ import difflib
 def closest(name: str, names: Sequence[str]) -> list[str]:
   """Returns the names that were probably meant, best first; none if nothing is close.
 
-  A name without its section (`steps`) or with a wrong one (`pppo.steps`) matches every field of that
-  name (`ppo.steps`).
+  A name without its section (`steps`), or with a wrong one (`pppo.steps`), matches every field of
+  that name (`ppo.steps`).
   """
   last = name.rpartition('.')[2]
   return (

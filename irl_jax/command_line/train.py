@@ -1,14 +1,16 @@
-"""Runs the stages of a config: data, true reward, RLHF, demonstrations, inverse reinforcement learning, evaluation.
+"""Runs the stages of a config: data, true reward, RLHF, demonstrations, IRL, evaluation, report.
 
   irl-jax train --config=tiny
-  irl-jax train --config=410m --workdir=runs/410m --config.ppo.learning_rate=1e-6 --stages=rlhf,irl
+  irl-jax train --config=410m --workdir=runs/410m --config.ppo.learning_rate=1e-6
+  irl-jax train --config=audit --config.models.base=BASE --config.models.aligned=ALIGNED
 
-Everything is written to --workdir. A finished stage is skipped and an unfinished one resumes: after an interruption,
-give the same command again. A config is Python and is run: use only configs that you trust.
+Everything is written to --workdir. A finished stage is skipped and an unfinished one resumes: after
+an interruption, give the same command again. A config is Python and is run: use only configs that
+you trust.
 
-Several processes: give each the same command and a --workdir that all share. SLURM, Open MPI, Kubernetes and Cloud TPU
-tell each process its number. Elsewhere add --distributed=manual --coordinator_address=HOST:PORT --num_processes=N
---process_id=I.
+Several processes: give each the same command and a --workdir that all share. SLURM, Open MPI,
+Kubernetes and Cloud TPU tell each process its number. Elsewhere add --distributed=manual
+--coordinator_address=HOST:PORT --num_processes=N --process_id=I.
 """
 
 from collections.abc import Sequence

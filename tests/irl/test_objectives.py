@@ -177,7 +177,7 @@ def test_every_objective_of_the_config_has_a_loss():
 
 def test_an_objective_of_groups_is_refused_with_one_sample():
   with pytest.raises(
-    errors.ConfigError, match='config.irl.samples_per_prompt = 1: must be >= 2 where config.irl.obj'
+    errors.ConfigError, match='config.irl.samples_per_prompt = 1: must be >= 2 with config.irl.obj'
   ):
     IRL(objective='maximum_entropy')
   assert IRL(objective='maximum_entropy', samples_per_prompt=3).group_size == 3

@@ -110,7 +110,11 @@ def test_with_texts_labels_and_a_true_reward(launch, models, tmp_path):
   [
     ({'aligned': '--config.models.aligned='}, 2, 'config.models.aligned is empty'),
     ({'aligned': 'base'}, 3, 'have the same weights'),
-    ({'stages': '--config.stages=data,rlhf,demos'}, 2, 'is what the stage rlhf'),
+    (
+      {'stages': '--config.stages=data,rlhf,demos'},
+      2,
+      'but stage rlhf of config.stages would also create it',
+    ),
     ({'stages': '--config.stages=data,demos,irl,evaluate,rerlhf'}, 2, 'rerlhf measures'),
   ],
 )

@@ -100,7 +100,7 @@ def test_a_score_that_is_not_finite_is_refused(launch, rows, monkeypatch, tmp_pa
     api, 'load_scorer', lambda *_, **__: lambda texts: {'reward': np.full(len(texts), np.nan)}
   )
   assert score(launch, rows, tmp_path / 'out.jsonl') == 3
-  assert 'not finite' in capsys.readouterr().err
+  assert 'gives a non-finite reward' in capsys.readouterr().err
 
 
 def test_errors_of_the_model_end_with_their_own_code(launch, rows, monkeypatch, tmp_path, capsys):
