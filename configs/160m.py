@@ -1,13 +1,14 @@
-"""The paper's experiment with Pythia-160M, a size that the paper says nothing about (see 70m.py and 410m.py).
+"""The paper's experiment with Pythia-160M, a size that the paper does not report.
 
   python launch/train.py --config=configs/160m.py
 
-Models and data come from the hub. For an accelerator. There are no figures of the paper's, and none of ours.
+Models and data come from the hub (see 70m.py and 410m.py). For an accelerator. There are no results, neither the paper's nor
+ours.
 
-PPO's hyper-parameters are those of the paper's released code for this size; weight decay is the paper's of both other
-sizes. Interpolated by us, between the paper's 70M and 410M: the KL coefficient (0.035 and 0.1) and the learning rate of
-IRL (1e-4 and 1e-5). The released code counts updates: 10,000 are 278 rollouts of 48 prompts, each in minibatches of 8,
-6 times over.
+PPO's hyper-parameters are those of the paper's released code for this size. Weight decay is the
+paper's for both other sizes. We interpolated between the paper's 70M and 410M: the KL coefficient
+(0.035 and 0.1) and the learning rate of IRL (1e-4 and 1e-5). The released code counts updates:
+10,000 are 278 rollouts of 48 prompts, each in minibatches of 8, 6 times over.
 """
 
 from irl_jax import config as c
@@ -22,9 +23,8 @@ def get_config() -> c.Config:
       sft='lomahony/eleuther-pythia160m-hh-sft',
       classifier='s-nlp/roberta_toxicity_classifier@048c25bb1e199b98802784f96325f4840f22145d',
     ),
-    data=c.Data(
-      source='jigsaw-long-2000', max_prompt_tokens=384
-    ),  # with the response 512, all the classifier reads
+    # Prompt and response together have 512 tokens, all that the classifier reads.
+    data=c.Data(source='jigsaw-long-2000', max_prompt_tokens=384),
     sampling=c.Sampling(max_new_tokens=128, top_k=30, batch_size=64),
     ppo=c.PPO(
       learning_rate=1e-6,

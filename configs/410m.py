@@ -1,18 +1,22 @@
-"""The paper's experiment with Pythia-410M (arXiv 2410.12491): Jigsaw comments, RLHF against toxicity, IRL, RLHF again.
+"""The paper's experiment with Pythia-410M (arXiv 2410.12491): RLHF, IRL, RLHF again.
 
   python launch/train.py --config=configs/410m.py
 
-Models and data come from the hub. For an accelerator. Minibatches of 2 are the paper's: they split over two devices at
-most; on more, give --config.ppo.minibatch_size=8 or another divisor of 48.
+Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. For an accelerator. Minibatches of 2 are the
+paper's and split over two devices at most; on more, give --config.ppo.minibatch_size=8 or another
+divisor of 48.
 
-The paper's figures, not run by us (its released files; the best of 30 runs, chosen on the texts that it is reported
-on, and those are its training texts; ours are held out):
-  recovered reward against the true reward   accuracy at 0 .782, F1 .716, AUROC .736, Pearson .618, Spearman .415
+The paper's results, not run by us. They are from its released files: the best of 30 runs, chosen on
+the texts that it is reported on, which are its training texts. Ours are held out.
+  recovered reward against the true reward   accuracy at 0 .782, F1 .716, AUROC .736,
+                                             Pearson .618, Spearman .415
   median of its 100 checkpoints              accuracy at 0 .538, AUROC .539
-  toxic greedy completions of 400 prompts    SFT 6.8 %, RLHF 5.8 %, RLHF on the recovered reward 6.3 %
+  toxic greedy completions of 400 prompts    SFT 6.8 %, RLHF 5.8 %,
+                                             RLHF on the recovered reward 6.3 %
 
-Hyper-parameters are the paper's; where it is silent, those of its released code; the KL coefficient is fixed. The
-paper counts updates: 12,000 are 100 rollouts of 48 prompts, each in minibatches of 2, 5 times over.
+Hyper-parameters are the paper's, or those of its released code where the paper gives none. The KL
+coefficient is fixed. The paper counts updates: 12,000 are 100 rollouts of 48 prompts, each in
+minibatches of 2, 5 times over.
 """
 
 from irl_jax import config as c
@@ -27,9 +31,8 @@ def get_config() -> c.Config:
       sft='lomahony/eleuther-pythia410m-hh-sft',
       classifier='s-nlp/roberta_toxicity_classifier@048c25bb1e199b98802784f96325f4840f22145d',
     ),
-    data=c.Data(
-      source='jigsaw-long-2000', max_prompt_tokens=384
-    ),  # with the response 512, all the classifier reads
+    # Prompt and response together have 512 tokens, all that the classifier reads.
+    data=c.Data(source='jigsaw-long-2000', max_prompt_tokens=384),
     sampling=c.Sampling(max_new_tokens=128, top_k=30, batch_size=64),
     ppo=c.PPO(
       learning_rate=8e-7,
@@ -47,7 +50,7 @@ def get_config() -> c.Config:
     ),
     irl=c.IRL(
       objective='asymmetric',
-      learning_rate=1e-5,
+      learning_rate=1e-5,  # the paper: from 1e-6 to 1e-5
       schedule='constant',
       weight_decay=0.0,
       epochs=10,
@@ -55,6 +58,6 @@ def get_config() -> c.Config:
       seeds=5,
       contrast='base',
       max_prompts=500,
-    ),  # the paper: from 1e-6 to 1e-5
+    ),
     evaluation=c.Evaluation(batch_size=32),
   )

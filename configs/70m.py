@@ -1,17 +1,20 @@
-"""The paper's experiment with Pythia-70M (arXiv 2410.12491): Jigsaw comments, RLHF against toxicity, IRL, RLHF again.
+"""The paper's experiment with Pythia-70M (arXiv 2410.12491): RLHF, IRL, RLHF again.
 
   python launch/train.py --config=configs/70m.py
 
-Models and data come from the hub. For an accelerator.
+Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. For an accelerator.
 
-The paper's figures, not run by us (its released files; the best of 78 runs, chosen on the texts that it is reported
-on, and those are its training texts; ours are held out):
-  recovered reward against the true reward   accuracy at 0 .804, F1 .784, AUROC .816, Pearson .627, Spearman .531
+The paper's results, not run by us. They are from its released files: the best of 78 runs, chosen on
+the texts that it is reported on, which are its training texts. Ours are held out.
+  recovered reward against the true reward   accuracy at 0 .804, F1 .784, AUROC .816,
+                                             Pearson .627, Spearman .531
   median of its 474 checkpoints              accuracy at 0 .528, AUROC .608
-  toxic greedy completions of 400 prompts    SFT 5.6 %, RLHF 3.6 %, RLHF on the recovered reward 2.6 %
+  toxic greedy completions of 400 prompts    SFT 5.6 %, RLHF 3.6 %,
+                                             RLHF on the recovered reward 2.6 %
 
-Hyper-parameters are the paper's; where it is silent, those of its released code; the KL coefficient is fixed. The
-paper counts updates: 600 are 38 rollouts of 32 prompts, each in minibatches of 16, 8 times over.
+Hyper-parameters are the paper's, or those of its released code where the paper gives none. The KL
+coefficient is fixed. The paper counts updates: 600 are 38 rollouts of 32 prompts, each in
+minibatches of 16, 8 times over.
 """
 
 from irl_jax import config as c
@@ -26,9 +29,8 @@ def get_config() -> c.Config:
       sft='lomahony/eleuther-pythia70m-hh-sft',
       classifier='s-nlp/roberta_toxicity_classifier@048c25bb1e199b98802784f96325f4840f22145d',
     ),
-    data=c.Data(
-      source='jigsaw-long-2000', max_prompt_tokens=384
-    ),  # with the response 512, all the classifier reads
+    # Prompt and response together have 512 tokens, all that the classifier reads.
+    data=c.Data(source='jigsaw-long-2000', max_prompt_tokens=384),
     sampling=c.Sampling(max_new_tokens=128, top_k=30, batch_size=64),
     ppo=c.PPO(
       learning_rate=3e-6,

@@ -1,18 +1,22 @@
-"""Two checkpoints that exist already, an aligned model and the one that it came from: what was it rewarded for?
+"""An audit of two existing checkpoints: what was the aligned model rewarded for?
 
-  python launch/train.py --config=configs/audit.py --config.models.base=BASE --config.models.aligned=ALIGNED
+  python launch/train.py --config=configs/audit.py --config.models.base=B --config.models.aligned=A
 
-Each is a folder, a hub id or `id@revision`, both GPT-NeoX (Pythia) with one vocabulary. Prompts are sampled from the
-base model. With texts of your own:
+Each model is a folder, a hub id or `id@revision`. Both must be GPT-NeoX (Pythia) with the same
+vocabulary. Prompts are sampled from the base model. With texts of your own, and their labels if
+there are any:
 
-  --config.data.source=comments.jsonl --config.data.text_field=text [--config.data.label_field=toxic]
+  --config.data.source=comments.jsonl --config.data.text_field=text --config.data.label_field=toxic
 
-With a classifier to hold the reward against: --config.models.classifier=CLASSIFIER. Without it, and without labels,
-there is no accuracy or AUROC: what is reported is how far the seeds agree, how well they tell the two models apart on
-held-out prompts, how much of that is length or style, and which words they like.
+With a classifier to compare the reward with: --config.models.classifier=CLASSIFIER. Without it, and
+without labels, there is no accuracy or AUROC. The report then says how far the seeds agree, how
+well they tell the two models apart on held-out prompts, how much of that is length or style, and
+which words they prefer.
 
-For a model of hundreds of millions of parameters use an accelerator. On 2 CPU cores and with models of 14 million, an
-audit of 1,000 prompts (--config.data.sampled_prompts=1000) takes minutes.
+For models of hundreds of millions of parameters use an accelerator. On 2 CPU cores, an audit of
+models of 14 million with 1,000 prompts (--config.data.sampled_prompts=1000) takes minutes.
+
+From Python the same audit is `irl_jax.recover(B, A)`.
 """
 
 from irl_jax import config as c
@@ -23,7 +27,8 @@ def get_config() -> c.Config:
     name='audit',
     stages=('data', 'demos', 'irl', 'evaluate', 'report'),
     data=c.Data(source='prompts', sampled_prompts=5000, prompt_fraction=0.25, max_prompt_tokens=32),
-    # No least length: when to stop is part of what a model was rewarded for; the baseline `length` shows how much.
+    # No minimum length: when to stop is part of what a model was rewarded for, and the baseline
+    # `length` shows how much.
     sampling=c.Sampling(max_new_tokens=32, batch_size=256),
     irl=c.IRL(
       seeds=5,

@@ -1,9 +1,10 @@
-"""Real comments: prompts from ParaDetox, a Pythia-14m-shaped base and a RoBERTa toxicity classifier, by id or folder.
+"""Real comments: ParaDetox prompts, a base of Pythia-14m's shape and a RoBERTa toxicity classifier.
 
   python launch/train.py --config=configs/paradetox_14m.py
 
-RLHF is strong here: few completions stay toxic, and the style of the others changes too. paradetox_14m_gentle.py asks
-for less, and its reward is recovered better.
+The models are given by hub id or folder. RLHF is strong here: few completions stay toxic, and the
+style of the others changes too. paradetox_14m_gentle.py trains less, and its reward is recovered
+better.
 """
 
 from irl_jax import config as c
@@ -14,12 +15,12 @@ def get_config() -> c.Config:
     name='paradetox_14m',
     stages=('data', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report'),
     models=c.Models(base='EleutherAI/pythia-14m', classifier='s-nlp/roberta_toxicity_classifier'),
-    # The prompts' originals are all toxic: a zero between two classes needs harmless texts too, unlabelled.
+    # The prompts' originals are all toxic: a zero between two classes needs harmless texts too.
     data=c.Data(
       source='paradetox', unlabelled='paradetox-neutral', prompt_fraction=0.25, max_prompt_tokens=16
     ),
     sampling=c.Sampling(max_new_tokens=16, min_new_tokens=16, batch_size=256),
-    # A probability has no more to give once a text is harmless; a logit goes on rewarding style.
+    # A probability stops growing once a text is harmless; a logit goes on to reward style.
     ppo=c.PPO(
       learning_rate=2e-4,
       steps=140,

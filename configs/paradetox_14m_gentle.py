@@ -1,4 +1,4 @@
-"""As paradetox_14m.py with gentler RLHF (KL coefficient 0.2), five seeds: what two models differ in is toxicity.
+"""paradetox_14m.py with gentler RLHF (KL coefficient 0.2): the models differ mostly in toxicity.
 
 python launch/train.py --config=configs/paradetox_14m_gentle.py
 """
@@ -11,12 +11,12 @@ def get_config() -> c.Config:
     name='paradetox_14m_gentle',
     stages=('data', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report'),
     models=c.Models(base='EleutherAI/pythia-14m', classifier='s-nlp/roberta_toxicity_classifier'),
-    # The prompts' originals are all toxic: a zero between two classes needs harmless texts too, unlabelled.
+    # The prompts' originals are all toxic: a zero between two classes needs harmless texts too.
     data=c.Data(
       source='paradetox', unlabelled='paradetox-neutral', prompt_fraction=0.25, max_prompt_tokens=16
     ),
     sampling=c.Sampling(max_new_tokens=16, min_new_tokens=16, batch_size=256),
-    # A probability has no more to give once a text is harmless; a logit goes on rewarding style.
+    # A probability stops growing once a text is harmless; a logit goes on to reward style.
     ppo=c.PPO(
       learning_rate=2e-4,
       steps=120,

@@ -1,4 +1,4 @@
-"""Every stage in well under a minute, to see that the whole path runs. Its figures mean nothing: too little is trained.
+"""Every stage in under a minute, to see that the whole path runs; its results mean nothing.
 
 python launch/train.py --config=configs/smoke.py
 """

@@ -1,4 +1,4 @@
-"""The playground: a generated world whose true label is known; models are trained on the spot, nothing is downloaded.
+"""The playground: a generated world with known labels. Small models are trained; no downloads.
 
 python launch/train.py --config=configs/tiny.py
 """
@@ -44,8 +44,8 @@ def get_config() -> c.Config:
       checkpoint_every=10,
       samples_every=10,
     ),
-    # Chosen on validation texts: a softer loss and prefixes gave .03 of AUROC in one run of PPO and nothing in
-    # another; one pass over many pairs is better than two over half of them.
+    # Chosen on validation texts: a softer loss and prefixes gave .03 of AUROC in one run of PPO and
+    # nothing in another. One pass over many pairs is better than two over half of them.
     irl=c.IRL(
       seeds=3,
       epochs=1,
@@ -58,5 +58,5 @@ def get_config() -> c.Config:
       max_tokens=28,
       checkpoint_every=75,
     ),
-    evaluation=c.Evaluation(ceiling='labels'),  # the world's own, which no classifier comes between
+    evaluation=c.Evaluation(ceiling='labels'),  # those of the world itself, not a classifier's
   )

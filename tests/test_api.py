@@ -1,4 +1,4 @@
-"""The public API: what each kind of model says about texts, and how often weights are read and placed."""
+"""The public API: the scores of each kind of model, and how often weights are read and placed."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Every config of configs/ can run: it loads, names its command, and its updates trace at their real shapes."""
+"""Every config of configs/ loads, names its command, and its updates trace at real shapes."""
 
 import ast
 import functools
@@ -43,7 +43,7 @@ def texts(count, length):
 
 
 def base_config(config) -> gpt_neox.GPTNeoXConfig:
-  """The base model's shape: the hub's, or of the model that stage sft makes; an audit's is Pythia-70m's."""
+  """The base model's shape: that of the hub, or of stage sft; an audit gets Pythia-70m's."""
   if 'sft' in config.stages:
     return sft_stage.shape(config.sft, playground_tokenizers.MAX_VOCABULARY)
   layers, width, attention_heads = PYTHIA[config.models.base or 'EleutherAI/pythia-70m']
@@ -62,7 +62,7 @@ def shapes_of(make, *arguments):
 
 
 def trace(update, params, frozen, batch, tx):
-  """Traces one update; the next state must be of the same shapes and types, and all metrics numbers."""
+  """Traces one update: the state keeps its shapes and types, and all metrics are numbers."""
   state = jax.eval_shape(functools.partial(optimizer.new_state, tx=tx), params)
   after, metrics = jax.eval_shape(
     functools.partial(update, tx=tx, axis_name=None), state, frozen, batch

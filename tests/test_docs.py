@@ -1,4 +1,4 @@
-"""Flags, config fields, defaults and exit codes that the documentation quotes are those of the code."""
+"""Flags, fields, defaults and exit codes that the documentation quotes are those of the code."""
 
 import importlib
 import pathlib
@@ -33,7 +33,7 @@ def flags_of(command: str) -> flags.FlagValues:
 
 
 def unknown_in_commands(text: str) -> list[str]:
-  """What the commands of a page name that does not exist: commands, flags, and configs of a clone."""
+  """Commands, flags and configs that the commands of a page name and that do not exist."""
   unknown = []
   for match in COMMAND.finditer(text.replace('\\\n', ' ')):
     command = match['script'] or match['command']
@@ -68,9 +68,10 @@ def wrong_defaults(text: str) -> list[str]:
     text,
   )
   for name, default, number, unit in quoted:
-    if name in values and (default or unit):
-      if float(number) * SECONDS.get(unit, 1) != values[name].value:
-        wrong.append(f'{name} is {values[name].value}, not {number} {unit}')
+    if name not in values or not (default or unit):
+      continue
+    if float(number) * SECONDS.get(unit, 1) != values[name].value:
+      wrong.append(f'{name} is {values[name].value}, not {number} {unit}')
   return wrong
 
 
@@ -84,7 +85,7 @@ def exit_codes() -> set[int]:
 
 
 def quoted_exit_codes(text: str) -> set[int]:
-  """The codes of the paragraph that lists them: '0 done · 2 bad command line, ... · 130, 143 interrupted'."""
+  """The codes of the paragraph that lists them: '0 done · 2 bad ... · 130, 143 interrupted'."""
   (paragraph,) = re.findall(r'0 done · .*?(?:\n\n|\Z)', text, re.DOTALL)
   return {
     int(number)

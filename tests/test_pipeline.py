@@ -1,4 +1,4 @@
-"""The whole path, on configs/smoke.py: its folder and figures, skipping, refusing, resuming, and what it exports."""
+"""The whole path on configs/smoke.py: its folder and results, skipping, resuming, exports."""
 
 import dataclasses
 import json
@@ -44,9 +44,9 @@ REWARD = {
   'heldout_texts_human': AGREEMENT,
   'heldout_pairs': AGREEMENT | {'prefers_aligned', 'epic_distance'},
 }
-INTERVALS = dict.fromkeys(
-  ['heldout_texts', 'heldout_texts_human', 'heldout_pairs'], {'auroc', 'spearman'}
-)
+INTERVALS = {
+  name: {'auroc', 'spearman'} for name in ('heldout_texts', 'heldout_texts_human', 'heldout_pairs')
+}
 ZERO = dict.fromkeys(['zero', 'zero_low', 'zero_high', 'saturated'])
 PROBABILITY = {'platt': {'slope', 'intercept', 'n'}} | dict.fromkeys(
   ['ece', 'ece_if_calibrated', 'brier', 'brier_constant']
@@ -111,7 +111,7 @@ watching, connections = [], []
 
 @sys.addaudithook
 def note_connections(event, arguments):
-  """What the process connects to, or looks up, while somebody watches; a hook of Python's cannot be taken off again."""
+  """Notes what the process connects to or looks up while a test watches: a hook cannot be removed."""
   if watching and event in ('socket.connect', 'socket.getaddrinfo'):
     connections.append((event, arguments))
 

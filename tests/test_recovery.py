@@ -1,4 +1,4 @@
-"""`irl_jax.recover`: two small models in, rewards, zeros, summary and report out; and what is refused."""
+"""`irl_jax.recover`: two small models in, rewards, zeros, summary and report out."""
 
 import dataclasses
 import json

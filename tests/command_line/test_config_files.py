@@ -1,4 +1,4 @@
-"""Config files by path and by name, in a clone and in an installed package; files that give no config."""
+"""Config files by path and by name, in a clone and in a package; files that give no config."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""An audit from the command line: two small models, no texts, no true reward; then with texts, labels and one."""
+"""An audit from the command line: without texts and true reward, then with both and labels."""
 
 import json
 import pathlib

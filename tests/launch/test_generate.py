@@ -1,4 +1,4 @@
-"""generate.py: which field is completed, how the settings reach the sampler, and what is refused."""
+"""generate.py: the field to complete, settings that reach the sampler, and what is refused."""
 
 import json
 
@@ -10,7 +10,7 @@ from irl_jax.config import Sampling
 
 @pytest.fixture
 def calls(monkeypatch):
-  """What the model was asked; it repeats the prompt in capitals."""
+  """Every call of the model, which repeats the prompt in capitals."""
   seen = []
 
   def generate(path, prompts, sampling, seed, progress):
@@ -23,7 +23,7 @@ def calls(monkeypatch):
 
 @pytest.fixture
 def run(launch, tmp_path):
-  """run(lines, *arguments) -> exit code, written rows."""
+  """Runs generate.py on lines with arguments; returns its exit code and the written rows."""
 
   def start(lines, *arguments):
     source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'

@@ -1,4 +1,4 @@
-"""score.py: rows keep their fields and order, the columns of each kind of model, and what is refused."""
+"""score.py: rows keep their fields and order, the columns of each kind, and what is refused."""
 
 import json
 

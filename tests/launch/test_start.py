@@ -51,10 +51,13 @@ def test_help_and_version_load_nothing_heavy(launcher, flag):
 def test_a_run_imports_no_torch_although_there_is_one():
   pytest.importorskip('torch')
   code = (
-    'import sys; sys.argv = ["x", "--verbosity=-1"]; from irl_jax.command_line import launch as command_line; from absl import flags\n'
-    'def main(_):\n  import transformers, tensorboardX, scipy.stats\n  scipy.stats.rankdata([1.0])\n'
+    'import sys; sys.argv = ["x", "--verbosity=-1"]\n'
+    'from irl_jax.command_line import launch; from absl import flags\n'
+    'def main(_):\n'
+    '  import transformers, tensorboardX, scipy.stats\n'
+    '  scipy.stats.rankdata([1.0])\n'
     '  print(transformers.is_torch_available())\n'
-    'sys.exit(command_line.run_main(main, flags.FlagValues(), ""))'
+    'sys.exit(launch.run_main(main, flags.FlagValues(), ""))'
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
   assert (done.returncode, done.stdout, done.stderr) == (0, 'False\n', '')

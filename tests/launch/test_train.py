@@ -9,7 +9,9 @@ CONFIG = """
 from irl_jax import config
 
 def get_config():
-  return config.Config(name='example', stages=('data', 'rlhf', 'irl'), ppo=config.PPO(learning_rate=1e-5))
+  return config.Config(
+    name='example', stages=('data', 'rlhf', 'irl'), ppo=config.PPO(learning_rate=1e-5)
+  )
 """
 
 
