@@ -2,9 +2,9 @@
 
   python launch/train.py --config=configs/410m.py
 
-Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. For an accelerator. Minibatches of 2 are the
-paper's and split over two devices at most; on more, give --config.ppo.minibatch_size=8 or another
-divisor of 48.
+Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. For an accelerator.
+Minibatches of 2 are the paper's and split over two devices at most; on more, give
+--config.ppo.minibatch_size=8 or another divisor of 48.
 
 The paper's results, not run by us. They are from its released files: the best of 30 runs, chosen on
 the texts that it is reported on, which are its training texts. Ours are held out.

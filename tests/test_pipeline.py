@@ -111,7 +111,7 @@ watching, connections = [], []
 
 @sys.addaudithook
 def note_connections(event, arguments):
-  """Notes what the process connects to or looks up while a test watches: a hook cannot be removed."""
+  """Notes what the process connects to while a test watches: a hook cannot be removed."""
   if watching and event in ('socket.connect', 'socket.getaddrinfo'):
     connections.append((event, arguments))
 
