@@ -12,7 +12,7 @@ LAUNCH = pathlib.Path(__file__).parents[2] / 'launch'
 
 @pytest.fixture
 def launch():
-  """A function that runs a launcher, such as 'score' with '--model=M', and returns its exit code."""
+  """A function that runs a launcher, given its name and arguments, and returns its exit code."""
 
   def run(name: str, *arguments: str) -> int:
     module = runpy.run_path(str(LAUNCH / f'{name}.py'))
