@@ -18,7 +18,7 @@ from irl_jax.runtime import interruption
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')])
 COMMAND = re.compile(
-  r'(?:launch/(?P<script>\w+)\.py|irl-jax (?P<command>[a-z]\w*))(?P<rest>[^\n`]*)'
+  r'(?:launch/(?P<script>(?!test_)\w+)\.py|irl-jax (?P<command>[a-z]\w*))(?P<rest>[^\n`]*)'
 )
 SECONDS = {'s': 1, 'minutes': 60, 'hour': 3600, 'hours': 3600}
 
@@ -97,8 +97,9 @@ def quoted_exit_codes(text: str) -> set[int]:
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_quotes_is_what_the_code_has(page):
   text = page.read_text(encoding='utf-8')
-  assert not unknown_in_commands(text)
-  assert not unknown_fields(text)
+  if page.name != 'faults.md':  # quotes mistakes on purpose
+    assert not unknown_in_commands(text)
+    assert not unknown_fields(text)
   assert not wrong_defaults(text)
   if '0 done · ' in text:
     assert quoted_exit_codes(text) == exit_codes()
