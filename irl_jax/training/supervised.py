@@ -1,4 +1,4 @@
-"""Supervised training: of a language model on texts, and of a toxicity classifier on labelled texts.
+"""Supervised training: of a language model on texts, of a toxicity classifier on labelled texts.
 
 Dims: B texts, S padded length.
 """
@@ -9,9 +9,11 @@ import dataclasses
 import functools
 import pathlib
 from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 import optax
 
@@ -19,49 +21,53 @@ from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax import structs
 from irl_jax.data import batches
-from irl_jax.data import text
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.runtime import parallel
+from irl_jax.training import examples as examples_lib
 from irl_jax.training import gradients
 from irl_jax.training import loop as training
 from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
 
-
 Batch = structs.TextBatch | structs.LabelledBatch
-# (params, batch, *, config, dtype, rematerialise) -> metrics {name: [B]}, 'loss' among them, and their counts [B]
+# (params, batch, *, config, dtype, rematerialise) -> metrics {name: [B]} with 'loss', and how many
+# tokens or texts each of them is a sum over [B]
 TextLosses = Callable[..., tuple[dict[str, jax.Array], jax.Array]]
+Model = TypeVar('Model', bound=pretrained.Pretrained)
 
 
 def language_model_losses(
-  params,
+  params: gpt_neox.Params,
   batch: structs.TextBatch,
   *,
   config: gpt_neox.GPTNeoXConfig,
-  dtype,
+  dtype: DTypeLike,
   rematerialise: bool = False,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-  """Of each text: negative log-likelihood [B], nats, over every token after the first; and how many those are [B]."""
+  """Returns each text's negative log-likelihood [B], nats, and its number of predicted tokens [B].
+
+  Every token after the first is predicted.
+  """
   log_probs, valid = distribution.text_log_probs(params, batch, config, dtype, rematerialise)
   mask = valid.astype(jnp.float32)
   return {'loss': -jnp.sum(log_probs * mask, axis=1)}, jnp.sum(mask, axis=1)
 
 
 def classifier_losses(
-  params,
+  params: roberta.Params,
   batch: structs.LabelledBatch,
   *,
   config: roberta.RobertaConfig,
-  dtype,
+  dtype: DTypeLike,
   rematerialise: bool = False,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-  """Of each text: cross-entropy [B], nats, and whether the class was found [B]; each text counts once [B]."""
+  """Returns each text's cross-entropy [B], nats, and accuracy [B]; every text counts once [B]."""
   logits = roberta.classify(params, batch.text.ids, batch.text.valid, config, dtype, rematerialise)
-  found = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
+  correct = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
-  return {'loss': losses, 'accuracy': found}, jnp.ones_like(losses)
+  return {'loss': losses, 'accuracy': correct}, jnp.ones_like(losses)
 
 
 def total_loss(
@@ -76,43 +82,69 @@ def total_loss(
 
 def update(
   state: structs.TrainState,
-  frozen,
-  batch,
+  frozen: Any,
+  batch: Batch,
   *,
-  losses: Callable,
+  losses: TextLosses,
+  config: gpt_neox.GPTNeoXConfig | roberta.RobertaConfig,
+  dtype: DTypeLike,
   tx: optax.GradientTransformation,
   axis_name: str | None,
   micro_batch: int = 0,
-  **statics,
+  rematerialise: bool = False,
 ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One optimiser step on the mean of `losses(params, batch)`: nats a token (language model) or a text (classifier).
+  """Takes one optimiser step on the mean loss, per token (language model) or text (classifier).
 
-  Nothing is frozen. At most `micro_batch` texts go forward and backward at once, 0 leaves their number to
-  `micro_batch.size`; statics are those of `losses`.
+  Args:
+    state: of all parameters.
+    frozen: unused, for nothing is frozen.
+    batch: texts of one device.
+    losses: `language_model_losses` or `classifier_losses`.
+    config: the model's shape.
+    dtype: the compute type.
+    tx: the optimiser.
+    axis_name: the mapped axis of the devices that share the batch; None if there is only one.
+    micro_batch: the maximum number of texts that go forward and backward at once; 0 leaves the
+      choice to `micro_batch.size`.
+    rematerialise: whether the backward pass recomputes each block.
+
+  Returns:
+    The next state and the metrics, the same on every device.
   """
   texts = batch.text if isinstance(batch, structs.LabelledBatch) else batch
-  micro_batch = micro_batch_lib.size(
-    micro_batch, statics['config'], 1, texts.ids.shape[1], statics['dtype']
+  loss = functools.partial(
+    total_loss, losses=losses, config=config, dtype=dtype, rematerialise=rematerialise
   )
-  loss = functools.partial(total_loss, losses=losses, **statics)
-  gradient, metrics = gradients.of_mean(loss, state.params, frozen, batch, axis_name, micro_batch)
+  size = micro_batch_lib.size(micro_batch, config, 1, texts.ids.shape[1], dtype)
+  gradient, metrics = gradients.of_mean(loss, state.params, frozen, batch, axis_name, size)
   state, applied = optimizer.apply_gradients(state, gradient, tx)
   return state, metrics | applied
 
 
 def validate(
-  measure: Callable, params, examples: 'Examples', batch_size: int, buckets: Sequence[int] = ()
+  measure: Callable[[Any, Batch], tuple[dict[str, jax.Array], jax.Array]],
+  params: Any,
+  examples: examples_lib.Examples,
+  batch_size: int,
+  buckets: Sequence[int] = (),
 ) -> dict[str, float]:
-  """Metrics over all examples: the last batch is filled up, and what fills it does not count; {} of no examples."""
-  sums, count = {}, 0.0
+  """Returns the mean metrics over all examples; {} if there are none.
+
+  Args:
+    measure: losses, mapped over the devices.
+    params: of the model.
+    examples: the validation data.
+    batch_size: the last batch is padded to it with a repeated text, which does not count.
+    buckets: padded lengths.
+  """
+  sums: dict[str, float] = {}
+  count = 0.0
   order = np.argsort(examples.lengths, kind='stable')
-  for rows in (
-    np.split(order, range(batch_size, examples.count, batch_size)) if examples.count else ()
-  ):
+  splits = range(batch_size, examples.count, batch_size)
+  for rows in np.split(order, splits) if examples.count else ():
     filled = np.pad(rows, (0, batch_size - len(rows)), mode='edge')
-    values, weight = parallel.gather(
-      measure(params, parallel.shard(examples.batch(filled, buckets)))
-    )
+    batch = parallel.shard(examples.batch(filled, buckets))
+    values, weight = parallel.gather(measure(params, batch))
     for name, value in values.items():
       sums[name] = sums.get(name, 0.0) + float(value[: len(rows)].sum(dtype=np.float64))
     count += float(weight[: len(rows)].sum())
@@ -121,25 +153,41 @@ def validate(
 
 def fit(
   name: str,
-  model: pretrained.Pretrained,
-  losses: Callable,
-  examples: 'Examples',
-  validation: 'Examples',
+  model: Model,
+  losses: TextLosses,
+  examples: examples_lib.Examples,
+  validation: examples_lib.Examples,
   config: config_lib.Supervised,
   seed: int,
   folder: pathlib.Path,
-  dtype,
+  dtype: DTypeLike,
   runtime: config_lib.Runtime,
-  **reporting,
-) -> pretrained.Pretrained:
-  """Minimises a loss over shuffled minibatches (`training.fit`); returns the model of least validation loss."""
+  **reporting: Any,
+) -> Model:
+  """Minimises a loss over shuffled minibatches.
+
+  Args:
+    name: the stage's name.
+    model: where training starts.
+    losses: of each text.
+    examples: the training data.
+    validation: the data that selects the parameters.
+    config: hyper-parameters.
+    seed: of the order of the data.
+    folder: where checkpoints are saved.
+    dtype: the compute type.
+    runtime: checkpoints kept, skipped updates tolerated, and how memory is saved.
+    **reporting: `log`, `truncate_log` and `progress` of `training.loop.fit`.
+
+  Returns:
+    The model of least validation loss, on the host.
+  """
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
   plan = training.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
   buckets = batches.training_buckets(examples.lengths, examples.limit, plan.updates)
-  rows_of = batches.order_by_bucket(
-    [batches.bucket(length, buckets) for length in examples.lengths], batch_size, seed
-  )
+  padded = [batches.bucket(length, buckets) for length in examples.lengths]
+  rows_of = batches.order_by_bucket(padded, batch_size, seed)
   tx, _ = optimizer.adamw(
     learning_rate=config.learning_rate,
     updates=plan.updates,
@@ -147,12 +195,13 @@ def fit(
     b2=0.98,
     weight_decay=config.weight_decay,
   )
-  statics = dict(config=model.config, dtype=dtype)
+  statics: dict[str, Any] = {'config': model.config, 'dtype': dtype}
   measure = parallel.map_forward(losses, **statics)
-  state = optimizer.placed_state(model.params, tx)
   best = training.fit(
     name,
-    training.Learner(state, parallel.replicate(model.params)),
+    training.Learner(
+      optimizer.placed_state(model.params, tx), best=parallel.replicate(model.params)
+    ),
     (),
     parallel.map_update(
       update,
@@ -172,89 +221,39 @@ def fit(
   return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Examples:
-  """Tokenised texts, with a label each or none."""
-
-  sequences: Sequence[Sequence[int]]
-  pad_id: int
-  limit: int  # S of a batch is at most this
-  labels: np.ndarray | None = None  # [count]
-
-  @property
-  def count(self) -> int:
-    return len(self.sequences)
-
-  @property
-  def lengths(self) -> list[int]:
-    """In tokens [count]."""
-    return list(map(len, self.sequences))
-
-  def batch(
-    self, rows: np.ndarray, buckets: Sequence[int] = ()
-  ) -> structs.TextBatch | structs.LabelledBatch:
-    """The batch of these rows, as long as one of the buckets if one is long enough."""
-    sequences = [self.sequences[row] for row in rows]
-    length = batches.bucket(min(batches.round_up(max(map(len, sequences))), self.limit), buckets)
-    texts = batches.text_batch(sequences, self.pad_id, length)
-    return (
-      texts
-      if self.labels is None
-      else structs.LabelledBatch(texts, self.labels[rows].astype(np.int32))
-    )
-
-
-def language_model_examples(
-  model: pretrained.Pretrained, texts: Sequence[str], max_tokens: int
-) -> Examples:
-  """EOS, the text, EOS: the model learns to begin a text after EOS and to end it."""
-  eos = model.config.eos_token_id
-  sequences, _ = text.encode(model.tokenizer, texts)
-  sequences = [[eos, *sequence, eos] for sequence in sequences]
-  text.report_cut(
-    sum(len(ids) > max_tokens for ids in sequences), len(texts), 'texts of sft', max_tokens, 'right'
-  )
-  sequences = [ids[:max_tokens] for ids in sequences]
-  return Examples(sequences, eos, model.config.max_position_embeddings)
-
-
-def classifier_examples(
-  model: pretrained.Pretrained, texts: Sequence[str], labels: Sequence[int], max_tokens: int
-) -> Examples:
-  """Texts with their special tokens, and their labels."""
-  limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
-  sequences, cut = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
-  text.report_cut(cut, len(texts), 'texts of the classifier', limit)
-  return Examples(sequences, model.config.pad_token_id, limit, np.asarray(labels))
-
-
 def train_language_model(
-  model: pretrained.Pretrained,
+  model: pretrained.Decoder,
   texts: Sequence[str],
   validation: Sequence[str],
   config: config_lib.Supervised,
   seed: int,
   folder: pathlib.Path,
   *,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   runtime: config_lib.Runtime = config_lib.Runtime(),
-  log: Callable,
-  truncate_log: Callable = lambda step: None,
-  progress: Callable = iter,
-) -> pretrained.Pretrained:
-  """Trains every parameter of a causal language model on texts; those of least validation loss are kept.
+  log: training.Log,
+  truncate_log: Callable[[int], None] = lambda step: None,
+  progress: training.Progress = iter,
+) -> pretrained.Decoder:
+  """Trains all parameters of a causal language model on texts.
+
+  The arguments are those of `fit`, with texts for examples.
+
+  Returns:
+    The model of least validation loss.
 
   Raises:
-    DivergedError: a loss is not finite, or too many gradients in a row are not.
+    DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
-  examples = [
-    language_model_examples(model, texts, config.max_tokens) for texts in (texts, validation)
-  ]
+  encode = functools.partial(
+    examples_lib.language_model_examples, model, max_tokens=config.max_tokens
+  )
   return fit(
     'sft',
     model,
     language_model_losses,
-    *examples,
+    encode(texts),
+    encode(validation),
     config,
     seed,
     folder,
@@ -267,32 +266,36 @@ def train_language_model(
 
 
 def train_classifier(
-  model: pretrained.Pretrained,
+  model: pretrained.Classifier,
   labelled: tuple[Sequence[str], Sequence[int]],
   validation: tuple[Sequence[str], Sequence[int]],
   config: config_lib.Supervised,
   seed: int,
   folder: pathlib.Path,
   *,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   runtime: config_lib.Runtime = config_lib.Runtime(),
-  log: Callable,
-  truncate_log: Callable = lambda step: None,
-  progress: Callable = iter,
-) -> pretrained.Pretrained:
-  """Trains every parameter of a text classifier on (texts, labels); those of least validation loss are kept.
+  log: training.Log,
+  truncate_log: Callable[[int], None] = lambda step: None,
+  progress: training.Progress = iter,
+) -> pretrained.Classifier:
+  """Trains all parameters of a text classifier on (texts, labels).
+
+  The arguments are those of `fit`, with texts and labels for examples.
+
+  Returns:
+    The model of least validation loss.
 
   Raises:
-    DivergedError: a loss is not finite, or too many gradients in a row are not.
+    DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
-  examples = [
-    classifier_examples(model, *pairs, config.max_tokens) for pairs in (labelled, validation)
-  ]
+  encode = functools.partial(examples_lib.classifier_examples, model, max_tokens=config.max_tokens)
   return fit(
     'classifier',
     model,
     classifier_losses,
-    *examples,
+    encode(*labelled),
+    encode(*validation),
     config,
     seed,
     folder,

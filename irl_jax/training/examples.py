@@ -1,0 +1,68 @@
+"""Tokenised training texts, and the padded batches made of them."""
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from irl_jax import structs
+from irl_jax.data import batches
+from irl_jax.data import text
+from irl_jax.models import pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """Tokenised texts, with or without a label each."""
+
+  sequences: Sequence[Sequence[int]]
+  pad_id: int
+  limit: int  # the maximum padded length of a batch
+  labels: np.ndarray | None = None  # [count]
+
+  @property
+  def count(self) -> int:
+    """The number of texts."""
+    return len(self.sequences)
+
+  @property
+  def lengths(self) -> list[int]:
+    """The length of each text in tokens [count]."""
+    return list(map(len, self.sequences))
+
+  def batch(
+    self, rows: np.ndarray, buckets: Sequence[int] = ()
+  ) -> structs.TextBatch | structs.LabelledBatch:
+    """Returns the batch of these rows, padded to the first bucket that is long enough, if any."""
+    sequences = [self.sequences[row] for row in rows]
+    length = batches.bucket(min(batches.round_up(max(map(len, sequences))), self.limit), buckets)
+    texts = batches.text_batch(sequences, self.pad_id, length)
+    if self.labels is None:
+      return texts
+    return structs.LabelledBatch(texts, self.labels[rows].astype(np.int32))
+
+
+def language_model_examples(
+  model: pretrained.Decoder, texts: Sequence[str], max_tokens: int
+) -> Examples:
+  """Returns each text between two EOS, so that the model learns how a text begins and ends.
+
+  Longer texts are cut on the right to `max_tokens`.
+  """
+  eos = model.config.eos_token_id
+  encoded, _ = text.encode(model.tokenizer, texts)
+  sequences = [[eos, *ids, eos] for ids in encoded]
+  cut = sum(len(ids) > max_tokens for ids in sequences)
+  text.report_cut(cut, len(texts), 'texts of sft', max_tokens, 'right')
+  sequences = [ids[:max_tokens] for ids in sequences]
+  return Examples(sequences, eos, model.config.max_position_embeddings)
+
+
+def classifier_examples(
+  model: pretrained.Classifier, texts: Sequence[str], labels: Sequence[int], max_tokens: int
+) -> Examples:
+  """Returns texts with their special tokens and labels; longer texts are cut on the left."""
+  limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
+  sequences, cut = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
+  text.report_cut(cut, len(texts), 'texts of the classifier', limit)
+  return Examples(sequences, model.config.pad_token_id, limit, np.asarray(labels))
