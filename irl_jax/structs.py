@@ -6,71 +6,74 @@ Dims: B examples, P prompt, T response, S = P + T, D width.
 from typing import Any
 
 from flax import struct
-import jax
+
+# A NumPy array on the host, a JAX array on the devices: the same batch is built on the one and read
+# on the other, and a static type cannot tell where it is.
+Array = Any
 
 
 @struct.dataclass
 class TrainState:
-  """What an update changes."""
+  """What an update changes. Its field names are in checkpoints."""
 
-  step: jax.Array  # [] int32: updates so far
+  step: Array  # [] int32: updates so far
   params: Any  # the trained parameters only
   opt_state: Any
-  skipped: jax.Array  # [] int32: updates left out because a gradient was not finite
-  skipped_in_row: jax.Array  # [] int32: those since the last update that was not
+  skipped: Array  # [] int32: updates that were skipped because a gradient was not finite
+  skipped_in_row: Array  # [] int32: consecutive skipped updates
 
 
 @struct.dataclass
 class PromptBatch:
   """Left-padded prompts."""
 
-  ids: jax.Array  # [B, P] int32
-  valid: jax.Array  # [B, P] bool
-  index: (
-    jax.Array
-  )  # [B] uint32: folded into the key, so that samples do not depend on the device count
+  ids: Array  # [B, P] int32
+  valid: Array  # [B, P] bool
+  # [B] uint32: folded into the key, so that samples do not depend on the device count
+  index: Array
 
 
 @struct.dataclass
 class Responses:
   """Sampled responses."""
 
-  ids: jax.Array  # [B, T] int32; what follows EOS is EOS
-  length: jax.Array  # [B] int32: tokens with EOS
-  log_probs: jax.Array  # [B, T] float32, as the decode loop saw them (untruncated distribution)
+  ids: Array  # [B, T] int32; EOS after the first EOS
+  length: Array  # [B] int32: tokens with EOS
+  log_probs: Array  # [B, T] float32, as the decode loop saw them (untruncated distribution)
 
 
 @struct.dataclass
 class Experience:
-  """Sampled sequences and their scores: what a rollout is made of."""
+  """Sampled sequences and their scores, from which a rollout is computed."""
 
-  ids: jax.Array  # [B, S] int32: left-padded prompt, response
-  valid: jax.Array  # [B, S] bool
-  response_mask: jax.Array  # [B, T] bool: response tokens with EOS
-  score: jax.Array  # [B] float32: of the whole response, scaled and clipped
+  ids: Array  # [B, S] int32: left-padded prompt, response
+  valid: Array  # [B, S] bool
+  response_mask: Array  # [B, T] bool: response tokens with EOS
+  score: Array  # [B] float32: of the whole response, scaled and clipped
 
 
 @struct.dataclass
 class Rollout:
-  """All that the PPO epochs need of one rollout."""
+  """All inputs of the PPO epochs on one rollout."""
 
-  ids: jax.Array  # [B, S] int32
-  valid: jax.Array  # [B, S] bool
-  response_mask: jax.Array  # [B, T] bool
-  cut_hidden: Any  # [B, S, D] at the lowest trained block, or None where everything is trained
-  log_probs: jax.Array  # [B, T] float32, of the policy that sampled
-  values: jax.Array  # [B, T] float32
-  advantages: jax.Array  # [B, T] float32, whitened
-  returns: jax.Array  # [B, T] float32
+  ids: Array  # [B, S] int32
+  valid: Array  # [B, S] bool
+  response_mask: Array  # [B, T] bool
+  cut_hidden: Array | None  # [B, S, D] at the lowest trained block, or None if all are trained
+  log_probs: Array  # [B, T] float32, of the policy that sampled
+  values: Array  # [B, T] float32
+  advantages: Array  # [B, T] float32, whitened
+  returns: Array  # [B, T] float32
 
 
 @struct.dataclass
 class TextBatch:
   """Right-padded whole texts."""
 
-  ids: jax.Array  # [B, S] int32
-  valid: jax.Array  # [B, S] bool
-  cut_hidden: Any = None  # [B, S, D] at the lowest trained block, or None: to be computed from ids
+  ids: Array  # [B, S] int32
+  valid: Array  # [B, S] bool
+  # [B, S, D] at the lowest trained block, or None: to be computed from ids
+  cut_hidden: Array | None = None
 
 
 @struct.dataclass
@@ -78,20 +81,20 @@ class LabelledBatch:
   """Right-padded texts with a class each."""
 
   text: TextBatch
-  label: jax.Array  # [B] int32
+  label: Array  # [B] int32
 
 
 @struct.dataclass
 class Features:
-  """What a frozen trunk makes of texts."""
+  """The outputs of a frozen trunk for some texts."""
 
-  pooled: jax.Array  # [B, D] float32
+  pooled: Array  # [B, D] float32
 
 
 @struct.dataclass
 class PairBatch:
-  """For each prompt the aligned and the base model's text, or what a frozen trunk makes of them."""
+  """For each prompt the aligned and the base model's text, or the features of both."""
 
   aligned: TextBatch | Features  # [B, ...]
   base: TextBatch | Features  # [B, ...]
-  weight: jax.Array  # [B] float32: 0 for padding pairs, and for samples that a prompt lacks
+  weight: Array  # [B] float32: 0 for padding pairs, and for samples that a prompt lacks

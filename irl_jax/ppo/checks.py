@@ -24,7 +24,8 @@ def check_agreement(
 ) -> None:
   """Checks that sampling, rollout and update see the same distribution.
 
-  A forgotten mask or temperature raises no error; it makes the measured KL negative and lets PPO drift.
+  A forgotten mask or temperature raises no error; it makes the measured KL negative and lets PPO
+  drift.
 
   Args:
     statistics: 'kl' of each response [B], nats.

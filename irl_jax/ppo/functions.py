@@ -53,7 +53,11 @@ def sample_from_parts(inputs: Any, batch: structs.PromptBatch, **statics: Any) -
 def compile_functions(
   model_config: gpt_neox.GPTNeoXConfig, config: config_lib.Config, dtype: DTypeLike
 ) -> tuple[Compiled, optax.GradientTransformation]:
-  """Maps PPO's functions over the devices (they compile at their first call); returns the optimiser too."""
+  """Maps PPO's functions over the devices; they compile at their first call.
+
+  Returns:
+    The functions and the optimiser.
+  """
   ppo, limits = config.ppo, config.sampling
   updates = ppo.steps * ppo.epochs * (ppo.rollouts_per_step // ppo.minibatch_size)
   tx, rate = optimizer.adamw(
@@ -67,8 +71,8 @@ def compile_functions(
     weight_decay=ppo.weight_decay,
     max_norm=ppo.max_gradient_norm,
   )
-  model = {'config': model_config, 'dtype': dtype}
-  shared = {**model, 'min_new_tokens': limits.min_new_tokens, 'ppo': ppo}
+  model: dict[str, Any] = {'config': model_config, 'dtype': dtype}
+  shared: dict[str, Any] = {**model, 'min_new_tokens': limits.min_new_tokens, 'ppo': ppo}
   return Compiled(
     sample=parallel.map_forward(
       sample_from_parts,
@@ -100,8 +104,8 @@ def initial_state(
 ) -> tuple[structs.TrainState, update_lib.Frozen]:
   """Returns the trained state and the frozen parameters, placed on the devices.
 
-  The policy gets a fresh value head and is cut into trained and frozen parameters. Its trained parameters as they are
-  now become the frozen reference.
+  The policy gets a fresh value head and is cut into trained and frozen parameters. Its trained
+  parameters as they are now become the frozen reference.
 
   Raises:
     ConfigError: the policy has fewer blocks than `ppo.trained_blocks`.

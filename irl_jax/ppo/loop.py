@@ -48,7 +48,7 @@ class Learner:
 
 
 def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[int, Learner]:
-  """Returns the next step and the learner of the newest checkpoint; if there is none, (0, learner)."""
+  """Returns the next step and the learner of the newest checkpoint, else (0, learner)."""
   restored = checkpoints.restore(learner.state)
   if restored is None:
     return 0, learner
@@ -180,7 +180,8 @@ def train(
     dtype: the compute type.
     log: called after every step with its number and metrics.
     truncate_log: called once, with the first step that this run will do.
-    show_samples: called every `ppo.samples_every` steps with `{"prompt", "completion", "score"}` rows.
+    show_samples: called every `ppo.samples_every` steps with `{"prompt", "completion", "score"}`
+      rows.
     report: computes more metrics to log, from the texts of a rollout; training does not use them.
     progress: wraps the iterable of steps.
 

@@ -1,6 +1,6 @@
-"""What PPO adapts outside of the update: the running scale of scores, and the KL coefficient.
+"""What PPO adapts between updates: the running scale of scores, and the KL coefficient.
 
-Both are plain numbers kept in the checkpoint's meta, so that a resumed run continues exactly.
+Both are plain numbers in a checkpoint's meta, so that a resumed run continues exactly.
 """
 
 import dataclasses
@@ -10,14 +10,17 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class RunningMoments:
-  """Mean and variance of all scores so far (Chan et al. 1983), float64."""
+  """Mean and variance of all scores so far, float64.
+
+  Moments of two sets are combined as in Chan et al. 1983.
+  """
 
   count: float = 0.0
   mean: float = 0.0
   variance: float = 1.0
 
   def add(self, scores: np.ndarray) -> 'RunningMoments':
-    """Moments with scores [N] added."""
+    """Returns the moments with scores [N] added."""
     scores = np.asarray(scores, np.float64)
     total = self.count + len(scores)
     shift = scores.mean() - self.mean
@@ -32,21 +35,41 @@ class RunningMoments:
 
 
 def scale(scores: np.ndarray, moments: RunningMoments, clip: float) -> np.ndarray:
-  """Scores over their running standard deviation, clipped to +- clip: monotone, unlike a min-max over a batch."""
+  """Returns scores divided by their running standard deviation, within [-clip, clip].
+
+  Unlike a min-max over a batch this is monotone: a better text never scores lower.
+  """
   return np.clip(scores / np.sqrt(moments.variance + 1e-8), -clip, clip).astype(np.float32)
 
 
 def scaled_or_clipped(
   scores: np.ndarray, moments: RunningMoments, scaling: str, clip: float
 ) -> np.ndarray:
-  """Scores as PPO takes them, float32 within +- clip; scaling: 'running' (over their deviation) or 'none'."""
+  """Returns the scores [N] that PPO learns from, float32 within [-clip, clip].
+
+  Args:
+    scores: the reward's scores [N].
+    moments: of all scores so far.
+    scaling: 'running' divides by the running standard deviation, 'none' does not.
+    clip: the largest absolute value.
+  """
   if scaling == 'running':
     return scale(scores, moments, clip)
   return np.clip(scores, -clip, clip).astype(np.float32)
 
 
 def adapt_kl(coefficient: float, kl: float, target: float, horizon: int, samples: int) -> float:
-  """The adaptive KL coefficient of Ziegler et al. 2019, section 2.2; target 0 keeps it fixed."""
+  """Returns the KL coefficient of the next step (Ziegler et al. 2019, section 2.2).
+
+  beta <- beta (1 + e samples / horizon), with e = clip(kl / target - 1, -0.2, 0.2).
+
+  Args:
+    coefficient: beta, the current one.
+    kl: the measured KL, nats per response.
+    target: the KL to reach; 0 keeps the coefficient fixed.
+    horizon: samples over which the coefficient adapts.
+    samples: of one step.
+  """
   if not target:
     return coefficient
   error = float(np.clip(kl / target - 1, -0.2, 0.2))

@@ -1,4 +1,4 @@
-"""The host's part of a rollout: it picks prompts, scores completions, and makes the experience that PPO learns from.
+"""The host's part of a rollout: picks prompts, scores completions, and builds the experience.
 
 Dims: B responses of a rollout, P prompt, T response, S = P + T, N rows.
 """
@@ -65,7 +65,7 @@ def read_prompts(
   reward: rewards.Reward,
   config: config_lib.Config,
 ) -> Prompts:
-  """Encodes the prompt of every row, and scores the original texts of the rows that the run will use."""
+  """Encodes every prompt, and scores the original texts of the rows that the run will use."""
   texts = [row['prompt'] for row in rows]
   ids, _ = sampling.prompt_ids(tokenizer, texts, config.data.max_prompt_tokens)
   prefixes, _ = prompt_and_original(rows, config.ppo.score_text)
@@ -82,7 +82,7 @@ def rows_of_step(count: int, config: config_lib.Config, step: int) -> np.ndarray
 def prompt_and_original(
   rows: Sequence[dict[str, Any]], score_text: str
 ) -> tuple[list[str], list[str]]:
-  """Returns, for every row, the text that precedes a completion when it is scored, and the original text.
+  """Returns for every row the text that precedes a scored completion, and the original text.
 
   Args:
     rows: `{"prompt", "original"}` each.
@@ -96,10 +96,10 @@ def prompt_and_original(
 def original_scores(
   rows: Sequence[dict[str, Any]], used: Sequence[int], reward: rewards.Reward, ppo: config_lib.PPO
 ) -> np.ndarray:
-  """Returns the reward of the original text of each row [N]; 0 for rows that are not used or have none.
+  """Returns the reward of each row's original text [N]; 0 for rows without one, or not used.
 
-  All are scored in one call, before the first step. The last bits of a score depend on its batch, so scoring them as
-  they are needed would make the scores depend on where a run was interrupted.
+  All are scored in one call, before the first step. The last bits of a score depend on its batch,
+  so scoring them as they are needed would make the scores depend on where a run was interrupted.
   """
   scores = np.zeros(len(rows), np.float32)
   with_original = [row for row in used if rows[row]['original']]
@@ -117,7 +117,7 @@ def start_sampling(
   config: config_lib.Config,
   step: int,
 ) -> Pending:
-  """Starts to sample completions of one step's prompts on the devices, without waiting for them.
+  """Starts sampling completions of one step's prompts on the devices, without waiting for them.
 
   Args:
     sample: mapped over the devices, (inputs, PromptBatch) -> Responses.

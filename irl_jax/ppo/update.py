@@ -1,4 +1,4 @@
-"""One PPO update, and the forward pass that turns sampled sequences into what it needs.
+"""One PPO update, and the forward pass that prepares a rollout for it.
 
 Dims: B responses, P prompt, T response, S = P + T, D width.
 """
@@ -9,6 +9,7 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import optax
 
 from irl_jax import config as config_lib
@@ -25,27 +26,40 @@ from irl_jax.training import optimizer
 
 @struct.dataclass
 class Frozen:
-  """What PPO reads and never changes."""
+  """The parameters that PPO reads and never changes."""
 
-  params: Any  # everything below the cut; {} where all is trained
-  reference: Any  # the trained part as it was at the start, without its value head
+  params: Any  # everything below the cut; {} if all parameters are trained
+  reference: Any  # the trained parameters as they were at the start, without the value head
   allowed: distribution.Allowed
 
 
 def log_probs_and_hidden(
-  trained,
+  trained: Any,
   frozen: Frozen,
-  cut_hidden,
-  ids,
-  valid,
+  cut_hidden: jax.Array | None,
+  ids: jax.Array,
+  valid: jax.Array,
   *,
   config: gpt_neox.GPTNeoXConfig,
-  dtype,
+  dtype: DTypeLike,
   response_length: int,
   min_new_tokens: int,
   rematerialise: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-  """Log-probs [B, T] of the response tokens, and the states [B, T, D] that predict them."""
+  """Returns log-probs [B, T] of the response tokens, nats, and the states [B, T, D] before them.
+
+  Args:
+    trained: the trained parameters of the policy or the reference.
+    frozen: its `params` and `allowed` are used.
+    cut_hidden: activations [B, S, D] at the cut; None if all parameters are trained.
+    ids: prompts and responses [B, S].
+    valid: which of their tokens are not padding [B, S].
+    config: the model's shape.
+    dtype: the compute type.
+    response_length: T.
+    min_new_tokens: EOS may not come before this many response tokens.
+    rematerialise: whether the backward pass recomputes each block.
+  """
   hidden = cut_lib.above(
     trained, frozen.params, cut_hidden, ids, valid, config, dtype, rematerialise=rematerialise
   )
@@ -56,43 +70,41 @@ def log_probs_and_hidden(
 
 
 def make_rollout(
-  inputs,
+  inputs: tuple[Any, Frozen, jax.Array],
   batch: structs.Experience,
   *,
   config: gpt_neox.GPTNeoXConfig,
-  dtype,
+  dtype: DTypeLike,
   min_new_tokens: int,
   ppo: config_lib.PPO,
   axis_name: str | None,
 ) -> tuple[structs.Rollout, dict[str, jax.Array]]:
-  """Log-probs, values, KL, advantages and returns of sampled sequences.
+  """Computes log-probs, values, KL, advantages and returns of sampled sequences.
 
   Args:
-    inputs: (trained, frozen, kl_coefficient): the policy's trained part with its value head, `Frozen`, and a scalar.
+    inputs: (trained, frozen, kl_coefficient): the trained parameters with the value head, `Frozen`,
+      and a scalar.
     batch: sampled sequences and their scores.
     config: the model's shape.
-    dtype: of computation.
+    dtype: the compute type.
     min_new_tokens: of the sampling.
     ppo: hyper-parameters.
-    axis_name: of the devices that share the rollout.
+    axis_name: the mapped axis of the devices that share the rollout; None if there is only one.
 
   Returns:
-    The rollout, and per response [B]: kl (nats), entropy (nats), reference log-prob and length.
+    The rollout, and statistics of each response [B]: 'kl' and 'entropy' (nats), 'length' (tokens).
   """
   trained, frozen, kl_coefficient = inputs
-  statics = dict(
+  forward = functools.partial(
+    log_probs_and_hidden,
     config=config,
     dtype=dtype,
     response_length=batch.response_mask.shape[1],
     min_new_tokens=min_new_tokens,
   )
   cut_hidden = cut_lib.below(frozen.params, batch.ids, batch.valid, config, dtype)
-  log_probs, hidden = log_probs_and_hidden(
-    trained, frozen, cut_hidden, batch.ids, batch.valid, **statics
-  )
-  reference, _ = log_probs_and_hidden(
-    frozen.reference, frozen, cut_hidden, batch.ids, batch.valid, **statics
-  )
+  log_probs, hidden = forward(trained, frozen, cut_hidden, batch.ids, batch.valid)
+  reference, _ = forward(frozen.reference, frozen, cut_hidden, batch.ids, batch.valid)
   mask = batch.response_mask
   log_probs, reference = jnp.where(mask, log_probs, 0.0), jnp.where(mask, reference, 0.0)
   values = jnp.where(mask, heads.values(trained['value_head'], hidden), 0.0)
@@ -118,12 +130,12 @@ def make_rollout(
 
 
 def total_loss(
-  trained,
+  trained: Any,
   frozen: Frozen,
   batch: structs.Rollout,
   *,
   config: gpt_neox.GPTNeoXConfig,
-  dtype,
+  dtype: DTypeLike,
   min_new_tokens: int,
   ppo: config_lib.PPO,
   rematerialise: bool = False,
@@ -142,15 +154,15 @@ def total_loss(
     min_new_tokens=min_new_tokens,
     rematerialise=rematerialise,
   )
+  # After EOS the ratio is 1 by definition: what the model would say there must not reach exp().
   log_probs = jnp.where(mask, log_probs, batch.log_probs)
   values = heads.values(trained['value_head'], hidden)
   policy, policy_clipped = losses.policy_loss(
     log_probs, batch.log_probs, batch.advantages, ppo.clip_ratio
   )
   value, value_clipped = losses.value_loss(values, batch.values, batch.returns, ppo.clip_value)
-  off = (
-    jnp.exp(log_probs - batch.log_probs) - 1
-  )  # the ratio's distance from 1: its square keeps what 1 would swallow
+  # Near 1 a float32 ratio has few digits left for its variance, so its distance from 1 is summed.
+  off = jnp.exp(log_probs - batch.log_probs) - 1
   weight = mask.astype(jnp.float32)
   total = lambda x: jnp.sum(x * weight)
   sums = {
@@ -173,27 +185,44 @@ def update(
   frozen: Frozen,
   batch: structs.Rollout,
   *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: DTypeLike,
+  min_new_tokens: int,
+  ppo: config_lib.PPO,
   tx: optax.GradientTransformation,
   axis_name: str | None,
   micro_batch: int = 0,
-  **statics,
+  rematerialise: bool = False,
 ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One clipped PPO step on a minibatch; metrics under TRL's names, averaged over all devices' response tokens.
+  """Takes one clipped PPO step on a minibatch.
 
   Args:
-    state: of the policy's trained part, with its value head.
-    frozen: what goes with it.
+    state: of the trained parameters, with the value head.
+    frozen: the other parameters.
     batch: rows of a rollout.
+    config: the model's shape.
+    dtype: the compute type.
+    min_new_tokens: of the sampling.
+    ppo: hyper-parameters.
     tx: the optimiser.
-    axis_name: of the devices that share the minibatch.
-    micro_batch: rows that go forward and backward at once, at most; 0 leaves their number to `micro_batch.size`.
-    **statics: of `total_loss`.
+    axis_name: the mapped axis of the devices that share the minibatch; None if there is only one.
+    micro_batch: the maximum number of rows that go forward and backward at once; 0 leaves the
+      choice to `micro_batch.size`.
+    rematerialise: whether the backward pass recomputes each block.
+
+  Returns:
+    The next state, and metrics under TRL's names, averaged over the response tokens of all devices.
   """
-  micro_batch = micro_batch_lib.size(
-    micro_batch, statics['config'], 1, batch.ids.shape[1], statics['dtype']
+  loss = functools.partial(
+    total_loss,
+    config=config,
+    dtype=dtype,
+    min_new_tokens=min_new_tokens,
+    ppo=ppo,
+    rematerialise=rematerialise,
   )
-  loss = functools.partial(total_loss, **statics)
-  gradient, metrics = gradients.of_mean(loss, state.params, frozen, batch, axis_name, micro_batch)
+  size = micro_batch_lib.size(micro_batch, config, 1, batch.ids.shape[1], dtype)
+  gradient, metrics = gradients.of_mean(loss, state.params, frozen, batch, axis_name, size)
   state, applied = optimizer.apply_gradients(state, gradient, tx)
   off = metrics['val/ratio']
   return state, metrics | {

@@ -1,0 +1,1 @@
+"""What every training stage shares: gradients, optimiser, checkpoints and the supervised loop."""

@@ -1,7 +1,7 @@
 """Checkpoints of a stage, saved through Orbax, with a sha256 sum of every file.
 
-A stage keeps its latest checkpoints and continues from the newest one that is whole. A flipped bit raises no error in
-Orbax, and a folder that was cut short can look whole; the sums reveal both.
+A stage keeps its latest checkpoints and continues from the newest one that is whole. A flipped bit
+raises no error in Orbax, and a folder that was cut short can look whole; the sums reveal both.
 """
 
 from collections.abc import Iterator
@@ -28,8 +28,9 @@ BOOKKEEPING = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 class Checkpoints:
   """The checkpoints of one stage; a context manager that waits for pending saves on exit.
 
-  A checkpoint is a pytree of arrays (`state`) and a JSON object (`meta`) with exact counters and floats. Its folder is
-  named after its step and appears, with the sums of its files, once the checkpoint is whole.
+  A checkpoint is a pytree of arrays (`state`) and a JSON object (`meta`) with exact counters and
+  floats. Its folder is named after its step and appears, with the sums of its files, once the
+  checkpoint is whole.
   """
 
   def __init__(self, folder: str | pathlib.Path, keep: int = 2) -> None:
@@ -83,7 +84,8 @@ class Checkpoints:
     """Returns (step, state, meta) of the newest whole checkpoint, or None if there is none yet.
 
     Args:
-      like: a state of the same structure, shapes and types; the restored one is placed on the same devices.
+      like: a state of the same structure, shapes and types; the restored one is placed on the same
+        devices.
 
     Raises:
       CheckpointError: no checkpoint is whole, or the newest whole one does not fit `like`.
@@ -119,7 +121,10 @@ class Checkpoints:
 
   @processes.on_first
   def _newest_whole(self) -> int | None:
-    """Finds the newest step whose files match their sums; renames newer ones, so that they can be saved again."""
+    """Returns the newest step whose files match their sums.
+
+    Newer steps are renamed, so that they can be saved again.
+    """
     damaged: dict[int, str] = {}
     steps = (int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
     for step in sorted(steps, reverse=True):
@@ -214,5 +219,8 @@ def damage(folder: pathlib.Path) -> str:
 
 
 def _last_cause(error: Exception) -> str:
-  """Returns 'No space left on device' from a line that names every layer between Orbax and the disk."""
+  """Returns the end of an Orbax message, such as 'No space left on device'.
+
+  Orbax names every layer between itself and the disk before it.
+  """
   return re.sub(r' \[os_error_code.*', '', str(error).splitlines()[0]).rpartition(': ')[2]

@@ -1,6 +1,7 @@
 """A check that ends training once it has diverged.
 
-A non-finite parameter stays non-finite, so training ends at once and neither logs nor saves the step.
+A non-finite parameter stays non-finite, so training ends at once and neither logs nor saves the
+step.
 """
 
 from collections.abc import Mapping

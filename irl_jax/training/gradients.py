@@ -1,8 +1,9 @@
 """The gradient of a loss that is a mean over the examples, or tokens, of all devices.
 
-Each device sums its losses, counts and gradients, over its whole batch or over one micro-batch after another. One
-all-reduce adds them up over the devices; the sum is divided by the count only afterwards. So the mean is that of the
-whole batch, however unequal the token counts of micro-batches and devices are.
+Each device sums its losses, counts and gradients, over its whole batch or over one micro-batch
+after another. One all-reduce adds them up over the devices; the sum is divided by the count only
+afterwards. So the mean is that of the whole batch, however unequal the token counts of
+micro-batches and devices are.
 
 Dims: B examples of a device.
 """
@@ -32,7 +33,7 @@ class Loss(Protocol):
   """A loss summed over the examples of one device, before the division by their count."""
 
   def __call__(self, trained: Any, frozen: Any, batch: Any, /) -> tuple[jax.Array, Totals]:
-    """Returns the sum [] that is differentiated with respect to `trained`, and what is logged with it."""
+    """Returns the sum [] that is differentiated with respect to `trained`, and its totals."""
 
 
 def of_mean(
@@ -44,7 +45,7 @@ def of_mean(
   micro_batch: int = 0,
   group_size: int = 1,
 ) -> tuple[Any, dict[str, jax.Array]]:
-  """Returns the gradient of the mean loss, and the mean of every sum; both are the same on every device.
+  """Returns the gradient of the mean loss and the means of all sums, the same on every device.
 
   Args:
     loss: summed over the examples that it is given.
@@ -79,13 +80,15 @@ def _over_devices(
 ) -> tuple[Any, dict[str, jax.Array]]:
   """Returns means and maxima over all devices.
 
-  One all-reduce is faster than two, so each maximum goes into that of the sums, as a vector with a slot per device.
+  One all-reduce is faster than two, so each maximum goes into that of the sums, as a vector with a
+  slot per device.
   """
   slots = jax.tree.map(lambda x: collectives.in_own_slot(x, axis_name), totals.largest)
   gradients, count, sums, slots = collectives.global_sum(
     (gradients, totals.count, totals.sums, slots), axis_name
   )
-  # XLA recomputes a product wherever it is read, but stores a quotient: multiplying saves memory traffic.
+  # XLA recomputes a product wherever it is read, but stores a quotient: multiplying saves memory
+  # traffic.
   share = 1 / jnp.maximum(count, 1)
   mean = lambda x: x * share
   return jax.tree.map(mean, gradients), jax.tree.map(mean, sums) | jax.tree.map(jnp.max, slots)

@@ -1,6 +1,10 @@
-"""The loop of sft, classifier and irl: minimises a loss over minibatches, keeps what has the least validation loss."""
+"""The loop of sft, classifier and irl: minimises a loss over minibatches.
+
+It keeps the parameters of least validation loss.
+"""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import pathlib
@@ -17,14 +21,20 @@ from irl_jax.runtime import parallel
 from irl_jax.training import checkpoint
 from irl_jax.training import divergence
 
+Metrics = dict[str, float]
+# (state, frozen, batch) -> (state, metrics), mapped over the devices
+Update = Callable[[structs.TrainState, Any, Any], tuple[structs.TrainState, dict[str, jax.Array]]]
+Log = Callable[[int, Metrics], None]
+Progress = Callable[[range], Iterable[int]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """When what happens; all in updates."""
+  """The schedule of a training; all fields count updates."""
 
   updates: int  # of the whole training
-  per_epoch: int  # that see every example once
-  evaluate_every: int  # between two looks at the validation examples
+  per_epoch: int  # in which every example is seen once
+  evaluate_every: int  # between two validations
   save_every: int  # between two checkpoints
 
 
@@ -44,18 +54,19 @@ class Learner:
     self.state = state
     self.history.append(metrics)
 
-  def record_validation(self, metrics: dict[str, float]) -> None:
+  def record_validation(self, metrics: Metrics) -> None:
     """Records a validation result. Without validation data the latest parameters count as best."""
     loss = metrics.get('validation/loss')
     if loss is None or loss < self.best_loss:
-      self.best = jax.tree.map(jnp.copy, self.state.params)  # the next update donates the state
+      # A copy, for the next update donates the state's buffers.
+      self.best = jax.tree.map(jnp.copy, self.state.params)
     if loss is not None:
       self.best_loss = min(loss, self.best_loss)
     self.history = []
 
 
 def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[int, Learner]:
-  """The next update and the learner of the newest checkpoint; update 0 and the given one where there is none."""
+  """Returns the next update and the learner of the newest checkpoint, else (0, learner)."""
   restored = checkpoints.restore({'state': learner.state, 'best': learner.best})
   if not restored:
     return 0, learner
@@ -67,38 +78,38 @@ def fit(
   name: str,
   learner: Learner,
   frozen: Any,
-  update: Callable,
+  update: Update,
   batch_of: Callable[[int], Any],
-  validate: Callable[[Any], dict[str, float]],
+  validate: Callable[[Any], Metrics],
   plan: Plan,
   folder: pathlib.Path,
   runtime: config_lib.Runtime,
   *,
-  log: Callable,
-  truncate_log: Callable,
-  progress: Callable,
+  log: Log,
+  truncate_log: Callable[[int], None],
+  progress: Progress,
 ) -> Any:
-  """Runs the updates that are left; continues from the newest checkpoint in `folder`.
+  """Runs the remaining updates; continues from the newest checkpoint in `folder`.
 
   Args:
-    name: of the stage, which is that of its part of the config.
-    learner: where training starts; its arrays are donated.
-    frozen: what `update` is given unchanged.
-    update: over the devices, (state, frozen, batch) -> (state, metrics).
-    batch_of: the batch of an update, by its number alone.
-    validate: parameters -> figures to log, 'validation/loss' among them where there are validation examples.
-    plan: when what happens.
-    folder: of the checkpoints.
-    runtime: how many checkpoints stay, how many bad gradients in a row are borne.
-    log: called at every look at the validation examples with the number of the update and metrics.
-    truncate_log: called with the first update that this run will do.
+    name: the stage's name, which is also that of its part of the config.
+    learner: where training starts; its state is donated.
+    frozen: passed to `update` unchanged.
+    update: mapped over the devices, (state, frozen, batch) -> (state, metrics).
+    batch_of: returns the batch of an update, given its number alone.
+    validate: parameters -> metrics to log, with 'validation/loss' if there is validation data.
+    plan: the schedule.
+    folder: where checkpoints are saved.
+    runtime: its `keep_checkpoints` and `max_skipped_in_row` are used.
+    log: called after every validation with the number of the update and metrics.
+    truncate_log: called once, with the first update that this run will do.
     progress: wraps the iterable of updates.
 
   Returns:
     The parameters of least validation loss, on the devices.
 
   Raises:
-    DivergedError: a loss is not finite, or too many gradients in a row are not.
+    DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
   with (
     interruption.deferred(),
@@ -111,14 +122,17 @@ def fit(
       last, stopping = step + 1 == plan.updates, interruption.requested()
       evaluates = last or (step + 1) % plan.evaluate_every == 0
       saves = last or stopping or (step + 1) % plan.save_every == 0
-      if not evaluates and not saves:  # the host does not wait for the devices
+      # Reading a metric waits for the devices, so the host reads none between validations and
+      # saves.
+      if not evaluates and not saves:
         continue
       learner.history = as_floats(learner.history)
-      figures = validate(learner.state.params) if evaluates else {}
-      check(name, step, learner.history, figures, runtime.max_skipped_in_row, checkpoints.saved)
+      validation = validate(learner.state.params) if evaluates else {}
+      check(name, step, learner.history, validation, runtime.max_skipped_in_row, checkpoints.saved)
       if evaluates:
-        log(step, averaged(learner.history) | {'epoch': (step + 1) / plan.per_epoch} | figures)
-        learner.record_validation(figures)
+        epoch = (step + 1) / plan.per_epoch
+        log(step, averaged(learner.history) | {'epoch': epoch} | validation)
+        learner.record_validation(validation)
       if saves:
         checkpoints.save(
           step + 1,
@@ -130,42 +144,43 @@ def fit(
   return learner.best
 
 
-def as_floats(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-  """The metrics of several updates, from the devices or from a checkpoint."""
+def as_floats(history: Sequence[dict[str, Any]]) -> list[Metrics]:
+  """Returns the metrics of several updates as floats; they may be on the devices."""
   return [
     {name: float(value) for name, value in metrics.items()} for metrics in jax.device_get(history)
   ]
 
 
-def averaged(history: Sequence[dict[str, float]]) -> dict[str, float]:
-  """Mean of every metric over updates; of the updates left out, the count so far."""
+def averaged(history: Sequence[Metrics]) -> Metrics:
+  """Returns the mean of every metric over updates; of skipped updates, the count so far."""
   means = {name: float(np.mean([metrics[name] for metrics in history])) for name in history[0]}
   del means['skipped_in_row']
   return means | {'skipped': int(history[-1]['skipped'])}
 
 
 def check(
-  name: str,
-  step: int,
-  history: Sequence[dict[str, float]],
-  figures: dict[str, float],
-  limit: int,
-  saved: str,
+  name: str, step: int, history: Sequence[Metrics], validation: Metrics, limit: int, saved: str
 ) -> None:
   """Ends a stage whose loss or gradients are not finite.
+
+  Args:
+    name: the stage.
+    step: the latest update.
+    history: metrics of the updates since the last validation.
+    validation: metrics of the validation data, if it was just evaluated.
+    limit: `runtime.max_skipped_in_row`.
+    saved: describes the newest checkpoint, for the message.
 
   Raises:
     DivergedError: they are not.
   """
-  losses = {
-    'the loss': [metrics['loss'] for metrics in history],
-    'the validation loss': figures.get('validation/loss', 0.0),
-  }
-  skipped_in_row = max(int(metrics['skipped_in_row']) for metrics in history)
   divergence.check(
     f'stage {name}, by update {step}',
-    losses,
-    skipped_in_row,
+    {
+      'the loss': np.array([metrics['loss'] for metrics in history]),
+      'the validation loss': np.array(validation.get('validation/loss', 0.0)),
+    },
+    max(int(metrics['skipped_in_row']) for metrics in history),
     limit,
     saved,
     f'Lower config.{name}.learning_rate',

@@ -1,7 +1,7 @@
 """How many examples of a minibatch go forward and backward at once.
 
-The gradient is that of the whole minibatch whatever the choice (`gradients.of_mean`); only memory and speed depend on
-it.
+The gradient is that of the whole minibatch whatever the choice (`gradients.of_mean`); only memory
+and speed depend on it.
 """
 
 from typing import Protocol
@@ -12,9 +12,9 @@ from jax.typing import DTypeLike
 
 FLOAT32 = 4  # bytes
 
-# What one block keeps for its gradient, as XLA holds it on a CPU (tests/stages/test_memory.py compares the sum with
-# the compiler's own number): states of the model's width, states of the feed-forward width, and float32 arrays
-# [B, H, S, S] of attention scores.
+# What one block keeps for its gradient, as XLA holds it on a CPU (tests/stages/test_memory.py
+# compares the sum with the compiler's own number): states of the model's width, states of the
+# feed-forward width, and float32 arrays [B, H, S, S] of attention scores.
 WIDTHS_OF_A_BLOCK = 9
 FEED_FORWARD_STATES = 2
 ATTENTION_SCORES = 2.5
@@ -71,9 +71,10 @@ def size(requested: int, shape: BlockShape, texts: int, length: int, dtype: DTyp
 def size_on(
   backend: str, requested: int, shape: BlockShape, texts: int, length: int, width: int
 ) -> int:
-  """Returns the maximum number of examples that go forward and backward at once; 0 means all of them.
+  """Returns the maximum number of examples that go forward and backward at once; 0 means all.
 
-  A CPU is a fifth faster if the activations of a block stay in its cache. Accelerators prefer large products.
+  A CPU is a fifth faster if the activations of a block stay in its cache. Accelerators prefer large
+  products.
 
   Args:
     backend: 'cpu', 'gpu' or 'tpu'.
@@ -95,7 +96,8 @@ def count(examples: int, largest: int, group_size: int = 1) -> int:
   Args:
     examples: examples of a minibatch on one device.
     largest: the maximum size of a micro-batch; 0 is no limit.
-    group_size: consecutive examples that must stay in one micro-batch, even if they are more than `largest`.
+    group_size: consecutive examples that must stay in one micro-batch, even if they are more than
+      `largest`.
   """
   groups = examples // group_size
   fits = lambda parts: groups % parts == 0 and examples // parts <= largest

@@ -1,4 +1,4 @@
-"""AdamW with a schedule, and the one way in which gradients become a new state."""
+"""AdamW with a schedule, and the step from gradients to a new state."""
 
 import functools
 from typing import Any
@@ -24,18 +24,20 @@ def adamw(
   weight_decay: float = 0.0,
   max_norm: float = 1.0,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """AdamW behind a global-norm clip, and its learning-rate schedule.
+  """Returns AdamW behind a global-norm clip, and its learning-rate schedule.
+
+  Loshchilov & Hutter 2019, algorithm 2.
 
   Args:
     learning_rate: the peak.
-    updates: how many there will be; cosine ends there at `final` times the peak.
+    updates: of the whole training; a cosine ends there at `final` times the peak.
     schedule: 'cosine' or 'constant'.
-    final: share of the peak, 0 to 1.
-    warmup: updates of linear increase from 0; at most half of all.
+    final: the last learning rate of a cosine, as a share of the peak, 0 to 1.
+    warmup: updates of linear increase from 0; at most half of all are used.
     b1: decay of the first moment.
     b2: decay of the second moment.
-    weight_decay: decoupled, times the learning rate.
-    max_norm: global norm that gradients are clipped to.
+    weight_decay: decoupled; multiplied by the learning rate.
+    max_norm: gradients are clipped to this global norm.
   """
   warmup = min(warmup, updates // 2)
   after = (
@@ -54,9 +56,14 @@ def adamw(
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-  """optax's, as one product: XLA computes it anew wherever it is read, and optax's quotient once, into memory."""
+  """Returns optax's clip by the global norm, written as a product.
 
-  def clip(gradients, state, params=None):
+  XLA recomputes a product wherever it is read, but stores optax's quotient in memory.
+  """
+
+  def clip(
+    gradients: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+  ) -> tuple[optax.Updates, optax.OptState]:
     del params
     scale = max_norm / jnp.maximum(optax.tree.norm(gradients), max_norm)
     return jax.tree.map(lambda x: x * scale, gradients), state
@@ -68,7 +75,8 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
 def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
   """Returns the state before the first update.
 
-  It is compiled as a whole: run one by one, the zeros of every moment would be a program of their own.
+  It is compiled as a whole: run one by one, the zeros of every moment would be a program of their
+  own.
   """
   return structs.TrainState(
     jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0)
@@ -76,14 +84,23 @@ def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainSta
 
 
 def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
-  """Returns `new_state` on all devices; only the parameters are transferred, the moments are made there."""
+  """Returns `new_state` on all devices.
+
+  Only the parameters are transferred; the moments are computed there.
+  """
   return parallel.make_replicated(new_state, parallel.replicate(params), tx=tx)
 
 
 def apply_gradients(
   state: structs.TrainState, gradients: Any, tx: optax.GradientTransformation
 ) -> tuple[structs.TrainState, dict[str, jax.Array]]:
-  """One optimiser step; a gradient that is not finite is left out and counted, parameters and moments stay."""
+  """Takes one optimiser step.
+
+  A non-finite gradient is skipped and counted: parameters and moments stay as they are.
+
+  Returns:
+    The next state, and 'gradient_norm', 'skipped' and 'skipped_in_row'.
+  """
   norm = optax.tree.norm(gradients)
   finite = jnp.isfinite(norm)
   updates, opt_state = tx.update(gradients, state.opt_state, state.params)
