@@ -1,9 +1,10 @@
-"""The one distribution over next tokens that is sampled from, trained, and that KL is measured with.
+"""The one distribution over next tokens: sampling, training and the KL all use it.
 
-Dims: N positions, D width, V vocabulary, C tokens of a chunk of it.
+Dims: N positions, D width, V vocabulary, C tokens of a chunk of it, B texts, S length, T response.
 """
 
 import functools
+from typing import Any
 
 import chex
 from flax import struct
@@ -11,32 +12,36 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from irl_jax import structs
 from irl_jax.models import gpt_neox
 
-FORBIDDEN = -1e9
-# Of float32 logits held at once: few enough to stay in a CPU's cache, elsewhere enough to fill the device.
+FORBIDDEN = -1e9  # the logit of a token that may not come
+# Bytes of float32 logits held at once: few enough to stay in a CPU's cache, and on other devices
+# enough to keep them busy.
 CHUNK_BYTES = {'cpu': 2**22, 'gpu': 2**28, 'tpu': 2**28}
-# Of logits that the backward pass is left, where they are no more than that: on a CPU they are sooner read again than
-# computed again. Not tried on accelerators, whose products are faster and whose memory is scarcer.
+# Logits up to this size are kept for the backward pass; on a CPU, re-reading them is faster than
+# recomputing. Not tried on accelerators, whose products are faster and whose memory is scarcer.
 KEPT_BYTES = {'cpu': 2**28, 'gpu': 0, 'tpu': 0}
-UNROLLED = 8  # chunks at most that are compiled one after the other: a loop first fills with zeros what it puts out
+UNROLLED = 8  # maximum number of chunks to unroll; a loop would zero-fill its outputs first
 
 
 @struct.dataclass
 class Allowed:
-  """Which tokens may come, and how sharply."""
+  """The tokens that may come next, and the temperature."""
 
-  forbidden: jax.Array  # [V] bool: ids beyond the tokenizer, and its padding
-  eos: jax.Array  # [] int32
-  temperature: jax.Array  # [] float32 > 0
+  forbidden: structs.Array  # [V] bool: ids that the tokenizer does not have, and its padding
+  eos: structs.Array  # [] int32
+  temperature: structs.Array  # [] float32 > 0
 
 
-def allowed_for(tokenizer, config: gpt_neox.GPTNeoXConfig, temperature: float) -> Allowed:
-  """The constraints of a tokenizer: never an id that it cannot decode, never its padding."""
+def allowed_for(
+  tokenizer: PreTrainedTokenizerBase, config: gpt_neox.GPTNeoXConfig, temperature: float
+) -> Allowed:
+  """Returns the constraints of a tokenizer: no id that it cannot decode, and no padding."""
   ids = np.arange(config.vocab_size)
-  forbidden = ~np.isin(ids, list(tokenizer.get_vocab().values()))  # ids may leave some numbers out
+  forbidden = ~np.isin(ids, list(tokenizer.get_vocab().values()))  # its ids may have gaps
   pad = tokenizer.pad_token_id
   if pad is not None and pad != config.eos_token_id:
     forbidden = forbidden | (ids == pad)
@@ -46,8 +51,13 @@ def allowed_for(tokenizer, config: gpt_neox.GPTNeoXConfig, temperature: float) -
 def constrain(
   logits: jax.Array, too_early: jax.Array, allowed: Allowed, first: jax.Array | int = 0
 ) -> jax.Array:
-  """Logits [C, N] of the allowed distribution, of C tokens in a row from `first` on; EOS is forbidden where too_early
-  [N].
+  """Returns logits [C, N] of the allowed distribution, divided by the temperature.
+
+  Args:
+    logits: of C consecutive tokens of the vocabulary [C, N].
+    too_early: [N] bool, positions where EOS may not come.
+    allowed: the constraints and the temperature.
+    first: the id of the first of the C tokens.
   """
   tokens = first + jnp.arange(logits.shape[0])
   forbidden = jax.lax.dynamic_slice_in_dim(allowed.forbidden, first, logits.shape[0])
@@ -58,7 +68,14 @@ def constrain(
 def next_logits(
   params: gpt_neox.Params, hidden: jax.Array, too_early: jax.Array, allowed: Allowed
 ) -> jax.Array:
-  """Logits [V, N], float32, of the allowed distribution, given normalised hidden states [N, D]."""
+  """Returns float32 logits [V, N] of the allowed distribution.
+
+  Args:
+    params: of the model; its output embedding is read.
+    hidden: normalised hidden states [N, D].
+    too_early: [N] bool, positions where EOS may not come.
+    allowed: the constraints and the temperature.
+  """
   rows = gpt_neox.output_embedding(params).astype(hidden.dtype)
   return constrain(
     jnp.einsum('vd,nd->vn', rows, hidden, preferred_element_type=jnp.float32), too_early, allowed
@@ -72,11 +89,11 @@ def log_probs(
   too_early: jax.Array,
   allowed: Allowed,
 ) -> jax.Array:
-  """Returns the log-probability [...] of each target [...], nats, given normalised hidden states [..., D].
+  """Returns the log-probability [...] of each target [...], nats, given states [..., D].
 
-  No array of positions by vocabulary need exist: forward and backward process the vocabulary in chunks. The forward
-  pass keeps the logsumexp of every position, and the logits if they are no more than KEPT_BYTES. Otherwise the backward
-  pass computes each chunk's logits again.
+  No array of positions by vocabulary need exist: forward and backward process the vocabulary in
+  chunks. The forward pass keeps the logsumexp of every position, and the logits if they are no more
+  than KEPT_BYTES. Otherwise the backward pass computes each chunk's logits again.
 
   Args:
     params: of the model; its output embedding is read.
@@ -104,9 +121,9 @@ def text_log_probs(
   dtype: DTypeLike,
   rematerialise: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the log-probability [B, S - 1], nats, of every token after the first, and which of them are valid.
+  """Returns the log-probability of every token after the first, nats, and which are valid.
 
-  Nothing is forbidden and the temperature is 1.
+  Both are [B, S - 1]. Nothing is forbidden and the temperature is 1.
   """
   hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype, rematerialise)
   targets = batch.ids[:, 1:]
@@ -125,7 +142,9 @@ def response_log_probs(
   min_new_tokens: int,
   allowed: Allowed,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the log-probabilities [B, T] of response tokens, nats, and the states [B, T, D] that predict them.
+  """Returns the log-probabilities of response tokens, nats, and the states that predict them.
+
+  They are [B, T] and [B, T, D].
 
   Args:
     params: of the model; its output embedding is read.
@@ -142,46 +161,79 @@ def response_log_probs(
 
 
 @jax.custom_vjp
-def _log_probs(hidden, embedding, targets, too_early, allowed):
+def _log_probs(
+  hidden: jax.Array,
+  embedding: jax.Array,
+  targets: jax.Array,
+  too_early: jax.Array,
+  allowed: Allowed,
+) -> jax.Array:
+  """Returns log-probs [N] of targets [N] given hidden [N, D] and the output embedding [V, D]."""
   return _forward(hidden, embedding, targets, too_early, allowed, keep=False)[0]
 
 
 def _chunks(hidden: jax.Array, vocabulary: int) -> tuple[int, jax.Array]:
-  """C, and the numbers of the chunks."""
+  """Returns C, and the numbers of the chunks."""
   chunk = min(max(CHUNK_BYTES[jax.default_backend()] // (4 * hidden.shape[0]), 1), vocabulary)
   return chunk, jnp.arange(-(-vocabulary // chunk))
 
 
-def _rows_of_chunk(number, chunk, embedding):
-  """The tokens [C] of a chunk, and their rows of the embedding [C, D].
+def _rows_of_chunk(
+  number: jax.Array, chunk: int, embedding: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the tokens [C] of a chunk, and their rows of the embedding [C, D].
 
-  Where C does not divide V, the last chunk reaches back over the one before it.
+  If C does not divide V, the last chunk overlaps the one before it.
   """
   first = jnp.minimum(number * chunk, embedding.shape[0] - chunk)
   return first + jnp.arange(chunk), jax.lax.dynamic_slice_in_dim(embedding, first, chunk)
 
 
-def _chunk_logits(number, chunk, hidden, embedding, too_early, allowed):
-  """Logits [C, N] of a chunk; what it shares with the one before it is forbidden in it."""
+def _chunk_logits(
+  number: jax.Array,
+  chunk: int,
+  hidden: jax.Array,
+  embedding: jax.Array,
+  too_early: jax.Array,
+  allowed: Allowed,
+) -> jax.Array:
+  """Returns the logits [C, N] of a chunk; tokens that the chunk before it had are forbidden."""
   tokens, rows = _rows_of_chunk(number, chunk, embedding)
   logits = jnp.einsum('cd,nd->cn', rows, hidden, preferred_element_type=jnp.float32)
   logits = constrain(logits, too_early, allowed, tokens[0])
   return jnp.where((tokens < number * chunk)[:, None], FORBIDDEN, logits)
 
 
-def _forward_for_backward(hidden, embedding, targets, too_early, allowed):
+def _forward_for_backward(
+  hidden: jax.Array,
+  embedding: jax.Array,
+  targets: jax.Array,
+  too_early: jax.Array,
+  allowed: Allowed,
+) -> tuple[jax.Array, tuple[Any, ...]]:
+  """Returns the log-probs and residuals; the logits are among them if KEPT_BYTES allows."""
   size = 4 * hidden.shape[0] * embedding.shape[0]
   return _forward(
     hidden, embedding, targets, too_early, allowed, size <= KEPT_BYTES[jax.default_backend()]
   )
 
 
-def _forward(hidden, embedding, targets, too_early, allowed, keep: bool):
-  """The log-probs, and what `_backward` needs, the logits of every chunk among it where they are to be kept."""
+def _forward(
+  hidden: jax.Array,
+  embedding: jax.Array,
+  targets: jax.Array,
+  too_early: jax.Array,
+  allowed: Allowed,
+  keep: bool,
+) -> tuple[jax.Array, tuple[Any, ...]]:
+  """Returns the log-probs [N] and the residuals of `_backward`, with all logits if `keep`."""
   rows = embedding.astype(hidden.dtype)
   chunk, numbers = _chunks(hidden, rows.shape[0])
 
-  def add(carry, number):
+  # The streaming logsumexp: the sum is rescaled whenever a chunk has a larger maximum.
+  def add(
+    carry: tuple[jax.Array, jax.Array], number: jax.Array
+  ) -> tuple[tuple[jax.Array, jax.Array], jax.Array | None]:
     largest, total = carry
     logits = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
     larger = jnp.maximum(largest, jnp.max(logits, axis=0))
@@ -193,7 +245,8 @@ def _forward(hidden, embedding, targets, too_early, allowed, keep: bool):
     / allowed.temperature
   )
   blocked = allowed.forbidden[targets] | (too_early & (targets == allowed.eos))
-  (largest, total), kept = jax.lax.scan(
+  # The target's own logit is a safe first maximum: it is finite, and its sum starts at 0.
+  (largest, total), logits = jax.lax.scan(
     add,
     (picked, jnp.zeros_like(picked)),
     numbers,
@@ -202,19 +255,25 @@ def _forward(hidden, embedding, targets, too_early, allowed, keep: bool):
   normaliser = largest + jnp.log(total)
   return (
     jnp.where(blocked, FORBIDDEN, picked) - normaliser,
-    (hidden, embedding, targets, too_early, allowed, normaliser, kept),
+    (hidden, embedding, targets, too_early, allowed, normaliser, logits),
   )
 
 
-def _backward(residuals, cotangent):
-  """Gradients of hidden [N, D] and embedding [V, D], added up in float32."""
-  hidden, embedding, targets, too_early, allowed, normaliser, kept = residuals
+def _backward(
+  residuals: tuple[Any, ...], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array, None, None, None]:
+  """Returns the gradients of hidden [N, D] and embedding [V, D], summed in float32."""
+  hidden, embedding, targets, too_early, allowed, normaliser, kept_logits = residuals
   rows = embedding.astype(hidden.dtype)
   chunk, numbers = _chunks(hidden, rows.shape[0])
   scale = (cotangent / allowed.temperature)[None]
   product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
-  def add(carry, of_chunk):
+  # The gradient of a log-softmax: one at the target, minus the probabilities. Each chunk's rows of
+  # the embedding's gradient are added in place, and so written once.
+  def add(
+    carry: tuple[jax.Array, jax.Array], of_chunk: tuple[jax.Array, jax.Array | None]
+  ) -> tuple[tuple[jax.Array, jax.Array], None]:
     of_hidden, of_embedding = carry
     number, logits = of_chunk
     tokens, chunk_rows = _rows_of_chunk(number, chunk, rows)
@@ -231,8 +290,8 @@ def _backward(residuals, cotangent):
     ), None
 
   zeros = jnp.zeros_like(hidden, jnp.float32)
-  gradients = zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)
-  (of_hidden, of_embedding), _ = jax.lax.scan(add, gradients, (numbers, kept))
+  start = zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)
+  (of_hidden, of_embedding), _ = jax.lax.scan(add, start, (numbers, kept_logits))
   return of_hidden.astype(hidden.dtype), of_embedding.astype(embedding.dtype), None, None, None
 
 

@@ -1,7 +1,10 @@
-"""Rewards: one signature, texts -> scores [N] float32; the true reward r*, a recovered R̂, an ensemble of R̂.
+"""Rewards: functions of texts [N] -> scores [N] float32.
 
-Any callable of that signature can stand in for them. They share `batch_size`, the texts of 64 tokens that the devices
-hold at once (scoring.tokens_at_once), and `progress`, which wraps the iterable of chunks of texts.
+The true reward r*, a recovered reward R̂, and an ensemble of recovered rewards are of this
+signature; any other callable of it can take their place. Their builders share two arguments:
+`batch_size`, the number of texts of 64 tokens that the devices can hold at once
+(`scoring.tokens_at_once`), and `progress`, which wraps the iterable of chunks of texts.
+
 Dims: B texts of a batch, S padded length, N texts.
 """
 
@@ -13,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from irl_jax import distribution
@@ -30,16 +34,27 @@ BATCH_SIZE = 64
 
 
 def class_logits_of(
-  params, batch: structs.TextBatch, *, config: roberta.RobertaConfig, dtype
+  params: roberta.Params,
+  batch: structs.TextBatch,
+  *,
+  config: roberta.RobertaConfig,
+  dtype: DTypeLike,
 ) -> jax.Array:
-  """Logits [B, labels] of a classifier."""
+  """Returns the logits [B, labels] of a classifier."""
   return roberta.classify(params, batch.ids, batch.valid, config, dtype)
 
 
 def recovered_reward_of(
-  params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype
+  params: gpt_neox.Params,
+  batch: structs.TextBatch,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: DTypeLike,
 ) -> jax.Array:
-  """R̂ [B] at the last token; centre and scale are folded into the final layer norm (irl/export.py)."""
+  """Returns R̂ [B] at the last token.
+
+  Its zero and scale are part of the final layer norm (irl/export.py).
+  """
   hidden = gpt_neox.run_blocks(
     params['blocks'], gpt_neox.embed(params, batch.ids, dtype), batch.valid, config
   )
@@ -48,20 +63,24 @@ def recovered_reward_of(
 
 
 def text_log_prob_of(
-  params, batch: structs.TextBatch, *, config: gpt_neox.GPTNeoXConfig, dtype
+  params: gpt_neox.Params,
+  batch: structs.TextBatch,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: DTypeLike,
 ) -> jax.Array:
-  """Log-probability of all tokens after the first, under the whole vocabulary, and how many those are [B, 2]."""
+  """Returns the log-probability of all tokens after the first, and their number [B, 2]."""
   log_probs, valid = distribution.text_log_probs(params, batch, config, dtype)
   return jnp.stack([jnp.sum(log_probs * valid, axis=1), jnp.sum(valid, axis=1)], axis=1)
 
 
 def class_scorer(
-  model: pretrained.Pretrained,
+  model: pretrained.Classifier,
   batch_size: int = BATCH_SIZE,
-  dtype=jnp.float32,
-  progress: Callable = iter,
-) -> Callable:
-  """Texts [N] -> logits [N, labels] of a classifier."""
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
+) -> Callable[[Sequence[str]], np.ndarray]:
+  """Returns a function of texts [N] -> logits [N, labels] of a classifier."""
   config = model.config
   return scoring.over_texts(
     class_logits_of,
@@ -78,9 +97,10 @@ def class_scorer(
 
 @dataclasses.dataclass(frozen=True)
 class TrueReward:
-  """The true reward r* of a toxicity classifier, in both of its forms; one copy of its weights serves them.
+  """The true reward r* of a toxicity classifier, in both of its forms.
 
-  Called like any other reward it gives the logit form.
+  One copy of the classifier's weights serves both. Called like any other reward it returns the
+  logit form.
   """
 
   class_logits: Callable[[Sequence[str]], np.ndarray]  # texts [N] -> [N, labels]
@@ -98,14 +118,14 @@ class TrueReward:
 
   def of_kind(self, kind: str) -> Reward:
     """Returns the form that config.ppo.reward names: 'logit' or 'probability'."""
-    return {'logit': self, 'probability': self.probability}[kind]
+    return self.probability if kind == 'probability' else self
 
 
 def true_reward(
-  model: pretrained.Pretrained,
+  model: pretrained.Classifier,
   batch_size: int = BATCH_SIZE,
-  dtype=jnp.float32,
-  progress: Callable = iter,
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
 ) -> TrueReward:
   """Returns the true reward of a toxicity classifier, whose weights it places on the devices.
 
@@ -117,14 +137,17 @@ def true_reward(
 
 
 def trunk_scorer(
-  forward: Callable,
-  model: pretrained.Pretrained,
+  forward: scoring.Forward,
+  model: pretrained.Decoder,
   batch_size: int = BATCH_SIZE,
-  dtype=jnp.float32,
-  progress: Callable = iter,
-  **statics,
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
+  **statics: Any,
 ) -> Reward:
-  """`forward(params, batch, *, config, dtype, <statics>)` over whole texts; an empty text is read at EOS alone."""
+  """Returns a function of whole texts [N] -> `forward(params, batch, *, config, dtype, <statics>)`.
+
+  An empty text is read as EOS alone.
+  """
   config = model.config
   return scoring.over_texts(
     forward,
@@ -140,22 +163,22 @@ def trunk_scorer(
 
 
 def recovered_reward(
-  model: pretrained.Pretrained,
+  model: pretrained.Decoder,
   batch_size: int = BATCH_SIZE,
-  dtype=jnp.float32,
-  progress: Callable = iter,
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
 ) -> Reward:
-  """A recovered reward R̂, read at the last token of the text; an empty text is read at EOS alone."""
+  """Returns a recovered reward R̂, which reads the last token of a text (EOS of an empty one)."""
   return trunk_scorer(recovered_reward_of, model, batch_size, dtype, progress)
 
 
 def log_prob_scorer(
-  model: pretrained.Pretrained,
+  model: pretrained.Decoder,
   batch_size: int = BATCH_SIZE,
-  dtype=jnp.float32,
-  progress: Callable = iter,
-) -> Callable:
-  """Texts [N] -> log-probability of each text, nats, EOS given first, and how many tokens it is a sum over [N, 2]."""
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
+) -> Callable[[Sequence[str]], np.ndarray]:
+  """Returns a function of texts [N] -> [N, 2]: log-probability given EOS, nats, and tokens."""
   config = model.config
   return scoring.over_texts(
     text_log_prob_of,
@@ -171,16 +194,18 @@ def log_prob_scorer(
 
 
 def text_log_prob(
-  model: pretrained.Pretrained, batch_size: int = BATCH_SIZE, dtype=jnp.float32
+  model: pretrained.Decoder, batch_size: int = BATCH_SIZE, dtype: DTypeLike = jnp.float32
 ) -> Reward:
-  """The log-probabilities of `log_prob_scorer` [N]."""
+  """Returns the log-probabilities of `log_prob_scorer` [N] as a reward."""
   both = log_prob_scorer(model, batch_size, dtype)
   return lambda texts: both(texts)[:, 0]
 
 
 def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
-  """The mean of several rewards, less `pessimism` of their standard deviations: where they disagree, none is trusted
-  (Coste et al. 2024, uncertainty-weighted optimisation, with the deviation for the variance).
+  """Returns the mean of several rewards minus `pessimism` times their standard deviation.
+
+  Where the members disagree, none is trusted. Coste et al. 2024 (uncertainty-weighted optimisation)
+  subtract the variance instead.
   """
 
   def score(texts: Sequence[str]) -> np.ndarray:
@@ -191,10 +216,10 @@ def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
 
 
 def members_of(folder: str | pathlib.Path) -> list[pathlib.Path]:
-  """Folders of the rewards in an ensemble; a lone reward is its own only member.
+  """Returns the folders of the rewards in an ensemble; of a single reward, its own folder.
 
   Raises:
-    InputError: a member lies outside the folder.
+    InputError: config.json is damaged, or a member lies outside the folder.
   """
   folder = pathlib.Path(folder)
   config_file = folder / 'config.json'
@@ -207,22 +232,32 @@ def members_of(folder: str | pathlib.Path) -> list[pathlib.Path]:
   members = [folder / name for name in names]
   for member in members:
     if folder.resolve() not in member.resolve().parents:
-      raise errors.InputError(f'{config_file}: member {member} lies outside {folder}; refused')
+      raise errors.InputError(
+        f'{config_file}: member {member} lies outside {folder}; list only folders inside it'
+      )
   return members
 
 
 def load(
-  spec: str, batch_size: int = BATCH_SIZE, dtype=jnp.float32, progress: Callable = iter
+  spec: str,
+  batch_size: int = BATCH_SIZE,
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
 ) -> Reward:
-  """A reward by hub id or folder: a recovered one, an ensemble's mean, or r* of a toxicity classifier.
+  """Loads a reward: a recovered one, an ensemble's mean, or r* of a toxicity classifier.
+
+  Args:
+    spec: a hub id, `id@revision`, or a folder.
+    batch_size: texts of 64 tokens that the devices can hold at once.
+    dtype: the compute type.
+    progress: wraps the iterable of chunks of texts.
 
   Raises:
-    InputError: there is no such model, or it is neither.
+    InputError: there is no such model, or it is no reward.
   """
-  if pathlib.Path(spec).is_dir() and len(members := members_of(spec)) > 1:
+  members = members_of(spec) if pathlib.Path(spec).is_dir() else []
+  if len(members) > 1:
     return ensemble([load(str(member), batch_size, dtype, progress) for member in members])
-  model = pretrained.load(
-    str(members_of(spec)[0]) if pathlib.Path(spec).is_dir() else spec, ('reward', 'classifier')
-  )
+  model = pretrained.load(str(members[0]) if members else spec, ('reward', 'classifier'))
   build = recovered_reward if model.kind == 'reward' else true_reward
   return build(model, batch_size=batch_size, dtype=dtype, progress=progress)

@@ -1,16 +1,22 @@
-"""Sampling: prefill, then one compiled decode loop with a KV cache that ends when every row has ended.
+"""Sampling: prefill, then one compiled decode loop with a KV cache, until every row has ended.
 
-Dims: B rows, P prompt, T new tokens, K = P + T cache slots, D width, V vocabulary, N blocks of C tokens of it.
+Dims: B rows, P prompt, T new tokens, K = P + T cache slots, D width, V vocabulary, N blocks of the
+vocabulary with C tokens each.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
+import dataclasses
 import functools
+from typing import Any
 
 from flax import struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from irl_jax import config as config_lib
 from irl_jax import distribution
@@ -21,7 +27,7 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
 
-BLOCK = 128  # tokens of one block of the vocabulary; divides Pythia's
+BLOCK = 128  # tokens of one block of the vocabulary; Pythia's is a multiple of it
 
 
 @struct.dataclass
@@ -39,23 +45,25 @@ class DecodeState:
 
 @struct.dataclass
 class Blocks:
-  """Logits in blocks of the vocabulary, and of each block what says where samples and the largest logits lie.
+  """Logits in blocks of the vocabulary, with each block's maximum and logsumexp.
 
-  Tokens come first: as the rows of a product with few columns they are read at the memory's speed under XLA on CPU, and
-  sums over them are as wide as its vectors.
+  The two tell which blocks hold the largest logits, and how likely a sample lies in each block.
+
+  Tokens are the leading axis. XLA on CPU reads the rows of such a product at the memory's speed,
+  and its sums over tokens fill the vector registers.
   """
 
   logits: jax.Array  # [N, C, B] float32
   largest: jax.Array  # [N, B]
-  total: jax.Array  # [N, B]: the logsumexp
+  total: jax.Array  # [N, B]: logsumexp
 
   def of_row(self, best: jax.Array) -> jax.Array:
-    """Blocks [B, n, C] of the numbers best [B, n]."""
+    """Returns the blocks [B, n, C] with the numbers best [B, n]."""
     return jax.vmap(lambda blocks, numbers: blocks[numbers], in_axes=(2, 0))(self.logits, best)
 
 
 def in_blocks(logits: jax.Array) -> Blocks:
-  """Logits [V, B] in blocks; what fills up the last one is forbidden."""
+  """Returns logits [V, B] in blocks; the padding of the last block is forbidden."""
   filled = jnp.pad(
     logits, ((0, -logits.shape[0] % BLOCK), (0, 0)), constant_values=distribution.FORBIDDEN
   )
@@ -67,14 +75,24 @@ def in_blocks(logits: jax.Array) -> Blocks:
 
 
 def top_k(blocks: Blocks, k: int) -> tuple[jax.Array, jax.Array]:
-  """The k largest logits [B, k] and their ids [B, k]: they lie in the k blocks whose largest logits are largest."""
+  """Returns the k largest logits [B, k] and their ids [B, k].
+
+  They lie in the k blocks with the largest maxima, so only these are searched.
+  """
   _, numbers = jax.lax.top_k(blocks.largest.T, min(k, blocks.largest.shape[0]))
   logits, place = jax.lax.top_k(blocks.of_row(numbers).reshape(len(numbers), -1), k)
   return logits, jnp.take_along_axis(numbers, place // BLOCK, axis=1) * BLOCK + place % BLOCK
 
 
 def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
-  """Logits [B, V] of the smallest set of most probable tokens whose probability reaches p (Holtzman et al. 2020)."""
+  """Forbids all but the smallest set of most probable tokens whose probability reaches p.
+
+  Nucleus sampling, Holtzman et al. 2020, section 3.1.
+
+  Args:
+    logits: [B, V].
+    p: in (0, 1].
+  """
   ordered = -jnp.sort(-logits, axis=-1)
   before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
   threshold = jnp.min(jnp.where(before < p, ordered, jnp.inf), axis=-1, keepdims=True)
@@ -82,10 +100,14 @@ def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
 
 
 def by_blocks(keys: jax.Array, blocks: Blocks) -> jax.Array:
-  """One token per row [B]: first a block of the vocabulary, then a token of it.
+  """Samples one token per row [B]: first a block of the vocabulary, then a token of the block.
 
-  The distribution is that of jax.random.categorical; noise is drawn for N + C entries in place of V, which took most of
-  the time of a decode step with 50,000 tokens.
+  The distribution is that of `jax.random.categorical`, which draws noise for V entries: most of the
+  time of a decode step with 50,000 tokens. This draws noise for N + C entries.
+
+  Args:
+    keys: [B].
+    blocks: of the logits.
   """
   keys = jax.vmap(jax.random.split)(keys)
   number = jax.vmap(jax.random.categorical)(keys[:, 0], blocks.total.T)
@@ -94,7 +116,15 @@ def by_blocks(keys: jax.Array, blocks: Blocks) -> jax.Array:
 
 
 def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) -> jax.Array:
-  """One token per row [B]; keys [B]. With k, random bits are drawn for the k largest logits only."""
+  """Samples one token per row [B].
+
+  Args:
+    keys: [B].
+    blocks: of the logits.
+    k: only the k largest logits may be sampled, and only these need random bits; 0 is off.
+    top_p: see `keep_top_p`; 1 is off.
+    greedy: whether to take the largest logit instead.
+  """
   if greedy:
     return top_k(blocks, 1)[1][:, 0]
   if not k:
@@ -110,11 +140,11 @@ def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) ->
 
 
 def sample(
-  frozen,
+  inputs: tuple[gpt_neox.Params, distribution.Allowed, jax.Array],
   batch: structs.PromptBatch,
   *,
   config: gpt_neox.GPTNeoXConfig,
-  dtype,
+  dtype: DTypeLike,
   max_new_tokens: int,
   min_new_tokens: int,
   top_k: int,
@@ -124,20 +154,21 @@ def sample(
   """Samples a response to every prompt.
 
   Args:
-    frozen: (params, allowed, key): the model, `distribution.Allowed`, and the key that row indices are folded into.
+    inputs: (params, allowed, key): the model, `distribution.Allowed`, and the key that row indices
+      are folded into.
     batch: left-padded prompts [B, P].
     config: the model's shape.
-    dtype: of computation.
+    dtype: the compute type.
     max_new_tokens: T.
-    min_new_tokens: EOS is forbidden before this many.
-    top_k: 0 is off.
-    top_p: 1 is off.
-    greedy: take the most probable token instead.
+    min_new_tokens: EOS may not come before this many tokens.
+    top_k: sample from the k most probable tokens; 0 is off.
+    top_p: sample from the most probable tokens that together have this probability; 1 is off.
+    greedy: whether to take the most probable token instead of sampling.
 
   Returns:
     Responses [B, T]; log-probs are those of the untruncated distribution.
   """
-  params, allowed, key = frozen
+  params, allowed, key = inputs
   params = jax.tree.map(lambda x: x.astype(dtype), params)
   rows, prompt = batch.ids.shape
   slots = prompt + max_new_tokens
@@ -146,7 +177,7 @@ def sample(
   prompt_length = jnp.sum(batch.valid, axis=1)
 
   def append(state: DecodeState, hidden: jax.Array) -> DecodeState:
-    """The state with the token that follows hidden states [B, D]."""
+    """Adds the token that follows hidden states [B, D]."""
     too_early = jnp.full(rows, state.step < min_new_tokens)
     logits = distribution.next_logits(
       params, gpt_neox.final_norm(params, hidden, config), too_early, allowed
@@ -158,7 +189,8 @@ def sample(
     log_prob = jnp.take_along_axis(logits, token[None], axis=0)[0] - jax.nn.logsumexp(
       blocks.total, axis=0
     )
-    return state.replace(
+    return dataclasses.replace(
+      state,
       step=state.step + 1,
       token=token,
       ids=state.ids.at[:, state.step].set(token),
@@ -167,7 +199,8 @@ def sample(
       done=state.done | (token == config.eos_token_id),
     )
 
-  def body(state: DecodeState) -> DecodeState:
+  def decode(state: DecodeState) -> DecodeState:
+    """Runs the model on the last token, and adds the next one."""
     last = state.step - 1
     slot = prompt + last
     hidden, caches = gpt_neox.decode_blocks(
@@ -179,7 +212,7 @@ def sample(
       state.caches,
       config,
     )
-    return append(state.replace(caches=caches), hidden[:, 0])
+    return append(dataclasses.replace(state, caches=caches), hidden[:, 0])
 
   embedded = gpt_neox.embed(params, batch.ids, dtype)
   layers = gpt_neox.decode_layers(params['blocks'])
@@ -194,16 +227,18 @@ def sample(
     caches=caches,
   )
   unfinished = lambda state: (state.step < max_new_tokens) & ~jnp.all(state.done)
-  state = jax.lax.while_loop(unfinished, body, append(empty, hidden[:, -1]))
+  state = jax.lax.while_loop(unfinished, decode, append(empty, hidden[:, -1]))
   return structs.Responses(state.ids, state.length, state.log_probs)
 
 
-def sampler(config: gpt_neox.GPTNeoXConfig, sampling: config_lib.Sampling, dtype) -> Callable:
-  """`sample` with its statics bound, mapped over the devices: (frozen, sharded PromptBatch) -> sharded Responses."""
+def sampler(
+  config: gpt_neox.GPTNeoXConfig, sampling: config_lib.Sampling, dtype: DTypeLike
+) -> Callable[[Any, structs.PromptBatch], structs.Responses]:
+  """Maps `sample` over the devices: (inputs, sharded PromptBatch) -> sharded Responses."""
+  statics: dict[str, Any] = {'config': config, 'dtype': dtype}
   return parallel.map_forward(
     sample,
-    config=config,
-    dtype=dtype,
+    **statics,
     max_new_tokens=sampling.max_new_tokens,
     min_new_tokens=sampling.min_new_tokens,
     top_k=sampling.top_k,
@@ -213,59 +248,64 @@ def sampler(config: gpt_neox.GPTNeoXConfig, sampling: config_lib.Sampling, dtype
 
 
 def prompt_ids(
-  tokenizer, prompts: Sequence[str], max_tokens: int | None
+  tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tokens: int | None
 ) -> tuple[list[list[int]], int]:
-  """Token ids of prompts, and how many were cut on the left, which is logged; an empty prompt is EOS alone."""
+  """Encodes prompts; an empty prompt becomes EOS alone.
+
+  Returns:
+    Token ids, and how many prompts were cut on the left to `max_tokens`; the cut is logged.
+  """
   ids, cut = text.encode(tokenizer, prompts, max_tokens=max_tokens)
-  text.report_cut(cut, len(prompts), 'prompts', max_tokens)
+  if max_tokens is not None:
+    text.report_cut(cut, len(prompts), 'prompts', max_tokens)
   return [row or [tokenizer.eos_token_id] for row in ids], cut
 
 
 def complete_ids(
-  model: pretrained.Pretrained,
+  model: pretrained.Decoder,
   prompts: Sequence[Sequence[int]],
   sampling: config_lib.Sampling,
   seed: int,
-  dtype=jnp.float32,
-  progress: Callable = iter,
+  dtype: DTypeLike = jnp.float32,
+  progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> tuple[list[list[int]], np.ndarray]:
   """Samples a response to each of N tokenised prompts.
 
   Args:
     model: a causal language model.
-    prompts: token ids; batched by length.
-    sampling: how.
-    seed: example i uses the key fold_in(key(seed), i), whatever the batches are.
-    dtype: of computation.
+    prompts: token ids; prompts of similar length share a batch.
+    sampling: temperature, limits of length, and truncation.
+    seed: prompt i uses the key fold_in(key(seed), i), whatever the batches are.
+    dtype: the compute type.
     progress: wraps the iterable of batches.
 
   Returns:
-    Response ids (EOS included where it came), and each response's length [N].
+    The ids of each response, with EOS if it came, and their number [N].
   """
   allowed = distribution.allowed_for(model.tokenizer, model.config, sampling.temperature or 1.0)
-  frozen = (parallel.replicated(model.params), parallel.replicate(allowed), jax.random.key(seed))
+  inputs = (parallel.replicated(model.params), parallel.replicate(allowed), jax.random.key(seed))
   run = sampler(model.config, sampling, dtype)
   count = parallel.device_count()
   batch_size = -(-min(sampling.batch_size, len(prompts)) // count) * count
-  responses = [[]] * len(prompts)
+  responses: list[list[int]] = [[]] * len(prompts)
   lengths = np.zeros(len(prompts), np.int32)
   for rows in progress(list(batches.by_length(prompts, batch_size))):
     batch = batches.prompt_batch([prompts[row] for row in rows], rows, model.config.eos_token_id)
-    out = parallel.gather(run(frozen, parallel.shard(batch)))
-    for row, ids, length in zip(rows, out.ids, out.length):
+    out = parallel.gather(run(inputs, parallel.shard(batch)))
+    for row, ids, length in zip(rows, out.ids, out.length, strict=True):
       responses[row], lengths[row] = ids[:length].tolist(), length
   return responses, lengths
 
 
 def complete(
-  model: pretrained.Pretrained,
+  model: pretrained.Decoder,
   prompts: Sequence[str],
   sampling: config_lib.Sampling,
   seed: int = 0,
-  dtype=jnp.float32,
-  progress: Callable = iter,
+  dtype: DTypeLike = jnp.float32,
+  progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> list[str]:
-  """Samples a completion of every prompt text; its leading space is kept, EOS is not.
+  """Samples a completion of every prompt text, with its leading space and without EOS.
 
   Raises:
     ValueError: max_new_tokens leaves no room for a prompt.

@@ -1,7 +1,9 @@
-"""A forward pass over any number of texts: batches of similar length, and the host ahead of the devices.
+"""A forward pass over any number of texts, in batches of similar length.
 
-Texts are tokenised a chunk at a time, long ones first; while the devices compute one chunk, the host tokenises the
-next. Dims: N texts, B texts of a batch, S padded length.
+Texts are tokenised in chunks, long ones first. While the devices compute one chunk, the host
+tokenises the next.
+
+Dims: N texts, B texts of a batch, S padded length.
 """
 
 from collections.abc import Callable
@@ -9,36 +11,42 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import Concatenate
 
 from absl import logging
 import jax
+from jax.typing import DTypeLike
 import numpy as np
 
+from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
 
 Tokens = Sequence[int]
+# (params, TextBatch, *, config, dtype, <statics>) -> results [B, ...]
+Forward = Callable[Concatenate[Any, structs.TextBatch, ...], jax.Array]
+# Wraps the iterable of chunks, such as in a progress bar.
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
 CHUNK = 1024  # texts that are tokenised at once
-TOKENS_OF_A_TEXT = 64  # by which a number of texts becomes a number of tokens
-TOKENS_ON_CPU = (
-  1024  # of one device: with more, RoBERTa-base leaves the last-level cache, a sixth slower
-)
-BATCHES_OF_A_CALL = (
-  8  # as many at least: in a single batch, all texts would be as long as the longest
-)
-LEAST_TOKENS = (
-  512  # but no fewer at once: all weights are read for every batch (16 texts: a third of the time)
-)
+TOKENS_OF_A_TEXT = 64  # converts a number of texts into a number of tokens
+# Per device: with more, the activations of RoBERTa-base leave the last-level cache, a sixth slower.
+TOKENS_ON_CPU = 1024
+# At least so many batches per call: in a single one, all texts would be padded to the longest.
+BATCHES_OF_A_CALL = 8
+# But no smaller batches: each reads all weights, which for 16 texts took a third of the time.
+LEAST_TOKENS = 512
 
 
 def tokens_at_once(count: int, batch_size: int) -> int:
-  """Tokens of one batch, padding among them, over all devices.
+  """Returns the number of tokens of one batch, with padding, over all devices.
 
   Args:
-    count: texts of the call; rounded up to a power of two, so that calls of similar size share what was compiled.
-    batch_size: texts of TOKENS_OF_A_TEXT tokens that the devices hold at once.
+    count: texts of the call. It is rounded up to a power of two, so that calls of similar size
+      share their compiled programs.
+    batch_size: how many texts of TOKENS_OF_A_TEXT tokens the devices can hold at once.
   """
   most = batch_size * TOKENS_OF_A_TEXT
   if jax.default_backend() == 'cpu':
@@ -48,7 +56,10 @@ def tokens_at_once(count: int, batch_size: int) -> int:
 
 
 def rows_at_once(length: int, tokens: int, count: int) -> int:
-  """Texts [B] of a padded length in one batch: as many for every batch of that length, and a multiple of the devices."""
+  """Returns the batch size B for a padded length, a multiple of the number of devices.
+
+  It depends on the length alone, so that every length is compiled once.
+  """
   devices = parallel.device_count()
   return max(min(tokens // length, _power_of_two(count)) // devices, 1) * devices
 
@@ -58,70 +69,71 @@ def _power_of_two(count: int) -> int:
 
 
 def batched(
-  forward: Callable,
+  forward: Forward,
   model: pretrained.Pretrained,
   limit: int,
   pad_id: int,
   batch_size: int,
-  dtype,
-  progress: Callable = iter,
-  **statics,
-) -> Callable:
-  """`forward(params, TextBatch, *, config, dtype, <statics>)` over any number of texts, mapped over the devices.
+  dtype: DTypeLike,
+  progress: Progress = iter,
+  **statics: Any,
+) -> Callable[[Sequence[int], Callable[[np.ndarray], Iterable[Tokens]]], np.ndarray]:
+  """Maps a forward pass over the devices, and returns a function that applies it to N texts.
 
   Args:
-    forward: gives results [B, ...].
-    model: its params, config.
-    limit: tokens that the model reads; no batch is padded beyond.
-    pad_id: what batches are padded with.
-    batch_size: as `tokens_at_once` takes it.
-    dtype: of computation.
+    forward: (params, TextBatch, *, config, dtype, <statics>) -> results [B, ...].
+    model: its `params` and `config` are used.
+    limit: the maximum number of tokens that the model reads; no batch is padded beyond it.
+    pad_id: pads the batches.
+    batch_size: as for `tokens_at_once`.
+    dtype: the compute type.
     progress: wraps the iterable of chunks.
-    **statics: what else `forward` needs.
+    **statics: other arguments of `forward`.
 
   Returns:
-    A function (sizes [N], read) -> np.float32 [N, ...]. `sizes` are the texts' lengths, in any unit and as roughly as
-    one likes: long texts come first. `read` gives the token ids of the texts of some rows.
+    A function (sizes [N], read) -> np.float32 [N, ...], for N > 0. `sizes` are the lengths of the
+    texts, in any unit; they may be rough, and only decide the order. `read` returns the token ids
+    of the texts of some rows.
   """
-  run = parallel.map_forward(forward, config=model.config, dtype=dtype, **statics)
+  bound: dict[str, Any] = {'config': model.config, 'dtype': dtype, **statics}
+  run = parallel.map_forward(forward, **bound)
   params = parallel.replicated(model.params)
 
   def dispatch(
     rows: Sequence[int], sequences: Sequence[Tokens], length: int, size: int
-  ) -> tuple[Sequence[int], Any]:
+  ) -> tuple[Sequence[int], jax.Array]:
     filled = [*sequences, *[sequences[-1]] * (size - len(sequences))]
     return rows, run(params, parallel.shard(batches.text_batch(filled, pad_id, min(length, limit))))
 
-  def apply(sizes: Sequence[int], read: Callable[[np.ndarray], Sequence[Tokens]]) -> np.ndarray:
+  def apply(sizes: Sequence[int], read: Callable[[np.ndarray], Iterable[Tokens]]) -> np.ndarray:
     count = len(sizes)
     tokens = tokens_at_once(count, batch_size)
     order = np.argsort(-np.asarray(sizes), kind='stable')
     chunks = progress(np.split(order, range(CHUNK, count, CHUNK)))
-    read_chunks = (list(zip(rows.tolist(), read(rows))) for rows in chunks)
-    results, pending = [], []
+    read_chunks = (list(zip(rows.tolist(), read(rows), strict=True)) for rows in chunks)
+    results: list[tuple[Sequence[int], np.ndarray]] = []
+    pending: list[tuple[Sequence[int], jax.Array]] = []
     for ready in batches.by_tokens(read_chunks, lambda length: rows_at_once(length, tokens, count)):
       dispatched = [dispatch(*batch) for batch in ready]
-      results += [
-        (rows, parallel.gather(result)) for rows, result in pending
-      ]  # waits for the chunk before
+      # Waits for the previous chunk while the devices already have the next one.
+      results += [(rows, parallel.gather(result)) for rows, result in pending]
       pending = dispatched
-    return _in_order(count, results + [(rows, parallel.gather(result)) for rows, result in pending])
+    results += [(rows, parallel.gather(result)) for rows, result in pending]
+    return _in_order(count, results)
 
   return apply
 
 
-def _in_order(count: int, results: Iterable[tuple[Sequence[int], np.ndarray]]) -> np.ndarray:
-  """Results of batches, put where their rows are."""
-  out = None
+def _in_order(count: int, results: Sequence[tuple[Sequence[int], np.ndarray]]) -> np.ndarray:
+  """Puts the results [B, ...] of batches at their rows -> [N, ...]."""
+  out = np.zeros((count, *results[0][1].shape[1:]), np.float32)
   for rows, values in results:
-    if out is None:
-      out = np.zeros((count, *values.shape[1:]), np.float32)
-    out[rows] = values[: len(rows)]
+    out[rows] = values[: len(rows)]  # the rest filled up the batch
   return out
 
 
-def over_tokens(*arguments, **more) -> Callable:
-  """`batched` over token lists [N] -> np.float32 [N, ...]."""
+def over_tokens(*arguments: Any, **more: Any) -> Callable[[Sequence[Tokens]], np.ndarray]:
+  """Returns `batched`, with the same arguments, as a function of token lists [N]."""
   apply = batched(*arguments, **more)
   return lambda sequences: apply(
     list(map(len, sequences)), lambda rows: [sequences[row] for row in rows]
@@ -129,27 +141,37 @@ def over_tokens(*arguments, **more) -> Callable:
 
 
 def over_texts(
-  forward: Callable,
+  forward: Forward,
   model: pretrained.Pretrained,
   limit: int,
   pad_id: int,
   batch_size: int,
-  dtype,
+  dtype: DTypeLike,
   *,
   specials: bool = False,
   prefix: Tokens = (),
   instead_of_empty: Tokens = (),
   shape: tuple[int, ...] = (),
-  progress: Callable = iter,
-  **statics,
-) -> Callable:
-  """`batched` over strings: texts [N] -> np.float32 [N, *shape]. A text that comes twice is read once.
+  progress: Progress = iter,
+  **statics: Any,
+) -> Callable[[Sequence[str]], np.ndarray]:
+  """Returns `batched` as a function of strings: texts [N] -> np.float32 [N, *shape].
+
+  A text that occurs twice is computed once.
 
   Args:
+    forward: see `batched`.
+    model: its tokenizer is used too.
+    limit: longer texts are cut on the left, with a warning.
+    pad_id: see `batched`.
+    batch_size: see `batched`.
+    dtype: the compute type.
     specials: whether the tokenizer's special tokens are put around a text.
-    prefix: ids in front of every text.
-    instead_of_empty: ids of a text that has none.
+    prefix: token ids in front of every text.
+    instead_of_empty: token ids of a text that has none.
     shape: of one text's result.
+    progress: wraps the iterable of chunks.
+    **statics: other arguments of `forward`.
   """
   apply = batched(forward, model, limit, pad_id, batch_size, dtype, progress, **statics)
 
@@ -157,24 +179,24 @@ def over_texts(
     if not len(texts):
       return np.zeros((0, *shape), np.float32)
     place = {one: number for number, one in enumerate(dict.fromkeys(texts))}
-    different, cut = list(place), []
+    distinct, cut = list(place), []
 
     def read(rows: np.ndarray) -> Iterator[Tokens]:
       sequences, shortened = text.encode(
         model.tokenizer,
-        [different[row] for row in rows],
+        [distinct[row] for row in rows],
         max_tokens=limit - len(prefix),
         specials=specials,
       )
       cut.append(shortened)
       return ([*prefix, *sequence] or list(instead_of_empty) for sequence in sequences)
 
-    scores = apply([len(one) for one in different], read)
+    scores = apply([len(one) for one in distinct], read)
     if sum(cut):
       logging.warning(
         '%d of %d texts are longer than the %d tokens that %s reads: cut on the left',
         sum(cut),
-        len(different),
+        len(distinct),
         limit - len(prefix),
         model.source,
       )
