@@ -45,7 +45,7 @@ def dense(params, hidden, targets, too_early, allowed):
 
 
 def value_and_gradients(function, params, hidden, targets, too_early, allowed):
-  """Log-probs [N], and the gradients of a weighted sum of them with respect to params and hidden."""
+  """Log-probs [N], and gradients of their weighted sum with respect to params and hidden."""
   values, vjp = jax.vjp(
     lambda params, hidden: function(params, hidden, targets, too_early, allowed), params, hidden
   )
@@ -57,30 +57,30 @@ def expected(problem):
   return jax.device_get(value_and_gradients(dense, *problem))
 
 
-@pytest.mark.parametrize('kept', [0, 2**20], ids=['computed again', 'kept'])
+@pytest.mark.parametrize('kept_bytes', [0, 2**20], ids=['computed again', 'kept'])
 @pytest.mark.parametrize(
   'chunk', [VOCABULARY, 4, 1], ids=['whole', 'last one not full', 'one by one']
 )
 def test_values_and_gradients_are_those_of_the_whole_softmax(
-  problem, expected, monkeypatch, chunk, kept
+  problem, expected, monkeypatch, chunk, kept_bytes
 ):
-  monkeypatch.setitem(distribution.KEPT_BYTES, 'cpu', kept)
+  monkeypatch.setitem(distribution.KEPT_BYTES, 'cpu', kept_bytes)
   monkeypatch.setitem(distribution.CHUNK_BYTES, 'cpu', 4 * COUNT * chunk)
-  found = value_and_gradients(distribution.log_probs, *problem)
-  chex.assert_trees_all_close(found, expected, atol=1e-5)
+  actual = value_and_gradients(distribution.log_probs, *problem)
+  chex.assert_trees_all_close(actual, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('kept', [False, True])
+@pytest.mark.parametrize('keeps', [False, True])
 def test_no_array_of_positions_by_vocabulary_exists_but_one_that_is_small_enough(
-  problem, monkeypatch, kept
+  problem, monkeypatch, keeps
 ):
   monkeypatch.setitem(distribution.CHUNK_BYTES, 'cpu', 4 * COUNT * 2)
-  monkeypatch.setitem(distribution.KEPT_BYTES, 'cpu', 4 * COUNT * VOCABULARY - (not kept))
+  monkeypatch.setitem(distribution.KEPT_BYTES, 'cpu', 4 * COUNT * VOCABULARY - (not keeps))
   loss = lambda params, hidden: jnp.sum(distribution.log_probs(params, hidden, *problem[2:]))
   text = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(*problem[:2]))
   assert f'f32[2,{COUNT}]' in text
   whole = [(VOCABULARY, COUNT), (VOCABULARY + 1, COUNT), (7, 2, COUNT)]
-  assert any(f'[{",".join(map(str, shape))}]' in text for shape in whole) == kept
+  assert any(f'[{",".join(map(str, shape))}]' in text for shape in whole) == keeps
 
 
 def test_a_forbidden_id_has_no_probability(problem):

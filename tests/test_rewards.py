@@ -51,9 +51,7 @@ def test_true_reward_of_the_shared_classifier_is_that_of_torch(shared):
   np.testing.assert_allclose(scores, -expected[:, 1], atol=1e-4, rtol=0)
   assert scores[0] > 0 > scores[1]
   odds = np.exp(expected[:, 1]) / np.exp(expected).sum(1)
-  np.testing.assert_allclose(
-    rewards.true_reward(model).probability(REAL), -odds, atol=1e-4, rtol=0
-  )
+  np.testing.assert_allclose(rewards.true_reward(model).probability(REAL), -odds, atol=1e-4, rtol=0)
 
 
 def test_log_probs_of_the_shared_language_model_are_those_of_torch(shared):
@@ -68,9 +66,9 @@ def test_log_probs_of_the_shared_language_model_are_those_of_torch(shared):
       log_probs = torch.log_softmax(network(torch.tensor([ids])).logits[0], -1)
     expected.append(sum(log_probs[place, token].item() for place, token in enumerate(ids[1:])))
     counts.append(len(ids) - 1)
-  found = rewards.text_log_prob(model)(texts)
-  np.testing.assert_allclose(found, expected, atol=1e-3, rtol=1e-5)
-  assert found[-1] == 0
+  actual = rewards.text_log_prob(model)(texts)
+  np.testing.assert_allclose(actual, expected, atol=1e-3, rtol=1e-5)
+  assert actual[-1] == 0
   np.testing.assert_array_equal(rewards.log_prob_scorer(model)(texts)[:, 1], counts)
 
 
@@ -78,14 +76,12 @@ def test_log_probs_of_the_shared_language_model_are_those_of_torch(shared):
 def test_a_score_does_not_depend_on_its_company(request, policy, classifier, recovered, kind):
   model = {'true_reward': classifier, 'recovered_reward': recovered, 'text_log_prob': policy}[kind]
   reward = getattr(rewards, kind)(model, batch_size=8)
-  together = reward(TEXTS)
-  assert together.shape == (6,) and together.dtype == np.float32 and np.ptp(together) > 0.01
-  np.testing.assert_allclose(
-    np.concatenate([reward([text]) for text in TEXTS]), together, atol=1e-4
-  )
+  scores = reward(TEXTS)
+  assert scores.shape == (6,) and scores.dtype == np.float32 and np.ptp(scores) > 0.01
+  np.testing.assert_allclose(np.concatenate([reward([text]) for text in TEXTS]), scores, atol=1e-4)
   order = [3, 0, 5, 1, 2, 4]
-  np.testing.assert_allclose(reward([TEXTS[row] for row in order]), together[order], atol=1e-4)
-  np.testing.assert_allclose(reward(TEXTS * 5), np.tile(together, 5), atol=1e-4)
+  np.testing.assert_allclose(reward([TEXTS[row] for row in order]), scores[order], atol=1e-4)
+  np.testing.assert_allclose(reward(TEXTS * 5), np.tile(scores, 5), atol=1e-4)
   assert reward([]).shape == (0,) and rewards.log_prob_scorer(policy)([]).shape == (0, 2)
 
 

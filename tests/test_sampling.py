@@ -1,4 +1,4 @@
-"""Sampling: greedy as transformers does it, keys by example, what may never come, and the log-probs it reports."""
+"""Sampling: greedy as in transformers, a key per example, forbidden tokens, and log-probs."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from irl_jax.data import batches
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 
-# Sixteen slots with padding. Tests share their shapes and settings, since each that is new compiles for seconds.
+# Sixteen slots with padding. Tests share shapes and settings, since a new one compiles for seconds.
 PROMPTS = [
   [5],
   [9, 2, 7, 7, 12],
@@ -63,7 +63,7 @@ def whole_logits(policy, ids, valid):
 
 
 def that_prefers(policy, **scores):
-  """The policy, with the same logits at every position: these scores by id ('id_7=3.0'), 0 for all others."""
+  """The policy with fixed logits at every position: scores by id ('id_7=3.0'), else 0."""
   params = jax.tree.map(np.array, policy.params)
   params['final_layer_norm'] = {
     'scale': np.zeros(16, np.float32),
@@ -113,26 +113,26 @@ def test_greedy_continuations_of_the_shared_checkpoint_are_those_of_transformers
     ['You are', 'Hello', 'I think that the article should be', 'why would anyone']
   )['input_ids']
   forbidden = [1, *range(len(model.tokenizer), model.config.vocab_size)]
-  found = greedy(model, prompts, 16)
-  assert found == torch_greedy(folder, prompts, 16, forbidden)
-  assert len({tuple(row) for row in found}) > 1
+  actual = greedy(model, prompts, 16)
+  assert actual == torch_greedy(folder, prompts, 16, forbidden)
+  assert len({tuple(row) for row in actual}) > 1
 
 
 def test_a_sample_depends_on_its_own_key_alone(policy):
   limits = c.Sampling(max_new_tokens=8, batch_size=8)
-  together, lengths = sampling.complete_ids(policy, PROMPTS, limits, seed=3)
-  apart, _ = sampling.complete_ids(
+  batched, lengths = sampling.complete_ids(policy, PROMPTS, limits, seed=3)
+  alone, _ = sampling.complete_ids(
     policy, PROMPTS, dataclasses.replace(limits, batch_size=4), seed=3
   )
-  assert together == apart
+  assert batched == alone
   one_device = on_one_device(policy, PROMPTS, np.arange(8), seed=3)
-  assert together == [
+  assert batched == [
     ids[:length].tolist() for ids, length in zip(one_device.ids, one_device.length)
   ]
   np.testing.assert_array_equal(lengths, one_device.length)
   reordered = on_one_device(policy, PROMPTS[::-1], np.arange(8)[::-1], seed=3)
   np.testing.assert_array_equal(reordered.ids[::-1], one_device.ids)
-  assert sampling.complete_ids(policy, PROMPTS, limits, seed=4)[0] != together
+  assert sampling.complete_ids(policy, PROMPTS, limits, seed=4)[0] != batched
 
 
 def test_equal_prompts_and_later_steps_draw_anew(policy):
@@ -180,16 +180,16 @@ def test_the_loop_ends_when_every_row_has_ended(policy, monkeypatch):
 
 
 def allowed_tokens(logits, top_k, top_p):
-  """Which ids of one row of logits [V] may be drawn: the k largest, of them the fewest that reach p."""
+  """Returns the ids of logits [V] that may be drawn: the k largest, and the fewest that reach p."""
   ranked = sorted(range(len(logits)), key=lambda token: -logits[token])[: top_k or None]
   weights = [np.exp(logits[token]) for token in ranked]
-  kept, reached = [], 0.0
+  allowed, reached = [], 0.0
   for token, weight in zip(ranked, weights):
     if reached >= top_p:
       break
-    kept.append(token)
+    allowed.append(token)
     reached += weight / sum(weights)
-  return kept
+  return allowed
 
 
 @pytest.mark.parametrize(
@@ -202,21 +202,21 @@ def test_draws_have_the_support_and_the_frequencies_of_the_truncated_softmax(top
   run = jax.jit(functools.partial(sampling.draw, k=min(top_k, 16), top_p=top_p, greedy=False))
   blocks = sampling.in_blocks(np.tile(logits.astype(np.float32)[:, None], (1, draws)))
   counts = np.bincount(run(keys, blocks), minlength=16)
-  kept = allowed_tokens(logits, top_k, top_p)
-  assert counts[kept].sum() == draws
-  expected = np.exp(logits[kept]) / np.exp(logits[kept]).sum() * draws
-  if len(kept) > 1:
-    assert stats.chisquare(counts[kept], expected).pvalue > 1e-3
+  allowed = allowed_tokens(logits, top_k, top_p)
+  assert counts[allowed].sum() == draws
+  expected = np.exp(logits[allowed]) / np.exp(logits[allowed]).sum() * draws
+  if len(allowed) > 1:
+    assert stats.chisquare(counts[allowed], expected).pvalue > 1e-3
 
 
 @pytest.mark.parametrize('k', [1, 2, 3, 7, 21])
 def test_the_largest_logits_are_found_in_the_blocks_of_the_largest(monkeypatch, k):
   monkeypatch.setattr(sampling, 'BLOCK', 4)
   logits = np.random.default_rng(5).normal(size=(21, 50)).astype(np.float32)
-  found, ids = jax.jit(functools.partial(sampling.top_k, k=k))(sampling.in_blocks(logits))
+  actual, ids = jax.jit(functools.partial(sampling.top_k, k=k))(sampling.in_blocks(logits))
   for row, expected in enumerate(np.argsort(-logits, axis=0)[:k].T):
     np.testing.assert_array_equal(ids[row], expected)
-    np.testing.assert_array_equal(found[row], logits[expected, row])
+    np.testing.assert_array_equal(actual[row], logits[expected, row])
 
 
 def test_draws_by_blocks_have_the_frequencies_of_the_whole_softmax(monkeypatch):

@@ -1,4 +1,4 @@
-"""Scoring: few shapes, texts read once, the host ahead of the devices, and the right row for every text."""
+"""Scoring: few shapes, texts read once, the host ahead of the devices, rows in order."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +9,7 @@ from irl_jax.runtime import parallel
 
 
 def length_and_sum(params, batch, *, config, dtype):
-  """How many tokens a text has, and what they add up to [B, 2]."""
+  """Returns the number and the sum of the tokens of each text [B, 2]."""
   del params, config, dtype
   return jnp.stack([jnp.sum(batch.valid, axis=1), jnp.sum(batch.ids * batch.valid, axis=1)], axis=1)
 
@@ -22,17 +22,17 @@ def test_every_text_keeps_its_row_in_batches_of_few_shapes(policy, monkeypatch):
   )
   rng = np.random.default_rng(0)
   texts = [rng.integers(1, 20, length).tolist() for length in rng.integers(1, 60, 100)]
-  found = scoring.over_tokens(length_and_sum, policy, 56, 0, 64, np.float32)(
+  actual = scoring.over_tokens(length_and_sum, policy, 56, 0, 64, np.float32)(
     [text[:56] for text in texts]
   )
-  np.testing.assert_array_equal(found, [[len(text[:56]), sum(text[:56])] for text in texts])
+  np.testing.assert_array_equal(actual, [[len(text[:56]), sum(text[:56])] for text in texts])
   rows = dict.fromkeys(shapes)
   assert (
     len({length for _, length in rows}) == len(rows) <= 7
   )  # one size of batch for each padded length
   assert all(size % parallel.device_count() == 0 for size, _ in rows)
   assert max(length for _, length in rows) == 56
-  assert sum(size * length for size, length in shapes) < 2 * found[:, 0].sum()
+  assert sum(size * length for size, length in shapes) < 2 * actual[:, 0].sum()
 
 
 def test_a_text_that_comes_twice_is_read_once(policy, monkeypatch):

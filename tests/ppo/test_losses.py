@@ -12,7 +12,7 @@ ROWS, LENGTH = 4, 6
 
 @pytest.fixture(scope='module')
 def arrays():
-  """Random float32 arrays [B, T] by name, a mask of responses of 6, 1, 3 and 4 tokens, and scores [B]."""
+  """Random arrays [B, T] by name, a mask of responses of 6, 1, 3 and 4 tokens, scores [B]."""
   rng = np.random.default_rng(0)
   draw = lambda: rng.normal(size=(ROWS, LENGTH)).astype(np.float32)
   mask = np.arange(LENGTH) < np.array([6, 1, 3, 4])[:, None]
@@ -28,10 +28,10 @@ def test_token_rewards(arrays):
     for token in range(length):
       expected[row, token] = -0.3 * (arrays['new'][row, token] - arrays['reference'][row, token])
     expected[row, length - 1] += arrays['score'][row]
-  found = losses.token_rewards(
+  actual = losses.token_rewards(
     arrays['score'], arrays['new'], arrays['reference'], arrays['mask'], 0.3
   )
-  np.testing.assert_allclose(found, expected, atol=1e-6)
+  np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize('discount, gae_lambda', [(1.0, 0.95), (0.9, 0.5), (0.97, 1.0), (1.0, 0.0)])
@@ -63,14 +63,16 @@ def test_with_lambda_1_a_return_is_the_discounted_sum_of_rewards(arrays):
 
 def test_what_stands_outside_the_mask_changes_nothing(arrays):
   mask = arrays['mask']
-  spoilt = lambda name: np.where(mask, arrays[name], 99.0).astype(np.float32)
-  for found, other in zip(
+  corrupted = lambda name: np.where(mask, arrays[name], 99.0).astype(np.float32)
+  for actual, other in zip(
     losses.advantages_and_returns(arrays['new'], arrays['values'], mask, 0.9, 0.9),
-    losses.advantages_and_returns(spoilt('new'), spoilt('values'), mask, 0.9, 0.9),
+    losses.advantages_and_returns(corrupted('new'), corrupted('values'), mask, 0.9, 0.9),
   ):
-    np.testing.assert_array_equal(np.asarray(found)[mask], np.asarray(other)[mask])
-  found = losses.whiten(arrays['advantages'], mask, None)
-  np.testing.assert_array_equal(found[mask], losses.whiten(spoilt('advantages'), mask, None)[mask])
+    np.testing.assert_array_equal(np.asarray(actual)[mask], np.asarray(other)[mask])
+  actual = losses.whiten(arrays['advantages'], mask, None)
+  np.testing.assert_array_equal(
+    actual[mask], losses.whiten(corrupted('advantages'), mask, None)[mask]
+  )
 
 
 @pytest.mark.parametrize('devices', [1, 4])
@@ -86,18 +88,18 @@ def test_whitening_is_over_the_mask_of_all_devices(arrays, devices):
   deviation = np.sqrt(sum((value - mean) ** 2 for value in chosen) / len(chosen))
   split = lambda x: x.reshape(devices, ROWS // devices, LENGTH)
   whiten = jax.pmap(lambda x, m: losses.whiten(x, m, 'data'), axis_name='data')
-  found = np.asarray(whiten(split(arrays['advantages']), split(mask))).reshape(ROWS, LENGTH)
-  np.testing.assert_allclose(found[mask], (np.array(chosen) - mean) / deviation, atol=1e-5)
+  actual = np.asarray(whiten(split(arrays['advantages']), split(mask))).reshape(ROWS, LENGTH)
+  np.testing.assert_allclose(actual[mask], (np.array(chosen) - mean) / deviation, atol=1e-5)
 
 
 def test_policy_loss(arrays):
-  found, clipped = losses.policy_loss(arrays['new'], arrays['old'], arrays['advantages'], 0.2)
+  actual, clipped = losses.policy_loss(arrays['new'], arrays['old'], arrays['advantages'], 0.2)
   for row in range(ROWS):
     for token in range(LENGTH):
       ratio = np.exp(arrays['new'][row, token] - arrays['old'][row, token])
       advantage = arrays['advantages'][row, token]
       expected = -min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage)
-      np.testing.assert_allclose(found[row, token], expected, rtol=1e-5)
+      np.testing.assert_allclose(actual[row, token], expected, rtol=1e-5)
       assert clipped[row, token] == (
         (advantage > 0 and ratio > 1.2) or (advantage < 0 and ratio < 0.8)
       )
@@ -105,13 +107,13 @@ def test_policy_loss(arrays):
 
 
 def test_value_loss(arrays):
-  found, clipped = losses.value_loss(arrays['values'], arrays['old'], arrays['returns'], 0.2)
+  actual, clipped = losses.value_loss(arrays['values'], arrays['old'], arrays['returns'], 0.2)
   for row in range(ROWS):
     for token in range(LENGTH):
       value, old, target = (arrays[name][row, token] for name in ('values', 'old', 'returns'))
       near = min(max(value, old - 0.2), old + 0.2)
       np.testing.assert_allclose(
-        found[row, token], max((value - target) ** 2, (near - target) ** 2) / 2, rtol=1e-5
+        actual[row, token], max((value - target) ** 2, (near - target) ** 2) / 2, rtol=1e-5
       )
       assert clipped[row, token] == (abs(near - target) > abs(value - target))
   assert 0 < np.mean(clipped) < 1

@@ -1,4 +1,4 @@
-"""What PPO samples and scores: which prompts a step takes, what the reward reads, and what is subtracted."""
+"""The host's part of a rollout: prompts of a step, texts that are scored, what is subtracted."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def length_of(texts):
 
 @pytest.fixture
 def devices(monkeypatch):
-  """Four rows are sampled where they are: the devices' part is tested in test_loop.py."""
+  """Replaces the devices, which test_loop.py tests."""
   monkeypatch.setattr(rollout.parallel, 'shard', lambda batch: batch)
   monkeypatch.setattr(rollout.parallel, 'gather', lambda tree: tree)
 

@@ -1,4 +1,4 @@
-"""The PPO update: what it starts from, what it changes, and that it is the same on any number of devices."""
+"""The PPO update: where it starts, what it changes, and the same on any number of devices."""
 
 import functools
 import re
@@ -49,13 +49,13 @@ def experience():
 
 @pytest.fixture(scope='module')
 def statics(policy):
-  """What rollout and update are bound with."""
+  """Statics of the rollout and the update."""
   return dict(config=policy.config, dtype=jnp.float32, min_new_tokens=MINIMUM, ppo=c.PPO())
 
 
 @pytest.fixture(scope='module')
 def start(policy, params):
-  """A function: trained_blocks and optimiser -> the first state, and what is frozen."""
+  """A function: (trained_blocks, optimiser) -> (first state, frozen)."""
 
   def build(trained_blocks, tx):
     trained, frozen = cut_lib.split(params, trained_blocks)
@@ -73,7 +73,10 @@ SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
 
 @pytest.fixture(scope='module')
 def run(start, experience, statics):
-  """A function, its results kept: trained_blocks -> (state, frozen, rollout, statistics, next state, metrics)."""
+  """A cached function of trained_blocks.
+
+  It returns (state, frozen, rollout, statistics, next state, metrics).
+  """
 
   @functools.cache
   def steps(trained_blocks):
@@ -101,7 +104,7 @@ def gradient(before, after):
 
 
 def dense_log_probs(policy, params, experience):
-  """Log-probs [B, T] in NumPy, from the model's logits, one position at a time; 0 outside the responses."""
+  """Log-probs [B, T] in NumPy, position by position, from logits; 0 outside the responses."""
   logits = (
     np.asarray(
       gpt_neox.logits(
@@ -170,6 +173,52 @@ def test_metrics_are_means_over_response_tokens(run, policy, params, experience,
   assert 0 < metrics['policy/clipfrac_avg'] < 1
 
 
+# Metrics of the second update on a rollout, and the gradient norm of the first.
+GOLDEN = {
+  'loss/policy_avg': -0.117606,
+  'loss/value_avg': 0.419095,
+  'policy/approxkl_avg': 0.0713050,
+  'val/ratio': 1.161148,
+  'first gradient norm': 2.052769,
+}
+
+
+def test_golden_metrics_of_one_step(start, run, statics):
+  tx, _ = optimizer.adamw(learning_rate=0.01, updates=10, schedule='constant')
+  state, frozen = start(1, tx)
+  update, rollout = one_device(statics, tx), run(1)[2]
+  state, first = update(state, frozen, rollout)
+  _, second = update(state, frozen, rollout)
+  results = second | {'first gradient norm': first['policy/gradient_norm']}
+  np.testing.assert_allclose([results[name] for name in GOLDEN], list(GOLDEN.values()), rtol=1e-4)
+
+
+@pytest.mark.parametrize('trained_blocks', [-1, 1])
+def test_bfloat16_computes_about_the_same_and_parameters_stay_float32(
+  start, experience, statics, trained_blocks
+):
+  tx, _ = optimizer.adamw(learning_rate=0.01, updates=10)
+  state, frozen = start(trained_blocks, tx)
+
+  def steps(dtype):
+    bound = statics | {'dtype': dtype}
+    make = jax.jit(functools.partial(update_lib.make_rollout, axis_name=None, **bound))
+    rollout, statistics = make((state.params, frozen, 0.1), experience)
+    return rollout, statistics, *one_device(bound, tx)(state, frozen, rollout)
+
+  expected_rollout, _, _, expected = steps(jnp.float32)
+  rollout, statistics, after, metrics = steps(jnp.bfloat16)
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+  chex.assert_tree_all_finite((rollout, statistics, after, metrics))
+  np.testing.assert_allclose(rollout.log_probs, expected_rollout.log_probs, atol=0.1)
+  np.testing.assert_allclose(metrics['loss/value_avg'], expected['loss/value_avg'], rtol=0.05)
+  np.testing.assert_allclose(
+    metrics['policy/gradient_norm'], expected['policy/gradient_norm'], rtol=0.1
+  )
+  assert metrics['loss/value_avg'] != expected['loss/value_avg']  # so bfloat16 was used
+  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
+
+
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
 def test_four_devices_give_the_gradient_of_one(run, start, experience, statics, trained_blocks):
   state, frozen, rollout, statistics, after, metrics = run(trained_blocks)
@@ -220,8 +269,8 @@ def test_frozen_matrices_in_the_type_of_computation_change_nothing(
     params=cut_lib.stored(frozen.params, jnp.bfloat16),
     reference=cut_lib.stored(frozen.reference, jnp.bfloat16),
   )
-  found, expected = (make((state.params, some, 0.1), experience) for some in (stored, frozen))
-  chex.assert_trees_all_equal(found, expected)
+  actual, expected = (make((state.params, some, 0.1), experience) for some in (stored, frozen))
+  chex.assert_trees_all_equal(actual, expected)
   types = {leaf.dtype for leaf in jax.tree.leaves((stored.params, stored.reference))}
   assert types == {jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)}
 
@@ -257,9 +306,9 @@ def test_a_cut_changes_no_gradient_above_it(run, trained_blocks):
   whole_state, _, whole_rollout, _, whole_after, _ = run(-1)
   np.testing.assert_allclose(rollout.advantages, whole_rollout.advantages, atol=1e-4)
   whole, _ = cut_lib.split(gradient(whole_state, whole_after), trained_blocks)
-  found = gradient(state, after)
-  chex.assert_trees_all_close(found, whole, atol=1e-5)
-  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found) if leaf.size)
+  actual = gradient(state, after)
+  chex.assert_trees_all_close(actual, whole, atol=1e-5)
+  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(actual) if leaf.size)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit for bit, the latest ones stay, and what does not fit is refused."""
+"""Checkpoints: restored bit for bit, the latest ones stay, damaged or unfit ones are refused."""
 
 import copy
 import re
@@ -72,9 +72,11 @@ def test_a_state_of_another_model_or_type_is_refused_leaf_by_leaf(tmp_path, save
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, state_of(1, **saved), {})
   before = files_of(tmp_path)
-  with checkpoint.Checkpoints(tmp_path) as checkpoints:
-    with pytest.raises(errors.CheckpointError, match='is of another model or type') as caught:
-      checkpoints.restore(state_of(0, **now))
+  with (
+    checkpoint.Checkpoints(tmp_path) as checkpoints,
+    pytest.raises(errors.CheckpointError, match='is of another model or type') as caught,
+  ):
+    checkpoints.restore(state_of(0, **now))
   message = str(caught.value)
   assert (
     str(tmp_path / '1') in message
@@ -215,10 +217,10 @@ def test_what_a_kill_left_of_a_save_is_no_step_and_goes_away(tmp_path):
 
 def test_what_is_restored_does_not_change_with_what_was_donated(tmp_path):
   state = state_of(1)
-  kept = jax.tree.map(np.array, state)
+  before = jax.tree.map(np.array, state)
   double = jax.jit(lambda state: jax.tree.map(lambda x: x * 2, state), donate_argnums=0)
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, state, {})
     double(state)  # the save may still be under way
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
-    chex.assert_trees_all_equal(checkpoints.restore(state_of(0))[1], kept)
+    chex.assert_trees_all_equal(checkpoints.restore(state_of(0))[1], before)

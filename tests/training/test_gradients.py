@@ -1,4 +1,4 @@
-"""Gradients of means over unequal counts: the same for any micro-batches and devices, and one all-reduce for all."""
+"""Gradients of means over unequal counts: the same for any micro-batches and devices."""
 
 import functools
 
@@ -16,7 +16,7 @@ ROWS, LENGTH, WIDTH = 12, 5, 3
 
 @pytest.fixture(scope='module')
 def problem():
-  """Parameters [D], and (x [B, S, D], mask [B, S]): rows of 0 to 5 tokens; the last three rows have none."""
+  """Parameters [D], and (x [B, S, D], mask [B, S]) of 0 to 5 tokens; the last 3 rows are empty."""
   rng = np.random.default_rng(0)
   mask = np.arange(LENGTH) < np.array([5, 1, 2, 0, 5, 3, 1, 4, 5, 0, 0, 0])[:, None]
   return rng.normal(size=WIDTH).astype(np.float32), (
@@ -54,10 +54,10 @@ def by_hand(problem):
 
 @pytest.mark.parametrize('micro_batch', [0, 12, 5, 4, 1])
 def test_any_micro_batch_gives_the_mean_over_all_tokens(problem, by_hand, micro_batch):
-  found = jax.jit(
+  actual = jax.jit(
     lambda weights, batch: gradients.of_mean(total_loss, weights, (), batch, None, micro_batch)
   )(*problem)
-  chex.assert_trees_all_close(found, by_hand, atol=1e-6)
+  chex.assert_trees_all_close(actual, by_hand, atol=1e-6)
 
 
 @pytest.mark.parametrize('micro_batch', [0, 1])
@@ -73,8 +73,8 @@ def test_devices_of_unequal_token_counts_give_the_mean_over_all_tokens(
     in_axes=(None, 0),
     out_axes=None,
   )
-  found = run(weights, jax.tree.map(lambda x: x.reshape(4, ROWS // 4, *x.shape[1:]), batch))
-  chex.assert_trees_all_close(jax.device_get(found), by_hand, atol=1e-6)
+  actual = run(weights, jax.tree.map(lambda x: x.reshape(4, ROWS // 4, *x.shape[1:]), batch))
+  chex.assert_trees_all_close(jax.device_get(actual), by_hand, atol=1e-6)
 
 
 @pytest.mark.parametrize('micro_batch', [0, 1])

@@ -1,4 +1,4 @@
-"""The learner of sft, classifier and irl: what it remembers of its updates, and which parameters it keeps."""
+"""The learner of sft, classifier and irl: its history, and its best parameters."""
 
 import jax
 import jax.numpy as jnp

@@ -24,8 +24,8 @@ def test_a_cpu_takes_as_many_as_fit_in_its_cache():
   fitting = functools.partial(micro_batch.size_on, 'cpu', 0, PYTHIA_410M, 2, width=4)
   assert (fitting(100), fitting(600)) == (5, 1)  # at least 1,024 tokens, at least one pair
   small = micro_batch.size_on('cpu', 0, SMALL, 1, 64, width=4)
-  kept = [micro_batch.block_bytes(SMALL, rows, 64, 4) for rows in (small, small + 1)]
-  assert kept[0] <= micro_batch.CACHE_BYTES < kept[1]
+  sizes = [micro_batch.block_bytes(SMALL, rows, 64, 4) for rows in (small, small + 1)]
+  assert sizes[0] <= micro_batch.CACHE_BYTES < sizes[1]
 
 
 def test_an_accelerator_takes_all_and_a_requested_size_is_used_anywhere():
@@ -40,8 +40,8 @@ def test_the_width_is_that_of_the_compute_type(dtype, width):
 
 
 def test_micro_batches_are_equal_and_as_few_as_possible():
-  sizes = (0, 12, 100, 11, 6, 5, 1)
-  assert [micro_batch.count(12, size) for size in sizes] == [1, 1, 1, 2, 2, 3, 12]
+  limits = (0, 12, 100, 11, 6, 5, 1)
+  assert [micro_batch.count(12, limit) for limit in limits] == [1, 1, 1, 2, 2, 3, 12]
   assert micro_batch.count(7, 3) == 7
 
 

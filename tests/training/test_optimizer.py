@@ -74,11 +74,11 @@ def test_a_gradient_that_is_not_finite_is_left_out(bad):
 
 def test_updates_that_are_left_out_are_counted_in_all_and_in_a_row():
   tx, _ = optimizer.adamw(learning_rate=0.02, updates=9)
-  state, found = optimizer.new_state({'w': jnp.ones(2)}, tx), []
+  state, counts = optimizer.new_state({'w': jnp.ones(2)}, tx), []
   for value in (np.nan, 1.0, np.inf, np.nan, 1.0):
     state, metrics = optimizer.apply_gradients(state, {'w': jnp.array([1.0, value])}, tx)
-    found.append((int(metrics['skipped']), int(metrics['skipped_in_row'])))
-  assert found == [(1, 1), (1, 0), (2, 1), (3, 2), (3, 0)]
+    counts.append((int(metrics['skipped']), int(metrics['skipped_in_row'])))
+  assert counts == [(1, 1), (1, 0), (2, 1), (3, 2), (3, 0)]
 
 
 def test_a_state_is_placed_as_it_would_be_made_and_only_its_parameters_are_transferred(monkeypatch):

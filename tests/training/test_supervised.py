@@ -1,4 +1,4 @@
-"""Supervised training: its losses against torch and NumPy, devices, exact resume, and that it learns."""
+"""Supervised training: losses against torch and NumPy, devices, exact resume, learning."""
 
 import dataclasses
 import functools
@@ -23,6 +23,7 @@ from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
+from irl_jax.training import examples as examples_lib
 from irl_jax.training import optimizer
 from irl_jax.training import supervised
 
@@ -60,7 +61,7 @@ def problems(policy, classifier, text_batch):
 
 
 def metrics_of(params, batch, statics):
-  """What an update of one device reports."""
+  """The metrics of an update on one device."""
   state = optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)
   return jax.jit(functools.partial(supervised.update, axis_name=None, **statics))(state, (), batch)[
     1
@@ -145,6 +146,42 @@ def test_shard_map_finds_no_collective_missing(problems, kind):
   chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
+# Loss, gradient norm and the loss after one step of Adam.
+GOLDEN = {
+  'language_model': (3.871137, 1.810508, 3.271905),
+  'classifier': (0.680877, 1.321686, 0.473255),
+}
+
+
+@KINDS
+def test_golden_metrics_of_one_step(problems, kind):
+  params, batch, statics = problems[kind]
+  tx, _ = optimizer.adamw(learning_rate=0.01, updates=10, schedule='constant')
+  update = jax.jit(functools.partial(supervised.update, axis_name=None, **statics | {'tx': tx}))
+  state, first = update(optimizer.new_state(params, tx), (), batch)
+  _, second = update(state, (), batch)
+  results = first['loss'], first['gradient_norm'], second['loss']
+  np.testing.assert_allclose(results, GOLDEN[kind], rtol=1e-4)
+
+
+@KINDS
+def test_bfloat16_computes_about_the_same_and_parameters_stay_float32(problems, kind):
+  params, batch, statics = problems[kind]
+  tx, _ = optimizer.adamw(learning_rate=0.01, updates=10)
+  statics = statics | {'tx': tx}
+  start = optimizer.new_state(params, tx)
+  run = lambda dtype: jax.jit(
+    functools.partial(supervised.update, axis_name=None, **statics | {'dtype': dtype})
+  )(start, (), batch)
+  (_, expected), (after, metrics) = run(jnp.float32), run(jnp.bfloat16)
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, start)
+  chex.assert_tree_all_finite((after, metrics))
+  for name in ('loss', 'gradient_norm'):
+    np.testing.assert_allclose(metrics[name], expected[name], rtol=0.05, err_msg=name)
+    assert metrics[name] != expected[name]  # so bfloat16 was used
+  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
+
+
 TEXTS = ['ab', 'cde', 'fghij', 'klmn'] * 8
 SETTINGS = c.Supervised(
   learning_rate=0.02,
@@ -215,19 +252,19 @@ def test_interrupted_within_an_epoch_it_continues_bit_for_bit(base, finished, tm
 @pytest.mark.parametrize('count', [1, 8, 11])
 def test_every_validation_text_counts_once(base, count):
   texts = ['ab', 'cde', '', 'fghij', 'aaaaaaaaaa', 'h', 'klm', 'b', 'jihgf', 'dd', 'fade'][:count]
-  examples = supervised.language_model_examples(base, texts, 12)
+  examples = examples_lib.language_model_examples(base, texts, 12)
   losses = functools.partial(
     supervised.language_model_losses, config=base.config, dtype=jnp.float32
   )
-  found = supervised.validate(
+  metrics = supervised.validate(
     parallel.map_forward(losses), parallel.replicate(base.params), examples, 8
   )
   alone = [
     losses(base.params, examples.batch(np.array([row])))[0]['loss'][0] for row in range(count)
   ]
-  assert found.keys() == {'validation/loss'}
+  assert metrics.keys() == {'validation/loss'}
   tokens = sum(len(text) + 1 for text in texts)  # with the EOS behind each
-  np.testing.assert_allclose(found['validation/loss'], np.sum(alone) / tokens, rtol=1e-5)
+  np.testing.assert_allclose(metrics['validation/loss'], np.sum(alone) / tokens, rtol=1e-5)
 
 
 def test_without_validation_texts_the_training_is_logged(base, tmp_path):
@@ -239,18 +276,18 @@ def test_without_validation_texts_the_training_is_logged(base, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_training(base, tmp_path):
   log = {}
-  spoilt = dataclasses.replace(
+  non_finite = dataclasses.replace(
     base, params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), base.params)
   )
   with pytest.raises(
     errors.DivergedError, match='stage sft, by update 2: the loss is .*Lower config.sft.learning'
   ):
     supervised.train_language_model(
-      spoilt, TEXTS, TEXTS[:8], SETTINGS, 1, tmp_path, log=log.__setitem__
+      non_finite, TEXTS, TEXTS[:8], SETTINGS, 1, tmp_path, log=log.__setitem__
     )
   assert not log and not [
     path for path in tmp_path.iterdir() if path.name.isdigit()
-  ]  # nothing spoilt is saved
+  ]  # non-finite parameters are not saved
 
 
 def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
@@ -275,13 +312,13 @@ def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
 
 
 def test_examples_are_whole_texts_between_two_ends(policy, classifier, caplog):
-  examples = supervised.language_model_examples(policy, ['ab', '', 'abcdefghijkl'], 6)
+  examples = examples_lib.language_model_examples(policy, ['ab', '', 'abcdefghijkl'], 6)
   assert examples.sequences == [
     [0, 3, 4, 0],
     [0, 0],
     [0, 3, 4, 5, 6, 7],
   ]  # long ones are cut on the right
-  examples = supervised.classifier_examples(classifier, ['ab', 'w' * 60], [1, 0], 64)
+  examples = examples_lib.classifier_examples(classifier, ['ab', 'w' * 60], [1, 0], 64)
   assert examples.sequences == [[0, 5, 6, 2], [0, *[27] * 48, 2]]
   assert '1 of 2 texts of the classifier are longer than 50 tokens: cut on the left' in caplog.text
   batch = examples.batch(np.array([1, 0]))
