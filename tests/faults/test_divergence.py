@@ -103,15 +103,11 @@ def test_a_learning_rate_that_explodes_ends_the_run(train, tmp_path, stage, sect
 def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
   calls = []
 
-  def true_reward(*unused):
-    def reward(texts):
-      calls.append(texts)
-      return np.full(
-        len(texts), np.nan if len(calls) == 3 else 0.5, np.float32
-      )  # the originals, steps 0 and 1
+  def class_logits(texts):
+    calls.append(texts)  # the originals, then steps 0 and 1
+    return np.full((len(texts), 2), np.nan if len(calls) == 3 else 0.5, np.float32)
 
-    return reward
-
+  true_reward = lambda *unused: rewards.TrueReward(class_logits, toxic=1)
   monkeypatch.setattr(rewards, 'true_reward', true_reward)
   ended = train(tmp_path, 'rlhf')
   assert ended.code == 4
