@@ -106,8 +106,8 @@ def unlabelled_texts(run: Run) -> list[str]:
   more = run.rows('unlabelled') if run.config.data.unlabelled else []
   if (run.config.data.source != 'prompts' and any(row['original'] for row in rows)) or more:
     return full_texts([*rows, *more])
-  pairs = run.demonstrations('validation')
-  return [text for side in ('aligned', 'base') for text in full_texts(pairs, side)]
+  demonstrated = run.demonstrations('validation')
+  return [text for side in ('aligned', 'base') for text in full_texts(demonstrated, side)]
 
 
 def different(rows: Sequence[DemonstrationRow]) -> list[DemonstrationRow]:
