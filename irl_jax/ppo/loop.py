@@ -6,6 +6,7 @@ Dims: B responses of a rollout, T response, n devices.
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import pathlib
@@ -157,7 +158,7 @@ def with_trained(
 
 def train(
   policy: pretrained.Pretrained,
-  rows: Sequence[dict[str, Any]],
+  rows: Sequence[Mapping[str, Any]],
   reward: rewards.Reward,
   config: config_lib.Config,
   folder: str | pathlib.Path,

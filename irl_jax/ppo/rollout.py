@@ -4,6 +4,7 @@ Dims: B responses of a rollout, P prompt, T response, S = P + T, N rows.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 from typing import Any
@@ -60,7 +61,7 @@ class Sampled:
 
 
 def read_prompts(
-  rows: Sequence[dict[str, Any]],
+  rows: Sequence[Mapping[str, Any]],
   tokenizer: PreTrainedTokenizerBase,
   reward: rewards.Reward,
   config: config_lib.Config,
@@ -80,7 +81,7 @@ def rows_of_step(count: int, config: config_lib.Config, step: int) -> np.ndarray
 
 
 def prompt_and_original(
-  rows: Sequence[dict[str, Any]], score_text: str
+  rows: Sequence[Mapping[str, Any]], score_text: str
 ) -> tuple[list[str], list[str]]:
   """Returns for every row the text that precedes a scored completion, and the original text.
 
@@ -94,7 +95,10 @@ def prompt_and_original(
 
 
 def original_scores(
-  rows: Sequence[dict[str, Any]], used: Sequence[int], reward: rewards.Reward, ppo: config_lib.PPO
+  rows: Sequence[Mapping[str, Any]],
+  used: Sequence[int],
+  reward: rewards.Reward,
+  ppo: config_lib.PPO,
 ) -> np.ndarray:
   """Returns the reward of each row's original text [N]; 0 for rows without one, or not used.
 
