@@ -13,7 +13,7 @@ from irl_jax.models import roberta
 
 
 def byte_tokenizer(specials: list[str], **roles: str) -> transformers.PreTrainedTokenizerFast:
-  """A token for every byte, after the special tokens."""
+  """Returns a tokenizer with a token for every byte, after the special tokens."""
   alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
   vocabulary = {token: i for i, token in enumerate([*specials, *alphabet])}
   backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
@@ -29,7 +29,7 @@ def byte_tokenizer(specials: list[str], **roles: str) -> transformers.PreTrained
 
 @pytest.fixture
 def random_params():
-  """A function: kind and config -> parameters."""
+  """A function from kind and config to random parameters."""
 
   def build(kind, config, seed=0):
     rng = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def language_model(random_params):
 
 @pytest.fixture
 def reward(language_model, random_params):
-  """The same with a score for a head."""
+  """The language model with a score instead of its output head."""
   config = language_model.config
   return pretrained.Pretrained(
     'reward', config, random_params('reward', config), language_model.tokenizer

@@ -12,7 +12,7 @@ from irl_jax.models import comparable
 
 
 def tokenizer(vocabulary, merges=(), **specials):
-  """A byte-level BPE tokenizer."""
+  """Returns a byte-level BPE tokenizer."""
   backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=list(merges)))
   backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   backend.decoder = tokenizers.decoders.ByteLevel()
@@ -25,7 +25,7 @@ def tokenizer(vocabulary, merges=(), **specials):
 
 
 def resized(model, size):
-  """The model with a vocabulary of another size."""
+  """Returns the model with a vocabulary of another size."""
   return dataclasses.replace(model, config=dataclasses.replace(model.config, vocab_size=size))
 
 

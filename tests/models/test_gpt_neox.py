@@ -41,7 +41,7 @@ SWITCHES = [  # every value of every switch, and every pair of values of two swi
 
 
 def batch(seed=0, rows=4, length=12, vocabulary=61, left=True):
-  """Padded ids [B, S] and valid [B, S]; one row is full, one holds a single token."""
+  """Returns padded ids [B, S] and valid [B, S]; one row is full, one holds a single token."""
   rng = np.random.default_rng(seed)
   lengths = np.array([length, 1, *rng.integers(2, length, rows - 2)])
   valid = np.arange(length) < lengths[:, None]
@@ -51,7 +51,7 @@ def batch(seed=0, rows=4, length=12, vocabulary=61, left=True):
 
 @pytest.fixture(scope='module')
 def params():
-  """Parameters of CONFIG of which every leaf is random, biases and norms too."""
+  """Parameters of CONFIG; every leaf is random, biases and norms too."""
   rng = np.random.default_rng(0)
   return jax.tree.map(
     lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
@@ -65,7 +65,7 @@ def logits_of(params, ids, valid, config):
 
 
 def torch_logits(network, ids, valid):
-  """Logits of transformers, given positions that count valid tokens."""
+  """Returns the logits of transformers, with positions that count valid tokens."""
   torch = pytest.importorskip('torch')
   positions = np.maximum(np.cumsum(valid, 1) - 1, 0)
   with torch.no_grad():

@@ -33,13 +33,13 @@ def assert_equal_trees(tree, expected):
 
 
 def encode(model):
-  """Right-padded ids [B, S] and valid [B, S] of TEXTS."""
+  """Returns right-padded ids [B, S] and valid [B, S] of TEXTS."""
   encoded = model.tokenizer(TEXTS, padding=True, padding_side='right', return_tensors='np')
   return encoded['input_ids'].astype(np.int32), encoded['attention_mask'].astype(bool)
 
 
 def outputs(model):
-  """Scores, in JAX: [B, S, V] of a language model, [B, C] of a classifier, [B, 1] of a reward."""
+  """Returns [B, S, V] of a language model, [B, C] of a classifier, [B, 1] of a reward."""
   ids, valid = encode(model)
   if model.kind == 'classifier':
     return np.asarray(roberta.classify(model.params, ids, valid, model.config))
@@ -50,7 +50,7 @@ def outputs(model):
 
 
 def torch_outputs(folder, model):
-  """The same, by transformers."""
+  """Returns what transformers computes for `outputs`."""
   torch = pytest.importorskip('torch')
   import transformers
 

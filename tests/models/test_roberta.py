@@ -22,7 +22,7 @@ CONFIG = roberta.RobertaConfig(
 
 
 def batch(seed=0, rows=4, length=12, vocabulary=97):
-  """Right-padded ids [B, S] and valid [B, S]; one row is full, one holds a single token."""
+  """Returns right-padded ids [B, S] and valid [B, S]; one row is full, one has a single token."""
   rng = np.random.default_rng(seed)
   lengths = np.array([length, 1, *rng.integers(2, length, rows - 2)])
   valid = np.arange(length) < lengths[:, None]
@@ -31,7 +31,7 @@ def batch(seed=0, rows=4, length=12, vocabulary=97):
 
 
 def random_params(config=CONFIG, seed=0):
-  """Parameters of which every leaf is random, biases and norms too."""
+  """Returns parameters; every leaf is random, biases and norms too."""
   shapes = jax.eval_shape(lambda key: roberta.init(key, config), jax.random.key(0))
   rng = np.random.default_rng(seed)
   return jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)

@@ -35,6 +35,7 @@ _LAYERS = {
   'classifier': 'roberta.encoder.layer',
 }
 _LEAVES = {'kernel': 'weight', 'embedding': 'weight', 'scale': 'weight', 'bias': 'bias'}
+_EMBEDDING = 'gpt_neox.embed_in.weight'  # what a tied head equals, if a file holds it nevertheless
 _ALIASES = {'lm_head.weight': 'embed_out.weight'}  # transformers 5's name in memory
 # Buffers, and a pooler that the classifier does not use: files may hold them, and they are ignored.
 _BUFFERS = re.compile(
@@ -95,8 +96,19 @@ def to_params(
       of them are listed.
   """
   params = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes(kind, config))
-  views = named_views(kind, params)
-  missing, problems, tied = set(views), [], None  # tied: a head that is written out nevertheless
+  problems = _fill(named_views(kind, params), weights, kind)
+  if problems:
+    raise InputError(
+      f'{where}: the weights do not fit config.json ({len(problems)}): {"; ".join(problems)}'
+    )
+  return params
+
+
+def _fill(
+  views: dict[str, np.ndarray], weights: Iterable[tuple[str, np.ndarray]], kind: Kind
+) -> list[str]:
+  """Copies weights into the parameters that `views` shows, and returns what does not fit."""
+  missing, problems, tied_head = set(views), [], None
   for name, weight in weights:
     name = _ALIASES.get(name, name)
     if name in views:
@@ -107,23 +119,13 @@ def to_params(
       else:
         views[name][...] = weight
     elif name == 'embed_out.weight' and kind == 'causal_lm':
-      tied = np.array(weight, np.float32)  # must equal the embedding, which is checked at the end
+      tied_head = np.array(weight, np.float32)
     elif not _BUFFERS.fullmatch(name):
       problems.append(f'{name} is unexpected')
   problems += [f'{name} is missing' for name in views if name in missing]
-  if (
-    tied is not None
-    and not problems
-    and not np.array_equal(tied, views['gpt_neox.embed_in.weight'])
-  ):
-    problems.append(
-      'embed_out.weight differs from gpt_neox.embed_in.weight, but config.json ties them'
-    )
-  if problems:
-    raise InputError(
-      f'{where}: the weights do not fit config.json ({len(problems)}): {"; ".join(problems)}'
-    )
-  return params
+  if tied_head is None or problems or np.array_equal(tied_head, views[_EMBEDDING]):
+    return problems
+  return [f'embed_out.weight differs from {_EMBEDDING}, but config.json ties them']
 
 
 def from_params(kind: Kind, params: Params) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ class Ask:
 
 
 def zip_of(path, content, members=()):
-  """A torch.save archive with this pickle."""
+  """Writes an archive of torch.save with this pickle."""
   with zipfile.ZipFile(path, 'w') as archive:
     archive.writestr('x/data.pkl', content)
     archive.writestr('x/version', '3')
@@ -43,7 +43,7 @@ def zip_of(path, content, members=()):
 
 
 def literal(value):
-  """The opcodes that push a plain value."""
+  """Returns the opcodes that push a plain value."""
   return pickle.dumps(value, protocol=2)[2:-1]
 
 
@@ -226,7 +226,7 @@ def test_other_files_are_refused(tmp_path):
 
 @functools.cache
 def valid_pickle() -> bytes:
-  """The pickle of a tensor 'w', as `handmade` writes it."""
+  """Returns the pickle of a tensor 'w', as `handmade` writes it."""
   with (
     tempfile.TemporaryDirectory() as folder,
     zipfile.ZipFile(handmade(pathlib.Path(folder) / 'w.bin', (2, 2), (1, 2))) as archive,
