@@ -42,7 +42,7 @@ def find(spec: str) -> pathlib.Path:
   else:
     problem, name = 'no such config', spec
   hint = suggestions.did_you_mean(
-    [f'--config={found}' for found in suggestions.closest(name, known)],
+    [f'--config={near}' for near in suggestions.closest(name, known)],
     f'give a Python file with get_config(), or one of {", ".join(known)}',
   )
   raise ConfigError(f'--config={spec}: {problem}; {hint}')

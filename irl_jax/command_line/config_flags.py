@@ -1,7 +1,7 @@
 """Flags for every field of a frozen Config, such as `--config.ppo.learning_rate=1e-6`.
 
-They are absl's own flags, one per field: unknown names and wrong types are found as for any other
-flag. The config is checked again when it is rebuilt from them.
+They are absl's own flags, one per field: absl reports unknown names and wrong types as for any
+other flag. The config is checked again when it is rebuilt from them.
 """
 
 import ast

@@ -180,7 +180,7 @@ def test_whatever_an_override_says_is_a_config_or_an_error_of_ours(example, fiel
     return
   json.dumps(
     dataclasses.asdict(flag_values.config), ensure_ascii=False, allow_nan=False
-  ).encode()  # as it is kept
+  ).encode()  # as config.json holds it
 
 
 @settings(max_examples=100, deadline=None)

@@ -28,7 +28,7 @@ def models(audited):
 
 
 def nulls_without_reason(node, where='summary'):
-  """The figures that are null beside no reason."""
+  """The results that are null without a reason."""
   if isinstance(node, dict):
     for name, value in node.items():
       if value is None and name not in node.get('why', {}):

@@ -16,7 +16,7 @@ LAUNCHER = pathlib.Path(__file__).parents[2] / 'launch' / 'report.py'
 
 @pytest.fixture
 def run(tmp_path):
-  """A run's folder with hardly any figures."""
+  """The folder of a run with hardly any results."""
   config = workdir.plain(config_lib.Config(name='bare'))
   workdir.write_json(tmp_path / 'config.json', {'config': config, 'versions': {}})
   (tmp_path / 'summary.json').write_text(json.dumps({'rlhf': {'before': {}, 'after': {}}}))

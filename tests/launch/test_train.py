@@ -81,8 +81,8 @@ def test_refused_before_the_pipeline_starts(launch, config_file, calls, capsys, 
 
 
 def test_results_are_shown(launch, config_file, calls, monkeypatch, capsys):
-  figures = {'true_reward': {'human_accuracy': 0.95}}
-  monkeypatch.setattr(sys.modules['irl_jax.pipeline'], 'run', lambda *_: figures)
+  results = {'true_reward': {'human_accuracy': 0.95}}
+  monkeypatch.setattr(sys.modules['irl_jax.pipeline'], 'run', lambda *_: results)
   assert launch('train', config_file) == 0
   assert '95' in capsys.readouterr().out
 
