@@ -305,7 +305,7 @@ AWKWARD = ''.join(
 )
 WEIGHTS = 'models/huggingface/test_weight_files.py::'
 ROWS = 'data/test_rows.py::test_bad_rows_are_named_or_counted'
-OVERRIDES = 'test_command_line.py::test_mistakes_name_the_key_and_what_is_allowed'
+OVERRIDES = 'command_line/test_launch.py::test_mistakes_name_the_key_and_what_is_allowed'
 START = 'test_preflight.py::test_settings_that_cannot_work'
 
 

@@ -4,7 +4,6 @@ import json
 import pathlib
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -39,14 +38,14 @@ def test_the_path_of_the_page_is_printed(launch, run, capsys):
     (('x',), "stray argument 'x'"),
   ],
 )
-def test_mistakes_are_told_in_one_line(launch, tmp_path, monkeypatch, capsys, arguments, message):
+def test_mistakes_are_one_line(launch, tmp_path, monkeypatch, capsys, arguments, message):
   monkeypatch.chdir(tmp_path)
   assert launch('report', *arguments) == 2
   shown = capsys.readouterr().err
   assert message in shown and shown.count('\n') == 1 and list(tmp_path.iterdir()) == []
 
 
-def test_an_unfinished_run_is_told_how_to_finish(launch, run, capsys):
+def test_the_message_for_an_unfinished_run_says_how_to_finish(launch, run, capsys):
   (run / 'summary.json').unlink()
   assert launch('report', f'--workdir={run}') == 2
   assert 'finish the run first' in capsys.readouterr().err
@@ -59,7 +58,6 @@ try:
   runpy.run_path({str(LAUNCHER)!r}, run_name='__main__')
 except SystemExit as end:
   print(end.code, sorted({{'jax', 'matplotlib', 'jinja2', 'numpy'}} & set(sys.modules)))"""
-  start = time.monotonic()
   out = subprocess.run(
     [sys.executable, '-c', script],
     capture_output=True,
@@ -68,4 +66,3 @@ except SystemExit as end:
     cwd=LAUNCHER.parents[1],
   ).stdout
   assert '--workdir: the folder of the run' in out and out.endswith('0 []\n')
-  assert time.monotonic() - start < 20

@@ -4,7 +4,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -21,10 +20,8 @@ def start(launcher, *arguments, cwd=ROOT):
 
 
 @pytest.mark.parametrize('launcher', LAUNCHERS)
-def test_help_and_version_answer_at_once(launcher):
-  started = time.monotonic()
+def test_help_and_version_answer_whatever_else_is_wrong(launcher):
   shown, version = start(launcher, '--help', '--no_such_flag'), start(launcher, '--version')
-  assert time.monotonic() - started < 4  # both; each takes 0.1 s on an idle machine
   assert shown.returncode == version.returncode == 0
   assert (
     'python launch/' + launcher in shown.stdout
