@@ -1,6 +1,8 @@
-"""Token lists to padded arrays, in few shapes so that little is compiled; and the order of data.
+"""Padded batches of token lists, and the order in which training reads its examples.
 
-Dims: N examples, S padded length.
+Batches have few different shapes, because every shape is compiled once.
+
+Dims: N examples, B examples of a batch, S padded length.
 """
 
 from collections.abc import Callable
@@ -13,51 +15,59 @@ import numpy as np
 
 from irl_jax import structs
 
+# Padded lengths of prompts. They are few, because a decode loop takes long to compile.
 BUCKETS = (8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+# Padded lengths of texts that are only read: more of them, so that there is less padding.
 TEXT_BUCKETS = (*range(8, 128, 8), *range(128, 512, 32), *range(512, 2049, 128))
-WINDOW = 32  # batches of training whose texts are sorted by bucket together
-UPDATES_OF_A_BUCKET, MOST_BUCKETS = 200, 6  # of training
+
+WINDOW = 32  # batches of training whose texts are sorted by bucket
+UPDATES_PER_BUCKET = 200  # compiling an update takes as long as about a hundred small updates
+MOST_BUCKETS = 6  # of training
+
+Tokens = Sequence[int]
+Batch = tuple[list[int], list[Tokens], int, int]  # rows, token ids, padded length, size
 
 
 def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
-  """The smallest padded length that holds `length` tokens: of prompts, whose decode loops are long to compile; texts
-  that are only read have TEXT_BUCKETS, with less padding.
-  """
+  """Returns the smallest padded length that holds `length` tokens, or `length` beyond the last."""
   return next((size for size in buckets if size >= length), length)
 
 
 def round_up(length: int) -> int:
-  """A padded length for the longest of a data set: little padding, where `bucket` means few shapes."""
+  """Returns the next multiple of 4: a padded length where few shapes matter less than padding."""
   return -(-length // 4) * 4
 
 
 def training_buckets(lengths: Sequence[int], limit: int, updates: int) -> tuple[int, ...]:
-  """Padded lengths of training, of each of which an update is compiled; between two of them lie as many tokens.
+  """Returns padded lengths for training; an update is compiled for each of them.
+
+  Between two of them lie equally many tokens, so that every compiled update does a similar share
+  of the work.
 
   Args:
     lengths: of the texts, in tokens.
-    limit: padded lengths are at most this.
-    updates: how many there will be. Compilation takes as long as a hundred small ones: few updates have one length.
+    limit: maximum padded length.
+    updates: number of updates; short trainings get one length, since compiling takes long too.
   """
   ordered = np.sort(lengths) if len(lengths) else np.ones(1, int)
-  count = min(1 + updates // UPDATES_OF_A_BUCKET, MOST_BUCKETS)
+  count = min(1 + updates // UPDATES_PER_BUCKET, MOST_BUCKETS)
   shares = np.cumsum(ordered) / ordered.sum()
   ends = ordered[[np.searchsorted(shares, part / count) for part in range(1, count)] + [-1]]
   return tuple(sorted({min(round_up(int(end)), limit) for end in ends}))
 
 
 def pad_left(
-  sequences: Sequence[Sequence[int]], length: int, pad_id: int
+  sequences: Sequence[Tokens], length: int, pad_id: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Ids and validity [N, length], padding first."""
+  """Returns ids and validity [N, length], padding first."""
   ids, valid = pad_right([sequence[::-1] for sequence in sequences], length, pad_id)
   return np.ascontiguousarray(ids[:, ::-1]), np.ascontiguousarray(valid[:, ::-1])
 
 
 def pad_right(
-  sequences: Sequence[Sequence[int]], length: int, pad_id: int
+  sequences: Sequence[Tokens], length: int, pad_id: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Ids and validity [N, length], padding last."""
+  """Returns ids and validity [N, length], padding last."""
   ids = np.full((len(sequences), length), pad_id, np.int32)
   valid = np.zeros((len(sequences), length), bool)
   for row, sequence in enumerate(sequences):
@@ -67,26 +77,25 @@ def pad_right(
 
 
 def text_batch(
-  sequences: Sequence[Sequence[int]], pad_id: int, length: int | None = None
+  sequences: Sequence[Tokens], pad_id: int, length: int | None = None
 ) -> structs.TextBatch:
-  """Right-padded texts; to the bucket of the longest where no length is given."""
-  return structs.TextBatch(
-    *pad_right(sequences, length or bucket(max(map(len, sequences))), pad_id)
-  )
+  """Returns right-padded texts; without a `length`, padded to the bucket of the longest."""
+  ids, valid = pad_right(sequences, length or bucket(max(map(len, sequences))), pad_id)
+  return structs.TextBatch(ids, valid)
 
 
 def prompt_batch(
-  sequences: Sequence[Sequence[int]], index: np.ndarray, pad_id: int
+  sequences: Sequence[Tokens], index: np.ndarray, pad_id: int
 ) -> structs.PromptBatch:
-  """Left-padded prompts, to the bucket of the longest."""
+  """Returns left-padded prompts, to the bucket of the longest."""
   ids, valid = pad_left(sequences, bucket(max(map(len, sequences))), pad_id)
   return structs.PromptBatch(ids, valid, np.asarray(index, np.uint32))
 
 
-def by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[np.ndarray]:
-  """Indices of batches of texts of similar length; the last batch is filled up by repeating its last text.
+def by_length(sequences: Sequence[Tokens], batch_size: int) -> Iterator[np.ndarray]:
+  """Yields the indices [batch_size] of batches of similar length.
 
-  Every batch has `batch_size` rows, so that each padded length is compiled once.
+  The last batch repeats its last text, so that each padded length is compiled once.
   """
   order = np.argsort([len(sequence) for sequence in sequences], kind='stable')
   for start in range(0, len(order), batch_size):
@@ -95,52 +104,65 @@ def by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[n
 
 
 def by_tokens(
-  chunks: Iterable[list[tuple[int, Sequence[int]]]], rows_of: Callable[[int], int]
-) -> Iterator[list[tuple[list[int], list[Sequence[int]], int, int]]]:
-  """Batches of texts of similar length, longest first, as the chunks of a longer list come in.
+  chunks: Iterable[list[tuple[int, Tokens]]], rows_of: Callable[[int], int]
+) -> Iterator[list[Batch]]:
+  """Groups texts into batches of similar length, longest first, while the chunks come in.
 
   Args:
-    chunks: (row, token ids) of some texts each, roughly by length; every row once.
-    rows_of: padded length -> how many texts are a batch of it, so that each padded length is compiled once.
+    chunks: (row, token ids) of some texts each, roughly from long to short; every row once.
+    rows_of: padded length -> texts per batch, so that each padded length is compiled once.
 
   Yields:
-    For every chunk the batches that it completes, and at the end what is left: (rows, token ids, padded length, size).
-    Of all batches only the very last can have fewer texts than its size.
+    The batches that a chunk completes; after the last chunk, what is left. Only the very last batch
+    can have fewer texts than its size.
   """
-  waiting = []
+  waiting: list[tuple[int, Tokens]] = []
   for chunk in chunks:
-    full, waiting = _cut_batches(
-      sorted(waiting + chunk, key=lambda item: -len(item[1])), rows_of, whole=True
-    )
+    longest_first = sorted(waiting + chunk, key=lambda item: -len(item[1]))
+    full, waiting = _cut_batches(longest_first, rows_of, whole=True)
     yield full
   yield _cut_batches(waiting, rows_of, whole=False)[0]
 
 
-def _cut_batches(texts, rows_of, whole: bool):
-  """Batches off the front of texts that are sorted by length, and the texts behind them; `whole`: full ones alone."""
-  cut, start = [], 0
+def _cut_batches(
+  texts: list[tuple[int, Tokens]], rows_of: Callable[[int], int], whole: bool
+) -> tuple[list[Batch], list[tuple[int, Tokens]]]:
+  """Takes batches off the front of texts that are sorted by length.
+
+  Args:
+    texts: (row, token ids), longest first.
+    rows_of: padded length -> texts per batch.
+    whole: whether to take full batches only.
+
+  Returns:
+    The batches, and the texts that are left.
+  """
+  batches: list[Batch] = []
+  start = 0
   while start < len(texts):
+    # The longest text that is left decides the padded length of the batch, and so its size.
     length = bucket(len(texts[start][1]), TEXT_BUCKETS)
     size = rows_of(length)
     if whole and start + size > len(texts):
       break
     rows, sequences = zip(*texts[start : start + size])
-    cut.append((list(rows), list(sequences), length, size))
+    batches.append((list(rows), list(sequences), length, size))
     start += size
-  return cut, texts[start:]
+  return batches, texts[start:]
 
 
 def shuffled_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-  """Which examples make batch number `step` [batch_size]: a pure function of (seed, step), so resuming is exact.
+  """Returns the examples [batch_size] of batch number `step`.
 
-  Examples run through one permutation after the other, without a break between them. Of prompts: texts that are trained
-  on have an `order_by_bucket`.
+  Examples run through one permutation after the other, without a break between them. The result
+  is a pure function of (seed, step), so resuming is exact. This order is for prompts; texts to
+  train on have `order_by_bucket`.
   """
   first = step * batch_size
-  numbers = np.arange(first, first + batch_size)
+  numbers = range(first, first + batch_size)
   permutations = {
     epoch: np.random.default_rng((seed, epoch)).permutation(count)
-    for epoch in set(numbers // count)
+    for epoch in {number // count for number in numbers}
   }
   return np.array([permutations[number // count][number % count] for number in numbers])
 
@@ -148,10 +170,11 @@ def shuffled_indices(count: int, batch_size: int, step: int, seed: int) -> np.nd
 def order_by_bucket(
   padded: Sequence[int], batch_size: int, seed: int
 ) -> Callable[[int], np.ndarray]:
-  """An order of data in which the texts of a batch are mostly of one bucket, so that little of it is padding.
+  """Orders training texts so that those of a batch are mostly of one bucket, with little padding.
 
-  Every epoch is another permutation, less the last texts, which fill no batch. Those of WINDOW batches are sorted by
-  bucket and cut into batches, and these come in a random order; texts of one bucket stay mixed.
+  Every epoch is another permutation, without the last texts, which fill no batch. The texts of
+  WINDOW batches are sorted by bucket and cut into batches, which come in random order. Texts of one
+  bucket stay mixed.
 
   Args:
     padded: the bucket of every example.
@@ -159,16 +182,16 @@ def order_by_bucket(
     seed: of the order.
 
   Returns:
-    step -> which examples make its batch [B]: a pure function of (seed, step), so resuming is exact.
+    step -> the examples of its batch [B]: a pure function of (seed, step), so resuming is exact.
   """
-  padded, per_epoch = np.asarray(padded), max(len(padded) // batch_size, 1)
+  lengths, per_epoch = np.asarray(padded), max(len(padded) // batch_size, 1)
 
   @functools.lru_cache(maxsize=1)
   def epoch_of_batches(epoch: int) -> np.ndarray:
     rng = np.random.default_rng((seed, epoch))
-    rows = np.resize(rng.permutation(len(padded)), (per_epoch, batch_size))
+    rows = np.resize(rng.permutation(len(lengths)), (per_epoch, batch_size))
     windows = [window.ravel() for window in np.array_split(rows, -(-per_epoch // WINDOW))]
-    windows = [window[np.argsort(padded[window], kind='stable')] for window in windows]
+    windows = [window[np.argsort(lengths[window], kind='stable')] for window in windows]
     return rng.permutation(np.concatenate(windows).reshape(per_epoch, batch_size))
 
   return lambda step: epoch_of_batches(step // per_epoch)[step % per_epoch]

@@ -1,6 +1,7 @@
-"""Data sets of the Hugging Face hub, or folders laid out like one, read through `datasets`.
+"""Data sets of the Hugging Face hub, and folders with the same layout, read through `datasets`.
 
-What `datasets` by itself does not do: fail within seconds, in one line, and read nothing outside folder or repository.
+This module adds what `datasets` does not do on its own: it fails within seconds and in one line,
+and reads nothing outside the folder or repository.
 """
 
 import os
@@ -14,23 +15,24 @@ from irl_jax.errors import InputError
 from irl_jax.runtime import hub_limits
 
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?')
-_TIMEOUT = 10  # seconds for the hub's first answer; `datasets` by itself retries for half a minute
+_TIMEOUT = 10  # seconds for the hub's first answer; `datasets` alone would retry for half a minute
 _ELSEWHERE = (
-  'fetch it elsewhere and give the file or folder instead (config.data.source=PATH, or NAME:PATH)'
+  'download it on another machine and pass the file or folder (config.data.source=PATH, or '
+  'NAME:PATH)'
 )
 
 
 def is_hub_id(place: str) -> bool:
-  """Whether this can be 'owner/name' or 'owner/name@revision' rather than the path of a file of rows."""
+  """Returns True for 'owner/name' and 'owner/name@revision', but not for the path of a row file."""
   return bool(_HUB_ID.fullmatch(place)) and pathlib.PurePath(place).suffix not in (*READERS, '.gz')
 
 
 def read_folder(folder: str, split: str) -> Numbered:
-  """The rows of a split of a local folder (data/train-00000-of-00001.parquet, train.jsonl, ...).
+  """Reads a split of a local folder (data/train-00000-of-00001.parquet, train.jsonl, ...).
 
   Raises:
     ConfigError: no such split.
-    InputError: no readable data in it, or its README names files outside.
+    InputError: the folder has no readable data, or its README names files outside.
   """
   root = os.path.abspath(folder)
   return _load(
@@ -39,25 +41,25 @@ def read_folder(folder: str, split: str) -> Numbered:
     split,
     inside=root + os.sep,
     where=folder,
-    remedy='give one of its files to see the row',
+    remedy='pass one of its files to see the row',
   )
 
 
 def read_hub(place: str, split: str) -> Numbered:
-  """The rows of a split of 'owner/name' or 'owner/name@revision'; with HF_HUB_OFFLINE set, of its copy in the cache.
+  """Reads a split of 'owner/name' or 'owner/name@revision'; offline, of its copy in the cache.
 
   Raises:
     ConfigError: no such split.
     InputError: no such repository or revision, or the hub does not answer.
   """
-  import huggingface_hub  # pylint: disable=g-import-not-at-top  (slow, as `datasets` is, and seldom needed)
+  import huggingface_hub  # imported here: it is slow, as `datasets` is, and seldom needed
 
   repository, _, revision = place.partition('@')
   where = f'hub data set {repository} (revision {revision or "main"})'
   if not huggingface_hub.constants.HF_HUB_OFFLINE:
     try:
       huggingface_hub.HfApi().dataset_info(repository, revision=revision or None, timeout=_TIMEOUT)
-    except Exception as error:  # of several libraries, without a common base
+    except Exception as error:  # the errors of several libraries have no common base
       raise InputError(f'{where}: {_refusal(error)}; {_ELSEWHERE}') from error
   return _load(
     repository,
@@ -72,12 +74,14 @@ def read_hub(place: str, split: str) -> Numbered:
 def _load(
   place: str, revision: str | None, split: str, *, inside: str, where: str, remedy: str
 ) -> Numbered:
-  import datasets  # pylint: disable=g-import-not-at-top
+  """Reads a split with `datasets`, after checking that all its files are `inside`."""
+  import datasets
 
   datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # no telemetry
   try:
     with hub_limits.limited():
       builder = datasets.load_dataset_builder(place, revision=revision)
+      # A README may name any path or address as a data file: look before anything is read.
       files = [
         os.path.normpath(file.split('::')[-1])
         for files in (builder.config.data_files or {}).values()
@@ -97,16 +101,19 @@ def _load(
 
 
 def _refusal(error: Exception) -> str:
-  """Why the hub gave no data set, in words that say what to do."""
-  from huggingface_hub import errors  # pylint: disable=g-import-not-at-top
+  """Returns why the hub gave no data set, and what to do about it."""
+  from huggingface_hub import errors
 
   reasons = {
-    errors.GatedRepoError: 'gated: accept its terms on the hub and set HF_TOKEN',
+    errors.GatedRepoError: 'is gated: accept its terms on the hub and set HF_TOKEN',
     errors.RevisionNotFoundError: 'has no such revision',
     errors.RepositoryNotFoundError: 'not found, or private (then set HF_TOKEN)',
     errors.HfHubHTTPError: f'refused ({_first_line(error)})',
   }
-  unreachable = f'the hub cannot be reached ({_first_line(error)}); set HF_HUB_OFFLINE=1 to use a copy in the cache'
+  unreachable = (
+    f'the hub cannot be reached ({_first_line(error)}); set HF_HUB_OFFLINE=1 to use a copy in the '
+    'cache'
+  )
   return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), unreachable)
 
 

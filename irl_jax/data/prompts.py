@@ -1,6 +1,6 @@
-"""Prompts and splits: where a text is cut, and which prompts a run trains on, chooses with and never sees.
+"""Prompts and splits: where a text is cut, and which texts train, select and test.
 
-Everything here depends on the texts alone: not on their order, the machine or a seed.
+Everything here depends on the texts alone, not on their order, the machine or a seed.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,22 @@ import unicodedata
 from irl_jax.records import CutText
 from irl_jax.records import PromptRow
 
-SPLITS = ('train',) * 8 + ('validation', 'heldout')  # a split by the tenth that a hash falls in
+# The split by the last decimal digit of a hash: 80 % training, 10 % validation, 10 % held out.
+SPLITS = ('train',) * 8 + ('validation', 'heldout')
 
 _WORD = re.compile(r'\S+')
-_Key = tuple[str, str]  # ('prompt' or 'text', what it folds to)
+_Key = tuple[str, str]  # 'prompt' or 'text', and a folded text
 
 
 def cut_prompt(text: str, fraction: float) -> tuple[str, str]:
-  """Cuts a text into its prompt and the rest, which keeps its leading white space: prompt + rest == text.
+  """Cuts a text into its prompt and the rest, so that prompt + rest == text.
 
-  The prompt is the first k = max(1, floor(fraction * words)) words, words by white space; where those are all its
-  words it is the whole text. `fraction` lies in (0, 1].
+  The prompt is the first k = max(1, floor(fraction * words)) words. Words are separated by white
+  space, and the rest keeps its leading white space. A text of at most k words is all prompt.
+
+  Args:
+    text: any string.
+    fraction: share of the words, in (0, 1].
   """
   ends = [word.end() for word in _WORD.finditer(text)]
   k = max(1, int(fraction * len(ends)))
@@ -30,17 +35,18 @@ def cut_prompt(text: str, fraction: float) -> tuple[str, str]:
 
 
 def split_rows(rows: Sequence[CutText]) -> tuple[dict[str, list[PromptRow]], dict[str, int]]:
-  """Splits rows 80/10/10 by a hash of the prompt; near-duplicates stay together, exact duplicates are dropped.
+  """Splits rows 80/10/10 by a hash of the prompt, and drops exact duplicates.
 
-  Rows belong together when their prompts, or their full texts, are the same after folding case, space and
-  punctuation, and so does whatever is linked through such rows; the group's smallest folded prompt is hashed.
+  Near-duplicates stay in one split. Two rows are near-duplicates if their prompts, or their full
+  texts, are the same after folding case, white space and punctuation. Rows that are linked through
+  other rows form one group, whose smallest folded prompt is hashed.
 
   Args:
-    rows: {'prompt', 'original', 'label'} each.
+    rows: texts of a source.
 
   Returns:
-    {'train', 'validation', 'heldout'}: lists of {'prompt_id', 'prompt', 'original', 'label'} sorted by prompt_id; and
-    counts. Of rows that differ in the label alone one stays, its label None where 0 and 1 conflict.
+    The rows of 'train', 'validation' and 'heldout', each sorted by prompt_id; and counts. Of rows
+    that differ only in the label one stays; its label is None if both 0 and 1 occurred.
   """
   distinct, conflicts = _without_duplicates(rows)
   splits: dict[str, list[PromptRow]] = {name: [] for name in dict.fromkeys(SPLITS)}
@@ -61,28 +67,30 @@ def split_rows(rows: Sequence[CutText]) -> tuple[dict[str, list[PromptRow]], dic
 
 
 def _without_duplicates(rows: Sequence[CutText]) -> tuple[list[PromptRow], int]:
-  """One row for each (prompt, original), sorted by prompt_id; and how many had both labels."""
+  """Returns one row per (prompt, original), sorted by prompt_id, and how many had both labels."""
   labels: dict[tuple[str, str], set[int | None]] = {}
   for row in rows:
     labels.setdefault((row['prompt'], row['original']), set()).add(row['label'])
-  distinct: list[PromptRow] = []
+  distinct, conflicts = [], 0
   for (prompt, original), given in labels.items():
     known = given - {None}
+    conflicts += len(known) > 1
     distinct.append(
-      {
-        'prompt_id': _hash(f'{prompt}\0{original}')[:16],
-        'prompt': prompt,
-        'original': original,
-        'label': known.pop() if len(known) == 1 else None,
-      }
+      PromptRow(
+        prompt_id=_hash(f'{prompt}\0{original}')[:16],
+        prompt=prompt,
+        original=original,
+        label=known.pop() if len(known) == 1 else None,
+      )
     )
-  return sorted(distinct, key=lambda row: row['prompt_id']), sum(
-    len(given - {None}) > 1 for given in labels.values()
-  )
+  return sorted(distinct, key=lambda row: row['prompt_id']), conflicts
 
 
 def _groups(rows: Sequence[PromptRow]) -> list[str]:
-  """For each row the smallest folded prompt of its group, by union-find over folded prompts and full texts."""
+  """Returns the smallest folded prompt of each row's group.
+
+  Groups are found by union-find over folded prompts and folded full texts.
+  """
   parent: dict[_Key, _Key] = {}
 
   def root(key: _Key) -> _Key:
@@ -95,15 +103,14 @@ def _groups(rows: Sequence[PromptRow]) -> list[str]:
     for row in rows
   ]
   for prompt, text in keys:
+    # 'prompt' sorts before 'text', so the root of every group is its smallest prompt.
     smaller, larger = sorted((root(prompt), root(text)))
-    parent[larger] = (
-      smaller  # ('prompt', …) sorts before ('text', …): every root is the group's smallest prompt
-    )
+    parent[larger] = smaller
   return [root(prompt)[1] for prompt, _ in keys]
 
 
 def _fold(text: str) -> str:
-  """Letters and digits alone, without case and width."""
+  """Returns only the letters and digits, without case and width."""
   return ''.join(filter(str.isalnum, unicodedata.normalize('NFKC', text).casefold()))
 
 

@@ -1,48 +1,50 @@
-"""How each file format becomes rows: a reader per format, from an open binary file to numbered dicts.
+"""Readers of file formats, one per format: an open binary file becomes numbered rows.
 
-A row that the format itself shows to be bad (not UTF-8, not JSON, a cell too many) comes out as a BadRow in its place.
+A row that is bad in its format comes out as a BadRow in its place: not UTF-8, not JSON, a cell too
+many.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import csv
 import functools
+import gzip
 import io
 import json
 import math
 import re
 from typing import Any
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet
 
-_UNDECODED = re.compile(
-  '[\udc80-\udcff]'
-)  # what `surrogateescape` makes of bytes that are not UTF-8
+# `surrogateescape` turns bytes that are not UTF-8 into these characters.
+_UNDECODED = re.compile('[\udc80-\udcff]')
 
 
 class BadRow(ValueError):
-  """Why one row cannot be used; whoever knows them adds the file and the row's number."""
+  """The reason why one row cannot be used; its reader adds the file and the row's number."""
 
 
 class BadFile(ValueError):
-  """Why a file cannot be read as rows at all."""
+  """The reason why a file cannot be read as rows at all."""
 
 
-Numbered = Iterator[
-  tuple[int, dict[str, Any] | BadRow]
-]  # rows are counted from 1; in .jsonl and .txt they are lines
+Binary = io.BufferedReader | gzip.GzipFile | io.BytesIO  # a file that is open for reading
+
+# Rows are counted from 1; in .jsonl and .txt files the number is that of the line.
+Numbered = Iterator[tuple[int, dict[str, Any] | BadRow]]
 
 
-def json_lines(file: BinaryIO) -> Numbered:
-  """An object a line; blank lines are no rows."""
+def json_lines(file: Binary) -> Numbered:
+  """Reads one JSON object per line; blank lines are skipped."""
   for number, line in enumerate(file, 1):
     if line.strip():
       yield number, _object(line)
 
 
-def json_file(file: BinaryIO) -> Numbered:
-  """A list of objects, or one object, or (a common misnomer) JSON lines."""
+def json_file(file: Binary) -> Numbered:
+  """Reads a list of objects, one object, or JSON lines, which are often named .json too."""
   raw = file.read()
   try:
     value = _load(raw)
@@ -54,8 +56,8 @@ def json_file(file: BinaryIO) -> Numbered:
   yield from enumerate(map(_only_object, value if isinstance(value, list) else [value]), 1)
 
 
-def separated(file: BinaryIO, delimiter: str) -> Numbered:
-  """CSV or TSV with a header and, where needed, double quotes; a row may span lines, a blank line is no row."""
+def separated(file: Binary, delimiter: str) -> Numbered:
+  """Reads CSV or TSV with a header; a quoted row may span lines, and blank lines are skipped."""
   csv.field_size_limit(2**31 - 1)  # the default refuses long texts
   reader = csv.reader(
     io.TextIOWrapper(file, 'utf-8-sig', errors='surrogateescape', newline=''),
@@ -65,9 +67,11 @@ def separated(file: BinaryIO, delimiter: str) -> Numbered:
   try:
     header = next(reader, [])
   except csv.Error as error:
-    raise BadFile(f'the header: {error}') from error
-  if len(set(header)) < len(header) or _UNDECODED.search(''.join(header)):
-    raise BadFile('the header names a column twice, or is not UTF-8')
+    raise BadFile(f'the header is not valid: {error}') from error
+  if len(set(header)) < len(header):
+    raise BadFile('the header names a column twice')
+  if _UNDECODED.search(''.join(header)):
+    raise BadFile('the header is not UTF-8')
   number, row = 0, None
   while row != {}:
     row = _next_cells(reader, header)
@@ -75,22 +79,25 @@ def separated(file: BinaryIO, delimiter: str) -> Numbered:
       yield (number := number + 1), row
 
 
-def _next_cells(reader, header: list[str]) -> dict[str, Any] | BadRow | None:
-  """The next row; None for a blank line; {} at the end."""
+def _next_cells(reader: Any, header: list[str]) -> dict[str, Any] | BadRow | None:
+  """Returns the next row of a csv.reader; None for a blank line; {} at the end."""
   first_line = reader.line_num + 1
   try:
     cells = next(reader, None)
   except csv.Error as error:
-    return BadRow(f'(lines {first_line} to {reader.line_num}) is not well quoted: {error}')
+    return BadRow(f'lines {first_line} to {reader.line_num} are not quoted correctly: {error}')
   if not cells:
     return {} if cells is None else None
   if len(cells) != len(header):
-    return BadRow(f'(line {first_line}) has {len(cells)} cells where the header has {len(header)}')
+    plural = '' if len(cells) == 1 else 's'
+    return BadRow(
+      f'line {first_line} has {len(cells)} cell{plural}, but the header has {len(header)}'
+    )
   return _decoded(dict(zip(header, cells)))
 
 
-def parquet(file: BinaryIO) -> Numbered:
-  """Dates and decimals become text, NaN becomes null: what JSON can hold."""
+def parquet(file: Binary) -> Numbered:
+  """Reads parquet as JSON values: dates and decimals become strings, NaN becomes null."""
   number = 0
   for batch in pyarrow.parquet.ParquetFile(io.BytesIO(file.read())).iter_batches():
     for cells in zip(*map(_cells, batch.columns)):
@@ -98,14 +105,14 @@ def parquet(file: BinaryIO) -> Numbered:
       yield number, _decoded(dict(zip(batch.schema.names, map(_plain, cells))))
 
 
-def text_lines(file: BinaryIO) -> Numbered:
-  """A text a line as {'text': line}; a blank line is an empty text."""
+def text_lines(file: Binary) -> Numbered:
+  """Reads one text per line as {'text': line}; a blank line is an empty text."""
   for number, line in enumerate(file, 1):
     text = line.removesuffix(b'\n').removesuffix(b'\r')
     yield number, _decoded({'text': text.decode('utf-8-sig', 'surrogateescape')})
 
 
-READERS = {
+READERS: dict[str, Callable[[Binary], Numbered]] = {
   '.jsonl': json_lines,
   '.json': json_file,
   '.csv': functools.partial(separated, delimiter=','),
@@ -115,14 +122,14 @@ READERS = {
 }
 
 
-def kind(value: Any) -> str:
-  """What a value is, in words for a message."""
+def kind_of(value: Any) -> str:
+  """Returns the JSON type of a value, as messages name it."""
   names = {
     type(None): 'null',
-    bool: 'true or false',
+    bool: 'a boolean',
     int: 'a number',
     float: 'a number',
-    str: 'a text',
+    str: 'a string',
     list: 'a list',
   }
   return names.get(type(value), 'an object')
@@ -134,13 +141,13 @@ def _object(line: bytes) -> dict[str, Any] | BadRow:
   except UnicodeDecodeError:
     return BadRow('is not UTF-8')
   except (ValueError, RecursionError) as error:
-    return BadRow(f'is not JSON: {getattr(error, "msg", error)}')
+    return BadRow(f'is not valid JSON: {getattr(error, "msg", error)}')
 
 
 def _only_object(value: Any) -> dict[str, Any] | BadRow:
-  return (
-    value if isinstance(value, dict) else BadRow(f'holds {kind(value)}, not an object with fields')
-  )
+  if isinstance(value, dict):
+    return value
+  return BadRow(f'must be a JSON object, but is {kind_of(value)}')
 
 
 def _load(raw: bytes) -> Any:
@@ -148,20 +155,22 @@ def _load(raw: bytes) -> Any:
 
 
 def _finite(number: str) -> float:
-  """NaN, Infinity and 1e999 pass Python's reader, but are no JSON and could not be written again."""
+  """Refuses NaN, Infinity and 1e999: Python reads them, but JSON cannot hold them."""
   if not math.isfinite(float(number)):
-    raise ValueError(f'{number} is not a number')
+    raise ValueError(f'{number} is not a finite number')
   return float(number)
 
 
 def _cells(column: pa.Array) -> list[Any]:
   try:
     return column.to_pylist()
-  except UnicodeDecodeError:  # one bad row must not hide the others: keep the bytes
+  except UnicodeDecodeError:
+    # One bad row must not hide the others: keep the bytes, which `_plain` decodes row by row.
     return column.cast(pa.binary()).to_pylist()
 
 
 def _plain(value: Any) -> Any:
+  """Returns the nearest value that JSON can hold."""
   if isinstance(value, dict):
     return {str(key): _plain(inner) for key, inner in value.items()}
   if isinstance(value, (list, tuple)):

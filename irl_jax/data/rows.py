@@ -1,49 +1,60 @@
-"""Rows of .jsonl, .json, .csv, .tsv, .parquet and .txt files, gzipped or not, as dicts in the order of the file.
+"""Rows of .jsonl, .json, .csv, .tsv, .parquet and .txt files, gzipped or not, as dicts.
 
-A row that cannot be used is named by file and number, and refused or left out and counted; none is repaired silently.
+A row that cannot be used is named by file and number. It is refused, or skipped and counted, but
+never repaired silently.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import gzip
 import json
 import os
 import pathlib
 from typing import Any
+from typing import TypeVar
 import zlib
 
 from absl import logging
 import pyarrow as pa
 
 from irl_jax.data.row_formats import BadRow
-from irl_jax.data.row_formats import kind
+from irl_jax.data.row_formats import Binary
+from irl_jax.data.row_formats import kind_of
 from irl_jax.data.row_formats import Numbered
 from irl_jax.data.row_formats import READERS
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import atomic
 
+Row = dict[str, Any]
+Converted = TypeVar('Converted')
+
+SHOWN = 3  # bad rows that a warning lists
+
 
 def read_rows(
   path: str | os.PathLike, *, fields: Sequence[str] = (), bad_rows: str = 'error'
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-  """Reads a file's rows, all their fields in their order; a .txt file gives {'text': line}.
+) -> tuple[list[Row], dict[str, int]]:
+  """Reads a file's rows with all their fields, in the order of the file.
 
   Args:
-    path: a .jsonl, .json, .csv, .tsv, .parquet or .txt file, also with .gz behind it.
-    fields: the first of these that a row has must hold a string (`text_of(row, fields)` returns it); (): no check.
-    bad_rows: 'error' refuses the file at its first bad row; 'skip' leaves bad rows out and logs how many.
+    path: a .jsonl, .json, .csv, .tsv, .parquet or .txt file, also with .gz appended. The rows of a
+      .txt file are {'text': line}.
+    fields: alternatives; the first one that a row has must be a string, which `text_of` returns.
+      (): no check.
+    bad_rows: 'error' raises at the first bad row; 'skip' skips bad rows and logs how many.
 
   Returns:
     The rows, and {'rows_read', 'bad_rows'}.
 
   Raises:
     ConfigError: no such file, not readable, or an unknown format.
-    InputError: a bad row (bad JSON, null, wrong type, missing field, not UTF-8), or no usable row at all.
+    InputError: a bad row (not JSON, null, wrong type, missing field, not UTF-8), or no usable row.
   """
 
-  def checked(row):
+  def checked(row: Row) -> Row:
     if fields:
       text_of(row, fields)
     return row
@@ -52,9 +63,22 @@ def read_rows(
 
 
 def usable_rows(
-  numbered: Numbered, where: str, convert: Callable[[dict[str, Any]], dict[str, Any]], bad_rows: str
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-  """Converts every row; what `convert` refuses with BadRow is a bad row too. `where` names the source in messages."""
+  numbered: Numbered, where: str, convert: Callable[[Row], Converted], bad_rows: str
+) -> tuple[list[Converted], dict[str, int]]:
+  """Converts every row; one for which `convert` raises BadRow is a bad row too.
+
+  Args:
+    numbered: rows with their numbers.
+    where: name of the source, for messages.
+    convert: from a row to what is returned.
+    bad_rows: 'error' or 'skip', as in `read_rows`.
+
+  Returns:
+    The converted rows, and {'rows_read', 'bad_rows'}.
+
+  Raises:
+    InputError: a bad row, or no usable row.
+  """
   rows, bad = [], []
   for number, row in numbered:
     try:
@@ -64,69 +88,81 @@ def usable_rows(
     except BadRow as problem:
       if bad_rows == 'error':
         raise InputError(
-          f'{where}, row {number}: {problem}; mend it, or leave such rows out with --bad_rows=skip'
+          f'{where}, row {number}: {problem}; fix it, or skip such rows with --bad_rows=skip'
         ) from None
       bad.append(f'row {number}: {problem}')
+  total = len(rows) + len(bad)
+  if not total:
+    raise InputError(f'{where}: has no rows')
   if not rows:
-    raise InputError(
-      f'{where}: none of {len(bad)} rows is usable ({bad[0]})' if bad else f'{where}: holds no rows'
-    )
+    raise InputError(f'{where}: none of its {total} rows can be used ({bad[0]})')
   if bad:
-    logging.warning(
-      '%s: left out %d of %d rows (%s)',
-      where,
-      len(bad),
-      len(rows) + len(bad),
-      '; '.join(bad[:3] + ['...'] * (len(bad) > 3)),
-    )
-  return rows, {'rows_read': len(rows) + len(bad), 'bad_rows': len(bad)}
+    shown = '; '.join(bad[:SHOWN] + ['...'] * (len(bad) > SHOWN))
+    logging.warning('%s: skipped %d of %d rows (%s)', where, len(bad), total, shown)
+  return rows, {'rows_read': total, 'bad_rows': len(bad)}
 
 
-def text_of(row: dict[str, Any], fields: Sequence[str]) -> str:
-  """The text in the first of `fields` that the row has.
+def text_of(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+  """Returns the text in the first of `fields` that the row has.
 
   Raises:
-    BadRow: it is null or not a string, or the row has none of them (the message lists what it has).
+    BadRow: the field is not a string, or the row has none of the fields.
   """
-  field = present(row, fields)
+  field = first_field(row, fields)
   if not isinstance(row[field], str):
-    raise BadRow(f'field {field!r} holds {kind(row[field])}, not a text')
+    raise BadRow(f'field {field!r} must be a string, but is {kind_of(row[field])}')
   return row[field]
 
 
-def present(row: dict[str, Any], fields: Sequence[str]) -> str:
-  """The first of `fields` that the row has; raises BadRow, listing what it has, where that is none of them."""
+def first_field(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+  """Returns the first of `fields` that the row has.
+
+  Raises:
+    BadRow: the row has none of them; the message lists the fields that it has.
+  """
   for field in fields:
     if field in row:
       return field
-  raise BadRow(
-    f'has no field {" or ".join(map(repr, fields))}; its fields: {", ".join(map(repr, row)) or "none"}'
-  )
+  wanted, there = ' or '.join(map(repr, fields)), ', '.join(map(repr, row)) or 'none'
+  raise BadRow(f'has no field {wanted}; its fields: {there}')
 
 
 def read_numbered(path: str | os.PathLike) -> Numbered:
-  """Yields (number from 1, row or why it is bad); raises as `read_rows` does where the file itself is at fault."""
+  """Yields each row, or the reason why it is bad, with its number from 1.
+
+  Raises:
+    ConfigError: no such file, not readable, or an unknown format.
+    InputError: the file as a whole is not of its format.
+  """
   path = pathlib.Path(path)
   if not path.is_file():
     raise ConfigError(f'{path}: no such file')
   ending = pathlib.PurePath(path.name.lower().removesuffix('.gz')).suffix
   if ending not in READERS:
-    raise ConfigError(f'{path}: unknown format; give {", ".join(READERS)}, also with .gz behind it')
-  try:
-    file = open(path, 'rb')
-  except OSError as error:
-    raise ConfigError(f'{path}: {error.strerror}') from error
-  with file:
-    unpacked = gzip.open(file) if path.name.lower().endswith('.gz') else file
+    raise ConfigError(f'{path}: unknown format; use {", ".join(READERS)}, also with .gz appended')
+  with _open(path) as file:
     try:
-      yield from READERS[ending](unpacked)
+      yield from READERS[ending](file)
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
       reason = (str(error).splitlines() or [type(error).__name__])[0]
-      raise InputError(f'{path}: broken, or not a {ending} file: {reason}') from error
+      raise InputError(f'{path}: is not a readable {ending} file: {reason}') from error
 
 
-def read_jsonl(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """Reads a JSON lines file that this package wrote (it may hold no rows); raises as `read_rows` does."""
+def _open(path: pathlib.Path) -> Binary:
+  """Opens a file, unpacking it if its name ends in .gz."""
+  try:
+    return gzip.open(path) if path.name.lower().endswith('.gz') else path.open('rb')
+  except OSError as error:
+    raise ConfigError(f'{path}: {error.strerror}') from error
+
+
+def read_jsonl(path: str | os.PathLike) -> list[Row]:
+  """Reads a JSON lines file that this package wrote; it may have no rows.
+
+  Raises:
+    ConfigError: as `read_numbered`.
+    InputError: as `read_numbered`, or a bad row.
+  """
   rows = []
   for number, row in read_numbered(path):
     if isinstance(row, BadRow):
@@ -135,23 +171,20 @@ def read_jsonl(path: str | os.PathLike) -> list[dict[str, Any]]:
   return rows
 
 
-def write_jsonl(path: str | os.PathLike, rows: Iterable[dict[str, Any]]) -> None:
-  """Writes rows as JSON lines, whole or not at all: see `write_lines`. A NaN or infinity is a ValueError."""
-  write_lines(path, (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows))
-
-
-def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
-  r"""Writes UTF-8 lines under a temporary name in the same folder (made if missing), then renames.
+def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
+  r"""Writes rows as JSON lines in UTF-8, whole or not at all; the folder is made if it is missing.
 
   A lone surrogate is written as \udXXX, which JSON reads back as it was.
 
   Raises:
-    ConfigError: the place cannot be written.
+    ConfigError: the file cannot be written.
+    ValueError: a value is NaN or infinite.
   """
   path = pathlib.Path(path)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.file(path, errors='backslashreplace', newline='\n') as file:
-      file.writelines(line + '\n' for line in lines)
+      for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n')
   except OSError as error:
     raise ConfigError(f'{path}: cannot be written: {error.strerror}') from error

@@ -1,13 +1,14 @@
-"""Where texts come from: the playground, a file, a folder or hub data set, and ready-made forms of known data sets.
+"""Sources of texts: the playground, a file, a folder, a hub data set, and known data sets by name.
 
-`NAME` of a ready-made form reads its hub data set; `NAME:PLACE` reads a file, folder or hub id in the same form.
+`NAME` of a known data set reads it from the hub. `NAME:PLACE` reads a file, folder or hub id of the
+same form.
 """
 
+from collections.abc import Callable
 import functools
 import hashlib
 import heapq
 import pathlib
-from typing import Any
 
 from irl_jax.config import Data
 from irl_jax.data.hub_datasets import is_hub_id
@@ -15,29 +16,32 @@ from irl_jax.data.hub_datasets import read_folder
 from irl_jax.data.hub_datasets import read_hub
 from irl_jax.data.prompts import cut_prompt
 from irl_jax.data.row_formats import BadRow
-from irl_jax.data.row_formats import kind
+from irl_jax.data.row_formats import kind_of
 from irl_jax.data.row_formats import Numbered
-from irl_jax.data.rows import present
+from irl_jax.data.rows import first_field
 from irl_jax.data.rows import read_numbered
+from irl_jax.data.rows import Row
 from irl_jax.data.rows import text_of
 from irl_jax.data.rows import usable_rows
 from irl_jax.data.text import clean
 from irl_jax.errors import ConfigError
+from irl_jax.records import CutText
 
-Row = dict[str, Any]
+Converter = Callable[[Row, Data], CutText]
 
 
-def load_rows(data: Data, seed: int) -> tuple[list[Row], dict[str, int]]:
+def load_rows(data: Data, seed: int) -> tuple[list[CutText], dict[str, int]]:
   """Loads the texts that `data.source` names.
 
+  `data.max_rows` keeps the rows whose full text has the smallest sha256, so that even an ordered
+  file gives a fair sample.
+
   Args:
-    data: the source, its fields, how prompts are cut, and how many rows to keep: `max_rows` keeps those whose full
-      text has the smallest sha256, so that an ordered file gives a fair sample.
+    data: the source, its fields, how prompts are cut, and how many rows to keep.
     seed: of the playground.
 
   Returns:
-    [{'prompt', 'original', 'label'}] in the source's order: full text = prompt + original; label 1 toxic, 0 not, None
-    unknown. And counts: rows_read, bad_rows, rows, labelled, toxic.
+    The texts in the source's order, and counts: rows_read, bad_rows, rows, labelled, toxic.
 
   Raises:
     ConfigError: no such file, format or split.
@@ -58,20 +62,22 @@ def load_rows(data: Data, seed: int) -> tuple[list[Row], dict[str, int]]:
   }
 
 
-def _source(data: Data, seed: int):
-  """(How one row of the source is converted, its numbered rows)."""
+def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
+  """Returns how one row of the source is converted, and its numbered rows."""
   if data.source == 'playground':
-    from irl_jax.data.playground import comments as playground  # pylint: disable=g-import-not-at-top  (its word lists are used here alone)
+    # Imported here: its word lists are needed by this source alone.
+    from irl_jax.data.playground import comments
 
-    comments = playground.comments(data.playground_comments, seed)
-    return (lambda row, data: _cut(row['text'], row['label'], data)), enumerate(comments, 1)
+    generated = comments.comments(data.playground_comments, seed)
+    return _playground, enumerate(generated, 1)
   name, _, place = data.source.partition(':')
   if name not in READY_MADE:
     return _own, _read(data.source, data)
   hub_id, convert = READY_MADE[name]
   if not place and not hub_id:
     raise ConfigError(
-      f'config.data.source = {name!r}: has no fixed place; give {name}:PLACE, a file, folder or hub id'
+      f'config.data.source = {name!r}: needs a place; use {name}:PLACE, where PLACE is a file, a '
+      'folder or a hub id'
     )
   return convert, _read(place or hub_id, data)
 
@@ -84,13 +90,20 @@ def _read(place: str, data: Data) -> Numbered:
   if is_hub_id(place):
     return read_hub(place, data.split)
   raise ConfigError(
-    f'config.data.source = {data.source!r}: {place!r} is no file, folder or hub id (owner/name); '
-    f'ready-made: {", ".join(READY_MADE)}, playground, prompts'
+    f'config.data.source = {data.source!r}: {place!r} is not a file, a folder or a hub id '
+    f'(owner/name); ready-made sources: {", ".join(READY_MADE)}, playground, prompts'
   )
 
 
-def _own(row: Row, data: Data) -> Row:
-  """The user's own fields: a text to be cut, or a prompt and (unless text_field is '') what followed it."""
+def _playground(row: Row, data: Data) -> CutText:
+  return _cut(row['text'], row['label'], data)
+
+
+def _own(row: Row, data: Data) -> CutText:
+  """Converts a row with the user's own fields.
+
+  It has a text to be cut, or a prompt and, unless text_field is '', the text that followed it.
+  """
   label = _label(row, data.label_field) if data.label_field else None
   if not data.prompt_field:
     return _cut(text_of(row, (data.text_field,)), label, data)
@@ -98,39 +111,48 @@ def _own(row: Row, data: Data) -> Row:
   return _whole(prompt, text_of(row, (data.text_field,)) if data.text_field else '', label)
 
 
-def _jigsaw(row: Row, data: Data) -> Row:
+def _jigsaw(row: Row, data: Data) -> CutText:
   return _cut(text_of(row, ('text', 'comment_text')), _label(row, 'toxic'), data)
 
 
-def _jigsaw_long_2000(row: Row, data: Data) -> Row:
-  del data  # comes cut; the space between the two is in neither field
-  return _whole(
-    text_of(row, ('prompt',)), ' ' + text_of(row, ('original_output',)), _label(row, 'toxic')
-  )
+def _jigsaw_long_2000(row: Row, data: Data) -> CutText:
+  """Converts a row that is already cut; the space between the two parts is in neither field."""
+  del data
+  original = ' ' + text_of(row, ('original_output',))
+  return _whole(text_of(row, ('prompt',)), original, _label(row, 'toxic'))
 
 
-def _paradetox(row: Row, data: Data) -> Row:
-  return _cut(
-    text_of(row, ('toxic', 'en_toxic_comment')), 1, data
-  )  # the other side: paradetox-neutral
+def _paradetox(row: Row, data: Data) -> CutText:
+  """Converts the toxic side of a pair; the other side is the source paradetox-neutral."""
+  return _cut(text_of(row, ('toxic', 'en_toxic_comment')), 1, data)
 
 
-def _paradetox_neutral(row: Row, data: Data) -> Row:
+def _paradetox_neutral(row: Row, data: Data) -> CutText:
   return _cut(text_of(row, ('neutral', 'en_neutral_comment')), 0, data)
 
 
-def _real_toxicity_prompts(row: Row, data: Data) -> Row:
-  """Comes cut. A text counts as toxic where Perspective scores either part >= .5: no human judged these."""
+def _real_toxicity_prompts(row: Row, data: Data) -> CutText:
+  """Converts a row that is already cut, in the hub's nested layout or in a flat one.
+
+  No human labelled these: a text counts as toxic if Perspective scores either part at 0.5 or more.
+  """
   del data
-  parts, labels = [], []
+  parts, labels = {}, []
   for name in ('prompt', 'continuation'):
-    nested = isinstance(row.get(name), dict)  # the hub's layout: {'text', 'toxicity', ...}
-    parts.append(text_of(row[name], ('text',)) if nested else text_of(row, (name,)))
-    labels.append(_label(row[name], 'toxicity') if nested else _label(row, f'{name}_toxicity'))
-  return _whole(*parts, 1 if 1 in labels else None if None in labels else 0)
+    part = row.get(name)
+    if isinstance(part, dict):  # the hub's layout: {'text', 'toxicity', ...}
+      parts[name] = text_of(part, ('text',))
+      labels.append(_label(part, 'toxicity'))
+    else:
+      parts[name] = text_of(row, (name,))
+      labels.append(_label(row, f'{name}_toxicity'))
+  label = 1 if 1 in labels else None if None in labels else 0
+  return _whole(parts['prompt'], parts['continuation'], label)
 
 
-READY_MADE = {  # name: (hub id, '' where there is none that needs no terms accepted; how one of its rows is read)
+# Known data sets by name: the hub id, '' if every copy on the hub needs its terms accepted; and how
+# a row is converted.
+READY_MADE: dict[str, tuple[str, Converter]] = {
   'jigsaw-long-2000': ('jaredjoss/jigsaw-long-2000', _jigsaw_long_2000),
   'real-toxicity-prompts': ('allenai/real-toxicity-prompts', _real_toxicity_prompts),
   'paradetox': ('s-nlp/paradetox', _paradetox),
@@ -139,35 +161,37 @@ READY_MADE = {  # name: (hub id, '' where there is none that needs no terms acce
 }
 
 
-def _cut(text: str, label: int | None, data: Data) -> Row:
+def _cut(text: str, label: int | None, data: Data) -> CutText:
   return _whole(*cut_prompt(text, data.prompt_fraction), label)
 
 
-def _whole(prompt: str, original: str, label: int | None) -> Row:
+def _whole(prompt: str, original: str, label: int | None) -> CutText:
   if not (prompt + original).strip():
-    raise BadRow('holds an empty text')
-  return {'prompt': clean(prompt), 'original': clean(original), 'label': label}
+    raise BadRow('has an empty text')
+  return CutText(prompt=clean(prompt), original=clean(original), label=label)
 
 
 def _label(row: Row, field: str) -> int | None:
-  """1 for true and for numbers in [.5, 1], 0 for false and below, None for null; CSV gives them as text."""
-  value = row[present(row, (field,))]
+  """Returns 1 for true and for numbers in [0.5, 1], 0 for false and below, None for null.
+
+  In CSV these are strings.
+  """
+  value = row[first_field(row, (field,))]
   if isinstance(value, str):
     value = {'': None, 'true': 1, 'false': 0}.get(value.strip().lower(), value)
   if value is None:
     return None
+  allowed = 'a label must be a number from 0 to 1, true or false'
   try:
     share = float(value)
   except (TypeError, ValueError):
-    raise BadRow(
-      f'field {field!r} holds {kind(value)}, not a label (0 to 1, true or false)'
-    ) from None
+    raise BadRow(f'field {field!r} is {kind_of(value)}; {allowed}') from None
   if not 0 <= share <= 1:
-    raise BadRow(f'field {field!r} holds {share:g}, not a label (0 to 1, true or false)')
+    raise BadRow(f'field {field!r} is {share:g}; {allowed}')
   return int(share >= 0.5)
 
 
-def _smallest_hashes(rows: list[Row], count: int) -> list[Row]:
+def _smallest_hashes(rows: list[CutText], count: int) -> list[CutText]:
   hashes = [hashlib.sha256((row['prompt'] + row['original']).encode()).digest() for row in rows]
   kept = set(heapq.nsmallest(count, range(len(rows)), key=hashes.__getitem__))
   return [row for index, row in enumerate(rows) if index in kept]

@@ -1,6 +1,7 @@
-"""Text to token ids and back, the same way everywhere: what a text says is plain text, never a control token.
+"""Text to token ids and back: a text is always plain text, never a control token.
 
-Every tokenizer of the package is called through these functions, so that training, sampling and scoring agree.
+The whole package calls tokenizers through these functions, so that training, sampling and scoring
+agree.
 """
 
 from collections.abc import Iterable
@@ -38,28 +39,31 @@ def check_texts(values: Any, name: str) -> list[str]:
 
 
 def clean(text: str) -> str:
-  """Replaces each lone surrogate, which no tokenizer and no UTF-8 file accepts, by U+FFFD; lengths do not change."""
+  """Replaces each lone surrogate by U+FFFD; lengths do not change.
+
+  No tokenizer and no UTF-8 file accepts lone surrogates.
+  """
   return _SURROGATE.sub('\ufffd', text)
 
 
 def encode(
   tokenizer: Any, texts: Sequence[str], *, max_tokens: int | None = None, specials: bool = False
 ) -> tuple[list[list[int]], int]:
-  """Turns texts into token ids; a typed '<|endoftext|>' or '</s>' becomes ordinary tokens.
+  """Converts texts to token ids; a typed '<|endoftext|>' or '</s>' becomes ordinary tokens.
 
   Args:
     tokenizer: a fast Hugging Face tokenizer.
-    texts: any strings; an empty one gives no ids (with `specials` the special ids alone).
-    max_tokens: the most ids of one text, specials included; longer ones lose tokens on the LEFT, so that the end
-      (the response) stays. None: no limit.
-    specials: whether to add what the tokenizer puts around a text (RoBERTa: <s> text </s>). The leading one stays in
-      front of a text that is cut.
+    texts: any strings; an empty one gives no ids, or with `specials` the special ids alone.
+    max_tokens: maximum number of ids per text, special ids included; None is no limit. Longer texts
+      are cut on the LEFT, so that the end (the response) stays.
+    specials: whether to add the tokenizer's special ids (RoBERTa: <s> text </s>). The leading one
+      stays in front of a text that is cut.
 
   Returns:
     One list of ids for each text, and how many texts were cut.
 
   Raises:
-    ValueError: max_tokens leaves no room beside the special ids.
+    ValueError: max_tokens leaves no room for a text between the special ids.
   """
   if not texts:
     return [], 0
@@ -78,7 +82,8 @@ def encode(
   around = tokenizer([''], add_special_tokens=specials)['input_ids'][0]
   if max_tokens <= len(around):
     raise ValueError(
-      f'max_tokens = {max_tokens}: must be above {len(around)}, the special tokens around a text'
+      f'max_tokens = {max_tokens}: must be > {len(around)}, the number of special tokens around a '
+      'text'
     )
   front = around[:1]
   shortened = [
@@ -89,7 +94,7 @@ def encode(
 
 
 def report_cut(cut: int, total: int, what: str, max_tokens: int, side: str = 'left') -> None:
-  """Says how many of the texts that were encoded have lost their beginning or, on the right, their end."""
+  """Logs how many of the encoded texts were cut on the left, or on the right."""
   if cut:
     logging.warning(
       '%d of %d %s are longer than %d tokens: cut on the %s', cut, total, what, max_tokens, side
@@ -97,35 +102,41 @@ def report_cut(cut: int, total: int, what: str, max_tokens: int, side: str = 'le
 
 
 def decode(tokenizer: Any, ids: Iterable[int]) -> str:
-  """Turns sampled ids into text: up to and without the first EOS, no special tokens, spaces exactly as sampled."""
-  kept = []
+  """Converts sampled ids to text, exactly as sampled; ends before the first EOS."""
+  before_eos = []
   for token in map(int, ids):
     if token == tokenizer.eos_token_id:
       break
-    kept.append(token)
-  return tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    before_eos.append(token)
+  return tokenizer.decode(before_eos, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def check(tokenizer: Any, source: str) -> None:
-  """Refuses a tokenizer that loses text, or its merges (transformers 5 can load RoBERTa's so that every word is <unk>).
+  """Refuses a tokenizer that loses text, or whose merges are missing.
 
-  Where the vocabulary has the two words of "Hello world" (Pythia's: 12092 1533, RoBERTa's: 31414 232), it is those two.
+  transformers 5 can load RoBERTa's tokenizer so that every word is <unk>. If the vocabulary has
+  the two words of "Hello world" (Pythia's: 12092 1533, RoBERTa's: 31414 232), the text must become
+  these two ids.
+
+  Args:
+    tokenizer: a fast Hugging Face tokenizer.
+    source: its name in messages.
 
   Raises:
-    InputError: a text does not come back whole, a typed EOS becomes the real one, or words that the tokenizer knows
-      fall into pieces; `source` is named.
+    InputError: a text does not come back whole, a typed EOS becomes the real one, or words of the
+      vocabulary fall into pieces.
   """
   probe = ' Hello  world' + (tokenizer.eos_token or '')
   (ids,), _ = encode(tokenizer, [probe])
   if tokenizer.eos_token_id in ids or decode(tokenizer, ids) != probe:
     raise InputError(
-      f'{source}: its tokenizer loses text ({probe!r} comes back as {decode(tokenizer, ids)!r}); give a '
-      'folder whose tokenizer.json is byte-level (GPT-NeoX, RoBERTa)'
+      f'{source}: its tokenizer loses text ({probe!r} comes back as {decode(tokenizer, ids)!r}); '
+      'use a folder whose tokenizer.json is byte-level (GPT-NeoX, RoBERTa)'
     )
   known = [tokenizer.get_vocab().get(word) for word in ('Hello', 'Ġworld')]
-  (found,), _ = encode(tokenizer, ['Hello world'])
-  if None not in known and found != known:
+  (ids,), _ = encode(tokenizer, ['Hello world'])
+  if None not in known and ids != known:
     raise InputError(
-      f"{source}: its tokenizer takes 'Hello world' apart into {found}, and not into {known}, the two "
-      'words of its vocabulary: its merges are missing or damaged'
+      f"{source}: its tokenizer splits 'Hello world' into {ids} instead of {known}, the two words "
+      'of its vocabulary; its merges are missing or damaged'
     )

@@ -140,7 +140,7 @@ def backend_of(width: int) -> str:
 
 
 def logits(shape: Shape, positions: int, width: int) -> int:
-  """Returns bytes of one chunk of logits with its gradient, plus logits kept for the backward pass."""
+  """Returns bytes of a chunk of logits and its gradient, plus logits kept for the backward pass."""
   backend, size = backend_of(width), FLOAT32 * positions * shape.vocab_size
   kept = size if size <= distribution.KEPT_BYTES[backend] else 0
   return 2 * min(distribution.CHUNK_BYTES[backend], size) + kept

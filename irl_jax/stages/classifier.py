@@ -12,7 +12,6 @@ from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
-from irl_jax.stages.run import SPLITS
 from irl_jax.training import supervised
 
 
@@ -22,18 +21,18 @@ def classifier(run: Run) -> None:
   Raises:
     InputError: the training texts lack labels of one class.
   """
-  labelled = [[row for row in run.rows(split) if row['label'] is not None] for split in SPLITS[:2]]
-  if len({row['label'] for row in labelled[0]}) < 2:
+  training, validation = labelled(run, 'train'), labelled(run, 'validation')
+  if len(set(training[1])) < 2:
     raise InputError(
       'stage classifier: the training texts have no labels of both classes; set '
       'config.data.label_field, or name a classifier in config.models.classifier'
     )
-  examples = [(full_texts(rows), [row['label'] for row in rows]) for rows in labelled]
   base = run.config.models.classifier
-  model = pretrained.load_classifier(base) if base else new_classifier(run, examples[0][0])
+  model = pretrained.load_classifier(base) if base else new_classifier(run, training[0])
   model = supervised.train_classifier(
     model,
-    *examples,
+    training,
+    validation,
     run.config.classifier,
     run.config.seed,
     run.folder / 'classifier' / 'checkpoints',
@@ -42,6 +41,12 @@ def classifier(run: Run) -> None:
     **run.logging('classifier'),
   )
   run.save('classifier', 'classifier', model, base)
+
+
+def labelled(run: Run, split: str) -> tuple[list[str], list[int]]:
+  """Returns the texts of a split that have a label, and their labels: 1 toxic, 0 not."""
+  rows = [row for row in run.rows(split) if row['label'] is not None]
+  return full_texts(rows), [row['label'] for row in rows if row['label'] is not None]
 
 
 def new_classifier(run: Run, texts: Sequence[str]) -> pretrained.Classifier:

@@ -18,63 +18,47 @@ from irl_jax.stages.run import SPLITS
 
 
 def data(run: Run) -> None:
-  """Reads the source, cuts prompts, splits -> data/{train,validation,heldout}.jsonl (and data/unlabelled.jsonl)."""
-  if audits(run):
+  """Reads the source, cuts prompts and splits them -> data/{train,validation,heldout}.jsonl.
+
+  With config.data.unlabelled it writes data/unlabelled.jsonl too.
+
+  Raises:
+    ConfigError: no such source.
+    InputError: unusable rows, too few of them, or an audit of models that cannot be compared.
+  """
+  if is_audit(run):
     check_audit(run)
-  rows, read = (
-    sample(run)
-    if run.config.data.source == 'prompts'
-    else sources.load_rows(run.config.data, run.config.seed)
-  )
-  splits, counted = prompts.split_rows(rows)
-  for split in ('validation', 'heldout') if run.config.data.max_evaluated else ():
-    splits[split] = splits[split][
-      : run.config.data.max_evaluated
-    ]  # they are sorted by a hash: any are as good
-    counted[f'{split}_kept'] = len(splits[split])
-  logging.info('data: %s', read | counted)
+  rows, counts = load(run)
+  splits, split_counts = prompts.split_rows(rows)
+  counts |= split_counts
+  if limit := run.config.data.max_evaluated:
+    for split in ('validation', 'heldout'):
+      splits[split] = splits[split][:limit]  # sorted by a hash, so the first are a fair sample
+      counts[f'{split}_kept'] = len(splits[split])
+  logging.info('data: %s', counts)
   for split in SPLITS:
     if not splits[split]:
       raise InputError(
-        f'config.data.source={run.config.data.source}: its {len(rows)} rows leave none for the '
-        f'{split} split; give more rows, or more different ones'
+        f'config.data.source = {run.config.data.source!r}: none of its {len(rows)} rows fall in '
+        f'the {split} split; provide more rows, or more distinct ones'
       )
   for split in SPLITS:
     run.write_rows(f'data/{split}.jsonl', splits[split])
   if run.config.data.unlabelled:
     run.write_rows('data/unlabelled.jsonl', unlabelled(run, splits['heldout']))
-  run.write_json('data/counts.json', read | counted)
+  run.write_json('data/counts.json', counts)
 
 
-def unlabelled(run: Run, heldout: Sequence[PromptRow]) -> list[PromptRow]:
-  """The validation split of config.data.unlabelled, its labels taken off; never what has a held-out prompt."""
-  settings = dataclasses.replace(run.config.data, source=run.config.data.unlabelled)
-  rows = prompts.split_rows(sources.load_rows(settings, run.config.seed)[0])[0]['validation']
-  held = {row['prompt_id'] for row in heldout}
-  return [row | {'label': None} for row in rows if row['prompt_id'] not in held]
-
-
-def audits(run: Run) -> bool:
-  """Whether the run compares two models that exist already: it makes neither."""
-  stages = set(run.config.stages)
-  return 'demos' in stages and not stages & {'sft', 'rlhf'}
-
-
-def check_audit(run: Run) -> None:
-  """Loads all that an audit is given, so that what cannot be compared is refused before any work.
-
-  Raises:
-    ConfigError: a model is missing.
-    InputError: one is damaged or of another kind, or the two cannot be compared.
-  """
-  demos.load_models(run)
-  if run.has_true_reward:
-    run.true_reward()
+def load(run: Run) -> tuple[list[CutText], dict[str, int]]:
+  """Returns the texts of the source, and counts; the source `prompts` samples them."""
+  if run.config.data.source == 'prompts':
+    return sample(run)
+  return sources.load_rows(run.config.data, run.config.seed)
 
 
 def sample(run: Run) -> tuple[list[CutText], dict[str, int]]:
-  """Texts of the base model."""
-  seed = run.config.seed + 2 + len(SPLITS)  # apart from the demonstrations'
+  """Samples texts from the base model."""
+  seed = run.config.seed + 2 + len(SPLITS)  # the demonstrations have the seeds below
   return sampled_texts.sample_rows(
     pretrained.load_language_model(run.base),
     run.config.data,
@@ -83,3 +67,30 @@ def sample(run: Run) -> tuple[list[CutText], dict[str, int]]:
     run.dtype,
     run.progress('data prompts'),
   )
+
+
+def unlabelled(run: Run, heldout: Sequence[PromptRow]) -> list[PromptRow]:
+  """Returns the validation split of config.data.unlabelled, without labels and held-out prompts."""
+  settings = dataclasses.replace(run.config.data, source=run.config.data.unlabelled)
+  rows, _ = sources.load_rows(settings, run.config.seed)
+  splits, _ = prompts.split_rows(rows)
+  held = {row['prompt_id'] for row in heldout}
+  return [{**row, 'label': None} for row in splits['validation'] if row['prompt_id'] not in held]
+
+
+def is_audit(run: Run) -> bool:
+  """Returns True if the run compares two existing models, and trains neither."""
+  stages = set(run.config.stages)
+  return 'demos' in stages and not stages & {'sft', 'rlhf'}
+
+
+def check_audit(run: Run) -> None:
+  """Loads the models of an audit, so that those that cannot be compared are refused first.
+
+  Raises:
+    ConfigError: a model is missing.
+    InputError: a model is damaged or of another kind, or the two cannot be compared.
+  """
+  demos.load_models(run)
+  if run.has_true_reward:
+    run.true_reward()

@@ -1,9 +1,9 @@
-"""The demos stage: completions of the aligned model and of the model it came from, for the same prompts."""
+"""The demos stage: completions of the aligned model and of the one it came from, prompt by prompt."""
 
 from collections.abc import Sequence
 
 from irl_jax import rewards
-from irl_jax.evaluation import policy as policy_figures
+from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
 from irl_jax.records import DemonstrationRow
@@ -29,7 +29,7 @@ def demos(run: Run) -> None:
       continue
     prompts = prompts_of(run, split)
     completions = {
-      name: policy_figures.sample(
+      name: policy_metrics.sample(
         model,
         [row for row, _ in prompts],
         run.config,

@@ -90,9 +90,10 @@ def _describe_model(spec: str) -> tuple[Any, list[str]]:
 
 
 def _shapes(config: Config, known: Mapping[str, Any]) -> memory.Shapes:
-  """Returns each role's model shape: read from the model the config names, or planned if a stage will create it.
+  """Returns each role's model shape.
 
-  SFT and aligned models whose config cannot be read have the base model's shape.
+  It is read from the model the config names, or planned if a stage will create it. SFT and aligned
+  models whose config cannot be read have the base model's shape.
   """
   base = known['base'] if 'base' in known else preflight.new_language_model(config).config
   start = known.get('sft') or base
@@ -112,7 +113,7 @@ def _memory(config: Config, shapes: memory.Shapes, stages: Sequence[str]) -> lis
   dtypes = list(WIDTHS) if auto else [config.runtime.dtype]
   lines = [
     '',
-    'memory of one device that has a whole batch, predicted, MB by type of computation: '
+    'predicted memory of one device that has a whole batch, in MB by compute type: '
     f'{", ".join(dtypes)}',
   ]
   predictions = [memory.stages(config, shapes, stages, WIDTHS[dtype]) for dtype in dtypes]
@@ -122,7 +123,7 @@ def _memory(config: Config, shapes: memory.Shapes, stages: Sequence[str]) -> lis
 
 
 def _table(by_dtype: Sequence[memory.Stage]) -> list[str]:
-  """Returns the buffers of one stage, and their peak; `by_dtype` predicts it for each compute type."""
+  """Returns the buffers of one stage and their peak, from its prediction for each compute type."""
   stage = by_dtype[0]
   lines = [
     '',

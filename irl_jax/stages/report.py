@@ -1,4 +1,4 @@
-"""The report stage: the figures of all stages in one file, and in one page that a person can read."""
+"""The report stage: the results of all stages in one file, and in one page for readers."""
 
 import pathlib
 from typing import Any
@@ -11,19 +11,19 @@ from irl_jax.stages.run import Run
 
 
 def report(run: Run) -> None:
-  """Collects every stage's figures -> summary.json; and shows them -> report.html, figures/."""
+  """Collects the results of all stages -> summary.json, report.html, figures/."""
   run.write_json('summary.json', summarise(run))
   write_page(run.folder)
 
 
 @processes.on_first
 def write_page(folder: pathlib.Path) -> None:
-  """The page that a person can read."""
+  """Writes report.html and its figures."""
   page.write(folder)
 
 
 def summarise(run: Run) -> dict[str, Any]:
-  """Returns the results of the stages that have run.
+  """Returns the results of the stages that have run: `records.Summary`.
 
   They hold no times and no paths, so that two runs of one config write the same bytes.
   """
@@ -31,7 +31,8 @@ def summarise(run: Run) -> dict[str, Any]:
   for stage in ('rlhf', 'irl', 'rerlhf'):
     path = run.folder / stage / 'figures.json'
     if path.exists():
-      figures = workdir.read_json(path)
-      summary |= figures if stage == 'irl' else {stage: figures}
+      results = workdir.read_json(path)
+      # The evaluate stage writes into irl/, and its file already has one entry per section.
+      summary |= results if stage == 'irl' else {stage: results}
   order = ('true_reward', 'rlhf', 'irl', 'rerlhf')
   return {'schema': SCHEMA} | {name: summary[name] for name in order if name in summary}

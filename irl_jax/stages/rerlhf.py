@@ -8,9 +8,9 @@ from irl_jax.stages.run import Run
 
 
 def rerlhf(run: Run) -> None:
-  """Trains a policy on the mean of all seeds' rewards, less their spread -> rerlhf/{policy,figures.json}.
+  """Trains a policy on the ensemble of recovered rewards -> rerlhf/{policy,figures.json}.
 
-  The true reward is only reported and measured, never trained on.
+  The policy is never trained on the true reward: it only measures.
   """
   true_reward = run.true_reward()
   train_policy(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from irl_jax import rewards
-from irl_jax.evaluation import policy as policy_figures
+from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.evaluation import toxicity
 from irl_jax.models import pretrained
 from irl_jax.ppo import loop as ppo_loop
@@ -61,14 +61,14 @@ def train_policy(
   )
   base = pretrained.load_language_model(run.base)
   held = run.rows('heldout')
-  measure = lambda model: policy_figures.evaluate(
+  measure = lambda model: policy_metrics.evaluate(
     model, start, base, held, true_reward, run.config, run.dtype
   )
   (before, toxic_before), (after, toxic_after) = measure(start), measure(policy)
-  figures = {
+  results = {
     'before': before,
     'after': after,
     'mcnemar': toxicity.mcnemar(toxic_before, toxic_after),
   }
-  run.write_json(f'{stage}/figures.json', figures)
-  run.save(stage, 'policy', policy, run.start, figures)
+  run.write_json(f'{stage}/figures.json', results)
+  run.save(stage, 'policy', policy, run.start, results)

@@ -1,6 +1,7 @@
-"""What every stage is given: the config, the folder and the log of a run, and where its models and rows are.
+"""A run as its stages see it: config, folder and log, and where its models and rows are.
 
-Over several processes every one runs the stages, and the first alone writes to the folder and shows what happens.
+With several processes each of them runs the stages. Only the first one writes to the folder and
+shows progress.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import dataclasses
 import functools
 import pathlib
 from typing import Any
+from typing import TypedDict
 
 from irl_jax import rewards
 from irl_jax.config import Config
@@ -28,9 +30,17 @@ from irl_jax.runtime.metrics_log import Log
 SPLITS = ('train', 'validation', 'heldout')
 
 
+class Logging(TypedDict):
+  """The functions that a training loop reports with."""
+
+  log: Callable[[int, dict[str, float]], None]  # a step's number and metrics
+  truncate_log: Callable[[int], None]  # the first step that this run will do
+  progress: Callable[[Iterable[Any]], Iterable[Any]]  # wraps the iterable of steps
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One run: its config, folder, log and type of computation; where its models and rows are."""
+  """One run: its config, folder, log and compute type, and where its models and rows are."""
 
   config: Config
   folder: pathlib.Path
@@ -38,10 +48,15 @@ class Run:
   dtype: Any
 
   def model_place(self, field: str, written: str, otherwise: str = '') -> str:
-    """config.models.<field>, else what a stage wrote into the folder, else `otherwise`.
+    """Returns config.models.<field>, else the folder that a stage has written, else `otherwise`.
+
+    Args:
+      field: of config.models.
+      written: the folder that a stage exports this model to, in the run's folder.
+      otherwise: a hub id or folder; '': none.
 
     Raises:
-      ConfigError: there is none of them.
+      ConfigError: there is none of the three.
     """
     place = getattr(self.config.models, field, '')
     if not place and (self.folder / written).is_dir():
@@ -55,19 +70,22 @@ class Run:
 
   @property
   def base(self) -> str:
+    """Where the base model is: a hub id or folder."""
     return self.model_place('base', 'sft/policy')
 
   @property
   def start(self) -> str:
-    """Where RLHF starts."""
+    """Where the model is that RLHF starts from."""
     return self.model_place('sft', 'sft/policy', otherwise=self.config.models.base)
 
   @property
   def aligned(self) -> str:
+    """Where the aligned model is."""
     return self.model_place('aligned', 'rlhf/policy')
 
   @property
   def classifier(self) -> str:
+    """Where the classifier of the true reward is."""
     return self.model_place('classifier', 'classifier/classifier')
 
   @property
@@ -108,7 +126,7 @@ class Run:
     )
 
   def recovered_rewards(self) -> list[rewards.Reward]:
-    """Those of all seeds, as the irl stage wrote them."""
+    """Loads the rewards of all seeds, as the irl stage wrote them."""
     return [
       rewards.load(str(member), self.config.evaluation.batch_size, self.dtype)
       for member in rewards.members_of(self.folder / 'irl')
@@ -137,18 +155,19 @@ class Run:
     text = card.model_card(stage, base, f'`{self.config.data.source}`', results)
     pretrained.save(self.folder / stage / name, model, text)
 
-  def logging(self, stage: str) -> dict[str, Callable]:
-    """What a training loop is given to report with."""
-    return dict(
+  def logging(self, stage: str) -> Logging:
+    """Returns what a training loop reports with."""
+    return Logging(
       log=functools.partial(self.log.log, stage),
       truncate_log=functools.partial(self.log.truncate, stage),
       progress=self.progress(stage),
     )
 
-  def progress(self, what: str) -> Callable:
+  def progress(self, what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    """Returns a progress bar that wraps an iterable; on other processes than the first, none."""
     return functools.partial(terminal.bar, label=what) if processes.is_first() else iter
 
 
 def full_texts(rows: Sequence[Mapping[str, Any]], field: str = 'original') -> list[str]:
-  """Prompt and what follows it, nothing between."""
+  """Returns each prompt with the field that follows it, without a separator."""
   return [row['prompt'] + row[field] for row in rows]

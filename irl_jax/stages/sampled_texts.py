@@ -1,7 +1,7 @@
-"""Texts for an audit by somebody who has none: sampled from the base model, which is given EOS alone.
+"""Texts for an audit without texts: sampled from the base model, which is given EOS alone.
 
-They are then cut, freed of duplicates and split like any other texts; a row's original is the base model's own
-continuation. Dims: N texts.
+They are cut, deduplicated and split like any other texts. The original of a row is the base model's
+own continuation. Dims: N texts.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import dataclasses
 import math
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from irl_jax import config as config_lib
@@ -18,38 +19,38 @@ from irl_jax.data.prompts import cut_prompt
 from irl_jax.models import pretrained
 from irl_jax.records import CutText
 
-SHORTEST = 4  # tokens of the shortest prompts, about
+SHORTEST = 4  # about the number of tokens of the shortest prompts
 
 
 def sample_rows(
-  model: pretrained.Pretrained,
+  model: pretrained.Decoder,
   data: config_lib.Data,
   limits: config_lib.Sampling,
   seed: int,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   progress: Callable = iter,
 ) -> tuple[list[CutText], dict[str, int]]:
   """Samples `data.sampled_prompts` texts and cuts a prompt from each.
 
-  Every text is stopped at a length of its own (`lengths`), unless the model has ended it before.
+  Every text has a maximum length of its own (`lengths`); the model may end it earlier.
 
   Args:
     model: the base model.
-    data: how many texts, `prompt_fraction` and `max_prompt_tokens`.
-    limits: temperature, top_k and top_p that texts are drawn with, and how many at once.
-    seed: text i depends on the seed and on i alone.
-    dtype: of computation.
+    data: its sampled_prompts, prompt_fraction and max_prompt_tokens are read.
+    limits: temperature, top_k, top_p and batch_size of sampling.
+    seed: text i depends only on the seed and on i.
+    dtype: the compute type.
     progress: wraps the iterable of batches.
 
   Returns:
-    As `sources.load_rows`: [{'prompt', 'original', 'label': None}], and counts; bad_rows: texts of white space alone,
-    which are left out.
+    Texts without labels, and counts, as `sources.load_rows` returns them. Texts of white space
+    alone are skipped, and counted as bad_rows.
   """
   tokens = lengths(data, model.config.max_position_embeddings - 1, seed)
   limits = dataclasses.replace(limits, max_new_tokens=int(tokens.max()), min_new_tokens=1)
   start = [model.config.eos_token_id]
   responses, _ = sampling.complete_ids(model, [start] * len(tokens), limits, seed, dtype, progress)
-  # The end may lie within a character of several tokens.
+  # A text may be cut within a character of several tokens, which then decodes to U+FFFD.
   texts = [
     text.decode(model.tokenizer, ids[:length]).rstrip('\ufffd')
     for ids, length in zip(responses, tokens)
@@ -66,11 +67,12 @@ def sample_rows(
 
 
 def lengths(data: config_lib.Data, most: int, seed: int) -> np.ndarray:
-  """How many tokens each text has at most [N].
+  """Draws the maximum number of tokens of each text [N], at most `most`.
 
-  Left alone, a language model goes on for as long as it may, so that all prompts would be of one length. Lengths are
-  drawn log-uniformly instead, as those of written texts are spread over orders of magnitude: the prompts, a share
-  `prompt_fraction` of the words, then have from some 4 to `max_prompt_tokens` tokens.
+  A language model seldom ends a text early, so with one limit all prompts would have one length.
+  The limits are drawn log-uniformly instead, as the lengths of written texts spread over orders of
+  magnitude. Prompts, which are a share `prompt_fraction` of the words, then have from about 4 to
+  `max_prompt_tokens` tokens.
   """
   low, high = (
     min(math.ceil(tokens / data.prompt_fraction), most)

@@ -13,8 +13,8 @@ import scipy.stats
 import transformers
 
 from irl_jax.data.playground import comments as playground
-from irl_jax.data.playground import tokenizers as playground_tokenizers
-from irl_jax.data.playground import world as playground_world
+from irl_jax.data.playground import tokenizers
+from irl_jax.data.playground import world
 
 COMMENTS = 6000
 AWKWARD_TEXTS = [
@@ -108,16 +108,16 @@ def test_labels_are_balanced(labels):
   assert 0.40 <= labels.mean() <= 0.55
 
 
-def test_verdict_is_turned_round_in_a_sixth_of_the_sentences_and_both_ways(drafts):
+def test_verdict_is_inverted_in_a_sixth_of_the_sentences_and_both_ways(drafts):
   sentences = [sentence for draft in drafts for sentence in draft]
-  turned = [sentence for sentence in sentences if sentence.turned]
-  assert len(turned) / len(sentences) >= 1 / 6
-  assert 0.2 <= np.mean([sentence.toxic for sentence in turned]) <= 0.8
+  inverted = [sentence for sentence in sentences if sentence.inverted]
+  assert len(inverted) / len(sentences) >= 1 / 6
+  assert 0.2 <= np.mean([sentence.toxic for sentence in inverted]) <= 0.8
 
 
-def test_turned_means_that_the_tone_is_not_the_verdict():
-  for clause in playground_world.CLAUSES.values():
-    assert clause.turned == ((clause.tone == 'harsh') != clause.toxic)
+def test_inverted_means_that_the_tone_is_not_the_verdict():
+  for clause in world.CLAUSES.values():
+    assert clause.inverted == ((clause.tone == 'harsh') != clause.toxic)
 
 
 def test_no_word_list_is_right(texts, labels):
@@ -132,7 +132,7 @@ def test_a_text_has_one_label(comments, drafts):
 
 
 def test_people_and_things_never_share_a_name():
-  topics = playground_world.TOPICS.values()
+  topics = world.TOPICS.values()
   people = {name for topic in topics for name in topic['person']}
   things = {name for topic in topics for table in ('thing', 'event') for name in topic[table]}
   assert not people & things
@@ -140,19 +140,15 @@ def test_people_and_things_never_share_a_name():
 
 def test_tones_never_share_a_judging_word():
   harsh, warm = (
-    {
-      entry
-      for table in ('noun', 'adjective', 'trash')
-      for entry in playground_world.TONES[tone][table]
-    }
+    {entry for table in ('noun', 'adjective', 'trash') for entry in world.TONES[tone][table]}
     for tone in ('harsh', 'warm')
   )
   assert not harsh & warm
 
 
 def test_shares_name_every_kind_and_add_up_to_one():
-  assert set().union(*playground_world.SHARES.values()) == set(playground_world.CLAUSES)
-  for shares in playground_world.SHARES.values():
+  assert set().union(*world.SHARES.values()) == set(world.CLAUSES)
+  for shares in world.SHARES.values():
     assert sum(shares.values()) == pytest.approx(1)
 
 
@@ -184,11 +180,8 @@ def test_articles_agree(before, after):
 @pytest.mark.parametrize(
   'train, specials',
   [
-    (playground_tokenizers.language_model_tokenizer, {'<|endoftext|>': 0, '<|padding|>': 1}),
-    (
-      playground_tokenizers.classifier_tokenizer,
-      {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3, '<mask>': 4},
-    ),
+    (tokenizers.language_model_tokenizer, {'<|endoftext|>': 0, '<|padding|>': 1}),
+    (tokenizers.classifier_tokenizer, {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3, '<mask>': 4}),
   ],
 )
 @pytest.mark.parametrize('model_type', ['', 'gpt_neox', 'roberta'])
@@ -212,13 +205,13 @@ def test_tokenizer_survives_a_folder_and_keeps_every_text(
 
 
 def test_classifier_tokenizer_wraps_a_text(texts):
-  tokenizer = playground_tokenizers.classifier_tokenizer(texts)
+  tokenizer = tokenizers.classifier_tokenizer(texts)
   bare = tokenizer(' you', add_special_tokens=False)['input_ids']
   assert tokenizer(' you')['input_ids'] == [0, *bare, 2]
 
 
 def test_language_model_tokenizer_adds_nothing_and_gives_a_word_one_token(texts):
-  tokenizer = playground_tokenizers.language_model_tokenizer(texts)
+  tokenizer = tokenizers.language_model_tokenizer(texts)
   assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 0, 0)
   words = {' ' + word for text in texts for word in words_of(text)}
   single = [word for word in words if len(tokenizer(word)['input_ids']) == 1]
@@ -228,7 +221,7 @@ def test_language_model_tokenizer_adds_nothing_and_gives_a_word_one_token(texts)
 
 def test_tokenizers_are_the_same_in_every_process():
   script = (
-    'import hashlib; from irl_jax.data import playground, playground_tokenizers as t;'
+    'import hashlib; from irl_jax.data import playground, tokenizers as t;'
     'texts = [c["text"] for c in playground.comments(1000, 3)];'
     'print(hashlib.sha256("".join(f(texts).backend_tokenizer.to_str() for f in '
     '(t.language_model_tokenizer, t.classifier_tokenizer)).encode()).hexdigest())'

@@ -62,7 +62,7 @@ def test_every_format_keeps_fields_and_order(tmp_path, name, packed):
   assert counts == {'rows_read': len(ROWS), 'bad_rows': 0}
 
 
-def test_text_file_is_a_text_a_line(tmp_path):
+def test_a_text_file_has_one_text_per_line(tmp_path):
   path = tmp_path / 'x.txt'
   path.write_bytes('\ufeffone\r\n\n two\u2028 \nthree'.encode())
   assert [row['text'] for row in rows.read_rows(path, fields=('text',))[0]] == [
@@ -107,25 +107,25 @@ def test_parquet_values_become_what_json_has(tmp_path):
 
 LATIN = 'caf\xe9'.encode('latin-1')
 BAD = {  # name: (what stands in row 2 of a good file, what the message says)
-  'not_json.jsonl': (b'{"text": ', 'not JSON'),
-  'half.jsonl': (b'{"text": "a"', 'not JSON'),
-  'nan.jsonl': (b'{"text": "a", "score": NaN}', 'NaN is not a number'),
-  'huge.jsonl': (b'{"text": "a", "score": 1e999}', '1e999 is not a number'),
-  'deep.jsonl': (b'[' * 100000, 'not JSON'),
-  'list.jsonl': (b'["a"]', 'holds a list'),
-  'null_row.jsonl': (b'null', 'holds null'),
-  'null.jsonl': (b'{"text": null}', "field 'text' holds null"),
-  'number.jsonl': (b'{"text": 3}', "field 'text' holds a number"),
+  'not_json.jsonl': (b'{"text": ', 'not valid JSON'),
+  'half.jsonl': (b'{"text": "a"', 'not valid JSON'),
+  'nan.jsonl': (b'{"text": "a", "score": NaN}', 'NaN is not a finite number'),
+  'huge.jsonl': (b'{"text": "a", "score": 1e999}', '1e999 is not a finite number'),
+  'deep.jsonl': (b'[' * 100000, 'not valid JSON'),
+  'list.jsonl': (b'["a"]', 'but is a list'),
+  'null_row.jsonl': (b'null', 'but is null'),
+  'null.jsonl': (b'{"text": null}', "field 'text' must be a string, but is null"),
+  'number.jsonl': (b'{"text": 3}', "field 'text' must be a string, but is a number"),
   'missing.jsonl': (b'{"id": 1, "comment": "a"}', "no field 'text'; its fields: 'id', 'comment'"),
   'latin.jsonl': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
   'latin.csv': (LATIN + b',1', "field 'text' is not UTF-8"),
-  'long.csv': (b'a,1,2', '3 cells where the header has 2'),
-  'short.tsv': (b'a', '1 cells where the header has 2'),
-  'quote.csv': (b'"a"b,1', 'not well quoted'),
+  'long.csv': (b'a,1,2', 'line 3 has 3 cells, but the header has 2'),
+  'short.tsv': (b'a', 'line 3 has 1 cell, but the header has 2'),
+  'quote.csv': (b'"a"b,1', 'are not quoted correctly'),
   'latin.txt': (LATIN, 'not UTF-8'),
   'latin.tsv': (LATIN + b'\t1', "field 'text' is not UTF-8"),
-  'number.json': (b'{"text": 3}', "field 'text' holds a number"),
-  'null_row.json': (b'null', 'holds null'),
+  'number.json': (b'{"text": 3}', "field 'text' must be a string, but is a number"),
+  'null_row.json': (b'null', 'but is null'),
   'latin.json': (b'{"text": "' + LATIN + b'"}', 'not UTF-8'),
 }
 GOOD = {
@@ -152,9 +152,9 @@ def test_bad_rows_are_named_or_counted(tmp_path, name, monkeypatch):
   assert '\n' not in str(caught.value) and '--bad_rows=skip' in str(caught.value)
   read, counts = rows.read_rows(path, fields=('text',), bad_rows='skip')
   assert [row['text'] for row in read] == ['good'] * 2 and counts == {'rows_read': 3, 'bad_rows': 1}
-  assert len(logged) == 1 and f'{name}: left out 1 of 3 rows (row 2: ' in logged[0]
+  assert len(logged) == 1 and f'{name}: skipped 1 of 3 rows (row 2: ' in logged[0]
   path.write_bytes(HEADER.get(path.suffix, b'') + bad)
-  with pytest.raises(InputError, match='none of 1 rows is usable'):
+  with pytest.raises(InputError, match='none of its 1 rows can be used'):
     rows.read_rows(path, fields=('text',), bad_rows='skip')
 
 
@@ -170,9 +170,9 @@ def test_bad_rows_in_parquet(tmp_path):
 @pytest.mark.parametrize(
   'column, message',
   [
-    (pa.array(['good', None]), "row 2: field 'text' holds null"),
-    (pa.array([1, 2]), "row 1: field 'text' holds a number"),
-    (pa.array([['a'], []]), "row 1: field 'text' holds a list"),
+    (pa.array(['good', None]), "row 2: field 'text' must be a string, but is null"),
+    (pa.array([1, 2]), "row 1: field 'text' must be a string, but is a number"),
+    (pa.array([['a'], []]), "row 1: field 'text' must be a string, but is a list"),
     (None, "row 1: has no field 'text'; its fields: 'id'"),
   ],
 )
@@ -186,11 +186,11 @@ def test_bad_values_in_parquet(tmp_path, column, message):
 @pytest.mark.parametrize(
   'bad, message',
   [
-    ('null', 'holds null'),
-    ('3', 'holds a number'),
-    ('["a"]', 'holds a list'),
-    ('{"text": null}', "'text' holds null"),
-    ('{"text": {}}', "'text' holds an object"),
+    ('null', 'but is null'),
+    ('3', 'but is a number'),
+    ('["a"]', 'but is a list'),
+    ('{"text": null}', "'text' must be a string, but is null"),
+    ('{"text": {}}', "'text' must be a string, but is an object"),
     ('{"id": 1}', "has no field 'text'; its fields: 'id'"),
   ],
 )
@@ -207,7 +207,7 @@ def test_bad_rows_in_a_json_list(tmp_path, bad, message):
 def test_open_quote_swallows_the_rest_but_says_where(tmp_path):
   path = tmp_path / 'x.csv'
   path.write_bytes(b'text,id\na,1\n"b,2\nc,3\n')
-  with pytest.raises(InputError, match=r'row 2: \(lines 3 to 4\) is not well quoted'):
+  with pytest.raises(InputError, match=r'row 2: lines 3 to 4 are not quoted correctly'):
     rows.read_rows(path)
 
 

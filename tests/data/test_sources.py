@@ -58,7 +58,7 @@ def test_prompt_field_is_kept_as_given(tmp_path):
     {'prompt': 'a b\nc ', 'original': '  d', 'label': None},
     {'prompt': '', 'original': 'e', 'label': None},
   ]
-  with pytest.raises(InputError, match='row 2: holds an empty text'):
+  with pytest.raises(InputError, match='row 2: has an empty text'):
     load(path, prompt_field='prompt', text_field='')
 
 
@@ -73,9 +73,13 @@ def test_prompt_field_is_kept_as_given(tmp_path):
     ({'text': ' \n'}, {}, 'empty text'),
     ({'text': None}, {}, 'null'),
     ({'text': 'a', 'rude': -1}, {'label_field': 'rude'}, 'holds -1, not a label'),
-    ({'text': 'a', 'rude': 3.5}, {'label_field': 'rude'}, 'holds 3.5, not a label'),
-    ({'text': 'a', 'rude': 'toxic'}, {'label_field': 'rude'}, 'holds a text, not a label'),
-    ({'text': 'a', 'rude': []}, {'label_field': 'rude'}, 'holds a list, not a label'),
+    (
+      {'text': 'a', 'rude': 3.5},
+      {'label_field': 'rude'},
+      'is 3.5; a label must be a number from 0 to 1',
+    ),
+    ({'text': 'a', 'rude': 'toxic'}, {'label_field': 'rude'}, 'is a string; a label must be'),
+    ({'text': 'a', 'rude': []}, {'label_field': 'rude'}, 'is a list; a label must be'),
   ],
 )
 def test_bad_rows(tmp_path, row, fields, message):
@@ -233,7 +237,7 @@ def test_broken_and_empty_folders(tmp_path):
   with pytest.raises(InputError, match='set: '):
     load(tmp_path / 'set')
   (tmp_path / 'set' / 'train.jsonl').write_text('{"text": "a"}\nnot json')
-  with pytest.raises(InputError, match='give one of its files') as caught:
+  with pytest.raises(InputError, match='pass one of its files') as caught:
     load(tmp_path / 'set')
   assert '\n' not in str(caught.value)
 
@@ -254,7 +258,7 @@ def test_unreachable_hub(monkeypatch, source, repository):
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
   monkeypatch.setattr(socket, 'getaddrinfo', refuse_network)
   with pytest.raises(
-    InputError, match=f'{repository}.*cannot be reached.*give the file or folder'
+    InputError, match=f'{repository}.*cannot be reached.*pass the file or folder'
   ) as caught:
     load(source)
   assert '\n' not in str(caught.value)
@@ -338,7 +342,7 @@ def test_offline(monkeypatch):
   for constants in (huggingface_hub.constants, datasets.config):
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
   monkeypatch.setattr(huggingface_hub.HfApi, 'dataset_info', refuse_network)
-  with pytest.raises(InputError, match='owner/name .revision main.*give the file or folder'):
+  with pytest.raises(InputError, match='owner/name .revision main.*pass the file or folder'):
     load('owner/name')
 
 
@@ -357,7 +361,7 @@ def test_offline(monkeypatch):
   ],
 )
 def test_bad_places(source):
-  with pytest.raises(ConfigError, match='no file, folder or hub id'):
+  with pytest.raises(ConfigError, match='is not a file, a folder or a hub id'):
     load(source)
 
 

@@ -140,9 +140,9 @@ def test_what_cannot_be_audited_is_refused_before_any_work(
 
 
 def test_models_that_the_run_makes_are_not_looked_for(start):
-  assert not data.audits(start(stages=('data', 'rlhf', 'demos', 'irl')))
-  assert not data.audits(start(stages=('data', 'sft', 'demos', 'irl'), aligned='aligned'))
-  assert not data.audits(start(stages=('data',)))
+  assert not data.is_audit(start(stages=('data', 'rlhf', 'demos', 'irl')))
+  assert not data.is_audit(start(stages=('data', 'sft', 'demos', 'irl'), aligned='aligned'))
+  assert not data.is_audit(start(stages=('data',)))
 
 
 def test_an_aligned_model_beside_the_stage_that_makes_one_is_refused():
@@ -154,7 +154,8 @@ def test_too_few_different_texts_name_the_source(start, monkeypatch):
   rows = [{'prompt': 'a', 'original': '', 'label': None}] * 200
   monkeypatch.setattr(data, 'sample', lambda run: (rows, {}))
   with pytest.raises(
-    errors.InputError, match='config.data.source=prompts: its 200 rows leave none for the .* split'
+    errors.InputError,
+    match="config.data.source = 'prompts': none of its 200 rows fall in the .* split",
   ):
     data.data(start(base='base', aligned='aligned'))
 

@@ -192,7 +192,7 @@ def test_too_little_space_on_the_disk(config, tmp_path, monkeypatch):
   monkeypatch.setattr(preflight.shutil, 'disk_usage', lambda place: Usage(0, 0, needed - 1))
   message = refused(config, tmp_path)
   assert (
-    f'--workdir={tmp_path}/run: checkpoints and models need about {needed / 1e6:,.0f} MB, and'
+    f'--workdir={tmp_path}/run: checkpoints and models need about {needed / 1e6:,.0f} MB, but '
     in message
   )
   assert 'config.runtime.keep_checkpoints' in message

@@ -80,7 +80,7 @@ def test_the_classifier_is_loaded_and_placed_once(tmp_path, policy, classifier, 
   monkeypatch.setattr(scoring, 'batched', batched_and_count)
   monkeypatch.setattr(Run, 'recovered_rewards', lambda self: [constant(1)])
   monkeypatch.setattr(rlhf.ppo_loop, 'train', train)
-  monkeypatch.setattr(rlhf.policy_figures, 'evaluate', evaluate)
+  monkeypatch.setattr(rlhf.policy_metrics, 'evaluate', evaluate)
   places = c.Models(base=str(tmp_path / 'policy'), classifier=str(tmp_path / 'classifier'))
   with metrics_log.MetricsLog(tmp_path) as log:
     stage(Run(c.Config(models=places), tmp_path, log, jnp.float32))

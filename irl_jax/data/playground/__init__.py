@@ -1,0 +1,1 @@
+"""The playground: a generated world of comments whose true labels are known."""

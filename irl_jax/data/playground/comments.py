@@ -1,8 +1,9 @@
-"""The playground: a generated world of short internet comments whose true label is known by construction.
+"""The playground: a generated world of short internet comments whose true labels are known.
 
-A comment is a neutral opening and two or three clauses; it is toxic when any of its clauses is an attack. Words come in
-registers (insults keep insulting company), and in over a sixth of the sentences subject, negation or quotation turn the
-verdict round, so no list of words is right. The tables are in playground_world.py.
+A comment is a neutral opening and two or three clauses. It is toxic if any of its clauses is an
+attack. Words come in registers: insults keep insulting company. In over a sixth of the sentences
+subject, negation or quotation invert the verdict, so no list of words is right. The tables are in
+world.py.
 """
 
 import bisect
@@ -23,13 +24,13 @@ class Sentence:
   """One sentence of a comment and its verdict."""
 
   text: str
-  kind: str  # its row in playground_world.CLAUSES
+  kind: str  # its row in world.CLAUSES
   toxic: bool
-  turned: bool  # whether subject, negation or quotation turn the verdict of its words round
+  inverted: bool  # whether subject, negation or quotation invert the verdict of its words
 
 
 def comments(n: int, seed: int) -> list[dict[str, str | int]]:
-  """Generates n comments; the first m of comments(n, seed) are comments(m, seed).
+  """Generates comments; fewer comments of the same seed are the first of these.
 
   Args:
     n: how many.
@@ -48,13 +49,13 @@ def comments(n: int, seed: int) -> list[dict[str, str | int]]:
 
 
 def sentences(n: int, seed: int) -> list[list[Sentence]]:
-  """Generates the same n comments as `comments`, each as its sentences with their verdicts."""
+  """Generates the same comments as `comments`, as sentences with their verdicts."""
   rng = random.Random(seed)
   return [comment(rng) for _ in range(n)]
 
 
 def comment(rng: random.Random) -> list[Sentence]:
-  """Draws one comment: a topic, a register, and two or three sentences, the first behind the opening."""
+  """Draws one comment: a topic, a register, and two or three sentences after an opening."""
   topic = pick(rng, tuple(world.TOPICS))
   register = 'rude' if rng.random() < world.RUDE_REGISTER else 'friendly'
   count = 3 if rng.random() < world.THREE_SENTENCES else 2
@@ -63,8 +64,8 @@ def comment(rng: random.Random) -> list[Sentence]:
 
 
 def sentence(rng: random.Random, topic: str, register: str, opening: str) -> Sentence:
-  """Draws one sentence: opening, connective, clause and tag, of which only the clause decides the verdict."""
-  kind = share_out(rng, register)
+  """Draws a sentence: opening, connective, clause and tag. Only the clause decides the verdict."""
+  kind = pick_kind(rng, register)
   clause = world.CLAUSES[kind]
   parts = [
     opening,
@@ -75,11 +76,11 @@ def sentence(rng: random.Random, topic: str, register: str, opening: str) -> Sen
   text = ', '.join(part for part in parts if part) + (
     '!' if rng.random() < world.EXCLAMATION[register] else '.'
   )
-  return Sentence(ARTICLE.sub('an ', text), kind, clause.toxic, clause.turned)
+  return Sentence(ARTICLE.sub('an ', text), kind, clause.toxic, clause.inverted)
 
 
 def flourish(rng: random.Random, table: str, share: float, register: str) -> str:
-  """Draws a connective or a tag, now and then one of the other register, or none ('')."""
+  """Draws a connective or a tag, sometimes of the other register, or ''."""
   if rng.random() >= share:
     return ''
   if rng.random() < world.SLIP:
@@ -88,7 +89,7 @@ def flourish(rng: random.Random, table: str, share: float, register: str) -> str
 
 
 def expand(rng: random.Random, template: str, entries: dict[str, tuple[str, ...]]) -> str:
-  """Fills every slot of the template, and the slots of what fills them."""
+  """Fills every slot of the template, and the slots of the entries that fill them."""
   if '{' not in template:
     return template
   return SLOT.sub(lambda slot: expand(rng, pick(rng, entries[slot[1]]), entries), template)
@@ -96,19 +97,20 @@ def expand(rng: random.Random, template: str, entries: dict[str, tuple[str, ...]
 
 @functools.cache
 def tables(topic: str, tone: str) -> dict[str, tuple[str, ...]]:
-  """All tables that a clause of this topic and tone draws from."""
+  """Returns all tables that a clause of this topic and tone draws from."""
   return world.COMMON | world.TOPICS[topic] | world.TONES[tone]
 
 
 def pick(rng: random.Random, entries: tuple[str, ...]) -> str:
-  """Draws an entry by Zipf's law. Only rng.random() is used: its stream is the same in every version of Python."""
+  """Draws an entry by Zipf's law."""
+  # Only rng.random() is used: its stream is the same in every version of Python.
   weights = zipf(len(entries))
   return entries[bisect.bisect(weights, rng.random() * weights[-1], hi=len(weights) - 1)]
 
 
 @functools.cache
 def zipf(count: int) -> list[float]:
-  """Cumulated weights of `count` entries, the commonest first."""
+  """Returns cumulative weights of `count` entries, the commonest first."""
   return list(
     itertools.accumulate(
       (rank + world.ZIPF_OFFSET) ** -world.ZIPF_EXPONENT for rank in range(1, count + 1)
@@ -116,14 +118,14 @@ def zipf(count: int) -> list[float]:
   )
 
 
-def share_out(rng: random.Random, register: str) -> str:
+def pick_kind(rng: random.Random, register: str) -> str:
   """Draws the kind of a clause by the register's shares."""
-  kinds, weights = cumulated_shares(register)
+  kinds, weights = cumulative_shares(register)
   return kinds[bisect.bisect(weights, rng.random() * weights[-1], hi=len(weights) - 1)]
 
 
 @functools.cache
-def cumulated_shares(register: str) -> tuple[tuple[str, ...], list[float]]:
-  """The kinds of clause in a register, and their cumulated shares."""
+def cumulative_shares(register: str) -> tuple[tuple[str, ...], list[float]]:
+  """Returns the kinds of clause in a register, and their cumulative shares."""
   shares = world.SHARES[register]
   return tuple(shares), list(itertools.accumulate(shares.values()))

@@ -1,7 +1,7 @@
 """Tokenizers for models that are trained from scratch: a GPT-NeoX-like one and a RoBERTa-like one.
 
-Both are byte-level BPE, so every text can be encoded and decode(encode(text)) == text. They are trained on the texts
-themselves; the same texts give the same ids.
+Both are byte-level BPE, so every text can be encoded and decode(encode(text)) == text. They are
+trained on the run's texts. The same texts give the same ids.
 """
 
 from collections.abc import Iterable
@@ -14,18 +14,20 @@ from tokenizers import processors
 from tokenizers import trainers
 import transformers
 
-MAX_VOCABULARY = 4096  # far above what the playground's words need: a word then is one token
-MIN_FREQUENCY = 2  # pairs seen less often are not merged
+MAX_VOCABULARY = 4096  # far above what the playground needs, so that each of its words is one token
+MIN_FREQUENCY = 2  # rarer pairs are not merged
 
 
 def language_model_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokenizerFast:
-  """Trains a tokenizer like Pythia's: id 0 is '<|endoftext|>' (bos, eos, unk), id 1 is '<|padding|>' (pad).
+  """Trains a tokenizer like Pythia's.
+
+  Id 0 is '<|endoftext|>' (bos, eos, unk) and id 1 is '<|padding|>' (pad).
 
   Args:
-    texts: what it is trained on.
+    texts: to train on.
 
   Returns:
-    A fast tokenizer that adds nothing before or behind a text.
+    A fast tokenizer that adds nothing before or after a text.
   """
   return transformers.PreTrainedTokenizerFast(
     tokenizer_object=byte_level_bpe(texts, ['<|endoftext|>', '<|padding|>']),
@@ -38,13 +40,15 @@ def language_model_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTok
 
 
 def classifier_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokenizerFast:
-  """Trains a tokenizer like RoBERTa's: <s> 0, <pad> 1, </s> 2, <unk> 3, <mask> 4; a text becomes <s> text </s>.
+  """Trains a tokenizer like RoBERTa's, which makes <s> text </s> of a text.
+
+  The special ids are <s> 0, <pad> 1, </s> 2, <unk> 3 and <mask> 4.
 
   Args:
-    texts: what it is trained on.
+    texts: to train on.
 
   Returns:
-    A fast tokenizer that adds <s> and </s> where special tokens are asked for.
+    A fast tokenizer that adds <s> and </s> if special tokens are requested.
   """
   tokenizer = byte_level_bpe(texts, ['<s>', '<pad>', '</s>', '<unk>', '<mask>'])
   tokenizer.post_processor = processors.RobertaProcessing(
@@ -64,7 +68,7 @@ def classifier_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokeniz
 
 
 def byte_level_bpe(texts: Iterable[str], specials: list[str]) -> tokenizers.Tokenizer:
-  """Trains a byte-level BPE over the full byte alphabet; the specials take the first ids, in their order."""
+  """Trains a byte-level BPE over all bytes; the specials take the first ids, in their order."""
   tokenizer = tokenizers.Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   tokenizer.decoder = decoders.ByteLevel()
@@ -82,5 +86,5 @@ def byte_level_bpe(texts: Iterable[str], specials: list[str]) -> tokenizers.Toke
 
 
 def padded_size(tokenizer: transformers.PreTrainedTokenizerFast) -> int:
-  """Returns the vocabulary size of a model: the tokenizer's, rounded up to a multiple of 128 as Pythia's is."""
+  """Returns a model's vocabulary size: the tokenizer's, rounded up to a multiple of 128."""
   return -(-len(tokenizer) // 128) * 128

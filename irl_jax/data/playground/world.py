@@ -1,8 +1,9 @@
-"""The tables of the playground's world: its topics, words, phrases and clauses, and how often each occurs.
+"""Tables of the playground's world: topics, words, phrases and clauses, and how often each occurs.
 
-A slot {name} is filled from the table of that name: the tone's, the topic's or the common one. Tables are ordered from
-the commonest entry to the rarest (Zipf's law). Whether a clause is toxic is decided by its row in CLAUSES, never by
-its words: the same harsh or warm words stand in frames that mean what they say and in frames that turn it round.
+A slot {name} is filled from the table of that name: the tone's, the topic's or the common one.
+Tables are ordered from the commonest entry to the rarest (Zipf's law). A clause's row in CLAUSES
+decides whether it is toxic, never its words. The same harsh or warm words stand in frames that mean
+what they say and in frames that invert it.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ ZIPF_OFFSET = 2
 
 
 def listed(entries: str) -> tuple[str, ...]:
-  """The entries of a comma-separated list."""
+  """Returns the entries of a comma-separated list."""
   return tuple(entry.strip() for entry in entries.split(','))
 
 
@@ -28,11 +29,12 @@ class Clause:
 
   tone: str  # which of TONES fills {judgement}, {nominal}, {adjective}, {noun} …
   toxic: bool  # the verdict on every clause of this kind
-  turned: bool  # whether subject, negation or quotation turn the tone's own verdict round
+  inverted: bool  # whether subject, negation or quotation invert the verdict of the tone
   frames: tuple[str, ...]
 
 
-# Insulting a person other than oneself is toxic; insulting a thing is not. So no word is in both person and thing.
+# Insulting a person other than oneself is toxic; insulting a thing is not. So no word is both a
+# person and a thing.
 TOPICS = {
   'football': {
     'event': listed('match, derby, final, penalty shootout, transfer window, cup draw'),
@@ -111,9 +113,10 @@ TOPICS = {
 TONES = {
   'harsh': {
     'noun': listed(
-      'idiot, moron, clown, loser, fool, coward, liar, disgrace, fraud, joke, hypocrite, brat, troll, '
-      'dimwit, parasite, buffoon, halfwit, muppet, snob, crybaby, numpty, weasel, blockhead, creep, '
-      'dunce, nitwit, bonehead, slob, windbag, twerp, pillock, wazzock, doofus, knucklehead, gobbler'
+      'idiot, moron, clown, loser, fool, coward, liar, disgrace, fraud, joke, hypocrite, brat, '
+      'troll, dimwit, parasite, buffoon, halfwit, muppet, snob, crybaby, numpty, weasel, '
+      'blockhead, creep, dunce, nitwit, bonehead, slob, windbag, twerp, pillock, wazzock, doofus, '
+      'knucklehead, gobbler'
     ),
     'adjective': listed(
       'pathetic, stupid, useless, dumb, clueless, worthless, ridiculous, lazy, disgusting, '
@@ -130,8 +133,8 @@ TONES = {
   },
   'warm': {
     'noun': listed(
-      'hero, genius, star, legend, friend, expert, gem, champion, angel, treasure, role model, pro, '
-      'wizard, scholar, gentleman, artist, saint, talent, master, inspiration, delight, ace, '
+      'hero, genius, star, legend, friend, expert, gem, champion, angel, treasure, role model, '
+      'pro, wizard, scholar, gentleman, artist, saint, talent, master, inspiration, delight, ace, '
       'visionary, prodigy, sweetheart'
     ),
     'adjective': listed(
@@ -158,7 +161,8 @@ COMMON = {
   ),
   'adjectival': ('{intensifier} {adjective}', '{adjective} and {adjective}', '{adjective}'),
   'kin': listed(
-    'brother, sister, wife, neighbour, boss, cousin, husband, uncle, flatmate, dad, aunt, grandmother'
+    'brother, sister, wife, neighbour, boss, cousin, husband, uncle, flatmate, dad, aunt, '
+    'grandmother'
   ),
   'time': listed(
     'last night, yesterday, this morning, on sunday, last week, today, this weekend, on friday, '
@@ -170,10 +174,10 @@ COMMON = {
     'new, long, early, quiet, local, small, late, cheap, busy, different, short, open'
   ),
   'harmed': listed('ruined, wrecked, broke, spoiled, botched, butchered'),
-  'mended': listed('fixed, saved, handled, rescued, improved, finished'),
+  'repaired': listed('fixed, saved, handled, rescued, improved, finished'),
 }
 
-# Neutral, and about as long as a prompt of a quarter of the words: what follows decides the verdict.
+# Neutral, and about as long as a prompt of a quarter of the words: the rest decides the verdict.
 OPENERS = (
   'so about the {event} {time}',
   'i saw the {event} {time}',
@@ -200,7 +204,8 @@ REGISTERS = {
       'sorry not sorry, guess what, good grief, spoiler'
     ),
     'tag': listed(
-      'pal, lol, buddy, deal with it, end of story, period, and that is that, obviously, get over it'
+      'pal, lol, buddy, deal with it, end of story, period, and that is that, obviously, '
+      'get over it'
     ),
   },
   'friendly': {
@@ -231,7 +236,7 @@ DIRECT = (
   'you write about the {thing} like {nominal}',
 )
 
-# Negation turns the words round.
+# Negation inverts the words.
 NEGATED = (
   'you are not {judgement}',
   'nobody would call you {judgement}',
@@ -241,7 +246,7 @@ NEGATED = (
   'even my {kin} knows you are not {judgement}',
 )
 
-# Quotation and doubt turn the words round.
+# Quotation and doubt invert the words.
 DOUBTED = (
   'whoever wrote "you are {judgement}" was lying',
   'you only think you are {judgement}',
@@ -264,21 +269,21 @@ DISMISSALS = (
 )
 
 CLAUSES = {
-  'attack': Clause('harsh', True, False, DIRECT + ('you {harmed} the {thing} like {nominal}',)),
+  'attack': Clause('harsh', True, False, (*DIRECT, 'you {harmed} the {thing} like {nominal}')),
   'dismissal': Clause('harsh', True, False, DISMISSALS),
   'negated praise': Clause('warm', True, True, NEGATED),
   'doubted praise': Clause(
     'warm',
     True,
     True,
-    DOUBTED
-    + (
+    (
+      *DOUBTED,
       'if you are {judgement} then i am the queen',
       'my {kin} is far more {adjective} than you',
       'some {noun} you are',
     ),
   ),
-  'praise': Clause('warm', False, False, DIRECT + ('you {mended} the {thing} like {nominal}',)),
+  'praise': Clause('warm', False, False, (*DIRECT, 'you {repaired} the {thing} like {nominal}')),
   'wish': Clause(
     'warm',
     False,
@@ -336,13 +341,13 @@ CLAUSES = {
       'your {thing} is {adjective} and you deserve better',
     ),
   ),
-  'negated insult': Clause('harsh', False, True, NEGATED + ('nobody here is {judgement}',)),
+  'negated insult': Clause('harsh', False, True, (*NEGATED, 'nobody here is {judgement}')),
   'quoted insult': Clause(
     'harsh',
     False,
     True,
-    DOUBTED
-    + (
+    (
+      *DOUBTED,
       '{someone} wrote "you are {judgement}" and got banned',
       '{someone} wrote "{dismissal}" and got banned',
     ),
@@ -350,8 +355,9 @@ CLAUSES = {
 }
 COMMON['dismissal'] = DISMISSALS
 
-# The share of each kind of clause in a register. The more are turned round, the harder a reward is to recover: one
-# prototype run each with 21, 20 and 18 % gave AUROC .92, .93 and .96 (from 5,000 pairs, against true labels).
+# The share of each kind of clause in a register. The more are inverted, the harder a reward is to
+# recover: one prototype run each with 21, 20 and 18 % gave AUROC .92, .93 and .96 (from 5,000
+# pairs, against true labels).
 SHARES = {
   'rude': {
     'attack': 0.47,
