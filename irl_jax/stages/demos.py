@@ -1,4 +1,4 @@
-"""The demos stage: completions of the aligned model and of the one it came from, prompt by prompt."""
+"""The demos stage: completions of the same prompts by the aligned model and its origin."""
 
 from collections.abc import Sequence
 

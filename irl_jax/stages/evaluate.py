@@ -1,7 +1,10 @@
-"""The evaluate stage: what the recovered rewards are worth on held-out texts and pairs, beside simpler rewards."""
+"""The evaluate stage: how good the recovered rewards are on held-out texts and pairs.
+
+Simpler rewards are measured next to them.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+import pathlib
 
 import numpy as np
 
@@ -12,6 +15,8 @@ from irl_jax.evaluation import heldout
 from irl_jax.evaluation import recovered
 from irl_jax.models import pretrained
 from irl_jax.records import AttributedText
+from irl_jax.records import ScoredPair
+from irl_jax.records import ScoredText
 from irl_jax.runtime import workdir
 from irl_jax.stages import ceiling
 from irl_jax.stages import demos
@@ -20,11 +25,11 @@ from irl_jax.stages.run import Run
 
 
 def evaluate(run: Run) -> None:
-  """Measures the recovered rewards -> evaluation/{texts,pairs,attributions}.jsonl, irl/figures.json."""
+  """Measures the recovered rewards -> evaluation/*.jsonl, irl/figures.json."""
   true_reward = run.true_reward() if run.has_true_reward else None
   held = reference(run, true_reward)
   places = rewards.members_of(run.folder / 'irl')
-  # One after the other: a large model's weights are held once.
+  # One after the other, so that the weights of only one large model are in memory.
   seeds = [
     heldout.score(load(run, place), held, validation=True)
     for place in run.progress('evaluate')(places)
@@ -33,117 +38,118 @@ def evaluate(run: Run) -> None:
   simpler = {name: heldout.score(reward, held) for name, reward in baseline_rewards(run).items()}
   best, trained_on = ceiling.ceiling(run, true_reward)
   simpler |= {'ceiling': heldout.score(best, held)} if best else {}
-  figures = recovered.compare(
+  results = recovered.compare(
     seeds, held, calibrations, simpler, run.config.evaluation.bootstrap_samples, run.config.seed
   )
-  of_baselines = figures['baselines']
-  of_baselines['ceiling'] = (
-    of_baselines['ceiling'] | {'trained_on': trained_on} if best else recovered.missing(trained_on)
-  )
-  write_rows(run, held, seeds)
-  ensemble = heldout.mean(seeds)
-  run.write_rows('evaluation/attributions.jsonl', attributions(run, held, ensemble))
+  of_baselines = results['baselines']
+  if best:
+    of_baselines['ceiling'] = of_baselines['ceiling'] | {'trained_on': trained_on}
+  else:
+    of_baselines['ceiling'] = recovered.missing(trained_on)
+  run.write_rows('evaluation/texts.jsonl', scored_texts(held, seeds))
+  run.write_rows('evaluation/pairs.jsonl', scored_pairs(run, held, seeds))
+  run.write_rows('evaluation/attributions.jsonl', attributions(run, held, heldout.mean(seeds)))
   run.write_json(
-    'irl/figures.json', {'true_reward': recovered.human_accuracy(held), 'irl': figures}
+    'irl/figures.json', {'true_reward': recovered.human_accuracy(held), 'irl': results}
   )
 
 
-def load(run: Run, place: Any) -> rewards.Reward:
-  """One recovered reward."""
+def load(run: Run, place: str | pathlib.Path) -> rewards.Reward:
+  """Loads one recovered reward."""
   return rewards.load(str(place), run.config.evaluation.batch_size, run.dtype)
 
 
 def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference:
-  """The held-out texts and pairs with what r* and people say of them; the validation texts with their labels."""
-  rows, pairs, validation = (
-    run.rows('heldout'),
-    run.demonstrations('heldout'),
-    run.rows('validation'),
-  )
+  """Returns held-out texts and pairs with r* and labels, and validation texts with labels."""
+  rows, validation = run.rows('heldout'), run.rows('validation')
+  pairs = run.demonstrations('heldout')
   texts = full_texts(rows)
-  of_pairs = lambda side: (
-    np.array([row[f'true_reward_{side}'] for row in pairs]) if true_reward else None
-  )
+  true_aligned = np.array([row['true_reward_aligned'] for row in pairs]) if true_reward else None
+  true_base = np.array([row['true_reward_base'] for row in pairs]) if true_reward else None
   return heldout.Reference(
     texts=texts,
     labels=[row['label'] for row in rows],
     aligned=full_texts(pairs, 'aligned'),
     base=full_texts(pairs, 'base'),
     true_texts=np.asarray(true_reward(texts), np.float64) if true_reward else None,
-    true_aligned=of_pairs('aligned'),
-    true_base=of_pairs('base'),
+    true_aligned=true_aligned,
+    true_base=true_base,
     validation=full_texts(validation),
     validation_labels=[row['label'] for row in validation],
   )
 
 
 def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
-  """Rewards that understand less, by name: none has seen r*."""
+  """Returns simpler rewards by name; none of them has seen r*."""
   models, settings = demos.load_models(run), run.config.evaluation
-  demonstrated = [full_texts(run.demonstrations('train'), side) for side in ('aligned', 'base')]
+  rows = run.demonstrations('train')
+  aligned, base = full_texts(rows, 'aligned'), full_texts(rows, 'base')
+  log_probs = {
+    side: rewards.text_log_prob(model, settings.batch_size, run.dtype)
+    for side, model in models.items()
+  }
   return {
     'constant': baselines.constant,
-    'length': baselines.length(*demonstrated),
-    'bag_of_words': baselines.bag_of_words(*demonstrated),
-    'last_token': baselines.last_token(models['base'].tokenizer, *demonstrated),
-    'dpo_implicit': baselines.dpo_implicit(
-      *(
-        rewards.text_log_prob(models[side], settings.batch_size, run.dtype)
-        for side in ('aligned', 'base')
-      )
-    ),
+    'length': baselines.length(aligned, base),
+    'bag_of_words': baselines.bag_of_words(aligned, base),
+    'last_token': baselines.last_token(models['base'].tokenizer, aligned, base),
+    'dpo_implicit': baselines.dpo_implicit(log_probs['aligned'], log_probs['base']),
   }
 
 
-def write_rows(run: Run, held: heldout.Reference, seeds: Sequence[heldout.Scores]) -> None:
-  """Every held-out text and pair with its rewards -> evaluation/{texts,pairs}.jsonl."""
-  or_null = lambda values, index: None if values is None else float(values[index])
-  of_seeds = lambda name, index: [float(getattr(scores, name)[index]) for scores in seeds]
-  run.write_rows(
-    'evaluation/texts.jsonl',
-    [
-      {
-        'text': text,
-        'label': label,
-        'true_reward': or_null(held.true_texts, index),
-        'rewards': of_seeds('texts', index),
-      }
-      for index, (text, label) in enumerate(zip(held.texts, held.labels))
-    ],
-  )
-  run.write_rows(
-    'evaluation/pairs.jsonl',
-    [
-      {name: row[name] for name in ('prompt_id', 'prompt', 'aligned', 'base')}
-      | {
-        'true_reward_aligned': or_null(held.true_aligned, index),
-        'true_reward_base': or_null(held.true_base, index),
-        'rewards_aligned': of_seeds('aligned', index),
-        'rewards_base': of_seeds('base', index),
-      }
-      for index, row in enumerate(run.demonstrations('heldout'))
-    ],
-  )
+def scored_texts(held: heldout.Reference, seeds: Sequence[heldout.Scores]) -> list[ScoredText]:
+  """Returns every held-out text with its rewards."""
+  return [
+    ScoredText(
+      text=text,
+      label=label,
+      true_reward=_value(held.true_texts, index),
+      rewards=[float(scores.texts[index]) for scores in seeds],
+    )
+    for index, (text, label) in enumerate(zip(held.texts, held.labels))
+  ]
+
+
+def scored_pairs(
+  run: Run, held: heldout.Reference, seeds: Sequence[heldout.Scores]
+) -> list[ScoredPair]:
+  """Returns every held-out pair with its rewards."""
+  return [
+    ScoredPair(
+      prompt_id=row['prompt_id'],
+      prompt=row['prompt'],
+      aligned=row['aligned'],
+      base=row['base'],
+      true_reward_aligned=_value(held.true_aligned, index),
+      true_reward_base=_value(held.true_base, index),
+      rewards_aligned=[float(scores.aligned[index]) for scores in seeds],
+      rewards_base=[float(scores.base[index]) for scores in seeds],
+    )
+    for index, row in enumerate(run.demonstrations('heldout'))
+  ]
 
 
 def attributions(
   run: Run, held: heldout.Reference, ensemble: heldout.Scores
 ) -> list[AttributedText]:
-  """Some held-out texts, and how much each of their tokens adds to the mean of the seeds."""
+  """Returns some held-out texts, and how much each token adds to the ensemble's reward."""
   chosen = attribution.choose(held.texts, ensemble.texts, held.true_texts)
   tokenizer = pretrained.load_tokenizer(run.base, ('causal_lm',))
-  texts = [attribution.pieces(tokenizer, held.texts[index]) for index, _ in chosen]
-  asked = attribution.texts_to_score(texts)
-  scores = np.mean(
-    [load(run, place)(asked) for place in rewards.members_of(run.folder / 'irl')], axis=0
-  )
+  pieces = [attribution.pieces(tokenizer, held.texts[index]) for index, _ in chosen]
+  variants = attribution.texts_to_score(pieces)
+  members = rewards.members_of(run.folder / 'irl')
+  scores = np.mean([load(run, place)(variants) for place in members], axis=0)
   return [
-    {
-      'text': held.texts[index],
-      'true_reward': None if held.true_texts is None else float(held.true_texts[index]),
-      'reward': float(ensemble.texts[index]),
-      'chosen': why,
-      'tokens': tokens,
-    }
-    for (index, why), tokens in zip(chosen, attribution.attributions(texts, scores))
+    AttributedText(
+      text=held.texts[index],
+      true_reward=_value(held.true_texts, index),
+      reward=float(ensemble.texts[index]),
+      chosen=reason,
+      tokens=tokens,
+    )
+    for (index, reason), tokens in zip(chosen, attribution.attributions(pieces, scores))
   ]
+
+
+def _value(values: np.ndarray | None, index: int) -> float | None:
+  return None if values is None else float(values[index])
