@@ -63,7 +63,7 @@ def auroc(scores, labels):
 
 
 def bag_of_words_auroc(texts, labels, l2=1e-4):
-  """Logistic regression on word counts, trained on true labels of the first 80 %, judged on the rest."""
+  """AUROC of logistic regression on word counts, trained on 80 % of the labels, on the rest."""
   vocabulary = {
     word: column
     for column, word in enumerate(sorted({word for text in texts for word in words_of(text)}))
@@ -126,8 +126,8 @@ def test_no_word_list_is_right(texts, labels):
 
 def test_a_text_has_one_label(comments, drafts):
   verdicts = {}
-  judged = [(sentence.text, sentence.toxic) for draft in drafts for sentence in draft]
-  for text, verdict in judged + [(comment['text'], comment['label']) for comment in comments]:
+  labelled = [(sentence.text, sentence.toxic) for draft in drafts for sentence in draft]
+  for text, verdict in labelled + [(comment['text'], comment['label']) for comment in comments]:
     assert verdicts.setdefault(' '.join(words_of(text)), verdict) == verdict, text
 
 
@@ -221,8 +221,8 @@ def test_language_model_tokenizer_adds_nothing_and_gives_a_word_one_token(texts)
 
 def test_tokenizers_are_the_same_in_every_process():
   script = (
-    'import hashlib; from irl_jax.data import playground, tokenizers as t;'
-    'texts = [c["text"] for c in playground.comments(1000, 3)];'
+    'import hashlib; from irl_jax.data.playground import comments, tokenizers as t;'
+    'texts = [c["text"] for c in comments.comments(1000, 3)];'
     'print(hashlib.sha256("".join(f(texts).backend_tokenizer.to_str() for f in '
     '(t.language_model_tokenizer, t.classifier_tokenizer)).encode()).hexdigest())'
   )

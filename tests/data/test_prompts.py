@@ -1,7 +1,8 @@
-"""Where a prompt is cut, and splits that never let a text, or one that is nearly the same, into two of them."""
+"""Where a prompt is cut, and splits that never share a text or a near-duplicate."""
 
 import collections
 import hashlib
+import itertools
 import math
 import random
 
@@ -98,7 +99,7 @@ def test_rows_and_prompt_ids():
   splits, counts = prompts.split_rows(
     [row('a b', ' c', 1), row('a b', ' c'), row('é', '', 0), row('', 'x')]
   )
-  written = sum(splits.values(), [])
+  written = [*itertools.chain(*splits.values())]
   identity = {item['prompt']: item['prompt_id'] for item in written}
   assert identity['a b'] == hashlib.sha256(b'a b\0 c').hexdigest()[:16]
   assert {item['prompt']: item['label'] for item in written} == {'a b': 1, 'é': 0, '': None}
@@ -116,11 +117,12 @@ def test_rows_and_prompt_ids():
 
 def test_conflicting_labels_are_no_label():
   splits, counts = prompts.split_rows([row('a', ' b', 1), row('a', ' b', 0), row('a', ' b')])
-  assert sum(splits.values(), [])[0]['label'] is None and counts['labels_in_conflict'] == 1
+  (merged,) = itertools.chain(*splits.values())
+  assert merged['label'] is None and counts['labels_in_conflict'] == 1
 
 
 def test_links_reach_through_prompts_and_texts():
-  # Each shares with the next either the folded prompt or the folded text; each alone would go by its own hash.
+  # Each shares with the next the folded prompt or the folded text. Alone, each has its own hash.
   chain = [
     row('Alpha', ' one two'),
     row('alpha,', ' three four'),
@@ -128,7 +130,7 @@ def test_links_reach_through_prompts_and_texts():
     row('alpha  three', '!'),
   ]
   for others in range(20):
-    splits, _ = prompts.split_rows(chain + [row(f'other {others}', ' text')])
+    splits, _ = prompts.split_rows([*chain, row(f'other {others}', ' text')])
     assert len({split_of(splits, item['prompt']) for item in chain}) == 1
   alone = {
     split_of(prompts.split_rows([row(f'word{number}')])[0], f'word{number}') for number in range(60)
@@ -153,7 +155,7 @@ def test_surrogates_and_nul_are_texts():
   assert sum(map(len, prompts.split_rows([row('\ud800'), row('\0', '\0')])[0].values())) == 2
 
 
-def test_paradetox(shared):
+def test_splits_of_real_texts(shared):
   source = f'paradetox:{shared / "data" / "paradetox_train.jsonl.gz"}'
   rows, _ = sources.load_rows(Data(source=source, prompt_fraction=0.25), seed=0)
   splits, counts = prompts.split_rows(rows)

@@ -1,4 +1,4 @@
-"""Every source that a config can name: own files, folders, the hub, the ready-made forms and the playground."""
+"""Every source that a config can name: files, folders, the hub, ready-made ones, the playground."""
 
 import gzip
 import hashlib
@@ -72,7 +72,7 @@ def test_prompt_field_is_kept_as_given(tmp_path):
     ({'text': ''}, {}, 'empty text'),
     ({'text': ' \n'}, {}, 'empty text'),
     ({'text': None}, {}, 'null'),
-    ({'text': 'a', 'rude': -1}, {'label_field': 'rude'}, 'holds -1, not a label'),
+    ({'text': 'a', 'rude': -1}, {'label_field': 'rude'}, 'is -1; a label must be a number'),
     (
       {'text': 'a', 'rude': 3.5},
       {'label_field': 'rude'},
@@ -306,7 +306,7 @@ def test_hub_that_refuses(monkeypatch, status, code, words):
   ],
 )
 def test_hub_that_answers(monkeypatch, file, problem):
-  asked, patience = [], []
+  calls, patience = [], []
   builder = mock.Mock(**{'as_dataset.return_value': [{'text': 'a b'}]})
   builder.download_and_prepare.side_effect = lambda: patience.append(
     huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
@@ -314,10 +314,10 @@ def test_hub_that_answers(monkeypatch, file, problem):
   builder.config.data_files = {'train': [file]}
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
   monkeypatch.setattr(
-    huggingface_hub.HfApi, 'dataset_info', lambda _, *args, **named: asked.append((args, named))
+    huggingface_hub.HfApi, 'dataset_info', lambda _, *args, **named: calls.append((args, named))
   )
   monkeypatch.setattr(
-    datasets, 'load_dataset_builder', lambda *args, **named: asked.append((args, named)) or builder
+    datasets, 'load_dataset_builder', lambda *args, **named: calls.append((args, named)) or builder
   )
   if problem:
     with pytest.raises(InputError, match=problem):
@@ -332,7 +332,7 @@ def test_hub_that_answers(monkeypatch, file, problem):
       patience == [hub_limits.SILENCE]
       and huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT > hub_limits.SILENCE
     )
-  assert asked == [
+  assert calls == [
     (('owner/name',), {'revision': '5a', 'timeout': 10}),
     (('owner/name',), {'revision': '5a'}),
   ]

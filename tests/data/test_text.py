@@ -1,4 +1,7 @@
-"""Tokenising and its reverse, with Pythia's and RoBERTa's real tokenizers: texts are plain text and come back whole."""
+"""Tokenising and its reverse: texts are plain text and come back whole.
+
+Tokenizers like Pythia's and RoBERTa's are trained here; the real ones are read if they are there.
+"""
 
 import functools
 
@@ -28,22 +31,45 @@ AWKWARD = [
 ]
 
 
-@pytest.fixture(name='pythia')
-def fixture_pythia(shared):
-  return load(shared / 'models' / 'neox_14m')
+@pytest.fixture(scope='module')
+def trained_on():
+  """Texts in which 'hello', 'world' and 'one' become single tokens."""
+  return ['hello world', 'one two three four five six', 'one world', 'hello one'] * 5
 
 
-@pytest.fixture(name='roberta')
-def fixture_roberta(shared):
-  return load(shared / 'models' / 'roberta_toxicity_mini')
+@pytest.fixture(name='pythia', scope='module')
+def fixture_pythia(trained_on):
+  """A tokenizer that adds no special ids; EOS is 0 and padding 1."""
+  return playground_tokenizers.language_model_tokenizer(trained_on)
 
 
-def test_known_ids(pythia, roberta):
+@pytest.fixture(name='roberta', scope='module')
+def fixture_roberta(trained_on):
+  """A tokenizer that puts 0 and 2 around a text if special ids are requested."""
+  return playground_tokenizers.classifier_tokenizer(trained_on)
+
+
+def test_ids_of_the_real_tokenizers(shared):
+  pythia = load(shared / 'models' / 'neox_14m')
+  roberta = load(shared / 'models' / 'roberta_toxicity_mini')
   assert text.encode(pythia, ['Hello world']) == ([[12092, 1533]], 0)
   assert text.encode(pythia, ['Hello world'], specials=True) == ([[12092, 1533]], 0)
   assert text.encode(roberta, ['Hello world'], specials=True) == ([[0, 31414, 232, 2]], 0)
   assert text.encode(roberta, ['Hello world', '']) == ([[31414, 232], []], 0)
-  assert text.encode(roberta, []) == ([], 0)
+  for tokenizer in (pythia, roberta):
+    rows, _ = text.encode(tokenizer, AWKWARD)
+    assert [text.decode(tokenizer, ids) for ids in rows] == AWKWARD
+    text.check(tokenizer, 'a folder')
+
+
+def test_special_ids_stand_around_a_text_if_requested(pythia, roberta):
+  for tokenizer in (pythia, roberta):
+    assert text.encode(tokenizer, []) == ([], 0)
+    (ids, empty), _ = text.encode(tokenizer, ['hello world', ''])
+    assert tokenizer.convert_ids_to_tokens(ids) == ['hello', 'Ġworld'] and empty == []
+  assert text.encode(pythia, ['hello world'], specials=True) == text.encode(pythia, ['hello world'])
+  (bare,), _ = text.encode(roberta, ['hello world'])
+  assert text.encode(roberta, ['hello world', ''], specials=True) == ([[0, *bare, 2], [0, 2]], 0)
 
 
 @pytest.mark.parametrize('name', ['pythia', 'roberta'])
@@ -84,10 +110,12 @@ def test_cuts_on_the_left_and_counts(pythia, roberta):
 
 
 def test_decode_stops_at_eos_and_drops_specials(pythia, roberta):
-  assert text.decode(pythia, np.array([1533, 0, 12092, 1])) == ' world'
-  assert text.decode(pythia, [1, 1533, 1]) == ' world'
+  hello, world = pythia.convert_tokens_to_ids(['hello', 'Ġworld'])
+  assert text.decode(pythia, np.array([world, 0, hello, 1])) == ' world'
+  assert text.decode(pythia, [1, world, 1]) == ' world'
   assert text.decode(pythia, [0]) == text.decode(pythia, []) == ''
-  assert text.decode(roberta, [0, 31414, 232, 2, 31414]) == 'Hello world'
+  hello, world = roberta.convert_tokens_to_ids(['hello', 'Ġworld'])
+  assert text.decode(roberta, [0, hello, world, 2, hello]) == 'hello world'
 
 
 @settings(max_examples=60, deadline=None)

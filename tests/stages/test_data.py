@@ -1,4 +1,4 @@
-"""The data stage of an audit: what is refused before any work, and texts sampled from the base model."""
+"""The data stage of an audit: early refusals, and texts sampled from the base model."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ PLAYGROUND = Data(source='playground', playground_comments=600)
 
 @pytest.fixture(scope='module')
 def folder(policy, classifier, tmp_path_factory):
-  """A base model, an aligned one, a copy of the base, one of another vocabulary, and a classifier."""
+  """A base model, an aligned one, a copy, one of another vocabulary, and a classifier."""
   root = tmp_path_factory.mktemp('models')
   other = dataclasses.replace(policy, params=jax.tree.map(lambda leaf: leaf * 1.01, policy.params))
   narrower = dataclasses.replace(
@@ -52,7 +52,7 @@ def folder(policy, classifier, tmp_path_factory):
 
 @pytest.fixture
 def start(folder, tmp_path):
-  """start(base=…, aligned=…) -> a Run of an audit; models by name."""
+  """A function (base=…, aligned=…) -> a Run of an audit; models by name."""
   with metrics_log.MetricsLog(tmp_path, '') as log:
 
     def run(source=DATA, stages=STAGES, **models):
@@ -145,7 +145,7 @@ def test_models_that_the_run_makes_are_not_looked_for(start):
   assert not data.is_audit(start(stages=('data',)))
 
 
-def test_an_aligned_model_beside_the_stage_that_makes_one_is_refused():
+def test_an_aligned_model_and_the_stage_that_makes_one_exclude_each_other():
   with pytest.raises(errors.ConfigError, match="config.models.aligned = 'M': .* the stage rlhf"):
     Config(stages=('data', 'rlhf', 'demos'), models=Models(base='B', aligned='M'))
 

@@ -1,4 +1,4 @@
-"""The demos stage: with a true reward and without one, several samples of a prompt, limits; the texts of the zero."""
+"""The demos stage with and without a true reward: samples, limits, and the texts of the zero."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +20,7 @@ PAIRS = [{'prompt_id': '1', 'sample': 0, 'prompt': 'you', 'aligned': ' are', 'ba
 
 @pytest.fixture
 def start(tmp_path):
-  """start(config) -> a Run whose rows are given, not made."""
+  """A function from config fields to a Run whose rows are written by the test."""
   with metrics_log.MetricsLog(tmp_path, '') as log:
     yield lambda *stages, **fields: Run(
       Config(stages=stages or ('demos',), **fields), tmp_path, log, jnp.float32

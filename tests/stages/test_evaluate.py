@@ -1,4 +1,4 @@
-"""The evaluate stage without a true reward: an audit of two models of which nothing else is known."""
+"""The evaluate stage of an audit without a true reward, with labels and without."""
 
 import dataclasses
 import json

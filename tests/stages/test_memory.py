@@ -73,7 +73,7 @@ def test_what_grows_with_what():
   one_block = sizes(stage('rlhf', c.Config(ppo=c.PPO(trained_blocks=1))))
   assert (
     one_block['activations'] * 9 == sizes(stage('rlhf'))['activations'] * 4
-  )  # 1 block beside 1, 1.5 beside 3
+  )  # 1 block in addition to 1, 1.5 in addition to 3
   assert one_block['rollout: activations at the cut'] == 4 * 32 * (64 + 16) * 64
   seeds = lambda count: sizes(stage('rerlhf', c.Config(irl=c.IRL(seeds=count))))['reward models']
   assert seeds(3) - seeds(2) == 4 * sum(buffers.parameters(SHAPE))

@@ -1,4 +1,4 @@
-"""What is refused at the start: before a folder is made, a weight is read or anything is compiled."""
+"""What the checks at the start refuse, before a folder is made or a weight is read."""
 
 import collections
 import dataclasses
@@ -207,11 +207,12 @@ def test_the_bytes_of_a_run_are_those_of_its_parameters(config, policy, tmp_path
   count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
   whole, embeddings = count(policy.params), count(policy.params['embed_in'])
   models = dict.fromkeys(('start', 'base', 'classifier'), policy)
-  # PPO with 3 of 3 blocks: all but the embeddings, with two moments, in two checkpoints and one in the making.
+  # PPO with 3 of 3 blocks: all but the embeddings, with two moments, in two checkpoints and one
+  # that is being written.
   assert preflight.bytes_written(config, models, ['rlhf']) == 4 * (
     whole + 3 * 3 * (whole - embeddings)
   )
-  # Where there is a validation loss, the best parameters stand beside them; IRL does it for every seed.
+  # With a validation loss the best parameters are kept too; IRL does so for every seed.
   assert preflight.bytes_written(config, models, ['sft', 'classifier']) == 4 * 2 * (
     whole + 3 * 4 * whole
   )

@@ -1,4 +1,4 @@
-"""The report stage collects the figures of the stages that have run, in their order, and writes the page."""
+"""The report stage collects the results of finished stages in order, and writes the page."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The stages rlhf and rerlhf: which reward each of them trains with, and how often they load the classifier."""
+"""The stages rlhf and rerlhf: the reward that each trains with, and one load of the classifier."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What stages are given: where models and rows are, and what is said where they are missing."""
+"""A run's models and rows: where they are, and what is said if they are missing."""
 
 import jax.numpy as jnp
 import pytest
@@ -15,7 +15,7 @@ from irl_jax.stages.run import Run
 
 @pytest.fixture
 def start(tmp_path):
-  """start(models) -> a Run in an empty folder."""
+  """A function from models to a Run in an empty folder."""
   with metrics_log.MetricsLog(tmp_path) as log:
     yield lambda **models: Run(
       Config(stages=('demos',), models=Models(**models)), tmp_path, log, jnp.float32

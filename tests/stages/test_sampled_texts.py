@@ -1,4 +1,4 @@
-"""Texts sampled from a base model: how long they are, that a seed decides them, and that they are cut like any text."""
+"""Texts sampled from a base model: their lengths, their seed, and how they are cut."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def favouring(model: pretrained.Pretrained, logits: dict[str, float]) -> pretrai
 
 @pytest.fixture(scope='module')
 def spaced(policy):
-  """A model of short words that seldom ends by itself."""
+  """A model of short words that seldom ends on its own."""
   return favouring(policy, {'Ġ': 1.0, '<|endoftext|>': -6.0})
 
 
@@ -70,7 +70,7 @@ def test_blank_texts_are_left_out_and_counted(policy):
   assert counts['bad_rows'] == 200 - len(rows) > 0
 
 
-def test_a_model_that_would_end_at_once_still_says_something(policy):
+def test_a_model_that_would_end_at_once_still_gives_a_text(policy):
   rows, _ = sampled_texts.sample_rows(
     favouring(policy, {'<|endoftext|>': 40.0, 'a': 20.0}), DATA, LIMITS, seed=0
   )
