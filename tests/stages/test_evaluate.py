@@ -145,7 +145,7 @@ def test_attributions_need_the_base_models_tokenizer_but_not_its_weights(run, mo
   length = lambda texts: np.array([len(text) for text in texts], float)
   monkeypatch.setattr(evaluation, 'load', lambda run, place: length)
   monkeypatch.setattr(
-    pretrained.weight_files, 'stream', lambda folder: pytest.fail('weights were read')
+    pretrained.huggingface.weight_files, 'stream', lambda *_: pytest.fail('weights were read')
   )
   held = evaluation.reference(run, None)
   rows = evaluation.attributions(run, held, heldout.score(length, held))
