@@ -120,3 +120,18 @@ def test_files_that_the_documentation_names_exist(page):
 
 def test_the_citation_names_the_version():
   assert f'version: {version.__version__}\n' in text_of('CITATION.cff')
+
+
+NAMED = re.compile(r'`([\w/]+\.py): ([\w.]+)`')  # such as `irl/loop.py: train`
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_functions_that_the_documentation_names_exist(page):
+  missing = []
+  for file, name in NAMED.findall(page.read_text(encoding='utf-8')):
+    (path,) = [path for path in (ROOT / file, ROOT / 'irl_jax' / file) if path.exists()]
+    last = name.rpartition('.')[2]
+    pattern = rf'^ *(def|class) {last}\b|^{last}\b'
+    if not re.search(pattern, path.read_text(encoding='utf-8'), re.MULTILINE):
+      missing.append(f'{file}: {name}')
+  assert not missing
