@@ -1,8 +1,8 @@
-"""Errors that a user can mend: each prints one clear line and ends a launcher with its own exit code."""
+"""Errors that a user can fix: a command prints one line for each, and ends with its exit code."""
 
 
 class IrlJaxError(Exception):
-  """Base of every error that a user can mend; a launcher prints it without a traceback."""
+  """Base of every error that a user can fix; a command prints it without a traceback."""
 
   exit_code = 1
 
@@ -32,12 +32,12 @@ class CheckpointError(IrlJaxError):
 
 
 class OtherProcessError(IrlJaxError):
-  """Of several processes another one failed, and this one cannot go on alone."""
+  """Another process of the same run failed, and this one cannot continue alone."""
 
-  def __init__(self, message: str, exit_code: int):
+  def __init__(self, message: str, exit_code: int) -> None:
     super().__init__(message)
     self.exit_code = exit_code
 
 
 class OutOfMemoryError(IrlJaxError):
-  """The devices, or the host, have too little memory for a stage."""
+  """The devices or the host have too little memory for a stage."""

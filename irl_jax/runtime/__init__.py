@@ -1,1 +1,1 @@
-"""How a run uses its machine: devices, processes, files, memory, signals and logs."""
+"""The machine that a run uses: devices, processes, files, memory, signals and logs."""

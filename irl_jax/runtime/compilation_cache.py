@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache, in the user's cache folder: what was compiled once is read at the next start."""
+"""JAX's persistent compilation cache, in the user's cache folder, for faster starts."""
 
 import os
 import pathlib
@@ -6,28 +6,27 @@ import warnings
 
 
 def folder() -> pathlib.Path:
-  """irl_jax/xla in XDG_CACHE_HOME; in ~/.cache where that is not set, or not absolute and so to be ignored."""
+  """Returns the folder irl_jax/xla of XDG_CACHE_HOME, or of ~/.cache if that is not set.
+
+  A relative XDG_CACHE_HOME is ignored, as its specification demands.
+  """
   home = os.environ.get('XDG_CACHE_HOME', '')
-  return (
-    pathlib.Path(home if os.path.isabs(home) else os.path.expanduser('~/.cache'))
-    / 'irl_jax'
-    / 'xla'
-  )
+  caches = pathlib.Path(home if os.path.isabs(home) else os.path.expanduser('~/.cache'))
+  return caches / 'irl_jax' / 'xla'
 
 
 def use() -> None:
-  """Keeps whatever is compiled, in `folder()` unless JAX was told of another place.
+  """Turns the cache on, in `folder()` unless JAX is configured for another folder.
 
-  A folder that is full or cannot be written to costs the time to compile, and nothing is said of it.
+  If the folder is full or cannot be written to, programs are compiled again, without a warning.
   """
-  import jax  # imported here: `irl-jax env` reads `folder()` where JAX cannot start
+  import jax  # imported here: `irl-jax env` reads `folder()` even if JAX cannot start
 
-  if jax.config.jax_compilation_cache_dir is None:
+  if jax.config.values['jax_compilation_cache_dir'] is None:
     jax.config.update('jax_compilation_cache_dir', str(folder()))
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
-    jax.config.update(
-      'jax_persistent_cache_min_compile_time_secs', 0
-    )  # a stage has dozens of small functions too
+    # A stage compiles dozens of small functions too.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   warnings.filterwarnings(
     'ignore', message='Error (reading|writing) persistent compilation cache entry'
   )

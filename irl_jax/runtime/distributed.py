@@ -2,7 +2,7 @@
 
 Every process is given the same command. All run the same code on the same data and compute
 together (runtime/parallel.py). The first one writes all files, so --workdir must be on a file
-system that all of them share. Importing this module is cheap: JAX is loaded when the processes connect.
+system that all of them share. Importing this module is cheap: JAX is loaded when they connect.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from typing import Any
 from absl import flags
 from absl import logging
 
-from irl_jax.version import __version__
 from irl_jax.errors import ConfigError
 from irl_jax.runtime import watchdog
+from irl_jax.version import __version__
 
 TPU = 'Cloud TPU'
 MANUAL = ('coordinator_address', 'num_processes', 'process_id')
@@ -32,7 +32,7 @@ VISIBLE_SECONDS = 60  # a network file system shows a new file on every machine 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Which of how many processes this one is, and where they meet."""
+  """The index of this process among several, and the address where they meet."""
 
   address: str  # host:port, on which the first process listens
   count: int
@@ -114,7 +114,7 @@ def _manual_flags() -> str:
   return f'--{", --".join(MANUAL)}'
 
 
-def cluster() -> str:
+def scheduler() -> str:
   """Names the scheduler that seems to have started several processes, or returns ''.
 
   JAX's detection is skipped for ''. A single task of SLURM or Open MPI is one process, whatever was
@@ -148,7 +148,7 @@ def detected_place(timeout: int) -> Place | None:
   Raises:
     ConfigError: several processes seem to be meant, but JAX cannot determine this one's index.
   """
-  if not (name := cluster()):
+  if not (name := scheduler()):
     return None
   reason = 'it detects no scheduler'
   try:

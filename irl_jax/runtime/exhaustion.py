@@ -1,4 +1,4 @@
-"""Memory or a disk that runs out: what holds the memory, which settings need less of it, what is kept."""
+"""Errors for memory or a disk that runs out: what uses it, and what needs less."""
 
 import collections
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ import numpy as np
 from irl_jax import errors
 from irl_jax.config import Config
 
-LARGEST = 6  # arrays that are named
-SETTINGS = {  # of each stage, those that decide how much it holds, the most effective first
+LARGEST = 6  # arrays that a message names
+SETTINGS: dict[str, tuple[str, ...]] = {  # what a stage's memory depends on, strongest first
   'data': ('sampling.batch_size',),
   'sft': ('sft.batch_size', 'sft.max_tokens'),
   'classifier': ('classifier.batch_size', 'classifier.max_tokens'),
@@ -36,10 +36,10 @@ SETTINGS = {  # of each stage, those that decide how much it holds, the most eff
 
 @contextlib.contextmanager
 def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterator[None]:
-  """Says what a stage that runs out of memory holds.
+  """Names the largest arrays and the settings that help, if the block runs out of memory.
 
   Raises:
-    OutOfMemoryError: the devices' or the host's memory is too small.
+    OutOfMemoryError: in place of the error of a device's or the host's allocator.
   """
   try:
     yield
@@ -52,18 +52,19 @@ def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterat
       for name in SETTINGS[stage]
     )
     raise errors.OutOfMemoryError(
-      f'stage {stage} is out of memory: {reason.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")}. Each device holds '
-      f'{largest()}. Lower one of {settings} (and give another --workdir), or continue this run on larger devices '
-      f'with the same command: the checkpoints in {folder} are whole'
+      f'stage {stage} is out of memory: '
+      f'{reason.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")}. Each device holds {largest()}. '
+      f'Lower one of {settings} (and give another --workdir), or continue this run on larger '
+      f'devices with the same command: the checkpoints in {folder} are whole'
     ) from error
 
 
 @contextlib.contextmanager
 def disk_explained(folder: pathlib.Path) -> Iterator[None]:
-  """Says that the disk is full.
+  """Explains an error of the block that a full disk causes.
 
   Raises:
-    CheckpointError: it is.
+    CheckpointError: in place of an error that says that the disk or a quota is full.
   """
   try:
     yield
@@ -72,13 +73,14 @@ def disk_explained(folder: pathlib.Path) -> Iterator[None]:
       raise
     raise errors.CheckpointError(
       f'{error.filename or folder} cannot be written to: {error.strerror}; what was '
-      'finished is kept. Free space, and give the same command again'
+      'finished is saved. Free space, and give the same command again'
     ) from error
 
 
 def largest() -> str:
-  """The arrays that take most of each device's memory: type, shape, how many of them, size."""
-  counts, sizes = collections.Counter(), collections.Counter()
+  """Names the arrays that take most of each device's memory: how many, type, shape, and size."""
+  counts: collections.Counter[str] = collections.Counter()
+  sizes: collections.Counter[str] = collections.Counter()
   for array in jax.live_arrays():
     shape = array.sharding.shard_shape(array.shape)
     name = f'{array.dtype}[{",".join(map(str, shape))}]'

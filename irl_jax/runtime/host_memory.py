@@ -1,10 +1,10 @@
-"""How glibc hands out memory: large arrays in huge pages, and those of a small model kept by the process.
+"""glibc's allocation of host memory: huge pages for large arrays, and freed memory kept for reuse.
 
-Memory that is new to a process is zeroed by the kernel when it is first touched, and by a virtual machine's host before
-that: 4 KiB at a time an eighth of a training step on CPU, in huge pages a tenth still, for XLA asks for the memory of
-all intermediate results anew at every step.
+The kernel zeroes every new page. XLA allocates its buffers anew at each step, so this costs 1/8 of
+a CPU training step with 4 KiB pages and 1/10 with huge pages.
 
-https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html and mallopt(3).
+Source: mallopt(3), and
+https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html
 """
 
 import ctypes
@@ -14,25 +14,21 @@ import sys
 
 TUNABLES = 'GLIBC_TUNABLES'
 HUGE_PAGES = 'glibc.malloc.hugetlb=1'
-KEEPING = f'{HUGE_PAGES}:glibc.malloc.arena_max=1'  # one heap, whichever thread asks: a quarter more time to compile
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = (
-  -1,
-  -4,
-  -8,
-)  # of malloc.h, with what glibc has by itself:
-TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536
-SHARE = 8  # a training that keeps what it frees was seen to take seven times its state
+KEEPING = f'{HUGE_PAGES}:glibc.malloc.arena_max=1'  # one heap for all threads
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
+TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536  # their defaults
+SHARE = 8  # of the memory; training that keeps freed memory was seen to take 7 times its state
 CGROUP_LIMIT = pathlib.Path('/sys/fs/cgroup/memory.max')
 
-_largest = 0  # bytes of what one call of `keep_freed` was about
+_largest = 0  # bytes, of all calls of `keep_freed`: glibc has one setting for the process
 _one_heap = False  # set by `use_one_heap`
 
 
 def restart_with_huge_pages() -> None:
-  """Starts the program again with huge pages, which glibc reads at a process's start only.
+  """Restarts the program with huge pages, which glibc only reads when a process starts.
 
-  Call it before anything else is done. An environment that already sets glibc's tunables is left as it is; other C
-  libraries ignore them.
+  Call it before anything else. An environment that already sets glibc's tunables is left as it is;
+  other C libraries ignore them.
   """
   if sys.platform == 'linux' and TUNABLES not in os.environ:
     sys.stdout.flush()
@@ -52,24 +48,25 @@ def use_one_heap() -> None:
 
 
 def keep_freed(size: int) -> bool:
-  """Has what is freed stay with the process, for the next step to use, as long as the models are small.
+  """Keeps freed memory in the process so that the next step can reuse it, if the models are small.
 
   Args:
-    size: bytes of parameters, or of a state that is trained, that a CPU is given. The largest so far decides: it must
-      be small beside the memory, for holes between what is in use are kept too.
+    size: bytes of the parameters or the training state that a CPU is given. The largest so far
+      decides: it must be small compared with the memory, since fragmented memory is kept too.
 
   Returns:
-    Whether it is so: there is one heap (`use_one_heap`, or the environment's KEEPING), and the largest is small.
+    True if freed memory is kept: there is one heap (`use_one_heap`, or the environment sets
+    KEEPING), and the largest size is small.
   """
   global _largest
   if not (_one_heap or os.environ.get(TUNABLES) == KEEPING):
     return False
   _largest = max(_largest, size)
-  kept = SHARE * _largest <= available()
+  small = SHARE * _largest <= available()
   mallopt = ctypes.CDLL(None).mallopt
-  mallopt(M_MMAP_MAX, 0 if kept else MMAP_MAX)
-  mallopt(M_TRIM_THRESHOLD, -1 if kept else TRIM_THRESHOLD)
-  return kept
+  mallopt(M_MMAP_MAX, 0 if small else MMAP_MAX)
+  mallopt(M_TRIM_THRESHOLD, -1 if small else TRIM_THRESHOLD)
+  return small
 
 
 def available() -> int:

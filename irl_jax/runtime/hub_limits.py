@@ -1,20 +1,21 @@
-"""How long the Hugging Face hub may keep a run waiting: seconds, whatever it does."""
+"""Limits on the time that a run waits for the Hugging Face hub: seconds, whatever the hub does."""
 
 from collections.abc import Iterator
 import contextlib
 import os
+from typing import Any
 
-SILENCE = 5  # seconds without a byte; the hub's client tries six times before it gives up
+SILENCE = 5  # seconds without a byte; the hub's client makes six attempts
 
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-  """While it lasts, a download that stalls fails after six times `SILENCE`, and no rate limit is waited for.
+  """Within the block, a stalled download fails after six times `SILENCE`, a rate limit at once.
 
-  HF_HUB_DOWNLOAD_TIMEOUT, where it is set, takes the place of `SILENCE`. By itself the hub's client waits for as long
-  as a server's Retry-After says.
+  HF_HUB_DOWNLOAD_TIMEOUT replaces `SILENCE` if it is set. Without this limit, the hub's client
+  waits as long as a server's Retry-After asks for.
   """
-  import huggingface_hub  # imported here: whoever reads no hub does without it
+  import huggingface_hub  # imported here, since most runs need no hub
 
   constants, hooks = (
     huggingface_hub.constants,
@@ -31,7 +32,7 @@ def limited() -> Iterator[None]:
     constants.HF_HUB_DOWNLOAD_TIMEOUT = before
 
 
-def _refuse_to_wait(response) -> None:
+def _refuse_to_wait(response: Any) -> None:
   from huggingface_hub import errors
 
   if response.status_code == 429:

@@ -21,8 +21,8 @@ class Interrupted(errors.IrlJaxError):
 
   def __init__(self, signum: int) -> None:
     super().__init__(
-      f'interrupted by {signal.Signals(signum).name}; all that is whole is saved. The same command '
-      'continues'
+      f'interrupted by {signal.Signals(signum).name}; what was finished is saved. Give the same '
+      'command again to continue'
     )
     self.exit_code = 128 + signum
 

@@ -1,5 +1,6 @@
-"""Every metric with its stage and step: WORKDIR/log.jsonl always, TensorBoard and Weights & Biases where wanted."""
+"""The log of metrics by stage and step: WORKDIR/log.jsonl, TensorBoard, and Weights & Biases."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 import importlib
 import json
@@ -7,38 +8,39 @@ import math
 import os
 import pathlib
 from typing import Any
+from typing import SupportsInt
 
 from irl_jax.errors import ConfigError
 from irl_jax.runtime import atomic
 
 
 class Log:
-  """Keeps nothing: of several processes, all but the first are given this one."""
+  """A log that writes nothing, for all processes but the first."""
 
   def __enter__(self) -> 'Log':
     return self
 
-  def __exit__(self, *unused_exception):
+  def __exit__(self, *unused_exception: object) -> None:
     self.close()
 
-  def log(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
-    """Takes the metrics of a step."""
+  def log(self, stage: str, step: SupportsInt, metrics: Mapping[str, Any]) -> None:
+    """Logs the metrics of a step."""
 
   def truncate(self, stage: str, step: int) -> None:
-    """Says that the stage continues at this step."""
+    """Drops what the stage logged for this step and later ones."""
 
   def close(self) -> None:
-    """Ends the log."""
+    """Flushes and closes the log."""
 
 
 class MetricsLog(Log):
-  """Appends metrics to WORKDIR/log.jsonl, a JSON object a line, flushed at once.
+  """A log in WORKDIR/log.jsonl, one JSON object per line, flushed at once.
 
-  A resumed stage first calls `truncate`, so that each step is there once. A line cut short by a kill is dropped when
-  the log is opened.
+  A resumed stage first calls `truncate`, so that each step is in the log once. A line that a kill
+  cut short is dropped when the log is opened.
   """
 
-  def __init__(self, workdir: str | os.PathLike, wandb_project: str = ''):
+  def __init__(self, workdir: str | os.PathLike[str], wandb_project: str = '') -> None:
     """Opens the log.
 
     Args:
@@ -52,13 +54,16 @@ class MetricsLog(Log):
     self._path = self._workdir / 'log.jsonl'
     self._workdir.mkdir(parents=True, exist_ok=True)
     self._wandb = _start_wandb(wandb_project, self._workdir) if wandb_project else None
-    self._writers = {}  # TensorBoard, by stage
+    self._writers: dict[str, Any] = {}  # of TensorBoard, by stage; None if it is not installed
     self._opened = 0
     self._rewrite(self._records())
     self._file = self._path.open('a', encoding='utf-8')
 
-  def log(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
-    """Writes one line: {"stage", "step", ...metrics}; arrays of one element become numbers, non-finite ones null."""
+  def log(self, stage: str, step: SupportsInt, metrics: Mapping[str, Any]) -> None:
+    """Writes one line: {"stage", "step", ...metrics}.
+
+    Arrays of one element become numbers, and non-finite numbers null.
+    """
     metrics = {name: _plain(value) for name, value in metrics.items()}
     line = json.dumps(
       {'stage': stage, 'step': int(step), **metrics}, ensure_ascii=False, allow_nan=False
@@ -78,7 +83,7 @@ class MetricsLog(Log):
       )
 
   def truncate(self, stage: str, step: int) -> None:
-    """Drops the stage's lines of this step and later ones: the step is about to be run (again)."""
+    """Drops the stage's lines of this step and later ones, which will run (again)."""
     self._file.close()
     self._rewrite(
       record for record in self._records() if record['stage'] != stage or record['step'] < step
@@ -97,19 +102,24 @@ class MetricsLog(Log):
       self._wandb.finish()
 
   def _records(self) -> list[dict[str, Any]]:
-    """The whole lines of the log; a line without its end was cut short by a kill."""
+    """Returns the records of all whole lines; a line without a newline was cut short by a kill."""
     if not self._path.exists():
       return []
     lines = self._path.read_text(encoding='utf-8', errors='replace').split('\n')[:-1]
     return [record for record in map(_parse, lines) if record is not None]
 
-  def _rewrite(self, records) -> None:
+  def _rewrite(self, records: Iterable[dict[str, Any]]) -> None:
     """Replaces the log by these records, in one step."""
     with atomic.file(self._path) as file:
       file.writelines(json.dumps(record, ensure_ascii=False) + '\n' for record in records)
 
-  def _writer(self, stage: str, purge_step: int | None = None):
-    """The stage's TensorBoard writer, or None; TensorBoard hides what it held from purge_step on."""
+  def _writer(self, stage: str, purge_step: int | None = None) -> Any:
+    """Returns the stage's TensorBoard writer, or None if tensorboardX is not installed.
+
+    Args:
+      stage: of which a writer is made if there is none.
+      purge_step: TensorBoard hides earlier events from this step on.
+    """
     if stage not in self._writers:
       try:
         tensorboard = importlib.import_module('tensorboardX')
@@ -117,16 +127,18 @@ class MetricsLog(Log):
         self._writers[stage] = None
       else:
         self._opened += 1
+        # Its file names only hold seconds, and a second file of the same name would overwrite the
+        # first; hence the suffix.
         self._writers[stage] = tensorboard.SummaryWriter(
           str(self._workdir / 'tensorboard' / stage),
           purge_step=purge_step,
           filename_suffix=f'.{os.getpid()}.{self._opened}',
-        )  # its names hold seconds only, and it overwrites
+        )
     return self._writers[stage]
 
 
 def _plain(value: Any) -> Any:
-  """A JSON value: a number for arrays of one element, None for what is not finite."""
+  """Returns a value of JSON's types: a number for an array of one element, None if not finite."""
   if hasattr(value, 'item'):
     value = value.item()
   return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -140,12 +152,12 @@ def _parse(line: str) -> dict[str, Any] | None:
   return record if isinstance(record, dict) and {'stage', 'step'} <= record.keys() else None
 
 
-def _start_wandb(project: str, workdir: pathlib.Path):
+def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
   try:
     wandb = importlib.import_module('wandb')
   except ImportError:
     raise ConfigError(
-      f'config.runtime.wandb_project = {project!r}: wandb is not installed; run `pip install wandb`, '
-      "or leave the field ''"
+      f'config.runtime.wandb_project = {project!r}: wandb is not installed; run '
+      '`pip install wandb`, or leave the field empty'
     ) from None
   return wandb.init(project=project, name=workdir.resolve().name, dir=str(workdir))

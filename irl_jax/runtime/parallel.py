@@ -7,7 +7,8 @@ Batches are split on their first axis.
 
 With several processes, the host code runs on each of them, in lockstep and on the same data.
 `shard` takes the part of a batch that belongs to the process's own devices, and `gather` returns
-the whole batch to every process. The order of data and keys therefore does not depend on the process count.
+the whole batch to every process. The order of data and keys therefore does not depend on the number
+of processes.
 
 Dims: `n` devices, `N` examples of a batch, `M` examples taken from it.
 """
@@ -167,7 +168,9 @@ def _to_global(tree: Any, spec: jax.sharding.PartitionSpec) -> Any:
 
 
 @functools.lru_cache(maxsize=128)
-def map_update(update: Callable[..., tuple[Any, Any]], **statics: Any) -> Callable:
+def map_update(
+  update: Callable[..., tuple[Any, Any]], **statics: Any
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
   """Maps an update over the devices -> `call(state, frozen, batch) -> (state, metrics)`.
 
   The state is donated. The same arguments return the same mapped function, so it is compiled once.

@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other, on the host.
+"""Communication between the processes of one run, on the host.
 
 Every process runs the same host code in lockstep, so each function here must be called by all of
 them. With a single process nothing is exchanged.
@@ -8,6 +8,8 @@ from collections.abc import Callable
 import functools
 import json
 from typing import Any
+from typing import ParamSpec
+from typing import TypeVar
 import zlib
 
 import jax
@@ -17,6 +19,9 @@ import numpy as np
 
 from irl_jax import errors
 from irl_jax.runtime import watchdog
+
+P = ParamSpec('P')
+R = TypeVar('R')
 
 
 def alone() -> bool:
@@ -66,14 +71,14 @@ def broadcast(value: Any) -> Any:
   return json.loads(bytes(multihost_utils.broadcast_one_to_all(padded)[:length]))
 
 
-def on_all(check: Callable[..., None]) -> Callable[..., None]:
+def on_all(check: Callable[P, None]) -> Callable[P, None]:
   """Runs a check on every process; if it fails on one, it raises on all.
 
   Otherwise the others would wait forever for the one that failed.
   """
 
   @functools.wraps(check)
-  def checked(*args: Any, **kwargs: Any) -> None:
+  def checked(*args: P.args, **kwargs: P.kwargs) -> None:
     error = None
     try:
       check(*args, **kwargs)
@@ -88,7 +93,7 @@ def on_all(check: Callable[..., None]) -> Callable[..., None]:
   return checked
 
 
-def on_first(work: Callable) -> Callable:
+def on_first(work: Callable[P, R]) -> Callable[P, R]:
   """Runs something on the first process alone, such as writing a file; the others wait for it.
 
   Its result, of JSON's types, is returned on every process. If it fails, all raise: the first
@@ -96,7 +101,7 @@ def on_first(work: Callable) -> Callable:
   """
 
   @functools.wraps(work)
-  def once(*args: Any, **kwargs: Any) -> Any:
+  def once(*args: P.args, **kwargs: P.kwargs) -> R:
     result = error = None
     try:
       result = work(*args, **kwargs) if is_first() else None

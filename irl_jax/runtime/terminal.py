@@ -1,4 +1,4 @@
-"""What may be shown: text that cannot command a terminal, and bars for long work."""
+"""Output for a terminal: text without control sequences or secrets, and progress bars."""
 
 from collections.abc import Iterable
 import os
@@ -9,16 +9,16 @@ import unicodedata
 SECRETS = ('HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'WANDB_API_KEY')
 _ESCAPE = re.compile(
   r'(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]'  # colours and cursor movements
-  r'|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)'  # titles, links, device strings
-  r'|\x1b[ -/]*[0-~]'
-)  # the rest
-_DIRECTIONS = set(
-  '\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
-)  # they reorder text
+  # Titles, links and device strings.
+  r'|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)'
+  r'|\x1b[ -/]*[0-~]'  # all others
+)
+# Characters that reorder the text after them.
+_DIRECTIONS = set('\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
 
 
 def redacted(text: str) -> str:
-  """Returns text without the environment's secrets, which the error of a library may quote."""
+  """Returns text without the environment's secrets, which a library's error may quote."""
   for name in SECRETS:
     if secret := os.environ.get(name, '').strip():
       text = text.replace(secret, f'[{name}]')
@@ -26,7 +26,10 @@ def redacted(text: str) -> str:
 
 
 def printable(text: str) -> str:
-  """Returns text on one line, without secrets, terminal escapes and whatever else moves or recolours what follows."""
+  """Returns text on one line that is safe to print.
+
+  Secrets, terminal escapes, and characters that move, recolour or reorder later text are removed.
+  """
   text = re.sub(r'\s', ' ', _ESCAPE.sub('', redacted(text)))
   return ''.join(
     '\ufffd' if unicodedata.category(char) == 'Cs' else char
@@ -36,11 +39,12 @@ def printable(text: str) -> str:
 
 
 def bar(items: Iterable, label: str, unit: str = 'batch', total: int | None = None) -> Iterable:
-  """Yields the items and shows how far they are, on stderr.
+  """Yields the items and shows the progress on stderr.
 
-  On a terminal the bar appears after a second; elsewhere only work of more than a minute is reported, twice a minute.
+  On a terminal the bar appears after a second. Elsewhere only work of more than a minute is
+  reported, twice a minute.
   """
-  from tqdm import tqdm  # imported here: `--help` needs none of it
+  from tqdm import tqdm  # imported here to keep `--help` fast
 
   live = sys.stderr.isatty()
   return tqdm(

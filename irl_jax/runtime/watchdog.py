@@ -1,7 +1,7 @@
-"""Ends a process that can only wait for ever for another one: inside a collective, nothing else would.
+"""A watchdog that ends a process which waits forever for another one.
 
-Each step, batch and file that all processes have done feeds it. `start` begins to watch; without it, feeding does
-nothing.
+Inside a collective nothing else would end it. Each step, batch and file that all processes have
+finished feeds the watchdog. Before `start`, feeding has no effect.
 """
 
 import os
@@ -15,19 +15,19 @@ _fed = threading.Event()
 
 
 def feed() -> None:
-  """Says that the run goes on."""
+  """Records that the run makes progress."""
   _fed.set()
 
 
 def start(seconds: float) -> None:
-  """Watches from now on: where nothing is fed for so many seconds, the process ends."""
+  """Starts to watch: the process ends if nothing feeds it for this many seconds."""
   threading.Thread(target=_watch, args=(seconds,), name='watchdog', daemon=True).start()
 
 
 def end(reason: str) -> NoReturn:
-  """Ends this process with exit code 1, and waits for nothing: not for the other processes, nor for pending saves."""
+  """Ends this process at once with exit code 1, without waiting for processes or saves."""
   print(
-    f'error: {printable(reason)}. The same command, given to all processes, continues',
+    f'error: {printable(reason)}. Give the same command to all processes to continue',
     file=sys.stderr,
     flush=True,
   )
@@ -38,6 +38,6 @@ def _watch(seconds: float) -> NoReturn:
   while _fed.wait(seconds):
     _fed.clear()
   end(
-    f'nothing was done for {seconds:g} s: another process is gone or stuck, or something takes longer than '
-    '--stuck_timeout'
+    f'no progress for {seconds:g} s: another process is gone or stuck, or one step takes longer '
+    'than --stuck_timeout'
   )

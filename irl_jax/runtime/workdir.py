@@ -130,7 +130,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
       file.seek(0)
       holder = file.read() or 'a run that has just started'
       raise errors.ConfigError(
-        f'--workdir={folder}: is held by {holder}. Wait for its end, or give another --workdir'
+        f'--workdir={folder}: is in use by {holder}. Wait until it ends, or give another --workdir'
       ) from None
     now = datetime.datetime.now(datetime.UTC)
     file.truncate(0)
