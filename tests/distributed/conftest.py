@@ -1,4 +1,4 @@
-"""Several processes of two CPU devices each, over loopback; what they print; none lives longer than its test."""
+"""Processes of two CPU devices each, over loopback, which end with the tests that start them."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECONDS = 600  # in which every process has to end, on a busy machine too
+SECONDS = 600  # within which every process has to end, even on a busy machine
 
 
 @dataclasses.dataclass
@@ -25,13 +25,16 @@ class Process:
     return self.output.read_text(errors='replace')
 
   def wait(self, seconds: float = SECONDS) -> int:
-    """The exit code."""
+    """Waits for the end and returns the exit code."""
     return self.popen.wait(seconds)
 
 
 @pytest.fixture(scope='session')
 def environment(tmp_path_factory) -> dict[str, str]:
-  """Two devices for each process; what one run has compiled, the next one finds."""
+  """Two devices for each process, and one compilation cache for all.
+
+  The compiler's optimisations are left out: they take most of the time.
+  """
   return os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
@@ -39,12 +42,12 @@ def environment(tmp_path_factory) -> dict[str, str]:
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled')),
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  }  # of the compiler: it is what takes the time
+  }
 
 
 @pytest.fixture(scope='module')
 def start(environment, tmp_path_factory):
-  """start(script, *arguments, VARIABLE=value) -> Process; whatever still runs afterwards is killed."""
+  """Starts `start(script, *arguments, VARIABLE=value) -> Process`; kills what runs at the end."""
   started = []
 
   def start_one(script: str, *arguments: str, **variables: str) -> Process:
@@ -68,7 +71,7 @@ def start(environment, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def start_train(start, free_port):
-  """start_train(*flags, each=(own flags, own flags)) -> the processes of one run of launch/train.py."""
+  """Starts the processes of one run of train.py, with common flags and some for each."""
 
   def start_all(*flags: str, each: tuple[tuple[str, ...], ...] = ((), ())) -> list[Process]:
     address = f'--coordinator_address=127.0.0.1:{free_port()}'
@@ -91,7 +94,7 @@ def start_train(start, free_port):
 
 @pytest.fixture(scope='session')
 def free_port():
-  """free_port() -> a port that nothing listens on."""
+  """Finds a port that nothing listens on."""
 
   def find() -> int:
     with socket.socket() as probe:

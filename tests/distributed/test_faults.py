@@ -1,12 +1,13 @@
-"""Two processes run the whole of configs/smoke.py, are stopped, killed, left alone and misled; nothing is lost.
+"""Two processes run configs/smoke.py and are stopped, killed or misconfigured; nothing is lost.
 
-One process of four devices is what they are held against.
+They are compared with one process of four devices.
 """
 
 import json
 import signal
 import time
 
+import documented
 import pytest
 
 from irl_jax.training import checkpoint
@@ -26,7 +27,7 @@ def until(condition, *processes, seconds=600):
 
 
 def ended(processes):
-  """Their exit codes."""
+  """Waits for all processes and returns their exit codes."""
   return [process.wait() for process in processes]
 
 
@@ -44,7 +45,7 @@ def logged(folder):
 
 @pytest.fixture(scope='module')
 def whole(start, start_train, tmp_path_factory):
-  """(folder of two processes, the two, folder of one process of four devices): nothing interrupts them."""
+  """Uninterrupted runs: (folder of two processes, the two, folder of one with four devices)."""
   of_two, of_one = tmp_path_factory.mktemp('of_two'), tmp_path_factory.mktemp('of_one')
   processes = start_train(f'--workdir={of_two}')
   one = start(
@@ -91,14 +92,13 @@ def test_figures_of_two_processes_are_those_of_one_within_their_intervals(whole)
 
 
 def test_stopped_and_killed_processes_continue_to_the_same_summary(whole, start_train, tmp_path):
-  workdir, seconds = f'--workdir={tmp_path}', {}
-
+  workdir = f'--workdir={tmp_path}'
   first, second = start_train(workdir, *FLAGS)
   until(lambda: 'sft: starts' in said(first), first, second)
   second.popen.send_signal(signal.SIGTERM)  # to one of the two alone
   assert ended([first, second]) == [143, 143], (first.printed, second.printed)
   for process in (first, second):
-    assert said(process)[-1].startswith('error: interrupted by SIGTERM')
+    documented.check('SIGTERM to one process', said(process)[-1], 143, tmp_path)
   (step,) = (path for path in (tmp_path / 'sft' / 'checkpoints').iterdir() if path.is_dir())
   assert 0 < int(step.name) < 10 and checkpoint.damage(step) == ''
 
@@ -106,10 +106,11 @@ def test_stopped_and_killed_processes_continue_to_the_same_summary(whole, start_
     processes = start_train(workdir, *FLAGS)
     until(lambda stage=stage: stage in dict(logged(tmp_path)), *processes)
     processes[killed].popen.kill()
-    since, other = time.monotonic(), processes[1 - killed]
-    assert other.wait(HEARTBEAT + 60) not in (0, None)
-    seconds[stage] = time.monotonic() - since
-    assert seconds[stage] < HEARTBEAT + 15, other.printed
+    other = processes[1 - killed]
+    code = other.wait(HEARTBEAT + 60)
+    allowed = documented.rows()['kill -9 of one process'].codes
+    # A shell reports the signal 6, by which JAX aborts, as 134.
+    assert (128 - code if code < 0 else code) in allowed, other.printed
 
   assert ended(start_train(workdir)) == [0, 0]
   assert (tmp_path / 'summary.json').read_bytes() == (whole[0] / 'summary.json').read_bytes()
@@ -122,7 +123,8 @@ def test_a_process_that_never_arrives_ends_the_other(start_train, tmp_path):
   )
   assert alone.wait(120) == -signal.SIGABRT
   assert said(alone)[0].startswith('process 0 of 2: connects to the others at 127.0.0.1:')
-  assert said(alone)[0].endswith(', within 5 s') and 'DEADLINE_EXCEEDED' in alone.printed
+  documented.check('a process that never arrives', said(alone)[0], 134, tmp_path)
+  assert 'DEADLINE_EXCEEDED' in alone.printed
   assert not (tmp_path / 'run').exists()
 
 
@@ -132,9 +134,7 @@ def test_different_configs_are_refused_at_the_start(start_train, tmp_path):
   )
   assert ended(processes) == [2, 2]
   first, second = (said(process)[-1] for process in processes)
-  assert first == (
-    'error: the processes were given different configs: start all with the same command; those that '
-    'differ from the first name the fields'
-  )
+  documented.check('different configs, on the first process', first, 2, tmp_path)
+  documented.check('different configs, on another process', second, 2, tmp_path)
   assert 'config.ppo.steps (4 there, 5 now)' in second and 'stages (' in second
   assert not (tmp_path / 'run').exists()

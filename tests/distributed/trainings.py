@@ -1,7 +1,7 @@
-"""What one process of two does for test_same_figures.py: `python trainings.py ADDRESS INDEX POLICY FOLDER`.
+"""One process of two for test_same_results.py: `python trainings.py ADDRESS INDEX POLICY FOLDER`.
 
-It trains a policy by PPO for one update (FOLDER/first), and continues a training that another program began
-(FOLDER/second). Both processes write what they have come to.
+It trains a policy by PPO for one update (FOLDER/first), and continues a run that another program
+began (FOLDER/second). Both processes write their results.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ ROWS = [
 
 
 def train(policy: pretrained.Pretrained, folder: pathlib.Path, steps: int):
-  """(trained policy, metrics by step, texts that the reward was asked for); by gradient descent, not Adam."""
+  """Trains by plain gradient descent -> (policy, metrics by step, texts that were scored)."""
   optimizer.adamw = lambda **_: (optax.sgd(RATE), lambda update: RATE)
   log, read = {}, []
 

@@ -1,11 +1,13 @@
-"""Kills a run at random moments of all its stages, gives the same command each time, and holds what comes of it against
-a run that nothing disturbed: byte for byte.
+"""Kills a run at random moments of all its stages, and compares it with an undisturbed run.
+
+After each kill the same command is given again. In the end the files must be equal, byte for byte.
 
   python tests/faults/kills.py --config_file=configs/tiny.py --kills=20 --workdir=runs/kills
-  python tests/faults/kills.py --config_file=configs/smoke.py --kills=3 --workdir=runs/killed --reference=runs/smoke
+  python tests/faults/kills.py --config_file=configs/smoke.py --kills=3 --workdir=runs/killed \
+    --reference=runs/smoke
 
-Each kill is SIGKILL to the whole process. Every third one, in training, waits for a checkpoint that is being written.
-The undisturbed run is --reference, or is made first; both must have the same devices.
+Each kill is SIGKILL. Every third one, in training, waits until a checkpoint is being written. The
+undisturbed run is --reference, or is made first; both must have the same devices.
 """
 
 from collections.abc import Iterator
@@ -28,15 +30,15 @@ from irl_jax.errors import IrlJaxError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('config_file', None, 'config file of the run', flag_values=FLAGS)
-flags.DEFINE_string('workdir', None, 'a new folder, for the run that is killed', flag_values=FLAGS)
+flags.DEFINE_string('workdir', None, 'a new folder for the run that is killed', flag_values=FLAGS)
 flags.DEFINE_string(
   'reference',
   '',
-  'folder of a finished, undisturbed run; made as WORKDIR_undisturbed where empty',
+  'folder of a finished, undisturbed run; if empty, one is made in WORKDIR_undisturbed',
   flag_values=FLAGS,
 )
-flags.DEFINE_integer('kills', 5, 'how many', lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer('seed', 0, 'of the moments', lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_integer('kills', 5, 'number of kills', lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer('seed', 0, 'seed of the random moments', lower_bound=0, flag_values=FLAGS)
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMPARED = (
@@ -49,8 +51,8 @@ COMPARED = (
 )
 TRAINING = ('sft', 'classifier', 'rlhf', 'irl', 'rerlhf')  # the stages that write checkpoints
 POLL = 0.002  # seconds
-PACE = 0.5  # of the undisturbed run's time: what it has compiled need not be compiled again
-ATTEMPTS = 12  # to meet a running stage: the last one waits for a two-thousandth of the time
+PACE = 0.5  # of the undisturbed run's time, since compiled functions are cached
+ATTEMPTS = 12  # to meet a running stage; each waits half as long as the one before
 
 
 class Moment(NamedTuple):
@@ -58,23 +60,23 @@ class Moment(NamedTuple):
 
   stage: str
   seconds: float  # after the stage has started
-  in_a_save: bool  # and then as soon as a checkpoint is being written
+  in_a_save: bool  # and then wait until a checkpoint is being written
 
 
 class Kill(NamedTuple):
-  """What a kill met."""
+  """The state of the run at a kill."""
 
-  stage: str
+  stage: str | None
   step: int | None  # the last one in the log of the stage
   saved: tuple[int, ...]  # the stage's checkpoints
   in_a_save: bool
 
 
 def moments(timings: dict[str, float], count: int, seed: int) -> list[Moment]:
-  """Random moments: one in every stage as far as they go, the others where the time goes.
+  """Chooses random moments: one in every stage if there are enough, the others by the stages' time.
 
-  Those of a stage are uniform over it. After a kill the run goes on about where it was, so that each waits for what is
-  between it and the one before.
+  Those of a stage are uniform over it. After a kill the run continues about where it was, so each
+  moment counts from the one before.
   """
   rng, stages = random.Random(seed), [stage for stage in STAGES if stage in timings]
   chosen = rng.sample(stages, min(count, len(stages)))
@@ -90,7 +92,7 @@ def moments(timings: dict[str, float], count: int, seed: int) -> list[Moment]:
 
 
 def start(config: str, folder: pathlib.Path, errors: pathlib.Path) -> subprocess.Popen:
-  """The run, or what is left of it, as its command line starts it."""
+  """Starts the run, or continues it, by its command line."""
   command = [
     sys.executable,
     str(ROOT / 'launch' / 'train.py'),
@@ -102,20 +104,20 @@ def start(config: str, folder: pathlib.Path, errors: pathlib.Path) -> subprocess
 
 
 def stage_of(errors: pathlib.Path) -> str | None:
-  """The stage that a run is in, by what it has printed."""
+  """Returns the stage that a run is in, by what it has printed."""
   started = re.findall(r'^(\w+): starts$', errors.read_text(errors='replace'), re.MULTILINE)
   return started[-1] if started else None
 
 
 def saving(folder: pathlib.Path) -> bool:
-  """Whether a checkpoint is being written."""
+  """Returns True if a checkpoint is being written."""
   return any(folder.glob('**/checkpoints/*.orbax-checkpoint-tmp'))
 
 
 def kill_at(
   moment: Moment, process: subprocess.Popen, folder: pathlib.Path, errors: pathlib.Path
 ) -> bool:
-  """Waits for the moment and kills; returns whether the process was still there to be killed."""
+  """Waits for the moment and kills; returns False if the process had ended before."""
   deadline = None
   while process.poll() is None:
     if deadline is None:
@@ -130,8 +132,8 @@ def kill_at(
   return False
 
 
-def met(folder: pathlib.Path, errors: pathlib.Path) -> Kill:
-  """What a kill has left."""
+def state_of(folder: pathlib.Path, errors: pathlib.Path) -> Kill:
+  """Returns the state in which a kill has left the run."""
   stage = stage_of(errors)
   steps = [record['step'] for record in records(folder) if record['stage'].split('/')[0] == stage]
   saved = sorted(
@@ -141,14 +143,14 @@ def met(folder: pathlib.Path, errors: pathlib.Path) -> Kill:
 
 
 def records(folder: pathlib.Path) -> Iterator[dict]:
-  """The whole lines of the log."""
+  """Yields the whole lines of the log."""
   path = folder / 'log.jsonl'
   lines = path.read_text().split('\n')[:-1] if path.exists() else []
   return map(json.loads, lines)
 
 
 def resumed(errors: pathlib.Path) -> str:
-  """How the run went on, by what it has printed."""
+  """Describes how the run continued, by what it has printed."""
   text = errors.read_text(errors='replace')
   steps = re.findall(r'continues from step (\d+)$', text, re.MULTILINE)
   started = re.findall(r'^(\w+): starts$', text, re.MULTILINE)
@@ -158,7 +160,7 @@ def resumed(errors: pathlib.Path) -> str:
 
 
 def differing(folder: pathlib.Path, reference: pathlib.Path) -> tuple[int, list[str]]:
-  """How many files were compared, and the names of those that differ."""
+  """Returns how many files were compared, and the names of those that differ."""
   names = sorted(
     {
       str(path.relative_to(root))
@@ -174,45 +176,45 @@ def differing(folder: pathlib.Path, reference: pathlib.Path) -> tuple[int, list[
 def disturbed(
   config: str, folder: pathlib.Path, planned: Sequence[Moment]
 ) -> Iterator[tuple[Kill, str]]:
-  """Runs with kills; of each, what it met and how the run went on.
+  """Runs with kills -> (state at the kill, how the run continued) of each.
 
   Raises:
     IrlJaxError: a kill met no running stage, however early it came, or the run fails.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  kill = None
+  kills: list[Kill] = []
   for number, moment in enumerate(planned):
-    next_kill, went_on = killed(config, folder, moment, f'killed_{number}')
-    if kill:
-      yield kill, went_on
-    kill = next_kill
+    kill, continued = killed(config, folder, moment, f'killed_{number}')
+    if kills:
+      yield kills[-1], continued
+    kills.append(kill)
   finish(config, folder, errors := folder / 'finished.log')
-  yield kill, resumed(errors)
+  yield kills[-1], resumed(errors)
 
 
 def killed(config: str, folder: pathlib.Path, moment: Moment, name: str) -> tuple[Kill, str]:
-  """Kills the run at a moment, or at half the time where it was over by then: the report is soon written again.
+  """Kills the run at a moment, or earlier if the run has ended by then.
 
   Returns:
-    What the kill met, and how the run had gone on before.
+    The state at the kill, and how the run had continued from the kill before.
 
   Raises:
-    IrlJaxError: the run was over every time, or fails.
+    IrlJaxError: the run ended before every attempt, or fails.
   """
   first_log = folder / f'{name}_0.log'
   for attempt in range(ATTEMPTS):
     errors = folder / f'{name}_{attempt}.log'
     process = start(config, folder, errors)
     if kill_at(moment, process, folder, errors):
-      return met(folder, errors), resumed(first_log)
+      return state_of(folder, errors), resumed(first_log)
     if process.returncode:
       raise IrlJaxError(f'{config} fails: see {errors}')
     moment = moment._replace(seconds=moment.seconds / 2, in_a_save=False)
-  raise IrlJaxError(f'{config} was over {ATTEMPTS} times before it could be killed')
+  raise IrlJaxError(f'{config} ended {ATTEMPTS} times before it could be killed')
 
 
 def finish(config: str, folder: pathlib.Path, errors: pathlib.Path) -> None:
-  """Lets the run come to its end.
+  """Runs to the end.
 
   Raises:
     IrlJaxError: it fails.
@@ -221,11 +223,12 @@ def finish(config: str, folder: pathlib.Path, errors: pathlib.Path) -> None:
     raise IrlJaxError(f'{config} does not finish: see {errors}')
 
 
-def row(number: int, kill: Kill, went_on: str) -> str:
-  """One line of the table."""
+def row(number: int, kill: Kill, continued: str) -> str:
+  """Returns one line of the table."""
   saved = ', '.join(map(str, kill.saved)) or 'none'
   step = 'none' if kill.step is None else kill.step
-  return f'| {number} | {kill.stage} | {step} | {saved}{", one being written" * kill.in_a_save} | {went_on} |'
+  saved += ', one being written' * kill.in_a_save
+  return f'| {number} | {kill.stage} | {step} | {saved} | {continued} |'
 
 
 def main(options: flags.FlagValues) -> None:
@@ -233,7 +236,7 @@ def main(options: flags.FlagValues) -> None:
 
   Raises:
     ConfigError: the folder is not new.
-    IrlJaxError: a run fails, or what was killed has come to another result.
+    IrlJaxError: a run fails, or the killed run has other results.
   """
   command_line.require(options, 'config_file', 'workdir')
   folder = pathlib.Path(options.workdir).absolute()
@@ -246,9 +249,9 @@ def main(options: flags.FlagValues) -> None:
   planned = moments(
     json.loads((reference / 'timings.json').read_text()), options.kills, options.seed
   )
-  print('| kill | stage | last logged step | checkpoints | went on |\n|---|---|---|---|---|')
-  for number, (kill, went_on) in enumerate(disturbed(options.config_file, folder, planned), 1):
-    print(row(number, kill, went_on), flush=True)
+  print('| kill | stage | last logged step | checkpoints | continued |\n|---|---|---|---|---|')
+  for number, (kill, continued) in enumerate(disturbed(options.config_file, folder, planned), 1):
+    print(row(number, kill, continued), flush=True)
   count, names = differing(folder, reference)
   if names:
     raise IrlJaxError(

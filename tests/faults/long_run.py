@@ -1,8 +1,8 @@
-"""Many PPO steps of a very small model: does memory, the number of open files, the log or the checkpoints' folder grow?
+"""Measures whether memory, open files, the log or checkpoints grow over many PPO steps.
 
   python tests/faults/long_run.py --steps=2000 --workdir=runs/long
 
-Runs configs/smoke.py as its command line does, up to rlhf with so many steps, and looks at its process from outside.
+Runs configs/smoke.py by its command line, up to rlhf, and measures its process from outside.
 """
 
 from collections.abc import Iterator
@@ -21,15 +21,15 @@ from irl_jax.errors import IrlJaxError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('workdir', None, 'a new folder', flag_values=FLAGS)
-flags.DEFINE_integer('steps', 2000, 'of PPO', lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer('looks', 10, 'rows of the table', lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer('steps', 2000, 'number of PPO steps', lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer('samples', 10, 'number of measurements', lower_bound=1, flag_values=FLAGS)
 
 ROOT = pathlib.Path(__file__).parents[2]
 POLL = 0.2  # seconds
 
 
 class Usage(NamedTuple):
-  """What a process and its run's folder take."""
+  """The resources of a process and of its run's folder."""
 
   memory: float  # resident, MB
   open_files: int
@@ -38,7 +38,7 @@ class Usage(NamedTuple):
 
 
 def usage(pid: int, folder: pathlib.Path) -> Usage:
-  """What process `pid`, whose run is in `folder`, takes now."""
+  """Measures the process `pid`, whose run is in `folder`."""
   pages = int(pathlib.Path(f'/proc/{pid}/statm').read_text().split()[1])
   log = folder / 'log.jsonl'
   return Usage(
@@ -50,27 +50,27 @@ def usage(pid: int, folder: pathlib.Path) -> Usage:
 
 
 def size_of(folder: pathlib.Path) -> float:
-  """All files below the folder, MB; what is deleted meanwhile does not count."""
+  """Returns the size of all files below the folder, in MB, without those deleted meanwhile."""
   sizes = 0
   for root, _, names in os.walk(folder):
     for name in names:
       try:
         sizes += os.stat(os.path.join(root, name)).st_size
-      except FileNotFoundError:  # an old checkpoint that is just removed
+      except FileNotFoundError:  # an old checkpoint that was just removed
         continue
   return sizes / 1e6
 
 
 def last_step(folder: pathlib.Path) -> int:
-  """The last PPO step in the log; -1 before the first."""
+  """Returns the last PPO step in the log, or -1 before the first."""
   path = folder / 'log.jsonl'
   lines = path.read_bytes().split(b'\n')[:-1][-1:] if path.exists() else []
   records = [record for record in map(json.loads, lines) if record['stage'] == 'rlhf']
   return records[0]['step'] if records else -1
 
 
-def observed(steps: int, folder: pathlib.Path, looks: int) -> Iterator[tuple[int, Usage]]:
-  """Runs it; yields (step, usage) at `looks` steps, equally far apart.
+def observed(steps: int, folder: pathlib.Path, samples: int) -> Iterator[tuple[int, Usage]]:
+  """Runs it; yields (step, usage) at `samples` steps, equally far apart.
 
   Raises:
     IrlJaxError: the run fails.
@@ -89,7 +89,7 @@ def observed(steps: int, folder: pathlib.Path, looks: int) -> Iterator[tuple[int
   folder.mkdir(parents=True, exist_ok=True)
   with (folder / 'long_run.log').open('w') as file:
     process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT)
-  due = [steps * number // looks - 1 for number in range(1, looks + 1)]
+  due = [steps * number // samples - 1 for number in range(1, samples + 1)]
   while process.poll() is None and due:
     step = last_step(folder)
     if step >= due[0]:
@@ -104,9 +104,12 @@ def main(options: flags.FlagValues) -> None:
   """Runs, and prints a table."""
   command_line.require(options, 'workdir')
   print(
-    '| step | resident memory, MB | open files | log.jsonl, MB | rlhf/checkpoints, MB |\n|---|---|---|---|---|'
+    '| step | resident memory, MB | open files | log.jsonl, MB | rlhf/checkpoints, MB |\n'
+    '|---|---|---|---|---|'
   )
-  for step, now in observed(options.steps, pathlib.Path(options.workdir).absolute(), options.looks):
+  for step, now in observed(
+    options.steps, pathlib.Path(options.workdir).absolute(), options.samples
+  ):
     print(
       f'| {step} | {now.memory:.0f} | {now.open_files} | {now.log:.2f} | {now.checkpoints:.2f} |',
       flush=True,

@@ -1,7 +1,8 @@
-"""Rows 12 to 14: gradients, losses and rewards that are not finite; sampling and training that disagree."""
+"""Non-finite gradients, losses and rewards, and sampling and training that disagree."""
 
 import json
 
+import documented
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,16 +11,16 @@ from irl_jax import rewards
 from irl_jax.models import gpt_neox
 from irl_jax.training import optimizer
 
-# Each test has a learning rate of its own: updates are traced again, with what the test puts into them.
+# Each test has a learning rate of its own, so that updates are traced anew with its patches.
 
 
 @pytest.fixture
-def spoilt_gradients(monkeypatch):
-  """spoilt_gradients(rule): the gradients of the updates for which rule(number of the update) holds are infinite."""
+def infinite_gradients(monkeypatch):
+  """Makes the gradients of all updates infinite for which a rule of the step holds."""
   apply = optimizer.apply_gradients
 
   def patch(rule):
-    def apply_spoilt(state, gradients, tx):
+    def apply_infinite(state, gradients, tx):
       factor = jnp.where(rule(state.step), jnp.inf, 1.0)
       return apply(
         state,
@@ -34,7 +35,7 @@ def spoilt_gradients(monkeypatch):
         tx,
       )
 
-    monkeypatch.setattr(optimizer, 'apply_gradients', apply_spoilt)
+    monkeypatch.setattr(optimizer, 'apply_gradients', apply_infinite)
 
   return patch
 
@@ -47,9 +48,13 @@ def log_of(folder):
   ]
 
 
-def test_one_gradient_that_is_not_finite_is_left_out_and_counted(train, tmp_path, spoilt_gradients):
-  spoilt_gradients(lambda step: step == 5)
-  assert train(tmp_path, 'sft', '--config.sft.learning_rate=0.0101').code == 0
+def test_one_gradient_that_is_not_finite_is_left_out_and_counted(
+  train, tmp_path, infinite_gradients
+):
+  infinite_gradients(lambda step: step == 5)
+  ended = train(tmp_path, 'sft', '--config.sft.learning_rate=0.0101')
+  assert 'error' not in ended.errors
+  documented.check('one non-finite gradient', '', ended.code, tmp_path)
   assert [line['skipped'] for line in log_of(tmp_path)] == [0, 1, 1, 1]
   assert all(np.isfinite(line['validation/loss']) for line in log_of(tmp_path))
 
@@ -59,9 +64,9 @@ def test_one_gradient_that_is_not_finite_is_left_out_and_counted(train, tmp_path
   [('sft', 'sft', 5, 'stage sft, by update 7', 6), ('rlhf', 'ppo', 3, 'PPO step 2', 2)],
 )
 def test_several_in_a_row_end_the_run(
-  train, tmp_path, spoilt_gradients, stage, section, first, name, kept
+  train, tmp_path, infinite_gradients, stage, section, first, name, kept
 ):
-  spoilt_gradients(lambda step: step >= first)
+  infinite_gradients(lambda step: step >= first)
   ended = train(
     tmp_path,
     stage,
@@ -70,14 +75,16 @@ def test_several_in_a_row_end_the_run(
   )
   assert ended.code == 4
   assert (
-    f'{name}: 3 consecutive updates had a non-finite gradient and were skipped ('
-    in ended.message
+    f'{name}: 3 consecutive updates had a non-finite gradient and were skipped (' in ended.message
   )
   assert (
     f'the checkpoint of step {kept} is kept in {tmp_path / stage / "checkpoints"}. Lower '
     f'config.{section}.learning_rate'
   ) in ended.message
   assert not (tmp_path / stage / 'policy').exists()
+  if stage == 'rlhf':
+    fault = 'several non-finite gradients in a row'
+    documented.check(fault, ended.message, ended.code, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -98,23 +105,26 @@ def test_a_learning_rate_that_explodes_ends_the_run(train, tmp_path, stage, sect
   assert ended.code == 4
   assert message in ended.message and f'Lower config.{section}.learning_rate' in ended.message
   assert not [line for line in log_of(tmp_path) if line['step'] > 0]
+  if stage == 'sft':
+    documented.check('a non-finite loss', ended.message, ended.code, tmp_path)
 
 
 def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
   calls = []
 
   def class_logits(texts):
-    calls.append(texts)  # the originals, then steps 0 and 1
+    calls.append(texts)  # the original texts, then those of step 0 and of step 1
     return np.full((len(texts), 2), np.nan if len(calls) == 3 else 0.5, np.float32)
 
-  true_reward = lambda *unused: rewards.TrueReward(class_logits, toxic=1)
-  monkeypatch.setattr(rewards, 'true_reward', true_reward)
+  true_reward = rewards.TrueReward(class_logits, 1)
+  monkeypatch.setattr(rewards, 'true_reward', lambda *_: true_reward)
   ended = train(tmp_path, 'rlhf')
   assert ended.code == 4
   assert (
     f'PPO step 1: the reward is not finite; the checkpoint of step 1 is kept in '
     f'{tmp_path}/rlhf/checkpoints. Check what the reward returns for these prompts'
   ) in ended.message
+  documented.check('a non-finite reward', ended.message, ended.code, tmp_path)
   assert [line['step'] for line in log_of(tmp_path)] == [0]
   monkeypatch.undo()
   assert train(tmp_path, 'rlhf').code == 0 and [line['step'] for line in log_of(tmp_path)] == [
@@ -140,4 +150,10 @@ def test_a_decoder_that_counts_positions_otherwise_fails_the_self_check(
   assert ended.code == 4
   assert 'PPO self-check: log-probs of decoding and of training differ by ' in ended.message
   assert 'padding, positions or temperature differ between sampling and training' in ended.message
+  documented.check(
+    'sampling and training disagree, such as a decoder that counts positions from 1',
+    ended.message,
+    ended.code,
+    tmp_path,
+  )
   assert not log_of(tmp_path) and not (tmp_path / 'rlhf' / 'policy').exists()

@@ -1,7 +1,8 @@
-"""Row 2: SIGTERM and SIGINT end training after the step in hand, with what it has done saved."""
+"""SIGTERM and SIGINT end training after the current step, with everything finished saved."""
 
 import signal
 
+import documented
 import pytest
 
 from irl_jax.runtime import metrics_log
@@ -9,25 +10,24 @@ from irl_jax.runtime import metrics_log
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-  """A place for runs that nothing interrupts, one for each stage, which the first test that wants it makes."""
+  """A place for uninterrupted runs, one per stage, made by the first test that needs one."""
   return tmp_path_factory.mktemp('finished')
 
 
 @pytest.mark.parametrize(
-  'stage, signum, code, logged, saved',
+  'fault, stage, signum, code, logged, saved',
   [
-    ('sft', signal.SIGTERM, 143, 8, 10),
-    ('sft', signal.SIGINT, 130, 5, 7),
-    ('rlhf', signal.SIGTERM, 143, 1, 2),
+    ('SIGTERM in training', 'sft', signal.SIGTERM, 143, 8, 10),
+    ('SIGINT in training', 'sft', signal.SIGINT, 130, 5, 7),
+    ('SIGTERM in training', 'rlhf', signal.SIGTERM, 143, 1, 2),
   ],
 )
 def test_training_ends_after_the_step_in_hand_and_goes_on_as_if_nothing_was(
-  train, finished, tmp_path, monkeypatch, stage, signum, code, logged, saved
+  train, finished, tmp_path, monkeypatch, fault, stage, signum, code, logged, saved
 ):
-  """The signal comes when step `logged` is logged: in sft that is after its stop could be noticed, in rlhf before."""
-  finished = (
-    finished / stage
-  )  # a run of its own: after sft, rlhf would start from what that has trained
+  """The signal comes as step `logged` is logged: in sft after, in rlhf before `requested`."""
+  # Each stage has a run of its own: after sft, rlhf would start from the model that sft trained.
+  finished = finished / stage
   if not finished.exists():
     assert train(finished, stage).code == 0
   log = metrics_log.MetricsLog.log
@@ -41,10 +41,7 @@ def test_training_ends_after_the_step_in_hand_and_goes_on_as_if_nothing_was(
     patch.setattr(metrics_log.MetricsLog, 'log', log_and_interrupt)
     ended = train(tmp_path, stage)
   assert ended.code == code
-  assert ended.message == (
-    f'error: interrupted by {signal.Signals(signum).name}; all that is whole is saved. The same '
-    'command continues'
-  )
+  documented.check(fault, ended.message, ended.code, tmp_path)
   assert (tmp_path / stage / 'checkpoints' / str(saved)).is_dir() and not (
     tmp_path / stage / 'policy'
   ).exists()

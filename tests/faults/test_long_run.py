@@ -1,29 +1,29 @@
-"""Many steps: nothing grows but the log, by a line a step."""
+"""Many steps: only the log grows, by one line per step."""
 
 import gc
 import os
-import pathlib
-import runpy
 import time
+
+import long_run
 
 from irl_jax.runtime import metrics_log
 
 STEPS = 150
-long_run = runpy.run_path(str(pathlib.Path(__file__).with_name('long_run.py')))
 
 
 def test_memory_open_files_and_checkpoints_do_not_grow(train, tmp_path, monkeypatch):
-  log, seen = metrics_log.MetricsLog.log, {}
+  log = metrics_log.MetricsLog.log
+  measured: dict[int, long_run.Usage] = {}
 
-  def log_and_look(self, stage, step, metrics):
+  def log_and_measure(self, stage, step, metrics):
     log(self, stage, step, metrics)
     if step % 50 == 49:
       while len(list((tmp_path / 'rlhf' / 'checkpoints').iterdir())) > 2:
         time.sleep(0.01)  # a save is under way, and has files open
       gc.collect()
-      seen[step] = long_run['usage'](os.getpid(), tmp_path)
+      measured[step] = long_run.usage(os.getpid(), tmp_path)
 
-  monkeypatch.setattr(metrics_log.MetricsLog, 'log', log_and_look)
+  monkeypatch.setattr(metrics_log.MetricsLog, 'log', log_and_measure)
   assert (
     train(
       tmp_path,
@@ -34,13 +34,13 @@ def test_memory_open_files_and_checkpoints_do_not_grow(train, tmp_path, monkeypa
     ).code
     == 0
   )
-  first, last = seen[49], seen[149]
-  assert list(seen) == [49, 99, 149]
+  first, last = measured[49], measured[149]
+  assert list(measured) == [49, 99, 149]
   assert last.memory < first.memory + 15 and last.open_files <= first.open_files + 2
   assert {path.name for path in (tmp_path / 'rlhf' / 'checkpoints').iterdir()} == {'145', '150'}
-  two_steps = long_run['size_of'](tmp_path / 'rlhf' / 'checkpoints')
+  two_steps = long_run.size_of(tmp_path / 'rlhf' / 'checkpoints')
   assert (
-    max(now.checkpoints for now in seen.values()) < 1.7 * two_steps
+    max(now.checkpoints for now in measured.values()) < 1.7 * two_steps
   )  # a third one may be in the making
   lines = (tmp_path / 'log.jsonl').read_text().splitlines()
   assert len(lines) == STEPS and last.log < 1.1 * 3 * first.log
@@ -50,12 +50,12 @@ def test_sizes_are_those_of_all_files_below_a_folder(tmp_path):
   (tmp_path / 'a' / 'b').mkdir(parents=True)
   (tmp_path / 'a' / 'one').write_bytes(bytes(3000))
   (tmp_path / 'a' / 'b' / 'two').write_bytes(bytes(1000))
-  assert long_run['size_of'](tmp_path) == 0.004 and long_run['size_of'](tmp_path / 'nowhere') == 0
+  assert long_run.size_of(tmp_path) == 0.004 and long_run.size_of(tmp_path / 'nowhere') == 0
 
 
 def test_the_last_step_is_read_from_the_log(tmp_path):
-  assert long_run['last_step'](tmp_path) == -1
+  assert long_run.last_step(tmp_path) == -1
   (tmp_path / 'log.jsonl').write_text('{"stage": "rlhf", "step": 7}\n{"stage": "rl')
-  assert long_run['last_step'](tmp_path) == 7
+  assert long_run.last_step(tmp_path) == 7
   (tmp_path / 'log.jsonl').write_text('{"stage": "sft", "step": 9}\n')
-  assert long_run['last_step'](tmp_path) == -1
+  assert long_run.last_step(tmp_path) == -1

@@ -1,10 +1,11 @@
-"""Rows 11, 28 and 29: a folder in use, a folder that cannot be written to, memory that runs out."""
+"""A folder in use, a folder that cannot be written to, and memory that runs out."""
 
 import os
 import re
 import subprocess
 import sys
 
+import documented
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,13 +29,13 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_killed(tr
   with subprocess.Popen(
     [sys.executable, '-c', HOLD, tmp_path], stdout=subprocess.PIPE, text=True
   ) as other:
-    assert other.stdout.readline() == 'held\n'
+    assert other.stdout and other.stdout.readline() == 'held\n'
     ended = train(tmp_path, 'data')
     assert (
       ended.code == 2
-      and f'--workdir={tmp_path}: is held by process {other.pid} on ' in ended.message
+      and f'--workdir={tmp_path}: is in use by process {other.pid} on ' in ended.message
     )
-    assert ended.message.endswith('UTC. Wait for its end, or give another --workdir')
+    documented.check('a second run in the same folder', ended.message, ended.code, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']
     other.kill()
   assert train(tmp_path, 'data').code == 0
@@ -45,16 +46,15 @@ def test_a_stages_folder_that_is_a_file_is_refused_before_anything_runs(train, t
   (tmp_path / stage).write_text('')
   ended = train(tmp_path, 'sft')
   assert ended.code == 2
-  assert (
-    f'--workdir={tmp_path}: {tmp_path / stage} cannot be written to: Not a directory'
-    in ended.message
-  )
+  assert f'{tmp_path / stage} cannot be written to: Not a directory' in ended.message
+  fault = "a file where a stage's folder should be"
+  documented.check(fault, ended.message, ended.code, tmp_path)
   assert not (tmp_path / 'data').exists()
 
 
 @pytest.fixture
 def read_only(tmp_path):
-  """A folder that nobody can write to, not even root: a file system that is mounted so."""
+  """A folder on a read-only file system, which not even root can write to."""
   folder = tmp_path / 'run' / 'rlhf'
   folder.mkdir(parents=True)
   mounted = subprocess.run(
@@ -68,9 +68,7 @@ def read_only(tmp_path):
 
 def test_a_read_only_folder_is_refused_before_anything_runs(train, read_only):
   ended = train(read_only.parent, 'sft')
-  assert (
-    ended.code == 2 and f'{read_only} cannot be written to: Read-only file system' in ended.message
-  )
+  documented.check('a read-only file system', ended.message, ended.code, read_only.parent)
   assert not (read_only.parent / 'data').exists()
 
 
@@ -104,6 +102,7 @@ def test_out_of_memory_names_the_arrays_and_the_settings_and_the_same_command_go
     'Lower one of config.ppo.minibatch_size = 8, config.ppo.rollouts_per_step = 16, '
     in ended.message
   )
+  documented.check('out of memory', ended.message, ended.code, tmp_path)
   assert {path.name for path in (tmp_path / 'rlhf' / 'checkpoints').iterdir()} == {'1', '2'}
   assert train(tmp_path, 'rlhf').code == 0
 
@@ -126,15 +125,20 @@ def test_memory_of_the_host_and_other_errors(tmp_path):
     exhaustion.memory_explained('sft', config.Config(), tmp_path),
   ):
     np.zeros(2**58)
-  with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
-    with exhaustion.memory_explained('sft', config.Config(), tmp_path):
-      raise jax.errors.JaxRuntimeError('INTERNAL: something else')
+  with (
+    pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'),
+    exhaustion.memory_explained('sft', config.Config(), tmp_path),
+  ):
+    raise jax.errors.JaxRuntimeError('INTERNAL: something else')
 
 
 def test_a_full_disk_is_told_from_other_errors_of_files(tmp_path):
-  message = f'{tmp_path} cannot be written to: No space left on device; what was finished is kept'
-  with pytest.raises(errors.CheckpointError, match=message), exhaustion.disk_explained(tmp_path):
-    with open('/dev/full', 'w') as file:
-      file.write('x')
+  message = f'{tmp_path} cannot be written to: No space left on device; what was finished is saved'
+  with (
+    pytest.raises(errors.CheckpointError, match=message),
+    exhaustion.disk_explained(tmp_path),
+    open('/dev/full', 'w') as file,
+  ):
+    file.write('x')
   with pytest.raises(FileNotFoundError), exhaustion.disk_explained(tmp_path):
     os.stat(tmp_path / 'nothing')

@@ -1,4 +1,4 @@
-"""The compilation cache: where it is, that a second start compiles nothing, and that it may fail."""
+"""The compilation cache: its folder, a second start that compiles nothing, and its failures."""
 
 import pathlib
 import subprocess
@@ -19,12 +19,13 @@ compilation_cache.use()
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
 assert jax.jit(lambda x: x * 2 + 1)(3.0) == 7
-print(hits.count('/jax/compilation_cache/cache_hits'), hits.count('/jax/compilation_cache/cache_misses'))
+cache = '/jax/compilation_cache/'
+print(hits.count(cache + 'cache_hits'), hits.count(cache + 'cache_misses'))
 """
 
 
 def start(cache_home: pathlib.Path, before: str = '') -> tuple[int, int]:
-  """Functions that a new process reads from the cache, and those that it compiles."""
+  """Counts the functions that a new process reads from the cache, and those that it compiles."""
   environment = {'XDG_CACHE_HOME': str(cache_home), 'JAX_PLATFORMS': 'cpu', 'PATH': ''}
   root = pathlib.Path(__file__).parents[2]
   done = subprocess.run(
@@ -36,7 +37,8 @@ def start(cache_home: pathlib.Path, before: str = '') -> tuple[int, int]:
     timeout=60,
   )
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
-  return tuple(map(int, done.stdout.split()))
+  hits, misses = map(int, done.stdout.split())
+  return hits, misses
 
 
 def test_a_second_start_compiles_nothing(tmp_path):

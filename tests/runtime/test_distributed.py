@@ -1,4 +1,4 @@
-"""Which of how many processes this is: by the flags, by the scheduler, and without either."""
+"""The place of a process among several: by the flags, by the scheduler, and without either."""
 
 import sys
 import types
@@ -179,7 +179,7 @@ def test_a_scheduler_that_does_not_say_is_refused_with_the_way_out(surrounded, m
 
 
 def job(name, parallelism):
-  """What the API of Kubernetes tells JAX of a pod's job."""
+  """The answers of Kubernetes to JAX about a pod's job."""
   named = types.SimpleNamespace
   return {
     '_job': named(spec=named(parallelism=parallelism), metadata=named(name=name, labels={})),

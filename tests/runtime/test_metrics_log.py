@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_wandb_is_asked_for_and_missing(tmp_path, monkeypatch):
 
 
 def test_wandb_is_sent_the_numbers(tmp_path, monkeypatch):
-  sent = []
+  sent: list[Any] = []
 
   class Wandb:
     def init(self, **settings):

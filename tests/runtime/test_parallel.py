@@ -30,13 +30,10 @@ def test_what_is_split_comes_back():
 
 
 def test_examples_are_taken_on_the_devices():
-  tree = {'x': np.arange(24.0).reshape(8, 3), 'y': np.arange(8), 'none': None}
-  rows = np.array([6, 0, 3, 3])
-  found = parallel.take(parallel.shard(tree), rows)
-  assert found['x'].shape == (4, 1, 3) and len(found['x'].devices()) == 4
-  chex.assert_trees_all_equal(
-    parallel.gather(found), {'x': tree['x'][rows], 'y': rows, 'none': None}
-  )
+  x, rows = np.arange(24.0).reshape(8, 3), np.array([6, 0, 3, 3])
+  taken = parallel.take(parallel.shard({'x': x, 'y': np.arange(8), 'none': None}), rows)
+  assert taken['x'].shape == (4, 1, 3) and len(taken['x'].devices()) == 4
+  chex.assert_trees_all_equal(parallel.gather(taken), {'x': x[rows], 'y': rows, 'none': None})
 
 
 def test_a_key_is_on_every_device():

@@ -1,4 +1,4 @@
-"""What processes tell each other; `tests/distributed` runs two."""
+"""Communication between processes, of which there is one here; `tests/distributed` runs two."""
 
 import numpy as np
 import pytest

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import documented
 import pytest
 
 from irl_jax import config as c
@@ -14,6 +15,10 @@ from irl_jax import errors
 from irl_jax.runtime import workdir
 
 CONFIG = c.Config(seed=3, ppo=c.PPO(learning_rate=2e-6))
+
+
+def check_documented(fault, caught, folder):
+  documented.check(fault, f'error: {caught.value}', caught.value.exit_code, folder)
 
 
 def test_json_appears_whole_or_not_at_all(tmp_path):
@@ -60,8 +65,11 @@ def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
     'config.seed (3 there, 4 now)' in message
     and 'config.ppo.learning_rate (2e-06 there, 1e-06 now)' in message
   )
-  assert 'config.ppo.epochs' in message and 'clip' not in message and caught.value.exit_code == 2
+  assert 'config.ppo.epochs' in message and 'clip' not in message
   assert (tmp_path / 'config.json').read_bytes() == before
+  with pytest.raises(errors.ConfigError) as caught:
+    workdir.prepare(tmp_path, dataclasses.replace(CONFIG, seed=4))
+  check_documented('a folder of another config', caught, tmp_path)
 
 
 def saved_with(folder, change, **other):
@@ -82,8 +90,8 @@ def test_a_folder_of_a_newer_schema_is_refused(tmp_path):
   before = (tmp_path / 'config.json').read_bytes()
   with pytest.raises(errors.ConfigError, match='was written by a newer irl_jax') as caught:
     workdir.prepare(tmp_path, CONFIG)
-  assert 'schema 2' in str(caught.value) and caught.value.exit_code == 2
-  assert '\n' not in str(caught.value) and (tmp_path / 'config.json').read_bytes() == before
+  check_documented('a folder of a newer irl_jax', caught, tmp_path)
+  assert (tmp_path / 'config.json').read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -115,8 +123,9 @@ def test_a_field_that_is_no_more_is_refused(tmp_path):
 @pytest.mark.parametrize('content', ['', '{"config": ', '[]', '{}', '{"config": 1}'])
 def test_a_damaged_config_is_refused(tmp_path, content):
   (tmp_path / 'config.json').write_text(content)
-  with pytest.raises(errors.ConfigError, match=r'config.json is damaged. Give another --workdir'):
+  with pytest.raises(errors.ConfigError) as caught:
     workdir.prepare(tmp_path, CONFIG)
+  check_documented('a damaged config.json', caught, tmp_path)
 
 
 @pytest.mark.parametrize('blocked', ['run', 'run/rlhf', 'run/irl', 'run/tensorboard'])
@@ -135,20 +144,21 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, blocked):
 @pytest.mark.parametrize('name', workdir.FILES)
 def test_a_folder_where_a_file_should_be_is_refused(tmp_path, name):
   (tmp_path / name).mkdir()
-  with (
-    pytest.raises(errors.ConfigError, match=f'{tmp_path / name} is a folder, but must be a file'),
-    workdir.held(tmp_path),
-  ):
+  message = f'{tmp_path / name} is a folder, but must be a file'
+  with pytest.raises(errors.ConfigError, match=message) as caught, workdir.held(tmp_path):
     pytest.fail('it was held')
+  if name == 'log.jsonl':
+    check_documented('a folder where a file should be', caught, tmp_path)
 
 
 @pytest.mark.parametrize('checkpoints', ['rlhf/checkpoints', 'irl/seed_1/checkpoints'])
-def test_checkpoints_of_nobody_knows_which_run_are_not_continued(tmp_path, checkpoints):
+def test_checkpoints_of_an_unknown_run_are_not_continued(tmp_path, checkpoints):
   (tmp_path / checkpoints).mkdir(parents=True)
-  with pytest.raises(
-    errors.ConfigError, match=f'holds {tmp_path / checkpoints}, but no config.json'
-  ):
+  message = f'holds {tmp_path / checkpoints}, but no config.json'
+  with pytest.raises(errors.ConfigError, match=message) as caught:
     workdir.prepare(tmp_path, CONFIG)
+  if checkpoints == 'rlhf/checkpoints':
+    check_documented('checkpoints without a config.json', caught, tmp_path)
   assert not (tmp_path / 'config.json').exists()
 
 
@@ -167,7 +177,7 @@ def test_a_folder_is_held_by_one_run_until_its_process_is_gone(tmp_path):
   ) as other:
     assert other.stdout and other.stdout.readline() == 'held\n'
     holder = (
-      rf'is held by process {other.pid} on {socket.gethostname()} since '
+      rf'is in use by process {other.pid} on {socket.gethostname()} since '
       r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC'
     )
     with pytest.raises(errors.ConfigError, match=holder) as caught, workdir.held(tmp_path):

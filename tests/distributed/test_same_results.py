@@ -1,4 +1,4 @@
-"""Two processes of two devices compute what one process of four does, and continue what it began, and the reverse."""
+"""Two processes of two devices compute what one of four does, and continue its runs."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ SCRIPT = 'tests/distributed/trainings.py'
 
 @pytest.fixture(scope='module')
 def trainings():
-  """The script's own functions, for the one process that this is."""
+  """The functions of the script, for this single process."""
   spec = importlib.util.spec_from_file_location(
     'trainings', pathlib.Path(__file__).with_name('trainings.py')
   )
@@ -29,7 +29,7 @@ def trainings():
 
 @pytest.fixture(scope='module')
 def folder(trainings, policy, start, free_port, tmp_path_factory):
-  """Where two processes trained once from the start, and went on with what this process began."""
+  """A folder in which two processes trained from the start, and continued a run of this one."""
   folder = tmp_path_factory.mktemp('two')
   pretrained.save(folder / 'policy', policy, '')
   trainings.train(policy, folder / 'second', 1)
@@ -44,7 +44,7 @@ def folder(trainings, policy, start, free_port, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def alone(trainings, policy, folder):
-  """(policy, log, texts) of one process, by name: the same two trainings, the first with one more update."""
+  """(policy, log, texts) of both runs on one process; the first has one more update."""
   whole = trainings.train(policy, folder / 'alone', 1)
   return {'first': whole, 'second': trainings.train(policy, folder / 'first', 2)}
 

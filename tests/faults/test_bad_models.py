@@ -1,0 +1,135 @@
+"""Weights, configs and tokenizers of models that are hostile, damaged or do not fit."""
+
+from collections.abc import Callable
+import io
+import json
+import os
+import pathlib
+import pickle
+import zipfile
+
+import commands
+import numpy as np
+import pytest
+import safetensors.numpy
+
+LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 14\n'
+HTML = '<!DOCTYPE html>\n<html>503 Service Unavailable</html>'
+
+
+class Hostile:
+  """Pickles as a call of os.system."""
+
+  def __reduce__(self):
+    return os.system, ('touch executed',)
+
+
+def change_json(path: pathlib.Path, **changes) -> None:
+  path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def hostile_pickle(model: pathlib.Path) -> None:
+  (model / 'model.safetensors').unlink()
+  with zipfile.ZipFile(model / 'pytorch_model.bin', 'w') as archive:
+    archive.writestr('x/data.pkl', pickle.dumps({'w': Hostile()}, protocol=2))
+
+
+def code_in_config(model: pathlib.Path) -> None:
+  change_json(model / 'config.json', auto_map={'AutoModel': 'evil.Model'})
+
+
+def code_in_tokenizer(model: pathlib.Path) -> None:
+  auto_map = {'AutoTokenizer': ['evil.Tokenizer', None]}
+  change_json(model / 'tokenizer_config.json', auto_map=auto_map)
+
+
+def index_outside(model: pathlib.Path) -> None:
+  write_weights('model.safetensors.index.json', '{"weight_map": {"w": "../x.safetensors"}}')(model)
+
+
+def wrong_weights(model: pathlib.Path) -> None:
+  tensors = safetensors.numpy.load_file(model / 'model.safetensors')
+  del tensors['gpt_neox.final_layer_norm.bias']
+  tensors['gpt_neox.layers.0.mlp.dense_h_to_4h.bias'] = np.zeros(3, np.float32)
+  tensors['gpt_neox.layers.2.mlp.dense_h_to_4h.bias'] = np.zeros(32, np.float32)
+  safetensors.numpy.save_file(tensors, model / 'model.safetensors')
+
+
+def lossy_tokenizer(model: pathlib.Path) -> None:
+  """Every word is unknown to it."""
+  vocabulary = {'<|endoftext|>': 0, '<|padding|>': 1}
+  words = {'type': 'WordLevel', 'vocab': vocabulary, 'unk_token': '<|endoftext|>'}
+  change_json(model / 'tokenizer.json', model=words)
+
+
+def write_weights(name: str, content: str | bytes) -> Callable[[pathlib.Path], None]:
+  """Replaces the weights of a model by one file."""
+
+  def edit(model: pathlib.Path) -> None:
+    (model / 'model.safetensors').unlink()
+    (model / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+  return edit
+
+
+def half_of_safetensors(model: pathlib.Path) -> None:
+  whole = (model / 'model.safetensors').read_bytes()
+  (model / 'model.safetensors').write_bytes(whole[: len(whole) // 2])
+
+
+def half_of_torch() -> bytes:
+  """The first half of an archive as torch.save writes it."""
+  whole = io.BytesIO()
+  with zipfile.ZipFile(whole, 'w') as archive:
+    archive.writestr('x/data.pkl', pickle.dumps({}, protocol=2))
+    archive.writestr('x/data/0', bytes(1000))
+  return whole.getvalue()[: len(whole.getvalue()) // 2]
+
+
+FAULTS: dict[str, Callable[[pathlib.Path], None]] = {
+  'a pickle that calls os.system': hostile_pickle,
+  'auto_map in config.json': code_in_config,
+  'auto_map in tokenizer_config.json': code_in_tokenizer,
+  'model.safetensors: truncated': half_of_safetensors,
+  'pytorch_model.bin: truncated': write_weights('pytorch_model.bin', half_of_torch()),
+  'model.safetensors.index.json: truncated': write_weights(
+    'model.safetensors.index.json', '{"weight_map": {'
+  ),
+  '../x in a safetensors index': index_outside,
+  'a weight missing, one of another shape, one too many': wrong_weights,
+  'a tokenizer that loses text': lossy_tokenizer,
+}
+DOWNLOADS = {
+  'model.safetensors: empty': '',
+  'model.safetensors: HTML': HTML,
+  'model.safetensors: a Git LFS pointer': LFS,
+  'pytorch_model.bin: empty': '',
+  'pytorch_model.bin: HTML': HTML,
+  'pytorch_model.bin: a Git LFS pointer': LFS,
+  'model.safetensors.index.json: empty': '',
+  'model.safetensors.index.json: HTML': HTML,
+  'model.safetensors.index.json: a Git LFS pointer': LFS,
+}
+for fault, content in DOWNLOADS.items():
+  FAULTS[fault] = write_weights(fault.partition(': ')[0], content)
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_a_bad_model_is_refused(fault, folder, ends_as_documented, monkeypatch, tmp_path):
+  (tmp_path / 'elsewhere').mkdir()
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  FAULTS[fault](folder / 'model')
+  ends_as_documented(fault, 'score', commands.score(folder))
+  # A pickle that ran would leave a file here.
+  assert not list((tmp_path / 'elsewhere').iterdir())
+
+
+def test_a_member_of_an_ensemble_lies_in_its_folder(folder, ends_as_documented):
+  (folder / 'irl').mkdir()
+  settings = {'model_type': 'irl_jax_ensemble', 'members': ['../../model']}
+  (folder / 'irl' / 'config.json').write_text(json.dumps(settings))
+  ends_as_documented(
+    'an ensemble with a member outside its folder',
+    'score',
+    commands.score(folder, model=folder / 'irl'),
+  )

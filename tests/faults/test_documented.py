@@ -1,0 +1,62 @@
+"""docs/faults.md against the code and the tests."""
+
+import re
+
+import documented
+import pytest
+
+from irl_jax import errors
+from irl_jax.runtime import interruption
+
+ROOT = documented.PAGE.parents[1]
+
+
+def test_every_fault_of_the_page_is_named_by_a_test():
+  tests = '\n'.join(
+    path.read_text(encoding='utf-8')
+    for folder in ('faults', 'runtime', 'distributed')
+    for path in (ROOT / 'tests' / folder).glob('test_*.py')
+  )
+  assert len(documented.rows()) > 60
+  assert [fault for fault in documented.rows() if fault not in tests] == []
+
+
+def test_the_exit_codes_are_those_of_the_errors():
+  page = documented.PAGE.read_text(encoding='utf-8')
+  table = page.partition('| exit code | meaning | error class |\n')[2].partition('\n\n')[0]
+  meant: dict[str, set[int]] = {}
+  for line in table.splitlines()[1:]:
+    codes, _, classes = documented.cells_of(line)
+    for name in re.findall(r'`(\w+)`', classes):
+      meant[name] = set(map(int, codes.split(', ')))
+  kinds: list[type[errors.IrlJaxError]] = [errors.IrlJaxError]
+  kinds += errors.IrlJaxError.__subclasses__()
+  fixed = {
+    error.__name__: {error.exit_code}
+    for error in kinds
+    if error not in (errors.OtherProcessError, interruption.Interrupted)
+  }
+  assert meant == fixed | {
+    'Interrupted': {interruption.Interrupted(signum).exit_code for signum in (2, 15)}
+  }
+
+
+def test_readme_has_the_same_exit_codes():
+  text = (ROOT / 'README.md').read_text(encoding='utf-8')
+  section = text.partition('## Exit codes\n')[2].partition('\n\n## ')[0].partition('Each error')[0]
+  codes = {int(code) for code in re.findall(r'\b\d+\b', section)}
+  assert codes == {0, 1, 2, 3, 4, 5, 130, 143}
+
+
+@pytest.mark.parametrize(
+  'printed, message, same',
+  [
+    ('step 4 of RUN', 'step 12 of RUN', True),
+    ('step 4: … damaged', 'step 4: a (b) is damaged', True),
+    ('is 0.11 (allowed 0.0001)', 'is 0.9 (allowed 0.05)', True),
+    ('step 4', 'stage 4', False),
+    ('step 4', 'step 4 and more', False),
+  ],
+)
+def test_numbers_are_examples_and_an_ellipsis_is_any_text(printed, message, same):
+  assert bool(re.fullmatch(documented.pattern(printed), message)) == same
