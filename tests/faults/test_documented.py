@@ -41,13 +41,6 @@ def test_the_exit_codes_are_those_of_the_errors():
   }
 
 
-def test_readme_has_the_same_exit_codes():
-  text = (ROOT / 'README.md').read_text(encoding='utf-8')
-  section = text.partition('## Exit codes\n')[2].partition('\n\n## ')[0].partition('Each error')[0]
-  codes = {int(code) for code in re.findall(r'\b\d+\b', section)}
-  assert codes == {0, 1, 2, 3, 4, 5, 130, 143}
-
-
 @pytest.mark.parametrize(
   'printed, message, same',
   [
