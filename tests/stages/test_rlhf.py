@@ -53,8 +53,16 @@ def test_rlhf_optimises_the_true_reward_and_rerlhf_the_mean_of_the_recovered_one
   np.testing.assert_array_equal(trained['rlhf'], [-1, 1])
 
 
-@pytest.mark.parametrize('stage', [rlhf.rlhf, rerlhf.rerlhf])
-def test_the_classifier_is_loaded_and_placed_once(tmp_path, policy, classifier, monkeypatch, stage):
+@pytest.mark.parametrize(
+  'stage, trained_against',
+  [
+    (rlhf.rlhf, 'PPO against the true reward'),
+    (rerlhf.rerlhf, 'PPO against a reward that was recovered'),
+  ],
+)
+def test_the_classifier_is_loaded_and_placed_once_and_the_card_names_the_reward(
+  tmp_path, policy, classifier, monkeypatch, stage, trained_against
+):
   for name, model in (('policy', policy), ('classifier', classifier)):
     pretrained.save(tmp_path / name, model, '')
   for split in ('train', 'heldout'):
@@ -85,3 +93,5 @@ def test_the_classifier_is_loaded_and_placed_once(tmp_path, policy, classifier, 
   with metrics_log.MetricsLog(tmp_path) as log:
     stage(Run(c.Config(models=places), tmp_path, log, jnp.float32))
   assert loaded.count('classifier') == placed.count('classifier') == 1
+  (exported,) = tmp_path.glob('*/policy/README.md')
+  assert trained_against in exported.read_text()
