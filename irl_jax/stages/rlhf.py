@@ -9,6 +9,7 @@ from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.evaluation import toxicity
 from irl_jax.models import pretrained
+from irl_jax.models.huggingface import card
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.report import terminal_tables
 from irl_jax.runtime import processes
@@ -23,7 +24,7 @@ def rlhf(run: Run) -> None:
 
 def train_policy(
   run: Run,
-  stage: str,
+  stage: card.Stage,
   reward: rewards.Reward,
   true_reward: rewards.Reward,
   report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {},
