@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import os
-import pathlib
 
 import numpy as np
 
@@ -171,7 +170,7 @@ def _models(model: Model) -> tuple[pretrained.Pretrained, ...]:
   specs: tuple[str, ...] = (os.fspath(model),)
   if _is_ensemble(model):
     specs = tuple(map(str, rewards.members_of(specs[0])))
-  return _loaded(specs, tuple(map(_version, specs)))
+  return _loaded(specs, tuple(map(hub.fingerprint, specs)))
 
 
 def _check_completes(model: Model) -> None:
@@ -192,24 +191,13 @@ def _placed(model: pretrained.Pretrained) -> pretrained.Pretrained:
 
 @functools.lru_cache(maxsize=CACHED)
 def _loaded(
-  specs: tuple[str, ...], versions: tuple[object, ...]
+  specs: tuple[str, ...], fingerprints: tuple[object, ...]
 ) -> tuple[pretrained.Pretrained, ...]:
-  """Loads models; `versions` makes the cache forget those whose files have changed."""
-  del versions
+  """Loads models; `fingerprints` makes the cache forget those whose files have changed."""
+  del fingerprints
   loaded = map(pretrained.load, specs)
   return tuple(
     dataclasses.replace(model, params=parallel.replicated(model.params)) for model in loaded
-  )
-
-
-def _version(spec: str) -> object:
-  """Returns what changes whenever a model's files do: of a hub model the folder of its revision."""
-  folder = hub.resolve(spec, 'config')
-  if not os.path.isdir(spec):
-    return folder
-  files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file())
-  return folder.resolve(), tuple(
-    (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files
   )
 
 

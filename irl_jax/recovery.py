@@ -26,6 +26,7 @@ from irl_jax.data import text
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
+from irl_jax.models.huggingface import hub
 
 INPUTS = 'inputs.jsonl'  # in the run's folder: the prompts or texts that were passed
 Model = str | os.PathLike[str] | pretrained.Pretrained
@@ -277,15 +278,9 @@ def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
 def _default_workdir(config: config_lib.Config, rows: Sequence[Row] | None) -> str:
   """Returns runs/recover-<hash of the arguments and of the files in local model folders>."""
   models = [config.models.base, config.models.aligned]
-  files = [_files(spec) for spec in models if os.path.isdir(spec)]
+  files = [hub.fingerprint(spec) for spec in models if os.path.isdir(spec)]
   content = json.dumps([dataclasses.asdict(config), rows, files], sort_keys=True)
   return f'runs/recover-{hashlib.sha256(content.encode()).hexdigest()[:8]}'
-
-
-def _files(folder: str) -> list[tuple[str, int, int]]:
-  """Returns the names, times and sizes of a folder's files: other weights are other arguments."""
-  files = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_file())
-  return [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files]
 
 
 def _zero(calibration: records.Calibration) -> Zero:

@@ -63,6 +63,23 @@ def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
   return folder
 
 
+def fingerprint(spec: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
+  """Returns a value that changes whenever the files of a model do.
+
+  It is the folder with the names, times and sizes of its files. The folder of a hub model is named
+  by its commit, so there the files are left out: they may still be arriving.
+
+  Raises:
+    ConfigError, InputError: as `resolve`.
+  """
+  folder = resolve(spec, 'config').resolve()
+  if not os.path.isdir(spec):
+    return str(folder), ()
+  files = sorted(path for path in folder.iterdir() if path.is_file())
+  stats = ((path.name, path.stat()) for path in files)
+  return str(folder), tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
 def _check_whole(folder: pathlib.Path, part: Part) -> None:
   """Refuses a repository without the files that every model has, and names all missing ones."""
   has = lambda *names: all((folder / name).exists() for name in names)
