@@ -71,7 +71,10 @@ def read_config(spec: str) -> dict[str, Any]:
     ConfigError: spec is a path that does not exist.
     InputError: there is no readable config.json, or the hub does not answer.
   """
-  return huggingface.weight_files.read_json(huggingface.hub.resolve(spec, 'config') / 'config.json')
+  folder = huggingface.hub.resolve(spec, 'config')
+  if not (folder / 'config.json').exists():
+    huggingface.weight_files.check_adapter(folder)
+  return huggingface.weight_files.read_json(folder / 'config.json')
 
 
 def describe(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:

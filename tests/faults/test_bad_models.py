@@ -55,6 +55,37 @@ def wrong_weights(model: pathlib.Path) -> None:
   safetensors.numpy.save_file(tensors, model / 'model.safetensors')
 
 
+def rewrite_weights(model: pathlib.Path, rename: Callable[[str], str], **added: np.ndarray) -> None:
+  """Renames all weights of a model, and adds others."""
+  tensors = safetensors.numpy.load_file(model / 'model.safetensors')
+  tensors = {rename(name): array for name, array in tensors.items()} | added
+  safetensors.numpy.save_file(tensors, model / 'model.safetensors')
+
+
+def wrapped_weights(model: pathlib.Path) -> None:
+  head = {'v_head.0.weight': np.zeros((32, 16), np.float32)}
+  rewrite_weights(model, 'base_model.{}'.format, **head)
+
+
+def unmerged_weights(model: pathlib.Path) -> None:
+  adapted = '.layers.0.attention.dense.'
+  rename = lambda name: name.replace(f'{adapted}weight', f'{adapted}base_layer.weight')
+  lora = {f'gpt_neox{adapted}lora_A.default.weight': np.zeros((4, 16), np.float32)}
+  rewrite_weights(model, rename, **lora)
+
+
+def adapter_folder(model: pathlib.Path) -> None:
+  (model / 'config.json').unlink()
+  (model / 'model.safetensors').rename(model / 'adapter_model.safetensors')
+  adapter = {'peft_type': 'LORA', 'base_model_name_or_path': 'EleutherAI/pythia-70m'}
+  (model / 'adapter_config.json').write_text(json.dumps(adapter))
+
+
+def no_tokenizer(model: pathlib.Path) -> None:
+  for file in model.glob('tokenizer*.json'):
+    file.unlink()
+
+
 def lossy_tokenizer(model: pathlib.Path) -> None:
   """Every word is unknown to it."""
   vocabulary = {'<|endoftext|>': 0, '<|padding|>': 1}
@@ -98,6 +129,11 @@ FAULTS: dict[str, Callable[[pathlib.Path], None]] = {
   '../x in a safetensors index': index_outside,
   'a weight missing, one of another shape, one too many': wrong_weights,
   'a tokenizer that loses text': lossy_tokenizer,
+  'no tokenizer': no_tokenizer,
+  'a value head, and a prefix before all names': wrapped_weights,
+  'a LoRA adapter': adapter_folder,
+  'weights with a LoRA adapter that is not merged': unmerged_weights,
+  'a checkpoint of DeepSpeed': write_weights('zero_to_fp32.py', ''),
 }
 DOWNLOADS = {
   'model.safetensors: empty': '',

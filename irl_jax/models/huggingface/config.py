@@ -22,6 +22,8 @@ MODEL_TYPES: dict[Kind, str] = {
   'classifier': 'roberta',
 }
 
+WRAPPER = 'FSDP'  # accelerate writes the name of its wrapper before that of the model's class
+
 # Fields that a config.json may leave out, with transformers' defaults. All others are required.
 DEFAULTS = {
   'hidden_act': 'gelu',
@@ -69,7 +71,9 @@ def kind_of(raw: dict[str, Any], where: str) -> Kind:
       f'{where}: config.json brings code of its own (auto_map): refused, nothing was executed'
     )
   architectures = raw.get('architectures') or []
-  kind = next((kind for name, kind in KINDS.items() if [name] == architectures), None)
+  kind = next(
+    (kind for name, kind in KINDS.items() if architectures in ([name], [WRAPPER + name])), None
+  )
   if kind is None or raw.get('model_type') != MODEL_TYPES[kind]:
     raise InputError(
       f'{where}: architecture {architectures} of model_type {raw.get("model_type")!r} is not '

@@ -28,6 +28,7 @@ _SMALL = (
   'vocab.json',
   'merges.txt',
 )
+_WEIGHTS = weight_files.SINGLE + weight_files.INDEXED
 _INSTEAD = "Pass a local folder instead, with config.json, the weights and the tokenizer's files"
 
 
@@ -86,8 +87,13 @@ def _check_whole(folder: pathlib.Path, part: Part) -> None:
   missing = [] if has('config.json') else ['config.json']
   if part != 'config' and not (has('tokenizer.json') or has('vocab.json', 'merges.txt')):
     missing.append('tokenizer.json (or vocab.json and merges.txt)')
-  if part == 'all' and not any(map(has, weight_files.SINGLE + weight_files.INDEXED)):
+  if part == 'all' and not any(map(has, _WEIGHTS)):
     missing.append(' or '.join(weight_files.SINGLE))
+  whole = has('config.json') and (part != 'all' or any(map(has, _WEIGHTS)))
+  if not whole and has(weight_files.ADAPTER):
+    raise InputError(
+      'is a PEFT adapter, not a whole model; merge the adapter first (merge_and_unload)'
+    )
   if missing:
     raise InputError(f'has no {", no ".join(missing)}')
   if part == 'all':
@@ -101,7 +107,12 @@ def _download(repo: str, revision: str | None, part: Part) -> pathlib.Path:
   except Exception as error:  # network libraries raise many types, and they change
     return _cached(repo, revision, error)
   present = [sibling.rfilename for sibling in listing.siblings or []]
-  wanted = {'config': _SMALL[:1], 'tokenizer': _SMALL, 'all': _SMALL + _weights(present)}[part]
+  small = (*_SMALL, weight_files.ADAPTER)
+  wanted = {
+    'config': ('config.json', weight_files.ADAPTER),
+    'tokenizer': small,
+    'all': small + _weights(present),
+  }[part]
   try:
     # Ask by the revision's name, not its hash: then the cache knows the name when offline.
     with hub_limits.limited():

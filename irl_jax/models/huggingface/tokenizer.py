@@ -49,7 +49,8 @@ def _read(
     )
   if not any((folder / name).exists() for name in ('tokenizer.json', 'vocab.json')):
     raise InputError(
-      f'{folder}: has no tokenizer; expected tokenizer.json, or vocab.json and merges.txt'
+      f'{folder}: has no tokenizer; copy the files of the model that it was trained from: '
+      'tokenizer.json (or vocab.json and merges.txt), tokenizer_config.json'
     )
   try:
     tokenizer = transformers.AutoTokenizer.from_pretrained(

@@ -137,7 +137,8 @@ def _named_tensors(state: Any) -> dict[str, Tensor]:
     if not isinstance(value, Tensor) or not isinstance(value[0], Storage)
   ]
   if wrong:
-    raise ValueError('not tensors: ' + ', '.join(wrong))
+    more = f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''
+    raise ValueError('not tensors: ' + ', '.join(wrong[:5]) + more)
   return state
 
 

@@ -13,6 +13,18 @@ from irl_jax.models.huggingface import torch_bin
 
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
 INDEXED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
+ADAPTER = 'adapter_config.json'
+# What other tools leave in place of weights: files that show it, and what to do.
+OTHER_FORMATS = {
+  'pytorch_model_fsdp_*': 'shards of FSDP: merge them first (accelerate merge-weights)',
+  '*.distcp': 'shards of FSDP: merge them first (accelerate merge-weights)',
+  'zero_to_fp32.py': 'a checkpoint of DeepSpeed: convert it first (python zero_to_fp32.py . .)',
+  'global_step*': 'a checkpoint of DeepSpeed: convert it first (its zero_to_fp32.py)',
+  'checkpoint-*': 'a folder of checkpoints: pass one of its folders checkpoint-…',
+  '*.gguf': 'a GGUF file: pass the model in safetensors',
+  'tf_model.h5': 'weights of TensorFlow: save the model as safetensors (from_tf=True)',
+  'flax_model.msgpack': 'weights of Flax: save the model as safetensors (from_flax=True)',
+}
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -70,7 +82,27 @@ def find_files(folder: pathlib.Path) -> list[pathlib.Path]:
       return [folder / single]
     if (folder / index).exists():
       return _shards(folder / index)
+  check_adapter(folder)
+  for pattern, meaning in OTHER_FORMATS.items():
+    if any(folder.glob(pattern)):
+      raise InputError(f'{folder}: has no weights of its own, but {meaning}')
   raise InputError(f'{folder}: has no weights; expected one of {", ".join(SINGLE + INDEXED)}')
+
+
+def check_adapter(folder: pathlib.Path) -> None:
+  """Refuses a folder of adapter weights (LoRA and its like), which are not a model.
+
+  Raises:
+    InputError: names the base model, and how to merge the two.
+  """
+  if not (folder / ADAPTER).is_file():
+    return
+  base = read_json(folder / ADAPTER).get('base_model_name_or_path')
+  named = f' of {base}' if isinstance(base, str) and base else ''
+  raise InputError(
+    f'{folder}: is a PEFT adapter{named}, not a whole model; merge the adapter first '
+    '(merge_and_unload), save the merged model with its tokenizer, and pass that folder'
+  )
 
 
 def _shards(index: pathlib.Path) -> list[pathlib.Path]:

@@ -2,12 +2,18 @@
 
 Every weight must have its parameter, and every parameter its weight. Our trees are nested as
 Hugging Face's modules are, so that a name follows from a path, without a table of all weights.
+
+Other trainers wrap a model before they save it. One prefix that all names share is taken off, and
+the heads that RLHF tools add are passed over; both are logged.
 """
 
+from collections.abc import Container
 from collections.abc import Iterable
+from collections.abc import Sequence
 import re
 from typing import Any
 
+from absl import logging
 from flax import traverse_util
 import jax
 import ml_dtypes
@@ -42,7 +48,12 @@ _BUFFERS = re.compile(
   r'(.*\.)?(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)'
   r'|roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)'
 )
+# What RLHF tools keep next to a policy: value heads (TRL, trlX), and trlX's frozen copy of blocks.
+_HEADS = re.compile(r'(.*\.)?(v_head|value_head|frozen_head)\..*')
+# Weights of an adapter that was not merged into its model (PEFT: LoRA, DoRA, IA3)
+_ADAPTER = re.compile(r'.*\b(lora_\w+|ia3_\w+|base_layer|modules_to_save|original_module)\..*')
 _DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
+_LISTED = 6  # problems that a message names; a large model would have thousands
 
 
 def shapes(kind: Kind, config: ModelConfig) -> Params:
@@ -89,29 +100,60 @@ def to_params(
     kind: the kind of model.
     config: the model's shape.
     weights: pairs of name and array, read one at a time.
-    where: the name of the model in an error.
+    where: the name of the model in a message.
 
   Raises:
-    InputError: weights that are missing, unexpected, of another shape or dtype, or not finite. All
-      of them are listed.
+    InputError: weights that are missing, unexpected, of another shape or dtype, or not finite; the
+      first of them are listed. Or an adapter that was not merged.
   """
   params = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes(kind, config))
-  problems = _fill(named_views(kind, params), weights, kind)
+  problems = _fill(named_views(kind, params), weights, kind, where)
   if problems:
     raise InputError(
-      f'{where}: the weights do not fit config.json ({len(problems)}): {"; ".join(problems)}'
+      f'{where}: the weights do not fit config.json ({len(problems)}): {_listed(problems)}'
     )
   return params
 
 
+def _listed(problems: Sequence[str]) -> str:
+  """Joins problems for a message of one line, and counts those that are left out."""
+  more = len(problems) - _LISTED
+  return '; '.join(problems[:_LISTED]) + (f'; and {more} more' if more > 0 else '')
+
+
+def _split(name: str, known: Container[str]) -> tuple[str, str]:
+  """Returns the prefix that a wrapper has put before a known name, and that name.
+
+  A name that is not known, whatever prefix is taken off, is returned whole.
+  """
+  parts = name.split('.')
+  for start in range(len(parts)):
+    end = '.'.join(parts[start:])
+    end = _ALIASES.get(end, end)
+    if end in known or end == 'embed_out.weight' or _BUFFERS.fullmatch(end):
+      return name[: len(name) - len('.'.join(parts[start:]))], end
+  return '', name
+
+
 def _fill(
-  views: dict[str, np.ndarray], weights: Iterable[tuple[str, np.ndarray]], kind: Kind
+  views: dict[str, np.ndarray], weights: Iterable[tuple[str, np.ndarray]], kind: Kind, where: str
 ) -> list[str]:
   """Copies weights into the parameters that `views` shows, and returns what does not fit."""
   missing, problems, tied_head = set(views), [], None
-  for name, weight in weights:
-    name = _ALIASES.get(name, name)
+  prefixes: dict[str, str] = {}  # each prefix, with a name that has it
+  heads = []
+  for whole_name, weight in weights:
+    if _ADAPTER.fullmatch(whole_name):
+      raise InputError(
+        f'{where}: holds the weights of an adapter that is not merged (such as {whole_name}); '
+        'merge the adapter first (PEFT: merge_and_unload), save the model, and pass that folder'
+      )
+    if _HEADS.fullmatch(whole_name):
+      heads.append(whole_name)
+      continue
+    prefix, name = _split(whole_name, views)
     if name in views:
+      prefixes.setdefault(prefix, whole_name)
       missing.discard(name)
       problem = _problem(views[name], weight)
       if problem:
@@ -121,11 +163,30 @@ def _fill(
     elif name == 'embed_out.weight' and kind == 'causal_lm':
       tied_head = np.array(weight, np.float32)
     elif not _BUFFERS.fullmatch(name):
-      problems.append(f'{name} is unexpected')
+      problems.append(f'{whole_name} is unexpected')
   problems += [f'{name} is missing' for name in views if name in missing]
-  if tied_head is None or problems or np.array_equal(tied_head, views[_EMBEDDING]):
+  if len(prefixes) > 1:
+    examples = ' and '.join(list(prefixes.values())[:2])
+    problems.insert(0, f'names begin in {len(prefixes)} ways, such as {examples}')
+  if problems:
     return problems
+  _report_wrapping(where, next(iter(prefixes)), heads)
+  if tied_head is None or np.array_equal(tied_head, views[_EMBEDDING]):
+    return []
   return [f'embed_out.weight differs from {_EMBEDDING}, but config.json ties them']
+
+
+def _report_wrapping(where: str, prefix: str, heads: Sequence[str]) -> None:
+  """Logs what other trainers have put around a model and is not read."""
+  if prefix:
+    logging.warning('%s: the names of all weights begin with %r, which is taken off', where, prefix)
+  if heads:
+    logging.warning(
+      '%s: %d weights of heads that the model does not have are passed over, such as %s',
+      where,
+      len(heads),
+      heads[0],
+    )
 
 
 def from_params(kind: Kind, params: Params) -> dict[str, np.ndarray]:

@@ -214,6 +214,52 @@ def test_bad_indices_and_missing_shards(folder):
     pretrained.load(str(folder))
 
 
+@pytest.mark.parametrize(
+  'left, message',
+  [
+    ('pytorch_model_fsdp_0/.metadata', 'accelerate merge-weights'),
+    ('__0_0.distcp', 'accelerate merge-weights'),
+    ('zero_to_fp32.py', 'zero_to_fp32.py'),
+    ('global_step8/mp_rank_00_model_states.pt', 'zero_to_fp32.py'),
+    ('checkpoint-500/model.safetensors', 'pass one of its folders'),
+    ('model.gguf', 'pass the model in safetensors'),
+    ('tf_model.h5', 'from_tf=True'),
+    ('flax_model.msgpack', 'from_flax=True'),
+  ],
+)
+def test_what_other_tools_leave_in_place_of_weights_is_named(folder, left, message):
+  (folder / 'model.safetensors').unlink()
+  (folder / left).parent.mkdir(exist_ok=True)
+  (folder / left).touch()
+  with pytest.raises(InputError, match=f'has no weights of its own, but .*{message}'):
+    pretrained.load(str(folder))
+
+
+@pytest.mark.parametrize('missing', ['config.json', 'model.safetensors'])
+def test_an_adapter_is_named_with_its_base(folder, missing):
+  (folder / missing).unlink()
+  adapter = {'peft_type': 'LORA', 'base_model_name_or_path': 'EleutherAI/pythia-70m'}
+  (folder / 'adapter_config.json').write_text(json.dumps(adapter))
+  with pytest.raises(
+    InputError, match='is a PEFT adapter of EleutherAI/pythia-70m, .*; merge the adapter first'
+  ):
+    pretrained.load(str(folder))
+
+
+def test_a_model_without_tokenizer_says_what_to_copy(folder):
+  for name in ('tokenizer.json', 'tokenizer_config.json'):
+    (folder / name).unlink()
+  with pytest.raises(InputError, match='has no tokenizer; copy the files of the model that it was'):
+    pretrained.load(str(folder))
+
+
+def test_the_class_name_of_a_wrapped_model_is_read(folder, language_model):
+  config = json.loads((folder / 'config.json').read_text())
+  config['architectures'] = ['FSDPGPTNeoXForCausalLM']
+  (folder / 'config.json').write_text(json.dumps(config))
+  assert equal_params(folder, language_model.params)
+
+
 def test_a_name_in_two_shards_is_refused(folder):
   shard(folder)
   save_file(

@@ -94,3 +94,55 @@ def test_a_tied_head_may_be_written_out_if_it_is_the_same(language_model, random
   np.testing.assert_equal(convert(model, weights | {'embed_out.weight': embedding}), model.params)
   with pytest.raises(InputError, match='embed_out.weight differs'):
     convert(model, weights | {'lm_head.weight': embedding + 1})
+
+
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'base_model.model.', 'actor.'])
+def test_a_prefix_of_all_names_is_taken_off(language_model, prefix, caplog):
+  weights = huggingface.weights.from_params('causal_lm', language_model.params)
+  wrapped = {prefix + name: array for name, array in weights.items()}
+  wrapped[prefix + 'gpt_neox.rotary_emb.inv_freq'] = np.ones(4, np.float32)
+  wrapped[prefix + 'lm_head.weight'] = wrapped.pop(prefix + 'embed_out.weight')
+  np.testing.assert_equal(convert(language_model, wrapped), language_model.params)
+  assert f"here: the names of all weights begin with '{prefix}', which is taken off" in caplog.text
+
+
+def test_two_prefixes_are_refused(language_model):
+  weights = huggingface.weights.from_params('causal_lm', language_model.params)
+  actor, critic = ({f'{role}.{name}': weights[name] for name in weights} for role in 'ac')
+  for copies in (actor | critic, weights | critic):
+    with pytest.raises(InputError, match='names begin in 2 ways, such as .* and c.gpt_neox'):
+      convert(language_model, copies)
+
+
+@pytest.mark.parametrize(
+  'head', ['v_head.summary.weight', 'v_head.0.weight', 'frozen_head.lm_head']
+)
+def test_heads_of_rlhf_tools_are_passed_over(language_model, head, caplog):
+  weights = huggingface.weights.from_params('causal_lm', language_model.params)
+  for wrapped in (weights, {f'base_model.{name}': weights[name] for name in weights}):
+    params = convert(language_model, wrapped | {head: np.zeros((1, 32), np.float32)})
+    np.testing.assert_equal(params, language_model.params)
+    assert f'1 weights of heads that the model does not have are passed over, such as {head}' in (
+      caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_A.default.weight',
+    'gpt_neox.layers.0.attention.query_key_value.base_layer.weight',
+    'base_model.model.score.modules_to_save.default.weight',
+  ],
+)
+def test_an_adapter_that_is_not_merged_is_refused(language_model, name):
+  weights = huggingface.weights.from_params('causal_lm', language_model.params)
+  with pytest.raises(InputError, match='an adapter that is not merged .* merge the adapter first'):
+    convert(language_model, weights | {name: np.zeros((4, 32), np.float32)})
+
+
+def test_a_long_list_of_weights_is_shortened(language_model):
+  weights = huggingface.weights.from_params('causal_lm', language_model.params)
+  with pytest.raises(InputError, match=r'config.json \((\d+)\): .*; and \d+ more$') as caught:
+    convert(language_model, {f'{name}s': array for name, array in weights.items()})
+  assert len(str(caught.value)) < 600
