@@ -1,7 +1,7 @@
-"""Four devices on the CPU, strict broadcasting, no network; and tiny models that every test may share.
+"""Settings and fixtures of all tests: four CPU devices, strict broadcasting, no network.
 
-Most of a test's time is compilation, and LLVM's optimisation much of that: it is left out here, but not in the commands
-that tests start, which run as a user's.
+Most of a test's time is compilation, and much of that is LLVM's optimisation. Tests leave it out.
+The commands that they start do not: these run as a user's.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from irl_jax.models import pretrained  # noqa: E402
 from irl_jax.models import roberta  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-jax.devices()  # reads XLA_FLAGS, which is now made that of commands
+jax.devices()  # reads XLA_FLAGS; from here on it is that of the commands that tests start
 os.environ['XLA_FLAGS'] = FLAGS
 
 LONGEST = (
@@ -35,32 +35,34 @@ LONGEST = (
   'benchmarks/test_speed.py',
 )
 
-ALPHABET = 'ĠabcdefghijklmnopqrstuvwxH<|>/'  # Ġ is a space; with them the text is written that checks a tokenizer
+# Ġ is a space. The last letters spell "Hello world", which checks a tokenizer, and its EOS.
+ALPHABET = 'ĠabcdefghijklmnopqrstuvwxH<|>/'
 
 
 def pytest_configure(config):
-  """Has pytest-xdist take the files in the order of `pytest_collection_modifyitems`."""
+  """Makes pytest-xdist keep the order of `pytest_collection_modifyitems`."""
   config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items):
-  """The files that take minutes come first: at the end one process would wait for the other."""
+  """Runs the longest files first; run last, one process would wait for the other."""
   order = {str(pathlib.Path(__file__).parent / name): number for number, name in enumerate(LONGEST)}
   items.sort(key=lambda item: order.get(str(item.path), len(order)))
 
 
 @pytest.fixture(scope='module', autouse=True)
 def forget_programs():
-  """Lets go of what a file's tests have compiled: it takes memory maps, of which Linux allows a process 65,530.
+  """Frees what a file's tests have compiled.
 
-  `test_supervised.py` alone takes 8,000, and a process that had run most files once ended in a segmentation fault.
+  Compiled programs take memory maps, of which Linux allows a process 65,530. `test_supervised.py`
+  alone takes 8,000, and a process that had run most files once ended in a segmentation fault.
   """
   yield
   jax.clear_caches()
 
 
 def perturbed(params):
-  """Parameters with noise on every leaf, so that biases and norms count."""
+  """Returns parameters with noise on every leaf, so that biases and norms matter."""
   rng = np.random.default_rng(0)
   return jax.tree.map(
     lambda leaf: np.asarray(leaf + rng.normal(0, 0.3, leaf.shape), np.float32),
@@ -79,7 +81,10 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope='session')
 def letters() -> transformers.PreTrainedTokenizerFast:
-  """A token for every letter of a small alphabet: 32 ids, of which 0 is EOS and 1 is padding; others are lost."""
+  """A tokenizer of 32 ids: 0 is EOS, 1 is padding, and one per letter of a small alphabet.
+
+  Other letters are dropped.
+  """
   vocabulary = {
     token: number for number, token in enumerate(['<|endoftext|>', '<|padding|>', *ALPHABET])
   }
@@ -96,7 +101,10 @@ def letters() -> transformers.PreTrainedTokenizerFast:
 
 @pytest.fixture(scope='session')
 def policy(letters) -> pretrained.Pretrained:
-  """A language model of 3 layers over letters; its last 4 ids are beyond the tokenizer. Every parameter is random."""
+  """A language model of 3 layers over letters, with 4 ids that its tokenizer lacks.
+
+  Every parameter is random.
+  """
   config = gpt_neox.GPTNeoXConfig(
     vocab_size=36,
     hidden_size=16,
@@ -111,7 +119,10 @@ def policy(letters) -> pretrained.Pretrained:
 
 @pytest.fixture(scope='session')
 def classifier() -> pretrained.Pretrained:
-  """A toxicity classifier of 2 layers over letters; it reads 50 tokens at most. Every parameter is random."""
+  """A toxicity classifier of 2 layers over letters that reads at most 50 tokens.
+
+  Every parameter is random.
+  """
   specials = ['<s>', '<pad>', '</s>', '<unk>']
   vocabulary = {token: number for number, token in enumerate([*specials, *ALPHABET])}
   backend = tokenizers.Tokenizer(
@@ -172,6 +183,9 @@ def audited(policy, classifier, tmp_path_factory) -> dict[str, pathlib.Path]:
 
 @pytest.fixture
 def tanh_gelu(monkeypatch):
-  """The GELU by tanh, for checks of collectives: JAX 0.12's gradient of erf does not pass its own check_vma=True."""
+  """Replaces the exact GELU, for checks of collectives.
+
+  In JAX 0.12 the gradient of erf fails JAX's own check_vma=True.
+  """
   gelu = jax.nn.gelu
   monkeypatch.setattr(jax.nn, 'gelu', lambda x, approximate: gelu(x, approximate=True))

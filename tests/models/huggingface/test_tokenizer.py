@@ -124,9 +124,7 @@ def test_a_tokenizer_without_its_merges_is_refused(pythia_folder):
   content = json.loads(path.read_text())
   content['model']['merges'] = []
   path.write_text(json.dumps(content))
-  with pytest.raises(
-    InputError, match=r"splits 'Hello world' into .* instead of \[12092, 1533\]"
-  ):
+  with pytest.raises(InputError, match=r"splits 'Hello world' into .* instead of \[12092, 1533\]"):
     huggingface.tokenizer.load(pythia_folder, PYTHIA)
 
 
