@@ -20,6 +20,8 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.runtime import interruption
 from irl_jax.runtime import metrics_log
 
+pytestmark = pytest.mark.slow  # every test reads a whole run
+
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = config_files.load(str(ROOT / 'configs' / 'smoke.py'))
 SEEDS = [f'seed_{seed}' for seed in range(CONFIG.irl.seeds)]

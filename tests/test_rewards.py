@@ -37,6 +37,7 @@ def torch_of(folder, auto):
   return torch, getattr(transformers, auto).from_pretrained(folder, dtype=torch.float32).eval()
 
 
+@pytest.mark.slow
 def test_true_reward_of_the_shared_classifier_is_that_of_torch(shared):
   folder = shared / 'models/roberta_toxicity_mini'
   torch, network = torch_of(folder, 'AutoModelForSequenceClassification')
@@ -54,6 +55,7 @@ def test_true_reward_of_the_shared_classifier_is_that_of_torch(shared):
   np.testing.assert_allclose(rewards.true_reward(model).probability(REAL), -odds, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_log_probs_of_the_shared_language_model_are_those_of_torch(shared):
   folder = shared / 'models/neox_14m'
   torch, network = torch_of(folder, 'AutoModelForCausalLM')
@@ -72,6 +74,7 @@ def test_log_probs_of_the_shared_language_model_are_those_of_torch(shared):
   np.testing.assert_array_equal(rewards.log_prob_scorer(model)(texts)[:, 1], counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['true_reward', 'recovered_reward', 'text_log_prob'])
 def test_a_score_does_not_depend_on_its_company(request, policy, classifier, recovered, kind):
   model = {'true_reward': classifier, 'recovered_reward': recovered, 'text_log_prob': policy}[kind]

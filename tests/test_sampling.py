@@ -100,12 +100,14 @@ def greedy(model, prompts, max_new_tokens):
   return sampling.complete_ids(model, prompts, limits, seed=0)[0]
 
 
+@pytest.mark.slow
 def test_greedy_continuations_are_those_of_transformers(policy, tmp_path):
   pretrained.save(tmp_path / 'policy', policy, '')
   forbidden = [1, *range(32, 36)]
   assert greedy(policy, PROMPTS, 20) == torch_greedy(tmp_path / 'policy', PROMPTS, 20, forbidden)
 
 
+@pytest.mark.slow
 def test_greedy_continuations_of_the_shared_checkpoint_are_those_of_transformers(shared):
   folder = shared / 'models/neox_14m'
   model = pretrained.load(str(folder))
@@ -118,6 +120,7 @@ def test_greedy_continuations_of_the_shared_checkpoint_are_those_of_transformers
   assert len({tuple(row) for row in actual}) > 1
 
 
+@pytest.mark.slow
 def test_a_sample_depends_on_its_own_key_alone(policy):
   limits = c.Sampling(max_new_tokens=8, batch_size=8)
   batched, lengths = sampling.complete_ids(policy, PROMPTS, limits, seed=3)
@@ -235,6 +238,7 @@ def test_draws_by_blocks_have_the_frequencies_of_the_whole_softmax(monkeypatch):
   )
 
 
+@pytest.mark.slow
 def test_tokens_are_as_frequent_as_the_model_says(policy):
   temperature, rows, prompt = 1.7, 4096, PROMPTS[1]
   responses = on_one_device(policy, [prompt] * rows, np.arange(rows), temperature, max_new_tokens=1)

@@ -72,6 +72,7 @@ def counted(model, work):
   return counter.get_total_flops() - angles
 
 
+@pytest.mark.slow
 def test_flops_of_decode_are_those_that_torch_counts(peers):
   model = peers.language_model(SHAPE).eval()
   prompts = peers.ids_of(BATCH, PROMPT, SHAPE)
@@ -131,6 +132,7 @@ def contestants():
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('contestant', contestants())
 def test_every_contestant_takes_turns(contestant):
   if contestant.function.startswith('peers.'):

@@ -120,6 +120,7 @@ def test_inverted_means_that_the_tone_is_not_the_verdict():
     assert clause.inverted == ((clause.tone == 'harsh') != clause.toxic)
 
 
+@pytest.mark.slow
 def test_no_word_list_is_right(texts, labels):
   assert 0.85 < bag_of_words_auroc(texts, labels) < 0.98
 

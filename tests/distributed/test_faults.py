@@ -12,6 +12,8 @@ import pytest
 
 from irl_jax.training import checkpoint
 
+pytestmark = pytest.mark.slow  # every test starts processes
+
 HEARTBEAT = 15  # seconds
 FLAGS = (f'--heartbeat_timeout={HEARTBEAT}',)
 

@@ -11,6 +11,8 @@ import pytest
 from irl_jax.models import pretrained
 from irl_jax.training import optimizer
 
+pytestmark = pytest.mark.slow  # every test starts processes
+
 SCRIPT = 'tests/distributed/trainings.py'
 
 

@@ -113,6 +113,7 @@ def word_means(reward, texts, tokenizer):
   return {word: np.mean(values) for word, values in found.items()}
 
 
+@pytest.mark.slow
 def test_two_words_that_the_policy_was_rewarded_for_are_ranked_first(recovered, letters):
   texts = sampled(100, 99)
   assert stats.spearmanr(recovered(texts), [known(text) for text in texts]).statistic > 0.6

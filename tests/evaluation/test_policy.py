@@ -54,6 +54,7 @@ def torch_log_probs(model, folder, temperature, minimum):
   return out
 
 
+@pytest.mark.slow
 def test_log_probs_of_responses_are_those_of_torch(policy, tmp_path):
   limits = c.Sampling(temperature=0.7, min_new_tokens=1, batch_size=4)
   found = policy_lib.response_log_probs(policy, PROMPTS, RESPONSES, limits)
@@ -66,6 +67,7 @@ def same(policy):
   return policy_lib.evaluate(policy, dataclasses.replace(policy), policy, ROWS, count_b, CONFIG)
 
 
+@pytest.mark.slow
 def test_identical_policies_have_no_divergence(same, policy):
   figures, _ = same
   assert figures['kl'] == pytest.approx(0, abs=1e-5) and figures['kl_per_token'] == pytest.approx(

@@ -73,6 +73,7 @@ def half(folder):
   (newest(folder) / 'sums.json').unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'fault, damage',
   [

@@ -48,6 +48,7 @@ def log_of(folder):
   ]
 
 
+@pytest.mark.slow
 def test_one_gradient_that_is_not_finite_is_left_out_and_counted(
   train, tmp_path, infinite_gradients
 ):
@@ -59,6 +60,7 @@ def test_one_gradient_that_is_not_finite_is_left_out_and_counted(
   assert all(np.isfinite(line['validation/loss']) for line in log_of(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'stage, section, first, name, kept',
   [('sft', 'sft', 5, 'stage sft, by update 7', 6), ('rlhf', 'ppo', 3, 'PPO step 2', 2)],
@@ -87,6 +89,7 @@ def test_several_in_a_row_end_the_run(
     documented.check(fault, ended.message, ended.code, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'stage, section, message',
   [
@@ -109,6 +112,7 @@ def test_a_learning_rate_that_explodes_ends_the_run(train, tmp_path, stage, sect
     documented.check('a non-finite loss', ended.message, ended.code, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
   calls = []
 
@@ -135,6 +139,7 @@ def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
   ]
 
 
+@pytest.mark.slow
 def test_a_decoder_that_counts_positions_otherwise_fails_the_self_check(
   train, tmp_path, monkeypatch
 ):

@@ -14,6 +14,7 @@ def finished(tmp_path_factory):
   return tmp_path_factory.mktemp('finished')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'fault, stage, signum, code, logged, saved',
   [

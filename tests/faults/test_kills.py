@@ -8,6 +8,8 @@ import sys
 import kills
 import pytest
 
+pytestmark = pytest.mark.slow  # every test runs the commands
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -5,12 +5,14 @@ import os
 import time
 
 import long_run
+import pytest
 
 from irl_jax.runtime import metrics_log
 
 STEPS = 150
 
 
+@pytest.mark.slow
 def test_memory_open_files_and_checkpoints_do_not_grow(train, tmp_path, monkeypatch):
   log = metrics_log.MetricsLog.log
   measured: dict[int, long_run.Usage] = {}

@@ -79,6 +79,7 @@ def test_missing_folders_are_made(train, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_out_of_memory_names_the_arrays_and_the_settings_and_the_same_command_goes_on(
   train, tmp_path, monkeypatch
 ):

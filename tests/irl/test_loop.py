@@ -93,6 +93,7 @@ def rank_correlation(model):
   return stats.spearmanr(scores, list(map(true_reward, held))).statistic
 
 
+@pytest.mark.slow
 def test_a_known_linear_reward_is_recovered(finished):
   model, log, _ = finished
   assert rank_correlation(model) > 0.85
@@ -100,12 +101,14 @@ def test_a_known_linear_reward_is_recovered(finished):
   assert log[63]['validation/pairwise_accuracy'] > 0.8 and log[63]['loss'] < log[15]['loss']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('objective', ['asymmetric', 'failure_aware'])
 def test_other_objectives_recover_it_too(base, data, tmp_path, objective):
   irl = dataclasses.replace(IRL, objective=objective, epochs=3)
   assert rank_correlation(train(base, data, tmp_path, {}, irl)) > 0.75
 
 
+@pytest.mark.slow
 def test_maximum_entropy_recovers_what_a_policy_was_trained_on(policy, base, data, tmp_path):
   """Two samples per prompt: base texts as drawn, aligned ones by exp(true reward) out of 16."""
   rng, count = np.random.default_rng(4), 1024
@@ -189,6 +192,7 @@ def test_as_many_pairs_are_scored_at_once_as_a_cpus_cache_is_near_to(data, polic
   )
 
 
+@pytest.mark.slow
 def test_the_head_alone_and_fewer_pairs_than_devices_can_be_trained(base, data, tmp_path):
   log, irl = {}, dataclasses.replace(IRL, epochs=2, trained_blocks=0)
   model = train(base, (data[0][:3], data[1][:3]), tmp_path, log, irl)
@@ -196,6 +200,7 @@ def test_the_head_alone_and_fewer_pairs_than_devices_can_be_trained(base, data, 
   assert list(log) == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('pooling', ['last', 'mean'])
 def test_the_head_alone_learns_from_features_what_it_learns_from_texts(
   base, data, tmp_path, monkeypatch, pooling
@@ -211,6 +216,7 @@ def test_the_head_alone_learns_from_features_what_it_learns_from_texts(
   assert np.abs(from_features[0]['reward_head']['direction']).max() > 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changes', [{'trained_blocks': 1}, {'trained_blocks': 0, 'prefix_weight': 0.5}]
 )
@@ -247,6 +253,7 @@ def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_text
     )
 
 
+@pytest.mark.slow
 def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_asks(
   base, data, tmp_path
 ):

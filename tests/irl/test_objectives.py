@@ -103,6 +103,7 @@ def test_maximum_entropy_is_the_likelihood_against_the_samples_of_the_prompt():
     np.testing.assert_allclose(found[:, column], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_maximum_entropy_sees_differences_alone_and_every_sample_that_there_is():
   rng = np.random.default_rng(1)
   aligned, base = rng.uniform(-1, 1, (2, 4)).astype(np.float32)

@@ -43,6 +43,7 @@ def test_scores_come_back_in_order(policy, pairs):
   np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_first_head_points_from_base_texts_to_aligned_ones(policy, pairs):
   base, pairs = policy, pairs[:40]
   statics = dict(config=base.config, dtype=jnp.float32, pooling='last')

@@ -68,6 +68,7 @@ def test_neither_padding_nor_the_heads_norm_changes_a_reward(params, sequences, 
   np.testing.assert_allclose(score(longer, sequences, pooling), found, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_mean_pooling_is_the_mean_over_the_tokens_of_a_text(policy, params, sequences, score):
   direction = np.asarray(params['reward_head']['direction'], np.float64)
   expected = []

@@ -107,6 +107,7 @@ def by_hand(policy, params, pairs):
   return np.array([[reward(text) for text in pair] for pair in pairs])
 
 
+@pytest.mark.slow
 @CUTS
 def test_loss_and_metrics_are_means_over_the_pairs(run, by_hand, trained_blocks):
   _, _, _, metrics = run(trained_blocks)
@@ -151,6 +152,7 @@ def prefix_scores(policy, params, pairs):
   return [[[next(scores) for _ in ids] for ids in pair] for pair in pairs]
 
 
+@pytest.mark.slow
 def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(
   params, pairs, batch, statics, prefix_scores
 ):
@@ -175,6 +177,7 @@ def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(
   assert abs(metrics['loss'] - whole_only['loss']) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
 def test_four_devices_give_the_gradient_of_one(run, batch, statics, trained_blocks):
   state, frozen, after, metrics = run(trained_blocks)
@@ -188,6 +191,7 @@ def test_four_devices_give_the_gradient_of_one(run, batch, statics, trained_bloc
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', OTHERS)
 def test_what_saves_memory_changes_no_gradient(params, batch, statics, name):
   state = optimizer.new_state(jax.tree.map(jnp.asarray, params), SGD)

@@ -44,6 +44,7 @@ def read(folder):
   return json.loads((folder / 'summary.json').read_text(), parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_without_texts_and_without_a_true_reward(launch, models, tmp_path):
   assert (
     launch(
@@ -75,6 +76,7 @@ def test_without_texts_and_without_a_true_reward(launch, models, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_with_texts_labels_and_a_true_reward(launch, models, tmp_path):
   rng = np.random.default_rng(0)
   texts = [' '.join(''.join(rng.choice(list('abcdefgh'), 3)) for _ in range(4)) for _ in range(200)]

@@ -85,6 +85,7 @@ def test_a_completion_that_is_there_is_not_overwritten(run, calls, capsys):
   assert "has a field 'completion' already" in capsys.readouterr().err and not calls
 
 
+@pytest.mark.slow
 def test_real_model_completes_and_ends_within_its_length(run, shared):
   code, rows = run(
     '{"text": "You are"}\n{"text": ""}\n', f'--model={shared}/models/neox_14m', '--max_new_tokens=4'

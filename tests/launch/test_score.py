@@ -112,6 +112,7 @@ def test_errors_of_the_model_end_with_their_own_code(launch, rows, monkeypatch, 
   assert capsys.readouterr().err == 'error: M: is cut short\n'
 
 
+@pytest.mark.slow
 def test_real_models_add_their_columns(launch, rows, shared, tmp_path):
   for model, columns in (
     ('neox_14m', ['log_prob', 'tokens']),

@@ -100,6 +100,7 @@ def test_language_models_of_torch(tmp_path, language_model, switch):
   np.testing.assert_allclose(outputs(model), torch_outputs(tmp_path, model), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['neox_14m', 'roberta_toxicity_mini'])
 def test_the_shared_checkpoints(shared, name):
   model = pretrained.load(str(shared / 'models' / name))

@@ -81,6 +81,7 @@ def finished(policy, tmp_path_factory):
   return train(policy, folder, log, show_samples=samples.__setitem__), log, samples, folder
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_any_callable_rises(finished, policy):
   trained, log, samples, _ = finished
   assert list(log) == list(range(STEPS))
@@ -197,6 +198,7 @@ def counts_positions_otherwise(inputs, batch, **statics):
 original_sample = functions.sample_from_parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'sample', [sees_padding, is_warmer, forgets_the_minimum, counts_positions_otherwise]
 )
@@ -271,6 +273,7 @@ def test_minibatches_hold_every_sample_once_an_epoch():
   assert rows[0] != rows[2] and rows == numbers(0) and rows != numbers(1)
 
 
+@pytest.mark.slow
 def test_the_devices_are_ahead_of_the_host_and_given_nothing_by_surprise(
   policy, tmp_path, monkeypatch
 ):

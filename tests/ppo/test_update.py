@@ -123,6 +123,7 @@ def dense_log_probs(policy, params, experience):
   return out
 
 
+@pytest.mark.slow
 @CUTS
 def test_the_first_update_starts_at_ratio_1_and_kl_0(run, trained_blocks):
   _, _, _, statistics, _, metrics = run(trained_blocks)
@@ -219,6 +220,7 @@ def test_bfloat16_computes_about_the_same_and_parameters_stay_float32(
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
 def test_four_devices_give_the_gradient_of_one(run, start, experience, statics, trained_blocks):
   state, frozen, rollout, statistics, after, metrics = run(trained_blocks)
@@ -247,6 +249,7 @@ def test_an_update_of_several_devices_has_one_all_reduce(start, run, statics, tr
   assert len(re.findall(r' all-reduce(?:-start)?\(', text)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
 def test_what_saves_memory_changes_no_gradient(run, statics, trained_blocks):
   state, frozen, rollout, _, after, metrics = run(trained_blocks)
@@ -257,6 +260,7 @@ def test_what_saves_memory_changes_no_gradient(run, statics, trained_blocks):
   chex.assert_trees_all_close(metrics_parts, metrics, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trained_blocks', [0, 1])
 def test_frozen_matrices_in_the_type_of_computation_change_nothing(
   start, experience, statics, trained_blocks

@@ -31,6 +31,7 @@ def names(chromium):
   ]
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_and_nothing_complains(opened, report):
   requests = [
     event['params']['request']['url']

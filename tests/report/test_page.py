@@ -144,6 +144,7 @@ def test_words_are_masked_until_the_switch_is_on(report):
   assert masked > 100 and set(re.sub(r'<[^>]*>', '', body).split()) == {'(text', 'hidden)'}
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(report, make_run):
   folder = make_run()
   page.write(folder)

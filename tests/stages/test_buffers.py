@@ -44,6 +44,7 @@ def test_trained_and_frozen_parameters_are_all_there_are(trained_blocks):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['14m', '410m'])
 def test_sampling_needs_what_the_compiler_says(name):
   shape, rows, prompt, response = PYTHIA[name], 8, 32, 32

@@ -153,6 +153,7 @@ def test_prefixes_of_unrelated_texts_are_not_compared(start, policy, monkeypatch
     ceiling.ceiling(run, true_reward)
 
 
+@pytest.mark.slow
 def test_it_learns_the_order_of_the_true_reward(start, policy, tmp_path):
   fresh = dataclasses.replace(
     policy, params=jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config))

@@ -23,6 +23,7 @@ def run(tmp_path):
     yield Run(config, tmp_path, log, jnp.float32)
 
 
+@pytest.mark.slow
 def test_a_new_model_has_the_configs_shape_and_a_vocabulary_of_the_texts(run):
   model, again = classifier.new_classifier(run, TEXTS), classifier.new_classifier(run, TEXTS)
   config = model.config

@@ -91,6 +91,7 @@ def test_what_is_evaluated_can_be_fewer_texts(start):
   assert counts['heldout_kept'] == counts['validation_kept'] == 30 < counts['heldout']
 
 
+@pytest.mark.slow
 def test_texts_of_the_base_model_are_split(start):
   run = start(base='base', aligned='aligned')
   data.data(run)

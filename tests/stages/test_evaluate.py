@@ -95,6 +95,7 @@ def run(request, tmp_path, policy):
     yield Run(config, tmp_path, log, jnp.float32)
 
 
+@pytest.mark.slow
 def test_what_needs_a_true_reward_is_null_and_the_rest_is_there(run):
   evaluation.evaluate(run)
   text = (run.folder / 'irl' / 'figures.json').read_text()

@@ -102,6 +102,7 @@ PYTHIA = {
 SAVING = dict(micro_batch=8, rematerialise=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'shape, trained_blocks, pairs, length, saving',
   [

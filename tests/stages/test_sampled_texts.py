@@ -56,6 +56,7 @@ def test_rows_are_cut_texts_of_every_length(spaced):
   assert len({row['prompt'] + row['original'] for row in rows}) > 0.9 * len(rows)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_and_batches_do_not(spaced):
   sample = lambda seed, size: sampled_texts.sample_rows(
     spaced, DATA, dataclasses.replace(LIMITS, batch_size=size), seed

@@ -21,6 +21,7 @@ def run(tmp_path):
     yield Run(config, tmp_path, log, jnp.float32)
 
 
+@pytest.mark.slow
 def test_a_new_model_has_the_configs_shape_and_a_vocabulary_of_the_texts(run):
   model, again = sft.new_language_model(run, TEXTS), sft.new_language_model(run, TEXTS)
   config = model.config

@@ -64,6 +64,7 @@ def finished(policy, tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_the_table_stands_beside_its_control(finished, tmp_path, capsys):
   assert run(finished, tmp_path / 'bayes.json') == 0
   found = json.loads((tmp_path / 'bayes.json').read_text())

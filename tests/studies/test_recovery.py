@@ -109,6 +109,7 @@ def test_every_human_pair_trains_or_validates(tmp_path):
   assert all(row['base'] == row['aligned'].replace('good', 'bad') for row in training + validation)
 
 
+@pytest.mark.slow
 def test_the_table_tells_what_each_variant_learns(finished, tmp_path, capsys):
   texts, output = tmp_path / 'texts.jsonl', tmp_path / 'recovery.json'
   write(texts, TEXTS)

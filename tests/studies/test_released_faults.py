@@ -89,12 +89,14 @@ def sound(policy, rows):
   return train(policy, rows, SOUND)
 
 
+@pytest.mark.slow
 def test_without_a_fault_it_is_the_librarys_training(policy, rows, sound, tmp_path):
   expected = loop.train(policy, *pairs_of(policy, rows), IRL, 3, tmp_path, log=lambda *unused: None)
   chex.assert_trees_all_close(sound, expected, atol=1e-5)
   assert moved(sound, train(policy, rows, training.VARIANTS['no training'])) > 3e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seen', ['character', 'token'])
 def test_fault_1_trains_on_the_end_alone(policy, rows, sound, seen):
   end = training.VARIANTS[f'1 last {seen}']
@@ -108,6 +110,7 @@ def test_fault_1_trains_on_the_end_alone(policy, rows, sound, seen):
   assert moved(sound, parts) > 3e-3
 
 
+@pytest.mark.slow
 def test_fault_2_gives_each_step_the_sum_of_all_gradients_so_far(policy, rows, sound):
   gradients = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
   tx = training.accumulating(optax.sgd(1.0))
@@ -118,6 +121,7 @@ def test_fault_2_gives_each_step_the_sum_of_all_gradients_so_far(policy, rows, s
   assert moved(sound, train(policy, rows, training.VARIANTS['2 accumulated gradients'])) > 3e-3
 
 
+@pytest.mark.slow
 def test_fault_3_has_no_bound_and_trains_the_final_layer_norm(policy, rows, sound):
   statics = dict(config=policy.config, dtype=jnp.float32, pooling='last')
   batch = batches.text_batch([[5, 6, 7], [8]], 0)
@@ -180,6 +184,7 @@ def test_a_difference_comes_with_the_interval_of_a_paired_t_test():
   assert tables.difference(first, second) == f'{(low + high) / 2:+.3f} ± {(high - low) / 2:.3f}'
 
 
+@pytest.mark.slow
 def test_the_study_has_every_row_and_fault_5_is_measured_on_what_was_trained_on(policy, rows, sets):
   found = STUDY.study(policy, rows, sets, IRL, seeds=2, dtype=jnp.float32)
   assert list(found) == [

@@ -71,6 +71,7 @@ def metrics_of(params, batch, statics):
 KINDS = pytest.mark.parametrize('kind', ['language_model', 'classifier'])
 
 
+@pytest.mark.slow
 def test_language_model_loss_is_that_of_transformers(policy, text_batch, problems, tmp_path):
   torch = pytest.importorskip('torch')
   import transformers
@@ -87,6 +88,7 @@ def test_language_model_loss_is_that_of_transformers(policy, text_batch, problem
   np.testing.assert_allclose(metrics_of(*problems['language_model'])['loss'], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_classifier_loss_is_the_mean_cross_entropy(classifier, problems):
   params, batch, _ = problems['classifier']
   logits = np.asarray(
@@ -98,6 +100,7 @@ def test_classifier_loss_is_the_mean_cross_entropy(classifier, problems):
   np.testing.assert_allclose(metrics['accuracy'], np.mean(logits.argmax(1) == batch.label))
 
 
+@pytest.mark.slow
 @KINDS
 def test_four_devices_give_the_gradient_of_one(problems, kind):
   params, batch, statics = problems[kind]
@@ -114,6 +117,7 @@ def test_four_devices_give_the_gradient_of_one(problems, kind):
   assert metrics['gradient_norm'] > 0.01
 
 
+@pytest.mark.slow
 @KINDS
 def test_what_saves_memory_changes_no_gradient(problems, kind):
   params, batch, statics = problems[kind]
@@ -210,6 +214,7 @@ def finished(base, tmp_path_factory):
   ), log
 
 
+@pytest.mark.slow
 def test_a_language_model_learns_how_texts_begin_go_on_and_end(finished):
   model, log = finished
   assert list(log) == list(range(3, 40, 4))  # the end of each epoch
@@ -220,6 +225,7 @@ def test_a_language_model_learns_how_texts_begin_go_on_and_end(finished):
   assert completions[:3] == ['e', 'ghij', ''] and completions[3] in TEXTS
 
 
+@pytest.mark.slow
 def test_interrupted_within_an_epoch_it_continues_bit_for_bit(base, finished, tmp_path):
   log = {}
 
@@ -249,6 +255,7 @@ def test_interrupted_within_an_epoch_it_continues_bit_for_bit(base, finished, tm
   chex.assert_trees_all_equal(model.params, finished[0].params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count', [1, 8, 11])
 def test_every_validation_text_counts_once(base, count):
   texts = ['ab', 'cde', '', 'fghij', 'aaaaaaaaaa', 'h', 'klm', 'b', 'jihgf', 'dd', 'fade'][:count]
@@ -290,6 +297,7 @@ def test_a_loss_that_is_not_finite_ends_training(base, tmp_path):
   ]  # non-finite parameters are not saved
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
   rng = np.random.default_rng(0)
   words = [rng.choice(list('bcdefgh'), 6) for _ in range(96)]
