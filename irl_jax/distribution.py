@@ -3,6 +3,7 @@
 Dims: N positions, D width, V vocabulary, C tokens of a chunk of it, B texts, S length, T response.
 """
 
+from collections.abc import Sequence
 import functools
 from typing import Any
 
@@ -37,14 +38,25 @@ class Allowed:
 
 
 def allowed_for(
-  tokenizer: PreTrainedTokenizerBase, config: gpt_neox.GPTNeoXConfig, temperature: float
+  tokenizer: PreTrainedTokenizerBase,
+  config: gpt_neox.GPTNeoXConfig,
+  temperature: float,
+  never_sampled: Sequence[int] = (),
 ) -> Allowed:
-  """Returns the constraints of a tokenizer: no id that it cannot decode, and no padding."""
+  """Returns the constraints of a tokenizer: no id that it cannot decode, and no padding.
+
+  Args:
+    tokenizer: of the model.
+    config: of the model.
+    temperature: that logits are divided by.
+    never_sampled: more ids that may not come.
+  """
   ids = np.arange(config.vocab_size)
   forbidden = ~np.isin(ids, list(tokenizer.get_vocab().values()))  # its ids may have gaps
   pad = tokenizer.pad_token_id
   if pad is not None and pad != config.eos_token_id:
     forbidden = forbidden | (ids == pad)
+  forbidden[list(never_sampled)] = True
   return Allowed(forbidden, np.int32(config.eos_token_id), np.float32(temperature))
 
 

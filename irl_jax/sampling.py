@@ -282,7 +282,9 @@ def complete_ids(
   Returns:
     The ids of each response, with EOS if it came, and their number [N].
   """
-  allowed = distribution.allowed_for(model.tokenizer, model.config, sampling.temperature or 1.0)
+  allowed = distribution.allowed_for(
+    model.tokenizer, model.config, sampling.temperature or 1.0, model.never_sampled
+  )
   inputs = (parallel.replicated(model.params), parallel.replicate(allowed), jax.random.key(seed))
   run = sampler(model.config, sampling, dtype)
   count = parallel.device_count()

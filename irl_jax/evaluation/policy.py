@@ -85,7 +85,9 @@ def response_log_probs(
     response_length=longest,
     min_new_tokens=limits.min_new_tokens,
   )
-  allowed = distribution.allowed_for(model.tokenizer, model.config, limits.temperature)
+  allowed = distribution.allowed_for(
+    model.tokenizer, model.config, limits.temperature, model.never_sampled
+  )
   inputs = parallel.replicate((model.params, allowed))
   devices = parallel.device_count()
   batch_size = -(-min(limits.batch_size, len(prompts)) // devices) * devices

@@ -1,4 +1,11 @@
-"""Checks that two language models can be compared: one vocabulary, one tokenizer, other weights."""
+"""Checks that two language models can be compared: one tokenizer, one architecture, other weights.
+
+Two models of one vocabulary give every text the same ids. Special tokens that only one of them has,
+such as padding that a trainer added, and rows of the embedding that no token has do not matter.
+"""
+
+import dataclasses
+from typing import Any
 
 from absl import logging
 import jax
@@ -9,6 +16,7 @@ from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 
 EXPECTED = 'pass an aligned model and the model that it was trained from'
+MOST_NAMED = 5  # tokens that a message names
 PROBES = (  # texts on which tokenizers of one vocabulary differ if their merges do
   'Hello world, how are you?',
   '  Two  spaces,\ttabs\r\n\nand new lines \n',
@@ -21,37 +29,68 @@ PROBES = (  # texts on which tokenizers of one vocabulary differ if their merges
 )
 
 
+# Settings that change what a model computes, but not the shapes of its weights.
+SETTINGS = (
+  'num_attention_heads',
+  'rotary_pct',
+  'rotary_emb_base',
+  'layer_norm_eps',
+  'use_parallel_residual',
+  'hidden_act',
+)
+NOT_ONLY_TRAINING = 'so they may differ in more than a reward'
+
+
 def check(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
   """Refuses two causal language models that an audit cannot compare.
 
-  Models of different shapes pass with a warning. They differ, but not only by training.
+  Models of different shapes or settings pass with a warning. They differ, but not only by training.
 
   Raises:
     InputError: different vocabularies or tokenizers, or the same weights.
   """
+  check_vocabularies(aligned, base)
   names = f'{aligned.source} and {base.source}'
-  if reason := different_vocabulary(aligned, base):
-    raise InputError(f'{names} have different vocabularies ({reason}); {EXPECTED}')
   if same_weights(aligned, base):
     raise InputError(f'{names} have the same weights, so there is nothing to recover; {EXPECTED}')
-  if shapes(aligned) != shapes(base):
+  rows = _shared_rows(aligned, base)
+  if shapes(aligned, rows) != shapes(base, rows):
     logging.warning(
-      '%s have different shapes: the aligned model was not trained from that base model, so they '
-      'may differ in more than a reward',
+      '%s have different shapes: the aligned model was not trained from that base model, %s',
       names,
+      NOT_ONLY_TRAINING,
+    )
+  if different := different_settings(aligned, base):
+    logging.warning(
+      '%s compute differently by their config.json (%s), %s; correct the one that is wrong',
+      names,
+      different,
+      NOT_ONLY_TRAINING,
+    )
+
+
+def check_vocabularies(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
+  """Refuses two models that give one text different ids; weights are not needed.
+
+  Raises:
+    InputError: different vocabularies or tokenizers.
+  """
+  if reason := different_vocabulary(aligned, base):
+    raise InputError(
+      f'{aligned.source} and {base.source} have different vocabularies ({reason}); {EXPECTED}'
     )
 
 
 def different_vocabulary(first: pretrained.Decoder, second: pretrained.Decoder) -> str:
-  """Returns a short description of the first difference between two tokenizers, or ''."""
-  sizes = [model.config.vocab_size for model in (first, second)]
-  if sizes[0] != sizes[1]:
-    return f'{sizes[0]} and {sizes[1]} ids'
+  """Returns a short description of the first difference between two tokenizers, or ''.
+
+  A special token never comes from text, so those that only one tokenizer has are no difference.
+  """
   ends = [model.tokenizer.eos_token_id for model in (first, second)]
   if ends[0] != ends[1]:
     return f'EOS is {ends[0]} and {ends[1]}'
   left, right = (model.tokenizer.get_vocab() for model in (first, second))
-  if differing := sorted(token for token in {*left, *right} if left.get(token) != right.get(token)):
+  if differing := sorted(_unshared_tokens(first, second, special=False)):
     of = lambda vocabulary: vocabulary.get(differing[0], 'missing')
     return f'{len(differing)} tokens differ, such as {differing[0]!r}: {of(left)} and {of(right)}'
   # One vocabulary with other merges splits texts differently.
@@ -64,17 +103,87 @@ def different_vocabulary(first: pretrained.Decoder, second: pretrained.Decoder) 
   return next(differences, '')
 
 
-def shapes(model: pretrained.Pretrained) -> list[tuple[str, tuple[int, ...]]]:
-  """Returns the name and the shape of every parameter."""
+def _unshared_tokens(first: pretrained.Decoder, second: pretrained.Decoder, special: bool) -> set:
+  """Returns the tokens without a common id: those that are special wherever they are, or others."""
+  vocabularies = [model.tokenizer.get_vocab() for model in (first, second)]
+  specials = [pretrained.special_tokens(model.tokenizer) for model in (first, second)]
+  left, right = vocabularies
+  return {
+    token
+    for token in {*left, *right}
+    if left.get(token) != right.get(token)
+    and special == all(token in known for known, own in zip(specials, vocabularies) if token in own)
+  }
+
+
+def different_settings(first: pretrained.Decoder, second: pretrained.Decoder) -> str:
+  """Returns the settings without weights that differ, with both values, or ''."""
+  return ', '.join(
+    f'{name} is {getattr(first.config, name)} and {getattr(second.config, name)}'
+    for name in SETTINGS
+    if getattr(first.config, name) != getattr(second.config, name)
+  )
+
+
+def without_unshared_tokens(
+  aligned: pretrained.Decoder, base: pretrained.Decoder
+) -> tuple[pretrained.Decoder, pretrained.Decoder]:
+  """Returns both models so that neither samples a special token that only one of them has.
+
+  The padding of each is left out of what the other samples, too. What is left out is logged.
+  """
+  unshared = _unshared_tokens(aligned, base, special=True)
+  paddings = {aligned.tokenizer.pad_token, base.tokenizer.pad_token}
+  if told := sorted(unshared - paddings):
+    logging.warning(
+      'only one of %s and %s has the special tokens %s; they are never sampled, because the models '
+      'could not be compared otherwise',
+      aligned.source,
+      base.source,
+      ', '.join(told[:MOST_NAMED]) + (' …' if len(told) > MOST_NAMED else ''),
+    )
+  return _without(aligned, unshared | paddings), _without(base, unshared | paddings)
+
+
+def _without(model: pretrained.Decoder, tokens: set[str]) -> pretrained.Decoder:
+  """Returns the model without these tokens in what it samples; its EOS stays."""
+  vocabulary = model.tokenizer.get_vocab()
+  ids = {vocabulary[token] for token in tokens if token in vocabulary}
+  return dataclasses.replace(model, never_sampled=tuple(sorted(ids - {model.config.eos_token_id})))
+
+
+def shapes(model: pretrained.Decoder, rows: int | None = None) -> list[tuple[str, tuple[int, ...]]]:
+  """Returns the name and the shape of every parameter, with at most `rows` rows of embeddings."""
   return [
     (jax.tree_util.keystr(path), leaf.shape)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model.params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_with_rows(model, rows))
   ]
 
 
-def same_weights(first: pretrained.Pretrained, second: pretrained.Pretrained) -> bool:
-  """Returns whether two models have the same parameters, value by value."""
-  return shapes(first) == shapes(second) and all(
+def same_weights(first: pretrained.Decoder, second: pretrained.Decoder) -> bool:
+  """Returns whether two models have the same parameters, value by value.
+
+  Rows of the embeddings count only up to the last token that both models have.
+  """
+  rows = _shared_rows(first, second)
+  return shapes(first, rows) == shapes(second, rows) and all(
     np.array_equal(one, other)
-    for one, other in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params))
+    for one, other in zip(*(jax.tree.leaves(_with_rows(model, rows)) for model in (first, second)))
   )
+
+
+def _shared_rows(first: pretrained.Decoder, second: pretrained.Decoder) -> int:
+  """Returns how many rows the embeddings need for the tokens that both tokenizers have."""
+  left, right = (model.tokenizer.get_vocab() for model in (first, second))
+  shared = (number for token, number in left.items() if right.get(token) == number)
+  return 1 + max(shared, default=-1)
+
+
+def _with_rows(model: pretrained.Decoder, rows: int | None) -> dict[str, Any]:
+  """Returns the parameters with the first `rows` rows of the embeddings; None: all."""
+  cut = {
+    name: {'embedding': model.params[name]['embedding'][:rows]}
+    for name in ('embed_in', 'embed_out')
+    if name in model.params
+  }
+  return model.params | cut

@@ -17,6 +17,7 @@ from irl_jax.models import huggingface
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.config import toxic_label
+from irl_jax.models.huggingface.tokenizer import special_tokens
 from irl_jax.models.roberta import RobertaConfig
 from irl_jax.runtime import atomic
 
@@ -33,6 +34,7 @@ __all__ = (
   'load_tokenizer',
   'read_config',
   'save',
+  'special_tokens',
   'toxic_label',
 )
 KINDS = tuple(huggingface.config.ARCHITECTURES)
@@ -55,6 +57,8 @@ class Pretrained(Generic[ConfigType]):
   # config.json as it was read; empty for a model that was made here
   hf_config: dict[str, Any] = dataclasses.field(default_factory=dict)
   source: str = ''  # the folder or hub id that it was loaded from; '' for one that was made here
+  # Ids that are left out of sampling, in addition to padding and ids without a token
+  never_sampled: tuple[int, ...] = ()
 
 
 Decoder = Pretrained[GPTNeoXConfig]  # a language model, or a recovered reward

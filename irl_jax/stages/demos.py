@@ -61,7 +61,7 @@ def load_models(run: Run) -> dict[str, pretrained.Decoder]:
     'base': pretrained.load_language_model(base),
   }
   comparable.check(**models)
-  return models
+  return dict(zip(models, comparable.without_unshared_tokens(**models)))
 
 
 def prompts_of(run: Run, split: str) -> list[tuple[PromptRow, int]]:

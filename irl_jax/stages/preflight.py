@@ -11,6 +11,7 @@ import shutil
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax.data.playground import tokenizers
+from irl_jax.models import comparable
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
 from irl_jax.runtime import parallel
@@ -51,6 +52,7 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
   if set(stages) & set(SAMPLERS):
     check_positions(config, models)
   check_blocks(config, models, stages)
+  check_pair(config, models)
   if 'classifier' in models:
     pretrained.toxic_label(models['classifier'].hf_config, models['classifier'].source)
   check_disk(run, models, stages)
@@ -163,6 +165,18 @@ def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str
         f'config.{key}.trained_blocks = {blocks}: must be <= '
         f'{models[role].config.num_hidden_layers}, the blocks of {models[role].source}'
       )
+
+
+def check_pair(config: config_lib.Config, models: Models) -> None:
+  """Checks that the models of an audit have one vocabulary; their weights are compared later.
+
+  Raises:
+    InputError: they have not.
+  """
+  origin = 'base' if config.irl.contrast == 'base' else 'start'
+  pair = [models[role] for role in ('aligned', origin) if role in models]
+  if len(pair) == 2 and all(model.tokenizer is not None for model in pair):
+    comparable.check_vocabularies(*pair)
 
 
 def check_disk(run: Run, models: Models, stages: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 import zipfile
 
 import commands
@@ -168,4 +169,44 @@ def test_a_member_of_an_ensemble_lies_in_its_folder(folder, ends_as_documented):
     'an ensemble with a member outside its folder',
     'score',
     commands.score(folder, model=folder / 'irl'),
+  )
+
+
+def aligned_model(folder: pathlib.Path) -> list[str]:
+  """Writes aligned/, the model with other weights; returns the arguments of an audit."""
+  shutil.copytree(folder / 'model', folder / 'aligned')
+  file = folder / 'aligned' / 'model.safetensors'
+  tensors = safetensors.numpy.load_file(file)
+  safetensors.numpy.save_file({name: 1.5 * array for name, array in tensors.items()}, file)
+  return [
+    f'--config={commands.ROOT / "configs" / "smoke.py"}',
+    f'--workdir={folder / "run"}',
+    '--config.stages=data,demos',
+    f'--config.models.base={folder / "model"}',
+    f'--config.models.aligned={folder / "aligned"}',
+  ]
+
+
+def test_an_audit_of_other_ids_ends_before_it_starts(folder, ends_as_documented):
+  arguments = aligned_model(folder)
+  words = json.loads((folder / 'aligned' / 'tokenizer.json').read_text())
+  vocabulary = words['model']['vocab']
+  vocabulary['a'], vocabulary['b'] = vocabulary['b'], vocabulary['a']
+  (folder / 'aligned' / 'tokenizer.json').write_text(json.dumps(words))
+  ends_as_documented('an audit of models with other ids for one text', 'train', arguments)
+  assert not (folder / 'run' / 'data').exists()
+
+
+def test_an_audit_tells_of_what_is_not_training(folder, ends_as_documented):
+  arguments = aligned_model(folder)
+  words = json.loads((folder / 'aligned' / 'tokenizer.json').read_text())
+  added = words['added_tokens'][-1] | {'content': '<|assistant|>', 'special': True}
+  added['id'] = max(words['model']['vocab'].values()) + 1
+  words['added_tokens'].append(added)
+  (folder / 'aligned' / 'tokenizer.json').write_text(json.dumps(words))
+  rope = json.loads((folder / 'aligned' / 'config.json').read_text())['rope_parameters']
+  rope['partial_rotary_factor'] = 1.0
+  change_json(folder / 'aligned' / 'config.json', rope_parameters=rope)
+  ends_as_documented(
+    'an audit of models with another rotary share and a special token more', 'train', arguments
   )

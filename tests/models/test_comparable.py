@@ -1,14 +1,20 @@
 """Pairs of models that an audit refuses: other vocabularies, other merges, the same weights."""
 
+import copy
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 import tokenizers
 import transformers
 
+from irl_jax import config as config_lib
+from irl_jax import sampling
 from irl_jax.errors import InputError
 from irl_jax.models import comparable
+
+LIMITS = config_lib.Sampling(max_new_tokens=8)
 
 
 def tokenizer(vocabulary, merges=(), **specials):
@@ -63,11 +69,77 @@ def test_one_changed_weight_is_a_difference(policy):
   assert not comparable.same_weights(dataclasses.replace(policy, params=params), policy)
 
 
-def test_another_size_is_refused(policy, aligned):
-  with pytest.raises(
-    InputError, match='aligned and the tiny policy have different vocabularies .40 and 36 ids.'
-  ):
-    comparable.check(resized(aligned, 40), policy)
+def with_tokens(model, *tokens, rows, **roles):
+  """Returns the model with special tokens added, and embeddings of so many rows."""
+  words = copy.deepcopy(model.tokenizer)
+  words.add_tokens([tokenizers.AddedToken(token, special=True) for token in tokens])
+  for role, token in roles.items():
+    setattr(words, role, token)
+  resize = lambda leaf: np.concatenate([leaf, leaf])[:rows]
+  embeddings = {
+    name: jax.tree.map(resize, model.params[name]) for name in ('embed_in', 'embed_out')
+  }
+  changed = dataclasses.replace(resized(model, rows), params=model.params | embeddings)
+  return dataclasses.replace(changed, tokenizer=words)
+
+
+@pytest.mark.parametrize(
+  'tokens, rows, roles',
+  [
+    ((), 32, {}),
+    ((), 40, {}),
+    (('[PAD]',), 36, {'pad_token': '[PAD]'}),
+    (('[PAD]',), 33, {'pad_token': '[PAD]'}),
+    (('<|user|>', '<|assistant|>'), 34, {}),
+  ],
+)
+def test_special_tokens_and_rows_that_text_never_becomes_pass(
+  policy, aligned, tokens, rows, roles, caplog
+):
+  comparable.check(with_tokens(aligned, *tokens, rows=rows, **roles), policy)
+  comparable.check(policy, with_tokens(aligned, *tokens, rows=rows, **roles))
+  assert 'shapes' not in caplog.text
+  with pytest.raises(InputError, match='same weights'):
+    comparable.check(with_tokens(policy, *tokens, rows=rows, **roles), policy)
+
+
+def test_neither_model_samples_a_token_that_only_one_has(policy, aligned, caplog):
+  changed = with_tokens(aligned, '<|user|>', '<|ai|>', '[PAD]', rows=36, pad_token='[PAD]')
+  one, other = comparable.without_unshared_tokens(changed, policy)
+  assert (one.never_sampled, other.never_sampled) == ((1, 32, 33, 34), (1,))
+  assert (
+    'only one of aligned and the tiny policy has the special tokens <|ai|>, <|user|>; they'
+    in (caplog.text)
+  )
+  prompts = [[4], [5]] * 50
+  free, bound = (
+    {token for ids in sampling.complete_ids(model, prompts, LIMITS, 0)[0] for token in ids}
+    for model in (changed, one)
+  )
+  assert {32, 33} <= free
+  assert not {1, 32, 33, 34} & bound
+
+
+def test_nothing_is_left_out_of_one_vocabulary(policy, aligned, caplog):
+  one, _ = comparable.without_unshared_tokens(aligned, policy)
+  assert one.never_sampled == (1,) and not caplog.text  # the padding, which never came
+
+
+@pytest.mark.parametrize(
+  'setting, value',
+  [
+    ('rotary_pct', 1.0),
+    ('rotary_emb_base', 500000.0),
+    ('layer_norm_eps', 1e-2),
+    ('use_parallel_residual', False),
+    ('num_attention_heads', 4),
+  ],
+)
+def test_another_setting_is_only_told(policy, aligned, setting, value, caplog):
+  changed = dataclasses.replace(aligned.config, **{setting: value})
+  comparable.check(dataclasses.replace(aligned, config=changed), policy)
+  was = getattr(policy.config, setting)
+  assert f'compute differently by their config.json ({setting} is {value} and {was})' in caplog.text
 
 
 def test_swapped_ids_are_refused(policy, aligned, letters):
