@@ -50,6 +50,7 @@ def result(audited, tmp_path_factory):
   return irl_jax.recover(audited['base'], audited['aligned'], texts=texts, workdir=folder, **SMALL)
 
 
+@pytest.mark.slow
 def test_the_rewards_prefer_what_the_aligned_model_writes(result):
   scores = result.reward(['a a a a', 'b c d e'])
   assert scores.dtype == np.float32 and scores[0] > scores[1]
@@ -58,6 +59,7 @@ def test_the_rewards_prefer_what_the_aligned_model_writes(result):
   np.testing.assert_allclose(result.reward(['a b', 'c']), each.mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_zeros_summary_and_report_are_those_of_the_run(result):
   assert result.summary == json.loads((result.workdir / 'summary.json').read_text())
   seeds = result.summary['irl']['seeds']
@@ -69,6 +71,7 @@ def test_zeros_summary_and_report_are_those_of_the_run(result):
   assert len(repr(result)) < 500
 
 
+@pytest.mark.slow
 def test_the_same_call_reads_the_results_again(result, audited, monkeypatch):
   monkeypatch.setattr(irl_loop, 'train', lambda *_, **__: pytest.fail('trained again'))
   texts = [{'text': text, 'label': int('a' in text)} for text in words(200)]
@@ -78,6 +81,7 @@ def test_the_same_call_reads_the_results_again(result, audited, monkeypatch):
   assert again.summary == result.summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changed, message',
   [
@@ -94,6 +98,7 @@ def test_a_folder_of_another_call_is_refused(result, audited, changed, message):
   assert '\n' not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_prompts_alone_are_enough(audited, tmp_path):
   result = irl_jax.recover(
     audited['base'], audited['aligned'], words(150), workdir=tmp_path, **SMALL | {'seeds': 1}

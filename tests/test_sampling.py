@@ -167,6 +167,7 @@ def test_eos_comes_after_the_minimum_and_ends_a_response(policy, minimum):
   )  # 32 ids without EOS, padding
 
 
+@pytest.mark.slow
 def test_the_loop_ends_when_every_row_has_ended(policy, monkeypatch):
   steps, decode = [], gpt_neox.decode_blocks
 
@@ -282,6 +283,7 @@ def test_prompts_as_ids(letters, caplog):
   ]
 
 
+@pytest.mark.slow
 def test_completions_are_texts_that_fit_the_model(policy):
   speaks = that_prefers(policy, id_2=30.0)
   limits = c.Sampling(max_new_tokens=60)

@@ -99,6 +99,7 @@ def test_a_reward_that_is_any_callable_rises(finished, policy):
   chex.assert_trees_all_equal(trained.params['embed_in'], policy.params['embed_in'])
 
 
+@pytest.mark.slow
 def test_another_reward_can_be_looked_at_and_changes_nothing(finished, policy, tmp_path):
   log, config = (
     Log(),

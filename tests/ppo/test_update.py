@@ -184,6 +184,7 @@ GOLDEN = {
 }
 
 
+@pytest.mark.slow
 def test_golden_metrics_of_one_step(start, run, statics):
   tx, _ = optimizer.adamw(learning_rate=0.01, updates=10, schedule='constant')
   state, frozen = start(1, tx)
@@ -194,6 +195,7 @@ def test_golden_metrics_of_one_step(start, run, statics):
   np.testing.assert_allclose([results[name] for name in GOLDEN], list(GOLDEN.values()), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
 def test_bfloat16_computes_about_the_same_and_parameters_stay_float32(
   start, experience, statics, trained_blocks

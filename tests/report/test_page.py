@@ -274,6 +274,7 @@ def test_an_audit_without_a_true_reward(make_run, no_png):
   }
 
 
+@pytest.mark.slow
 def test_a_page_of_much_text_stays_small(make_run, no_png):
   folder = make_run(seeds=5, words='a word of many ' * 200)
   page.write(folder)

@@ -41,6 +41,7 @@ def start(cache_home: pathlib.Path, before: str = '') -> tuple[int, int]:
   return hits, misses
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(tmp_path):
   hits, misses = start(tmp_path)
   assert hits == 0 < misses and list((tmp_path / 'irl_jax' / 'xla').iterdir())
@@ -53,6 +54,7 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
   assert hits == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_no_error(tmp_path):
   hits, misses = start(
     tmp_path, 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n'
@@ -64,6 +66,7 @@ def test_a_full_disk_is_no_error(tmp_path):
   assert hits == 0
 
 
+@pytest.mark.slow
 def test_entries_that_were_cut_short_are_compiled_again(tmp_path):
   start(tmp_path)
   for entry in (tmp_path / 'irl_jax' / 'xla').glob('*-cache'):

@@ -147,7 +147,7 @@ def test_models_that_the_run_makes_are_not_looked_for(start):
 
 
 def test_an_aligned_model_and_the_stage_that_makes_one_exclude_each_other():
-  with pytest.raises(errors.ConfigError, match="config.models.aligned = 'M': .* the stage rlhf"):
+  with pytest.raises(errors.ConfigError, match="config.models.aligned = 'M' is set, .* stage rlhf"):
     Config(stages=('data', 'rlhf', 'demos'), models=Models(base='B', aligned='M'))
 
 

@@ -36,6 +36,7 @@ def tokens_of(model, row):
   return len(model.tokenizer(row['prompt'] + row['original'])['input_ids'])
 
 
+@pytest.mark.slow
 def test_rows_are_cut_texts_of_every_length(spaced):
   rows, counts = sampled_texts.sample_rows(spaced, DATA, LIMITS, seed=0)
   assert counts == {

@@ -157,6 +157,7 @@ GOLDEN = {
 }
 
 
+@pytest.mark.slow
 @KINDS
 def test_golden_metrics_of_one_step(problems, kind):
   params, batch, statics = problems[kind]
@@ -168,6 +169,7 @@ def test_golden_metrics_of_one_step(problems, kind):
   np.testing.assert_allclose(results, GOLDEN[kind], rtol=1e-4)
 
 
+@pytest.mark.slow
 @KINDS
 def test_bfloat16_computes_about_the_same_and_parameters_stay_float32(problems, kind):
   params, batch, statics = problems[kind]
