@@ -268,6 +268,7 @@ def complete_ids(
   seed: int,
   dtype: DTypeLike = jnp.float32,
   progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+  first: int = 0,
 ) -> tuple[list[list[int]], np.ndarray]:
   """Samples a response to each of N tokenised prompts.
 
@@ -275,9 +276,10 @@ def complete_ids(
     model: a causal language model.
     prompts: token ids; prompts of similar length share a batch.
     sampling: temperature, limits of length, and truncation.
-    seed: prompt i uses the key fold_in(key(seed), i), whatever the batches are.
+    seed: prompt i uses the key fold_in(key(seed), first + i), whatever the batches are.
     dtype: the compute type.
     progress: wraps the iterable of batches.
+    first: how many prompts of the same seed came before these.
 
   Returns:
     The ids of each response, with EOS if it came, and their number [N].
@@ -292,7 +294,9 @@ def complete_ids(
   responses: list[list[int]] = [[]] * len(prompts)
   lengths = np.zeros(len(prompts), np.int32)
   for rows in progress(list(batches.by_length(prompts, batch_size))):
-    batch = batches.prompt_batch([prompts[row] for row in rows], rows, model.config.eos_token_id)
+    batch = batches.prompt_batch(
+      [prompts[row] for row in rows], first + rows, model.config.eos_token_id
+    )
     out = parallel.gather(run(inputs, parallel.shard(batch)))
     for row, ids, length in zip(rows, out.ids, out.length, strict=True):
       responses[row], lengths[row] = ids[:length].tolist(), length
@@ -306,13 +310,16 @@ def complete(
   seed: int = 0,
   dtype: DTypeLike = jnp.float32,
   progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+  first: int = 0,
 ) -> list[str]:
   """Samples a completion of every prompt text, with its leading space and without EOS.
+
+  The arguments are those of `complete_ids`.
 
   Raises:
     ValueError: max_new_tokens leaves no room for a prompt.
   """
   limit = model.config.max_position_embeddings - sampling.max_new_tokens
   ids, _ = prompt_ids(model.tokenizer, prompts, limit)
-  responses, _ = complete_ids(model, ids, sampling, seed, dtype, progress)
+  responses, _ = complete_ids(model, ids, sampling, seed, dtype, progress, first)
   return [text.decode(model.tokenizer, response) for response in responses]

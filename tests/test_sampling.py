@@ -136,6 +136,7 @@ def test_a_sample_depends_on_its_own_key_alone(policy):
   reordered = on_one_device(policy, PROMPTS[::-1], np.arange(8)[::-1], seed=3)
   np.testing.assert_array_equal(reordered.ids[::-1], one_device.ids)
   assert sampling.complete_ids(policy, PROMPTS, limits, seed=4)[0] != batched
+  assert sampling.complete_ids(policy, PROMPTS[5:], limits, seed=3, first=5)[0] == batched[5:]
 
 
 def test_equal_prompts_and_later_steps_draw_anew(policy):
