@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+ROWS_OF_A_BATCH = 1024  # of a parquet file, in memory at once
 # `surrogateescape` turns bytes that are not UTF-8 into these characters.
 _UNDECODED = re.compile('[\udc80-\udcff]')
 
@@ -99,7 +100,9 @@ def _next_cells(reader: Any, header: list[str]) -> dict[str, Any] | BadRow | Non
 def parquet(file: Binary) -> Numbered:
   """Reads parquet as JSON values: dates and decimals become strings, NaN becomes null."""
   number = 0
-  for batch in pyarrow.parquet.ParquetFile(io.BytesIO(file.read())).iter_batches():
+  if isinstance(file, gzip.GzipFile):  # in which parquet, read from its end, would jump about
+    file = io.BytesIO(file.read())
+  for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=ROWS_OF_A_BATCH):
     for cells in zip(*map(_cells, batch.columns)):
       number += 1
       yield number, _decoded(dict(zip(batch.schema.names, map(_plain, cells))))
