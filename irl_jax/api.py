@@ -113,6 +113,7 @@ def generate(
   sampling: Sampling = Sampling(max_new_tokens=64),
   seed: int = 0,
   progress: Callable = iter,
+  first: int = 0,
 ) -> list[str]:
   """Completes N prompts with a causal language model.
 
@@ -122,6 +123,7 @@ def generate(
     sampling: length, truncation, temperature (0: greedy) and batch size.
     seed: the same seed gives the same completions, whatever the batches are.
     progress: wraps the iterable of batches.
+    first: how many prompts earlier calls had; with it, several calls sample what one would.
 
   Returns:
     N completions, each with its leading space and without EOS.
@@ -137,7 +139,7 @@ def generate(
   (loaded,) = _models(model)
   if not prompts:
     return []
-  return sampling_lib.complete(loaded, prompts, sampling, seed=seed, progress=progress)
+  return sampling_lib.complete(loaded, prompts, sampling, seed=seed, progress=progress, first=first)
 
 
 def _check_positions(model: Model, sampling: Sampling) -> None:
@@ -167,10 +169,23 @@ def _models(model: Model) -> tuple[pretrained.Pretrained, ...]:
   """Returns a model, or the members of an ensemble, with the parameters on all devices."""
   if isinstance(model, pretrained.Pretrained):
     return (_placed(model),)
-  specs: tuple[str, ...] = (os.fspath(model),)
-  if _is_ensemble(model):
-    specs = tuple(map(str, rewards.members_of(specs[0])))
+  specs = _specs(os.fspath(model))
   return _loaded(specs, tuple(map(hub.fingerprint, specs)))
+
+
+def _specs(model: str) -> tuple[str, ...]:
+  """Returns the model's path, or those of an ensemble's members."""
+  return tuple(map(str, rewards.members_of(model))) if _is_ensemble(model) else (model,)
+
+
+def fingerprint(model: str | os.PathLike[str]) -> tuple[object, ...]:
+  """Returns a value that changes whenever the files of a model, or of an ensemble's members, do.
+
+  Raises:
+    ConfigError: the path is a folder that does not exist.
+    InputError: the hub does not answer.
+  """
+  return tuple(map(hub.fingerprint, _specs(os.fspath(model))))
 
 
 def _check_completes(model: Model) -> None:

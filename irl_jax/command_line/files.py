@@ -1,9 +1,19 @@
-"""Scores or completes the rows of a file: what the commands `score` and `generate` do."""
+"""Scores or completes the rows of a file: what the commands `score` and `generate` do.
 
+The input is read twice: first to find what is wrong with it, then to work, in parts of so many
+rows. Every part is written once it is finished, so that an interrupted call continues. Parts begin
+at the same rows whether a call was interrupted or not, so the output is the same.
+"""
+
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import functools
+import hashlib
+import itertools
 import os
 import pathlib
 import tempfile
@@ -12,14 +22,39 @@ from typing import Any
 import numpy as np
 
 from irl_jax import api
+from irl_jax.command_line import partial_output
 from irl_jax.config import Sampling
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import compilation_cache
+from irl_jax.runtime import exhaustion
+from irl_jax.runtime import interruption
 from irl_jax.runtime import terminal
+from irl_jax.version import __version__
 
 Row = dict[str, Any]
+Columns = Mapping[str, Sequence[Any] | np.ndarray]
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+# (texts, number of texts before them) -> their results
+Results = Callable[[list[str], int], Columns]
+
+SCORED = 4096  # rows of a part; texts of similar length are batched within it
+COMPLETED = 1024  # rows of a part, which take longer than to be scored, and at least
+BATCHES = 8  # so many batches
+WHY = 'why'  # the field that says why a row has no results
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What to read, what to write, and in parts of how many rows."""
+
+  source: str
+  output: str
+  fields: Sequence[str]
+  bad_rows: str
+  label: str  # of the progress bar
+  part: int
 
 
 def score(
@@ -38,20 +73,22 @@ def score(
     output: the .jsonl file to write.
     field: the field to score.
     batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
-    bad_rows: what to do with an unreadable row: 'error' or 'skip' (they are counted).
+    bad_rows: what to do with an unreadable row: 'error' refuses the file; 'skip' writes the row
+      with null in place of its scores, and why.
 
   Raises:
-    ConfigError: a path cannot be read or written.
+    ConfigError: a path cannot be read or written, or another call's rows are in the way.
     InputError: the rows are bad, or the model cannot be loaded.
+    CheckpointError: the disk is full.
+    Interrupted: SIGTERM or SIGINT came; the finished parts are kept.
   """
-  check_output(output, source)
-  rows, _ = rows_lib.read_rows(source, fields=(field,), bad_rows=bad_rows)
-  compilation_cache.use()
-  scorer = api.load_scorer(
-    model, batch_size, progress=functools.partial(terminal.bar, label='score', unit='chunk')
-  )
-  check_names(rows, scorer([]), source)
-  _write(output, with_columns(rows, scorer([row[field] for row in rows]), source))
+
+  def load(progress: Progress) -> tuple[Results, Columns]:
+    scorer = api.load_scorer(model, batch_size, progress=progress)
+    return lambda texts, _: scorer(texts), scorer([])
+
+  job = Job(source, output, (field,), bad_rows, 'score', SCORED)
+  _write(job, model, {'--field': field}, load)
 
 
 def generate(
@@ -72,25 +109,98 @@ def generate(
     field: the field to complete; '': prompt, or text in a row that has no prompt.
     sampling: length, truncation, temperature and batch size.
     seed: the same seed gives the same completions.
-    bad_rows: what to do with an unreadable row: 'error' or 'skip' (they are counted).
+    bad_rows: as for `score`.
 
   Raises:
-    ConfigError: a path cannot be read or written, or max_new_tokens leaves no room for a prompt.
-    InputError: the rows are bad, or the model cannot be loaded.
+    ConfigError: a path cannot be read or written, another call's rows are in the way, or
+      max_new_tokens leaves no room for a prompt.
+    InputError, CheckpointError, Interrupted: as `score`.
   """
-  check_output(output, source)
+
+  def load(progress: Progress) -> tuple[Results, Columns]:
+    complete = functools.partial(api.generate, model, sampling=sampling, seed=seed)
+    results = lambda texts, first: {'completion': complete(texts, progress=progress, first=first)}
+    return results, {'completion': []}
+
   fields = (field,) if field else ('prompt', 'text')
-  rows, _ = rows_lib.read_rows(source, fields=fields, bad_rows=bad_rows)
-  check_names(rows, ['completion'], source)
-  compilation_cache.use()
-  completions = api.generate(
-    model,
-    [rows_lib.text_of(row, fields) for row in rows],
-    sampling,
-    seed,
-    progress=functools.partial(terminal.bar, label='generate'),
-  )
-  _write(output, with_columns(rows, {'completion': completions}, source))
+  settings = {f'--{name}': value for name, value in dataclasses.asdict(sampling).items()}
+  del settings['--batch_size']  # completions do not depend on it
+  part = max(COMPLETED, BATCHES * sampling.batch_size)
+  job = Job(source, output, fields, bad_rows, 'generate', part)
+  _write(job, model, {'--field': field, '--seed': seed, **settings}, load)
+
+
+def _write(
+  job: Job,
+  model: str,
+  settings: Mapping[str, Any],
+  load: Callable[[Progress], tuple[Results, Columns]],
+) -> None:
+  """Writes the rows of a file with a model's results, from where an earlier call stopped.
+
+  Args:
+    job: the files.
+    model: of the results.
+    settings: that the results depend on, by the names of their flags.
+    load: returns the model's function, and the results of no texts.
+  """
+  check_output(job.output, job.source)
+  with interruption.handled(), exhaustion.disk_explained(pathlib.Path(job.output)):
+    survey = rows_lib.survey(job.source, job.fields, job.bad_rows)
+    call = {
+      'command': job.label,
+      'irl_jax': __version__,
+      '--model': api.fingerprint(model),
+      '--input': _sha256(job.source),
+      **settings,
+    }
+    with partial_output.opened(job.output, call) as partial:
+      try:
+        partial.resume(job.part)
+        compilation_cache.use()
+        _append_parts(job, survey, partial, load)
+        partial.finish()
+      except interruption.Interrupted as error:
+        raise interruption.Interrupted(
+          error.signum, f'{partial.kept} of {survey.rows} rows are kept in {partial.path}'
+        ) from None
+  print(terminal.printable(f'{job.output}: {survey.rows} rows'))
+
+
+def _append_parts(
+  job: Job,
+  survey: rows_lib.Survey,
+  partial: partial_output.PartialOutput,
+  load: Callable[[Progress], tuple[Results, Columns]],
+) -> None:
+  """Appends the parts that are not there yet."""
+  bar = functools.partial(terminal.bar, label=job.label)
+  one_part = survey.rows <= job.part
+  results, names = load(functools.partial(bar, unit='chunk') if one_part else iter)
+  check_names(survey, names, job.source)
+  rows = rows_lib.examined(job.source, job.fields)
+  done = sum(not row.problem for row in itertools.islice(rows, partial.kept))
+  parts: Iterable[list[rows_lib.Examined]] = _parts(rows, job.part)
+  if not one_part:
+    left = -(-(survey.rows - partial.kept) // job.part)
+    parts = bar(parts, unit=f'{job.part} rows', total=left)
+  for part in parts:
+    texts = [rows_lib.text_of(row, job.fields) for _, row, problem in part if not problem]
+    partial.append(with_columns(part, results(texts, done) if texts else names, job.source))
+    done += len(texts)
+  if (partial.kept, partial.kept - done) != (survey.rows, survey.bad):
+    raise InputError(f'{job.source}: was changed while it was read; give the same command again')
+
+
+def _parts(rows: Iterator[rows_lib.Examined], size: int) -> Iterator[list[rows_lib.Examined]]:
+  """Yields lists of `size` rows; the last may be shorter."""
+  while part := list(itertools.islice(rows, size)):
+    yield part
+
+
+def _sha256(path: str) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
@@ -113,23 +223,26 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
     ) from error
 
 
-def check_names(rows: Sequence[Row], names: Iterable[str], source: str) -> None:
+def check_names(survey: rows_lib.Survey, names: Iterable[str], source: str) -> None:
   """Refuses rows that already have a field of one of these names, before any work is done.
 
   Raises:
     InputError: names the field, which would be overwritten.
   """
-  for name in names:
-    if any(name in row for row in rows):
+  for name in [*names, *[WHY] * bool(survey.bad)]:
+    if name in survey.fields:
       raise InputError(
         f'{source}: has a field {name!r} already, which would be overwritten; rename it'
       )
 
 
-def with_columns(
-  rows: Sequence[Row], columns: Mapping[str, Sequence[Any] | np.ndarray], source: str
-) -> list[Row]:
+def with_columns(rows: Sequence[rows_lib.Examined], columns: Columns, source: str) -> list[Row]:
   """Returns new rows: the fields of each, followed by its value of every column, as JSON types.
+
+  Args:
+    rows: usable or not. A row that is not gets null in every column, and WHY.
+    columns: one value for each usable row.
+    source: its name in messages.
 
   Raises:
     InputError: a score is not finite.
@@ -137,15 +250,13 @@ def with_columns(
   for name, values in columns.items():
     if isinstance(values, np.ndarray) and not np.isfinite(values).all():
       raise InputError(f'{source}: the model gives a non-finite {name}; its weights are damaged')
-  plain = {
-    name: values.tolist() if isinstance(values, np.ndarray) else values
-    for name, values in columns.items()
-  }
-  return [
-    row | {name: values[index] for name, values in plain.items()} for index, row in enumerate(rows)
+  values_of = [
+    iter(values.tolist() if isinstance(values, np.ndarray) else values)
+    for values in columns.values()
   ]
-
-
-def _write(output: str, rows: Sequence[Row]) -> None:
-  rows_lib.write_jsonl(output, rows)
-  print(terminal.printable(f'{output}: {len(rows)} rows'))
+  return [
+    row | dict.fromkeys(columns) | {WHY: problem}
+    if problem
+    else row | {name: next(values) for name, values in zip(columns, values_of)}
+    for _, row, problem in rows
+  ]

@@ -6,6 +6,7 @@ never repaired silently.
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import gzip
@@ -13,6 +14,7 @@ import json
 import os
 import pathlib
 from typing import Any
+from typing import NamedTuple
 from typing import TypeVar
 import zlib
 
@@ -62,6 +64,81 @@ def read_rows(
   return usable_rows(read_numbered(path), str(path), checked, bad_rows)
 
 
+class Examined(NamedTuple):
+  """One row of a file, usable or not."""
+
+  number: int
+  row: Row  # {}: its fields could not be read
+  problem: str  # why the row cannot be used; '': it can
+
+
+def examined(path: str | os.PathLike, fields: Sequence[str]) -> Iterator[Examined]:
+  """Yields every row of a file; in a usable one, the first of `fields` that it has is a string.
+
+  Raises:
+    ConfigError, InputError: as `read_numbered`.
+  """
+  for number, row in read_numbered(path):
+    if isinstance(row, BadRow):
+      yield Examined(number, {}, str(row))
+      continue
+    problem = ''
+    try:
+      text_of(row, fields)
+    except BadRow as error:
+      problem = str(error)
+    yield Examined(number, row, problem)
+
+
+class Survey(NamedTuple):
+  """What a file holds, found by reading it once without keeping its rows."""
+
+  rows: int
+  bad: int  # of them
+  fields: set[str]  # that any row has
+
+
+def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str) -> Survey:
+  """Reads a file to its end, so that what is wrong with it is known before any work is done.
+
+  Args:
+    path: as for `read_rows`.
+    fields: as for `examined`.
+    bad_rows: 'error' raises at the first bad row; 'skip' logs how many there are.
+
+  Raises:
+    ConfigError, InputError: as `read_rows`.
+  """
+  total, bad, names = 0, 0, set[str]()
+  shown: list[str] = []
+  for number, row, problem in examined(path, fields):
+    total += 1
+    names.update(row)
+    if problem:
+      if bad_rows == 'error':
+        raise refusal(str(path), number, problem)
+      bad += 1
+      if bad <= SHOWN:
+        shown.append(f'row {number}: {problem}')
+  if not total:
+    raise InputError(f'{path}: has no rows')
+  if bad == total:
+    raise InputError(f'{path}: none of its {total} rows can be used ({shown[0]})')
+  if bad:
+    shown += ['...'] * (bad > SHOWN)
+    logging.warning(
+      '%s: %d of %d rows cannot be used and get null (%s)', path, bad, total, '; '.join(shown)
+    )
+  return Survey(total, bad, names)
+
+
+def refusal(where: str, number: int, problem: object) -> InputError:
+  """Returns the error for a row that cannot be used."""
+  return InputError(
+    f'{where}, row {number}: {problem}; fix it, or skip such rows with --bad_rows=skip'
+  )
+
+
 def usable_rows(
   numbered: Numbered, where: str, convert: Callable[[Row], Converted], bad_rows: str
 ) -> tuple[list[Converted], dict[str, int]]:
@@ -87,9 +164,7 @@ def usable_rows(
       rows.append(convert(row))
     except BadRow as problem:
       if bad_rows == 'error':
-        raise InputError(
-          f'{where}, row {number}: {problem}; fix it, or skip such rows with --bad_rows=skip'
-        ) from None
+        raise refusal(where, number, problem) from None
       bad.append(f'row {number}: {problem}')
   total = len(rows) + len(bad)
   if not total:
@@ -183,8 +258,17 @@ def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> N
   path = pathlib.Path(path)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.file(path, errors='backslashreplace', newline='\n') as file:
-      for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n')
+    with atomic.file(path, 'wb') as file:
+      file.writelines(map(json_line, rows))
   except OSError as error:
     raise ConfigError(f'{path}: cannot be written: {error.strerror}') from error
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+  r"""Returns a row as one line of JSON in UTF-8; a lone surrogate is written as \udXXX.
+
+  Raises:
+    ValueError: a value is NaN or infinite.
+  """
+  line = json.dumps(row, ensure_ascii=False, allow_nan=False) + '\n'
+  return line.encode('utf-8', 'backslashreplace')

@@ -19,11 +19,12 @@ from irl_jax.runtime import processes
 class Interrupted(errors.IrlJaxError):
   """The run was asked to stop, and saved."""
 
-  def __init__(self, signum: int) -> None:
+  def __init__(self, signum: int, saved: str = 'what was finished is saved') -> None:
     super().__init__(
-      f'interrupted by {signal.Signals(signum).name}; what was finished is saved. Give the same '
-      'command again to continue'
+      f'interrupted by {signal.Signals(signum).name}; {saved}. Give the same command again to '
+      'continue'
     )
+    self.signum = signum
     self.exit_code = 128 + signum
 
 

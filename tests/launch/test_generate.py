@@ -13,11 +13,12 @@ def calls(monkeypatch):
   """Every call of the model, which repeats the prompt in capitals."""
   seen = []
 
-  def generate(path, prompts, sampling, seed, progress):
+  def generate(path, prompts, sampling, seed, progress, first):
     seen.append((path, prompts, sampling, seed))
     return [' ' + prompt.upper() for prompt in prompts]
 
   monkeypatch.setattr(api, 'generate', generate)
+  monkeypatch.setattr(api, 'fingerprint', lambda model: (model,))
   return seen
 
 

@@ -9,6 +9,13 @@ from irl_jax import api
 from irl_jax.errors import InputError
 
 
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch):
+  """The model M is nowhere."""
+  real = api.fingerprint
+  monkeypatch.setattr(api, 'fingerprint', lambda model: ('M',) if model == 'M' else real(model))
+
+
 @pytest.fixture
 def rows(tmp_path):
   path = tmp_path / 'in.jsonl'

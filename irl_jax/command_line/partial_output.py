@@ -1,0 +1,131 @@
+"""A file of JSON lines that is written part by part, and continued after an interruption.
+
+OUTPUT.partial holds the rows of the parts that are finished, and OUTPUT.partial.json the call that
+wrote them. OUTPUT itself appears when all rows are there.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from typing import Any
+from typing import BinaryIO
+
+from irl_jax.data import rows as rows_lib
+from irl_jax.errors import ConfigError
+from irl_jax.runtime import atomic
+
+BLOCK = 2**20  # bytes that are read at once
+
+
+class PartialOutput:
+  """The rows of the finished parts, in a file that is open and locked."""
+
+  def __init__(self, output: pathlib.Path, call: Mapping[str, Any], file: BinaryIO) -> None:
+    self.path = _partial(output)
+    self.kept = 0  # rows that are on the disk
+    self._output = output
+    self._file = file
+    self._call = json.loads(json.dumps(call))
+
+  def resume(self, part: int) -> None:
+    """Keeps the rows of the whole parts, of `part` rows each, and drops what follows them.
+
+    Raises:
+      ConfigError: the rows are those of another call.
+    """
+    self.kept, size = _whole_parts(self._file, part)
+    described = _described(self._output)
+    if self.kept and (other := _differing(described, self._call)):
+      raise ConfigError(
+        f'--output={self._output}: {self.path.name} holds the first {self.kept} rows of another '
+        f'call (another {", ".join(other)}). Give that call again to continue it, delete the file '
+        'to start anew, or give another --output'
+      )
+    self._file.truncate(size)
+    atomic.write(described, json.dumps(self._call, indent=2).encode())
+
+  def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes the rows of one part to the disk.
+
+    Raises:
+      ValueError: a value is NaN or infinite.
+    """
+    lines = list(map(rows_lib.json_line, rows))
+    self._file.write(b''.join(lines))
+    self._file.flush()
+    os.fsync(self._file.fileno())
+    self.kept += len(lines)
+
+  def finish(self) -> None:
+    """Gives the file its name: all rows are there."""
+    os.replace(self.path, self._output)
+    _described(self._output).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def opened(output: str | os.PathLike[str], call: Mapping[str, Any]) -> Iterator[PartialOutput]:
+  """Opens the partial file of an output; if no row is kept at the end, it is removed.
+
+  Args:
+    output: the file that appears in the end.
+    call: what the rows depend on, in JSON's types. The rows of another call are not continued.
+
+  Raises:
+    ConfigError: another process writes the same output.
+  """
+  output = pathlib.Path(output)
+  with _partial(output).open('a+b') as file:
+    _lock(file, output)
+    partial = PartialOutput(output, call, file)
+    try:
+      yield partial
+    finally:
+      if not os.fstat(file.fileno()).st_size and not partial.kept:
+        _partial(output).unlink(missing_ok=True)
+        _described(output).unlink(missing_ok=True)
+
+
+def _partial(output: pathlib.Path) -> pathlib.Path:
+  return output.with_name(f'{output.name}.partial')
+
+
+def _described(output: pathlib.Path) -> pathlib.Path:
+  return output.with_name(f'{output.name}.partial.json')
+
+
+def _lock(file: BinaryIO, output: pathlib.Path) -> None:
+  """Keeps other processes out; the lock is the kernel's and ends with the process."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    raise ConfigError(
+      f'--output={output}: another process is writing it. Wait until it ends, or give another name'
+    ) from None
+
+
+def _differing(described: pathlib.Path, call: Mapping[str, Any]) -> list[str]:
+  """Returns the names of what differs from the call that a file describes."""
+  try:
+    saved = dict(json.loads(described.read_text(encoding='utf-8')))
+  except (OSError, ValueError, TypeError):
+    return ['command']
+  return [name for name in {**saved, **call} if saved.get(name) != call.get(name)]
+
+
+def _whole_parts(file: BinaryIO, part: int) -> tuple[int, int]:
+  """Returns the rows and the bytes of a file's whole parts."""
+  rows, size, whole, start = 0, 0, 0, 0
+  file.seek(0)
+  while block := file.read(BLOCK):
+    for line in block.splitlines(keepends=True):
+      start += len(line)
+      if line.endswith(b'\n'):
+        rows += 1
+        if rows % part == 0:
+          whole, size = rows, start
+  return whole, size
