@@ -205,8 +205,9 @@ class PPO(Section):
   clip_ratio: float = setting(0.2, above=0)
   clip_value: float = setting(0.2, above=0)
   value_coefficient: float = setting(1.0, low=0)  # weight of the value loss
-  # Divide scores by their running standard deviation, or not
-  scale_reward: str = setting('running', choices=('running', 'none'))
+  # running: divide scores by their running standard deviation; centred: subtract their running mean
+  # first, so that a constant added to the reward changes nothing; none: leave them as they are
+  scale_reward: str = setting('running', choices=('running', 'centred', 'none'))
   clip_reward: float = setting(10.0, above=0)  # scores are clipped to +- this after scaling
   max_gradient_norm: float = setting(1.0, above=0)
   weight_decay: float = setting(1e-6, low=0)
@@ -221,6 +222,14 @@ class PPO(Section):
   pessimism: float = setting(0.0, low=0)
   checkpoint_every: int = setting(50, low=1)  # rollouts between two checkpoints
   samples_every: int = setting(50, low=1)  # rollouts between two printed tables of samples
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.kl_target and not self.kl_coefficient:
+      raise ConfigError(
+        f'config.ppo.kl_coefficient = 0.0: must be > 0 with config.ppo.kl_target = '
+        f'{self.kl_target}, which multiplies it'
+      )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,17 +1,26 @@
-"""Checks that end PPO if it cannot learn: the self-check, and checks for non-finite numbers."""
+"""Checks that PPO can learn: the self-check, non-finite numbers, and scores that are clipped."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from absl import logging
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
 
+from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import structs
+from irl_jax.runtime import processes
 from irl_jax.training import divergence
 
 TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}  # nats per token that rounding alone may change
+MOST = 0.5  # share of clipped scores that is warned of
+REMEDIES = {  # for scores that are clipped, by `ppo.scale_reward`
+  'running': 'Set config.ppo.scale_reward=centred, which subtracts the running mean first',
+  'none': 'Set config.ppo.scale_reward=centred, or raise config.ppo.clip_reward',
+  'centred': 'Raise config.ppo.clip_reward',
+}
 
 
 def check_agreement(
@@ -67,6 +76,33 @@ def check_scores(scores: np.ndarray, step: int, saved: str) -> None:
   """
   remedy = 'Check what the reward returns for these prompts'
   divergence.check(f'PPO step {step}', {'the reward': scores}, 0, 1, saved, remedy)
+
+
+def warn_of_clipping(metrics: Mapping[str, float], step: int, ppo: config_lib.PPO) -> bool:
+  """Warns if most scores of a step were clipped: PPO cannot tell these texts apart.
+
+  Args:
+    metrics: of the step.
+    step: for the message.
+    ppo: says how scores are scaled, and where they are clipped.
+
+  Returns:
+    Whether most were clipped.
+  """
+  if metrics['objective/clipped'] <= MOST:
+    return False
+  if processes.is_first():
+    logging.warning(
+      'PPO step %d: %.0f %% of the scores were clipped to +-%g (config.ppo.clip_reward), so PPO '
+      'cannot tell these texts apart (scores: mean %.4g, standard deviation %.4g). %s',
+      step,
+      100 * metrics['objective/clipped'],
+      ppo.clip_reward,
+      metrics['objective/scores'],
+      metrics['objective/scores_std'],
+      REMEDIES[ppo.scale_reward],
+    )
+  return True
 
 
 def check_metrics(metrics: Mapping[str, float], step: int, limit: int, saved: str) -> None:

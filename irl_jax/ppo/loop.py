@@ -74,6 +74,7 @@ class Outcome:
   updates: list[dict[str, jax.Array]]  # metrics of each update
   rollout: structs.Rollout | None  # only if the self-check needs it
   scaled: np.ndarray  # [B] the scores that PPO learned from
+  clipped: float  # share of them that were clipped
 
 
 def learn(
@@ -90,8 +91,8 @@ def learn(
   The KL coefficient is not adapted yet: that needs the measured KL.
   """
   moments = learner.moments.add(sampled.scores)
-  scaled = reward_scale.scaled_or_clipped(
-    sampled.scores, moments, config.ppo.scale_reward, config.ppo.clip_reward
+  scaled, clipped = reward_scale.clip(
+    reward_scale.scale(sampled.scores, moments, config.ppo.scale_reward), config.ppo.clip_reward
   )
   experience = rollout_lib.experience_of(sampled.batch, sampled.responses, scaled)
   coefficient = parallel.replicate(np.float32(learner.kl_coefficient))
@@ -103,7 +104,7 @@ def learn(
     state, metrics = functions.update(state, frozen, parallel.take(rollout, rows))
     updates.append(metrics)
   learner = dataclasses.replace(learner, state=state, moments=moments)
-  return learner, Outcome(statistics, updates, rollout if check else None, scaled)
+  return learner, Outcome(statistics, updates, rollout if check else None, scaled, clipped)
 
 
 def conclude(
@@ -130,7 +131,7 @@ def conclude(
       statistics, sampled.responses, rollout, updates[0], functions.dtype, at_start=step == 0
     )
   metrics = metrics_lib.summarise(
-    statistics, sampled.scores, outcome.scaled, learner.kl_coefficient, updates
+    statistics, sampled.scores, outcome.scaled, outcome.clipped, learner.kl_coefficient, updates
   )
   coefficient = reward_scale.adapt_kl(
     learner.kl_coefficient,
@@ -212,7 +213,7 @@ def train(
   ):
     first, learner = restored_or(learner, checkpoints)
     truncate_log(first)
-    pending = None
+    pending, warned = None, False
     for step in progress(range(first, ppo.steps)):
       pending = pending or start_sampling(step)
       sampled = rollout_lib.score(pending, prompts, policy.tokenizer, reward)
@@ -224,6 +225,7 @@ def train(
       pending = None if last else start_sampling(step + 1)
       learner, metrics = conclude(functions, learner, outcome, sampled, config, step)
       checks.check_metrics(metrics, step, runtime.max_skipped_in_row, checkpoints.saved)
+      warned = warned or checks.warn_of_clipping(metrics, step, ppo)
       log(step, metrics | report(sampled.scored))
       if step % ppo.samples_every == 0:
         show_samples(step, sampled.table(SAMPLES_SHOWN))

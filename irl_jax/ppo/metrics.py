@@ -13,6 +13,7 @@ def summarise(
   statistics: Mapping[str, np.ndarray],
   scores: np.ndarray,
   scaled: np.ndarray,
+  clipped: float,
   kl_coefficient: float,
   updates: Sequence[Mapping[str, np.ndarray]],
 ) -> dict[str, float]:
@@ -22,6 +23,7 @@ def summarise(
     statistics: 'kl' and 'entropy' in nats, and 'length' in tokens, of each response [B].
     scores: the reward's scores [B].
     scaled: the scores [B] that PPO learned from.
+    clipped: the share of them that were clipped.
     kl_coefficient: the weight of the KL penalty.
     updates: the metrics of every update.
   """
@@ -35,6 +37,7 @@ def summarise(
       'objective/entropy': float(statistics['entropy'].mean()),
       'objective/scores': float(scores.mean()),
       'objective/scores_std': float(scores.std()),
+      'objective/clipped': clipped,
       'objective/non_score_reward': float(-kl_coefficient * kl.mean()),
       'objective/rlhf_reward': float(scaled.mean() - kl_coefficient * kl.mean()),
       'objective/response_tokens': float(statistics['length'].mean()),

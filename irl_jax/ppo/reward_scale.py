@@ -7,6 +7,9 @@ import dataclasses
 
 import numpy as np
 
+FACTORS = 0.5, 2.0  # by which one step may change the KL coefficient
+COEFFICIENTS = 1e-6, 1e6  # where an adaptive KL coefficient stays
+
 
 @dataclasses.dataclass(frozen=True)
 class RunningMoments:
@@ -34,34 +37,36 @@ class RunningMoments:
     )
 
 
-def scale(scores: np.ndarray, moments: RunningMoments, clip: float) -> np.ndarray:
-  """Returns scores divided by their running standard deviation, within [-clip, clip].
+def scale(scores: np.ndarray, moments: RunningMoments, scaling: str) -> np.ndarray:
+  """Returns the scores [N] before they are clipped.
 
   Unlike a min-max over a batch this is monotone: a better text never scores lower.
-  """
-  return np.clip(scores / np.sqrt(moments.variance + 1e-8), -clip, clip).astype(np.float32)
-
-
-def scaled_or_clipped(
-  scores: np.ndarray, moments: RunningMoments, scaling: str, clip: float
-) -> np.ndarray:
-  """Returns the scores [N] that PPO learns from, float32 within [-clip, clip].
 
   Args:
     scores: the reward's scores [N].
     moments: of all scores so far.
-    scaling: 'running' divides by the running standard deviation, 'none' does not.
-    clip: the largest absolute value.
+    scaling: 'running' divides by the running standard deviation, 'centred' subtracts the running
+      mean first, 'none' changes nothing.
   """
   if scaling == 'running':
-    return scale(scores, moments, clip)
-  return np.clip(scores, -clip, clip).astype(np.float32)
+    return scores / np.sqrt(moments.variance + 1e-8)
+  if scaling == 'centred':
+    return (np.asarray(scores, np.float64) - moments.mean) / np.sqrt(moments.variance + 1e-8)
+  return scores
+
+
+def clip(scaled: np.ndarray, limit: float) -> tuple[np.ndarray, float]:
+  """Returns the scores [N] that PPO learns from, float32 within +-limit, and the share clipped."""
+  clipped = float(np.mean(np.abs(scaled) > limit))
+  return np.clip(scaled, -limit, limit).astype(np.float32), clipped
 
 
 def adapt_kl(coefficient: float, kl: float, target: float, horizon: int, samples: int) -> float:
   """Returns the KL coefficient of the next step (Ziegler et al. 2019, section 2.2).
 
-  beta <- beta (1 + e samples / horizon), with e = clip(kl / target - 1, -0.2, 0.2).
+  beta <- beta (1 + e samples / horizon), with e = clip(kl / target - 1, -0.2, 0.2). With a horizon
+  much shorter than a step the factor would be negative or explode, so it stays within FACTORS, and
+  beta does not leave COEFFICIENTS: it is positive and finite however long a run is.
 
   Args:
     coefficient: beta, the current one.
@@ -73,4 +78,7 @@ def adapt_kl(coefficient: float, kl: float, target: float, horizon: int, samples
   if not target:
     return coefficient
   error = float(np.clip(kl / target - 1, -0.2, 0.2))
-  return coefficient * (1 + error * samples / horizon)
+  factor = float(np.clip(1 + error * samples / horizon, *FACTORS))
+  low, high = COEFFICIENTS
+  # A coefficient that was configured outside the range may stay where it is.
+  return float(np.clip(coefficient * factor, min(low, coefficient), max(high, coefficient)))

@@ -1,6 +1,7 @@
 """Non-finite gradients, losses and rewards, and sampling and training that disagree."""
 
 import json
+import logging
 
 import documented
 import jax.numpy as jnp
@@ -137,6 +138,19 @@ def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
     2,
     3,
   ]
+
+
+@pytest.mark.slow
+def test_a_reward_whose_mean_is_large_beside_its_spread_is_warned_of(train, tmp_path, monkeypatch):
+  class_logits = lambda texts: np.array([[0, -1000 - text.count('a')] for text in texts], float)
+  true_reward = rewards.TrueReward(class_logits, 1)
+  monkeypatch.setattr(rewards, 'true_reward', lambda *_: true_reward)
+  monkeypatch.setattr(logging.getLogger(), 'handlers', [])  # or the command would add none
+  ended = train(tmp_path, 'rlhf', '--config.ppo.subtract_original=false', '--config.ppo.steps=2')
+  (warning,) = [line for line in ended.errors.splitlines() if line.startswith('warning: PPO')]
+  fault = 'most scores are clipped, such as those of a reward that is 1000 plus something small'
+  documented.check(fault, warning, ended.code, tmp_path)
+  assert [line['objective/clipped'] for line in log_of(tmp_path)] == [1, 1]
 
 
 @pytest.mark.slow

@@ -93,6 +93,7 @@ def test_a_reward_that_is_any_callable_rises(finished, policy):
     log[STEPS - 1]['episode'] == STEPS * 32
     and 0.002 <= log[STEPS - 1]['learning_rate'] < log[0]['learning_rate']
   )
+  assert all(metrics['objective/clipped'] == 0 for metrics in log.values())
   assert list(samples) == [0, 4]
   assert all(rows[0].keys() == {'prompt', 'completion', 'score'} for rows in samples.values())
   assert trained.params.keys() == policy.params.keys()
@@ -262,6 +263,54 @@ def test_a_score_that_is_not_finite_ends_the_run(policy, tmp_path):
   with pytest.raises(errors.DivergedError, match='PPO step 0'):
     train(policy, tmp_path, log, non_finite)
   assert not log
+
+
+def letters(texts):
+  """Returns the number of letters of each text, exactly."""
+  return np.array([sum(map(str.isalpha, text)) for text in texts], np.float32)
+
+
+def short(**changes):
+  """Returns a configuration of two steps."""
+  changes = dict(steps=2, subtract_original=False) | changes
+  return dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, **changes))
+
+
+@pytest.mark.slow
+def test_with_centred_scores_a_constant_added_to_the_reward_changes_nothing(
+  policy, tmp_path, caplog
+):
+  trained, logs = [], []
+  for constant in (0, 1000):
+    logs.append(Log())
+    reward = lambda texts, constant=constant: letters(texts) + constant
+    config = short(scale_reward='centred')
+    trained.append(train(policy, tmp_path / str(constant), logs[-1], reward, config))
+  chex.assert_trees_all_close(trained[0].params, trained[1].params, atol=1e-5)
+  for step in (0, 1):
+    few, many = (log[step]['objective/scores'] for log in logs)
+    assert many - few == pytest.approx(1000, abs=1e-2)
+    assert logs[1][step]['objective/clipped'] == 0
+  assert 'clip' not in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'changes, reward, remedy',
+  [
+    ({}, lambda texts: letters(texts) + 1000, 'scale_reward=centred, which subtracts'),
+    ({'scale_reward': 'none'}, lambda texts: letters(texts) + 11, 'or raise config.ppo.clip_rew'),
+    ({'scale_reward': 'centred', 'clip_reward': 0.01}, letters, 'Raise config.ppo.clip_reward'),
+  ],
+)
+def test_scores_most_of_which_are_clipped_are_warned_of_once(
+  policy, tmp_path, caplog, changes, reward, remedy
+):
+  log = Log()
+  train(policy, tmp_path, log, reward, short(**changes))
+  assert all(metrics['objective/clipped'] > 0.5 for metrics in log.values())
+  (message,) = [record.getMessage() for record in caplog.records if 'clipped' in record.message]
+  assert message.startswith('PPO step 0: ') and remedy in message and '\n' not in message
 
 
 def test_minibatches_hold_every_sample_once_an_epoch():
