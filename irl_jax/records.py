@@ -154,6 +154,15 @@ class Agreements(Explained):
   heldout_pairs: Agreement | None  # both completions of every prompt against r*
 
 
+class Preference(Share):
+  """The share of held-out pairs of two different texts in which R̂ prefers the aligned one.
+
+  Ties count half. `n` counts these pairs; the interval counts samples of one prompt as one pair.
+  """
+
+  pairs: int  # all held-out pairs, also those of twice the same text
+
+
 class MetricIntervals(Explained):
   """Bootstrap intervals of two metrics."""
 
@@ -229,6 +238,7 @@ class Confounds(Explained):
 class SeedResults(Agreements):
   """Everything that is measured of one recovered reward."""
 
+  preference: NotRequired[Preference]
   intervals: SetIntervals
   calibration: Calibration
   confounds: Confounds
@@ -237,6 +247,7 @@ class SeedResults(Agreements):
 class EnsembleResults(Agreements):
   """Everything that is measured of the mean of the seeds, as one reward."""
 
+  preference: NotRequired[Preference]
   intervals: SetIntervals
   calibration: Probabilities
   confounds: Confounds
@@ -245,6 +256,7 @@ class EnsembleResults(Agreements):
 class BaselineResults(Agreements):
   """A simpler reward, or the ceiling."""
 
+  preference: NotRequired[Preference]
   intervals: NotRequired[SetIntervals]
   ensemble_gain: NotRequired[SetIntervals]  # of the ensemble's metrics less this one's
   trained_on: NotRequired[str]  # the ceiling's texts and labels
@@ -257,6 +269,17 @@ class Identifiability(Explained):
   spearman: list[list[float | None]]
   sign_agreement: list[list[float | None]]
   epic_distance: list[list[float | None]]
+  n: NotRequired[int]  # texts of spearman and sign_agreement
+
+
+class Start(Explained):
+  """How alike the seeds' rewards were before training, and how far training moved each.
+
+  All are Spearman correlations on the held-out texts.
+  """
+
+  between_seeds: float | None  # of the first rewards of the two seeds least alike
+  with_start: list[float | None]  # of every seed's reward and its own first one
 
 
 class Recovery(Explained):
@@ -267,6 +290,7 @@ class Recovery(Explained):
   std: Mapping[str, Any]  # sample deviation (K - 1), nested the same
   seed_spearman: float | None
   identifiability: Identifiability
+  start: NotRequired[Start | None]
   ensemble: EnsembleResults
   baselines: dict[str, BaselineResults]  # by name; 'ceiling' is the best within reach
 

@@ -3,6 +3,7 @@
 Dims: K rewards, N texts, M pairs, V validation texts.
 """
 
+from collections.abc import Hashable
 from collections.abc import Sequence
 import dataclasses
 
@@ -28,6 +29,7 @@ class Reference:
   true_base: np.ndarray | None  # r* of base
   validation: Sequence[str] = ()  # the validation split's original texts
   validation_labels: Labels = ()  # [V]
+  prompts: Sequence[Hashable] = ()  # [M] the prompt of each pair; (): every pair has its own
 
   @property
   def labelled(self) -> np.ndarray:

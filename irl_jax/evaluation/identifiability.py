@@ -25,6 +25,7 @@ NO_ENTRY = {
   'sign_agreement': 'no text',
   'epic_distance': 'a reward tells no two completions of a prompt apart',
 }
+NO_START = 'needs two seeds, and what each scored before training'
 NO_SEED_SPEARMAN = 'needs two seeds, two texts, and no seed that scores all texts the same'
 
 
@@ -39,7 +40,8 @@ def compare_rewards(
     completions: [K, M, C], their scores of C completions of each of M prompts.
 
   Returns:
-    names, and K x K lists spearman, sign_agreement (of texts) and epic_distance (of completions).
+    names, K x K lists spearman, sign_agreement (of texts) and epic_distance (of completions), and
+    n, the number of texts.
     An entry that cannot be computed is None, with the reason under 'why'.
 
   Raises:
@@ -55,8 +57,37 @@ def compare_rewards(
     for name, matrix in matrices.items()
   }
   why = {name: NO_ENTRY[name] for name, matrix in matrices.items() if np.isnan(matrix).any()}
-  result = {'names': list(names), **plain} | ({'why': why} if why else {})
+  size = finite_rows(texts).shape[1]
+  result = {'names': list(names), **plain, 'n': size} | ({'why': why} if why else {})
   return cast(records.Identifiability, result)
+
+
+def compare_with_start(
+  texts: Sequence[ArrayLike], starts: Sequence[ArrayLike] | None
+) -> records.Start | None:
+  """Measures how alike the seeds' rewards were before training, and how far each then moved.
+
+  Seeds that begin alike and hardly move agree whatever the pairs teach.
+
+  Args:
+    texts: [K, N], the scores of texts by K seeds' rewards.
+    starts: [K, N], those that the same rewards gave before training; None: not known.
+  """
+  if starts is None or len(starts) < 2:
+    return None
+  first = spearman(starts)
+  lowest = float(np.min(first[np.triu_indices(len(first), 1)]))  # NaN if one is
+  moved = [float(spearman(both)[0, 1]) for both in zip(texts, starts)]
+  with_start = [None if np.isnan(value) else value for value in moved]
+  result = collect(
+    {
+      'between_seeds': NO_ENTRY['spearman'] if np.isnan(lowest) else lowest,
+      'with_start': with_start,
+    }
+  )
+  if None in with_start:
+    result = annotate(result, {'with_start': NO_ENTRY['spearman']})
+  return cast(records.Start, result)
 
 
 def spearman(scores: Sequence[ArrayLike]) -> np.ndarray:

@@ -3,10 +3,13 @@
 Dims: K seeds, N texts, M pairs, V validation texts.
 """
 
+from collections import Counter
 from collections.abc import Callable
+from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import math
 from typing import Any
 from typing import cast
 
@@ -27,8 +30,10 @@ from irl_jax.evaluation.heldout import Scores
 from irl_jax.evaluation.metrics import annotate
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import Outcome
+from irl_jax.evaluation.toxicity import wilson
 
 NO_PAIR = 'no pair'
+NO_DIFFERENT_PAIR = 'no held-out pair holds two different texts'
 SETS = {  # and why one may be missing
   'heldout_texts': NO_TRUE_REWARD,
   'heldout_texts_human': NO_LABELS,
@@ -44,6 +49,7 @@ def compare(
   others: Mapping[str, Scores],
   samples: int = 1000,
   seed: int = 0,
+  starts: Sequence[np.ndarray] | None = None,
 ) -> records.Recovery:
   """Returns the `irl` part of summary.json: every seed, the ensemble, and the baselines.
 
@@ -54,6 +60,7 @@ def compare(
     others: the scores of the baselines, by name.
     samples: bootstrap resamples.
     seed: of the resamples.
+    starts: [K, N], what each seed's reward gave to the texts before training; None: not known.
   """
   ensemble = mean(seeds)
   measures = Measures.of([*seeds, ensemble, *others.values()], held, len(seeds), samples, seed)
@@ -62,15 +69,20 @@ def compare(
     for index, (scores, calibrated) in enumerate(zip(seeds, calibrations))
   ]
   # Intervals are no numbers that could be averaged over seeds.
-  averaged = [{key: value for key, value in row.items() if key != 'intervals'} for row in rows]
+  no_numbers = ('intervals', 'preference')
+  averaged = [{key: value for key, value in row.items() if key not in no_numbers} for row in rows]
   seed_mean, seed_std = identifiability.mean_and_std(averaged)
   spearman = identifiability.seed_spearman([scores.texts for scores in seeds])
+  start = identifiability.compare_with_start([scores.texts for scores in seeds], starts)
   result = {
     'seeds': rows,
     'mean': seed_mean,
     'std': seed_std,
     **collect(
-      {'seed_spearman': identifiability.NO_SEED_SPEARMAN if spearman is None else spearman}
+      {
+        'seed_spearman': identifiability.NO_SEED_SPEARMAN if spearman is None else spearman,
+        'start': start or identifiability.NO_START,
+      }
     ),
     'identifiability': identifiability.compare_rewards(
       [f'seed_{index}' for index in range(len(seeds))],
@@ -119,6 +131,7 @@ class Measures:
     )
     return {
       **agree(scores, held),
+      'preference': preference(scores, held),
       'intervals': by_set(self.resamples, lambda resampled: resampled.intervals(index)),
       'calibration': annotate({**calibrated, **probability}, calibrated.get('why', {})),
       'confounds': confounds.confounds(
@@ -130,6 +143,7 @@ class Measures:
     """Measures a baseline, and how far the ensemble is above it."""
     return {
       **agree(scores, self.held),
+      'preference': preference(scores, self.held),
       'intervals': by_set(self.resamples, lambda resampled: resampled.intervals(index)),
       'ensemble_gain': by_set(
         self.resamples, lambda resampled: resampled.gains(self.ensemble, index)
@@ -171,6 +185,39 @@ def on_pairs(scores: Scores, held: Reference) -> dict[str, Any]:
   agreed = agreement.agreement(scores.pairs, held.true_pairs, pairs=(rows, count + rows))
   extra['epic_distance'] = distance_to_truth(scores, held) if count else NO_PAIR
   return annotate({**agreed, **collect(extra)}, agreed.get('why', {}))
+
+
+def preference(scores: Scores, held: Reference) -> records.Preference:
+  """Measures how often R̂ prefers the aligned of two different texts, with a Wilson interval.
+
+  A pair of twice the same text is a tie whatever R̂ is, so it would only narrow the interval.
+  """
+  rows = np.array(
+    [row for row, texts in enumerate(zip(held.aligned, held.base)) if texts[0] != texts[1]], int
+  )
+  counts = {'n': len(rows), 'pairs': len(scores.aligned)}
+  if not rows.size:
+    missing = dict.fromkeys(('rate', 'low', 'high'), NO_DIFFERENT_PAIR)
+    return cast(records.Preference, collect({**missing, **counts}))
+  aligned, base = scores.aligned[rows], scores.base[rows]
+  rate = float(np.mean((aligned > base) + 0.5 * (aligned == base)))
+  low, high = cautious_wilson(rate, independent_pairs(rows, held.prompts))
+  return cast(records.Preference, {'rate': rate, 'low': low, 'high': high, **counts})
+
+
+def independent_pairs(rows: np.ndarray, prompts: Sequence[Hashable]) -> int:
+  """Returns how many of these pairs count as independent, at least 1.
+
+  With w pairs of a prompt these are (sum w)^2 / sum w^2, as in `confounds.style` (Kish 1965).
+  """
+  uses = Counter(prompts[row] if len(prompts) else row for row in rows.tolist()).values()
+  return max(round(sum(uses) ** 2 / sum(use**2 for use in uses)), 1)
+
+
+def cautious_wilson(rate: float, n: int) -> tuple[float, float]:
+  """Returns the Wilson interval of a share of n; a fraction of a success is rounded towards 1/2."""
+  successes = round(rate * n, 6)
+  return wilson(math.floor(successes) if successes > n / 2 else math.ceil(successes), n)
 
 
 def distance_to_truth(scores: Scores, held: Reference) -> Outcome:

@@ -13,6 +13,8 @@ from irl_jax.evaluation import attribution
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import heldout
 from irl_jax.evaluation import recovered
+from irl_jax.irl import prepare
+from irl_jax.irl import reward as reward_lib
 from irl_jax.models import pretrained
 from irl_jax.records import AttributedText
 from irl_jax.records import ScoredPair
@@ -20,6 +22,7 @@ from irl_jax.records import ScoredText
 from irl_jax.runtime import workdir
 from irl_jax.stages import ceiling
 from irl_jax.stages import demos
+from irl_jax.stages import irl as recovery
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 
@@ -39,7 +42,13 @@ def evaluate(run: Run) -> None:
   best, trained_on = ceiling.ceiling(run, true_reward)
   simpler |= {'ceiling': heldout.score(best, held)} if best else {}
   results = recovered.compare(
-    seeds, held, calibrations, simpler, run.config.evaluation.bootstrap_samples, run.config.seed
+    seeds,
+    held,
+    calibrations,
+    simpler,
+    run.config.evaluation.bootstrap_samples,
+    run.config.seed,
+    first_scores(run, held.texts, len(seeds)),
   )
   of_baselines = results['baselines']
   if best:
@@ -76,7 +85,29 @@ def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference
     true_base=true_base,
     validation=full_texts(validation),
     validation_labels=[row['label'] for row in validation],
+    prompts=[row['prompt_id'] for row in pairs],
   )
+
+
+def first_scores(run: Run, texts: Sequence[str], seeds: int) -> list[np.ndarray] | None:
+  """Returns what each seed's reward gave to texts [N] before training; None for a single seed."""
+  if seeds < 2:
+    return None
+  base, settings = pretrained.load_language_model(run.base), run.config.irl
+  rows = recovery.training_rows(run.demonstrations('train'), settings)
+  pairs = recovery.encode_demonstrations(base, rows, settings)
+  # All seeds' first heads come from the same pairs: one head is all of theirs.
+  shared = settings.initial_head == 'difference' and len(pairs) <= prepare.DIRECTION_PAIRS
+  scores = []
+  for number in range(1 if shared else seeds):
+    parts = prepare.initial_parts(
+      base, pairs, settings, recovery.first_seed(run, number), run.dtype
+    )
+    score = reward_lib.scorer(
+      base, parts, settings.pooling, run.config.evaluation.batch_size, run.dtype
+    )
+    scores.append(np.asarray(score(texts), np.float64))
+  return scores * seeds if shared else scores
 
 
 def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:

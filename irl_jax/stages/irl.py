@@ -53,6 +53,11 @@ def seed_folder(number: int) -> str:
   return f'irl/seed_{number}'
 
 
+def first_seed(run: Run, number: int) -> int:
+  """Returns what the first head and the order of the data of one seed are drawn with."""
+  return run.config.seed * 1000 + number
+
+
 def recover_seed(
   run: Run,
   base: pretrained.Decoder,
@@ -70,8 +75,7 @@ def recover_seed(
     unlabelled: the texts that the zero is chosen from.
   """
   name = seed_folder(number)
-  seed = run.config.seed * 1000 + number
-  parts = train(seed, run.folder / name / 'checkpoints', **run.logging(name))
+  parts = train(first_seed(run, number), run.folder / name / 'checkpoints', **run.logging(name))
   calibrated = calibration.calibration(
     uncentred_scores(run, base, parts, unlabelled),
     run.config.evaluation.bootstrap_samples,

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy
 
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
@@ -271,3 +272,57 @@ def test_probabilities_never_see_held_out_labels():
 def test_a_reward_that_there_is_not():
   found = recovered.missing('nothing to train it on')
   assert found['heldout_texts'] is None and nulls_without_reason(found) == []
+
+
+def pairs_of(aligned, base, prompts=()):
+  """Held-out data of pairs alone."""
+  return heldout.Reference(TEXTS, [None] * 8, aligned, base, None, None, None, prompts=prompts)
+
+
+def test_only_pairs_that_differ_count_in_the_interval_of_preference():
+  same, longer = ['ab'] * 90, ['abc'] * 8
+  held = pairs_of(same + longer + ['a'] * 2, same + ['a'] * 8 + ['abc'] * 2)
+  found = recovered.preference(heldout.score(blind, held), held)
+  assert (found['rate'], found['n'], found['pairs']) == (0.8, 10, 100)
+  expected = scipy.stats.binomtest(8, 10).proportion_ci(method='wilson')
+  assert (found['low'], found['high']) == (expected.low, expected.high)
+
+
+def test_samples_of_one_prompt_count_as_one_pair():
+  aligned, base = ['abc'] * 8, ['a'] * 8
+  alone = recovered.preference(heldout.score(blind, held := pairs_of(aligned, base)), held)
+  held = pairs_of(aligned, base, prompts=['first'] * 4 + ['second'] * 4)
+  together = recovered.preference(heldout.score(blind, held), held)
+  expected = scipy.stats.binomtest(2, 2).proportion_ci(method='wilson')
+  assert together['n'] == alone['n'] == 8 and together['low'] == expected.low < alone['low']
+
+
+@pytest.mark.parametrize('ties', [1, 3, 35])
+def test_ties_of_different_texts_are_chance(ties):
+  held = pairs_of(['ab'] * ties, ['ba'] * ties)
+  found = recovered.preference(heldout.score(blind, held), held)
+  assert found['rate'] == 0.5 and found['low'] <= 0.5 <= found['high']
+
+
+def test_equal_pairs_alone_have_no_preference():
+  held = pairs_of(['ab'] * 3, ['ab'] * 3)
+  found = recovered.preference(heldout.score(blind, held), held)
+  assert found['rate'] is found['low'] is None and found['n'] == 0 and found['pairs'] == 3
+  assert found['why']['rate'] == recovered.NO_DIFFERENT_PAIR
+
+
+def test_the_start_of_the_seeds_is_compared_with_what_they_became():
+  held = held_out(LABELS)
+  starts = [blind(TEXTS), blind(TEXTS)]
+  start = compare([true_reward, blind], held, {}, samples=20, starts=starts)['start']
+  expected = scipy.stats.spearmanr(true_reward(TEXTS), blind(TEXTS)).statistic
+  assert start == {'between_seeds': pytest.approx(1), 'with_start': pytest.approx([expected, 1])}
+  unknown = compare([true_reward, blind], held, {}, samples=20)
+  assert unknown['start'] is None and 'before training' in unknown['why']['start']
+
+
+def test_a_constant_start_has_no_correlation_but_a_reason():
+  starts = [np.zeros(8), blind(TEXTS)]
+  start = identifiability.compare_with_start([true_reward(TEXTS), blind(TEXTS)], starts)
+  assert start['between_seeds'] is None and start['with_start'] == [None, pytest.approx(1)]
+  assert set(start['why']) == {'between_seeds', 'with_start'}

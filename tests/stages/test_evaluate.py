@@ -17,11 +17,14 @@ from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
 from irl_jax.evaluation import heldout
 from irl_jax.irl import export
+from irl_jax.irl import prepare
+from irl_jax.irl import reward
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
 from irl_jax.runtime import workdir
 from irl_jax.stages import evaluate as evaluation
+from irl_jax.stages import irl as recovery
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 
@@ -129,6 +132,12 @@ def test_what_needs_a_true_reward_is_null_and_the_rest_is_there(run):
   assert implicit['prefers_aligned'] == np.mean(ratio('aligned') > ratio('base'))
   assert (irl['seeds'][0]['calibration']['brier'] is not None) == labelled
   assert -1 <= irl['seed_spearman'] <= 1
+  # With so few pairs both seeds begin along the mean difference of all of them.
+  assert irl['start']['between_seeds'] == pytest.approx(1)
+  assert len(irl['start']['with_start']) == 2
+  for row in (*irl['seeds'], irl['ensemble'], irl['baselines']['length']):
+    assert row['preference']['low'] <= row['preference']['rate'] <= row['preference']['high']
+    assert row['preference']['n'] == row['preference']['pairs'] == 40
   texts = rows_lib.read_jsonl(run.folder / 'evaluation' / 'texts.jsonl')
   assert all(row['true_reward'] is None for row in texts) and len(texts) == 60
   pairs = rows_lib.read_jsonl(run.folder / 'evaluation' / 'pairs.jsonl')
@@ -153,6 +162,24 @@ def test_attributions_need_the_base_models_tokenizer_but_not_its_weights(run, mo
   assert len(rows) == 40 and all(
     ''.join(token['piece'] for token in row['tokens']) == row['text'] for row in rows
   )
+
+
+@pytest.mark.parametrize('initial_head, most', [('random', 2000), ('difference', 8)])
+def test_the_first_reward_of_each_seed_is_the_one_that_training_starts_from(
+  run, monkeypatch, initial_head, most
+):
+  monkeypatch.setattr(prepare, 'DIRECTION_PAIRS', most)
+  irl = dataclasses.replace(run.config.irl, initial_head=initial_head, trained_blocks=1)
+  run = dataclasses.replace(run, config=dataclasses.replace(run.config, irl=irl, seed=3))
+  texts = full_texts(run.rows('heldout'))
+  found = evaluation.first_scores(run, texts, 2)
+  base = pretrained.load_language_model(run.base)
+  pairs = recovery.encode_demonstrations(base, demonstrations(), irl)
+  for number, scores in enumerate(found):
+    parts = prepare.initial_parts(base, pairs, irl, 3000 + number, jnp.float32)
+    np.testing.assert_array_equal(scores, reward.scorer(base, parts)(texts))
+  assert not np.allclose(*found)
+  assert evaluation.first_scores(run, texts, 1) is None
 
 
 def test_what_has_not_run_is_said(run):
