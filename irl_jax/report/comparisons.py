@@ -8,6 +8,7 @@ import numpy as np
 from irl_jax.report import drawing
 from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
+from irl_jax.report.shortcuts import trained_ceiling
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
@@ -199,7 +200,7 @@ def describe_ceiling(recovery: Recovery, reference: SetName) -> str:
   """Says what the ceiling was trained on; '' if there is none."""
   if recovery.ceiling.on(reference).auroc is None:
     return ''
-  return f' Ceiling: the same model trained on {recovery.ceiling.trained_on or "true labels"}.'
+  return f' Ceiling: {trained_ceiling(recovery.ceiling)}.'
 
 
 def compared_rewards(recovery: Recovery, reference: SetName) -> list[Row]:

@@ -9,23 +9,34 @@ import dataclasses
 import statistics
 
 from irl_jax.report import verdicts as v
-from irl_jax.report.summary import Interval
+from irl_jax.report.ranking import AT_CHANCE
+from irl_jax.report.ranking import BACKWARDS
+from irl_jax.report.ranking import Line
+from irl_jax.report.ranking import may_be_chance
+from irl_jax.report.ranking import ranking
+from irl_jax.report.ranking import tells_apart
+from irl_jax.report.shortcuts import shortcuts
 from irl_jax.report.summary import Policy
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import SetName
+from irl_jax.report.summary import Start
 from irl_jax.report.summary import Summary
-from irl_jax.report.wording import BASELINES
 from irl_jax.report.wording import count
 from irl_jax.report.wording import join
-from irl_jax.report.wording import name
 from irl_jax.report.wording import number
+from irl_jax.report.wording import numbers
 from irl_jax.report.wording import percent
 from irl_jax.report.wording import percents
 from irl_jax.report.wording import REFERENCES
 from irl_jax.report.wording import share
 from irl_jax.report.wording import SPACE
 
-Line = tuple[str, str]  # (verdict, text)
+PARTLY_AGREE = 'Partly. '
+NOTHING = {
+  AT_CHANCE: 'Nothing was recovered: this reward cannot be told from chance on held-out pairs.',
+  BACKWARDS: "Nothing was recovered: on held-out pairs this reward prefers the base model's "
+  'completions.',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,33 +61,62 @@ def find(summary: Summary) -> Findings:
   recovery = summary.recovery
   reference = recovery.reference
   does = REFERENCES[reference or 'heldout_texts'].does
+  ranks = ranking(recovery, reference)
+  apart = tells_apart(recovery)
+  # A reward that ranks texts rightly was learned from something, whatever a few pairs show.
+  nothing = ranks[0] in (v.NO, v.UNKNOWN) and apart in (AT_CHANCE, BACKWARDS)
+  doubt = of_nothing if nothing else unchanged
   lines = (
-    Finding(f'Does it rank texts as {does}?', *ranking(recovery, reference)),
-    Finding('Do independent recoveries agree?', *recoveries(recovery)),
-    Finding('Can its sign be used (below 0: toxic)?', *sign(recovery, reference)),
-    Finding('Is it more than words, length and style?', *shortcuts(recovery, reference)),
+    Finding(f'Does it rank texts as {does}?', *ranks),
+    Finding('Do independent recoveries agree?', *doubt(recoveries(recovery), v.UNKNOWN)),
+    Finding('Can its sign be used (below 0: toxic)?', *doubt(sign(recovery, reference), v.NO)),
+    Finding(
+      'Is it more than words, length and style?', *doubt(shortcuts(recovery, reference), v.UNKNOWN)
+    ),
     Finding('Does training on it work?', *training(summary)),
   )
-  return Findings(headline([line.verdict for line in lines], bool(recovery.seeds), does), lines)
+  verdicts = [line.verdict for line in lines]
+  if not recovery.seeds:
+    return Findings('No reward was recovered in this run.', lines)
+  if nothing and apart:
+    return Findings(NOTHING[apart], lines)
+  return Findings(headline(verdicts, does, may_be_chance(recovery, reference)), lines)
 
 
-def headline(verdicts: Sequence[str], recovered: bool, does: str) -> str:
-  """Sums the five verdicts up in a sentence.
+def of_nothing(line: Line, at_best: str) -> Line:
+  """Returns a line of a reward in which nothing shows that it learned anything."""
+  verdict, text = line
+  if verdict not in (v.YES, v.PARTLY):
+    return line
+  why = {
+    v.UNKNOWN: 'Not known: nothing shows that anything was recovered, so this is no evidence.',
+    v.NO: 'Do not use the sign of this reward: nothing shows that anything was recovered.',
+  }[at_best]
+  return at_best, f'{why} {text.removeprefix(PARTLY_AGREE)}'
+
+
+def unchanged(line: Line, at_best: str) -> Line:
+  """Returns a line as it is."""
+  return line
+
+
+def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
+  """Sums the five verdicts of a recovered reward up in a sentence.
 
   Args:
     verdicts: of the five lines.
-    recovered: whether the run recovered a reward.
     does: 'the true reward does' or 'people do'.
+    chance: whether the ranking may be that of chance.
   """
   ranks, alike, zero, more, _ = verdicts
-  if not recovered:
-    return 'No reward was recovered in this run.'
   if ranks == v.UNKNOWN:
     no_sign = ' Do not use its sign.' if zero == v.NO else ''
     return (
       'Not verified: the run has nothing independent, or too little, to check this reward against.'
       + no_sign
     )
+  if ranks == v.NO and chance:
+    return f'Do not use this reward: nothing shows that it ranks texts as {does}.'
   if ranks == v.NO:
     return f'Do not use this reward: it does not rank texts as {does}.'
   if alike == v.NO:
@@ -94,63 +134,6 @@ def headline(verdicts: Sequence[str], recovered: bool, does: str) -> str:
   return f'It ranks texts {degree} as {does}{mistakes}{use_of_sign[zero]}'
 
 
-def ranking(recovery: Recovery, reference: SetName | None) -> Line:
-  """Judges the agreement with r*, or else with labels: AUROC, with the worst seed's interval."""
-  if reference is None:
-    return v.UNKNOWN, nothing_to_compare_with(recovery)
-  aurocs = recovery.of_seeds(lambda seed: seed.on(reference).auroc)
-  lowest = min(range(len(aurocs)), key=aurocs.__getitem__)
-  bounds = recovery.seeds[lowest].on(reference).auroc_interval
-  if bounds and 0.5 < bounds[0] < v.AUROC_PARTLY < bounds[1] and bounds[1] - bounds[0] > v.TOO_WIDE:
-    return v.UNKNOWN, (
-      'Not known: the held-out texts hold too few of one of the two classes. The AUROC of the '
-      f'worst seed is {percent(aurocs[lowest])}, with an interval of {percents(*bounds)} '
-      f'(chance is 50{SPACE}%). Check it on texts of both classes.'
-    )
-  verdict = v.grade(aurocs[lowest], v.AUROC_YES, v.AUROC_PARTLY)
-  end = f' (AUROC; chance is 50{SPACE}%).'
-  if bounds and bounds[0] <= 0.5:
-    verdict = v.NO
-    end = f'. That is no better than chance, 50{SPACE}%.'
-    if bounds[1] < 0.5:
-      end = f'. That is worse than chance, 50{SPACE}%.'
-  start = {
-    v.YES: '',
-    v.PARTLY: 'Roughly, with mistakes. ',
-    v.NO: 'Do not rank texts with this reward. ',
-  }[verdict]
-  text = f'{start}A harmless text scores above a toxic one in {comparisons(aurocs, bounds)}{end}'
-  people = recovery.of_seeds(lambda seed: seed.on('heldout_texts_human').auroc)
-  if reference == 'heldout_texts' and people:
-    text += f" Against people's labels: {comparisons(people)}."
-  return verdict, text
-
-
-def nothing_to_compare_with(recovery: Recovery) -> str:
-  """Says what is known of a reward if there is neither r* nor a label."""
-  if not recovery.seeds:
-    return 'Not known: the run measured no recovered reward.'
-  text = 'Not known: there is neither a true reward nor labels to compare it with.'
-  aligned = recovery.of_seeds(lambda seed: seed.on('heldout_pairs').prefers_aligned)
-  if aligned:
-    text += (
-      f" It prefers the aligned model's completion in {percent(statistics.fmean(aligned))} of the "
-      'held-out pairs. So it tells the two models apart, but nothing here shows by what.'
-    )
-  return text
-
-
-def comparisons(aurocs: Sequence[float], bounds: Interval | None = None) -> str:
-  """Writes the mean and the worst of the seeds' AUROC, with the worst one's interval."""
-  ends = ' ' + percents(*bounds) if bounds else ''
-  if len(aurocs) == 1:
-    return f'{percent(aurocs[0])}{ends} of comparisons, in the only seed'
-  return (
-    f'{percent(statistics.fmean(aurocs))} of comparisons on average over '
-    f'{count(len(aurocs), "seed")}, {percent(min(aurocs))}{ends} in the worst'
-  )
-
-
 def recoveries(recovery: Recovery) -> Line:
   """Judges how alike the seeds are: the Spearman correlation of every two."""
   seeds = len(recovery.seeds)
@@ -161,22 +144,56 @@ def recoveries(recovery: Recovery) -> Line:
       'Not known: one reward was recovered. Completions do not determine a reward: recover several '
       '(config.irl.seeds) before you read much into one.'
     )
-  alike = recovery.identifiability
+  alike, texts = recovery.identifiability, recovery.texts
   pairs = alike.seed_pairs(alike.spearman)
   mean = statistics.fmean(pairs) if pairs else recovery.seed_spearman
+  if texts is not None and texts < 2:
+    return v.UNKNOWN, 'Not known: comparing two rewards needs two held-out texts.'
   if mean is None:
     return v.NO, 'Do not trust this reward: at least one seed scores every text the same.'
   lowest = min(pairs, default=mean)
-  verdict = v.grade(lowest, v.SPEARMAN_YES, v.SPEARMAN_PARTLY)
-  start = {v.YES: '', v.PARTLY: 'Partly. ', v.NO: 'Do not read one seed as the answer. '}[verdict]
+  bounds = v.spearman_interval(lowest, texts)
+  verdict = v.grade_within(lowest, bounds, v.SPEARMAN_YES, v.SPEARMAN_PARTLY, chance=0.0)
   least = f', {number(lowest)} between the two least alike' if len(pairs) > 1 else ''
   text = (
-    f'{start}{count(seeds, "seed")} rank the held-out texts with a mean Spearman correlation of '
+    f'{count(seeds, "seed")} rank the held-out texts with a mean Spearman correlation of '
     f'{number(mean)}{least} (1: the same order, 0: unrelated).'
   )
   if same_sign := alike.seed_pairs(alike.sign_agreement):
     text += f' Any two agree on the sign of at least {percent(min(same_sign))} of the texts.'
-  return verdict, text
+  if verdict == v.UNKNOWN:
+    return verdict, (
+      f'Not known: {count(texts or 0, "held-out text")} are too few to say (interval '
+      f'{numbers(bounds)}). {text}'
+    )
+  if verdict != v.NO and hardly_moved(recovery.start):
+    return v.UNKNOWN, f'Not known: {from_one_start(recovery.start)} {text}'
+  start = {v.YES: '', v.PARTLY: PARTLY_AGREE, v.NO: 'Do not read one seed as the answer. '}[verdict]
+  return verdict, start + text
+
+
+def hardly_moved(start: Start) -> bool:
+  """Returns whether the seeds began alike and training left one near its start.
+
+  Two such seeds agree whatever the pairs teach, and one is enough to lift the agreement of all.
+  """
+  moved = [value for value in start.with_start if value is not None]
+  return (
+    start.between_seeds is not None
+    and start.between_seeds >= v.UNMOVED
+    and bool(moved)
+    and max(moved) >= v.UNMOVED
+  )
+
+
+def from_one_start(start: Start) -> str:
+  """Says that the agreement of the seeds is that of their starts."""
+  return (
+    'training hardly moved the seeds, and they began alike, so their agreement is no evidence '
+    f'(Spearman {number(start.between_seeds)} before training; up to '
+    f'{number(max(value for value in start.with_start if value is not None))} between a reward and '
+    'its own start).'
+  )
 
 
 def sign(recovery: Recovery, reference: SetName | None) -> Line:
@@ -201,7 +218,8 @@ def sign(recovery: Recovery, reference: SetName | None) -> Line:
     ),
   )
   if accuracies:
-    verdict, text = sign_is_right(accuracies, constant_accuracy(recovery, reference))
+    n = next((n for seed in recovery.seeds if (n := seed.on(reference).n)), None)
+    verdict, text = sign_is_right(accuracies, constant_accuracy(recovery, reference), n)
   saturated = max(calibration.saturated or 0.0 for calibration in calibrations)
   if saturated > v.SATURATED:
     verdict = v.worst(verdict, v.PARTLY)
@@ -212,8 +230,8 @@ def sign(recovery: Recovery, reference: SetName | None) -> Line:
   return verdict, text
 
 
-def sign_is_right(accuracies: Sequence[float], constant: float | None) -> Line:
-  """Judges how often a reliable sign is right, compared with the same answer for every text."""
+def sign_is_right(accuracies: Sequence[float], constant: float | None, n: int | None) -> Line:
+  """Judges how often a reliable sign is right on n texts, compared with one answer for all."""
   lowest, several = min(accuracies), len(accuracies) > 1
   if constant is not None and constant >= v.ONE_CLASS:
     return v.UNKNOWN, (
@@ -222,6 +240,7 @@ def sign_is_right(accuracies: Sequence[float], constant: float | None) -> Line:
       'texts of both classes.'
     )
   useless = constant is not None and lowest <= constant
+  bounds = v.share_interval(lowest, n)
   verdict = v.NO if useless else v.grade(lowest, v.ACCURACY_YES, v.ACCURACY_PARTLY)
   compared = '' if constant is None else f' (the same answer for every text: {percent(constant)})'
   if verdict == v.NO:
@@ -230,10 +249,21 @@ def sign_is_right(accuracies: Sequence[float], constant: float | None) -> Line:
       f'Do not use the sign of this reward: it is right for only {percent(lowest)} of the '
       f'held-out texts{worst}{compared}.'
     )
+  # One answer for every text is right for at least half of them.
+  least_useful = max(constant or 0.0, v.CHANCE)
+  doubt = ''
+  if bounds and bounds[0] <= least_useful:
+    verdict = v.PARTLY
+    doubt = (
+      f' That may be no better than the same answer for every text: the interval of the worst seed '
+      f'is {percents(*bounds)}.'
+    )
+  elif bounds and bounds[0] < v.ACCURACY_PARTLY:
+    verdict = v.PARTLY
   least = f', {percent(lowest)} in the worst seed' if several else ''
   return verdict, (
     'The zero is reliable, and the sign is right for '
-    f'{percent(statistics.fmean(accuracies))} of the held-out texts{least}{compared}.'
+    f'{percent(statistics.fmean(accuracies))} of the held-out texts{least}{compared}.{doubt}'
   )
 
 
@@ -244,110 +274,33 @@ def constant_accuracy(recovery: Recovery, reference: SetName | None) -> float | 
   return None if accuracy is None else max(accuracy, 1 - accuracy)
 
 
-def shortcuts(recovery: Recovery, reference: SetName | None) -> Line:
-  """Judges the reward against baselines and ceiling, and how much of it is style and length."""
-  parts = (against_baselines(recovery, reference), style(recovery), length(recovery))
-  lines = [line for line in parts if line]
-  if not lines:
-    return v.UNKNOWN, 'Not known: this needs baselines, and a true reward or labels.'
-  return v.worst(*(verdict for verdict, _ in lines)), ' '.join(text for _, text in lines)
-
-
-def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | None:
-  """Compares the seeds with the best baseline by AUROC, and with the ceiling."""
-  aurocs = recovery.of_seeds(lambda seed: seed.on(reference).auroc)
-  others = {
-    key: baseline.on(reference)
-    for key, baseline in recovery.baselines.items()
-    if key != 'constant' and baseline.on(reference).auroc is not None
-  }
-  if not aurocs or not others:
-    return None
-  best = max(others, key=lambda key: others[key].auroc or 0.0)
-  mean, value, gain = statistics.fmean(aurocs), others[best].auroc or 0.0, others[best].auroc_gain
-  named = f'{BASELINES.get(best) or name(best)} ({number(value)})'
-  ceiling = distance_to_ceiling(mean, recovery.ceiling.on(reference).auroc)
-  if mean <= value:
-    return v.NO, (
-      f'Do not prefer it to {named}, a baseline that does as well or better (AUROC {number(mean)}).'
-      + ceiling
-    )
-  if min(aurocs) <= value:
-    return v.PARTLY, (
-      f'Its mean AUROC of {number(mean)} beats the best baseline, {named}, but not in every seed.'
-      + ceiling
-    )
-  if gain and gain[0] <= 0:
-    return v.PARTLY, (
-      f'Its AUROC of {number(mean)} is above the best baseline, {named}, but not by more than '
-      f'chance.{ceiling}'
-    )
-  return v.YES, (
-    f'Its AUROC of {number(mean)} beats the best baseline, {named}, in every seed.{ceiling}'
-  )
-
-
-def distance_to_ceiling(mean: float, ceiling: float | None) -> str:
-  """Says how far the seeds are from the same model trained on true labels; '' if there is none."""
-  if ceiling is None:
-    return ''
-  if ceiling > mean:
-    return (
-      f' The same model trained on true labels reaches {number(ceiling)}, '
-      f'{number(ceiling - mean)} more.'
-    )
-  return f' The same model trained on true labels does no better ({number(ceiling)}).'
-
-
-def style(recovery: Recovery) -> Line | None:
-  """Judges how well R̂ tells the two models apart where r* sees no difference."""
-  values = recovery.of_seeds(lambda seed: seed.confounds.style_auroc)
-  if not values:
-    return None
-  mean = statistics.fmean(values)
-  verdict = v.grade(-abs(mean - 0.5), -v.STYLE_YES, -v.STYLE_PARTLY)
-  how_much = {v.YES: 'little', v.PARTLY: 'some', v.NO: 'much'}[verdict]
-  return verdict, (
-    "Among texts of nearly the same true reward, it tells the two models' texts apart with AUROC "
-    f'{number(mean)} (0.5: not at all): {how_much} of it is style.'
-  )
-
-
-def length(recovery: Recovery) -> Line | None:
-  """Judges how much of R̂ is length."""
-  values = recovery.of_seeds(lambda seed: seed.confounds.length_spearman)
-  if not values:
-    return None
-  remaining = recovery.of_seeds(lambda seed: seed.confounds.partial_spearman_given_length)
-  whole = recovery.of_seeds(lambda seed: seed.on('heldout_texts').spearman)
-  if remaining and whole:
-    before, after = statistics.fmean(whole), statistics.fmean(remaining)
-    if before >= v.CORRELATED and after < v.LENGTH_LEFT * before:
-      return v.NO, (
-        f'Most of its agreement is length: of a Spearman correlation of {number(before)} with the '
-        f'true reward, {number(after)} remains given length.'
-      )
-  mean = statistics.fmean(values)
-  if abs(mean) >= v.LENGTH_NOTED:
-    return v.PARTLY, f'It depends on length (Spearman {number(mean)}).'
-  return v.YES, f'Length plays little part (Spearman {number(mean)}).'
-
-
 def training(summary: Summary) -> Line:
   """Judges what PPO on the recovered reward did to toxicity, and to the text."""
   stage = summary.training('rerlhf')
-  if stage is None or not (stage.before.toxicity.bounds and stage.after.toxicity.bounds):
+  if stage is None:
     return v.UNKNOWN, 'Not tried: no model was trained on the recovered reward (stage rerlhf).'
+  if not (stage.before.toxicity.bounds and stage.after.toxicity.bounds):
+    return v.UNKNOWN, (
+      'Not known: a model was trained on the recovered reward, but its toxic completions were not '
+      'counted.'
+    )
   old_rate, old_low, old_high = stage.before.toxicity.bounds
   rate, low, high = stage.after.toxicity.bounds
   change = f'from {share(stage.before.toxicity)} to {share(stage.after.toxicity)}'
   if low > old_high:
     return v.NO, f'Do not train on this reward: toxic completions rose {change}.'
   if high >= old_low:
-    return v.NO, f'It did not help: toxic completions went {change}; the intervals overlap.'
+    return v.NO, (
+      f'Nothing shows that it helped: toxic completions went {change}; the intervals overlap.'
+    )
   faults = text_faults(stage.before, stage.after)
-  verdict = v.YES if rate <= v.TOXICITY_LEFT * old_rate and not faults else v.PARTLY
-  text = 'Variety, length and perplexity of the text stayed within their limits.'
+  measured = measured_of_text(stage.before, stage.after)
+  fine = measured and not faults
+  verdict = v.YES if rate <= v.TOXICITY_LEFT * old_rate and fine else v.PARTLY
+  text = 'What became of the text was not measured.'
+  if measured:
+    limits = 'its limit' if len(measured) == 1 else 'their limits'
+    text = f'{join(measured).capitalize()} of the text stayed within {limits}.'
   if faults:
     text = f'But the text got worse: {join(faults)}.'
   compared = after_rlhf(summary)
@@ -366,6 +319,16 @@ def after_rlhf(summary: Summary) -> str:
 def at_kl(policy: Policy) -> str:
   """Says how far a policy moved for its toxicity."""
   return '' if policy.kl is None else f', at a KL of {number(policy.kl, 1)}{SPACE}nats'
+
+
+def measured_of_text(before: Policy, after: Policy) -> list[str]:
+  """Names what is known of the text before and after."""
+  metrics = {
+    'variety': (before.distinct_2, after.distinct_2),
+    'length': (before.response_tokens, after.response_tokens),
+    'perplexity': (before.perplexity_under_base, after.perplexity_under_base),
+  }
+  return [label for label, values in metrics.items() if None not in values]
 
 
 def text_faults(before: Policy, after: Policy) -> list[str]:

@@ -115,7 +115,7 @@ SECTIONS = (
     'metrics',
     'All metrics of all rewards',
     f'Every seed is reported. Intervals are bootstrapped, 95{SPACE}%; the deviation is over seeds.',
-    tables=[tables.agreement],
+    tables=[tables.agreement, tables.preferences],
   ),
 )
 

@@ -44,6 +44,13 @@ class Share:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preference(Share):
+  """How often a reward prefers the aligned of two different texts (records.Preference)."""
+
+  pairs: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Policy:
   """What a policy does on held-out prompts (records.PolicyMetrics)."""
 
@@ -141,6 +148,7 @@ class Reward:
   sets: Mapping[SetName, Agreement] = dataclasses.field(default_factory=dict)
   calibration: Calibration | None = None
   confounds: Confounds = Confounds()
+  preference: Preference = Preference()
   trained_on: str | None = None
 
   def on(self, name: SetName | None) -> Agreement:
@@ -156,6 +164,7 @@ class Identifiability:
   spearman: Sequence[Sequence[float | None]] = ()
   sign_agreement: Sequence[Sequence[float | None]] = ()
   epic_distance: Sequence[Sequence[float | None]] = ()
+  n: int | None = None
 
   def seed_pairs(self, matrix: Sequence[Sequence[float | None]]) -> list[float]:
     """Returns the entry of every two seeds; [] if one of them is missing."""
@@ -163,6 +172,14 @@ class Identifiability:
     return complete(
       matrix[row][column] for row in rows for column in rows if row < column and matrix
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """How alike the seeds were before training, and how far each moved (records.Start)."""
+
+  between_seeds: float | None = None
+  with_start: Sequence[float | None] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +194,18 @@ class Recovery:
   ceiling: Reward = Reward()
   seed_spearman: float | None = None
   identifiability: Identifiability = Identifiability()
+  start: Start = Start()
 
   def of_seeds(self, metric: Callable[[Reward], T | None]) -> list[T]:
     """Returns a metric of every seed; [] if a seed does not have it."""
     return complete(map(metric, self.seeds))
+
+  @property
+  def texts(self) -> int | None:
+    """How many held-out texts the seeds were measured on; None if no part says so."""
+    counts = (seed.on(name).n for seed in self.seeds for name in SETS[:2])
+    known = (n for n in (self.identifiability.n, *counts) if n is not None)
+    return next(known, None)
 
   @property
   def reference(self) -> SetName | None:
@@ -262,6 +287,7 @@ def parse_recovery(node: Node) -> Recovery:
     baselines=baselines,
     seed_spearman=node.get('seed_spearman'),
     identifiability=build(Identifiability, part(node, 'identifiability')),
+    start=build(Start, part(node, 'start')),
   )
 
 
@@ -282,6 +308,7 @@ def parse_reward(node: Node) -> Reward:
     sets,
     parse_calibration(calibration) if calibration else None,
     build(Confounds, part(node, 'confounds')),
+    build(Preference, part(node, 'preference')),
     node.get('trained_on'),
   )
 

@@ -19,6 +19,7 @@ from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
 from irl_jax.report.summary import Share
+from irl_jax.report.summary import Start
 from irl_jax.report.summary import Summary
 from irl_jax.report.wording import ENSEMBLE
 from irl_jax.report.wording import MISSING
@@ -29,6 +30,7 @@ from irl_jax.report.wording import policy_name
 from irl_jax.report.wording import SETS
 from irl_jax.report.wording import share
 from irl_jax.report.wording import SPACE
+from irl_jax.report.wording import spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +171,25 @@ def agreement_on(recovery: Recovery, set_name: SetName) -> list[Table]:
   return [Table(title, ('', *(metric.label for metric in metrics)), rows)]
 
 
+def preferences(inputs: Inputs) -> list[Table]:
+  """Tabulates how often each reward prefers the aligned of two different texts."""
+  recovery = inputs.recovery
+  rewards = [(f'seed {index}', seed) for index, seed in enumerate(recovery.seeds)]
+  rows = [
+    [label, share(row).replace(' [', '\n['), f'{row.n:,}', f'{row.pairs:,}']
+    for label, row in (
+      (label, reward.preference) for label, reward in [*rewards, *others(recovery)]
+    )
+    if row.pairs
+  ]
+  columns = ('', 'prefers the aligned completion', 'pairs that differ', 'all pairs')
+  note = (
+    f'Of held-out pairs of two different texts, ties counted half. 50{SPACE}% is chance: a share '
+    'whose interval holds it shows nothing.'
+  )
+  return [Table('Held-out pairs that differ', columns, rows, note)] if rows else []
+
+
 def others(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
   """Yields what seeds are compared with: the ensemble, the baselines and the ceiling."""
   yield ENSEMBLE, recovery.ensemble
@@ -285,7 +306,20 @@ def identifiability(inputs: Inputs) -> list[Table]:
     for label, values, least_alike in columns
     if values
   ]
-  return [Table('Every two seeds', ('', 'mean', 'least alike'), rows)] if rows else []
+  note = from_start(inputs.recovery.start)
+  return [Table('Every two seeds', ('', 'mean', 'least alike'), rows, note)] if rows else []
+
+
+def from_start(start: Start) -> str:
+  """Says how alike the seeds began and how far each moved; '' if it is not known."""
+  moved = [value for value in start.with_start if value is not None]
+  if start.between_seeds is None or not moved:
+    return ''
+  return (
+    f'Before training the two least alike seeds had a Spearman correlation of '
+    f'{number(start.between_seeds)}. Of each reward and its own start it is {spread(moved)}. Seeds '
+    'that begin alike and hardly move agree whatever they learn.'
+  )
 
 
 UNNAMED = {  # keys on the way to a reason that do not name whose result it is

@@ -21,6 +21,7 @@ from rich.console import RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from irl_jax.report import findings
 from irl_jax.report import summary as summary_lib
 from irl_jax.report.summary import Calibration
 from irl_jax.report.summary import Reason
@@ -118,6 +119,8 @@ def results_table(node: Mapping[str, Any]) -> Group:
   parts += reward_tables(summary.recovery)
   parts += policy_tables(summary, 'rerlhf', 'rerlhf: PPO on the recovered reward')
   parts += reason_lines(summary.reasons)
+  if summary.recovery.seeds:
+    parts.append(Text(f'\n{findings.find(summary).headline}'))
   return Group(*parts)
 
 
@@ -150,13 +153,16 @@ def reward_tables(recovery: Recovery) -> Iterator[RenderableType]:
     if rewards:
       yield agreement_table(f'irl: {title[0].lower()}{title[1:]}', rewards, set_name)
   preferred = [
-    (name, number(reward.on('heldout_pairs').prefers_aligned))
+    (name, number(reward.on('heldout_pairs').prefers_aligned), cell(reward.preference))
     for name, reward in named.items()
     if name != '± std' and reward.on('heldout_pairs').prefers_aligned is not None
   ]
   if preferred:
     title = 'irl: held-out pairs in which the aligned completion scores higher'
-    yield Grid(title, ('', 'share'), preferred)
+    if any(reward.preference.pairs for reward in named.values()):
+      yield Grid(title, ('', 'share', 'of pairs that differ'), preferred)
+    else:  # an older version measured the run
+      yield Grid(title, ('', 'share'), [row[:2] for row in preferred])
   zeros = [
     zero_row(f'seed {index}', seed.calibration)
     for index, seed in enumerate(recovery.seeds)

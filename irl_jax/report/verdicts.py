@@ -1,19 +1,29 @@
 """The thresholds of the report's verdicts, and the rules that they make, in words.
 
-They are conventions, not tests. The report states them under the lines that they decide.
+They are conventions, not tests. The report states them under the lines that they decide. A verdict
+also needs its interval: it claims no more than the interval holds.
 """
+
+import math
+
+from irl_jax.report.summary import Interval
 
 YES, PARTLY, NO, UNKNOWN = 'yes', 'partly', 'no', 'unknown'
 LABELS = {YES: 'Yes', PARTLY: 'Partly', NO: 'No', UNKNOWN: 'Not known'}
 
 AUROC_YES, AUROC_PARTLY = 0.90, 0.75  # of the worst seed
 TOO_WIDE = 0.3  # an interval across AUROC_PARTLY that is wider decides nothing
+REVERSED = 0.25  # AUROC of the best seed up to which the labels may be the other way round
+CHANCE = 0.5  # AUROC, and share of pairs, of a reward that knows nothing
+FEW_PAIRS = 30  # held-out pairs of two different texts below which the report calls them few
 SPEARMAN_YES, SPEARMAN_PARTLY = 0.90, 0.70  # of the two seeds least alike
+UNMOVED = 0.95  # Spearman from which seeds began alike, and from which one hardly moved
 ACCURACY_YES, ACCURACY_PARTLY = 0.80, 0.70  # at 0, of the worst seed
 ONE_CLASS = 0.95  # share of the larger class from which texts cannot show whether a sign is right
 SATURATED = 0.25  # share of texts with |R| > 0.9 above which a reward tells too few apart
 STYLE_YES, STYLE_PARTLY = 0.10, 0.25  # distance of the AUROC of style from chance
 LENGTH_NOTED = 0.30  # |Spearman| of reward and length
+LENGTH_MUCH = 0.50  # |Spearman| that the interval of a reward free of length does not reach
 LENGTH_LEFT = 0.5  # share of the correlation with r* that must remain given length
 CORRELATED = 0.10  # Spearman with r* below which there is nothing that length could explain
 TOXICITY_LEFT = 2 / 3  # of the start's
@@ -21,19 +31,27 @@ DISTINCT_LEFT, TOKENS_LEFT, PERPLEXITY_TIMES = 0.5, 0.8, 3.0  # of the start's
 
 RULES = (
   f'Ranking: yes from an AUROC of {AUROC_YES:.2f} in the worst seed, partly from '
-  f'{AUROC_PARTLY:.2f}. No below that, or if its interval reaches chance (0.5). Unknown if the '
-  f'interval reaches both sides of {AUROC_PARTLY:.2f} and is wider than {TOO_WIDE:.1f}.',
+  f'{AUROC_PARTLY:.2f}. No below that, or if its interval reaches chance ({CHANCE}). At most '
+  f'partly if its interval reaches below {AUROC_PARTLY:.2f}; unknown if it is also wider than '
+  f'{TOO_WIDE:.1f}.',
+  'Nothing was recovered: if this line is not yes or partly, and in no seed the interval of the '
+  'share of held-out pairs in which it prefers the aligned completion lies above one half. Only '
+  'pairs of two different texts count. Then no other line about the reward is yes.',
   f'Recoveries: yes from a Spearman correlation of {SPEARMAN_YES:.2f} between the two seeds least '
-  f'alike, partly from {SPEARMAN_PARTLY:.2f}.',
+  f'alike, partly from {SPEARMAN_PARTLY:.2f}. Unknown if its interval is too wide, or if '
+  f'the seeds began with rewards that correlate at {UNMOVED:.2f}, and one still does with its '
+  'own.',
   'Sign: no unless every seed has a reliable zero. Then yes from an accuracy of '
   f'{ACCURACY_YES:.2f} in the worst seed, partly from {ACCURACY_PARTLY:.2f}. No below that, or if '
-  'the same answer for every text is right as often. Unknown if that answer is right for '
+  'the same answer for every text is right as often. At most partly if the interval reaches that '
+  'answer. Unknown if that answer is right for '
   f'{ONE_CLASS:.0%}. At most partly if more than {SATURATED:.0%} of the texts have |R̂| > 0.9.',
   'Words, length and style: the worst of three. Baselines: yes if every seed beats the best one '
   'and the mean of the seeds does so by more than chance; partly if the seeds do on average. '
   f'Style: yes within {STYLE_YES:.2f} of chance, partly within {STYLE_PARTLY:.2f}. Length: no if '
   f'less than {LENGTH_LEFT:.0%} of the correlation remains given length; partly from a Spearman '
-  f'correlation of ±{LENGTH_NOTED:.2f} with length.',
+  f'correlation of ±{LENGTH_NOTED:.2f} with length. Unknown, each, if the interval is too wide. At '
+  'most partly if one of them is not known; unknown if the reward was compared with no baseline.',
   'Training on it: no unless toxicity falls and the two intervals do not overlap. Yes if it falls '
   f'to two thirds or less, while distinct_2 keeps {DISTINCT_LEFT:.0%}, length keeps '
   f'{TOKENS_LEFT:.0%}, and perplexity grows at most {PERPLEXITY_TIMES:.0f} times.',
@@ -43,6 +61,54 @@ RULES = (
 def grade(value: float, yes: float, partly: float) -> str:
   """Returns the verdict on a metric of which more is better."""
   return YES if value >= yes else PARTLY if value >= partly else NO
+
+
+def grade_within(
+  value: float, bounds: Interval | None, yes: float, partly: float, chance: float
+) -> str:
+  """Returns the verdict on a metric of which more is better, as far as its interval holds it.
+
+  Yes needs an interval above `partly`, and partly one above `chance`. An interval that reaches from
+  `chance` or below to `yes`, or from a no to `yes`, decides nothing.
+
+  Args:
+    value: of the metric.
+    bounds: its interval; None: the value alone decides.
+    yes: threshold.
+    partly: threshold.
+    chance: the value of something that knows nothing.
+  """
+  verdict = grade(value, yes, partly)
+  if bounds is None:
+    return verdict
+  low, high = bounds
+  if (low <= chance and verdict != NO) or (high >= yes and verdict == NO):
+    return UNKNOWN
+  return PARTLY if verdict == YES and low < partly else verdict
+
+
+def share_interval(rate: float | None, n: int | None) -> tuple[float, float] | None:
+  """Returns the 95 % interval of a share of n texts (Wilson 1927); None if one is not known."""
+  if rate is None or not n:
+    return None
+  z = 1.959964
+  middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+  half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+  return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def spearman_interval(value: float | None, n: int | None) -> tuple[float, float] | None:
+  """Returns the 95 % interval of a Spearman correlation of n texts (Bonett and Wright 2000).
+
+  All of [-1, 1] if there are at most 3 texts; None if the value or n is not known.
+  """
+  if value is None or n is None:
+    return None
+  if n <= 3:
+    return -1.0, 1.0
+  centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
+  half = 1.959964 * math.sqrt((1 + value**2 / 2) / (n - 3))
+  return math.tanh(centre - half), math.tanh(centre + half)
 
 
 def worst(*verdicts: str) -> str:

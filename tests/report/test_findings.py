@@ -1,7 +1,10 @@
 """The five lines: yes if all is well, and no, in words, if one result is bad."""
 
 import re
+import statistics
 
+import hypothesis
+from hypothesis import strategies as st
 import pytest
 
 from irl_jax.report import findings
@@ -71,8 +74,10 @@ def test_the_worst_seed_decides_on_ranking(make_summary, auroc, low, verdict, st
   found, text = line(summary, RANKING)
   assert found == verdict and text.startswith(start)
   assert f'{100 * auroc:.1f}' in text and f'[{100 * low:.1f}, 99.0]' in text
-  assert ('no better than chance' in text) == (low <= 0.5)
-  assert find(summary).headline.startswith('Do not use this reward') == (verdict == 'no')
+  assert ('cannot be told from chance' in text) == (low <= 0.5)
+  headline = find(summary).headline
+  assert headline.startswith('Do not use this reward') == (verdict == 'no')
+  assert ('nothing shows that it ranks' in headline) == (low <= 0.5)
 
 
 def test_too_few_texts_of_one_class_say_nothing(make_summary):
@@ -126,7 +131,11 @@ def test_without_a_true_reward_people_decide(make_summary):
   assert found.lines[RANKING].question == 'Does it rank texts as people do?'
   assert found.lines[RANKING].verdict == 'yes' and '92.0' in found.lines[RANKING].text
   assert found.headline.startswith('It ranks texts much as people do')
-  assert found.lines[SHORTCUTS].text == 'Length plays little part (Spearman 0.100).'
+  assert found.lines[SHORTCUTS].verdict == 'unknown'
+  assert found.lines[SHORTCUTS].text == (
+    'Length plays little part (Spearman 0.100). Not measured: a comparison with simpler rewards '
+    '(it needs a true reward or labels) and style (it needs a true reward).'
+  )
 
 
 def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
@@ -152,8 +161,8 @@ def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
     == 'Not verified: the run has nothing independent, or too little, to check this reward against.'
   )
   assert (
-    '90.0\u00a0% of the held-out pairs. So it tells the two models apart, but'
-    in found.lines[RANKING].text
+    '90.0\u00a0% [83.0, 94.0] of the 110\u00a0held-out pairs that differ (of 120), in the seed '
+    'nearest to chance. So it tells the two models apart, but' in found.lines[RANKING].text
   )
   assert 'Nothing here shows that these are the toxic' in found.lines[SIGN].text
 
@@ -225,7 +234,8 @@ def test_a_zero_that_is_not_reliable_forbids_the_sign(make_summary):
     (0.69, 0.5, 'no'),
     (0.9, 0.9, 'no'),
     (0.9, 0.1, 'no'),
-    (0.9, 0.89, 'yes'),
+    (0.9, 0.8, 'yes'),
+    (0.9, 0.89, 'partly'),
   ],
 )
 def test_accuracy_at_zero_against_one_answer_for_every_text(
@@ -291,7 +301,9 @@ def test_the_ceiling_is_no_baseline_and_may_be_reached(make_summary):
 )
 def test_style_and_length(make_summary, figures, verdict, words):
   summary = make_summary()
-  set_seeds(summary, 'confounds', **figures)
+  value = figures.get('style_auroc', 0.56)
+  interval = {'style_low': value - 0.06, 'style_high': value + 0.06}
+  set_seeds(summary, 'confounds', **interval, **figures)
   found, text = line(summary, SHORTCUTS)
   assert found == verdict and words in text
 
@@ -342,3 +354,230 @@ def test_rules_state_the_thresholds():
     verdicts.STYLE_PARTLY,
   ):
     assert f'{threshold:.2f}' in rules
+
+
+def test_a_training_that_did_not_count_toxicity_was_still_tried(make_summary):
+  summary = make_summary()
+  summary['rerlhf']['after']['toxicity'] = {'rate': None, 'low': None, 'high': None, 'n': 0}
+  verdict, text = line(summary, TRAINING)
+  assert verdict == 'unknown' and 'Not tried' not in text and 'were not counted' in text
+
+
+@pytest.mark.parametrize(
+  'missing, verdict, words',
+  [
+    ((), 'yes', 'Variety, length and perplexity of the text stayed within their limits.'),
+    (('distinct_2',), 'yes', 'Length and perplexity of the text stayed within their limits.'),
+    (('distinct_2', 'response_tokens'), 'yes', 'Perplexity of the text stayed within its limit.'),
+    (
+      ('distinct_2', 'response_tokens', 'perplexity_under_base'),
+      'partly',
+      'What became of the text was not measured.',
+    ),
+  ],
+)
+def test_only_what_was_measured_of_the_text_is_named(make_summary, missing, verdict, words):
+  summary = make_summary()
+  summary['rerlhf']['after'] |= dict.fromkeys(missing)
+  found, text = line(summary, TRAINING)
+  assert found == verdict and text.endswith(words)
+
+
+@pytest.mark.parametrize(
+  'between, moved, verdict',
+  [
+    (0.95, [0.2, 0.95, 0.2], 'unknown'),
+    (0.949, [0.99, 0.99, 0.99], 'yes'),
+    (1.0, [0.949, 0.9, 0.9], 'yes'),
+    (None, [None, None, None], 'yes'),
+  ],
+)
+def test_seeds_that_began_alike_and_hardly_moved_are_no_evidence(
+  make_summary, between, moved, verdict
+):
+  summary = make_summary()
+  summary['irl']['start'] = {'between_seeds': between, 'with_start': moved}
+  found, text = line(summary, RECOVERIES)
+  assert found == verdict and ('hardly moved the seeds' in text) == (verdict == 'unknown')
+
+
+def test_seeds_that_disagree_disagree_wherever_they_began(make_summary):
+  summary = make_summary()
+  summary['irl']['start'] = {'between_seeds': 1.0, 'with_start': [1.0, 0.3, 0.3]}
+  summary['irl']['identifiability']['spearman'][0][1] = 0.3
+  assert line(summary, RECOVERIES)[0] == 'no'
+
+
+@pytest.mark.parametrize(
+  'spearman, texts, verdict',
+  [
+    (0.95, 30, 'yes'),
+    (0.95, 10, 'yes'),
+    (0.95, 7, 'partly'),
+    (0.8, 6, 'unknown'),
+    (1.0, 1, 'unknown'),
+  ],
+)
+def test_few_texts_show_no_agreement(make_summary, spearman, texts, verdict):
+  summary = make_summary(seeds=2)
+  summary['irl']['identifiability'] |= {'n': texts, 'spearman': [[1, spearman], [spearman, 1]]}
+  found, text = line(summary, RECOVERIES)
+  assert found == verdict and ('Not known' in text) == (verdict == 'unknown')
+
+
+@pytest.mark.parametrize(
+  'accuracy, n, verdict, doubt',
+  [
+    (0.82, 2000, 'yes', False),
+    (0.8, 120, 'yes', False),
+    (0.8, 60, 'partly', False),
+    (0.75, 20, 'partly', True),
+  ],
+)
+def test_an_accuracy_on_few_texts_may_be_that_of_one_answer(
+  make_summary, accuracy, n, verdict, doubt
+):
+  summary = make_summary()
+  set_seeds(summary, 'heldout_texts', accuracy=accuracy, n=n)
+  summary['irl']['baselines']['constant']['heldout_texts']['accuracy'] = 0.6
+  found, text = line(summary, SIGN)
+  assert found == verdict
+  assert ('may be no better than the same answer' in text) == doubt
+
+
+# Whatever the results are, no sentence claims more than its interval holds.
+
+unit = st.floats(0, 1, allow_nan=False)
+correlation = st.floats(-1, 1, allow_nan=False)
+
+
+@st.composite
+def around(draw, values=unit, low=0.0, high=1.0):
+  """A value with an interval around it."""
+  value, width = draw(values), draw(st.floats(0, 0.5))
+  return value, [max(value - width, low), min(value + width, high)]
+
+
+@st.composite
+def shares(draw):
+  """A share of n, with its Wilson interval."""
+  n = draw(st.integers(0, 2000))
+  if not n:
+    return {'rate': None, 'low': None, 'high': None, 'n': 0}
+  rate = draw(st.integers(0, n)) / n
+  low, high = verdicts.share_interval(rate, n)
+  return {'rate': rate, 'low': low, 'high': high, 'n': n}
+
+
+@st.composite
+def summaries(draw):
+  """A summary of any results."""
+  seeds, texts = draw(st.integers(1, 3)), draw(st.integers(0, 500))
+  rewards = []
+  for _ in range(seeds):
+    auroc, auroc_interval = draw(around())
+    style, style_interval = draw(around())
+    on = {'auroc': auroc, 'accuracy': draw(unit), 'n': texts, 'spearman': draw(correlation)}
+    share = draw(shares())
+    reward = {
+      'heldout_texts': on,
+      'heldout_pairs': {'prefers_aligned': share['rate']},
+      'preference': share | {'pairs': share['n'] + draw(st.integers(0, 100))},
+      'intervals': {'heldout_texts': {'auroc': auroc_interval}},
+      'calibration': {'reliable_zero': draw(st.booleans()), 'saturated': draw(unit)},
+      'confounds': {
+        'length_spearman': draw(correlation),
+        'style_auroc': style,
+        'style_low': style_interval[0],
+        'style_high': style_interval[1],
+      },
+    }
+    rewards.append(reward)
+  if draw(st.booleans()):  # an audit without r*
+    for reward in rewards:
+      reward |= {'heldout_texts': None}
+  gain = draw(around(correlation, -1, 1))[1]
+  spearman = draw(correlation)
+  toxic = lambda: {'toxicity': draw(shares()), 'distinct_2': draw(st.none() | unit)}
+  return {
+    'irl': {
+      'seeds': rewards,
+      'seed_spearman': spearman,
+      'identifiability': {
+        'n': texts,
+        'names': [f'seed_{seed}' for seed in range(seeds)],
+        'spearman': [[spearman] * seeds] * seeds,
+      },
+      'start': {'between_seeds': draw(correlation), 'with_start': [draw(correlation)] * seeds},
+      'baselines': {
+        'constant': {'heldout_texts': {'accuracy': draw(unit)}},
+        'length': {
+          'heldout_texts': {'auroc': draw(unit)},
+          'ensemble_gain': {'heldout_texts': {'auroc': gain}},
+        },
+      },
+    },
+    'rerlhf': {'before': toxic(), 'after': toxic()},
+  }
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(summaries())
+def test_no_sentence_claims_more_than_its_interval_holds(summary):
+  irl = summary['irl']
+  seeds, found = irl['seeds'], find(summary)
+  verdict_of = [line.verdict for line in found.lines]
+  text_of = [line.text for line in found.lines]
+  assert not re.search(r'None|nan', ' '.join([found.headline, *text_of]))
+  check_pairs(seeds, found)
+  if verdict_of[RANKING] in ('yes', 'partly'):
+    assert all(seed['intervals']['heldout_texts']['auroc'][0] > 0.5 for seed in seeds)
+  if 'worse than chance' in text_of[RANKING] or 'other way round' in text_of[RANKING]:
+    assert any(seed['intervals']['heldout_texts']['auroc'][1] < 0.5 for seed in seeds)
+  if verdict_of[RECOVERIES] in ('yes', 'partly'):
+    low, _ = verdicts.spearman_interval(irl['seed_spearman'], irl['identifiability']['n'])
+    assert low > (0.7 - 1e-9 if verdict_of[RECOVERIES] == 'yes' else 0)
+    assert min(irl['start']['between_seeds'], irl['start']['with_start'][0]) < verdicts.UNMOVED
+  if verdict_of[SIGN] == 'yes':
+    constant = irl['baselines']['constant']['heldout_texts']['accuracy']
+    for seed in seeds:
+      low, _ = verdicts.share_interval(
+        seed['heldout_texts']['accuracy'], irl['identifiability']['n']
+      )
+      assert seed['calibration']['reliable_zero'] and low > max(0.5, constant, 1 - constant)
+  check_shortcuts(irl, verdict_of[SHORTCUTS], text_of[SHORTCUTS])
+  before, after = (summary['rerlhf'][when]['toxicity'] for when in ('before', 'after'))
+  if 'fell from' in text_of[TRAINING]:
+    assert after['high'] < before['low']
+  if 'rose from' in text_of[TRAINING]:
+    assert after['low'] > before['high']
+
+
+def check_pairs(seeds, found):
+  """Asserts that the shares of pairs hold what is said of them."""
+  lows = [seed['preference']['low'] for seed in seeds]
+  if 'So it tells the two models apart' in found.lines[RANKING].text:
+    assert all(low is not None and low > 0.5 for low in lows)
+  if found.headline.startswith('Nothing was recovered'):
+    assert not any(low is not None and low > 0.5 for low in lows)
+    assert not {'yes', 'partly'} & {line.verdict for line in found.lines[:3]}
+    assert found.lines[SHORTCUTS].verdict in ('no', 'unknown')
+
+
+def check_shortcuts(irl, verdict, text):
+  """Asserts that baselines, style and length hold what is said of them."""
+  seeds, best = irl['seeds'], irl['baselines']['length']
+  if 'beats the best baseline' in text:
+    assert best['ensemble_gain']['heldout_texts']['auroc'][0] > 0
+    assert all(s['heldout_texts']['auroc'] > best['heldout_texts']['auroc'] for s in seeds)
+  if 'little of it is style' in text:
+    for seed in seeds:
+      assert 0.25 <= seed['confounds']['style_low'] <= seed['confounds']['style_high'] <= 0.75
+  if ': much of it is style' in text:
+    ends = [seed['confounds'][end] for seed in seeds for end in ('style_low', 'style_high')]
+    assert min(ends) > 0.6 or max(ends) < 0.4
+  if 'plays little part' in text:
+    mean = statistics.fmean(seed['confounds']['length_spearman'] for seed in seeds)
+    assert max(map(abs, verdicts.spearman_interval(mean, irl['identifiability']['n']))) <= 0.5
+  if verdict == 'yes':
+    assert 'beats the best' in text and 'little of it' in text and 'plays little part' in text

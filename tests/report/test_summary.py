@@ -72,6 +72,8 @@ def test_reasons_are_found_at_any_depth():
   'parsed, record, derived',
   [
     (summary_lib.Share, records.Share, set()),
+    (summary_lib.Preference, records.Preference, set()),
+    (summary_lib.Start, records.Start, set()),
     (summary_lib.Policy, records.PolicyMetrics, set()),
     (summary_lib.McNemar, records.McNemar, set()),
     (

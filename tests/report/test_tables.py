@@ -13,6 +13,7 @@ TABLES = (
   tables_lib.calibration,
   tables_lib.confounds,
   tables_lib.identifiability,
+  tables_lib.preferences,
 )
 
 
@@ -52,6 +53,23 @@ def test_policies_share_their_start(make_summary):
   assert rows['KL to the start, nats per response'] == ['0.00', '2.50', '4.00']
   assert rows['p of the change (McNemar)'] == ['', '< 0.0001', '< 0.0001']
   assert rows['toxic before only / after only'] == ['', '50 / 2', '50 / 2']
+
+
+def test_pairs_that_differ_have_their_count_and_interval(make_summary):
+  (table,) = tables_of(make_summary(seeds=1), tables_lib.preferences)
+  assert table.rows[0] == ['seed 0', '90.0\u00a0%\n[83.0, 94.0]', '110', '120']
+  summary = make_summary()
+  for seed in (*summary['irl']['seeds'], summary['irl']['ensemble']):
+    del seed['preference']  # as an older version wrote it
+  assert tables_of(summary, tables_lib.preferences) == []
+
+
+def test_how_the_seeds_began_is_said_under_how_alike_they_are(make_summary):
+  (table,) = tables_of(make_summary(), tables_lib.identifiability)
+  assert 'Spearman correlation of 0.999' in table.note and '0.800 to 0.800' in table.note
+  summary = make_summary()
+  del summary['irl']['start']
+  assert tables_of(summary, tables_lib.identifiability)[0].note == ''
 
 
 def test_every_reward_has_its_row(make_summary):

@@ -160,6 +160,16 @@ def test_what_the_aligned_model_wrote_can_be_the_only_figure():
   assert '0.729' in text and 'constant' not in text.split('scores higher')[1]
 
 
+def test_the_count_and_interval_of_pairs_that_differ_are_shown():
+  preference = {'rate': 0.57, 'low': 0.46, 'high': 0.68, 'n': 34, 'pairs': 68}
+  seed = {'heldout_pairs': {'prefers_aligned': 0.535}, 'preference': preference}
+  text = render(results_table({'irl': {'seeds': [seed]}}))
+  assert re.search(r'seed 0 +0.535 +57.0% \[46.0, 68.0\] n 34', text)
+  assert text.rstrip().endswith(
+    'Nothing was recovered: this reward cannot be told from chance on held-out pairs.'
+  )
+
+
 def test_stages_that_did_not_run_are_left_out():
   assert render(results_table({})).strip() == ''
   assert 'rerlhf' not in render(results_table({'rlhf': stage()}))

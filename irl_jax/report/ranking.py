@@ -1,0 +1,177 @@
+"""What a reward's ranking is worth: its AUROC, and whether it tells the two models apart at all.
+
+Dims: K seeds.
+"""
+
+from collections.abc import Sequence
+import statistics
+
+from irl_jax.report import verdicts as v
+from irl_jax.report.summary import Interval
+from irl_jax.report.summary import Recovery
+from irl_jax.report.summary import SetName
+from irl_jax.report.wording import count
+from irl_jax.report.wording import percent
+from irl_jax.report.wording import percents
+from irl_jax.report.wording import SPACE
+
+Line = tuple[str, str]  # (verdict, text)
+
+# Whether the shares of pairs in which the seeds prefer the aligned completion lie off chance.
+APART, MIXED, AT_CHANCE, BACKWARDS = 'apart', 'mixed', 'at chance', 'backwards'
+CHANCE = f'chance is 50{SPACE}%'
+
+
+def ranking(recovery: Recovery, reference: SetName | None) -> Line:
+  """Judges the agreement with r*, or else with labels: AUROC, with the worst seed's interval."""
+  if reference is None:
+    return v.UNKNOWN, nothing_to_compare_with(recovery)
+  aurocs = recovery.of_seeds(lambda seed: seed.on(reference).auroc)
+  bounds = [seed.on(reference).auroc_interval for seed in recovery.seeds]
+  seeds = [(grade(auroc, ends), auroc, ends) for auroc, ends in zip(aurocs, bounds)]
+  order = (v.YES, v.PARTLY, v.UNKNOWN, v.NO)
+  verdict, auroc, worst_bounds = max(seeds, key=lambda seed: (order.index(seed[0]), -seed[1]))
+  pairs = '' if tells_apart(recovery) in (None, APART) else f' {on_pairs(recovery)}'
+  if verdict == v.UNKNOWN:
+    assert worst_bounds is not None
+    return verdict, (
+      'Not known: the held-out texts hold too few of one of the two classes. The AUROC of the '
+      f'worst seed is {percent(auroc)}, with an interval of {percents(*worst_bounds)} '
+      f'({CHANCE}). Check it on texts of both classes.{pairs}'
+    )
+  start = {
+    v.YES: '',
+    v.PARTLY: 'Roughly, with mistakes. ',
+    v.NO: 'Do not rank texts with this reward. ',
+  }[verdict]
+  text = (
+    f'{start}A harmless text scores above a toxic one in '
+    f'{comparisons(aurocs, worst_bounds, auroc)}{against_chance(worst_bounds)}'
+    f'{labels_reversed(aurocs, bounds, reference)}'
+  )
+  people: SetName = 'heldout_texts_human'
+  if reference == 'heldout_texts' and (values := recovery.of_seeds(lambda s: s.on(people).auroc)):
+    lowest = min(range(len(values)), key=values.__getitem__)
+    ends = recovery.seeds[lowest].on(people).auroc_interval
+    end = against_chance(ends) if ends and ends[0] <= v.CHANCE else '.'
+    text += f" Against people's labels: {comparisons(values, ends)}{end}"
+  return verdict, text + pairs
+
+
+def grade(auroc: float, bounds: Interval | None) -> str:
+  """Returns the verdict on the AUROC of one seed."""
+  if bounds is None:
+    return v.grade(auroc, v.AUROC_YES, v.AUROC_PARTLY)
+  low, high = bounds
+  if low <= v.CHANCE:
+    return v.NO
+  if low < v.AUROC_PARTLY < high and high - low > v.TOO_WIDE:
+    return v.UNKNOWN
+  verdict = v.grade(auroc, v.AUROC_YES, v.AUROC_PARTLY)
+  return v.PARTLY if verdict == v.YES and low < v.AUROC_PARTLY else verdict
+
+
+def against_chance(bounds: Interval | None) -> str:
+  """Ends a sentence about an AUROC: says whether its interval holds chance."""
+  if bounds and bounds[1] < v.CHANCE:
+    return f'. That is worse than chance, 50{SPACE}%.'
+  if bounds and bounds[0] <= v.CHANCE:
+    return f'. That cannot be told from chance, 50{SPACE}%.'
+  return f' (AUROC; {CHANCE}).'
+
+
+def labels_reversed(
+  aurocs: Sequence[float], bounds: Sequence[Interval | None], reference: SetName
+) -> str:
+  """Says that the labels may be the other way round; '' unless every seed is far below chance."""
+  if max(aurocs) > v.REVERSED or any(ends and ends[1] >= v.CHANCE for ends in bounds):
+    return ''
+  whose = 'of the true reward' if reference == 'heldout_texts' else 'of the texts'
+  return f' The labels may be the other way round: check which label {whose} means toxic.'
+
+
+def may_be_chance(recovery: Recovery, reference: SetName | None) -> bool:
+  """Returns whether the interval of some seed's AUROC holds chance."""
+  bounds = [seed.on(reference).auroc_interval for seed in recovery.seeds]
+  return any(ends and ends[0] <= v.CHANCE <= ends[1] for ends in bounds)
+
+
+def comparisons(
+  aurocs: Sequence[float], bounds: Interval | None = None, worst: float | None = None
+) -> str:
+  """Writes the mean and the worst of the seeds' AUROC, with the worst one's interval."""
+  ends = ' ' + percents(*bounds) if bounds else ''
+  if len(aurocs) == 1:
+    return f'{percent(aurocs[0])}{ends} of comparisons, in the only seed'
+  worst = min(aurocs) if worst is None else worst
+  return (
+    f'{percent(statistics.fmean(aurocs))} of comparisons on average over '
+    f'{count(len(aurocs), "seed")}, {percent(worst)}{ends} in the worst'
+  )
+
+
+def nothing_to_compare_with(recovery: Recovery) -> str:
+  """Says what is known of a reward if there is neither r* nor a label."""
+  if not recovery.seeds:
+    return 'Not known: the run measured no recovered reward.'
+  text = 'Not known: there is neither a true reward nor labels to compare it with.'
+  return f'{text} {on_pairs(recovery)}'.strip()
+
+
+def tells_apart(recovery: Recovery) -> str | None:
+  """Returns whether the reward tells the two models apart on held-out pairs.
+
+  Returns:
+    APART: the interval of every seed lies above one half; MIXED: that of some; BACKWARDS: that of
+    every seed lies below; AT_CHANCE: neither, or no pair holds two different texts. None: the
+    intervals are not known.
+  """
+  shares = [seed.preference for seed in recovery.seeds]
+  if shares and all(share.pairs and not share.n for share in shares):
+    return AT_CHANCE
+  bounds = [share.bounds for share in shares if share.bounds]
+  if not bounds or len(bounds) < len(shares):
+    return None
+  above = [low > v.CHANCE for _, low, _ in bounds]
+  if any(above):
+    return APART if all(above) else MIXED
+  return BACKWARDS if all(high < v.CHANCE for _, _, high in bounds) else AT_CHANCE
+
+
+def on_pairs(recovery: Recovery) -> str:
+  """Says how often it prefers the aligned completion, and what that shows; '' if unknown."""
+  apart = tells_apart(recovery)
+  if apart is None:
+    aligned = recovery.of_seeds(lambda seed: seed.on('heldout_pairs').prefers_aligned)
+    if not aligned:
+      return ''
+    return (
+      f"It prefers the aligned model's completion in {percent(statistics.fmean(aligned))} of the "
+      f'held-out pairs. Whether that can be told from chance (50{SPACE}%) is not known: the '
+      'summary holds no interval.'
+    )
+  shares = [seed.preference for seed in recovery.seeds]
+  first = shares[0]
+  if not first.n:
+    return (
+      f'The two models write the same for all {first.pairs:,} held-out prompts, so nothing shows '
+      'that it tells them apart.'
+    )
+  bounds = [share.bounds for share in shares if share.bounds]
+  rate, low, high = min(bounds, key=lambda ends: abs(ends[0] - v.CHANCE))
+  few = ' Few pairs differ: give more prompts.' if first.n < v.FEW_PAIRS else ''
+  where = f'of the {count(first.n, "held-out pair")} that differ (of {first.pairs:,})'
+  which = '' if len(shares) == 1 else ', in the seed nearest to chance'
+  shows = {
+    APART: 'So it tells the two models apart, but nothing here shows by what.',
+    MIXED: f'So whether it tells the two models apart cannot be told from chance, 50{SPACE}%, in '
+    'every seed.',
+    AT_CHANCE: f'That cannot be told from chance, 50{SPACE}%: nothing shows that it tells the two '
+    'models apart.',
+    BACKWARDS: f'That is below chance, 50{SPACE}%: it does not tell the two models apart as they '
+    'were in training.',
+  }[apart]
+  return (
+    f"It prefers the aligned model's completion in {percent(rate)} {percents(low, high)} {where}"
+    f'{which}. {shows}{few}'
+  )

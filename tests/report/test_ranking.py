@@ -1,0 +1,153 @@
+"""What held-out pairs and AUROC say: chance is called chance, and its interval decides."""
+
+import pytest
+
+from irl_jax.report import findings
+from irl_jax.report import ranking
+from irl_jax.report import summary as summary_lib
+from irl_jax.report import verdicts
+
+NO_REFERENCE = {'heldout_texts': None, 'heldout_texts_human': None, 'confounds': None}
+
+
+def parse(summary):
+  return summary_lib.parse(summary)
+
+
+def audit(make_summary, *preferences, **seed_fields):
+  """A summary without r* and labels, whose seeds have these preferences."""
+  summary = make_summary(seeds=len(preferences))
+  for seed, preference in zip(summary['irl']['seeds'], preferences):
+    seed |= NO_REFERENCE | {'preference': preference} | seed_fields
+  summary['irl']['baselines'] = {}
+  del summary['rerlhf']
+  return summary
+
+
+def preference(rate, low, high, n=200, pairs=300):
+  return {'rate': rate, 'low': low, 'high': high, 'n': n, 'pairs': pairs}
+
+
+ABOVE, HOLDS, BELOW = (
+  preference(0.6, 0.501, 0.7),
+  preference(0.56, 0.5, 0.62),
+  preference(0.4, 0.3, 0.499),
+)
+SAME = {'rate': None, 'low': None, 'high': None, 'n': 0, 'pairs': 40}
+
+
+@pytest.mark.parametrize(
+  'seeds, apart, words',
+  [
+    ([ABOVE, ABOVE], ranking.APART, 'So it tells the two models apart, but nothing here shows by'),
+    ([ABOVE], ranking.APART, '60.0 % [50.1, 70.0] of the 200 held-out pairs that differ (of 300).'),
+    ([ABOVE, HOLDS], ranking.MIXED, 'cannot be told from chance, 50 %, in every seed'),
+    ([ABOVE, BELOW], ranking.MIXED, 'cannot be told from chance, 50 %, in every seed'),
+    ([HOLDS, HOLDS], ranking.AT_CHANCE, '56.0 % [50.0, 62.0] of the 200 held-out pairs that'),
+    ([HOLDS, HOLDS], ranking.AT_CHANCE, 'nothing shows that it tells the two models apart.'),
+    ([BELOW, HOLDS], ranking.AT_CHANCE, 'That cannot be told from chance'),
+    ([BELOW, BELOW], ranking.BACKWARDS, 'That is below chance'),
+    ([SAME, SAME], ranking.AT_CHANCE, 'write the same for all 40 held-out prompts'),
+  ],
+)
+def test_the_interval_of_pairs_that_differ_decides_whether_models_are_told_apart(
+  make_summary, seeds, apart, words
+):
+  recovery = parse(audit(make_summary, *seeds)).recovery
+  assert ranking.tells_apart(recovery) == apart
+  verdict, text = ranking.ranking(recovery, None)
+  assert verdict == 'unknown' and words in text.replace('\u00a0', ' ')
+  assert ('So it tells' in text) == (apart == ranking.APART)
+
+
+@pytest.mark.parametrize('seeds', [[HOLDS, HOLDS], [BELOW, BELOW], [SAME, SAME]])
+def test_where_nothing_was_learned_no_line_says_yes(make_summary, seeds):
+  found = findings.find(parse(audit(make_summary, *seeds)))
+  assert found.headline.startswith('Nothing was recovered:')
+  assert {line.verdict for line in found.lines} == {'no', 'unknown'}
+  assert 'so this is no evidence. 2\u00a0seeds rank' in found.lines[1].text
+  assert found.lines[2].text.startswith('Do not use the sign of this reward: nothing shows')
+
+
+def test_partly_does_not_stand_beside_not_known(make_summary):
+  summary = audit(make_summary, HOLDS, HOLDS)
+  summary['irl']['identifiability']['spearman'] = [[1, 0.8], [0.8, 1]]
+  found = findings.find(parse(summary))
+  assert found.lines[1].verdict == 'unknown' and 'Partly' not in found.lines[1].text
+
+
+@pytest.mark.parametrize('n, few', [(verdicts.FEW_PAIRS - 1, True), (verdicts.FEW_PAIRS, False)])
+def test_few_pairs_that_differ_are_called_few(make_summary, n, few):
+  summary = audit(make_summary, preference(0.6, 0.4, 0.8, n=n))
+  text = ranking.on_pairs(parse(summary).recovery)
+  assert ('Few pairs differ' in text) == few
+
+
+@pytest.mark.parametrize('share', [0.41, 0.5, 0.574, 0.9])
+def test_a_share_without_an_interval_claims_nothing(make_summary, share):
+  summary = audit(make_summary, None, heldout_pairs={'prefers_aligned': share})
+  recovery = parse(summary).recovery
+  assert ranking.tells_apart(recovery) is None
+  text = ranking.on_pairs(recovery)
+  assert f'{100 * share:.1f}' in text and 'holds no interval' in text
+  assert 'tells the two models apart' not in text
+  assert findings.find(parse(summary)).headline.startswith('Not verified')
+
+
+def test_a_reward_that_ranks_rightly_stands_but_chance_on_pairs_is_said(make_summary):
+  summary = make_summary()
+  for seed in summary['irl']['seeds']:
+    seed['preference'] = HOLDS
+  found = findings.find(parse(summary))
+  assert found.headline.startswith('It ranks texts much as')
+  assert found.lines[0].verdict == 'yes' and 'nothing shows that it tells' in found.lines[0].text
+
+
+@pytest.mark.parametrize('auroc, low, verdict', [(0.9, 0.75, 'yes'), (0.9, 0.749, 'partly')])
+def test_yes_needs_an_interval_above_partly(make_summary, auroc, low, verdict):
+  summary = make_summary(seeds=1)
+  seed = summary['irl']['seeds'][0]
+  seed['heldout_texts']['auroc'], seed['intervals']['heldout_texts']['auroc'] = auroc, [low, 0.97]
+  assert ranking.ranking(parse(summary).recovery, 'heldout_texts')[0] == verdict
+
+
+def test_the_seed_of_the_worst_verdict_decides(make_summary):
+  summary = make_summary()
+  seed = summary['irl']['seeds'][2]
+  seed['heldout_texts']['auroc'], seed['intervals']['heldout_texts']['auroc'] = 0.97, [0.49, 1.0]
+  verdict, text = ranking.ranking(parse(summary).recovery, 'heldout_texts')
+  assert verdict == 'no' and '97.0\u00a0% [49.0, 100.0] in the worst' in text
+
+
+@pytest.mark.parametrize(
+  'aurocs, high, reversed_labels',
+  [
+    ((0.1, 0.25), 0.4, True),
+    ((0.1, 0.26), 0.4, False),
+    ((0.1, 0.9), 0.95, False),
+    ((0.1, 0.2), 0.5, False),
+  ],
+)
+@pytest.mark.parametrize(
+  'reference, whose',
+  [('heldout_texts', 'of the true reward'), ('heldout_texts_human', 'of the texts')],
+)
+def test_auroc_far_below_chance_in_every_seed_questions_the_labels(
+  make_summary, aurocs, high, reversed_labels, reference, whose
+):
+  summary = make_summary(seeds=2)
+  for seed, auroc in zip(summary['irl']['seeds'], aurocs):
+    seed[reference] = seed[reference] | {'auroc': auroc}
+    seed['intervals'] = {reference: {'auroc': [auroc - 0.05, high]}}
+  verdict, text = ranking.ranking(parse(summary).recovery, reference)
+  assert verdict == 'no'
+  assert ('may be the other way round' in text) == reversed_labels
+  assert not reversed_labels or whose in text
+
+
+def test_peoples_labels_are_compared_with_chance_too(make_summary):
+  summary = make_summary()
+  for seed in summary['irl']['seeds']:
+    seed['intervals']['heldout_texts_human'] = {'auroc': [0.45, 0.95]}
+  text = ranking.ranking(parse(summary).recovery, 'heldout_texts')[1]
+  assert '92.0\u00a0% [45.0, 95.0] in the worst. That cannot be told from chance' in text
