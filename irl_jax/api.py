@@ -16,6 +16,7 @@ import os
 
 import numpy as np
 
+from irl_jax import paths
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
 from irl_jax.config import Sampling
@@ -50,7 +51,7 @@ def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
     ConfigError: path is a folder that does not exist.
     InputError: the hub does not answer, or the folder holds no such model.
   """
-  return pretrained.load(os.fspath(path))
+  return pretrained.load(paths.local(path, 'path'))
 
 
 def load_reward(path: str | os.PathLike[str]) -> rewards.Reward:
@@ -63,7 +64,7 @@ def load_reward(path: str | os.PathLike[str]) -> rewards.Reward:
     ConfigError: path is a folder that does not exist.
     InputError: the hub does not answer, or the model is not a reward.
   """
-  return rewards.load(os.fspath(path))
+  return rewards.load(paths.local(path, 'path'))
 
 
 def load_scorer(model: Model, batch_size: int = 32, progress: Callable = iter) -> Scorer:
@@ -148,7 +149,7 @@ def _check_positions(model: Model, sampling: Sampling) -> None:
     name = model.source or 'the model'
     positions = getattr(model.config, 'max_position_embeddings', None)
   else:
-    name = os.fspath(model)
+    name = paths.local(model, 'model')
     positions = pretrained.read_config(name).get('max_position_embeddings')
   if isinstance(positions, int) and sampling.max_new_tokens >= positions:
     raise ConfigError(
@@ -161,7 +162,7 @@ def _is_ensemble(model: Model) -> bool:
   """Returns True for the folder of an ensemble, whose members are models."""
   if isinstance(model, pretrained.Pretrained):
     return False
-  config = pretrained.read_config(os.fspath(model))
+  config = pretrained.read_config(paths.local(model, 'model'))
   return config.get('model_type') == 'irl_jax_ensemble'
 
 
@@ -169,7 +170,7 @@ def _models(model: Model) -> tuple[pretrained.Pretrained, ...]:
   """Returns a model, or the members of an ensemble, with the parameters on all devices."""
   if isinstance(model, pretrained.Pretrained):
     return (_placed(model),)
-  specs = _specs(os.fspath(model))
+  specs = _specs(paths.local(model, 'model'))
   return _loaded(specs, tuple(map(hub.fingerprint, specs)))
 
 
@@ -185,7 +186,7 @@ def fingerprint(model: str | os.PathLike[str]) -> tuple[object, ...]:
     ConfigError: the path is a folder that does not exist.
     InputError: the hub does not answer.
   """
-  return tuple(map(hub.fingerprint, _specs(os.fspath(model))))
+  return tuple(map(hub.fingerprint, _specs(paths.local(model, 'model'))))
 
 
 def _check_completes(model: Model) -> None:
@@ -193,7 +194,7 @@ def _check_completes(model: Model) -> None:
   if isinstance(model, pretrained.Pretrained):
     name, kind = model.source or 'the model', model.kind
   else:
-    name = os.fspath(model)
+    name = paths.local(model, 'model')
     kind, _ = huggingface_config.parse(pretrained.read_config(name), name)
   if kind != 'causal_lm':
     raise InputError(f'{name}: is a {kind}; only a causal language model completes prompts')

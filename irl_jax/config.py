@@ -12,6 +12,7 @@ import re
 from typing import Any
 from typing import ClassVar
 
+from irl_jax import paths
 from irl_jax.errors import ConfigError
 
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
@@ -116,6 +117,12 @@ class Models(Section):
   aligned: str = ''  # an existing RLHF'd model, for an audit; '': the one of stage rlhf
   classifier: str = ''  # gives the true reward; '': stage classifier trains one
 
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    for field in dataclasses.fields(self):
+      place = paths.local(getattr(self, field.name), f'config.models.{field.name}')
+      object.__setattr__(self, field.name, place)
+
 
 @dataclasses.dataclass(frozen=True)
 class Data(Section):
@@ -139,6 +146,12 @@ class Data(Section):
   max_evaluated: int = setting(0, low=0)
   playground_comments: int = setting(12000, low=200)  # comments to generate for 'playground'
   sampled_prompts: int = setting(5000, low=100)  # texts to sample for 'prompts'
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    for name in ('source', 'unlabelled'):
+      place = paths.local_source(getattr(self, name), f'config.data.{name}')
+      object.__setattr__(self, name, place)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from irl_jax import config as config_lib
+from irl_jax import paths
 from irl_jax.runtime import compilation_cache
 from irl_jax.runtime import distributed
 from irl_jax.runtime import exhaustion
@@ -93,7 +94,10 @@ def run(
     OutOfMemoryError: a stage needs more memory than there is.
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
-  folder, stages = pathlib.Path(workdir), config.stages if stages is None else stages
+  folder, stages = (
+    pathlib.Path(paths.local(workdir, '--workdir')),
+    config.stages if stages is None else stages,
+  )
   compilation_cache.use()  # before the first compilation, when JAX reads the setting
   distributed.agree({'config': workdir_lib.plain(config), 'stages': list(stages)})
   # Before the folder is touched: a refused run leaves nothing behind.

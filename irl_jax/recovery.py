@@ -17,6 +17,7 @@ from typing import Any
 from typing import cast
 
 from irl_jax import config as config_lib
+from irl_jax import paths
 from irl_jax import records
 from irl_jax import rewards as rewards_lib
 from irl_jax.command_line import config_files
@@ -120,7 +121,9 @@ def recover(
     models=config_lib.Models(base=_place(base, 'base'), aligned=_place(aligned, 'aligned')),
   )
   config = override(config, _checked(overrides, rows))
-  folder = pathlib.Path(workdir or _default_workdir(config, rows)).absolute()
+  folder = pathlib.Path(
+    paths.local(workdir or _default_workdir(config, rows), 'workdir')
+  ).absolute()
   if rows is not None:
     _write_inputs(folder, rows)
     data = dataclasses.replace(config.data, source=str(folder / INPUTS), **_fields(rows))
@@ -200,7 +203,7 @@ def _place(model: Model, name: str) -> str:
     raise ConfigError(
       f'{name} = {model!r:.60}: must be a folder, a hub id, id@revision, or a loaded model'
     )
-  spec = os.fspath(model)
+  spec = paths.local(model, name)
   return os.path.abspath(spec) if os.path.isdir(spec) else spec
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from irl_jax import distribution
 from irl_jax import errors
+from irl_jax import paths
 from irl_jax import scoring
 from irl_jax import structs
 from irl_jax.models import gpt_neox
@@ -255,6 +256,7 @@ def load(
   Raises:
     InputError: there is no such model, or it is no reward.
   """
+  spec = paths.local(spec, 'model')
   members = members_of(spec) if pathlib.Path(spec).is_dir() else []
   if len(members) > 1:
     return ensemble([load(str(member), batch_size, dtype, progress) for member in members])

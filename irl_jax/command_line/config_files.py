@@ -10,6 +10,7 @@ import runpy
 
 import irl_jax
 from irl_jax import config as config_lib
+from irl_jax import paths
 from irl_jax.command_line import suggestions
 from irl_jax.errors import ConfigError
 
@@ -32,6 +33,7 @@ def find(spec: str) -> pathlib.Path:
   Raises:
     ConfigError: there is neither a file nor a packaged config of that name.
   """
+  spec = paths.local(spec, '--config')
   if os.path.isfile(spec):
     return pathlib.Path(spec)
   known = names()

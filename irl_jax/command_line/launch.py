@@ -17,6 +17,7 @@ from typing import Any
 from absl import flags
 from absl import logging
 
+from irl_jax import paths
 from irl_jax.command_line import config_files
 from irl_jax.command_line import config_flags
 from irl_jax.command_line import suggestions
@@ -27,6 +28,7 @@ from irl_jax.runtime.terminal import printable
 from irl_jax.runtime.terminal import redacted
 from irl_jax.version import __version__
 
+PLACES = ('workdir', 'model', 'input', 'output')  # flags whose value is a path
 ROW_FILES = '.jsonl, .json, .csv, .tsv, .parquet or .txt (one text per line), also .gz'
 
 
@@ -108,6 +110,9 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
     raise ConfigError(_unknown(error.flagname, list(flag_values))) from None
   if stray:
     raise ConfigError(f'stray argument {stray[0]!r}: every argument is written --name=value')
+  for name in PLACES:
+    if name in flag_values and (path := flag_values[name].value):
+      flag_values[name].value = paths.local(path, f'--{name}')
   if base is not None:
     flag_values['config'].value = config_flags.overridden(base, flag_values, 'config.')
 

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from irl_jax import paths
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import InputError
 from irl_jax.models import huggingface
@@ -162,7 +163,7 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
   Raises:
     CheckpointError: the folder cannot be written, or does not read back as it was written.
   """
-  folder = pathlib.Path(folder)
+  folder = pathlib.Path(paths.local(folder, 'folder'))
   try:
     with atomic.folder(folder) as partial:
       _write(partial, model, card)

@@ -17,6 +17,7 @@ import pathlib
 from typing import Any
 
 from irl_jax import config as config_lib
+from irl_jax import paths
 from irl_jax.errors import ConfigError
 from irl_jax.report import agreement_figures
 from irl_jax.report import comparisons
@@ -130,7 +131,7 @@ def write(folder: str | os.PathLike[str]) -> pathlib.Path:
     ConfigError: this is not the folder of a run, the run is not finished, a file is damaged, or
       the folder cannot be written to.
   """
-  folder = pathlib.Path(folder)
+  folder = pathlib.Path(paths.local(folder, '--workdir'))
   inputs = inputs_lib.read(folder)
   try:
     (folder / 'figures').mkdir(exist_ok=True)

@@ -17,6 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from irl_jax import errors
+from irl_jax import paths
 from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
 
@@ -35,7 +36,7 @@ class Checkpoints:
 
   def __init__(self, folder: str | pathlib.Path, keep: int = 2) -> None:
     """Opens a folder of checkpoints, of which the latest `keep` stay."""
-    self.folder = pathlib.Path(folder).absolute()
+    self.folder = pathlib.Path(paths.local(folder, 'folder')).absolute()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       cleanup_tmp_directories=True,

@@ -72,6 +72,20 @@ def test_a_read_only_folder_is_refused_before_anything_runs(train, read_only):
   assert not (read_only.parent / 'data').exists()
 
 
+@pytest.mark.parametrize(
+  'fault, flag',
+  [
+    ('a work directory in a bucket', '--workdir=gs://bucket/run'),
+    ('a data source on the hub, by its URL', '--config.data.source=hf://datasets/a/b'),
+  ],
+)
+def test_places_that_are_no_paths_are_refused(train, tmp_path, monkeypatch, fault, flag):
+  monkeypatch.chdir(tmp_path)
+  ended = train(tmp_path / 'run', 'data', flag)
+  documented.check(fault, ended.message, ended.code, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
 def test_missing_folders_are_made(train, tmp_path):
   assert (
     train(tmp_path / 'a' / 'b', 'data').code == 0

@@ -1,0 +1,102 @@
+"""Paths as users write them: ~ everywhere, and places that are no paths."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+import irl_jax
+from irl_jax import config
+from irl_jax import paths
+from irl_jax import pipeline
+from irl_jax import recovery
+from irl_jax.command_line import config_files
+from irl_jax.command_line import launch
+from irl_jax.command_line import score
+from irl_jax.command_line import train
+from irl_jax.data import sources
+from irl_jax.errors import ConfigError
+from irl_jax.models import pretrained
+from irl_jax.report import page
+from irl_jax.training import checkpoint
+
+BUCKETS = ['gs://b/x', 's3://b/x', 'hf://b/x', 'HTTPS://b/x', 'abfs://b@c/x', 'gs:/b/x']
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+  """The home folder, which is not the current one."""
+  (tmp_path / 'home').mkdir()
+  (tmp_path / 'here').mkdir()
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  monkeypatch.chdir(tmp_path / 'here')
+  yield tmp_path / 'home'
+  assert not list((tmp_path / 'here').iterdir())
+
+
+def test_home_is_replaced_and_all_else_stays(home):
+  assert paths.local('~/x', 'x') == f'{home}/x' and paths.local(pathlib.Path('~'), 'x') == str(home)
+  for same in ('', 'x', './~/x', '/a/b', 'owner/name', 'owner/name@v1', 'a:b', 'run:/x', 'C:/x'):
+    assert paths.local(same, 'x') == same
+  for same in ('playground', 'jigsaw:/a/b', 'jigsaw:a.csv', 'owner/name', ''):
+    assert paths.local_source(same, 'x') == same
+  assert paths.local_source('jigsaw:~/a.csv', 'x') == f'jigsaw:{home}/a.csv'
+
+
+@pytest.mark.parametrize('place', BUCKETS)
+def test_a_bucket_is_refused_wherever_a_path_is_given(home, place):
+  for take in (
+    lambda: config.Models(base=place),
+    lambda: config.Data(source=place),
+    lambda: config.Data(source=f'jigsaw:{place}'),
+    lambda: config.Data(unlabelled=place),
+    lambda: config_files.load(place),
+    lambda: pipeline.run(config.Config(), place),
+    lambda: irl_jax.recover('a/b', 'a/c', ['prompt'], workdir=place),
+    lambda: irl_jax.recover(place, 'a/c', ['prompt']),
+    lambda: irl_jax.load_model(place),
+    lambda: irl_jax.load_reward(place),
+    lambda: irl_jax.load_scorer(place),
+    lambda: irl_jax.generate(place, ['a']),
+    lambda: checkpoint.Checkpoints(place),
+    lambda: page.write(place),
+  ):
+    with pytest.raises(ConfigError) as refused:
+      take()
+    assert f'{place}: ' in str(refused.value) and 'give a mounted folder' in str(refused.value)
+
+
+def test_home_is_meant_wherever_a_path_is_given(home, policy):
+  (home / 'rows.jsonl').write_text('{"text": "a b c d e"}\n')
+  rows, _ = sources.load_rows(config.Data(source='~/rows.jsonl'), 0)
+  assert len(rows) == 1
+  pretrained.save('~/model', policy, '')
+  assert irl_jax.load_model('~/model').source == str(home / 'model')
+  assert irl_jax.load_scorer('~/model')([])['log_prob'].shape == (0,)
+  assert recovery._place('~/model', 'base') == str(home / 'model')
+  assert config.Models(base='~/model').base == str(home / 'model')
+  with checkpoint.Checkpoints('~/checkpoints') as checkpoints:
+    assert checkpoints.folder == home / 'checkpoints'
+  (home / 'mine.py').write_text(
+    'from irl_jax.config import *\ndef get_config():\n  return Config(seed=3)\n'
+  )
+  assert config_files.load('~/mine.py').seed == 3
+
+
+def test_flags_name_themselves(home):
+  options = score.define_flags()
+  launch.parse(['score', '--model=~/m', '--input=~/in.csv', '--output=~/out.jsonl'], options)
+  assert (options.model, options.input, options.output) == tuple(
+    f'{home}/{name}' for name in ('m', 'in.csv', 'out.jsonl')
+  )
+  for flag in ('model', 'input', 'output'):
+    with pytest.raises(ConfigError, match=f'^--{flag}=s3://b/x: s3:// is not read or written'):
+      launch.parse(['score', f'--{flag}=s3://b/x'], score.define_flags())
+  options = train.define_flags()
+  launch.parse(['train', '--config=tiny', '--workdir=~/run'], options)
+  assert options.workdir == f'{home}/run'
+
+
+def test_a_replaced_config_is_the_same(home):
+  data = config.Data(source='~/rows.jsonl')
+  assert dataclasses.replace(data) == data
