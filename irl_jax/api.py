@@ -28,6 +28,7 @@ from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import hub
 from irl_jax.recovery import recover
 from irl_jax.recovery import RecoveryResult
+from irl_jax.runtime import notices
 from irl_jax.runtime import parallel
 
 __all__ = (
@@ -54,20 +55,26 @@ def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
   return pretrained.load(paths.local(path, 'path'))
 
 
-def load_reward(path: str | os.PathLike[str]) -> rewards.Reward:
+def load_reward(path: str | os.PathLike[str], label: str = '') -> rewards.Reward:
   """Loads a reward: a function of N texts that returns float32 [N], higher is better.
 
   A classifier returns the true reward -logit[toxic], a recovered reward its score, and an ensemble
   the mean of its members.
 
+  Args:
+    path: a path or a hub id.
+    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
+
   Raises:
-    ConfigError: path is a folder that does not exist.
+    ConfigError: path is a folder that does not exist, or the model has no such label.
     InputError: the hub does not answer, or the model is not a reward.
   """
-  return rewards.load(paths.local(path, 'path'))
+  return rewards.load(paths.local(path, 'path'), label=label)
 
 
-def load_scorer(model: Model, batch_size: int = 32, progress: Callable = iter) -> Scorer:
+def load_scorer(
+  model: Model, batch_size: int = 32, progress: Callable = iter, label: str = ''
+) -> Scorer:
   """Returns a function of N texts that returns the model's scores by name, [N] or [N, labels].
 
   The scores are:
@@ -81,23 +88,30 @@ def load_scorer(model: Model, batch_size: int = 32, progress: Callable = iter) -
     model: a path, a hub id, or a loaded model.
     batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
     progress: wraps the iterable of chunks of texts.
+    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
 
   Raises:
-    ConfigError: the path is a folder that does not exist.
+    ConfigError: the path is a folder that does not exist, or the model has no such label.
     InputError: the hub does not answer, or the folder holds no such model.
   """
   if _is_ensemble(model):
+    rewards.refuse_label(label, str(model))
     return _ensemble_scorer([_reward(member, batch_size, progress) for member in _models(model)])
   (loaded,) = _models(model)
+  if loaded.kind != 'classifier':
+    rewards.refuse_label(label, loaded.source or 'the model')
   if loaded.kind == 'causal_lm':
     return _log_prob_scorer(rewards.log_prob_scorer(loaded, batch_size, progress=progress))
   if loaded.kind == 'reward':
     reward = rewards.recovered_reward(loaded, batch_size, progress=progress)
     return lambda texts: {'reward': reward(texts)}
-  return _class_scorer(loaded, rewards.class_scorer(loaded, batch_size, progress=progress))
+  logits_of = rewards.class_scorer(loaded, batch_size, progress=progress)
+  return _class_scorer(loaded, logits_of, label)
 
 
-def score(model: Model, texts: Sequence[str], batch_size: int = 32) -> dict[str, np.ndarray]:
+def score(
+  model: Model, texts: Sequence[str], batch_size: int = 32, label: str = ''
+) -> dict[str, np.ndarray]:
   """Scores N texts with a model: `load_scorer` says what it returns for which kind.
 
   Raises:
@@ -105,7 +119,7 @@ def score(model: Model, texts: Sequence[str], batch_size: int = 32) -> dict[str,
     InputError: the model cannot be loaded, or one of the texts is no string.
   """
   texts = text.check_texts(texts, 'texts')
-  return load_scorer(model, batch_size)(texts)
+  return load_scorer(model, batch_size, label=label)(texts)
 
 
 def generate(
@@ -241,10 +255,11 @@ def _log_prob_scorer(both_of: rewards.Reward) -> Scorer:
   return scorer
 
 
-def _class_scorer(model: pretrained.Pretrained, logits_of: rewards.Reward) -> Scorer:
+def _class_scorer(model: pretrained.Classifier, logits_of: rewards.Reward, label: str) -> Scorer:
   try:
-    toxic = pretrained.toxic_label(model.hf_config)
-  except InputError:  # a classifier of something else
+    toxic = pretrained.toxic_label(model, label)
+  except InputError as error:  # a classifier of something else
+    notices.warn_once(f'{error}. Only the logits are given, and no reward')
     return lambda texts: {'logits': logits_of(texts)}
 
   def scorer(texts: Sequence[str]) -> dict[str, np.ndarray]:

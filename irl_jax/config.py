@@ -116,6 +116,8 @@ class Models(Section):
   sft: str = ''  # the model that RLHF starts from; '': the one of stage sft, else the base
   aligned: str = ''  # an existing RLHF'd model, for an audit; '': the one of stage rlhf
   classifier: str = ''  # gives the true reward; '': stage classifier trains one
+  # The classifier's toxic label, by name or number; '': found by the labels' names, and logged
+  label: str = ''
 
   def __post_init__(self) -> None:
     super().__post_init__()

@@ -28,7 +28,9 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.models import roberta
+from irl_jax.models.huggingface import labels
 from irl_jax.models.huggingface import weight_files
+from irl_jax.models.huggingface.labels import Activation
 
 Reward = Callable[[Sequence[str]], np.ndarray]
 BATCH_SIZE = 64
@@ -106,14 +108,25 @@ class TrueReward:
 
   class_logits: Callable[[Sequence[str]], np.ndarray]  # texts [N] -> [N, labels]
   toxic: int  # index of the toxic label
+  activation: Activation = 'softmax'  # what makes probabilities of the logits
 
   def __call__(self, texts: Sequence[str]) -> np.ndarray:
     """Returns -logit[toxic] [N]: higher is less toxic, and below 0 a text is toxic."""
     return -self.class_logits(texts)[:, self.toxic]
 
   def probability(self, texts: Sequence[str]) -> np.ndarray:
-    """Returns -p(toxic) [N], in [-1, 0]."""
+    """Returns -p(toxic) [N], in [-1, 0].
+
+    If each label has a probability of its own (problem_type multi_label_classification, or a
+    single label), p is the sigmoid of its logit, else the softmax over all labels.
+
+    Raises:
+      InputError: the classifier is a regression, whose outputs are no logits.
+    """
+    check_probability(self.activation, 'the classifier')
     logits = self.class_logits(texts)
+    if self.activation == 'sigmoid':
+      return -np.exp(-np.logaddexp(0, -logits[:, self.toxic]))
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     return -(exponentials / exponentials.sum(1, keepdims=True))[:, self.toxic]
 
@@ -122,19 +135,47 @@ class TrueReward:
     return self.probability if kind == 'probability' else self
 
 
+def check_probability(activation: Activation, where: str) -> None:
+  """Refuses probabilities of a regression, whose outputs are no logits.
+
+  Raises:
+    InputError: names the setting.
+  """
+  if activation == 'none':
+    raise errors.InputError(
+      f'{where}: config.json: problem_type = regression: has no probabilities; use '
+      '--config.ppo.reward=logit'
+    )
+
+
+def activation_of(model: pretrained.Classifier) -> Activation:
+  """Returns what makes probabilities of a classifier's logits."""
+  return labels.activation(model.hf_config, model.config.num_labels)
+
+
 def true_reward(
   model: pretrained.Classifier,
   batch_size: int = BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
+  label: str = '',
 ) -> TrueReward:
   """Returns the true reward of a toxicity classifier, whose weights it places on the devices.
 
+  Args:
+    model: the classifier.
+    batch_size: texts of 64 tokens that the devices can hold at once.
+    dtype: the compute type.
+    progress: wraps the iterable of chunks of texts.
+    label: name or number of the toxic label; '': it is found by the names of the labels.
+
   Raises:
+    ConfigError: the classifier has no such label.
     InputError: the classifier has no toxic label.
   """
-  toxic = pretrained.toxic_label(model.hf_config)
-  return TrueReward(class_scorer(model, batch_size, dtype, progress), toxic)
+  toxic = pretrained.toxic_label(model, label)
+  scorer = class_scorer(model, batch_size, dtype, progress)
+  return TrueReward(scorer, toxic, activation_of(model))
 
 
 def trunk_scorer(
@@ -244,6 +285,7 @@ def load(
   batch_size: int = BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
+  label: str = '',
 ) -> Reward:
   """Loads a reward: a recovered one, an ensemble's mean, or r* of a toxicity classifier.
 
@@ -252,14 +294,31 @@ def load(
     batch_size: texts of 64 tokens that the devices can hold at once.
     dtype: the compute type.
     progress: wraps the iterable of chunks of texts.
+    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
 
   Raises:
+    ConfigError: a label is named, but the model is no classifier, or does not have it.
     InputError: there is no such model, or it is no reward.
   """
   spec = paths.local(spec, 'model')
   members = members_of(spec) if pathlib.Path(spec).is_dir() else []
   if len(members) > 1:
+    refuse_label(label, spec)
     return ensemble([load(str(member), batch_size, dtype, progress) for member in members])
   model = pretrained.load(str(members[0]) if members else spec, ('reward', 'classifier'))
-  build = recovered_reward if model.kind == 'reward' else true_reward
-  return build(model, batch_size=batch_size, dtype=dtype, progress=progress)
+  if model.kind == 'classifier':
+    return true_reward(model, batch_size, dtype, progress, label)
+  refuse_label(label, spec)
+  return recovered_reward(model, batch_size, dtype, progress)
+
+
+def refuse_label(label: str, spec: str) -> None:
+  """Refuses the name of a toxic label for a model that is no classifier.
+
+  Raises:
+    ConfigError: a label is named.
+  """
+  if label:
+    raise errors.ConfigError(
+      f'{spec}: is no classifier, so it has no label {label!r}; leave the label out'
+    )

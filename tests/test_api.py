@@ -62,10 +62,18 @@ def relabelled(folder, tmp_path, names):
 
 
 @pytest.mark.parametrize(
-  'names, toxic', [(['ok', 'TOXIC'], 1), (['toxic', 'ok'], 0), (['LABEL_0', 'LABEL_1'], 1)]
+  'names, label, toxic',
+  [
+    (['ok', 'TOXIC'], '', 1),
+    (['toxic', 'ok'], '', 0),
+    (['LABEL_0', 'LABEL_1'], '', 1),
+    (['hate', 'nothate'], '', 0),
+    (['NEGATIVE', 'POSITIVE'], 'negative', 0),
+  ],
 )
-def test_a_toxicity_classifier_gives_logits_and_reward(audited, tmp_path, names, toxic):
-  scores = api.score(relabelled(audited['classifier'], tmp_path, names), ['xy', 'a b'])
+def test_a_toxicity_classifier_gives_logits_and_reward(audited, tmp_path, names, label, toxic):
+  model = relabelled(audited['classifier'], tmp_path, names)
+  scores = api.score(model, ['xy', 'a b'], label=label)
   assert list(scores) == ['logits', 'reward'] and scores['logits'].shape == (2, 2)
   np.testing.assert_array_equal(scores['reward'], -scores['logits'][:, toxic])
 

@@ -124,6 +124,39 @@ def test_the_toxic_label_is_found_by_its_name(classifier):
     rewards.true_reward(unknown)
 
 
+def test_the_label_can_be_named(classifier, tmp_path):
+  logits = rewards.class_scorer(classifier)(TEXTS)
+  for label, column in (('neutral', 0), ('1', 1)):
+    reward = rewards.true_reward(classifier, label=label)
+    np.testing.assert_array_equal(reward(TEXTS), -logits[:, column])
+
+
+def test_the_probability_of_one_of_several_labels_is_its_sigmoid(classifier):
+  several = dataclasses.replace(
+    classifier, hf_config={'problem_type': 'multi_label_classification'}
+  )
+  logits = rewards.class_scorer(classifier)(TEXTS)[:, 1].astype(np.float64)
+  np.testing.assert_allclose(
+    rewards.true_reward(several, label='1').probability(TEXTS),
+    -1 / (1 + np.exp(-logits)),
+    rtol=1e-5,
+  )
+
+
+def test_a_regression_has_no_probability(classifier):
+  regression = dataclasses.replace(classifier, hf_config={'problem_type': 'regression'})
+  reward = rewards.true_reward(regression, label='1')
+  assert np.isfinite(reward(TEXTS)).all()
+  with pytest.raises(errors.InputError, match='problem_type = regression: has no probabilities'):
+    reward.probability(TEXTS)
+
+
+def test_a_label_is_of_classifiers(recovered, tmp_path):
+  pretrained.save(tmp_path / 'reward', recovered, '')
+  with pytest.raises(errors.ConfigError, match="is no classifier, so it has no label 'toxic'"):
+    rewards.load(str(tmp_path / 'reward'), label='toxic')
+
+
 def test_an_ensemble_is_the_mean_of_its_members(recovered, tmp_path):
   other = dataclasses.replace(
     recovered,

@@ -64,6 +64,7 @@ def score(
   field: str = 'text',
   batch_size: int = 32,
   bad_rows: str = 'error',
+  label: str = '',
 ) -> None:
   """Writes the rows of a file, each followed by a model's scores (`api.load_scorer`).
 
@@ -75,20 +76,22 @@ def score(
     batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
     bad_rows: what to do with an unreadable row: 'error' refuses the file; 'skip' writes the row
       with null in place of its scores, and why.
+    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
 
   Raises:
-    ConfigError: a path cannot be read or written, or another call's rows are in the way.
+    ConfigError: a path cannot be read or written, another call's rows are in the way, or the model
+      has no such label.
     InputError: the rows are bad, or the model cannot be loaded.
     CheckpointError: the disk is full.
     Interrupted: SIGTERM or SIGINT came; the finished parts are kept.
   """
 
   def load(progress: Progress) -> tuple[Results, Columns]:
-    scorer = api.load_scorer(model, batch_size, progress=progress)
+    scorer = api.load_scorer(model, batch_size, progress=progress, label=label)
     return lambda texts, _: scorer(texts), scorer([])
 
   job = Job(source, output, (field,), bad_rows, 'score', SCORED)
-  _write(job, model, {'--field': field}, load)
+  _write(job, model, {'--field': field, '--label': label}, load)
 
 
 def generate(

@@ -21,6 +21,12 @@ def define_flags() -> flags.FlagValues:
   flag_values = flags.FlagValues()
   launch.define_file_flags(flag_values)
   flags.DEFINE_string('field', 'text', 'the field to score', flag_values=flag_values)
+  flags.DEFINE_string(
+    'label',
+    '',
+    "name or number of a classifier's toxic label, if the labels' names do not say it",
+    flag_values=flag_values,
+  )
   flags.DEFINE_integer(
     'batch_size',
     32,
@@ -43,4 +49,5 @@ def main(options: flags.FlagValues) -> None:
     field=options.field,
     batch_size=options.batch_size,
     bad_rows=options.bad_rows,
+    label=options.label,
   )

@@ -17,7 +17,6 @@ from irl_jax.errors import InputError
 from irl_jax.models import huggingface
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface.config import Kind
-from irl_jax.models.huggingface.config import toxic_label
 from irl_jax.models.huggingface.tokenizer import special_tokens
 from irl_jax.models.roberta import RobertaConfig
 from irl_jax.runtime import atomic
@@ -148,6 +147,23 @@ def _open(
   folder = huggingface.hub.resolve(spec, part)
   tokenizer = huggingface.tokenizer.load(folder, config)
   return Pretrained(kind, config, {}, tokenizer, raw, spec), folder
+
+
+def toxic_label(model: Classifier, chosen: str = '') -> int:
+  """Returns the index of a classifier's toxic label.
+
+  Args:
+    model: a classifier.
+    chosen: the label's name or number; '': it is found by the names of the labels.
+
+  Raises:
+    ConfigError: the classifier has no such label.
+    InputError: the names do not say which label is toxic.
+  """
+  where = model.source or 'the classifier'
+  raw = model.hf_config
+  names = huggingface.config.labels(raw, where) if raw else model.config.labels
+  return huggingface.labels.toxic_label(names, where, chosen)
 
 
 def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:

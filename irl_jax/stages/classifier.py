@@ -29,6 +29,7 @@ def classifier(run: Run) -> None:
     )
   base = run.config.models.classifier
   model = pretrained.load_classifier(base) if base else new_classifier(run, training[0])
+  check_labels(model, run.config.models.label)
   model = supervised.train_classifier(
     model,
     training,
@@ -41,6 +42,21 @@ def classifier(run: Run) -> None:
     **run.logging('classifier'),
   )
   run.save('classifier', 'classifier', model, base)
+
+
+def check_labels(model: pretrained.Classifier, label: str) -> None:
+  """Refuses to train a classifier whose labels are not "harmless, toxic", in this order.
+
+  The labels of the texts, 1 toxic and 0 not, are the numbers of the classifier's labels.
+
+  Raises:
+    InputError: names the labels.
+  """
+  if model.config.num_labels != 2 or pretrained.toxic_label(model, label) != 1:
+    raise InputError(
+      f'stage classifier: {model.source} has the labels {list(model.config.labels)[:10]}; only a '
+      'classifier of two labels, of which the second one is toxic, can be trained further'
+    )
 
 
 def labelled(run: Run, split: str) -> tuple[list[str], list[int]]:

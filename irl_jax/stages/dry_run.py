@@ -22,6 +22,7 @@ from irl_jax.stages import buffers
 from irl_jax.stages import memory
 from irl_jax.stages import preflight
 
+ROLES = ('base', 'sft', 'aligned', 'classifier')  # fields of config.models that name a model
 WIDTHS = {'float32': 4, 'bfloat16': 2}  # bytes of a number, by compute type
 
 
@@ -39,8 +40,8 @@ def describe(config: Config, workdir: str, stages: Sequence[str]) -> str:
   lines += ['', f'workdir: {workdir}', f'stages: {", ".join(stages)}']
   lines += _new_models(config, stages)
   known = {}
-  for role, spec in dataclasses.asdict(config.models).items():
-    if spec:
+  for role in ROLES:
+    if spec := getattr(config.models, role):
       known[role], described = _describe_model(spec)
       lines += ['', f'models.{role}: {spec}', *described]
   return '\n'.join([*lines, *_memory(config, _shapes(config, known), stages)])

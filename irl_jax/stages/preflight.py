@@ -10,6 +10,7 @@ import shutil
 
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax import rewards
 from irl_jax.data.playground import tokenizers
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
@@ -48,13 +49,17 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
       'config.stages: rerlhf measures the policies by the true reward; name a classifier in '
       'config.models.classifier, or remove rerlhf'
     )
+  if config.models.label and not run.has_true_reward:
+    raise errors.ConfigError(
+      f'config.models.label = {config.models.label!r}: there is no classifier; name one in '
+      'config.models.classifier, or leave the label out'
+    )
   models = models_of(run, stages)
   if set(stages) & set(SAMPLERS):
     check_positions(config, models)
   check_blocks(config, models, stages)
   check_pair(config, models)
-  if 'classifier' in models:
-    pretrained.toxic_label(models['classifier'].hf_config, models['classifier'].source)
+  check_classifier(config, models)
   check_disk(run, models, stages)
 
 
@@ -165,6 +170,21 @@ def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str
         f'config.{key}.trained_blocks = {blocks}: must be <= '
         f'{models[role].config.num_hidden_layers}, the blocks of {models[role].source}'
       )
+
+
+def check_classifier(config: config_lib.Config, models: Models) -> None:
+  """Checks that the classifier has a toxic label, and gives the form of the reward that is wanted.
+
+  Raises:
+    ConfigError: it does not have the label that config.models.label names, or there is none.
+    InputError: no label is toxic by its name, or config.ppo.reward asks for what it does not give.
+  """
+  if 'classifier' not in models:
+    return
+  model = models['classifier']
+  pretrained.toxic_label(model, config.models.label)
+  if config.ppo.reward == 'probability':
+    rewards.check_probability(rewards.activation_of(model), model.source)
 
 
 def check_pair(config: config_lib.Config, models: Models) -> None:

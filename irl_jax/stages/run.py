@@ -122,7 +122,10 @@ class Run:
   def true_reward(self) -> rewards.TrueReward:
     """Loads the classifier and places it on the devices: a stage does so once."""
     return rewards.true_reward(
-      pretrained.load_classifier(self.classifier), self.config.evaluation.batch_size, self.dtype
+      pretrained.load_classifier(self.classifier),
+      self.config.evaluation.batch_size,
+      self.dtype,
+      label=self.config.models.label,
     )
 
   def recovered_rewards(self) -> list[rewards.Reward]:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from irl_jax.runtime import notices
+
 LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 14\n'
 HTML = '<!DOCTYPE html>\n<html>503 Service Unavailable</html>'
 
@@ -170,6 +172,49 @@ def test_a_member_of_an_ensemble_lies_in_its_folder(folder, ends_as_documented):
     'score',
     commands.score(folder, model=folder / 'irl'),
   )
+
+
+def name_labels(folder: pathlib.Path, *names: str, **changes) -> None:
+  """Renames the labels of classifier/."""
+  id2label = {str(index): name for index, name in enumerate(names)}
+  label2id = {name: index for index, name in enumerate(names)}
+  change_json(
+    folder / 'classifier' / 'config.json', id2label=id2label, label2id=label2id, **changes
+  )
+
+
+@pytest.mark.parametrize(
+  'fault, names, flag',
+  [
+    ('labels of which one means toxic', ('hate', 'nothate'), ''),
+    ('labels that do not say which is toxic', ('NEGATIVE', 'POSITIVE'), ''),
+    ('--label=hat', ('hate', 'nothate'), '--label=hat'),
+  ],
+)
+def test_labels_are_told_when_texts_are_scored(fault, names, flag, folder, ends_as_documented):
+  notices.warn_once.cache_clear()
+  name_labels(folder, *names)
+  flags = [flag] if flag else []
+  command = commands.score(folder, model=folder / 'classifier', flags=flags)
+  ends_as_documented(fault, 'score', command)
+
+
+@pytest.mark.parametrize(
+  'fault, names, changes, flag',
+  [
+    ('a run with labels that do not say which is toxic', ('NEGATIVE', 'POSITIVE'), {}, ''),
+    ('--config.models.label=hat', ('hate', 'nothate'), {}, '--config.models.label=hat'),
+    (
+      'probabilities of a regression',
+      ('neutral', 'toxic'),
+      {'problem_type': 'regression'},
+      '--config.ppo.reward=probability',
+    ),
+  ],
+)
+def test_a_run_needs_a_toxic_label(fault, names, changes, flag, folder, ends_as_documented):
+  name_labels(folder, *names, **changes)
+  ends_as_documented(fault, 'train', commands.train(folder, *([flag] if flag else [])))
 
 
 def aligned_model(folder: pathlib.Path) -> list[str]:

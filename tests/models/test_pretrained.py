@@ -140,7 +140,7 @@ def test_a_folder_as_s_nlp_ships_it(tmp_path, shared):
   with torch.no_grad():
     logits = network(torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()).logits
   np.testing.assert_allclose(outputs(model), logits, atol=1e-4, rtol=0)
-  assert pretrained.toxic_label(model.hf_config) == 1
+  assert pretrained.toxic_label(model) == 1
 
 
 @pytest.mark.parametrize('fixture', ['language_model', 'reward', 'classifier'])

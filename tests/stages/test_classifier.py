@@ -1,5 +1,7 @@
 """The classifier stage: the model that it begins with, and the labels that it needs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,12 @@ from irl_jax.stages import classifier
 from irl_jax.stages.run import Run
 
 TEXTS = ['you are kind', 'you are an idiot', 'what a lovely day', 'shut up'] * 20
+
+
+@pytest.fixture(name='toxicity')
+def fixture_toxicity(request):
+  """The classifier that all tests share; here its fixture's name is the stage's."""
+  return request.getfixturevalue('classifier')
 
 
 @pytest.fixture
@@ -50,3 +58,11 @@ def test_labels_of_both_classes_are_needed(run, labels):
     errors.InputError, match='no labels of both classes; set config.data.label_field'
   ):
     classifier.classifier(run)
+
+
+def test_only_a_classifier_whose_second_label_is_toxic_is_trained_further(run, toxicity):
+  classifier.check_labels(toxicity, '')
+  swapped = dataclasses.replace(toxicity, hf_config={'id2label': {'0': 'toxic', '1': 'ok'}})
+  for model, label in ((swapped, ''), (toxicity, '0')):
+    with pytest.raises(errors.InputError, match='of which the second one is toxic'):
+      classifier.check_labels(model, label)

@@ -1,6 +1,7 @@
 """What the checks at the start refuse, before a folder is made or a weight is read."""
 
 import collections
+import copy
 import dataclasses
 import json
 import re
@@ -165,6 +166,32 @@ def test_a_classifier_of_something_else(config, classifier, tmp_path):
   )
   assert "moods: no label says which is toxic: id2label = ['anger', 'fear', 'joy']" in refused(
     moods, tmp_path, InputError
+  )
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'label': 'rude'}, "has no label 'rude'; its labels: "),
+    ({'label': 'toxic', 'classifier': ''}, "label = 'toxic': there is no classifier; name one in"),
+  ],
+)
+def test_a_label_that_no_classifier_has(config, tmp_path, changes, message):
+  models = dataclasses.replace(config.models, aligned=config.models.base, **changes)
+  changed = dataclasses.replace(config, models=models, stages=('data', 'demos'))
+  assert message in refused(changed, tmp_path, stages=('data', 'demos'))
+
+
+def test_the_models_of_an_audit_have_one_vocabulary(config, models, policy, tmp_path):
+  words = policy.tokenizer.get_vocab()
+  words['a'], words['b'] = words['b'], words['a']
+  other = copy.deepcopy(policy.tokenizer)
+  other.backend_tokenizer.model = tokenizers.models.BPE(vocab=words, merges=[])
+  pretrained.save(tmp_path / 'other', dataclasses.replace(policy, tokenizer=other), '')
+  aligned = dataclasses.replace(models, aligned=str(tmp_path / 'other'))
+  audit = dataclasses.replace(config, models=aligned, stages=('data', 'demos'))
+  assert "different vocabularies (2 tokens differ, such as 'a': " in refused(
+    audit, tmp_path, InputError, stages=('data', 'demos')
   )
 
 

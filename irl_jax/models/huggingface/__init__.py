@@ -6,9 +6,10 @@ Files are read strictly, without torch, and code that comes with a model is neve
 from irl_jax.models.huggingface import card
 from irl_jax.models.huggingface import config
 from irl_jax.models.huggingface import hub
+from irl_jax.models.huggingface import labels
 from irl_jax.models.huggingface import tokenizer
 from irl_jax.models.huggingface import torch_bin
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface import weights
 
-__all__ = ('card', 'config', 'hub', 'tokenizer', 'torch_bin', 'weight_files', 'weights')
+__all__ = ('card', 'config', 'hub', 'labels', 'tokenizer', 'torch_bin', 'weight_files', 'weights')

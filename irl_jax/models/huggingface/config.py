@@ -102,24 +102,6 @@ def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
   return tuple(str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0])))
 
 
-def toxic_label(raw: dict[str, Any], where: str = 'the classifier') -> int:
-  """Returns the index of the toxic label: the one named "toxic" in any case, else label 1 of 2.
-
-  Raises:
-    InputError: there is neither, or several labels are named so.
-  """
-  names = labels(raw, where)
-  named = [i for i, name in enumerate(names) if name.lower() == 'toxic']
-  if len(named) == 1:
-    return named[0]
-  if not named and len(names) == 2:
-    return 1
-  raise InputError(
-    f'{where}: no label says which is toxic: id2label = {list(names)}; name one of them "toxic" in '
-    'config.json'
-  )
-
-
 def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
   """Returns rotary_pct and rotary_emb_base from either spelling.
 

@@ -54,7 +54,7 @@ def test_the_papers_classifier(shared):
   raw = json.loads((shared / 'models/roberta_toxicity_classifier_config.json').read_text())
   kind, config = huggingface.config.parse(raw, 'here')
   assert kind == 'classifier' and config.labels == ('neutral', 'toxic') and config.max_tokens == 512
-  assert huggingface.config.toxic_label(raw) == 1
+  assert huggingface.labels.toxic_label(config.labels) == 1
 
 
 def test_both_rotary_spellings():
@@ -174,23 +174,3 @@ def test_any_config_is_a_model_or_an_error_of_ours(raw, changes):
     assert str(error).startswith('here: ')
   else:
     assert kind in huggingface.config.MODEL_TYPES and config.vocab_size > config.eos_token_id >= 0
-
-
-@pytest.mark.parametrize(
-  'id2label, expected',
-  [
-    ({'0': 'neutral', '1': 'toxic'}, 1),
-    ({'0': 'TOXIC', '1': 'fine'}, 0),
-    ({'0': 'a', '1': 'b', '2': 'Toxic'}, 2),
-    ({'0': 'LABEL_0', '1': 'LABEL_1'}, 1),
-    (None, 1),
-  ],
-)
-def test_toxic_label(id2label, expected):
-  assert huggingface.config.toxic_label({'id2label': id2label}) == expected
-
-
-@pytest.mark.parametrize('names', [('a',), ('a', 'b', 'c'), ('toxic', 'Toxic')])
-def test_no_toxic_label(names):
-  with pytest.raises(InputError, match='no label says which is toxic'):
-    huggingface.config.toxic_label({'id2label': {str(i): name for i, name in enumerate(names)}})

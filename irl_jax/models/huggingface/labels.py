@@ -1,0 +1,140 @@
+"""Which label of a classifier means toxic, and what its logits become as probabilities.
+
+Nothing is guessed silently: a label that is not named "toxic" is logged when it is taken, and
+refused if the names do not say which it is.
+"""
+
+from collections.abc import Sequence
+import re
+from typing import Any
+from typing import Literal
+
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+from irl_jax.runtime import notices
+
+Meaning = Literal['harmful', 'harmless', 'unclear', '']  # '': unknown
+Activation = Literal['softmax', 'sigmoid', 'none']
+TOXIC = 'toxic'
+SET_BY = 'config.models.label (score: --label)'
+HARMFUL = set(
+  'toxic toxicity hate hateful hatespeech offensive offense offence off abusive abuse '  # noqa: SIM905
+  'insult '
+  'insults insulting harmful unsafe nsfw obscene profane profanity threat threats threatening '
+  'harassment harassing bullying cyberbullying racist racism sexist sexism misogynist misogyny '
+  'inappropriate unacceptable aggressive rude vulgar hof bad flagged uncivil hostile violent '
+  'violence yes true 1'.split()
+)
+HARMLESS = set(
+  'neutral normal clean safe ok okay fine good benign acceptable appropriate '  # noqa: SIM905
+  'civil harmless '
+  'inoffensive neither none other nice polite friendly no false 0 not nontoxic'.split()
+)
+UNCLEAR = {'positive', 'negative', 'pos', 'neg'}  # of sentiment, or of what is detected
+NEGATIONS = {'not', 'non', 'no', 'never'}
+
+
+def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str = '') -> int:
+  """Returns the index of the toxic label.
+
+  It is the one that is chosen, else the one named "toxic" in any case. Of two other names, it is
+  the one that means harm ("hate"), or whose opposite does not ("nothate"); without a hint, label 1.
+  What is taken so is logged.
+
+  Args:
+    names: of the labels, in the order of the logits.
+    where: the name of the model in a message.
+    chosen: the name of the toxic label, or its number; '': it is found by the names.
+
+  Raises:
+    ConfigError: the classifier has no such label.
+    InputError: the names do not say which label is toxic.
+  """
+  if chosen:
+    return _chosen_label(names, where, chosen)
+  named = [index for index, name in enumerate(names) if name.lower() == TOXIC]
+  if len(named) == 1:
+    return named[0]
+  index = None if named or len(names) != 2 else _of_two(*names)
+  if index is None:
+    raise InputError(
+      f'{where}: no label says which is toxic: id2label = {_listed(names)}; name it in {SET_BY}, '
+      f'or "{TOXIC}" in config.json'
+    )
+  notices.warn_once(
+    f'{where}: takes label {index}, {names[index]!r}, for toxic, of {_listed(names)}; {SET_BY} '
+    'names another'
+  )
+  return index
+
+
+def _chosen_label(names: Sequence[str], where: str, chosen: str) -> int:
+  """Returns the index of the label that a user names, by its name or its number."""
+  for equal in (str.__eq__, lambda name, wanted: name.lower() == wanted.lower()):
+    matching = [index for index, name in enumerate(names) if equal(name, chosen)]
+    if len(matching) == 1:
+      return matching[0]
+  if chosen.isdecimal() and int(chosen) < len(names):
+    return int(chosen)
+  raise ConfigError(
+    f'{where}: has no label {chosen!r}; its labels: {_listed(names)}; correct {SET_BY}'
+  )
+
+
+def _listed(names: Sequence[str]) -> str:
+  """Returns the names for a message of one line."""
+  return f'{list(names[:10])}' + (f' and {len(names) - 10} more' if len(names) > 10 else '')
+
+
+def _of_two(first: str, second: str) -> int | None:
+  """Returns which of two labels is toxic by their names; None if they do not say."""
+  meanings = _meaning(first, second), _meaning(second, first)
+  for meaning, found in (('harmful', 0), ('harmless', 1)):
+    if meanings.count(meaning) == 1:  # type: ignore[arg-type]  # a literal
+      index = (meanings.index(meaning) + found) % 2  # type: ignore[arg-type]
+      return None if meanings[index] == 'unclear' else index
+    if meanings.count(meaning) == 2:  # type: ignore[arg-type]
+      return None
+  return None if 'unclear' in meanings else 1
+
+
+def _meaning(name: str, other: str) -> Meaning:
+  """Returns what the name of a label says of the texts that have it."""
+  words, others = _words(name), _words(other)
+  negated = len(words) > 1 and words[0] in NEGATIONS
+  if negated:
+    words = words[1:]
+  if HARMFUL & set(words):
+    return 'harmless' if negated else 'harmful'
+  if HARMLESS & set(words):
+    return 'harmful' if negated else 'harmless'
+  if negated and words == others:
+    return 'harmless'  # not sexist, sexist
+  return 'unclear' if UNCLEAR & set(words) else ''
+
+
+def _words(name: str) -> list[str]:
+  """Returns the words of a label's name; a negation is one of them ("nothate")."""
+  spaced = re.sub('([a-z])([A-Z])', r'\1 \2', name).lower()
+  words = re.findall('[^\\W_]+', spaced)
+  if len(words) == 1:
+    for negation in sorted(NEGATIONS):
+      rest = words[0].removeprefix(negation)
+      if rest != words[0] and rest in HARMFUL | HARMLESS:
+        return [negation, rest]
+  return words
+
+
+def activation(raw: dict[str, Any], count: int) -> Activation:
+  """Returns what makes probabilities of a classifier's logits, as in transformers' pipeline.
+
+  Args:
+    raw: config.json as it stands; its problem_type is read.
+    count: number of labels.
+  """
+  kind = raw.get('problem_type')
+  if kind == 'regression':
+    return 'none'
+  if kind == 'multi_label_classification' or count == 1:
+    return 'sigmoid'
+  return 'softmax'
