@@ -16,6 +16,7 @@ import os
 
 import numpy as np
 
+from irl_jax import arguments
 from irl_jax import paths
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
@@ -40,7 +41,7 @@ __all__ = (
   'recover',
   'score',
 )
-Model = str | os.PathLike[str] | pretrained.Pretrained
+Model = arguments.Model
 Scorer = Callable[[Sequence[str]], dict[str, np.ndarray]]
 CACHED = 2  # models that `score` and `generate` keep: a policy and a reward, or two policies
 
@@ -49,9 +50,10 @@ def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
   """Loads a language model, a classifier or a recovered reward.
 
   Raises:
-    ConfigError: path is a folder that does not exist.
+    ConfigError: path is a folder that does not exist, or no path.
     InputError: the hub does not answer, or the folder holds no such model.
   """
+  arguments.check_path(path, 'path')
   return pretrained.load(paths.local(path, 'path'))
 
 
@@ -69,6 +71,7 @@ def load_reward(path: str | os.PathLike[str], label: str = '') -> rewards.Reward
     ConfigError: path is a folder that does not exist, or the model has no such label.
     InputError: the hub does not answer, or the model is not a reward.
   """
+  arguments.check_path(path, 'path')
   return rewards.load(paths.local(path, 'path'), label=label)
 
 
@@ -94,6 +97,8 @@ def load_scorer(
     ConfigError: the path is a folder that does not exist, or the model has no such label.
     InputError: the hub does not answer, or the folder holds no such model.
   """
+  arguments.check_model(model, 'model')
+  arguments.check_whole(batch_size, 'batch_size', low=1)
   if _is_ensemble(model):
     rewards.refuse_label(label, str(model))
     return _ensemble_scorer([_reward(member, batch_size, progress) for member in _models(model)])
@@ -145,10 +150,13 @@ def generate(
 
   Raises:
     ConfigError: the path is a folder that does not exist, max_new_tokens leaves no room for a
-      prompt, or prompts is a lone string.
+      prompt, prompts is a lone string, or another argument is wrong.
     InputError: the model cannot be loaded or is no causal language model, or a prompt is no string.
   """
   prompts = text.check_texts(prompts, 'prompts')
+  arguments.check_model(model, 'model')
+  arguments.check_config(sampling, Sampling, 'sampling')
+  arguments.check_whole(seed, 'seed', low=-(2**31), high=2**32 - 1)
   _check_positions(model, sampling)
   _check_completes(model)
   (loaded,) = _models(model)

@@ -16,6 +16,7 @@ import pathlib
 from typing import Any
 from typing import cast
 
+from irl_jax import arguments
 from irl_jax import config as config_lib
 from irl_jax import paths
 from irl_jax import records
@@ -30,7 +31,7 @@ from irl_jax.models import pretrained
 from irl_jax.models.huggingface import hub
 
 INPUTS = 'inputs.jsonl'  # in the run's folder: the prompts or texts that were passed
-Model = str | os.PathLike[str] | pretrained.Pretrained
+Model = arguments.Model
 Row = dict[str, Any]
 
 
@@ -199,10 +200,7 @@ def _place(model: Model, name: str) -> str:
         f'from; write it with irl_jax.models.pretrained.save and pass the folder'
       )
     model = model.source
-  if not isinstance(model, str | os.PathLike) or not os.fspath(model):
-    raise ConfigError(
-      f'{name} = {model!r:.60}: must be a folder, a hub id, id@revision, or a loaded model'
-    )
+  arguments.check_model(model, name)
   spec = paths.local(model, name)
   return os.path.abspath(spec) if os.path.isdir(spec) else spec
 

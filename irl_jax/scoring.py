@@ -172,11 +172,16 @@ def over_texts(
     shape: of one text's result.
     progress: wraps the iterable of chunks.
     **statics: other arguments of `forward`.
+
+  Raises (the function):
+    ConfigError: it is given a lone string, or no list.
+    InputError: one of the texts is no string.
   """
   apply = batched(forward, model, limit, pad_id, batch_size, dtype, progress, **statics)
 
   def score(texts: Sequence[str]) -> np.ndarray:
-    if not len(texts):
+    texts = text.check_texts(texts, 'texts')
+    if not texts:
       return np.zeros((0, *shape), np.float32)
     place = {one: number for number, one in enumerate(dict.fromkeys(texts))}
     distinct, cut = list(place), []

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 
+import documented
 import numpy as np
 import pytest
 
@@ -155,6 +156,10 @@ def test_completions_are_those_of_the_seed(audited):
     (None, ConfigError, 'must be a list of strings, not NoneType'),
     (['a', None], InputError, r'(texts|prompts)\[1\] is None: must be a string'),
     (['a', 3.5], InputError, r'\[1\] is 3.5: must be a string'),
+    (['a', float('nan')], InputError, r'\[1\] is nan: must be a string'),
+    ([b'a'], InputError, r"\[0\] is b'a': must be a string"),
+    ({'text': 'a'}, ConfigError, 'must be a list of strings, not dict; pass one field or column'),
+    ({'a', 'b'}, ConfigError, 'must be a list of strings, not set; pass one field or column'),
   ],
 )
 def test_texts_that_are_no_strings_are_refused_before_a_model_is_read(
@@ -174,6 +179,48 @@ def test_what_cannot_be_completed_is_refused(audited, loads):
   for given in (audited['base'], api.load_model(audited['base'])):
     with pytest.raises(ConfigError, match=r'max_new_tokens = 64: must be < 64, the positions of'):
       api.generate(given, ['a'])
+
+
+def test_a_loaded_reward_refuses_what_is_no_list_of_texts(audited, tmp_path):
+  reward = irl_jax.load_reward(audited['classifier'])
+  with pytest.raises(ConfigError, match=r'texts: must be a list of strings, not str; pass \[texts'):
+    reward('a text')
+  for fault, texts in (
+    ('a lone string to a reward', 'a'),
+    ('None, NaN or bytes among texts', ['a', None]),
+  ):
+    with pytest.raises((ConfigError, InputError)) as caught:
+      reward(texts)
+    documented.check(fault, f'error: {caught.value}', caught.value.exit_code, tmp_path)
+  for texts in (['a', None], ['a', float('nan')], ['a', b'b']):
+    with pytest.raises(InputError, match=r'texts\[1\] is .*: must be a string'):
+      reward(texts)
+  assert reward([]).shape == (0,) and reward(np.array(['a', 'b'])).shape == (2,)
+
+
+@pytest.mark.parametrize(
+  'call, message',
+  [
+    (lambda model: api.score(None, ['a']), 'model = None: must be a folder, a hub id, id@revision'),
+    (lambda model: api.load_model(None), 'path = None: must be a folder, a hub id, or id@revision'),
+    (lambda model: api.load_reward(''), "path = '': must be a folder, a hub id, or id@revision"),
+    (
+      lambda model: api.load_reward(api.load_model(model)),
+      'path: is a loaded model; give its folder, a hub id, or id@revision',
+    ),
+    (lambda model: api.score(model, ['a'], 0), 'batch_size = 0: must be a whole number >= 1'),
+    (lambda model: api.score(model, ['a'], '8'), "batch_size = '8': must be a whole number >= 1"),
+    (
+      lambda model: api.generate(model, ['a'], {'max_new_tokens': 3}),
+      'sampling: must be an irl_jax.config.Sampling, not dict',
+    ),
+    (lambda model: api.generate(model, ['a'], SHORT, seed=None), 'seed = None: must be a whole'),
+  ],
+)
+def test_wrong_arguments_are_refused_in_one_line(audited, call, message):
+  with pytest.raises(ConfigError, match=message) as caught:
+    call(audited['base'])
+  assert '\n' not in str(caught.value)
 
 
 def test_load_reward_scores_texts(shared):

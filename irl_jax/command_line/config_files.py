@@ -1,18 +1,35 @@
-"""Config files: Python files whose `get_config()` returns a `Config`, given as a path or by name.
+"""Config files, given as a path or by name: Python, JSON, YAML, or what a run wrote.
 
-The package holds the named ones, so that `--config=tiny` works without a clone. A config file is
-Python and is run: it is trusted input.
+A Python file has a `get_config()` that returns a `Config`. It is run, so it is trusted input. JSON
+and YAML hold the fields that differ from the defaults; they are data, and nothing in them is run.
+The config.json of a run, or the run's folder, repeats that run. The package holds the named
+configs, so that `--config=tiny` works without a clone.
 """
 
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+import json
 import os
 import pathlib
 import runpy
+import sys
+from typing import Any
+from typing import TypeVar
+
+import yaml
 
 import irl_jax
 from irl_jax import config as config_lib
 from irl_jax import paths
+from irl_jax.command_line import config_flags
 from irl_jax.command_line import suggestions
 from irl_jax.errors import ConfigError
+
+DATA = ('.json', '.yaml', '.yml')  # files of fields; JSON is read as JSON, the others as YAML
+PYTHON = ('.py', '')
+SectionT = TypeVar('SectionT', bound=config_lib.Section)
 
 
 def folder() -> pathlib.Path:
@@ -28,7 +45,7 @@ def names() -> list[str]:
 
 
 def find(spec: str) -> pathlib.Path:
-  """Returns the config file that a path, or the name of a packaged config, stands for.
+  """Returns the config file that a path, the name of a packaged config, or a run stands for.
 
   Raises:
     ConfigError: there is neither a file nor a packaged config of that name.
@@ -39,7 +56,9 @@ def find(spec: str) -> pathlib.Path:
   known = names()
   if spec in known:
     return folder() / f'{spec}.py'
-  if os.path.dirname(spec) or spec.endswith('.py'):
+  if os.path.isfile(os.path.join(spec, 'config.json')):
+    return pathlib.Path(spec, 'config.json')
+  if os.path.dirname(spec) or spec.endswith((*DATA, '.py')):
     problem, name = 'no such file', pathlib.PurePath(spec).stem
   else:
     problem, name = 'no such config', spec
@@ -51,18 +70,23 @@ def find(spec: str) -> pathlib.Path:
 
 
 def load(spec: str) -> config_lib.Config:
-  """Runs a config file and returns its Config.
+  """Reads a config file and returns its Config.
 
   Args:
-    spec: the path of a Python file with `get_config()`, or the name of a packaged config.
+    spec: the path of a Python file with `get_config()`, of a JSON or YAML file of fields, or of a
+      run's folder, or the name of a packaged config.
 
   Raises:
-    ConfigError: there is no such file, or it does not return a valid Config.
+    ConfigError: there is no such file, or it does not give a valid Config.
   """
   path = find(spec)
+  if path.suffix not in PYTHON + DATA:
+    raise ConfigError(
+      f'--config={spec}: is no config file; give Python with get_config() (.py), or the fields as '
+      f'{", ".join(DATA)}'
+    )
   try:
-    get_config = runpy.run_path(str(path)).get('get_config')
-    config = get_config() if callable(get_config) else None
+    config = from_fields(read_fields(path)) if path.suffix in DATA else run(path)
   except ConfigError as error:
     raise ConfigError(f'--config={spec}: {error}') from error
   except Exception as error:  # a config file may fail in any way
@@ -72,3 +96,79 @@ def load(spec: str) -> config_lib.Config:
       f'--config={spec}: must define get_config() returning an irl_jax.config.Config'
     )
   return config
+
+
+def run(path: pathlib.Path) -> Any:
+  """Runs a Python file and returns what its `get_config()` returns; None if it has none."""
+  with importable(path.absolute().parent):
+    get_config = runpy.run_path(str(path)).get('get_config')
+    return get_config() if callable(get_config) else None
+
+
+@contextlib.contextmanager
+def importable(folder: pathlib.Path) -> Iterator[None]:
+  """Makes the modules of a folder importable within the block, as those next to a script are."""
+  sys.path.insert(0, str(folder))
+  try:
+    yield
+  finally:
+    sys.path.remove(str(folder))
+
+
+def read_fields(path: pathlib.Path) -> Any:
+  """Reads a file of fields; of the config.json of a run, the config that it ran.
+
+  Raises:
+    ConfigError: it is not JSON or YAML.
+  """
+  try:
+    text = path.read_text(encoding='utf-8-sig')
+    fields = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
+  except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    kind = 'JSON' if path.suffix == '.json' else 'YAML'
+    raise ConfigError(f'is not {kind}: {" ".join(str(error).split())}') from error
+  run_wrote = isinstance(fields, Mapping) and 'versions' in fields and 'config' in fields
+  return fields['config'] if run_wrote else fields
+
+
+def from_fields(fields: Any) -> config_lib.Config:
+  """Returns the Config with these fields, nested as in a run's config.json, and other defaults.
+
+  Raises:
+    ConfigError: an unknown field, or a value that is not allowed.
+  """
+  return _section(config_lib.Config(), fields, 'config.')
+
+
+def _section(default: SectionT, fields: Any, prefix: str) -> SectionT:
+  if not isinstance(fields, Mapping):
+    kind = type(fields).__name__
+    raise ConfigError(f'{prefix.rstrip(".")}: must be a mapping of fields to values, not {kind}')
+  known = {field.name: field for field in dataclasses.fields(default)}
+  changes = {}
+  for name, value in fields.items():
+    if name not in known:
+      hint = suggestions.did_you_mean(
+        [prefix + near for near in suggestions.closest(str(name), list(known))],
+        'irl_jax/config.py lists all fields; a newer version of irl_jax may have more',
+      )
+      raise ConfigError(f'{prefix}{name}: no such config field; {hint}')
+    now = getattr(default, name)
+    changes[name] = (
+      _section(now, value, f'{prefix}{name}.')
+      if isinstance(now, config_lib.Section)
+      else _value(known[name], value, prefix + name)
+    )
+  return dataclasses.replace(default, **changes)
+
+
+def _value(field: dataclasses.Field, value: Any, name: str) -> Any:
+  """Returns a field's value; YAML reads numbers such as 3e-6 as text, and knows no tuples."""
+  if isinstance(value, list):
+    return tuple(value)
+  if field.type is str or not isinstance(value, str):
+    return value
+  try:
+    return config_flags.FieldParser(field).parse(value)
+  except ValueError as error:
+    raise ConfigError(f'{name} = {value!r}: {error}') from None

@@ -5,8 +5,8 @@
   irl-jax train --config=audit --config.models.base=BASE --config.models.aligned=ALIGNED
 
 Everything is written to --workdir. A finished stage is skipped and an unfinished one resumes: after
-an interruption, give the same command again. A config is Python and is run: use only configs that
-you trust.
+an interruption, give the same command again. A config of Python is run: use only those that you
+trust. A run's folder or its config.json in place of a config repeats that run.
 
 Several processes: give each the same command and a --workdir that all share. SLURM, Open MPI,
 Kubernetes and Cloud TPU tell each process its number. Elsewhere add --distributed=manual
@@ -30,7 +30,8 @@ def define_flags() -> flags.FlagValues:
   flags.DEFINE_string(
     'config',
     None,
-    'a config file, such as configs/tiny.py, or the name of one in the package, such as tiny',
+    'a config file (.py, .json, .yaml), the name of one in the package, such as tiny, or the '
+    'folder of a run to repeat',
     flag_values=flag_values,
   )
   flags.DEFINE_string(

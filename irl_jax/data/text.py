@@ -5,7 +5,9 @@ agree.
 """
 
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import Set
 import re
 from typing import Any
 
@@ -25,12 +27,16 @@ def check_texts(values: Any, name: str) -> list[str]:
     name: of the argument, for the message.
 
   Raises:
-    ConfigError: a lone string, or nothing that can be iterated over.
+    ConfigError: a lone string, a table, or nothing that can be iterated over in order.
     InputError: one of the values is no string.
   """
   if isinstance(values, str | bytes) or not isinstance(values, Iterable):
     given = type(values).__name__
     raise ConfigError(f'{name}: must be a list of strings, not {given}; pass [{name}] for one')
+  # Iterating over these would give keys, names of columns, or texts in any order.
+  if isinstance(values, Mapping | Set) or hasattr(values, 'columns'):
+    given = type(values).__name__
+    raise ConfigError(f'{name}: must be a list of strings, not {given}; pass one field or column')
   values = list(values)
   for number, value in enumerate(values):
     if not isinstance(value, str):

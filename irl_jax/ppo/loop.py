@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
 
+from irl_jax import arguments
 from irl_jax import config as config_lib
 from irl_jax import rewards
 from irl_jax import structs
@@ -176,7 +177,7 @@ def train(
   Args:
     policy: the policy to start from, which is also the reference of the KL penalty.
     rows: prompts, `{"prompt", "original"}` each.
-    reward: any callable, texts [B] -> scores [B].
+    reward: any callable, texts [B] -> scores [B]: one finite number for each text.
     config: its `ppo`, `sampling`, `runtime`, `seed` and `data.max_prompt_tokens` are used.
     folder: where checkpoints are saved.
     dtype: the compute type.
@@ -191,14 +192,18 @@ def train(
     The trained policy.
 
   Raises:
-    ConfigError: the policy has fewer blocks than `ppo.trained_blocks`.
+    ConfigError: an argument is wrong, or a setting that the policy or the devices cannot bear.
+    InputError: a row lacks a field, or the reward gives anything but one number for each text.
     DivergedError: the self-check failed, scores or losses or the KL are not finite, or too many
       gradients in a row are not finite.
   """
+  _check_arguments(policy, rows, config)
   ppo, runtime = config.ppo, config.runtime
+  reward = rewards.checked(reward)
   functions, tx = functions_lib.compile_functions(policy.config, config, dtype)
   state, frozen = functions_lib.initial_state(policy, config, tx, dtype)
   prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)
+  arguments.check_positions(config, policy, max(map(len, prompts.ids)))
   learner = Learner(state, reward_scale.RunningMoments(), ppo.kl_coefficient)
   key = parallel.key(config.seed)
 
@@ -235,3 +240,18 @@ def train(
       if stopping:
         interruption.stop()
   return with_trained(policy, learner.state, ppo.trained_blocks)
+
+
+def _check_arguments(
+  policy: pretrained.Pretrained, rows: Sequence[Mapping[str, Any]], config: config_lib.Config
+) -> None:
+  """Refuses arguments that training would fail on, in the launcher's words.
+
+  Raises:
+    ConfigError, InputError: as `train`.
+  """
+  arguments.check_policy(policy)
+  arguments.check_config(config, config_lib.Config, 'config')
+  arguments.check_settings(config)
+  arguments.check_blocks(config.ppo, policy)
+  arguments.check_rows(rows, ('prompt', 'original'))

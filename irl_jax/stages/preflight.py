@@ -8,6 +8,7 @@ import functools
 import pathlib
 import shutil
 
+from irl_jax import arguments
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import rewards
@@ -15,7 +16,6 @@ from irl_jax.data.playground import tokenizers
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
-from irl_jax.runtime import parallel
 from irl_jax.stages import buffers
 from irl_jax.stages import classifier
 from irl_jax.stages import sft
@@ -42,7 +42,7 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
       space.
     InputError: a model of another kind, a tokenizer that loses text, or a hub that does not answer.
   """
-  check_settings(config)
+  arguments.check_settings(config)
   run = Run(config, folder, metrics_log.Log(), dtype=None)
   if 'rerlhf' in stages and not run.has_true_reward:
     raise errors.ConfigError(
@@ -56,30 +56,13 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
     )
   models = models_of(run, stages)
   if set(stages) & set(SAMPLERS):
-    check_positions(config, models)
+    for model in models.values():
+      if model.kind == 'causal_lm':
+        arguments.check_positions(config, model)
   check_blocks(config, models, stages)
   check_pair(config, models)
   check_classifier(config, models)
   check_disk(run, models, stages)
-
-
-def check_settings(config: config_lib.Config) -> None:
-  """Checks the settings that a valid config may still have wrong for a run.
-
-  Raises:
-    ConfigError: sampling is greedy, or a batch cannot be split evenly over the devices.
-  """
-  if config.sampling.temperature == 0:
-    raise errors.ConfigError(
-      'config.sampling.temperature = 0.0: must be > 0; a run trains on what it samples'
-    )
-  devices = parallel.device_count()
-  for name in ('rollouts_per_step', 'minibatch_size'):
-    if getattr(config.ppo, name) % devices:
-      raise errors.ConfigError(
-        f'config.ppo.{name} = {getattr(config.ppo, name)}: must be a multiple of {devices}, the '
-        'number of devices'
-      )
 
 
 def roles(run: Run, stages: Sequence[str]) -> list[str]:
@@ -140,36 +123,16 @@ def new_classifier(config: config_lib.Config) -> pretrained.Classifier:
   return pretrained.Pretrained('classifier', shape, {}, None, source=source)
 
 
-def check_positions(config: config_lib.Config, models: Models) -> None:
-  """Checks that prompt and response fit every language model.
-
-  Raises:
-    ConfigError: a model has too few positions.
-  """
-  needed = config.data.max_prompt_tokens + config.sampling.max_new_tokens
-  for model in models.values():
-    if model.kind == 'causal_lm' and needed > model.config.max_position_embeddings:
-      raise errors.ConfigError(
-        f'config.data.max_prompt_tokens + config.sampling.max_new_tokens = {needed}: must be <= '
-        f'{model.config.max_position_embeddings}, the positions of {model.source}'
-      )
-
-
 def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str]) -> None:
   """Checks that models have the blocks that are to be trained.
 
   Raises:
     ConfigError: a model has fewer blocks.
   """
-  for key, blocks, role, trained_by in (
-    ('ppo', config.ppo.trained_blocks, 'start', ('rlhf', 'rerlhf')),
-    ('irl', config.irl.trained_blocks, 'base', ('irl',)),
-  ):
-    if set(trained_by) & set(stages) and blocks > models[role].config.num_hidden_layers:
-      raise errors.ConfigError(
-        f'config.{key}.trained_blocks = {blocks}: must be <= '
-        f'{models[role].config.num_hidden_layers}, the blocks of {models[role].source}'
-      )
+  if {'rlhf', 'rerlhf'} & set(stages):
+    arguments.check_blocks(config.ppo, models['start'])
+  if 'irl' in stages:
+    arguments.check_blocks(config.irl, models['base'])
 
 
 def check_classifier(config: config_lib.Config, models: Models) -> None:

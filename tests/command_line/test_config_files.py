@@ -1,12 +1,15 @@
 """Config files by path and by name, in a clone and in a package; files that give no config."""
 
 import pathlib
+import sys
 
+import documented
 import pytest
 
 from irl_jax.command_line import config_files
 from irl_jax.config import Config
 from irl_jax.errors import ConfigError
+from irl_jax.runtime import workdir
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 CONTENT = 'from irl_jax.config import *\ndef get_config():\n  return Config(ppo=PPO(epochs=2))\n'
@@ -66,3 +69,68 @@ def test_a_file_that_gives_no_config_is_refused_by_name(tmp_path, content, messa
   with pytest.raises(ConfigError) as refused:
     config_files.load(str(path))
   assert str(refused.value).startswith(f'--config={path}: ') and message in str(refused.value)
+
+
+YAML = """
+name: mine
+stages: [data, irl]
+ppo:
+  learning_rate: 3e-6   # YAML reads this as text
+  subtract_original: false
+irl: {seeds: 2}
+"""
+
+
+def test_yaml_and_json_hold_the_fields_that_differ(tmp_path):
+  (tmp_path / 'mine.yaml').write_text(YAML)
+  config = config_files.load(str(tmp_path / 'mine.yaml'))
+  assert config.name == 'mine' and config.stages == ('data', 'irl') and config.irl.seeds == 2
+  assert config.ppo.learning_rate == 3e-6 and config.ppo.subtract_original is False
+  (tmp_path / 'mine.json').write_text('{"ppo": {"epochs": 2}}')
+  assert config_files.load(str(tmp_path / 'mine.json')).ppo.epochs == 2
+
+
+def test_what_a_run_wrote_repeats_it(tmp_path):
+  config = config_files.load('tiny')
+  workdir.prepare(tmp_path, config)
+  assert config_files.load(str(tmp_path)) == config
+  assert config_files.load(str(tmp_path / 'config.json')) == config
+
+
+def test_modules_next_to_a_config_can_be_imported(tmp_path):
+  (tmp_path / 'shared_by_mine.py').write_text(CONTENT.replace('get_config', 'make'))
+  (tmp_path / 'mine.py').write_text('import shared_by_mine\nget_config = shared_by_mine.make\n')
+  before = list(sys.path)
+  assert config_files.load(str(tmp_path / 'mine.py')).ppo.epochs == 2
+  assert sys.path == before
+
+
+DOCUMENTED = {'x = 1': '--config=my.toml', 'ppo: {stepz: 3}': 'a YAML config with an unknown field'}
+
+
+@pytest.mark.parametrize(
+  'name, content, message',
+  [
+    ('my.toml', 'x = 1', 'is no config file; give Python with get_config() (.py), or the fields'),
+    ('my.json', '{"ppo": ', 'is not JSON: Expecting value'),
+    ('my.yaml', 'ppo: [', 'is not YAML: '),
+    ('my.yaml', '', 'config: must be a mapping of fields to values, not NoneType'),
+    ('my.yaml', 'ppo: 3', 'config.ppo: must be a mapping of fields to values, not int'),
+    ('my.yaml', 'ppo: {stepz: 3}', 'config.ppo.stepz: no such config field; did you mean config.'),
+    ('my.json', '{"irl": {"shiny": 3}}', 'config.irl.shiny: no such config field; irl_jax/config'),
+    ('my.yaml', 'ppo: {steps: 0}', 'config.ppo.steps = 0: must be >= 1'),
+    ('my.yaml', 'ppo: {steps: many}', "config.ppo.steps = 'many': must be a whole number >= 1"),
+    ('my.yaml', 'name: !!python/object/apply:os.system ["touch run"]', 'is not YAML: could not'),
+  ],
+)
+def test_a_file_of_fields_that_is_wrong_is_refused_by_name(
+  tmp_path, monkeypatch, name, content, message
+):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path(name).write_text(content)
+  with pytest.raises(ConfigError) as refused:
+    config_files.load(name)
+  assert str(refused.value).startswith(f'--config={name}: {message}')
+  if fault := DOCUMENTED.get(content):
+    documented.check(fault, f'error: {refused.value}', refused.value.exit_code, tmp_path)
+  assert '\n' not in str(refused.value) and not pathlib.Path('run').exists()

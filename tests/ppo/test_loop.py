@@ -5,6 +5,7 @@ import os
 import signal
 
 import chex
+import documented
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -358,6 +359,72 @@ def test_the_devices_are_ahead_of_the_host_and_given_nothing_by_surprise(
 def test_more_blocks_than_the_model_has_are_refused(policy, tmp_path):
   config = dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, trained_blocks=4))
   with pytest.raises(
-    errors.ConfigError, match='config.ppo.trained_blocks = 4, but the model has 3 blocks'
+    errors.ConfigError, match='config.ppo.trained_blocks = 4: must be <= 3, the blocks of the tiny'
   ):
     train(policy, tmp_path, Log(), config=config)
+
+
+NO_ORIGINALS = dataclasses.replace(CONFIG.ppo, subtract_original=False)
+REFUSED = 'reward .*: returned {}; must return 32 numbers for 32 texts, one for each'
+WRONG_REWARDS = {  # what a reward returns, and how the message calls it
+  'their mean': (lambda texts: float(len(texts)), 'one float'),
+  'one number': (lambda texts: [1.0], 'list of 1 numbers'),
+  'too few': (lambda texts: [1.0] * (len(texts) - 1), 'list of 31 numbers'),
+  'a matrix': (lambda texts: np.ones((len(texts), 2)), r'ndarray of shape \[32, 2\]'),
+  'strings': (lambda texts: ['1.0' for _ in texts], r"list of str \('1.0' first\)"),
+  'dicts': (
+    lambda texts: [{'score': 1.0} for _ in texts],
+    r"list of dict \(\{'score': 1.0\} first\)",
+  ),
+  'nothing': (lambda texts: None, r'None \(is a return missing\?\)'),
+  'a generator': (lambda texts: (1.0 for _ in texts), 'generator'),
+}
+
+
+@pytest.mark.parametrize('name', WRONG_REWARDS)
+def test_a_reward_that_gives_no_number_for_each_text_is_refused_before_an_update(
+  policy, tmp_path, name
+):
+  reward, given = WRONG_REWARDS[name]
+  log = Log()
+  with pytest.raises(errors.InputError, match=REFUSED.format(given)):
+    train(policy, tmp_path, log, reward, dataclasses.replace(CONFIG, ppo=NO_ORIGINALS))
+  assert not log
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (
+      {'policy': 'gpt2'},
+      "policy = 'gpt2': must be a loaded model; load it with irl_jax.load_model",
+    ),
+    ({'rows': []}, "rows: is empty; give at least one row with 'prompt' and 'original'"),
+    ({'rows': 'ab'}, "rows: must be a list of rows with 'prompt' and 'original', not str"),
+    ({'rows': ['ab']}, r"rows\[0\] is 'ab': must be a mapping with 'prompt' and 'original'"),
+    ({'rows': [ROWS[0], {'prompt': 'ab'}]}, r"rows\[1\]: has no field 'original'; each row needs"),
+    ({'rows': [{'prompt': None, 'original': ''}]}, r"rows\[0\]: field 'prompt' is None: must be a"),
+    ({'reward': 'a/folder'}, "reward = 'a/folder': must be a function of texts that returns their"),
+    ({'config': {}}, 'config: must be an irl_jax.config.Config, not dict'),
+    (
+      {'config': dataclasses.replace(CONFIG, ppo=c.PPO(rollouts_per_step=6, minibatch_size=6))},
+      'config.ppo.rollouts_per_step = 6: must be a multiple of 4, the number of devices',
+    ),
+    (
+      {'config': dataclasses.replace(CONFIG, sampling=c.Sampling(temperature=0.0))},
+      'config.sampling.temperature = 0.0: must be > 0; a run trains on what it samples',
+    ),
+    (
+      {'config': dataclasses.replace(CONFIG, sampling=c.Sampling(max_new_tokens=63))},
+      r'config.sampling.max_new_tokens = 127: must be <= 64, the positions of the tiny',
+    ),
+  ],
+)
+def test_wrong_arguments_are_refused_in_one_line(policy, tmp_path, changes, message):
+  given = {'policy': policy, 'rows': ROWS, 'reward': share_of_early_letters, 'config': CONFIG}
+  with pytest.raises((errors.ConfigError, errors.InputError), match=message) as caught:
+    loop.train(**given | changes, folder=tmp_path / 'new', log=lambda *_: None)
+  assert '\n' not in str(caught.value) and not (tmp_path / 'new').exists()
+  if 'has no field' in message:
+    fault = 'a row without a field'
+    documented.check(fault, f'error: {caught.value}', caught.value.exit_code, tmp_path)

@@ -1,0 +1,176 @@
+"""Checks of what callers pass: models, rows and settings.
+
+The launcher and the Python API share them, so both say the same of the same mistake.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from collections.abc import Sized
+import os
+from typing import Any
+
+from irl_jax import config as config_lib
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+from irl_jax.models import pretrained
+from irl_jax.runtime import parallel
+
+Model = str | os.PathLike[str] | pretrained.Pretrained
+MAX_SEED = 2**31 - 1
+
+
+def check_model(model: Any, name: str) -> None:
+  """Refuses what names no model.
+
+  Raises:
+    ConfigError: it is neither a path, nor a hub id, nor a loaded model.
+  """
+  if isinstance(model, pretrained.Pretrained):
+    return
+  if not isinstance(model, str | os.PathLike) or not os.fspath(model):
+    raise ConfigError(
+      f'{name} = {model!r:.60}: must be a folder, a hub id, id@revision, or a loaded model'
+    )
+
+
+def check_path(path: Any, name: str) -> None:
+  """Refuses what is no path and no hub id.
+
+  Raises:
+    ConfigError: it is not; a loaded model has its own message.
+  """
+  if isinstance(path, pretrained.Pretrained):
+    raise ConfigError(f'{name}: is a loaded model; give its folder, a hub id, or id@revision')
+  if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+    raise ConfigError(f'{name} = {path!r:.60}: must be a folder, a hub id, or id@revision')
+
+
+def check_policy(policy: Any, name: str = 'policy') -> None:
+  """Refuses all but loaded causal language models.
+
+  Raises:
+    ConfigError: it is no loaded model.
+    InputError: it is a model of another kind.
+  """
+  if not isinstance(policy, pretrained.Pretrained):
+    raise ConfigError(
+      f'{name} = {policy!r:.60}: must be a loaded model; load it with irl_jax.load_model'
+    )
+  if policy.kind != 'causal_lm':
+    raise InputError(f'{name}: is a {policy.kind}; needed here: causal_lm')
+
+
+def check_whole(value: Any, name: str, low: int, high: int = MAX_SEED) -> None:
+  """Refuses all but whole numbers of a range.
+
+  Raises:
+    ConfigError: names the argument and the range.
+  """
+  whole = hasattr(value, '__index__') and not isinstance(value, bool)
+  if not whole or not low <= int(value) <= high:
+    raise ConfigError(
+      f'{name} = {value!r:.60}: must be a whole number '
+      f'{config_lib.describe_range(low, None, high, None).removeprefix("must be ")}'
+    )
+
+
+def check_config(value: Any, kind: type[config_lib.Section], name: str) -> None:
+  """Refuses what is not the section of a config that is needed.
+
+  Raises:
+    ConfigError: names the argument and the class.
+  """
+  if not isinstance(value, kind):
+    raise ConfigError(
+      f'{name}: must be an irl_jax.config.{kind.__name__}, not {type(value).__name__}'
+    )
+
+
+def check_rows(rows: Any, fields: Sequence[str], name: str = 'rows') -> None:
+  """Refuses rows without the fields that are read from them.
+
+  Args:
+    rows: what a caller passed as a sequence of mappings.
+    fields: each must be a string in every row.
+    name: of the argument, for the message.
+
+  Raises:
+    ConfigError: they are no list of rows, or there are none.
+    InputError: a row lacks a field, or holds something else there.
+  """
+  needs = ' and '.join(map(repr, fields))
+  if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+    raise ConfigError(f'{name}: must be a list of rows with {needs}, not {type(rows).__name__}')
+  if not isinstance(rows, Sized) or not hasattr(rows, '__getitem__'):
+    raise ConfigError(f'{name}: must be a list, not {type(rows).__name__}; pass list({name})')
+  if hasattr(rows, 'columns'):  # iterating over a data frame gives the names of its columns
+    raise ConfigError(f"{name}: is a data frame; pass {name}.to_dict('records')")
+  if not len(rows):
+    raise ConfigError(f'{name}: is empty; give at least one row with {needs}')
+  for number, row in enumerate(rows):
+    if not isinstance(row, Mapping):
+      raise InputError(f'{name}[{number}] is {row!r:.60}: must be a mapping with {needs}')
+    for field in fields:
+      if field not in row:
+        raise InputError(
+          f'{name}[{number}]: has no field {field!r}; each row needs {needs}, which may be empty'
+        )
+      if not isinstance(row[field], str):
+        raise InputError(
+          f'{name}[{number}]: field {field!r} is {row[field]!r:.60}: must be a string'
+        )
+
+
+def check_settings(config: config_lib.Config) -> None:
+  """Checks the settings that a valid config may still have wrong for a run.
+
+  Raises:
+    ConfigError: sampling is greedy, or a batch cannot be split evenly over the devices.
+  """
+  if config.sampling.temperature == 0:
+    raise ConfigError(
+      'config.sampling.temperature = 0.0: must be > 0; a run trains on what it samples'
+    )
+  devices = parallel.device_count()
+  for name in ('rollouts_per_step', 'minibatch_size'):
+    if getattr(config.ppo, name) % devices:
+      raise ConfigError(
+        f'config.ppo.{name} = {getattr(config.ppo, name)}: must be a multiple of {devices}, the '
+        'number of devices'
+      )
+
+
+def check_positions(
+  config: config_lib.Config, model: pretrained.Pretrained, longest: int | None = None
+) -> None:
+  """Checks that prompt and response fit a language model.
+
+  Args:
+    config: its `data.max_prompt_tokens` and `sampling.max_new_tokens` are used.
+    model: the language model.
+    longest: tokens of the longest prompt; None: not known yet, so as many as are allowed.
+
+  Raises:
+    ConfigError: the model has too few positions.
+  """
+  needed = config.data.max_prompt_tokens + config.sampling.max_new_tokens
+  prompt = config.data.max_prompt_tokens if longest is None else longest
+  if prompt + config.sampling.max_new_tokens > model.config.max_position_embeddings:
+    raise ConfigError(
+      f'config.data.max_prompt_tokens + config.sampling.max_new_tokens = {needed}: must be <= '
+      f'{model.config.max_position_embeddings}, the positions of {model.source or "the model"}'
+    )
+
+
+def check_blocks(section: config_lib.PPO | config_lib.IRL, model: pretrained.Pretrained) -> None:
+  """Checks that a model has the blocks that are to be trained.
+
+  Raises:
+    ConfigError: the model has fewer blocks.
+  """
+  if section.trained_blocks > model.config.num_hidden_layers:
+    raise ConfigError(
+      f'config.{section.key}trained_blocks = {section.trained_blocks}: must be <= '
+      f'{model.config.num_hidden_layers}, the blocks of {model.source or "the model"}'
+    )
