@@ -4,11 +4,14 @@ Two models of one vocabulary give every text the same ids. Special tokens that o
 such as padding that a trainer added, and rows of the embedding that no token has do not matter.
 """
 
+from collections.abc import Callable
 import dataclasses
+from functools import partial
 from typing import Any
 
 from absl import logging
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from irl_jax.data import text
@@ -45,6 +48,7 @@ def check(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
   """Refuses two causal language models that an audit cannot compare.
 
   Models of different shapes or settings pass with a warning. They differ, but not only by training.
+  So do models that differ by rounding alone.
 
   Raises:
     InputError: different vocabularies or tokenizers, or the same weights.
@@ -53,6 +57,14 @@ def check(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
   names = f'{aligned.source} and {base.source}'
   if same_weights(aligned, base):
     raise InputError(f'{names} have the same weights, so there is nothing to recover; {EXPECTED}')
+  if dtype := rounding(aligned, base):
+    logging.warning(
+      '%s have the same weights but for their rounding to %s, so there is hardly anything to '
+      'recover; %s',
+      names,
+      dtype,
+      EXPECTED,
+    )
   rows = _shared_rows(aligned, base)
   if shapes(aligned, rows) != shapes(base, rows):
     logging.warning(
@@ -165,9 +177,27 @@ def same_weights(first: pretrained.Decoder, second: pretrained.Decoder) -> bool:
 
   Rows of the embeddings count only up to the last token that both models have.
   """
+  return _equal(first, second, lambda leaf: leaf)
+
+
+def rounding(first: pretrained.Decoder, second: pretrained.Decoder) -> str:
+  """Returns the type in which two models have the same parameters, or '' if in none.
+
+  Merging an adapter or saving in another type leaves such pairs. Training moves a weight further.
+  """
+  as_type = lambda leaf, dtype: np.asarray(leaf).astype(jnp.dtype(dtype))
+  types = ('bfloat16', 'float16')
+  equal = (dtype for dtype in types if _equal(first, second, partial(as_type, dtype=dtype)))
+  return next(equal, '')
+
+
+def _equal(
+  first: pretrained.Decoder, second: pretrained.Decoder, prepare: Callable[[Any], Any]
+) -> bool:
+  """Returns whether all parameters are equal after `prepare`, up to the last shared token."""
   rows = _shared_rows(first, second)
   return shapes(first, rows) == shapes(second, rows) and all(
-    np.array_equal(one, other)
+    np.array_equal(prepare(one), prepare(other))
     for one, other in zip(*(jax.tree.leaves(_with_rows(model, rows)) for model in (first, second)))
   )
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
@@ -61,6 +62,23 @@ def test_equal_weights_are_refused(policy):
     match='copy and the tiny policy have the same weights, so there is nothing to recover',
   ):
     comparable.check(copy, policy)
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_weights_that_differ_by_rounding_alone_are_told(policy, dtype, caplog):
+  rounded = jax.tree.map(
+    lambda leaf: np.asarray(leaf).astype(jnp.dtype(dtype)).astype(np.float32), policy.params
+  )
+  aligned = dataclasses.replace(policy, params=rounded, source='the rounded one')
+  assert not comparable.same_weights(aligned, policy)
+  comparable.check(aligned, policy)
+  assert f'the same weights but for their rounding to {dtype}' in caplog.text
+
+
+def test_weights_that_were_trained_are_no_rounding(policy, aligned, caplog):
+  assert comparable.rounding(aligned, policy) == ''
+  comparable.check(aligned, policy)
+  assert 'rounding' not in caplog.text
 
 
 def test_one_changed_weight_is_a_difference(policy):
