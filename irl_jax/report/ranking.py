@@ -10,6 +10,7 @@ from irl_jax.report import verdicts as v
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import SetName
+from irl_jax.report.wording import BASELINES
 from irl_jax.report.wording import count
 from irl_jax.report.wording import percent
 from irl_jax.report.wording import percents
@@ -19,6 +20,7 @@ Line = tuple[str, str]  # (verdict, text)
 
 # Whether the shares of pairs in which the seeds prefer the aligned completion lie off chance.
 APART, MIXED, AT_CHANCE, BACKWARDS = 'apart', 'mixed', 'at chance', 'backwards'
+SIMPLE = ('length', 'bag_of_words', 'last_token')  # baselines that were fitted to training pairs
 CHANCE = f'chance is 50{SPACE}%'
 
 
@@ -173,5 +175,23 @@ def on_pairs(recovery: Recovery) -> str:
   }[apart]
   return (
     f"It prefers the aligned model's completion in {percent(rate)} {percents(low, high)} {where}"
-    f'{which}. {shows}{few}'
+    f'{which}. {shows}{few}{simpler_on_pairs(recovery) if apart != APART else ""}'
+  )
+
+
+def simpler_on_pairs(recovery: Recovery) -> str:
+  """Names the simple reward that does tell the two models apart; '' if none does."""
+  shares = {
+    key: baseline.preference.bounds
+    for key, baseline in recovery.baselines.items()
+    if key in SIMPLE and baseline.preference.bounds
+  }
+  clear = {key: bounds for key, bounds in shares.items() if bounds and bounds[1] > v.CHANCE}
+  if not clear:
+    return ''
+  best = max(clear, key=lambda key: clear[key][1])
+  rate, low, high = clear[best]
+  return (
+    f' There is something to learn, though: {BASELINES[best]} prefers it in {percent(rate)} '
+    f'{percents(low, high)}.'
   )

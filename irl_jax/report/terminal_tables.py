@@ -24,6 +24,7 @@ from rich.text import Text
 from irl_jax.report import findings
 from irl_jax.report import summary as summary_lib
 from irl_jax.report.summary import Calibration
+from irl_jax.report.summary import Preference
 from irl_jax.report.summary import Reason
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
@@ -153,7 +154,7 @@ def reward_tables(recovery: Recovery) -> Iterator[RenderableType]:
     if rewards:
       yield agreement_table(f'irl: {title[0].lower()}{title[1:]}', rewards, set_name)
   preferred = [
-    (name, number(reward.on('heldout_pairs').prefers_aligned), cell(reward.preference))
+    (name, number(reward.on('heldout_pairs').prefers_aligned), differing(reward.preference))
     for name, reward in named.items()
     if name != '± std' and reward.on('heldout_pairs').prefers_aligned is not None
   ]
@@ -173,6 +174,11 @@ def reward_tables(recovery: Recovery) -> Iterator[RenderableType]:
     yield Grid('irl: the zero of each reward', columns, zeros)
   if recovery.seeds:
     yield Text(f'irl: mean Spearman between seeds {number(recovery.seed_spearman)}\n')
+
+
+def differing(preference: Preference) -> str:
+  """Writes a share of the pairs that differ; '' if there is none, as for a mean over seeds."""
+  return cell(preference) if preference.pairs else ''
 
 
 def named_rewards(recovery: Recovery) -> Iterator[tuple[str, Reward]]:

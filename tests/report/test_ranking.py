@@ -83,6 +83,23 @@ def test_few_pairs_that_differ_are_called_few(make_summary, n, few):
   assert ('Few pairs differ' in text) == few
 
 
+@pytest.mark.parametrize(
+  'name, low, named',
+  [
+    ('bag_of_words', 0.51, True),
+    ('bag_of_words', 0.5, False),
+    ('dpo_implicit', 0.9, False),  # tells the two models apart by construction
+  ],
+)
+def test_a_simple_reward_that_tells_the_models_apart_is_named(make_summary, name, low, named):
+  summary = audit(make_summary, HOLDS)
+  summary['irl']['baselines'] = {name: {'preference': preference(0.95, low, 0.99)}}
+  text = ranking.on_pairs(parse(summary).recovery)
+  assert ('something to learn, though: a bag of words prefers it in 95.0' in text) == named
+  summary['irl']['seeds'][0]['preference'] = ABOVE
+  assert 'though' not in ranking.on_pairs(parse(summary).recovery)
+
+
 @pytest.mark.parametrize('share', [0.41, 0.5, 0.574, 0.9])
 def test_a_share_without_an_interval_claims_nothing(make_summary, share):
   summary = audit(make_summary, None, heldout_pairs={'prefers_aligned': share})
