@@ -108,14 +108,15 @@ SECTIONS = (
   Section(
     'recovery',
     'Recovery over training',
-    'IRL raises R̂ of the aligned completion of each pair above that of the other model. The '
+    'IRL trains R̂ to score the aligned completion of each pair above that of the other model. The '
     'parameters with the lowest loss on validation pairs are kept; r* chooses nothing.',
     [(curve.title, functools.partial(curves.irl, curve=curve)) for curve in curves.IRL],
   ),
   Section(
     'metrics',
     'All metrics of all rewards',
-    f'Every seed is reported. Intervals are bootstrapped, 95{SPACE}%; the deviation is over seeds.',
+    f'Every seed is reported. Intervals are bootstrapped, 95{SPACE}% (those of pairs that differ: '
+    "Wilson's); the deviation is over seeds.",
     tables=[tables.agreement, tables.preferences],
   ),
 )
@@ -225,7 +226,10 @@ def facts(inputs: Inputs) -> dict[str, str]:
   if seeds := inputs.recovery.seeds:
     result['recovery'] = f'{irl.get("objective")}, {count(len(seeds), "seed")}'
   if inputs.texts:
-    result['held out'] = f'{count(len(inputs.texts), "text")}, {count(len(inputs.pairs), "pair")}'
+    differ = sum(pair['aligned'] != pair['base'] for pair in inputs.pairs)
+    result['held out'] = (
+      f'{count(len(inputs.texts), "text")}, {count(len(inputs.pairs), "pair")} ({differ:,} differ)'
+    )
   if inputs.summary.human_accuracy is not None:
     agrees = percent(inputs.summary.human_accuracy)
     result['true reward agrees with people'] = f'on {agrees} of the texts'

@@ -224,7 +224,8 @@ def calibration(inputs: Inputs) -> list[Table]:
     'Brier, constant',
   )
   note = (
-    'The zero, before centring, is where unlabelled texts split into two groups. Platt turns R̂ '
+    'The zero, before centring, is the best split of unlabelled texts into two groups; it is '
+    'reliable if there are two. Platt turns R̂ '
     'into the probability that a text is harmless, and is fitted on labels. ECE and Brier are the '
     'errors of that probability. Next to them: the errors of a calibrated reward, and of one '
     'constant probability.'
