@@ -19,15 +19,16 @@ from irl_jax.models import pretrained
 
 
 def check(irl: config_lib.IRL) -> None:
-  """Checks that the reward can be exported: only one that is read at the last token has this form.
+  """Checks that the reward can be exported: only a reward read at the last token can be.
 
   Raises:
     ConfigError: the reward is the mean over all tokens.
   """
   if irl.pooling != 'last':
     raise errors.ConfigError(
-      f'config.irl.pooling = {irl.pooling}: such a reward cannot be exported, because transformers '
-      'has no model of that form; set last (studies/recovery.py compares the two)'
+      f'config.irl.pooling = {irl.pooling}: {irl.pooling}-pooled rewards cannot be exported '
+      '(transformers has no such model); set config.irl.pooling=last (studies/recovery.py compares '
+      'the two)'
     )
 
 
@@ -40,7 +41,7 @@ def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox
 
   Args:
     trunk: embed_in and blocks.
-    direction: the reward head's, of any norm, [D].
+    direction: the reward head's direction [D], of any norm.
     zero: the R̂ that becomes 0.
   """
   # The score stores the direction in float32. The bias uses the stored direction, so that the two
@@ -70,7 +71,7 @@ def reward_model(
   """Returns the reward of these parts as a model that can score and be saved.
 
   Args:
-    base: gives the model's shape and tokenizer.
+    base: the model whose shape and tokenizer are used.
     parts: (trained, frozen) parameters, as `loop.train` returns them.
     zero: the R̂ that becomes 0; by default the reward stays as it was trained.
   """

@@ -100,20 +100,21 @@ def train(
     pairs: training pairs.
     validation: pairs whose loss selects the update.
     irl: hyper-parameters.
-    seed: of the first head and of the order of the data.
-    folder: of the checkpoints.
-    dtype: of computation.
+    seed: random seed for the first head and the order of the data.
+    folder: where checkpoints are saved.
+    dtype: the compute type.
     runtime: how checkpoints are kept, how many non-finite gradients in a row are tolerated, how
       memory is saved.
     log: called after every validation with the number of the update and its metrics.
     truncate_log: called with the number of the first update of this run.
     progress: wraps the iterable of updates.
-    report: gives more metrics to log from R̂ [N, 2] of the validation pairs; they select nothing.
+    report: computes more metrics to log, from R̂ [N, 2] of the validation pairs; training does not
+      use them.
     prompts: the prompt of every training pair, for an objective that compares all samples of a
       prompt; None: any pairs may be compared.
 
   Returns:
-    (trained, frozen) parameters of the reward of least validation loss, on the host.
+    (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
 
   Raises:
     ConfigError: config.irl.trained_blocks exceeds the model's blocks.
@@ -163,6 +164,6 @@ def _check_counts(pairs: int, validation: int) -> None:
   """Raises InputError if there is nothing to train on or to select by."""
   if not pairs or not validation:
     raise errors.InputError(
-      f'IRL needs training and validation pairs of two different texts and has {pairs} and '
-      f'{validation}: give more prompts, or an aligned model that differs from the base'
+      'IRL needs training and validation pairs whose two texts differ, but there are '
+      f'{pairs} and {validation}: add prompts, or use an aligned model that differs from the base'
     )

@@ -1,7 +1,7 @@
 """Objectives of IRL: losses of the recovered reward R̂ on demonstrations, and the table of them.
 
 R̂ is bounded (`heads.bounded_reward`), so Δ = R̂(aligned) - R̂(base) lies within [-2, 2] and every
-objective has a minimum. All of them depend on differences within a prompt only. Where 0 lies is
+objective has a minimum. All of them depend only on differences within a prompt. Where 0 lies is
 chosen afterwards (evaluation/zero.py).
 
 Most objectives are functions of the Δ of one pair. Maximum entropy reads all samples of a prompt
@@ -25,7 +25,7 @@ from irl_jax import config as config_lib
 Delta = jax.Array | np.ndarray
 
 TIGHT_MARGIN = 2.0  # margin of failures, as a multiple of config.irl.margin
-NEAR_TIE = 0.5  # a pair that is won by less is a failure too, in the same unit
+NEAR_TIE = 0.5  # a pair won by less than this multiple of the margin also counts as a failure
 
 
 def asymmetric(delta: Delta) -> jax.Array:
@@ -50,13 +50,13 @@ def failure_aware(delta: Delta, margin: float, progress: jax.Array | float) -> j
   """Returns max(0, m - Δ)^2, with m = margin, or TIGHT_MARGIN * margin for failures.
 
   A failure is a pair that R̂ orders wrongly or nearly ties: Δ is below a threshold. The threshold
-  rises with progress in [0, 1]: from -margin (clear errors only) through 0 (every error) to
-  NEAR_TIE * margin (near ties too).
+  rises with progress in [0, 1]: from -margin (only clear errors) through 0 (every error) to
+  NEAR_TIE * margin (also near ties).
 
   After Failure-Aware IRL (Patel et al. 2025, arXiv 2510.06092). We had only its abstract and
-  others' summaries. From them we took what a failure is, the tighter margin, and the order from
-  clear errors to subtle ones. These choices are ours and not checked against the paper: both
-  constants, the linear threshold, that failures are determined anew in every batch, and the square.
+  others' summaries. From them we took the definition of a failure, the tighter margin, and the
+  order from clear errors to subtle ones. These choices are ours and not checked against the paper: both
+  constants, the linear threshold, the square, and that every batch determines its failures again.
   (With a plain hinge, a larger margin does not change the slope of a pair that already violates the
   smaller one.) The paper's second reward path, which corrects the first on failures, is left out.
   """
@@ -76,9 +76,10 @@ def maximum_entropy(
 
   This is -R̂(y) / T + log Ẑ(x). Ẑ is the mean of exp(R̂ / T) over the base texts of the prompt x.
 
-  KL-regularised RLHF ends at p(y | x) = p_base(y | x) exp(R(x, y) / T) / Z(x): of all policies that
-  earn as much, the one nearest to the base model. This is maximum entropy (Ziebart et al. 2008)
-  relative to the base model. Its likelihood needs log Z(x) = log E[exp(R / T)] over the base model.
+  KL-regularised RLHF ends at p(y | x) = p_base(y | x) exp(R(x, y) / T) / Z(x): of all policies with
+  the same mean reward, the one nearest to the base model. This is maximum entropy (Ziebart et al.
+  2008) relative to the base model. Its likelihood needs log Z(x) = log E[exp(R / T)] over the base
+  model.
 
   Finn et al. 2016 estimate Z from samples of any q, each weighted by the reference measure over q.
   Our samples come from the reference measure itself, at its own temperature. Every weight is then
@@ -87,10 +88,10 @@ def maximum_entropy(
   of R̂ limits it.
 
   Args:
-    aligned: R̂ of aligned texts [B, ...]; K in a row are of one prompt.
+    aligned: R̂ of aligned texts [B, ...]; every K consecutive texts share a prompt.
     base: R̂ of base texts [B, ...], in the same order.
-    present: which of the base texts exist [B, ...]. A prompt without any gets a finite loss that
-      means nothing.
+    present: which of the base texts exist [B, ...]. A prompt without base texts gets a
+      finite, meaningless loss.
     group_size: K.
     temperature: T > 0, in units of R̂.
 
@@ -136,7 +137,7 @@ class Objective:
 
 
 def _pairwise(of_pair: PairLoss) -> Objective:
-  """Gives a loss of single pairs the signature that all objectives share."""
+  """Wraps a loss of single pairs in the signature that all objectives share."""
 
   def training(
     aligned: jax.Array,
@@ -153,7 +154,7 @@ def _pairwise(of_pair: PairLoss) -> Objective:
 
 # The names are those of `config.OBJECTIVES`, which says which of them need groups.
 # One pair is enough to validate maximum entropy with, though not to train with: -log of the model's
-# probability that of two texts the aligned one is the aligned one is
+# probability that the aligned text of a pair is the aligned one is
 # p(y) p_base(y') / (p(y) p_base(y') + p(y') p_base(y)) = sigmoid(Δ / T). The partition cancels.
 OBJECTIVES = {
   'asymmetric': _pairwise(lambda delta, irl, progress: asymmetric(delta)),
@@ -182,7 +183,8 @@ def losses(
   """Returns the training loss [B, ...] of every pair, by the objective that `irl` names.
 
   Args:
-    aligned: R̂ of the aligned texts [B, ...]; `irl.group_size` in a row are of one prompt.
+    aligned: R̂ of the aligned texts [B, ...]; every `irl.group_size` consecutive texts share a
+      prompt.
     base: R̂ of the base texts [B, ...], in the same order.
     present: which of the base texts exist [B, ...].
     irl: hyper-parameters.

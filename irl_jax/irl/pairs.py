@@ -1,4 +1,4 @@
-"""Demonstrations as minibatches: pairs of texts, with what a frozen part computes of them once.
+"""Demonstrations as minibatches: pairs of texts, with the frozen outputs that are computed once.
 
 Dims: N pairs, G groups, K pairs of a group, B pairs of a minibatch, S padded length, D width.
 """
@@ -16,7 +16,7 @@ from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.models import pretrained
 
-Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and of the base text
+Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and the base text
 
 
 def encode_pairs(
@@ -61,15 +61,15 @@ class PairDataset:
   """Pairs in groups of K pairs of one prompt.
 
   Objectives of single pairs use groups of one (`pair_dataset`).
-  At most one of `features` and `cut_hidden` is given; batches then hold it, so that the frozen part
-  is not run again.
+  At most one of `features` and `cut_hidden` is set. Batches then contain it, so that the frozen
+  part does not run again.
   """
 
   pairs: Sequence[Pair]
   pad_id: int
   buckets: Sequence[int]  # allowed padded lengths S, ascending
   groups: np.ndarray  # [G, K] int: row numbers of pairs; -1 where a group has fewer than K
-  features: np.ndarray | None = None  # [N, 2, D] float32: pooled states of a wholly frozen trunk
+  features: np.ndarray | None = None  # [N, 2, D] float32: pooled states of a fully frozen trunk
   cut_hidden: np.ndarray | None = None  # [N, 2, S, D]: states at the lowest trained block
 
   def __len__(self) -> int:
@@ -78,16 +78,16 @@ class PairDataset:
 
   @property
   def padded(self) -> list[int]:
-    """The padded length of every group [G]; features have none, so all of theirs are 1."""
+    """The padded length of every group [G]; always 1 for features, which have no length."""
     if self.features is not None:
       return [1] * len(self)
     of_pairs = [batches.bucket(max(map(len, pair)), self.buckets) for pair in self.pairs]
     return [max(of_pairs[row] for row in rows if row >= 0) for rows in self.groups]
 
   def batch(self, numbers: np.ndarray) -> structs.PairBatch:
-    """Returns the pairs of some groups, the K pairs of each in a row.
+    """Returns the pairs of some groups; the K pairs of a group are consecutive.
 
-    Pairs that a group lacks are filled with its first pair, of weight 0.
+    An incomplete group is filled with copies of its first pair, of weight 0.
     """
     rows = self.groups[numbers]
     weight = (rows >= 0).ravel().astype(np.float32)
@@ -148,8 +148,8 @@ def by_prompt(
   ]
   if not groups:
     raise errors.InputError(
-      'config.irl.objective compares the pairs of one prompt, and no prompt has two: demonstrate '
-      'more (config.irl.samples_per_prompt, stage demos), or choose another objective'
+      'config.irl.objective needs at least two different pairs per prompt, but no prompt has two: '
+      'raise config.irl.samples_per_prompt and rerun stage demos, or choose another objective'
     )
   return dataclasses.replace(dataset, groups=np.array(groups))
 

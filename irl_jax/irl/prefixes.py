@@ -1,6 +1,6 @@
 """R̂ and the loss of every prefix of a pair.
 
-A prefix is what a model would have written, had it been stopped there.
+A prefix is the text that a model would have written if it had stopped there.
 
 Dims: B pairs, K pairs of a group, S padded length.
 """
@@ -56,7 +56,7 @@ def compared(batch: structs.PairBatch, group_size: int) -> jax.Array:
   """Returns which prefixes [B, S] are compared: aligned with base texts of the same length.
 
   A prefix counts once the group's texts differ and enough base texts are that long: one, or two for
-  a mean over several. `group_size` pairs in a row are of one prompt.
+  a mean over several. Every `group_size` consecutive pairs share a prompt.
   """
   in_groups = lambda x: x.reshape(-1, group_size, x.shape[1])
   texts = jnp.concatenate(

@@ -1,4 +1,4 @@
-"""What training starts from: the first parameters, and the frozen layers' outputs.
+"""The starting point of training: the first parameters, and the frozen layers' outputs.
 
 Dims: N pairs, S padded length, D width.
 """
@@ -25,7 +25,7 @@ from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
 
-DIRECTION_PAIRS = 2000  # training pairs, drawn by the seed, whose features give the first head
+DIRECTION_PAIRS = 2000  # training pairs, drawn by the seed, that determine the first head
 
 
 def initial_parts(
@@ -62,8 +62,8 @@ def difference_head(states: np.ndarray, epsilon: float) -> reward_lib.Params:
   that head, a different one for each seed.
 
   Args:
-    states: of the aligned and of the base texts [N, 2, D].
-    epsilon: of the layer norm.
+    states: the states of the aligned and the base texts [N, 2, D].
+    epsilon: the epsilon of the layer norm.
   """
   aligned, base = (
     jnp.mean(heads.normalise(jnp.asarray(states[:, side]), epsilon), axis=0) for side in (0, 1)

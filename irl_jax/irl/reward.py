@@ -1,4 +1,4 @@
-"""The reward that IRL trains: which state of a text it scores, and R̂ of that state.
+"""The reward that IRL trains: the state of a text that it scores, and R̂ of that state.
 
 Dims: B texts or pairs, S padded length, D width.
 """
@@ -57,7 +57,7 @@ def features(
   pooling: str,
   rematerialise: bool = False,
 ) -> jax.Array:
-  """Returns the state [B, D] of each text that the head scores."""
+  """Returns, for each text, the state [B, D] that the head scores."""
   return POOL[pooling](hidden_states(*parts, batch, config, dtype, rematerialise), batch.valid)
 
 
@@ -100,7 +100,7 @@ def pair_rewards(
 
 
 def score_pairs(parts: Parts, batch: structs.PairBatch, **statics: Any) -> jax.Array:
-  """Returns R̂ [B, 2] of the aligned and of the base texts; `statics` as in `reward`."""
+  """Returns R̂ [B, 2] of the aligned and the base texts; `statics` as in `reward`."""
   return jnp.stack(pair_rewards(*parts, batch, **statics), axis=1)
 
 
@@ -119,11 +119,11 @@ def scorer(
   """Returns a function of texts [N] to R̂ [N], for a reward that is not exported.
 
   Args:
-    base: gives the model's shape and tokenizer.
+    base: the model whose shape and tokenizer are used.
     parts: the reward's parameters.
     pooling: config.irl.pooling.
     batch_size: texts of 64 tokens scored at once (`scoring.tokens_at_once`).
-    dtype: of computation.
+    dtype: the compute type.
   """
   return rewards.trunk_scorer(
     score_texts, with_parts(base, parts), batch_size, dtype, pooling=pooling

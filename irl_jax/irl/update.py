@@ -40,14 +40,14 @@ def total_loss(
   over their prefixes.
 
   Args:
-    trained: parameters that the loss is differentiated by.
+    trained: parameters that the loss is differentiated with respect to.
     frozen: the other parameters.
-    batch: pairs; `irl.group_size` in a row are of one prompt.
+    batch: pairs; every `irl.group_size` consecutive pairs share a prompt.
     config: the model's shape.
-    dtype: of computation.
+    dtype: the compute type.
     irl: hyper-parameters.
     progress: the share of the updates that are done, in [0, 1].
-    rematerialise: whether the backward pass computes each block's activations again.
+    rematerialise: whether the backward pass recomputes each block.
   """
   statics: dict[str, Any] = dict(config=config, dtype=dtype, rematerialise=rematerialise)
   if irl.prefix_weight:
@@ -84,15 +84,16 @@ def update(
   Args:
     state: trained parameters and optimiser state.
     frozen: the other parameters.
-    batch: this device's pairs; `irl.group_size` in a row are of one prompt.
+    batch: this device's pairs; every `irl.group_size` consecutive pairs share a prompt.
     irl: hyper-parameters.
-    updates: of the whole training.
+    updates: the total number of updates.
     tx: the optimiser.
-    axis_name: of the devices; None: there is one.
+    axis_name: the mapped axis of the devices; None if there is only one.
     config: the model's shape.
-    dtype: of computation.
-    micro_batch: most pairs that go forward and backward at once; 0: `micro_batch.size` chooses.
-    rematerialise: whether the backward pass computes each block's activations again.
+    dtype: the compute type.
+    micro_batch: the maximum number of pairs that go forward and backward at once; 0 leaves the
+      choice to `micro_batch.size`.
+    rematerialise: whether the backward pass recomputes each block.
 
   Returns:
     The next state, and metrics [] that are the same on every device.

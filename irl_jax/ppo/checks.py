@@ -15,7 +15,7 @@ from irl_jax.runtime import processes
 from irl_jax.training import divergence
 
 TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}  # nats per token that rounding alone may change
-MOST = 0.5  # share of clipped scores that is warned of
+MOST = 0.5  # a larger share of clipped scores leads to a warning
 REMEDIES = {  # for scores that are clipped, by `ppo.scale_reward`
   'running': 'Set config.ppo.scale_reward=centred, which subtracts the running mean first',
   'none': 'Set config.ppo.scale_reward=centred, or raise config.ppo.clip_reward',
@@ -38,7 +38,7 @@ def check_agreement(
 
   Args:
     statistics: 'kl' of each response [B], nats.
-    responses: as sampled.
+    responses: the responses as they were sampled.
     rollout: the same responses after the training forward pass.
     first_update: the metrics of the first update.
     dtype: the compute type, which decides the tolerance.
@@ -50,11 +50,13 @@ def check_agreement(
   tolerance = TOLERANCE[jnp.dtype(dtype).name]
   mismatch = float(np.mean(np.abs(responses.log_probs - rollout.log_probs)[rollout.response_mask]))
   deviations = {
-    "the first minibatch's ratio is off 1": float(first_update['val/ratio_deviation']),
-    'log-probs of decoding and of training differ': mismatch,
+    'in the first minibatch the probability ratio differs from 1': float(
+      first_update['val/ratio_deviation']
+    ),
+    'the log-probs of decoding and training differ': mismatch,
   }
   if at_start:
-    deviations['the KL to the reference is off 0'] = float(np.max(np.abs(statistics['kl'])))
+    deviations['the KL to the reference differs from 0'] = float(np.max(np.abs(statistics['kl'])))
   for what, deviation in deviations.items():
     if not deviation <= tolerance:  # also if it is NaN
       raise errors.DivergedError(
@@ -68,7 +70,7 @@ def check_scores(scores: np.ndarray, step: int, saved: str) -> None:
 
   Args:
     scores: the reward's scores [B].
-    step: for the message.
+    step: the step number, for the message.
     saved: describes the newest checkpoint (`Checkpoints.saved`), for the message.
 
   Raises:
@@ -82,12 +84,12 @@ def warn_of_clipping(metrics: Mapping[str, float], step: int, ppo: config_lib.PP
   """Warns if most scores of a step were clipped: PPO cannot tell these texts apart.
 
   Args:
-    metrics: of the step.
-    step: for the message.
-    ppo: says how scores are scaled, and where they are clipped.
+    metrics: the step's metrics.
+    step: the step number, for the message.
+    ppo: hyper-parameters; `scale_reward` and `clip_reward` are used.
 
   Returns:
-    Whether most were clipped.
+    Whether most scores were clipped.
   """
   if metrics['objective/clipped'] <= MOST:
     return False
@@ -109,8 +111,8 @@ def check_metrics(metrics: Mapping[str, float], step: int, limit: int, saved: st
   """Ends PPO if it diverges.
 
   Args:
-    metrics: of the step.
-    step: for the message.
+    metrics: the step's metrics.
+    step: the step number, for the message.
     limit: `runtime.max_skipped_in_row`.
     saved: describes the newest checkpoint, for the message.
 

@@ -38,7 +38,7 @@ SAMPLES_SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-  """What a PPO step changes."""
+  """The state that PPO updates at each step."""
 
   state: structs.TrainState
   moments: reward_scale.RunningMoments
@@ -71,11 +71,11 @@ def minibatches(ppo: config_lib.PPO, seed: int, step: int) -> Iterator[np.ndarra
 class Outcome:
   """Results of one step; may still be computing on the devices."""
 
-  statistics: dict[str, jax.Array]  # of each response [n, B / n]
+  statistics: dict[str, jax.Array]  # statistics of each response [n, B / n]
   updates: list[dict[str, jax.Array]]  # metrics of each update
   rollout: structs.Rollout | None  # only if the self-check needs it
   scaled: np.ndarray  # [B] the scores that PPO learned from
-  clipped: float  # share of them that were clipped
+  clipped: float  # the share of the scores that were clipped
 
 
 def learn(
@@ -176,7 +176,7 @@ def train(
 
   Args:
     policy: the policy to start from, which is also the reference of the KL penalty.
-    rows: prompts, `{"prompt", "original"}` each.
+    rows: the prompts, each as `{"prompt", "original"}`.
     reward: any callable, texts [B] -> scores [B]: one finite number for each text.
     config: its `ppo`, `sampling`, `runtime`, `seed` and `data.max_prompt_tokens` are used.
     folder: where checkpoints are saved.

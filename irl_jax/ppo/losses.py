@@ -22,9 +22,9 @@ def token_rewards(
   r_t = -beta (log pi(y_t) - log pi_ref(y_t)), plus the score at the last token.
 
   Args:
-    score: of whole responses [B].
-    log_probs: of the policy [B, T].
-    reference_log_probs: of the reference [B, T].
+    score: the scores of whole responses [B].
+    log_probs: the log-probs under the policy [B, T].
+    reference_log_probs: the log-probs under the reference [B, T].
     mask: response tokens [B, T], at least one per row.
     kl_coefficient: beta [].
   """

@@ -23,7 +23,7 @@ def summarise(
     statistics: 'kl' and 'entropy' in nats, and 'length' in tokens, of each response [B].
     scores: the reward's scores [B].
     scaled: the scores [B] that PPO learned from.
-    clipped: the share of them that were clipped.
+    clipped: the share of the scores that were clipped.
     kl_coefficient: the weight of the KL penalty.
     updates: the metrics of every update.
   """

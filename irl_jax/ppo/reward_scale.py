@@ -1,4 +1,4 @@
-"""What PPO adapts between updates: the running scale of scores, and the KL coefficient.
+"""The state that PPO adapts between updates: the running scale of scores, and the KL coefficient.
 
 Both are plain numbers in a checkpoint's meta, so that a resumed run continues exactly.
 """
@@ -7,8 +7,8 @@ import dataclasses
 
 import numpy as np
 
-FACTORS = 0.5, 2.0  # by which one step may change the KL coefficient
-COEFFICIENTS = 1e-6, 1e6  # where an adaptive KL coefficient stays
+FACTORS = 0.5, 2.0  # bounds of the factor by which one step changes the KL coefficient
+COEFFICIENTS = 1e-6, 1e6  # bounds of an adaptive KL coefficient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def scale(scores: np.ndarray, moments: RunningMoments, scaling: str) -> np.ndarr
 
   Args:
     scores: the reward's scores [N].
-    moments: of all scores so far.
+    moments: the moments of all scores so far.
     scaling: 'running' divides by the running standard deviation, 'centred' subtracts the running
       mean first, 'none' changes nothing.
   """
@@ -66,14 +66,14 @@ def adapt_kl(coefficient: float, kl: float, target: float, horizon: int, samples
 
   beta <- beta (1 + e samples / horizon), with e = clip(kl / target - 1, -0.2, 0.2). With a horizon
   much shorter than a step the factor would be negative or explode, so it stays within FACTORS, and
-  beta does not leave COEFFICIENTS: it is positive and finite however long a run is.
+  beta stays within COEFFICIENTS: it remains positive and finite in a run of any length.
 
   Args:
     coefficient: beta, the current one.
     kl: the measured KL, nats per response.
     target: the KL to reach; 0 keeps the coefficient fixed.
-    horizon: samples over which the coefficient adapts.
-    samples: of one step.
+    horizon: the number of samples over which the coefficient adapts.
+    samples: the number of samples of one step.
   """
   if not target:
     return coefficient

@@ -48,7 +48,7 @@ class Sampled:
   batch: structs.PromptBatch  # [B, P]
   responses: structs.Responses  # [B, T]
   completions: list[str]  # [B]
-  scored: list[str]  # [B] texts that the reward was given
+  scored: list[str]  # [B] the texts that the reward scored
   scores: np.ndarray  # [B] the reward's scores minus those of the original texts
 
   def table(self, count: int) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def read_prompts(
 
 
 def rows_of_step(count: int, config: config_lib.Config, step: int) -> np.ndarray:
-  """Returns the rows [B], of `count`, that a step uses."""
+  """Returns the numbers [B] of the rows, out of `count`, that a step uses."""
   return batches.shuffled_indices(count, config.ppo.rollouts_per_step, step, config.seed)
 
 
@@ -86,7 +86,7 @@ def prompt_and_original(
   """Returns for every row the text that precedes a scored completion, and the original text.
 
   Args:
-    rows: `{"prompt", "original"}` each.
+    rows: the rows, each as `{"prompt", "original"}`.
     score_text: 'full' or 'completion' (`ppo.score_text`).
   """
   if score_text == 'completion':
@@ -124,12 +124,12 @@ def start_sampling(
   """Starts sampling completions of one step's prompts on the devices, without waiting for them.
 
   Args:
-    sample: mapped over the devices, (inputs, PromptBatch) -> Responses.
+    sample: a function mapped over the devices, (inputs, PromptBatch) -> Responses.
     inputs: (trained, frozen params, allowed, key).
-    prompts: of all rows.
-    eos_token_id: pads the prompts.
+    prompts: the prompts of all rows.
+    eos_token_id: the token that pads the prompts.
     config: its `ppo.rollouts_per_step` and `seed` are used.
-    step: decides which prompts are used and, with the key, what is sampled.
+    step: the step number; it selects the prompts and, with the key, determines the samples.
   """
   size = config.ppo.rollouts_per_step
   rows = rows_of_step(len(prompts.ids), config, step)

@@ -87,7 +87,7 @@ def make_rollout(
     batch: sampled sequences and their scores.
     config: the model's shape.
     dtype: the compute type.
-    min_new_tokens: of the sampling.
+    min_new_tokens: the smallest number of response tokens; earlier, sampling masked EOS.
     ppo: hyper-parameters.
     axis_name: the mapped axis of the devices that share the rollout; None if there is only one.
 
@@ -154,7 +154,7 @@ def total_loss(
     min_new_tokens=min_new_tokens,
     rematerialise=rematerialise,
   )
-  # After EOS the ratio is 1 by definition: what the model would say there must not reach exp().
+  # After EOS the ratio is 1 by definition: the model's log-probs there must not reach exp().
   log_probs = jnp.where(mask, log_probs, batch.log_probs)
   values = heads.values(trained['value_head'], hidden)
   policy, policy_clipped = losses.policy_loss(
@@ -197,12 +197,12 @@ def update(
   """Takes one clipped PPO step on a minibatch.
 
   Args:
-    state: of the trained parameters, with the value head.
+    state: the state of the trained parameters, with the value head.
     frozen: the other parameters.
     batch: rows of a rollout.
     config: the model's shape.
     dtype: the compute type.
-    min_new_tokens: of the sampling.
+    min_new_tokens: the smallest number of response tokens; earlier, sampling masked EOS.
     ppo: hyper-parameters.
     tx: the optimiser.
     axis_name: the mapped axis of the devices that share the minibatch; None if there is only one.

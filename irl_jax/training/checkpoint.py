@@ -35,7 +35,7 @@ class Checkpoints:
   """
 
   def __init__(self, folder: str | pathlib.Path, keep: int = 2) -> None:
-    """Opens a folder of checkpoints, of which the latest `keep` stay."""
+    """Opens a folder of checkpoints; only the latest `keep` of them are kept."""
     self.folder = pathlib.Path(paths.local(folder, 'folder')).absolute()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
@@ -98,8 +98,8 @@ class Checkpoints:
     meta = self._read(step, meta=ocp.args.JsonRestore())
     if names := workdir.differing(meta['leaves'], leaf_types(like), prefix=''):
       raise errors.CheckpointError(
-        f'{self.folder / str(step)}: is of another model or type: {"; ".join(names)}. Give '
-        f'another --workdir, or delete {self.folder} to train this stage anew'
+        f'{self.folder / str(step)}: does not match this model: {"; ".join(names)}. Use a '
+        f'different --workdir, or delete {self.folder} to retrain this stage from scratch'
       )
     target = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
@@ -116,8 +116,8 @@ class Checkpoints:
       return self._manager.restore(step, args=ocp.args.Composite(**item))[name]
     except (OSError, ValueError, KeyError) as error:
       raise errors.CheckpointError(
-        f'{self.folder / str(step)}: its {name} cannot be restored, though its files are '
-        f'whole: {_last_cause(error)}'
+        f'{self.folder / str(step)}: its {name} cannot be restored, although its files '
+        f'are whole: {_last_cause(error)}'
       ) from error
 
   @processes.on_first
@@ -137,8 +137,8 @@ class Checkpoints:
     if damaged:
       reasons = '; '.join(f'step {step}: {reason}' for step, reason in damaged.items())
       raise errors.CheckpointError(
-        f'{self.folder}: no checkpoint is whole ({reasons}). Delete the folder to train '
-        'this stage anew'
+        f'{self.folder}: no checkpoint is whole ({reasons}). Delete the folder to retrain '
+        'this stage from scratch'
       )
     return None
 
@@ -172,7 +172,7 @@ class Checkpoints:
     except (OSError, ValueError, RuntimeError) as error:
       failed, self._pending = self._pending, None
       if isinstance(error.__cause__ or error, jax.errors.JaxRuntimeError):
-        raise  # not the disk: another process has gone
+        raise  # the disk is not the cause: another process is gone
       raise errors.CheckpointError(
         f'the checkpoint of step {failed} could not be saved: {_last_cause(error)}; '
         f'{self.saved}. Is there free space?'
@@ -215,7 +215,7 @@ def damage(folder: pathlib.Path) -> str:
     except OSError as error:
       return f'{name}: {error.strerror}'
     if actual != digest:
-      return f'the sha256 sum of {name} is not the one that was written'
+      return f'checksum mismatch in {name}'
   return ''
 
 

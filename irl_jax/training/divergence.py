@@ -28,7 +28,7 @@ def check(
     skipped_in_row: the most consecutive updates that were skipped for a non-finite gradient.
     limit: how many consecutive updates are too many.
     saved: describes the newest checkpoint, for the message (`Checkpoints.saved`).
-    remedy: what the user can try, a sentence.
+    remedy: a sentence that says what the user can try.
 
   Raises:
     DivergedError: a value is not finite, or too many updates were skipped.

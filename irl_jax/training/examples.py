@@ -13,7 +13,7 @@ from irl_jax.models import pretrained
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """Tokenised texts, with or without a label each."""
+  """Tokenised texts, optionally labelled."""
 
   sequences: Sequence[Sequence[int]]
   pad_id: int

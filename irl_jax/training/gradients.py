@@ -1,9 +1,9 @@
 """The gradient of a loss that is a mean over the examples, or tokens, of all devices.
 
-Each device sums its losses, counts and gradients, over its whole batch or over one micro-batch
-after another. One all-reduce adds them up over the devices; the sum is divided by the count only
-afterwards. So the mean is that of the whole batch, however unequal the token counts of
-micro-batches and devices are.
+Each device sums its losses, counts and gradients over its batch, or over one micro-batch after
+another. A single all-reduce adds the sums across devices, which are then divided by the total
+count. The result is therefore the mean over the whole batch even if the token counts of
+micro-batches and devices differ.
 
 Dims: B examples of a device.
 """
@@ -48,10 +48,10 @@ def of_mean(
   """Returns the gradient of the mean loss and the means of all sums, the same on every device.
 
   Args:
-    loss: summed over the examples that it is given.
+    loss: a loss summed over the examples of a batch.
     trained: parameters that the loss is differentiated with respect to, the same on every device.
     frozen: other parameters of the loss.
-    batch: [B, ...] leaves, one device's examples.
+    batch: one device's examples, leaves [B, ...].
     axis_name: the mapped axis of the devices; None if there is only one.
     micro_batch: the maximum number of examples that go forward and backward at once; 0 means all.
     group_size: consecutive examples that must stay in one micro-batch.
@@ -80,8 +80,8 @@ def _over_devices(
 ) -> tuple[Any, dict[str, jax.Array]]:
   """Returns means and maxima over all devices.
 
-  One all-reduce is faster than two, so each maximum goes into that of the sums, as a vector with a
-  slot per device.
+  One all-reduce is faster than two, so each maximum joins the all-reduce of the sums, as a vector
+  with one slot per device.
   """
   slots = jax.tree.map(lambda x: collectives.in_own_slot(x, axis_name), totals.largest)
   gradients, count, sums, slots = collectives.global_sum(

@@ -1,6 +1,6 @@
 """The loop of sft, classifier and irl: minimises a loss over minibatches.
 
-It keeps the parameters of least validation loss.
+It keeps the parameters with the lowest validation loss.
 """
 
 from collections.abc import Callable
@@ -32,18 +32,18 @@ Progress = Callable[[range], Iterable[int]]
 class Plan:
   """The schedule of a training; all fields count updates."""
 
-  updates: int  # of the whole training
-  per_epoch: int  # in which every example is seen once
-  evaluate_every: int  # between two validations
-  save_every: int  # between two checkpoints
+  updates: int  # all updates of the training
+  per_epoch: int  # updates of one epoch, in which every example is seen once
+  evaluate_every: int  # updates between two validations
+  save_every: int  # updates between two checkpoints
 
 
 @dataclasses.dataclass
 class Learner:
-  """What training has learned so far."""
+  """The state of training so far."""
 
   state: structs.TrainState
-  best: Any  # parameters of least validation loss
+  best: Any  # parameters with the lowest validation loss
   best_loss: float = float('inf')
   # Metrics of the updates since the last validation. The list grows by one at every update, and a
   # copy per update would make an epoch quadratic in its length.
@@ -58,7 +58,7 @@ class Learner:
     """Records a validation result. Without validation data the latest parameters count as best."""
     loss = metrics.get('validation/loss')
     if loss is None or loss < self.best_loss:
-      # A copy, for the next update donates the state's buffers.
+      # A copy, because the next update donates the state's buffers.
       self.best = jax.tree.map(jnp.copy, self.state.params)
     if loss is not None:
       self.best_loss = min(loss, self.best_loss)
@@ -96,7 +96,7 @@ def fit(
     learner: where training starts; its state is donated.
     frozen: passed to `update` unchanged.
     update: mapped over the devices, (state, frozen, batch) -> (state, metrics).
-    batch_of: returns the batch of an update, given its number alone.
+    batch_of: returns the batch of an update from its number.
     validate: parameters -> metrics to log, with 'validation/loss' if there is validation data.
     plan: the schedule.
     folder: where checkpoints are saved.
@@ -106,7 +106,7 @@ def fit(
     progress: wraps the iterable of updates.
 
   Returns:
-    The parameters of least validation loss, on the devices.
+    The parameters with the lowest validation loss, on the devices.
 
   Raises:
     DivergedError: a loss is not finite, or too many consecutive gradients are not.
@@ -164,15 +164,15 @@ def check(
   """Ends a stage whose loss or gradients are not finite.
 
   Args:
-    name: the stage.
-    step: the latest update.
+    name: the stage's name.
+    step: the number of the latest update.
     history: metrics of the updates since the last validation.
     validation: metrics of the validation data, if it was just evaluated.
     limit: `runtime.max_skipped_in_row`.
     saved: describes the newest checkpoint, for the message.
 
   Raises:
-    DivergedError: they are not.
+    DivergedError: a loss is not finite, or too many updates were skipped.
   """
   divergence.check(
     f'stage {name}, by update {step}',

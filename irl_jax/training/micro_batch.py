@@ -1,7 +1,7 @@
-"""How many examples of a minibatch go forward and backward at once.
+"""The number of examples of a minibatch that go forward and backward at once.
 
-The gradient is that of the whole minibatch whatever the choice (`gradients.of_mean`); only memory
-and speed depend on it.
+It affects only memory and speed: the gradient is always that of the whole minibatch
+(`gradients.of_mean`).
 """
 
 from typing import Protocol
@@ -12,15 +12,15 @@ from jax.typing import DTypeLike
 
 FLOAT32 = 4  # bytes
 
-# What one block keeps for its gradient, as XLA holds it on a CPU (tests/stages/test_memory.py
-# compares the sum with the compiler's own number): states of the model's width, states of the
-# feed-forward width, and float32 arrays [B, H, S, S] of attention scores.
+# The activations that one block keeps for its gradient, as XLA stores them on a CPU: states of the
+# model's width, states of the feed-forward width, and float32 arrays [B, H, S, S] of attention
+# scores. tests/stages/test_memory.py compares the sum with the compiler's own number.
 WIDTHS_OF_A_BLOCK = 9
 FEED_FORWARD_STATES = 2
 ATTENTION_SCORES = 2.5
 
 CACHE_BYTES = 48 * 2**20  # bytes of activations that still fit in a CPU's cache (docs/speed.md)
-LEAST_TOKENS = 1024  # smaller matrix products are no faster
+LEAST_TOKENS = 1024  # smaller matmuls are not faster
 
 
 class BlockShape(Protocol):
@@ -44,8 +44,8 @@ def block_bytes(shape: BlockShape, rows: int, length: int, width: int) -> int:
 
   Args:
     shape: the block's dimensions.
-    rows: sequences.
-    length: tokens of each sequence.
+    rows: the number of sequences.
+    length: the number of tokens of each sequence.
     width: bytes of one number of the compute type; attention scores are float32 anyway.
   """
   states = WIDTHS_OF_A_BLOCK * shape.hidden_size + FEED_FORWARD_STATES * shape.intermediate_size
@@ -59,8 +59,8 @@ def size(requested: int, shape: BlockShape, texts: int, length: int, dtype: DTyp
   Args:
     requested: `runtime.micro_batch`; 0 leaves the choice to this function.
     shape: the model's dimensions.
-    texts: texts of one example, such as 2 for a pair.
-    length: tokens of each text.
+    texts: the number of texts of one example, such as 2 for a pair.
+    length: the number of tokens of each text.
     dtype: the compute type.
   """
   return size_on(
@@ -74,14 +74,14 @@ def size_on(
   """Returns the maximum number of examples that go forward and backward at once; 0 means all.
 
   A CPU is a fifth faster if the activations of a block stay in its cache. Accelerators prefer large
-  products.
+  matmuls.
 
   Args:
     backend: 'cpu', 'gpu' or 'tpu'.
-    requested: what the user asked for; 0 leaves the choice to this function.
+    requested: the size that the user set; 0 leaves the choice to this function.
     shape: the model's dimensions.
-    texts: texts of one example.
-    length: tokens of each text.
+    texts: the number of texts of one example.
+    length: the number of tokens of each text.
     width: bytes of one number of the compute type.
   """
   if requested or backend != 'cpu':
@@ -94,8 +94,8 @@ def count(examples: int, largest: int, group_size: int = 1) -> int:
   """Returns the smallest number of equal micro-batches of at most `largest` examples each.
 
   Args:
-    examples: examples of a minibatch on one device.
-    largest: the maximum size of a micro-batch; 0 is no limit.
+    examples: the number of examples of a minibatch on one device.
+    largest: the maximum size of a micro-batch; 0 means no limit.
     group_size: consecutive examples that must stay in one micro-batch, even if they are more than
       `largest`.
   """

@@ -30,10 +30,10 @@ def adamw(
 
   Args:
     learning_rate: the peak.
-    updates: of the whole training; a cosine ends there at `final` times the peak.
+    updates: the total number of updates; a cosine ends there at `final` times the peak.
     schedule: 'cosine' or 'constant'.
     final: the last learning rate of a cosine, as a share of the peak, 0 to 1.
-    warmup: updates of linear increase from 0; at most half of all are used.
+    warmup: updates of linear increase from 0; at most half of all updates are used.
     b1: decay of the first moment.
     b2: decay of the second moment.
     weight_decay: decoupled; multiplied by the learning rate.

@@ -1,4 +1,4 @@
-"""Supervised training: of a language model on texts, of a toxicity classifier on labelled texts.
+"""Supervised training of a language model on texts, or a toxicity classifier on labelled texts.
 
 Dims: B texts, S padded length.
 """
@@ -32,8 +32,8 @@ from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
 
 Batch = structs.TextBatch | structs.LabelledBatch
-# (params, batch, *, config, dtype, rematerialise) -> metrics {name: [B]} with 'loss', and how many
-# tokens or texts each of them is a sum over [B]
+# (params, batch, *, config, dtype, rematerialise) -> metrics {name: [B]} with 'loss', and the
+# number of tokens or texts that each metric is summed over [B]
 TextLosses = Callable[..., tuple[dict[str, jax.Array], jax.Array]]
 Model = TypeVar('Model', bound=pretrained.Pretrained)
 
@@ -96,8 +96,8 @@ def update(
   """Takes one optimiser step on the mean loss, per token (language model) or text (classifier).
 
   Args:
-    state: of all parameters.
-    frozen: unused, for nothing is frozen.
+    state: the state of all parameters.
+    frozen: unused, because all parameters are trained.
     batch: texts of one device.
     losses: `language_model_losses` or `classifier_losses`.
     config: the model's shape.
@@ -131,8 +131,8 @@ def validate(
   """Returns the mean metrics over all examples; {} if there are none.
 
   Args:
-    measure: losses, mapped over the devices.
-    params: of the model.
+    measure: the losses, mapped over the devices.
+    params: the model's parameters.
     examples: the validation data.
     batch_size: the last batch is padded to it with a repeated text, which does not count.
     buckets: padded lengths.
@@ -169,18 +169,18 @@ def fit(
   Args:
     name: the stage's name.
     model: where training starts.
-    losses: of each text.
+    losses: the loss function of each text.
     examples: the training data.
     validation: the data that selects the parameters.
     config: hyper-parameters.
-    seed: of the order of the data.
+    seed: random seed for the order of the data.
     folder: where checkpoints are saved.
     dtype: the compute type.
     runtime: checkpoints kept, skipped updates tolerated, and how memory is saved.
     **reporting: `log`, `truncate_log` and `progress` of `training.loop.fit`.
 
   Returns:
-    The model of least validation loss, on the host.
+    The model with the lowest validation loss, on the host.
   """
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
@@ -240,7 +240,7 @@ def train_language_model(
   The arguments are those of `fit`, with texts for examples.
 
   Returns:
-    The model of least validation loss.
+    The model with the lowest validation loss.
 
   Raises:
     DivergedError: a loss is not finite, or too many consecutive gradients are not.
@@ -284,7 +284,7 @@ def train_classifier(
   The arguments are those of `fit`, with texts and labels for examples.
 
   Returns:
-    The model of least validation loss.
+    The model with the lowest validation loss.
 
   Raises:
     DivergedError: a loss is not finite, or too many consecutive gradients are not.

@@ -167,7 +167,7 @@ def test_a_decoder_that_counts_positions_otherwise_fails_the_self_check(
     tmp_path, 'rlhf', '--config.sampling.max_new_tokens=5'
   )  # traced again, with the fault
   assert ended.code == 4
-  assert 'PPO self-check: log-probs of decoding and of training differ by ' in ended.message
+  assert 'PPO self-check: the log-probs of decoding and training differ by ' in ended.message
   assert 'padding, positions or temperature differ between sampling and training' in ended.message
   documented.check(
     'sampling and training disagree, such as a decoder that counts positions from 1',

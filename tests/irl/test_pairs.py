@@ -92,6 +92,6 @@ def test_without_prompts_any_two_pairs_may_be_compared():
 def test_prompts_of_one_pair_alone_are_refused():
   texts = pairs_lib.pair_dataset([([2], [3])] * 3, pad_id=0)
   with pytest.raises(
-    errors.InputError, match='compares the pairs of one prompt, and no prompt has two'
+    errors.InputError, match='needs at least two different pairs per prompt, but no prompt has'
   ):
     pairs_lib.by_prompt(texts, ['a', 'b', 'c'], 2)

@@ -229,9 +229,9 @@ def agreement(**changes):
 @pytest.mark.parametrize(
   'changes, message',
   [
-    ({'ratio': 0.01}, 'ratio is off 1 by 0.01'),
-    ({'ratio': np.nan}, 'ratio is off 1 by nan'),
-    ({'kl': np.array([0, 0, 0.02, 0])}, 'KL to the reference is off 0 by 0.02'),
+    ({'ratio': 0.01}, 'probability ratio differs from 1 by 0.01'),
+    ({'ratio': np.nan}, 'probability ratio differs from 1 by nan'),
+    ({'kl': np.array([0, 0, 0.02, 0])}, 'KL to the reference differs from 0 by 0.02'),
     ({'decoded': np.full((4, 3), -1.02)}, 'decoding and of training differ by 0.02'),
   ],
 )

@@ -74,7 +74,7 @@ def test_a_state_of_another_model_or_type_is_refused_leaf_by_leaf(tmp_path, save
   before = files_of(tmp_path)
   with (
     checkpoint.Checkpoints(tmp_path) as checkpoints,
-    pytest.raises(errors.CheckpointError, match='is of another model or type') as caught,
+    pytest.raises(errors.CheckpointError, match='does not match this model') as caught,
   ):
     checkpoints.restore(state_of(0, **now))
   message = str(caught.value)
