@@ -1,11 +1,11 @@
 """The Python API: load models and rewards, score texts, generate completions, recover a reward.
 
-A model is a Hugging Face folder, a hub id, `id@revision`, or what `load_model` returned. Its kind
-is read from its config.json. Dims: N texts.
+A model is a Hugging Face folder, a hub id, `id@revision`, or a model returned by `load_model`. Its
+kind is read from its config.json. Dims: N texts.
 
 `score` and `generate` read the weights of a path once: the two models used last stay in memory, on
-the devices. A folder whose files change is read again. Pass a loaded model to decide yourself how
-long it stays.
+the devices. A folder whose files change is read again. Pass a loaded model to control how long it
+stays.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
 
   Raises:
     ConfigError: path is a folder that does not exist, or no path.
-    InputError: the hub does not answer, or the folder holds no such model.
+    InputError: the hub does not answer, or the folder contains no such model.
   """
   arguments.check_path(path, 'path')
   return pretrained.load(paths.local(path, 'path'))
@@ -95,7 +95,7 @@ def load_scorer(
 
   Raises:
     ConfigError: the path is a folder that does not exist, or the model has no such label.
-    InputError: the hub does not answer, or the folder holds no such model.
+    InputError: the hub does not answer, or the folder contains no such model.
   """
   arguments.check_model(model, 'model')
   arguments.check_whole(batch_size, 'batch_size', low=1)
@@ -117,11 +117,11 @@ def load_scorer(
 def score(
   model: Model, texts: Sequence[str], batch_size: int = 32, label: str = ''
 ) -> dict[str, np.ndarray]:
-  """Scores N texts with a model: `load_scorer` says what it returns for which kind.
+  """Scores N texts with a model; `load_scorer` lists the results for each kind of model.
 
   Raises:
-    ConfigError: the path is a folder that does not exist, or texts is a lone string.
-    InputError: the model cannot be loaded, or one of the texts is no string.
+    ConfigError: the path is a folder that does not exist, or texts is a single string.
+    InputError: the model cannot be loaded, or one of the texts is not a string.
   """
   texts = text.check_texts(texts, 'texts')
   return load_scorer(model, batch_size, label=label)(texts)
@@ -141,9 +141,10 @@ def generate(
     model: a path, a hub id, or a loaded model.
     prompts: N texts; an empty one is completed from EOS, a long one is cut on the left.
     sampling: length, truncation, temperature (0: greedy) and batch size.
-    seed: the same seed gives the same completions, whatever the batches are.
+    seed: the same seed gives the same completions, regardless of the batches.
     progress: wraps the iterable of batches.
-    first: how many prompts earlier calls had; with it, several calls sample what one would.
+    first: the number of prompts in earlier calls; with it, several calls give the same samples as
+      one.
 
   Returns:
     N completions, each with its leading space and without EOS.
@@ -151,7 +152,8 @@ def generate(
   Raises:
     ConfigError: the path is a folder that does not exist, max_new_tokens leaves no room for a
       prompt, prompts is a lone string, or another argument is wrong.
-    InputError: the model cannot be loaded or is no causal language model, or a prompt is no string.
+    InputError: the model cannot be loaded or is not a causal language model, or a prompt is not a
+      string.
   """
   prompts = text.check_texts(prompts, 'prompts')
   arguments.check_model(model, 'model')
@@ -231,7 +233,7 @@ def _placed(model: pretrained.Pretrained) -> pretrained.Pretrained:
 def _loaded(
   specs: tuple[str, ...], fingerprints: tuple[object, ...]
 ) -> tuple[pretrained.Pretrained, ...]:
-  """Loads models; `fingerprints` makes the cache forget those whose files have changed."""
+  """Loads models; `fingerprints` makes the cache drop models whose files have changed."""
   del fingerprints
   loaded = map(pretrained.load, specs)
   return tuple(

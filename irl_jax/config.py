@@ -46,7 +46,7 @@ def setting(
 def describe_range(
   low: float | None, above: float | None, high: float | None, choices: Sequence[Any] | None
 ) -> str:
-  """Returns which values are allowed, in words, for an error message."""
+  """Describes the allowed values, for an error message."""
   if choices is not None:
     return 'must be one of ' + ', '.join(map(str, choices))
   bounds = [
@@ -113,9 +113,9 @@ class Models(Section):
 
   key: ClassVar[str] = 'models.'
   base: str = ''  # the base language model; '': stage sft trains one from scratch
-  sft: str = ''  # the model that RLHF starts from; '': the one of stage sft, else the base
-  aligned: str = ''  # an existing RLHF'd model, for an audit; '': the one of stage rlhf
-  classifier: str = ''  # gives the true reward; '': stage classifier trains one
+  sft: str = ''  # the model that RLHF starts from; '': the model of stage sft, else the base
+  aligned: str = ''  # an existing RLHF'd model, for an audit; '': the model of stage rlhf
+  classifier: str = ''  # the model of the true reward; '': stage classifier trains one
   # The classifier's toxic label, by name or number; '': found by the labels' names, and logged
   label: str = ''
 
@@ -128,19 +128,19 @@ class Models(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Data(Section):
-  """Which texts to use, and how to cut a prompt from each."""
+  """The texts to use, and how to cut a prompt from each."""
 
   key: ClassVar[str] = 'data.'
   # 'playground', 'prompts' (texts that the base model writes after EOS), a file, a folder, a hub
   # id, or a known data set (irl_jax/data/sources.py lists them)
   source: str = 'playground'
-  split: str = 'train'  # which split of a hub data set to read
-  text_field: str = 'text'  # holds the whole text, or with prompt_field what follows the prompt
-  prompt_field: str = ''  # holds the prompt; '': the prompt is cut from the text
-  label_field: str = ''  # people's label: 1 or true is toxic; '': no labels
+  split: str = 'train'  # the split of a hub data set to read
+  text_field: str = 'text'  # field of the whole text, or with prompt_field of its continuation
+  prompt_field: str = ''  # field of the prompt; '': the prompt is cut from the text
+  label_field: str = ''  # field of the human label: 1 or true is toxic; '': no labels
   prompt_fraction: float = setting(0.25, above=0, high=1)  # share of the words that is the prompt
   max_prompt_tokens: int = setting(64, low=1)  # longer prompts are cut on the left, and counted
-  unlabelled: str = ''  # another source, whose texts also help to choose the zero
+  unlabelled: str = ''  # another source, whose texts are also used to choose the zero
   bad_rows: str = setting('error', choices=('error', 'skip'))  # what to do with an unreadable row
   # Use only this many rows, those with the smallest hashes; 0: all
   max_rows: int = setting(0, low=0)
@@ -167,7 +167,7 @@ class Supervised(Section):
   weight_decay: float = setting(0.01, low=0)
   warmup_steps: int = setting(50, low=0)  # updates
   max_tokens: int = setting(64, low=4)  # longer texts are cut on the right
-  # The shape of a model that is trained from scratch; an existing model has its own
+  # The shape of a model trained from scratch; an existing model keeps its own
   hidden_size: int = setting(128, low=8)
   layers: int = setting(3, low=1)
   heads: int = setting(4, low=1)
@@ -207,11 +207,11 @@ class PPO(Section):
   # The learning rate at the end of a cosine schedule, as a share of learning_rate
   final_learning_rate: float = setting(0.1, low=0, high=1)
   warmup_steps: int = setting(0, low=0)  # updates
-  steps: int = setting(600, low=1)  # rollouts
-  rollouts_per_step: int = setting(32, low=1)  # prompts in one rollout, over all devices
+  steps: int = setting(600, low=1)  # PPO steps, one rollout each
+  rollouts_per_step: int = setting(32, low=1)  # samples in one rollout, over all devices
   minibatch_size: int = setting(16, low=1)  # samples in one update, over all devices
   epochs: int = setting(4, low=1)  # passes over one rollout
-  kl_coefficient: float = setting(0.035, low=0)  # reward lost per nat of KL, at each token
+  kl_coefficient: float = setting(0.035, low=0)  # penalty per nat of KL, at each token
   # Nats per response that an adaptive KL coefficient aims at; 0: the coefficient is fixed
   kl_target: float = setting(0.0, low=0)
   kl_horizon: int = setting(10000, low=1)  # samples over which an adaptive coefficient adapts
@@ -228,15 +228,17 @@ class PPO(Section):
   weight_decay: float = setting(1e-6, low=0)
   adam_b1: float = setting(0.9, low=0, high=1)
   adam_b2: float = setting(0.95, low=0, high=1)
-  # -1: everything; 0: the value head alone; k: the top k blocks, final layer norm and output head
+  # -1: everything; 0: only the value head; k: the top k blocks, final layer norm and output head
   trained_blocks: int = setting(-1, low=-1)
   reward: str = setting('logit', choices=('logit', 'probability'))  # -logit[toxic] or -p(toxic)
-  score_text: str = setting('full', choices=('full', 'completion'))  # what the reward reads
+  score_text: str = setting(
+    'full', choices=('full', 'completion')
+  )  # the text that the reward scores
   subtract_original: bool = True  # subtract the reward of the prompt's original text
-  # For rerlhf: standard deviations over the seeds that are subtracted from their mean
+  # For rerlhf: how many standard deviations over the seeds to subtract from their mean
   pessimism: float = setting(0.0, low=0)
-  checkpoint_every: int = setting(50, low=1)  # rollouts between two checkpoints
-  samples_every: int = setting(50, low=1)  # rollouts between two printed tables of samples
+  checkpoint_every: int = setting(50, low=1)  # PPO steps between two checkpoints
+  samples_every: int = setting(50, low=1)  # PPO steps between two printed tables of samples
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -262,9 +264,9 @@ class IRL(Section):
   # asymmetric is the paper's; its rewards end at their bounds and cannot grade texts
   # (docs/recovery.md)
   objective: str = setting('logistic', choices=tuple(OBJECTIVES))
-  # Of hinge, squared and failure_aware, in units of the bounded reward (|R| <= 1)
+  # Margin of hinge, squared and failure_aware, in units of the bounded reward (|R| <= 1)
   margin: float = setting(0.1, above=0)
-  # Of logistic, whose loss is -log sigmoid(delta / temperature), and of maximum_entropy
+  # Temperature of logistic, whose loss is -log sigmoid(delta / temperature), and maximum_entropy
   temperature: float = setting(0.05, above=0)
   learning_rate: float = setting(1e-4, above=0)
   schedule: str = setting('cosine', choices=('cosine', 'constant'))  # over all updates
@@ -272,22 +274,20 @@ class IRL(Section):
   weight_decay: float = setting(0.01, low=0)
   epochs: int = setting(3, low=1)  # passes over the demonstrations
   batch_size: int = setting(32, low=1)  # pairs in one update, over all devices
-  seeds: int = setting(3, low=1)  # how many rewards to recover
-  trained_blocks: int = setting(
-    -1, low=-1
-  )  # -1: everything; 0: the head alone; k: the top k blocks
-  # Which state is scored: that of the last token, or the mean over the tokens
+  seeds: int = setting(3, low=1)  # the number of rewards to recover
+  trained_blocks: int = setting(-1, low=-1)  # -1: everything; 0: only the head; k: the top k blocks
+  # The state that is scored: that of the last token, or the mean over the tokens
   pooling: str = setting('last', choices=('last', 'mean'))
-  # Where the head starts: the difference of the models' mean features, or a random direction
+  # The first head: the difference of the models' mean features, or a random direction
   initial_head: str = setting('difference', choices=('difference', 'random'))
-  # Share of the loss that is on a pair's prefixes; the rest is on whole texts
+  # Share of the loss computed on a pair's prefixes; the rest is computed on whole texts
   prefix_weight: float = setting(0.0, low=0, high=1)
   evaluate_every: int = setting(0, low=0)  # updates between two validations; 0: one epoch
   checkpoint_every: int = setting(500, low=1)  # updates between two checkpoints
-  # Which model's completions the aligned model's are compared with
+  # The model whose completions are compared with those of the aligned model
   contrast: str = setting('base', choices=('base', 'sft'))
-  samples_per_prompt: int = setting(1, low=1)  # pairs for one prompt; maximum_entropy: at least 2
-  max_prompts: int = setting(0, low=0)  # training prompts that are completed; 0: all
+  samples_per_prompt: int = setting(1, low=1)  # pairs per prompt; maximum_entropy: at least 2
+  max_prompts: int = setting(0, low=0)  # the number of training prompts to complete; 0: all
   max_tokens: int = setting(512, low=2)  # longer texts are cut on the left, and counted
 
   def __post_init__(self) -> None:
@@ -300,19 +300,19 @@ class IRL(Section):
 
   @property
   def group_size(self) -> int:
-    """K, how many pairs of one prompt the objective compares at once."""
+    """K, the number of pairs of one prompt that the objective compares at once."""
     return self.samples_per_prompt if OBJECTIVES[self.objective] else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation(Section):
-  """What is measured on held-out prompts."""
+  """The measurements on held-out prompts."""
 
   key: ClassVar[str] = 'evaluation.'
   bootstrap_samples: int = setting(1000, low=10)  # resamples of every bootstrap interval
   batch_size: int = setting(64, low=1)  # texts of 64 tokens scored at once, over all devices
-  # Also train the reward model on pairs that the true reward, or labels, put in order: the best
-  # that recovery could reach
+  # Also train the reward model on pairs ranked by the true reward or by labels: an upper bound for
+  # recovery
   ceiling: str = setting('true_reward', choices=('true_reward', 'labels', 'none'))
 
 
@@ -321,14 +321,14 @@ class Runtime(Section):
   """How the machine is used; results change by no more than rounding."""
 
   key: ClassVar[str] = 'runtime.'
-  # Of computation; auto: float32 on CPU, bfloat16 elsewhere
+  # Compute type; auto: float32 on CPU, bfloat16 elsewhere
   dtype: str = setting('auto', choices=('auto', 'float32', 'bfloat16'))
   # Latest checkpoints to keep; if one is damaged, the one before it is used
   keep_checkpoints: int = setting(2, low=1)
   # End the run after this many consecutive updates without a finite gradient
   max_skipped_in_row: int = setting(10, low=1)
-  # Examples (or pairs) of one forward and backward pass on a device; 0: all, on a CPU as many as
-  # fit in its cache
+  # Examples (or pairs) in one forward and backward pass on a device; 0: all, or on a CPU as many
+  # as fit in its cache
   micro_batch: int = setting(0, low=0)
   rematerialise: bool = False  # recompute activations in the backward pass: slower, less memory
   # GiB of host memory for the outputs of IRL's frozen blocks, computed once for all pairs
@@ -346,7 +346,7 @@ class Config(Section):
 
   name: str = 'run'  # the default work directory is runs/<name>
   seed: int = setting(0, low=0, high=2**31 - 1)  # every random choice depends on it
-  stages: tuple = STAGES  # which to run, in the order of STAGES; a finished stage is skipped
+  stages: tuple = STAGES  # the stages to run, in the order of STAGES; finished ones are skipped
   models: Models = Models()
   data: Data = Data()
   sft: Supervised = Supervised()
@@ -366,7 +366,9 @@ class Config(Section):
   def _check_stages(self) -> None:
     for stage in self.stages:
       if stage not in STAGES:
-        raise ConfigError(f'config.stages: unknown stage {stage!r}; must be of {", ".join(STAGES)}')
+        raise ConfigError(
+          f'config.stages: unknown stage {stage!r}; must be one of {", ".join(STAGES)}'
+        )
     if self.models.aligned and 'rlhf' in self.stages:
       raise ConfigError(
         f'config.models.aligned = {self.models.aligned!r} is set, but stage rlhf of config.stages '

@@ -23,7 +23,7 @@ FORBIDDEN = -1e9  # the logit of a token that may not come
 # enough to keep them busy.
 CHUNK_BYTES = {'cpu': 2**22, 'gpu': 2**28, 'tpu': 2**28}
 # Logits up to this size are kept for the backward pass; on a CPU, re-reading them is faster than
-# recomputing. Not tried on accelerators, whose products are faster and whose memory is scarcer.
+# recomputing. Not tried on accelerators, whose matmuls are faster and whose memory is scarcer.
 KEPT_BYTES = {'cpu': 2**28, 'gpu': 0, 'tpu': 0}
 UNROLLED = 8  # maximum number of chunks to unroll; a loop would zero-fill its outputs first
 
@@ -46,10 +46,10 @@ def allowed_for(
   """Returns the constraints of a tokenizer: no id that it cannot decode, and no padding.
 
   Args:
-    tokenizer: of the model.
-    config: of the model.
-    temperature: that logits are divided by.
-    never_sampled: more ids that may not come.
+    tokenizer: the model's tokenizer.
+    config: the model's shape.
+    temperature: the number that logits are divided by.
+    never_sampled: more ids to forbid.
   """
   ids = np.arange(config.vocab_size)
   forbidden = ~np.isin(ids, list(tokenizer.get_vocab().values()))  # its ids may have gaps
@@ -66,7 +66,7 @@ def constrain(
   """Returns logits [C, N] of the allowed distribution, divided by the temperature.
 
   Args:
-    logits: of C consecutive tokens of the vocabulary [C, N].
+    logits: the logits of C consecutive tokens of the vocabulary [C, N].
     too_early: [N] bool, positions where EOS may not come.
     allowed: the constraints and the temperature.
     first: the id of the first of the C tokens.
@@ -83,7 +83,7 @@ def next_logits(
   """Returns float32 logits [V, N] of the allowed distribution.
 
   Args:
-    params: of the model; its output embedding is read.
+    params: the model's parameters; only the output embedding is read.
     hidden: normalised hidden states [N, D].
     too_early: [N] bool, positions where EOS may not come.
     allowed: the constraints and the temperature.
@@ -103,12 +103,12 @@ def log_probs(
 ) -> jax.Array:
   """Returns the log-probability [...] of each target [...], nats, given states [..., D].
 
-  No array of positions by vocabulary need exist: forward and backward process the vocabulary in
-  chunks. The forward pass keeps the logsumexp of every position, and the logits if they are no more
-  than KEPT_BYTES. Otherwise the backward pass computes each chunk's logits again.
+  No array of positions by vocabulary is needed: forward and backward process the vocabulary in
+  chunks. The forward pass keeps the logsumexp of every position, and the logits if they take at
+  most KEPT_BYTES. Otherwise the backward pass recomputes each chunk's logits.
 
   Args:
-    params: of the model; its output embedding is read.
+    params: the model's parameters; only the output embedding is read.
     hidden: states that predict the targets, after the final norm.
     targets: token ids.
     too_early: [...] bool, where EOS may not come.
@@ -159,7 +159,7 @@ def response_log_probs(
   They are [B, T] and [B, T, D].
 
   Args:
-    params: of the model; its output embedding is read.
+    params: the model's parameters; only the output embedding is read.
     hidden: states [B, S, D] of prompts and responses, after the final norm.
     ids: token ids [B, S] of left-padded prompts and their responses.
     response_length: T.

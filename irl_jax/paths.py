@@ -1,7 +1,7 @@
 """Paths as users write them: ~ is the home folder, and buckets are refused.
 
-No shell expands the ~ of `--workdir=~/runs`. Taken literally, it and `gs://bucket` would be made as
-folders of these names.
+No shell expands the ~ of `--workdir=~/runs`. Taken literally, it and `gs://bucket` would become
+folders with these names.
 """
 
 import os
@@ -20,7 +20,7 @@ def local(path: str | os.PathLike[str], what: str) -> str:
 
   Args:
     path: a path, a hub id, or '' for none.
-    what: its name in messages, such as '--workdir'.
+    what: the name of the path in messages, such as '--workdir'.
 
   Raises:
     ConfigError: the path is a URL or in a bucket.

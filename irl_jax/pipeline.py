@@ -1,7 +1,7 @@
 """A run from its texts to its results: the stages in order.
 
-A finished stage is skipped, and an unfinished one resumes. A model that config.models names takes
-the place of the one that a stage would write.
+A finished stage is skipped, and an unfinished one resumes. A model named in config.models replaces
+the one that a stage would write.
 
 stage       needs                                         writes
 data        config.data.source                            data/{train,validation,heldout}.jsonl
@@ -80,13 +80,13 @@ def run(
   Args:
     config: the settings of the run.
     workdir: the folder of the run.
-    stages: run only these of config.stages; None: all.
+    stages: the stages of config.stages to run; None: all.
 
   Returns:
-    The results so far, as in summary.json.
+    The results so far, in the form of summary.json.
 
   Raises:
-    ConfigError: another run holds the folder, or it belongs to another config; a stage's input is
+    ConfigError: another run uses the folder, or it belongs to another config; a stage's input is
       missing; `preflight.check` refuses the settings; or the processes were given different ones.
     InputError: bad rows or weights, or a hub that does not answer.
     DivergedError: training diverged.
@@ -100,7 +100,7 @@ def run(
   )
   compilation_cache.use()  # before the first compilation, when JAX reads the setting
   distributed.agree({'config': workdir_lib.plain(config), 'stages': list(stages)})
-  # Before the folder is touched: a refused run leaves nothing behind.
+  # Checked before the folder is touched: a refused run leaves nothing behind.
   processes.on_all(preflight.check)(config, folder, unfinished(folder, stages))
   with contextlib.ExitStack() as holding, interruption.handled(), exhaustion.disk_explained(folder):
     # The first process holds the folder for all of them, and writes all files.
@@ -145,7 +145,7 @@ def log_of(folder: pathlib.Path, config: config_lib.Config) -> metrics_log.Log:
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-  """Returns the type of computation; auto is float32 on CPU, where bfloat16 is far slower."""
+  """Returns the compute type; auto is float32 on CPU, where bfloat16 is far slower."""
   if name == 'auto':
     name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
   return jnp.dtype(name)

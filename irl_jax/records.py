@@ -1,7 +1,7 @@
-"""The rows and the summary that a run's folder holds, field by field.
+"""The rows and the summary in a run's folder, field by field.
 
 Every file of JSON lines has one row type. `Summary` is summary.json. A result that could not be
-computed is None (JSON: null), and its reason stands under 'why', by the result's name.
+computed is None (JSON: null), and its reason is under 'why', by the result's name.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,9 @@ from typing import Any
 from typing import NotRequired
 from typing import TypedDict
 
-SCHEMA = 1  # of summary.json: raised when the meaning of a field changes; a file without one has 1
+SCHEMA = (
+  1  # version of summary.json: raised when the meaning of a field changes; a file without one has 1
+)
 
 Interval = list[float]  # [low, high], 95 %
 
@@ -18,8 +20,8 @@ class CutText(TypedDict):
   """A text of the source, cut into a prompt and the rest: prompt + original is the full text."""
 
   prompt: str
-  original: str  # what follows the prompt in the source; '' if there is nothing
-  label: int | None  # people's label: 1 toxic, 0 not toxic, None: no label
+  original: str  # the rest of the text in the source; '' if there is none
+  label: int | None  # human label: 1 toxic, 0 not toxic, None: no label
 
 
 class PromptRow(CutText):
@@ -68,7 +70,7 @@ class ScoredPair(TypedDict):
 
 
 class Attribution(TypedDict):
-  """How much one piece of a text adds to its reward."""
+  """The contribution of one piece of a text to its reward."""
 
   piece: str
   attribution: float
@@ -100,7 +102,7 @@ class Share(Explained):
 
 
 class PolicyMetrics(Explained):
-  """What a policy does on held-out prompts, one completion each."""
+  """The metrics of a policy on held-out prompts, one completion each."""
 
   toxicity: Share  # of the completions
   toxicity_full: Share  # of prompt + completion, where the prompt is harmless
@@ -142,7 +144,7 @@ class Agreement(Explained):
   pairwise_accuracy: float | None
   n: int | None
   ties: int | None
-  prefers_aligned: NotRequired[float | None]  # heldout_pairs alone, as the next
+  prefers_aligned: NotRequired[float | None]  # only in heldout_pairs, as the next field
   epic_distance: NotRequired[float | None]
 
 
@@ -160,7 +162,7 @@ class Preference(Share):
   Ties count half. `n` counts these pairs; the interval counts samples of one prompt as one pair.
   """
 
-  pairs: int  # all held-out pairs, also those of twice the same text
+  pairs: int  # all held-out pairs, including those with two equal texts
 
 
 class MetricIntervals(Explained):
@@ -189,9 +191,9 @@ class Platt(TypedDict):
 class ReliabilityBin(TypedDict):
   """Texts of similar predicted probability."""
 
-  low: float  # of the predictions
-  high: float
-  predicted: float  # mean
+  low: float  # smallest prediction
+  high: float  # largest prediction
+  predicted: float  # mean prediction
   observed: float  # share of harmless texts
   observed_low: float  # Wilson 95 %
   observed_high: float
@@ -210,7 +212,7 @@ class Probabilities(Explained):
 
 
 class Zero(Explained):
-  """Where a reward's zero lies, before it is subtracted."""
+  """The zero of a reward, before it is subtracted."""
 
   zero: float | None
   zero_low: float | None
@@ -220,11 +222,11 @@ class Zero(Explained):
 
 
 class Calibration(Zero, Probabilities):
-  """The scale of one seed's reward; the ensemble has the probabilities alone."""
+  """The scale of one seed's reward; the ensemble has only the probabilities."""
 
 
 class Confounds(Explained):
-  """How much of a reward is length and style."""
+  """The share of a reward that length and style explain."""
 
   length_spearman: float | None
   partial_pearson_given_length: float | None
@@ -236,7 +238,7 @@ class Confounds(Explained):
 
 
 class SeedResults(Agreements):
-  """Everything that is measured of one recovered reward."""
+  """All results of one recovered reward."""
 
   preference: NotRequired[Preference]
   intervals: SetIntervals
@@ -245,7 +247,7 @@ class SeedResults(Agreements):
 
 
 class EnsembleResults(Agreements):
-  """Everything that is measured of the mean of the seeds, as one reward."""
+  """All results of the mean of the seeds, as one reward."""
 
   preference: NotRequired[Preference]
   intervals: SetIntervals
@@ -258,12 +260,12 @@ class BaselineResults(Agreements):
 
   preference: NotRequired[Preference]
   intervals: NotRequired[SetIntervals]
-  ensemble_gain: NotRequired[SetIntervals]  # of the ensemble's metrics less this one's
-  trained_on: NotRequired[str]  # the ceiling's texts and labels
+  ensemble_gain: NotRequired[SetIntervals]  # the ensemble's metrics minus those of this reward
+  trained_on: NotRequired[str]  # the texts and labels of the ceiling
 
 
 class Identifiability(Explained):
-  """How alike K rewards are: K x K matrices."""
+  """The similarity of K rewards: K x K matrices."""
 
   names: list[str]
   spearman: list[list[float | None]]
@@ -273,13 +275,13 @@ class Identifiability(Explained):
 
 
 class Start(Explained):
-  """How alike the seeds' rewards were before training, and how far training moved each.
+  """The similarity of the seeds' rewards before training, and how far training moved each.
 
   All are Spearman correlations on the held-out texts.
   """
 
-  between_seeds: float | None  # of the first rewards of the two seeds least alike
-  with_start: list[float | None]  # of every seed's reward and its own first one
+  between_seeds: float | None  # the first rewards of the two least similar seeds
+  with_start: list[float | None]  # every seed's reward against its own first reward
 
 
 class Recovery(Explained):
@@ -292,7 +294,7 @@ class Recovery(Explained):
   identifiability: Identifiability
   start: NotRequired[Start | None]
   ensemble: EnsembleResults
-  baselines: dict[str, BaselineResults]  # by name; 'ceiling' is the best within reach
+  baselines: dict[str, BaselineResults]  # by name; 'ceiling' is the upper bound
 
 
 class TrueRewardQuality(Explained):

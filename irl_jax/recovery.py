@@ -99,19 +99,19 @@ def recover(
     aligned: the model after RLHF; both must have the same vocabulary.
     prompts: texts that both models complete. They are cut on the left to `max_prompt_tokens` (32).
     texts: whole texts that prompts are cut from: strings, (text, label) pairs, or mappings with
-      'text' and 'label'. Label 1 is toxic, 0 not, None unknown; the rewards are compared with it.
+      'text' and 'label'. Label 1 is toxic, 0 is not, None is unknown; the rewards are compared with it.
     workdir: the folder of the run. By default runs/recover-<hash of the arguments>, so that the
       same call finds its results again.
     **overrides: fields of the config, by full name (`**{'irl.seeds': 3}` or `irl__seeds=3`), or by
       the last part if only one field has it (`seeds=3`). irl_jax/config.py lists them, and
-      configs/audit.py holds the defaults.
+      configs/audit.py contains the defaults.
 
   Returns:
     The rewards and their zeros, the summary, and the paths of the report and the run.
 
   Raises:
-    ConfigError: an argument is wrong, an unknown field, or workdir holds a run of other arguments.
-    InputError: a model cannot be used, the two cannot be compared, or a text is no string.
+    ConfigError: an argument is wrong, an unknown field, or workdir contains a run of other arguments.
+    InputError: a model cannot be used, the two cannot be compared, or a text is not a string.
     DivergedError, CheckpointError, OutOfMemoryError, Interrupted: as `pipeline.run`; after an
       interruption the same call continues.
   """
@@ -161,7 +161,7 @@ def _field_names(section: config_lib.Section, prefix: str = '') -> Iterable[str]
 
 
 def _full_name(name: str, known: Sequence[str]) -> str:
-  """Returns the one field that is meant."""
+  """Returns the full name of the field that `name` refers to."""
   ends = [field for field in known if field.endswith(f'.{name}')]
   if name in known or len(ends) == 1:
     return name if name in known else ends[0]
@@ -176,7 +176,7 @@ def _full_name(name: str, known: Sequence[str]) -> str:
 
 
 def _checked(overrides: Mapping[str, Any], rows: Sequence[Row] | None) -> Mapping[str, Any]:
-  """Refuses overrides of what arguments say already."""
+  """Refuses overrides of fields that the arguments already set."""
   taken = {'models.base': 'base', 'models.aligned': 'aligned'}
   if rows is not None:
     taken |= dict.fromkeys(
@@ -192,12 +192,12 @@ def _checked(overrides: Mapping[str, Any], rows: Sequence[Row] | None) -> Mappin
 
 
 def _place(model: Model, name: str) -> str:
-  """Returns where a model is; a folder as an absolute path, so that a later call finds the run."""
+  """Returns a model's spec, a folder as an absolute path, so that a later call finds the run."""
   if isinstance(model, pretrained.Pretrained):
     if not model.source:
       raise ConfigError(
-        f'{name}: this model was made here and not loaded, so its weights have no place to be read '
-        f'from; write it with irl_jax.models.pretrained.save and pass the folder'
+        f'{name}: this model exists only in memory; save it first (irl_jax.models.pretrained.save) '
+        'and pass the folder'
       )
     model = model.source
   arguments.check_model(model, name)
@@ -208,7 +208,7 @@ def _place(model: Model, name: str) -> str:
 def _input_rows(prompts: Any, texts: Any) -> list[Row] | None:
   """Returns the rows of the data source, or None if the base model is to write the texts."""
   if prompts is not None and texts is not None:
-    raise ConfigError('prompts and texts: give one of the two; prompts are cut from texts')
+    raise ConfigError('prompts and texts: pass only one of the two; prompts are cut from texts')
   if prompts is not None:
     rows = [{'prompt': prompt} for prompt in text.check_texts(prompts, 'prompts')]
   elif texts is not None:
@@ -249,7 +249,7 @@ def _text_row(number: int, value: Any) -> Row:
 
 
 def _fields(rows: Sequence[Row]) -> dict[str, Any]:
-  """Returns the config's fields that say what the rows hold."""
+  """Returns the config's fields that describe the rows."""
   if 'prompt' in rows[0]:
     return {'prompt_field': 'prompt', 'text_field': '', 'label_field': ''}
   labelled = any(row['label'] is not None for row in rows)
@@ -260,14 +260,14 @@ def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
   """Writes the inputs into the run's folder, unless a run of the same inputs has begun there.
 
   Raises:
-    ConfigError: the folder cannot be written to, or holds a run of other inputs.
+    ConfigError: the folder cannot be written to, or contains a run of other inputs.
   """
   path = folder / INPUTS
   try:
     if (folder / 'config.json').exists():
       if not path.exists() or rows_lib.read_jsonl(path) != list(rows):
         raise ConfigError(
-          f'workdir {folder}: holds a run of other prompts or texts; give another workdir'
+          f'workdir {folder}: contains a run of other prompts or texts; use a different workdir'
         )
       return
     folder.mkdir(parents=True, exist_ok=True)

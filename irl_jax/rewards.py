@@ -1,7 +1,7 @@
 """Rewards: functions of texts [N] -> scores [N] float32.
 
-The true reward r*, a recovered reward R̂, and an ensemble of recovered rewards are of this
-signature; any other callable of it can take their place. Their builders share two arguments:
+The true reward r*, a recovered reward R̂, and an ensemble of recovered rewards have this
+signature; any other callable with it can take their place. Their builders share two arguments:
 `batch_size`, the number of texts of 64 tokens that the devices can hold at once
 (`scoring.tokens_at_once`), and `progress`, which wraps the iterable of chunks of texts.
 
@@ -264,7 +264,7 @@ def trunk_scorer(
 ) -> Reward:
   """Returns a function of whole texts [N] -> `forward(params, batch, *, config, dtype, <statics>)`.
 
-  An empty text is read as EOS alone.
+  An empty text is read as a single EOS.
   """
   config = model.config
   return scoring.over_texts(
@@ -381,7 +381,7 @@ def load(
 
   Raises:
     ConfigError: a label is named, but the model is no classifier, or does not have it.
-    InputError: there is no such model, or it is no reward.
+    InputError: there is no such model, or it is not a reward.
   """
   spec = paths.local(spec, 'model')
   members = members_of(spec) if pathlib.Path(spec).is_dir() else []

@@ -35,7 +35,7 @@ class DecodeState:
   """The carry of the decode loop."""
 
   step: jax.Array  # [] int32: tokens sampled so far
-  token: jax.Array  # [B] int32: the last of them
+  token: jax.Array  # [B] int32: the last sampled token
   ids: jax.Array  # [B, T] int32
   log_probs: jax.Array  # [B, T] float32
   length: jax.Array  # [B] int32: with EOS
@@ -47,9 +47,9 @@ class DecodeState:
 class Blocks:
   """Logits in blocks of the vocabulary, with each block's maximum and logsumexp.
 
-  The two tell which blocks hold the largest logits, and how likely a sample lies in each block.
+  The two show which blocks contain the largest logits, and how likely a sample lies in each block.
 
-  Tokens are the leading axis. XLA on CPU reads the rows of such a product at the memory's speed,
+  Tokens are the leading axis. XLA on CPU reads the rows of such a matmul at memory bandwidth,
   and its sums over tokens fill the vector registers.
   """
 
@@ -102,12 +102,12 @@ def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
 def by_blocks(keys: jax.Array, blocks: Blocks) -> jax.Array:
   """Samples one token per row [B]: first a block of the vocabulary, then a token of the block.
 
-  The distribution is that of `jax.random.categorical`, which draws noise for V entries: most of the
-  time of a decode step with 50,000 tokens. This draws noise for N + C entries.
+  The distribution is that of `jax.random.categorical`, which draws noise for V entries and so takes
+  most of the time of a decode step with 50,000 tokens. This function draws noise for N + C entries.
 
   Args:
-    keys: [B].
-    blocks: of the logits.
+    keys: random keys [B].
+    blocks: the blocks of the logits.
   """
   keys = jax.vmap(jax.random.split)(keys)
   number = jax.vmap(jax.random.categorical)(keys[:, 0], blocks.total.T)
@@ -119,8 +119,8 @@ def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) ->
   """Samples one token per row [B].
 
   Args:
-    keys: [B].
-    blocks: of the logits.
+    keys: random keys [B].
+    blocks: the blocks of the logits.
     k: only the k largest logits may be sampled, and only these need random bits; 0 is off.
     top_p: see `keep_top_p`; 1 is off.
     greedy: whether to take the largest logit instead.
@@ -250,10 +250,11 @@ def sampler(
 def prompt_ids(
   tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tokens: int | None
 ) -> tuple[list[list[int]], int]:
-  """Encodes prompts; an empty prompt becomes EOS alone.
+  """Encodes prompts; an empty prompt becomes a single EOS.
 
   Returns:
-    Token ids, and how many prompts were cut on the left to `max_tokens`; the cut is logged.
+    Token ids, and the number of prompts that were cut on the left to `max_tokens`; the cut is
+    logged.
   """
   ids, cut = text.encode(tokenizer, prompts, max_tokens=max_tokens)
   if max_tokens is not None:
@@ -275,11 +276,11 @@ def complete_ids(
   Args:
     model: a causal language model.
     prompts: token ids; prompts of similar length share a batch.
-    sampling: temperature, limits of length, and truncation.
-    seed: prompt i uses the key fold_in(key(seed), first + i), whatever the batches are.
+    sampling: temperature, length limits, and truncation.
+    seed: prompt i uses the key fold_in(key(seed), first + i), regardless of the batches.
     dtype: the compute type.
     progress: wraps the iterable of batches.
-    first: how many prompts of the same seed came before these.
+    first: the number of prompts of the same seed that came before these.
 
   Returns:
     The ids of each response, with EOS if it came, and their number [N].

@@ -32,11 +32,11 @@ Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 CHUNK = 1024  # texts that are tokenised at once
 TOKENS_OF_A_TEXT = 64  # converts a number of texts into a number of tokens
-# Per device: with more, the activations of RoBERTa-base leave the last-level cache, a sixth slower.
+# Per device. With more, the activations of RoBERTa-base leave the last-level cache: 1/6 slower.
 TOKENS_ON_CPU = 1024
-# At least so many batches per call: in a single one, all texts would be padded to the longest.
+# Minimum number of batches per call: in a single batch, all texts would be padded to the longest.
 BATCHES_OF_A_CALL = 8
-# But no smaller batches: each reads all weights, which for 16 texts took a third of the time.
+# Minimum size of a batch: each reads all weights, which for 16 texts took a third of the time.
 LEAST_TOKENS = 512
 
 
@@ -44,9 +44,9 @@ def tokens_at_once(count: int, batch_size: int) -> int:
   """Returns the number of tokens of one batch, with padding, over all devices.
 
   Args:
-    count: texts of the call. It is rounded up to a power of two, so that calls of similar size
-      share their compiled programs.
-    batch_size: how many texts of TOKENS_OF_A_TEXT tokens the devices can hold at once.
+    count: the number of texts of the call. It is rounded up to a power of two, so that calls of
+      similar size share their compiled programs.
+    batch_size: the number of texts of TOKENS_OF_A_TEXT tokens that the devices can hold at once.
   """
   most = batch_size * TOKENS_OF_A_TEXT
   if jax.default_backend() == 'cpu':
@@ -58,7 +58,7 @@ def tokens_at_once(count: int, batch_size: int) -> int:
 def rows_at_once(length: int, tokens: int, count: int) -> int:
   """Returns the batch size B for a padded length, a multiple of the number of devices.
 
-  It depends on the length alone, so that every length is compiled once.
+  It depends only on the length, so that every length is compiled once.
   """
   devices = parallel.device_count()
   return max(min(tokens // length, _power_of_two(count)) // devices, 1) * devices
@@ -84,7 +84,7 @@ def batched(
     forward: (params, TextBatch, *, config, dtype, <statics>) -> results [B, ...].
     model: its `params` and `config` are used.
     limit: the maximum number of tokens that the model reads; no batch is padded beyond it.
-    pad_id: pads the batches.
+    pad_id: the token that pads the batches.
     batch_size: as for `tokens_at_once`.
     dtype: the compute type.
     progress: wraps the iterable of chunks.
@@ -161,21 +161,21 @@ def over_texts(
 
   Args:
     forward: see `batched`.
-    model: its tokenizer is used too.
+    model: its tokenizer, `params` and `config` are used.
     limit: longer texts are cut on the left, with a warning.
     pad_id: see `batched`.
     batch_size: see `batched`.
     dtype: the compute type.
     specials: whether the tokenizer's special tokens are put around a text.
     prefix: token ids in front of every text.
-    instead_of_empty: token ids of a text that has none.
-    shape: of one text's result.
+    instead_of_empty: the token ids to use for an empty text.
+    shape: the shape of one text's result.
     progress: wraps the iterable of chunks.
     **statics: other arguments of `forward`.
 
   Raises (the function):
     ConfigError: it is given a lone string, or no list.
-    InputError: one of the texts is no string.
+    InputError: one of the texts is not a string.
   """
   apply = batched(forward, model, limit, pad_id, batch_size, dtype, progress, **statics)
 

@@ -14,10 +14,10 @@ Array = Any
 
 @struct.dataclass
 class TrainState:
-  """What an update changes. Its field names are in checkpoints."""
+  """The state that an update changes. Its field names are in checkpoints."""
 
   step: Array  # [] int32: updates so far
-  params: Any  # the trained parameters only
+  params: Any  # only the trained parameters
   opt_state: Any
   skipped: Array  # [] int32: updates that were skipped because a gradient was not finite
   skipped_in_row: Array  # [] int32: consecutive skipped updates
@@ -49,7 +49,7 @@ class Experience:
   ids: Array  # [B, S] int32: left-padded prompt, response
   valid: Array  # [B, S] bool
   response_mask: Array  # [B, T] bool: response tokens with EOS
-  score: Array  # [B] float32: of the whole response, scaled and clipped
+  score: Array  # [B] float32: score of the whole response, scaled and clipped
 
 
 @struct.dataclass
@@ -59,8 +59,8 @@ class Rollout:
   ids: Array  # [B, S] int32
   valid: Array  # [B, S] bool
   response_mask: Array  # [B, T] bool
-  cut_hidden: Array | None  # [B, S, D] at the lowest trained block, or None if all are trained
-  log_probs: Array  # [B, T] float32, of the policy that sampled
+  cut_hidden: Array | None  # [B, S, D] states at the lowest trained block; None if all are trained
+  log_probs: Array  # [B, T] float32, under the policy that sampled
   values: Array  # [B, T] float32
   advantages: Array  # [B, T] float32, whitened
   returns: Array  # [B, T] float32
@@ -72,13 +72,13 @@ class TextBatch:
 
   ids: Array  # [B, S] int32
   valid: Array  # [B, S] bool
-  # [B, S, D] at the lowest trained block, or None: to be computed from ids
+  # [B, S, D] states at the lowest trained block; None: not computed yet
   cut_hidden: Array | None = None
 
 
 @struct.dataclass
 class LabelledBatch:
-  """Right-padded texts with a class each."""
+  """Right-padded texts and their classes."""
 
   text: TextBatch
   label: Array  # [B] int32

@@ -85,8 +85,8 @@ def test_the_same_call_reads_the_results_again(result, audited, monkeypatch):
 @pytest.mark.parametrize(
   'changed, message',
   [
-    ({'texts': words(199)}, 'holds a run of other prompts or texts; give another workdir'),
-    ({'texts': None, 'prompts': words(200)}, 'holds a run of other prompts or texts'),
+    ({'texts': words(199)}, 'contains a run of other prompts or texts; use a different workdir'),
+    ({'texts': None, 'prompts': words(200)}, 'contains a run of other prompts or texts'),
     ({'texts': None}, r'holds a run of another config: config.data.source'),
     ({'seeds': 3}, r'holds a run of another config: config.irl.seeds \(2 there, 3 now\)'),
   ],
@@ -140,7 +140,7 @@ def test_by_default_the_folder_is_named_by_the_arguments(audited, runs, tmp_path
 def test_a_loaded_model_stands_for_the_place_it_came_from(audited, runs, policy):
   irl_jax.recover(pretrained.load(str(audited['base'])), audited['aligned'])
   assert runs[0][0].models.base == str(audited['base'])
-  with pytest.raises(ConfigError, match='base: this model was made here and not loaded'):
+  with pytest.raises(ConfigError, match='base: this model exists only in memory'):
     irl_jax.recover(dataclasses.replace(policy, source=''), audited['aligned'])
 
 
@@ -186,7 +186,7 @@ def test_a_list_of_stages_will_do(runs):
     ({'texts': 'a text'}, ConfigError, 'texts: must be a list of strings, (text, label) pairs or'),
     ({'prompts': []}, ConfigError, 'prompts is empty; leave it out'),
     ({'texts': iter(())}, ConfigError, 'texts is empty; leave it out'),
-    ({'prompts': ['a'], 'texts': ['b']}, ConfigError, 'prompts and texts: give one of the two'),
+    ({'prompts': ['a'], 'texts': ['b']}, ConfigError, 'prompts and texts: pass only one of the two'),
     ({'prompts': ['a', None]}, InputError, 'prompts[1] is None: must be a string'),
     ({'texts': ['a', None]}, InputError, 'texts[1] is None: must be a string, a (text, label)'),
     ({'texts': [{'txt': 'a'}]}, InputError, "texts[0] is {'txt': 'a'}: must be a string, a (text"),

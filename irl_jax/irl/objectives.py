@@ -55,10 +55,11 @@ def failure_aware(delta: Delta, margin: float, progress: jax.Array | float) -> j
 
   After Failure-Aware IRL (Patel et al. 2025, arXiv 2510.06092). We had only its abstract and
   others' summaries. From them we took the definition of a failure, the tighter margin, and the
-  order from clear errors to subtle ones. These choices are ours and not checked against the paper: both
-  constants, the linear threshold, the square, and that every batch determines its failures again.
-  (With a plain hinge, a larger margin does not change the slope of a pair that already violates the
-  smaller one.) The paper's second reward path, which corrects the first on failures, is left out.
+  order from clear errors to subtle ones. These choices are ours and not checked against the paper:
+  both constants, the linear threshold, the square, and that every batch determines its failures
+  again. (With a plain hinge, a larger margin does not change the slope of a pair that already
+  violates the smaller one.) The paper's second reward path, which corrects the first on failures,
+  is left out.
   """
   threshold = margin * ((1 + NEAR_TIE) * progress - 1)
   return jnp.where(delta < threshold, squared(delta, TIGHT_MARGIN * margin), squared(delta, margin))
