@@ -62,14 +62,19 @@ CONFOUNDS = {
   'style_high',
   'style_n',
 }
-SEED = REWARD | {
-  'intervals': INTERVALS,
-  'confounds': CONFOUNDS,
-  'calibration': ZERO | PROBABILITY | dict.fromkeys(['reliable_zero', 'reliability']),
-}
+PREFERENCE = {'preference': TOXICITY | {'pairs'}}
+SEED = (
+  REWARD
+  | PREFERENCE
+  | {
+    'intervals': INTERVALS,
+    'confounds': CONFOUNDS,
+    'calibration': ZERO | PROBABILITY | dict.fromkeys(['reliable_zero', 'reliability']),
+  }
+)
 MEAN = REWARD | {'confounds': CONFOUNDS, 'calibration': ZERO | PROBABILITY}
 ENSEMBLE = SEED | {'calibration': PROBABILITY | {'reliability': None}}
-BASELINE = REWARD | {'intervals': INTERVALS, 'ensemble_gain': INTERVALS}
+BASELINE = REWARD | PREFERENCE | {'intervals': INTERVALS, 'ensemble_gain': INTERVALS}
 TEST = {'before_only', 'after_only', 'both', 'neither', 'p_value'}
 STAGE = {'before': POLICY, 'after': POLICY, 'mcnemar': TEST}
 SUMMARY = {
@@ -82,7 +87,8 @@ SUMMARY = {
     'std': MEAN,
     'seed_spearman': None,
     'ensemble': ENSEMBLE,
-    'identifiability': dict.fromkeys(['names', 'spearman', 'sign_agreement', 'epic_distance']),
+    'identifiability': dict.fromkeys(['names', 'spearman', 'sign_agreement', 'epic_distance', 'n']),
+    'start': dict.fromkeys(['between_seeds', 'with_start']),
     'baselines': {'ceiling': dict.fromkeys(REWARD)}
     | dict.fromkeys(['constant', 'length', 'bag_of_words', 'last_token', 'dpo_implicit'], BASELINE),
   },
