@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Zero:
-  """Where the zero of one seed's reward lies, before it is subtracted; chosen without labels."""
+  """The zero of one seed's reward, before it is subtracted; chosen without labels."""
 
   value: float | None
   low: float | None  # 95 % interval
@@ -99,7 +99,7 @@ def recover(
     aligned: the model after RLHF; both must have the same vocabulary.
     prompts: texts that both models complete. They are cut on the left to `max_prompt_tokens` (32).
     texts: whole texts that prompts are cut from: strings, (text, label) pairs, or mappings with
-      'text' and 'label'. Label 1 is toxic, 0 is not, None is unknown; the rewards are compared with it.
+      'text' and 'label'. Label 1 is toxic, 0 is not, None is unknown; rewards are compared with it.
     workdir: the folder of the run. By default runs/recover-<hash of the arguments>, so that the
       same call finds its results again.
     **overrides: fields of the config, by full name (`**{'irl.seeds': 3}` or `irl__seeds=3`), or by
@@ -110,7 +110,7 @@ def recover(
     The rewards and their zeros, the summary, and the paths of the report and the run.
 
   Raises:
-    ConfigError: an argument is wrong, an unknown field, or workdir contains a run of other arguments.
+    ConfigError: an argument or a field is wrong, or workdir contains a run of other arguments.
     InputError: a model cannot be used, the two cannot be compared, or a text is not a string.
     DivergedError, CheckpointError, OutOfMemoryError, Interrupted: as `pipeline.run`; after an
       interruption the same call continues.

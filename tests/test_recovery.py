@@ -87,8 +87,8 @@ def test_the_same_call_reads_the_results_again(result, audited, monkeypatch):
   [
     ({'texts': words(199)}, 'contains a run of other prompts or texts; use a different workdir'),
     ({'texts': None, 'prompts': words(200)}, 'contains a run of other prompts or texts'),
-    ({'texts': None}, r'holds a run of another config: config.data.source'),
-    ({'seeds': 3}, r'holds a run of another config: config.irl.seeds \(2 there, 3 now\)'),
+    ({'texts': None}, r'contains a run of another config: config.data.source'),
+    ({'seeds': 3}, r'contains a run of another config: config.irl.seeds \(2 there, 3 now\)'),
   ],
 )
 def test_a_folder_of_another_call_is_refused(result, audited, changed, message):

@@ -192,7 +192,7 @@ def _append_parts(
     partial.append(with_columns(part, results(texts, done) if texts else names, job.source))
     done += len(texts)
   if (partial.kept, partial.kept - done) != (survey.rows, survey.bad):
-    raise InputError(f'{job.source}: was changed while it was read; give the same command again')
+    raise InputError(f'{job.source}: was changed while it was read; run the same command again')
 
 
 def _parts(rows: Iterator[rows_lib.Examined], size: int) -> Iterator[list[rows_lib.Examined]]:

@@ -5,7 +5,7 @@
   irl-jax train --config=audit --config.models.base=BASE --config.models.aligned=ALIGNED
 
 Everything is written to --workdir. A finished stage is skipped and an unfinished one resumes: after
-an interruption, give the same command again. A config of Python is run: use only those that you
+an interruption, run the same command again. A config of Python is run: use only those that you
 trust. A run's folder or its config.json in place of a config repeats that run.
 
 Several processes: give each the same command and a --workdir that all share. SLURM, Open MPI,

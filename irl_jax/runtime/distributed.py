@@ -37,7 +37,7 @@ class Place:
   address: str  # host:port, on which the first process listens
   count: int
   index: int
-  devices: Sequence[int] | None  # of this machine, for this process to use; None: all
+  devices: Sequence[int] | None  # the local devices that this process uses; None: all
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -50,8 +50,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     'distributed',
     'auto',
     ['auto', 'off', 'manual'],
-    'several processes as one run. auto detects SLURM, Open MPI, Kubernetes and Cloud TPU; manual '
-    'takes the next three flags; off runs this process alone',
+    'how to join several processes into one run: auto (detect SLURM, Open MPI, Kubernetes or Cloud '
+    'TPU), manual (use --coordinator_address, --num_processes and --process_id), or off (a single '
+    'process)',
     flag_values=flag_values,
   )
   flags.DEFINE_string(
@@ -97,7 +98,7 @@ def manual_place(address: str | None, count: int | None, index: int | None) -> P
     index: --process_id.
 
   Raises:
-    ConfigError: it is incomplete or impossible.
+    ConfigError: the place is incomplete or impossible.
   """
   if address is None or count is None or index is None:
     missing = MANUAL[(address, count, index).index(None)]
@@ -163,7 +164,7 @@ def detected_place(timeout: int) -> Place | None:
     reason = str(error).splitlines()[0]
   raise ConfigError(
     f"--distributed=auto: detected {name}, but JAX could not determine this process's index: "
-    f'{reason}. Give --distributed=manual with {_manual_flags()}, or --distributed=off'
+    f'{reason}. Use --distributed=manual with {_manual_flags()}, or --distributed=off'
   )
 
 
@@ -183,7 +184,7 @@ def _detect(timeout: int) -> tuple[str | None, int | None, int | None, Sequence[
 def only_task_of_its_machine() -> bool:
   """Returns True if this process should use all devices of its machine.
 
-  JAX would give a task of SLURM or Open MPI the device of its local index alone.
+  JAX would assign a task of SLURM or Open MPI only the device of its local index.
   """
   tasks = os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') or os.environ.get(
     'SLURM_STEP_TASKS_PER_NODE', ''
@@ -253,7 +254,7 @@ def agree(settings: dict[str, Any]) -> None:
   """Checks that all processes were given the same settings.
 
   Args:
-    settings: what this process was given, in JSON's types.
+    settings: this process's settings, in JSON's types.
 
   Raises:
     ConfigError: on all processes; on those that differ from the first, it names the fields.
@@ -288,5 +289,5 @@ def check_shared(path: pathlib.Path) -> None:
   if int(processes.maximum(not visible)):
     reason = 'is not visible to all processes' if visible else f'{path} is not visible'
     raise ConfigError(
-      f'--workdir={path.parent}: {reason}; give a folder on a file system that all processes share'
+      f'--workdir={path.parent}: {reason}; use a folder on a file system that all processes share'
     )

@@ -13,24 +13,27 @@ import numpy as np
 from irl_jax import errors
 from irl_jax.config import Config
 
-LARGEST = 6  # arrays that a message names
-SETTINGS: dict[str, tuple[str, ...]] = {  # what a stage's memory depends on, strongest first
-  'data': ('sampling.batch_size',),
-  'sft': ('sft.batch_size', 'sft.max_tokens'),
-  'classifier': ('classifier.batch_size', 'classifier.max_tokens'),
-  'demos': ('sampling.batch_size', 'sampling.max_new_tokens'),
-  'irl': ('irl.batch_size', 'irl.max_tokens', 'irl.trained_blocks'),
-  'evaluate': ('evaluation.batch_size', 'irl.batch_size', 'irl.max_tokens'),
-  'report': (),
-} | dict.fromkeys(
-  ('rlhf', 'rerlhf'),
-  (
-    'ppo.minibatch_size',
-    'ppo.rollouts_per_step',
-    'ppo.trained_blocks',
-    'sampling.batch_size',
-    'sampling.max_new_tokens',
-  ),
+LARGEST = 6  # number of arrays that a message names
+SETTINGS: dict[str, tuple[str, ...]] = (
+  {  # the settings that a stage's memory depends on, strongest first
+    'data': ('sampling.batch_size',),
+    'sft': ('sft.batch_size', 'sft.max_tokens'),
+    'classifier': ('classifier.batch_size', 'classifier.max_tokens'),
+    'demos': ('sampling.batch_size', 'sampling.max_new_tokens'),
+    'irl': ('irl.batch_size', 'irl.max_tokens', 'irl.trained_blocks'),
+    'evaluate': ('evaluation.batch_size', 'irl.batch_size', 'irl.max_tokens'),
+    'report': (),
+  }
+  | dict.fromkeys(
+    ('rlhf', 'rerlhf'),
+    (
+      'ppo.minibatch_size',
+      'ppo.rollouts_per_step',
+      'ppo.trained_blocks',
+      'sampling.batch_size',
+      'sampling.max_new_tokens',
+    ),
+  )
 )
 
 
@@ -54,7 +57,7 @@ def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterat
     raise errors.OutOfMemoryError(
       f'stage {stage} is out of memory: '
       f'{reason.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")}. Each device holds {largest()}. '
-      f'Lower one of {settings} (and give another --workdir), or continue this run on larger '
+      f'Lower one of {settings} (and use a different --workdir), or continue this run on larger '
       f'devices with the same command: the checkpoints in {folder} are whole'
     ) from error
 
@@ -72,8 +75,8 @@ def disk_explained(folder: pathlib.Path) -> Iterator[None]:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
       raise
     raise errors.CheckpointError(
-      f'{error.filename or folder} cannot be written to: {error.strerror}; what was '
-      'finished is saved. Free space, and give the same command again'
+      f'{error.filename or folder} cannot be written to: {error.strerror}; progress '
+      'is saved. Free space, and run the same command again'
     ) from error
 
 

@@ -1,6 +1,6 @@
 """glibc's allocation of host memory: huge pages for large arrays, and freed memory kept for reuse.
 
-The kernel zeroes every new page. XLA allocates its buffers anew at each step, so this costs 1/8 of
+The kernel zeroes every new page. XLA allocates its buffers again at each step, so this costs 1/8 of
 a CPU training step with 4 KiB pages and 1/10 with huge pages.
 
 Source: mallopt(3), and
@@ -17,7 +17,9 @@ HUGE_PAGES = 'glibc.malloc.hugetlb=1'
 KEEPING = f'{HUGE_PAGES}:glibc.malloc.arena_max=1'  # one heap for all threads
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
 TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536  # their defaults
-SHARE = 8  # of the memory; training that keeps freed memory was seen to take 7 times its state
+# Models larger than 1/8 of memory do not keep freed memory: with it, training was seen to use 7
+# times the size of its state.
+SHARE = 8
 CGROUP_LIMIT = pathlib.Path('/sys/fs/cgroup/memory.max')
 
 _largest = 0  # bytes, of all calls of `keep_freed`: glibc has one setting for the process
@@ -51,7 +53,7 @@ def keep_freed(size: int) -> bool:
   """Keeps freed memory in the process so that the next step can reuse it, if the models are small.
 
   Args:
-    size: bytes of the parameters or the training state that a CPU is given. The largest so far
+    size: the bytes of the parameters or the training state on a CPU. The largest so far
       decides: it must be small compared with the memory, since fragmented memory is kept too.
 
   Returns:

@@ -36,4 +36,6 @@ def _refuse_to_wait(response: Any) -> None:
   from huggingface_hub import errors
 
   if response.status_code == 429:
-    raise errors.HfHubHTTPError('the hub limits requests for now (429)', response=response)
+    raise errors.HfHubHTTPError(
+      'the hub is rate-limiting requests (HTTP 429); try again later', response=response
+    )

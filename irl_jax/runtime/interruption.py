@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a run with exit code 143 or 130, and lose nothing that is whole.
+"""SIGTERM and SIGINT end a run with exit code 143 or 130, and lose nothing that is complete.
 
 Training first finishes and saves the step in hand. Everything else ends at once: its files appear
 whole or not at all, so the next start makes them again.
@@ -19,10 +19,9 @@ from irl_jax.runtime import processes
 class Interrupted(errors.IrlJaxError):
   """The run was asked to stop, and saved."""
 
-  def __init__(self, signum: int, saved: str = 'what was finished is saved') -> None:
+  def __init__(self, signum: int, saved: str = 'progress is saved') -> None:
     super().__init__(
-      f'interrupted by {signal.Signals(signum).name}; {saved}. Give the same command again to '
-      'continue'
+      f'interrupted by {signal.Signals(signum).name}; {saved}. Run the same command again to resume'
     )
     self.signum = signum
     self.exit_code = 128 + signum
@@ -37,7 +36,7 @@ class Signals:
 
   def __init__(self) -> None:
     self._received: list[int] = []
-    # The greatest signal of any process, by the last and the last but one call of `requested`.
+    # The largest signal number of any process, as of the last two calls of `requested`.
     self._latest: jax.Array | int = 0
     self._previous: jax.Array | int = 0
     self._deferrals = 0

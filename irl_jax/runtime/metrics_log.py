@@ -54,7 +54,7 @@ class MetricsLog(Log):
     self._path = self._workdir / 'log.jsonl'
     self._workdir.mkdir(parents=True, exist_ok=True)
     self._wandb = _start_wandb(wandb_project, self._workdir) if wandb_project else None
-    self._writers: dict[str, Any] = {}  # of TensorBoard, by stage; None if it is not installed
+    self._writers: dict[str, Any] = {}  # TensorBoard writers by stage; None if it is not installed
     self._opened = 0
     self._rewrite(self._records())
     self._file = self._path.open('a', encoding='utf-8')
@@ -117,7 +117,7 @@ class MetricsLog(Log):
     """Returns the stage's TensorBoard writer, or None if tensorboardX is not installed.
 
     Args:
-      stage: of which a writer is made if there is none.
+      stage: the stage whose writer is made if there is none.
       purge_step: TensorBoard hides earlier events from this step on.
     """
     if stage not in self._writers:
@@ -127,8 +127,8 @@ class MetricsLog(Log):
         self._writers[stage] = None
       else:
         self._opened += 1
-        # Its file names only hold seconds, and a second file of the same name would overwrite the
-        # first; hence the suffix.
+        # The suffix is needed because its file names contain only seconds: a second file of the same
+        # name would overwrite the first.
         self._writers[stage] = tensorboard.SummaryWriter(
           str(self._workdir / 'tensorboard' / stage),
           purge_step=purge_step,

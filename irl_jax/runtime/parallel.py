@@ -83,7 +83,7 @@ def replicate(tree: Any) -> Any:
 def make_replicated(make: Callable[..., Any], *arguments: Any, **statics: Any) -> Any:
   """Returns `make(*arguments, **statics)`, computed on all devices and replicated there.
 
-  Nothing goes by way of the host.
+  Nothing is transferred through the host.
   """
   made = _replicated_results(make, **statics)(*arguments)
   _keep_freed(made)
@@ -143,7 +143,7 @@ def _all_gather() -> Callable[[Any], Any]:
 def take(batch: Any, rows: np.ndarray) -> Any:
   """Takes examples [M] of a sharded batch [n, N / n, ...], in that order -> [n, M / n, ...].
 
-  The examples move from device to device, not by way of the host.
+  The examples move from device to device, not through the host.
   """
   return _take()(batch, _place(np.array(rows, np.int32), _sharding(REPLICATED)))
 

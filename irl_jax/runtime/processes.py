@@ -35,12 +35,12 @@ def is_first() -> bool:
 
 
 def maximum(value: int) -> jax.Array | int:
-  """Returns the greatest of all processes' values.
+  """Returns the largest value over all processes.
 
   The result may still be computing; `int` of it waits.
 
   Args:
-    value: a number of int32's range.
+    value: a number in the range of int32.
   """
   watchdog.feed()
   if alone():
@@ -94,7 +94,7 @@ def on_all(check: Callable[P, None]) -> Callable[P, None]:
 
 
 def on_first(work: Callable[P, R]) -> Callable[P, R]:
-  """Runs something on the first process alone, such as writing a file; the others wait for it.
+  """Runs something only on the first process, such as writing a file; the others wait for it.
 
   Its result, of JSON's types, is returned on every process. If it fails, all raise: the first
   process its error, the others an `OtherProcessError` of the same exit code.
@@ -118,13 +118,13 @@ def on_first(work: Callable[P, R]) -> Callable[P, R]:
 
 
 class SameTrees:
-  """Checks that all processes hold the same trees, without blocking where a tree is added.
+  """Checks that all processes have the same trees, without blocking where a tree is added.
 
   `add` starts the comparison of a tree's checksums; the next `verify` reads the results.
   """
 
   def __init__(self) -> None:
-    # Of each tree, the maximum of its checksum and of the negated checksum over all processes.
+    # For each tree, the maxima of its checksum and of the negated checksum over all processes.
     self._pending: list[tuple[jax.Array | int, jax.Array | int]] = []
 
   def add(self, tree: Any) -> None:
@@ -136,14 +136,14 @@ class SameTrees:
     """Waits for the comparisons.
 
     Raises:
-      InputError: the processes hold different trees.
+      InputError: the processes have different trees.
     """
     equal = [int(highest) == -int(lowest) for highest, lowest in self._pending]
     self._pending.clear()
     if not all(equal):
       raise errors.InputError(
-        'the processes hold different parameters: give all of them the same files, packages and '
-        'kind of machine'
+        'the processes have different parameters: use the same files, packages and type of machine '
+        'for all of them'
       )
 
 

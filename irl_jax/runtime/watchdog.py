@@ -20,14 +20,14 @@ def feed() -> None:
 
 
 def start(seconds: float) -> None:
-  """Starts to watch: the process ends if nothing feeds it for this many seconds."""
+  """Starts the watchdog: the process ends if nothing feeds it for this many seconds."""
   threading.Thread(target=_watch, args=(seconds,), name='watchdog', daemon=True).start()
 
 
 def end(reason: str) -> NoReturn:
   """Ends this process at once with exit code 1, without waiting for processes or saves."""
   print(
-    f'error: {printable(reason)}. Give the same command to all processes to continue',
+    f'error: {printable(reason)}. Run the same command on all processes to resume',
     file=sys.stderr,
     flush=True,
   )

@@ -1,4 +1,4 @@
-"""The folder of a run: which run holds it, its config, and the seconds of each stage."""
+"""The folder of a run: its lock, its config, and the seconds of each stage."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ PACKAGES = (
   'transformers',
   'numpy',
 )
-SCHEMA = 1  # of config.json; a folder of an older one is read, of a newer one refused
+SCHEMA = 1  # version of config.json; a folder with an older one is read, with a newer one refused
 FOLDERS = (*config_lib.STAGES, 'evaluation', 'figures', 'tensorboard')  # that stages write into
 FILES = ('config.json', 'log.jsonl', 'timings.json', 'summary.json', 'report.html')
 FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
@@ -94,7 +94,7 @@ def make(folder: pathlib.Path) -> None:
   """Makes the folder, and checks that it and what earlier stages made in it can be written to.
 
   Raises:
-    ConfigError: something cannot.
+    ConfigError: one of them cannot be written to.
   """
   for path in (folder, *(folder / name for name in FOLDERS if (folder / name).exists())):
     try:
@@ -109,7 +109,7 @@ def make(folder: pathlib.Path) -> None:
   for path in (folder / name for name in FILES):
     if path.is_dir():
       raise errors.ConfigError(
-        f'--workdir={folder}: {path} is a folder, but must be a file. Give another --workdir'
+        f'--workdir={folder}: {path} is a folder, but must be a file. Use a different --workdir'
       )
 
 
@@ -130,7 +130,8 @@ def held(folder: pathlib.Path) -> Iterator[None]:
       file.seek(0)
       holder = file.read() or 'a run that has just started'
       raise errors.ConfigError(
-        f'--workdir={folder}: is in use by {holder}. Wait until it ends, or give another --workdir'
+        f'--workdir={folder}: is in use by {holder}. Wait until it ends, or use '
+        'a different --workdir'
       ) from None
     now = datetime.datetime.now(datetime.UTC)
     file.truncate(0)
@@ -154,7 +155,7 @@ def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
 
 
 def _read_saved(path: pathlib.Path) -> dict[str, Any]:
-  """Reads the config that config.json holds.
+  """Reads the config in config.json.
 
   Raises:
     ConfigError: the file is damaged, or of a newer schema.
@@ -164,12 +165,12 @@ def _read_saved(path: pathlib.Path) -> dict[str, Any]:
     saved, schema = dict(content['config']), int(content.get('schema', 0))
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise errors.ConfigError(
-      f'--workdir={path.parent}: {path} is damaged. Give another --workdir'
+      f'--workdir={path.parent}: {path} is damaged. Use a different --workdir'
     ) from error
   if schema > SCHEMA:
     raise errors.ConfigError(
       f'--workdir={path.parent}: was written by a newer irl_jax (config.json has schema {schema}, '
-      f'this version reads up to {SCHEMA}). Upgrade irl_jax, or give another --workdir'
+      f'this version reads up to {SCHEMA}). Upgrade irl_jax, or use a different --workdir'
     )
   return saved
 
@@ -179,8 +180,8 @@ def _check_same(folder: pathlib.Path, saved: dict[str, Any], now: dict[str, Any]
   binding = lambda fields: {name: value for name, value in fields.items() if name not in FREE}
   if names := differing(binding(saved), binding(now), defaults=plain(config_lib.Config())):
     raise errors.ConfigError(
-      f'--workdir={folder} holds a run of another config: {"; ".join(names)}. '
-      'Give another --workdir'
+      f'--workdir={folder} contains a run of another config: {"; ".join(names)}. '
+      'Use a different --workdir'
     )
 
 
@@ -189,8 +190,8 @@ def _check_no_checkpoints(folder: pathlib.Path) -> None:
   for stage in config_lib.STAGES:
     for checkpoints in sorted((folder / stage).glob('**/checkpoints')):
       raise errors.ConfigError(
-        f'--workdir={folder}: holds {checkpoints}, but no config.json that says which run wrote '
-        'it. Delete the folder, or give another --workdir'
+        f'--workdir={folder}: contains {checkpoints}, but no config.json that says which run wrote '
+        'it. Delete the folder, or use a different --workdir'
       )
 
 

@@ -182,7 +182,7 @@ def check_disk(run: Run, models: Models, stages: Sequence[str]) -> None:
   if needed > free:
     raise errors.ConfigError(
       f'--workdir={run.folder}: checkpoints and models need about {needed / 1e6:,.0f} MB, but '
-      f'{existing} has {free / 1e6:,.0f} MB free; free some space, give another --workdir, or '
+      f'{existing} has {free / 1e6:,.0f} MB free; free some space, use a different --workdir, or '
       'lower config.runtime.keep_checkpoints or config.irl.seeds'
     )
 

@@ -51,7 +51,7 @@ class Run:
     """Returns config.models.<field>, else the folder that a stage has written, else `otherwise`.
 
     Args:
-      field: of config.models.
+      field: a field of config.models.
       written: the folder that a stage exports this model to, in the run's folder.
       otherwise: a hub id or folder; '': none.
 
@@ -70,22 +70,22 @@ class Run:
 
   @property
   def base(self) -> str:
-    """Where the base model is: a hub id or folder."""
+    """The hub id or folder of the base model."""
     return self.model_place('base', 'sft/policy')
 
   @property
   def start(self) -> str:
-    """Where the model is that RLHF starts from."""
+    """The hub id or folder of the model that RLHF starts from."""
     return self.model_place('sft', 'sft/policy', otherwise=self.config.models.base)
 
   @property
   def aligned(self) -> str:
-    """Where the aligned model is."""
+    """The hub id or folder of the aligned model."""
     return self.model_place('aligned', 'rlhf/policy')
 
   @property
   def classifier(self) -> str:
-    """Where the classifier of the true reward is."""
+    """The hub id or folder of the classifier of the true reward."""
     return self.model_place('classifier', 'classifier/classifier')
 
   @property
@@ -155,7 +155,9 @@ class Run:
     results: Mapping[str, Any] | None = None,
   ) -> None:
     """Exports the model of a stage to the stage's folder, with a card that names the stage."""
-    text = card.model_card(stage, base, f'`{self.config.data.source}`', results)
+    objective = self.config.irl.objective if stage == 'irl' else ''
+    data = f'`{self.config.data.source}`'
+    text = card.model_card(stage, base, data, results, objective=objective)
     pretrained.save(self.folder / stage / name, model, text)
 
   def logging(self, stage: str) -> Logging:

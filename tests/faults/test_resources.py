@@ -148,7 +148,7 @@ def test_memory_of_the_host_and_other_errors(tmp_path):
 
 
 def test_a_full_disk_is_told_from_other_errors_of_files(tmp_path):
-  message = f'{tmp_path} cannot be written to: No space left on device; what was finished is saved'
+  message = f'{tmp_path} cannot be written to: No space left on device; progress is saved'
   with (
     pytest.raises(errors.CheckpointError, match=message),
     exhaustion.disk_explained(tmp_path),

@@ -81,8 +81,8 @@ def test_a_stopped_call_says_what_is_kept_and_continues_to_the_same_bytes(
     model.stop_at = stop_at
     assert run(command) == code
     assert capsys.readouterr().err == (
-      f'error: interrupted by {signum.name}; {kept} of 10 rows are kept in out.jsonl.partial. Give '
-      'the same command again to continue\n'
+      f'error: interrupted by {signum.name}; {kept} of 10 rows are kept in out.jsonl.partial. Run '
+      'the same command again to resume\n'
     )
     assert names(tmp_path) == ['in.jsonl', 'out.jsonl.partial', 'out.jsonl.partial.json']
   model.stop_at = None

@@ -260,6 +260,6 @@ def test_one_process_agrees_with_itself_and_sees_its_own_files(tmp_path):
 def test_a_file_that_does_not_appear_is_refused(tmp_path, monkeypatch):
   monkeypatch.setattr(distributed, 'VISIBLE_SECONDS', 0)
   with pytest.raises(
-    errors.ConfigError, match='give a folder on a file system that all processes share'
+    errors.ConfigError, match='use a folder on a file system that all processes share'
   ):
     distributed.check_shared(tmp_path / 'config.json')

@@ -21,8 +21,8 @@ def signals():
 def test_a_signal_ends_at_once_what_keeps_nothing_of_its_own(signals, signum, code):
   before = signal.getsignal(signum)
   message = (
-    f'interrupted by {signal.Signals(signum).name}; what was finished is saved. Give the same '
-    'command again to continue'
+    f'interrupted by {signal.Signals(signum).name}; progress is saved. Run the same '
+    'command again to resume'
   )
   with pytest.raises(interruption.Interrupted, match=message) as caught, signals.handled():
     os.kill(os.getpid(), signum)

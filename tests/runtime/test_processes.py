@@ -36,7 +36,7 @@ def test_trees_that_differ_between_processes_are_refused_once(monkeypatch):
     replicated = processes.SameTrees()
     replicated.add(mine)
     if differ:
-      with pytest.raises(errors.InputError, match='the processes hold different parameters'):
+      with pytest.raises(errors.InputError, match='the processes have different parameters'):
         replicated.verify()
     replicated.verify()
 

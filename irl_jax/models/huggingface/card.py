@@ -12,7 +12,7 @@ Stage = Literal['sft', 'classifier', 'rlhf', 'irl', 'rerlhf']  # the stages that
 
 @dataclasses.dataclass(frozen=True)
 class _Use:
-  """How a model is used: its task on the hub, and code that loads it from the folder PATH."""
+  """The use of a model: its task on the hub, and code that loads it from the folder PATH."""
 
   task: str
   transformers: str
@@ -47,7 +47,7 @@ _SCORE = _Use(
 
 @dataclasses.dataclass(frozen=True)
 class _Product:
-  """What a stage exports."""
+  """The model that a stage exports."""
 
   title: str
   description: str
@@ -69,16 +69,16 @@ _PRODUCTS: dict[Stage, _Product] = {
   ),
   'rlhf': _Product(
     'Policy trained with RLHF',
-    _POLICY + 'trained by irl_jax with PPO against the true reward, which a classifier gives.',
+    _POLICY + 'trained by irl_jax with PPO against the true reward, the output of a classifier.',
     _GENERATE,
   ),
   'irl': _Product(
     'Recovered reward model',
-    'A reward model (`GPTNeoXForSequenceClassification`, one label), recovered by max-margin '
-    'inverse reinforcement learning from completions of an aligned model and of the model that it '
-    'came from. Its score is read at the last token of a text, with nothing added before or after: '
+    'A reward model (`GPTNeoXForSequenceClassification`, one label), recovered by inverse '
+    'reinforcement learning from completions of an aligned model and of the model that it came '
+    'from. Its score is read at the last token of a text, with nothing added before or after: '
     'higher is better, and below 0 it calls a text bad. It says what the aligned model seems to '
-    'have been rewarded for. It is not that reward, which completions alone do not determine.',
+    'have been rewarded for. It is not that reward: completions do not determine it.',
     _SCORE,
   ),
   'rerlhf': _Product(
@@ -89,8 +89,8 @@ _PRODUCTS: dict[Stage, _Product] = {
   ),
 }
 _LICENCE = (
-  'No licence of its own. The weights derive from the base model, and the completions that they '
-  "were trained on from it and from the data: the terms of both apply (EleutherAI's Pythia is "
+  'No licence of its own. The weights are derived from the base model and were trained on '
+  "completions derived from the data, so the licences of both apply (EleutherAI's Pythia is "
   'Apache-2.0; s-nlp/roberta_toxicity_classifier, a usual true reward, has restrictive terms and '
   'is not part of this folder). Read them before you publish this model.'
 )
@@ -103,6 +103,7 @@ def model_card(
   results: Mapping[str, Any] | None = None,
   *,
   notes: str = '',
+  objective: str = '',
   licence: str = _LICENCE,
 ) -> str:
   """Returns the text of a model card: Markdown with the front matter of the hub.
@@ -110,9 +111,10 @@ def model_card(
   Args:
     stage: the stage that made the model.
     base: the model that it was trained from: a hub id, a folder, or a description.
-    data: a description of what it was trained on.
+    data: a description of the training data.
     results: metrics of this very model, by name; nested mappings become dotted names.
     notes: a paragraph on how it was made and on its limits.
+    objective: `config.irl.objective` that a recovered reward was trained with; '' leaves it out.
     licence: a paragraph on the terms of use.
   """
   product = _PRODUCTS[stage]
@@ -127,7 +129,8 @@ def model_card(
     front.append(f'base_model: {base.split("@")[0]}')
   sections = [
     f'# {product.title}\n\n{product.description}',
-    f'- Base model: {base or "none, trained from scratch"}\n- Data: {data}',
+    f'- Base model: {base or "none, trained from scratch"}\n- Data: {data}'
+    + (f'\n- Objective: `{objective}` (config.irl.objective)' if objective else ''),
     notes,
     _results_section(results or {}),
     f'## Licence\n\n{licence}',

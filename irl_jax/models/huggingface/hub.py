@@ -154,7 +154,7 @@ def _explain(repo: str, revision: str | None, error: Exception, files: Sequence[
     401: 'it does not exist, or is private and needs a token (HF_TOKEN)',
     403: 'it is gated: ask for access on its page',
     404: 'there is no such repository or revision',
-    429: 'the hub limits requests for now (429)',
+    429: 'the hub is rate-limiting requests (HTTP 429); try again later',
   }
   reason = known.get(status or 0) or (str(error).strip() or type(error).__name__).splitlines()[0]
   model = f'hub model {repo} (revision {revision or "main"})'

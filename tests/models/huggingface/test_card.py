@@ -33,6 +33,12 @@ def test_a_card_says_what_it_must():
     assert part in text
 
 
+def test_a_card_names_the_objective_that_a_reward_was_trained_with():
+  text = card.model_card('irl', 'base', 'texts', objective='maximum_entropy')
+  assert '- Objective: `maximum_entropy`' in text
+  assert 'Objective' not in card.model_card('sft', 'base', 'texts')
+
+
 def test_a_folder_is_no_base_model_of_the_hub(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'runs/base').mkdir(parents=True)
@@ -46,7 +52,7 @@ def test_a_folder_is_no_base_model_of_the_hub(tmp_path, monkeypatch):
     ('sft', ['Fine-tuned language model', 'No reward was used'], ['PPO', 'RLHF', 'recovered']),
     ('classifier', ['RobertaForSequenceClassification'], ['PPO', 'reward model']),
     ('rlhf', ['with PPO against the true reward'], ['recovered']),
-    ('irl', ['Recovered reward model', 'max-margin'], ['PPO']),
+    ('irl', ['Recovered reward model', 'inverse reinforcement learning'], ['PPO', 'max-margin']),
     ('rerlhf', ['with PPO against a reward that was recovered'], ['against the true reward']),
   ],
 )

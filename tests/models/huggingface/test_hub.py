@@ -218,7 +218,7 @@ def test_a_rate_limit_is_not_waited_for(local_hub):
   local_hub.limits = True
   start = time.monotonic()
   with pytest.raises(
-    InputError, match='config.json of hub model .*: the hub limits requests for now .429.'
+    InputError, match='config.json of hub model .*: the hub is rate-limiting requests .HTTP 429.'
   ):
     pretrained.load('org/model')
   assert time.monotonic() - start < 10
