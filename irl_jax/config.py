@@ -121,9 +121,8 @@ class Models(Section):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    for field in dataclasses.fields(self):
-      place = paths.local(getattr(self, field.name), f'config.models.{field.name}')
-      object.__setattr__(self, field.name, place)
+    for name in ('base', 'sft', 'aligned', 'classifier'):
+      object.__setattr__(self, name, paths.local(getattr(self, name), f'config.models.{name}'))
 
 
 @dataclasses.dataclass(frozen=True)

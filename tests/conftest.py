@@ -23,6 +23,7 @@ import transformers  # noqa: E402
 from irl_jax.models import gpt_neox  # noqa: E402
 from irl_jax.models import pretrained  # noqa: E402
 from irl_jax.models import roberta  # noqa: E402
+from irl_jax.runtime import notices  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.devices()  # reads XLA_FLAGS; from here on it is that of the commands that tests start
@@ -59,6 +60,12 @@ def forget_programs():
   """
   yield
   jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def forget_notices():
+  """Lets every test see the warnings that a process gives once."""
+  notices.warn_once.cache_clear()
 
 
 def perturbed(params):

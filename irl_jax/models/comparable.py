@@ -9,7 +9,6 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
+from irl_jax.runtime import notices
 
 EXPECTED = 'pass an aligned model and the model that it was trained from'
 MOST_NAMED = 5  # tokens that a message names
@@ -58,26 +58,20 @@ def check(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
   if same_weights(aligned, base):
     raise InputError(f'{names} have the same weights, so there is nothing to recover; {EXPECTED}')
   if dtype := rounding(aligned, base):
-    logging.warning(
-      '%s have the same weights but for their rounding to %s, so there is hardly anything to '
-      'recover; %s',
-      names,
-      dtype,
-      EXPECTED,
+    notices.warn_once(
+      f'{names} have the same weights but for their rounding to {dtype}, so there is hardly '
+      f'anything to recover; {EXPECTED}'
     )
   rows = _shared_rows(aligned, base)
   if shapes(aligned, rows) != shapes(base, rows):
-    logging.warning(
-      '%s have different shapes: the aligned model was not trained from that base model, %s',
-      names,
-      NOT_ONLY_TRAINING,
+    notices.warn_once(
+      f'{names} have different shapes: the aligned model was not trained from that base model, '
+      f'{NOT_ONLY_TRAINING}'
     )
   if different := different_settings(aligned, base):
-    logging.warning(
-      '%s compute differently by their config.json (%s), %s; correct the one that is wrong',
-      names,
-      different,
-      NOT_ONLY_TRAINING,
+    notices.warn_once(
+      f'{names} compute differently by their config.json ({different}), {NOT_ONLY_TRAINING}; '
+      'correct the one that is wrong'
     )
 
 
@@ -147,12 +141,10 @@ def without_unshared_tokens(
   unshared = _unshared_tokens(aligned, base, special=True)
   paddings = {aligned.tokenizer.pad_token, base.tokenizer.pad_token}
   if told := sorted(unshared - paddings):
-    logging.warning(
-      'only one of %s and %s has the special tokens %s; they are never sampled, because the models '
-      'could not be compared otherwise',
-      aligned.source,
-      base.source,
-      ', '.join(told[:MOST_NAMED]) + (' …' if len(told) > MOST_NAMED else ''),
+    named = ', '.join(told[:MOST_NAMED]) + (' …' if len(told) > MOST_NAMED else '')
+    notices.warn_once(
+      f'only one of {aligned.source} and {base.source} has the special tokens {named}; they are '
+      'never sampled, because the models could not be compared otherwise'
     )
   return _without(aligned, unshared | paddings), _without(base, unshared | paddings)
 

@@ -146,6 +146,8 @@ def _open(
     )
   folder = huggingface.hub.resolve(spec, part)
   tokenizer = huggingface.tokenizer.load(folder, config)
+  if kind == 'causal_lm':
+    huggingface.notes.report(folder, tokenizer, config, spec)
   return Pretrained(kind, config, {}, tokenizer, raw, spec), folder
 
 

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from irl_jax.runtime import notices
-
 LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 14\n'
 HTML = '<!DOCTYPE html>\n<html>503 Service Unavailable</html>'
 
@@ -89,6 +87,23 @@ def no_tokenizer(model: pathlib.Path) -> None:
     file.unlink()
 
 
+def two_ends(model: pathlib.Path) -> None:
+  change_json(model / 'config.json', eos_token_id=[0, 5])
+
+
+def two_ends_of_generation(model: pathlib.Path) -> None:
+  (model / 'generation_config.json').write_text('{"eos_token_id": [0, 5]}')
+
+
+def chat_token(model: pathlib.Path) -> None:
+  """Adds a special token in a spare row of the embeddings."""
+  words = json.loads((model / 'tokenizer.json').read_text())
+  added = words['added_tokens'][-1] | {'content': '<|assistant|>', 'special': True}
+  added['id'] = max(words['model']['vocab'].values()) + 1
+  words['added_tokens'].append(added)
+  (model / 'tokenizer.json').write_text(json.dumps(words))
+
+
 def lossy_tokenizer(model: pathlib.Path) -> None:
   """Every word is unknown to it."""
   vocabulary = {'<|endoftext|>': 0, '<|padding|>': 1}
@@ -132,6 +147,9 @@ FAULTS: dict[str, Callable[[pathlib.Path], None]] = {
   '../x in a safetensors index': index_outside,
   'a weight missing, one of another shape, one too many': wrong_weights,
   'a tokenizer that loses text': lossy_tokenizer,
+  'special tokens of its own': chat_token,
+  'several ends in config.json': two_ends,
+  'several ends in generation_config.json': two_ends_of_generation,
   'no tokenizer': no_tokenizer,
   'a value head, and a prefix before all names': wrapped_weights,
   'a LoRA adapter': adapter_folder,
@@ -192,7 +210,6 @@ def name_labels(folder: pathlib.Path, *names: str, **changes) -> None:
   ],
 )
 def test_labels_are_told_when_texts_are_scored(fault, names, flag, folder, ends_as_documented):
-  notices.warn_once.cache_clear()
   name_labels(folder, *names)
   flags = [flag] if flag else []
   command = commands.score(folder, model=folder / 'classifier', flags=flags)
@@ -244,11 +261,7 @@ def test_an_audit_of_other_ids_ends_before_it_starts(folder, ends_as_documented)
 
 def test_an_audit_tells_of_what_is_not_training(folder, ends_as_documented):
   arguments = aligned_model(folder)
-  words = json.loads((folder / 'aligned' / 'tokenizer.json').read_text())
-  added = words['added_tokens'][-1] | {'content': '<|assistant|>', 'special': True}
-  added['id'] = max(words['model']['vocab'].values()) + 1
-  words['added_tokens'].append(added)
-  (folder / 'aligned' / 'tokenizer.json').write_text(json.dumps(words))
+  chat_token(folder / 'aligned')
   rope = json.loads((folder / 'aligned' / 'config.json').read_text())['rope_parameters']
   rope['partial_rotary_factor'] = 1.0
   change_json(folder / 'aligned' / 'config.json', rope_parameters=rope)

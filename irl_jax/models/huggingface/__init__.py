@@ -7,9 +7,20 @@ from irl_jax.models.huggingface import card
 from irl_jax.models.huggingface import config
 from irl_jax.models.huggingface import hub
 from irl_jax.models.huggingface import labels
+from irl_jax.models.huggingface import notes
 from irl_jax.models.huggingface import tokenizer
 from irl_jax.models.huggingface import torch_bin
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface import weights
 
-__all__ = ('card', 'config', 'hub', 'labels', 'tokenizer', 'torch_bin', 'weight_files', 'weights')
+__all__ = (
+  'card',
+  'config',
+  'hub',
+  'labels',
+  'notes',
+  'tokenizer',
+  'torch_bin',
+  'weight_files',
+  'weights',
+)

@@ -102,6 +102,23 @@ def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
   return tuple(str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0])))
 
 
+def _end(fields: dict[str, Any], where: str) -> dict[str, Any]:
+  """Returns eos_token_id as one number, if config.json has it; transformers also reads a list.
+
+  Raises:
+    InputError: the list has several tokens.
+  """
+  ends = fields.get('eos_token_id')
+  if not isinstance(ends, list):
+    return {}
+  if not ends or any(end != ends[0] for end in ends):
+    raise InputError(
+      f'{where}: config.json: eos_token_id = {ends!r}: must be one token, because irl_jax ends a '
+      "response at one; keep the tokenizer's EOS"
+    )
+  return {'eos_token_id': ends[0]}
+
+
 def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
   """Returns rotary_pct and rotary_emb_base from either spelling.
 
@@ -185,6 +202,7 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
       )
   config_class = RobertaConfig if kind == 'classifier' else GPTNeoXConfig
   fields = {name: value for name, value in raw.items() if value is not None}
+  fields |= _end(fields, where)
   fields |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
   values = {
     field.name: fields.get(field.name, DEFAULTS.get(field.name))

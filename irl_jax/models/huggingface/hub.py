@@ -22,6 +22,7 @@ TIMEOUT = 5  # seconds to wait for the first answer of the hub
 _HUB_ID = re.compile(r'(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@]+))?')
 _SMALL = (
   'config.json',
+  'generation_config.json',
   'tokenizer.json',
   'tokenizer_config.json',
   'special_tokens_map.json',

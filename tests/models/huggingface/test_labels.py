@@ -5,12 +5,6 @@ import pytest
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models.huggingface import labels
-from irl_jax.runtime import notices
-
-
-@pytest.fixture(autouse=True)
-def forget_notices():
-  notices.warn_once.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""What is logged of a language model: special tokens of its own, and other ends of a response."""
+
+import copy
+import json
+
+import pytest
+import tokenizers
+
+from irl_jax import sampling
+from irl_jax.config import Sampling
+from irl_jax.data import text
+from irl_jax.models import pretrained
+
+
+@pytest.fixture
+def folder(tmp_path, language_model):
+  """A saved language model, of which nothing is logged."""
+  pretrained.save(tmp_path / 'model', language_model, '')
+  return tmp_path / 'model'
+
+
+def with_specials(folder, language_model, *specials):
+  """Adds special tokens to the tokenizer; the model has rows for two."""
+  words = copy.deepcopy(language_model.tokenizer)
+  words.add_tokens([tokenizers.AddedToken(token, special=True) for token in specials])
+  words.save_pretrained(folder)
+
+
+def test_a_usual_model_gives_nothing_to_tell(folder, caplog):
+  (folder / 'generation_config.json').write_text('{"eos_token_id": [0]}')
+  pretrained.load(str(folder))
+  assert not caplog.text
+
+
+def test_special_tokens_of_its_own_are_told_once(folder, language_model, caplog):
+  with_specials(folder, language_model, '<|user|>', '<think>')
+  for _ in range(2):
+    model = pretrained.describe(str(folder))
+  message = 'has special tokens of its own (2: <think>, <|user|>): typed in a text they are plain'
+  assert caplog.text.count(message) == 1
+  typed, end = '<think> a <|user|>', model.tokenizer.eos_token
+  (ids,), _ = text.encode(model.tokenizer, [typed + end])
+  assert not {0, *model.tokenizer.convert_tokens_to_ids(['<|user|>', '<think>'])} & set(ids)
+  assert text.decode(model.tokenizer, ids) == typed + end
+
+
+@pytest.mark.parametrize('ends, named', [([0, 5], '5'), (7, '7'), ([5, 0, 6], '5, 6')])
+def test_other_ends_of_a_response_are_told(folder, ends, named, caplog):
+  (folder / 'generation_config.json').write_text(json.dumps({'eos_token_id': ends}))
+  pretrained.describe(str(folder))
+  assert f'also ends a response at {named}, but irl_jax only at 0' in caplog.text
+
+
+@pytest.mark.parametrize('content', ['{', '[]', '{"eos_token_id": "x"}', '{"eos_token_id": null}'])
+def test_a_damaged_generation_config_does_not_hinder(folder, content, caplog):
+  (folder / 'generation_config.json').write_text(content)
+  pretrained.describe(str(folder))
+  assert ('is used without it' in caplog.text) == (content in ('{', '[]'))
+
+
+def test_a_list_of_one_end_is_that_end(folder):
+  raw = json.loads((folder / 'config.json').read_text())
+  (folder / 'config.json').write_text(json.dumps(raw | {'eos_token_id': [0]}))
+  listed = pretrained.load(str(folder))
+  assert listed.config.eos_token_id == 0
+  (folder / 'config.json').write_text(json.dumps(raw))
+  limits = Sampling(max_new_tokens=4)
+  one, other = (
+    sampling.complete_ids(model, [[4]] * 4, limits, 0)[0]
+    for model in (listed, pretrained.load(str(folder)))
+  )
+  assert one == other
