@@ -136,7 +136,13 @@ class Data(Section):
   split: str = 'train'  # the split of a hub data set to read
   text_field: str = 'text'  # field of the whole text, or with prompt_field of its continuation
   prompt_field: str = ''  # field of the prompt; '': the prompt is cut from the text
+  joiner: str = ''  # put between prompt and continuation, such as ' '; \n is a new line
   label_field: str = ''  # field of the human label: 1 or true is toxic; '': no labels
+  # The labels that mean toxic, by commas (OFF,UNT) or as a bound ('>=4'); '': true, and 0.5 to 1
+  positive: str = ''
+  negative: str = ''  # the labels that mean not toxic; others are no label; '': all others
+  encoding: str = ''  # of a text file, such as cp1252; '': UTF-8, or that of its byte order mark
+  delimiter: str = ''  # between the columns of a .csv or .tsv file; '': what its header shows
   prompt_fraction: float = setting(0.25, above=0, high=1)  # share of the words that is the prompt
   max_prompt_tokens: int = setting(64, low=1)  # longer prompts are cut on the left, and counted
   unlabelled: str = ''  # another source, whose texts are also used to choose the zero
@@ -153,6 +159,20 @@ class Data(Section):
     for name in ('source', 'unlabelled'):
       place = paths.local_source(getattr(self, name), f'config.data.{name}')
       object.__setattr__(self, name, place)
+    for name, needed in (('positive', 'label_field'), ('negative', 'positive')):
+      if getattr(self, name) and not getattr(self, needed):
+        raise ConfigError(
+          f'config.data.{name} = {getattr(self, name)!r}: needs config.data.{needed} too'
+        )
+    if len(self.delimiter.replace(r'\t', '\t')) > 1 or self.delimiter in ('"', '\n', '\r'):
+      raise ConfigError(f'config.data.delimiter = {self.delimiter!r}: must be one character')
+    try:
+      ''.encode(self.encoding or 'utf-8')
+    except (LookupError, ValueError) as error:
+      raise ConfigError(
+        f'config.data.encoding = {self.encoding!r}: is no text encoding of Python, such as cp1252, '
+        'utf-16-le or gb18030'
+      ) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -188,7 +188,7 @@ def _append_parts(
     left = -(-(survey.rows - partial.kept) // job.part)
     parts = bar(parts, unit=f'{job.part} rows', total=left)
   for part in parts:
-    texts = [rows_lib.text_of(row, job.fields) for _, row, problem in part if not problem]
+    texts = [rows_lib.text_of(row, job.fields) for _, row, problem, _ in part if not problem]
     partial.append(with_columns(part, results(texts, done) if texts else names, job.source))
     done += len(texts)
   if (partial.kept, partial.kept - done) != (survey.rows, survey.bad):
@@ -261,5 +261,5 @@ def with_columns(rows: Sequence[rows_lib.Examined], columns: Columns, source: st
     row | dict.fromkeys(columns) | {WHY: problem}
     if problem
     else row | {name: next(values) for name, values in zip(columns, values_of)}
-    for _, row, problem in rows
+    for _, row, problem, _ in rows
   ]

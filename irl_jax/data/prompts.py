@@ -3,8 +3,11 @@
 Everything here depends on the texts alone, not on their order, the machine or a seed.
 """
 
+import collections
+from collections.abc import Mapping
 from collections.abc import Sequence
 import hashlib
+import math
 import re
 import unicodedata
 
@@ -13,6 +16,9 @@ from irl_jax.records import PromptRow
 
 # The split by the last decimal digit of a hash: 80 % training, 10 % validation, 10 % held out.
 SPLITS = ('train',) * 8 + ('validation', 'heldout')
+
+UNEVEN = 0.05  # by how much a split's share of the rows may be off
+SHOWN = 40  # characters of a prompt that a message shows
 
 _WORD = re.compile(r'\S+')
 _Key = tuple[str, str]  # 'prompt' or 'text', and a folded text
@@ -64,6 +70,36 @@ def split_rows(rows: Sequence[CutText]) -> tuple[dict[str, list[PromptRow]], dic
     **{name: len(members) for name, members in splits.items()},
   }
   return splits, counts
+
+
+def describe_groups(rows: Sequence[CutText]) -> str:
+  """Returns how many different prompts there are, and the commonest one, in words.
+
+  Args:
+    rows: at least one.
+  """
+  distinct, _ = _without_duplicates(rows)
+  keys = _groups(distinct)
+  groups = collections.Counter(keys)
+  group, count = groups.most_common(1)[0]
+  prompt = distinct[keys.index(group)]['prompt']
+  if len(groups) == 1 and count > 1:
+    return f'all {count} different texts have the same prompt, {prompt[:SHOWN]!r}'
+  return (
+    f'{len(distinct)} different texts have {len(groups)} different prompts; the commonest, '
+    f'{prompt[:SHOWN]!r}, has {count} of them'
+  )
+
+
+def are_uneven(splits: Mapping[str, Sequence[PromptRow]]) -> bool:
+  """Returns True if splits are farther from 80/10/10 than chance makes them."""
+  total = sum(map(len, splits.values()))
+  allowed = max(UNEVEN, 5 * math.sqrt(0.1 * 0.9 / max(total, 1)))
+  return any(
+    abs(len(rows) / total - SPLITS.count(name) / len(SPLITS)) > allowed
+    for name, rows in splits.items()
+    if total
+  )
 
 
 def _without_duplicates(rows: Sequence[CutText]) -> tuple[list[PromptRow], int]:

@@ -1,103 +1,128 @@
 """Readers of file formats, one per format: an open binary file becomes numbered rows.
 
-A row that is bad in its format comes out as a BadRow in its place: not UTF-8, not JSON, a cell too
-many.
+A row that is bad in its format comes out as a BadRow in its place: not JSON, a cell too many. A
+single value that cannot be used comes out as Unusable: it matters only to those who need it.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
-import csv
-import functools
+import dataclasses
 import gzip
 import io
 import json
 import math
-import re
 from typing import Any
 
+from absl import logging
 import pyarrow as pa
 import pyarrow.parquet
 
+from irl_jax.data import encodings
+from irl_jax.data import separated
+from irl_jax.data.encodings import BadFile
+from irl_jax.data.encodings import Binary
+from irl_jax.data.encodings import UNDECODED
+
 ROWS_OF_A_BATCH = 1024  # of a parquet file, in memory at once
-# `surrogateescape` turns bytes that are not UTF-8 into these characters.
-_UNDECODED = re.compile('[\udc80-\udcff]')
+USUAL_REMEDY = 'fix it, or skip such rows with --bad_rows=skip'
 
 
 class BadRow(ValueError):
-  """The reason why one row cannot be used; its reader adds the file and the row's number."""
+  """The reason why one row cannot be used; its reader adds the file and the row's number.
+
+  Args:
+    reason: in words.
+    remedy: what to do about it.
+  """
+
+  def __init__(self, reason: str, remedy: str = USUAL_REMEDY) -> None:
+    super().__init__(reason)
+    self.remedy = remedy
 
 
-class BadFile(ValueError):
-  """The reason why a file cannot be read as rows at all."""
+@dataclasses.dataclass(frozen=True)
+class Unusable:
+  """A value that cannot be used, and why."""
+
+  reason: str
+  remedy: str = USUAL_REMEDY
+
+  def bad_row(self, field: str) -> BadRow:
+    """Returns the reason why a row that needs this field cannot be used."""
+    return BadRow(f'field {field!r} {self.reason}', self.remedy)
 
 
-Binary = io.BufferedReader | gzip.GzipFile | io.BytesIO  # a file that is open for reading
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """What a user says about a text file; '' is read off the file."""
+
+  encoding: str = ''
+  delimiter: str = ''
+  tell: Callable[[str], None] = logging.info  # is called with what was read off
+
 
 # Rows are counted from 1; in .jsonl and .txt files the number is that of the line.
 Numbered = Iterator[tuple[int, dict[str, Any] | BadRow]]
 
 
-def json_lines(file: Binary) -> Numbered:
+def json_lines(file: Binary, layout: Layout) -> Numbered:
   """Reads one JSON object per line; blank lines are skipped."""
-  for number, line in enumerate(file, 1):
+  yield from _json_lines(encodings.open_text(file, layout.encoding, '\n'), layout)
+
+
+def _json_lines(lines: io.TextIOBase, layout: Layout) -> Numbered:
+  for number, line in enumerate(lines, 1):
     if line.strip():
-      yield number, _object(line)
+      yield number, _object(line, layout)
 
 
-def json_file(file: Binary) -> Numbered:
+def json_file(file: Binary, layout: Layout) -> Numbered:
   """Reads a list of objects, one object, or JSON lines, which are often named .json too."""
-  raw = file.read()
+  text = encodings.open_text(file, layout.encoding, '\n').read()
   try:
-    value = _load(raw)
+    value = _load(text)
   except (ValueError, RecursionError) as error:
-    if raw.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'['):
+    if text.lstrip('\ufeff \t\r\n').startswith('['):
       raise BadFile(str(error)) from error
-    yield from json_lines(io.BytesIO(raw))
+    yield from _json_lines(io.StringIO(text, newline='\n'), layout)
     return
-  yield from enumerate(map(_only_object, value if isinstance(value, list) else [value]), 1)
+  undecoded = bool(UNDECODED.search(text))
+  for number, one in enumerate(value if isinstance(value, list) else [value], 1):
+    yield number, _only_object(one, layout, undecoded)
 
 
-def separated(file: Binary, delimiter: str) -> Numbered:
-  """Reads CSV or TSV with a header; a quoted row may span lines, and blank lines are skipped."""
-  csv.field_size_limit(2**31 - 1)  # the default refuses long texts
-  reader = csv.reader(
-    io.TextIOWrapper(file, 'utf-8-sig', errors='surrogateescape', newline=''),
-    delimiter=delimiter,
-    strict=True,
-  )
-  try:
-    header = next(reader, [])
-  except csv.Error as error:
-    raise BadFile(f'the header is not valid: {error}') from error
-  if len(set(header)) < len(header):
-    raise BadFile('the header names a column twice')
-  if _UNDECODED.search(''.join(header)):
-    raise BadFile('the header is not UTF-8')
-  number, row = 0, None
-  while row != {}:
-    row = _next_cells(reader, header)
-    if row:
-      yield (number := number + 1), row
+def comma_separated(file: Binary, layout: Layout) -> Numbered:
+  """Reads CSV with a header."""
+  yield from _separated(file, layout, ',')
 
 
-def _next_cells(reader: Any, header: list[str]) -> dict[str, Any] | BadRow | None:
-  """Returns the next row of a csv.reader; None for a blank line; {} at the end."""
-  first_line = reader.line_num + 1
-  try:
-    cells = next(reader, None)
-  except csv.Error as error:
-    return BadRow(f'lines {first_line} to {reader.line_num} are not quoted correctly: {error}')
-  if not cells:
-    return {} if cells is None else None
-  if len(cells) != len(header):
-    plural = '' if len(cells) == 1 else 's'
-    return BadRow(
-      f'line {first_line} has {len(cells)} cell{plural}, but the header has {len(header)}'
-    )
-  return _decoded(dict(zip(header, cells)))
+def tab_separated(file: Binary, layout: Layout) -> Numbered:
+  """Reads TSV with a header."""
+  yield from _separated(file, layout, '\t')
 
 
-def parquet(file: Binary) -> Numbered:
+def _separated(file: Binary, layout: Layout, usual: str) -> Numbered:
+  """Reads a table with a header, in the dialect that `separated.dialect_of` finds."""
+  text = encodings.open_text(file, layout.encoding, '')
+  dialect = separated.dialect_of(text, layout.delimiter, usual)
+  if dialect.told:
+    layout.tell(dialect.told)
+  if UNDECODED.search(''.join(dialect.header)):
+    problem = _not_decoded(''.join(dialect.header), layout)
+    raise BadFile(f'the header {problem.reason}; {problem.remedy}')
+  twice = {
+    name: Unusable('is named twice by the header', 'rename one of the two columns')
+    for name in dialect.header
+    if name and dialect.header.count(name) > 1
+  }
+  for number, cells in enumerate(separated.rows_of(text, dialect), 1):
+    if isinstance(cells, str):
+      yield number, BadRow(cells)
+    else:
+      yield number, _decoded(cells | twice, layout)
+
+
+def parquet(file: Binary, layout: Layout) -> Numbered:
   """Reads parquet as JSON values: dates and decimals become strings, NaN becomes null."""
   number = 0
   if isinstance(file, gzip.GzipFile):  # in which parquet, read from its end, would jump about
@@ -105,21 +130,21 @@ def parquet(file: Binary) -> Numbered:
   for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=ROWS_OF_A_BATCH):
     for cells in zip(*map(_cells, batch.columns)):
       number += 1
-      yield number, _decoded(dict(zip(batch.schema.names, map(_plain, cells))))
+      yield number, _decoded(dict(zip(batch.schema.names, map(_plain, cells))), layout)
 
 
-def text_lines(file: Binary) -> Numbered:
+def text_lines(file: Binary, layout: Layout) -> Numbered:
   """Reads one text per line as {'text': line}; a blank line is an empty text."""
-  for number, line in enumerate(file, 1):
-    text = line.removesuffix(b'\n').removesuffix(b'\r')
-    yield number, _decoded({'text': text.decode('utf-8-sig', 'surrogateescape')})
+  for number, line in enumerate(encodings.open_text(file, layout.encoding, '\n'), 1):
+    text = line.removesuffix('\n').removesuffix('\r').removeprefix('\ufeff')
+    yield number, _decoded({'text': text}, layout)
 
 
-READERS: dict[str, Callable[[Binary], Numbered]] = {
+READERS: dict[str, Callable[[Binary, Layout], Numbered]] = {
   '.jsonl': json_lines,
   '.json': json_file,
-  '.csv': functools.partial(separated, delimiter=','),
-  '.tsv': functools.partial(separated, delimiter='\t'),
+  '.csv': comma_separated,
+  '.tsv': tab_separated,
   '.parquet': parquet,
   '.txt': text_lines,
 }
@@ -138,29 +163,45 @@ def kind_of(value: Any) -> str:
   return names.get(type(value), 'an object')
 
 
-def _object(line: bytes) -> dict[str, Any] | BadRow:
+def _object(line: str, layout: Layout) -> dict[str, Any] | BadRow:
   try:
-    return _only_object(_load(line))
-  except UnicodeDecodeError:
-    return BadRow('is not UTF-8')
+    return _only_object(_load(line), layout, bool(UNDECODED.search(line)))
   except (ValueError, RecursionError) as error:
+    if UNDECODED.search(line):
+      problem = _not_decoded(line, layout)
+      return BadRow(problem.reason, problem.remedy)
     return BadRow(f'is not valid JSON: {getattr(error, "msg", error)}')
 
 
-def _only_object(value: Any) -> dict[str, Any] | BadRow:
-  if isinstance(value, dict):
+def _only_object(value: Any, layout: Layout, undecoded: bool = False) -> dict[str, Any] | BadRow:
+  if not isinstance(value, dict):
+    return BadRow(f'must be a JSON object, but is {kind_of(value)}')
+  try:
+    row = {field: _first_unusable(inner) or inner for field, inner in value.items()}
+    return _decoded(row, layout, deep=True) if undecoded else row
+  except RecursionError:
+    return BadRow('is nested too deeply')
+
+
+def _first_unusable(value: Any) -> Unusable | None:
+  """Returns a number within the value that is not finite, if there is one."""
+  if isinstance(value, Unusable):
     return value
-  return BadRow(f'must be a JSON object, but is {kind_of(value)}')
+  if not isinstance(value, dict | list):
+    return None
+  inner = value.values() if isinstance(value, dict) else value
+  return next(filter(None, map(_first_unusable, inner)), None)
 
 
-def _load(raw: bytes) -> Any:
-  return json.loads(raw.decode('utf-8-sig'), parse_constant=_finite, parse_float=_finite)
+def _load(text: str) -> Any:
+  text = text.removeprefix('\ufeff')
+  return json.loads(text, parse_constant=_finite, parse_float=_finite)
 
 
-def _finite(number: str) -> float:
+def _finite(number: str) -> float | Unusable:
   """Refuses NaN, Infinity and 1e999: Python reads them, but JSON cannot hold them."""
   if not math.isfinite(float(number)):
-    raise ValueError(f'{number} is not a finite number')
+    return Unusable(f'has {number}, which is not a finite number')
   return float(number)
 
 
@@ -185,8 +226,19 @@ def _plain(value: Any) -> Any:
   return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
-def _decoded(row: dict[str, Any]) -> dict[str, Any] | BadRow:
+def _decoded(row: dict[str, Any], layout: Layout, deep: bool = False) -> dict[str, Any]:
+  """Replaces strings that could not be decoded; `deep`: also those within lists and objects."""
   for field, value in row.items():
-    if isinstance(value, str) and _UNDECODED.search(value):
-      return BadRow(f'field {field!r} is not UTF-8')
+    text = json.dumps(value, ensure_ascii=False, default=str) if deep else value
+    if isinstance(text, str) and UNDECODED.search(text):
+      row[field] = _not_decoded(text, layout)
   return row
+
+
+def _not_decoded(text: str, layout: Layout) -> Unusable:
+  """Says that a text is not of its encoding, and how it would read in the likeliest other one."""
+  remedy = 'convert the file to UTF-8, or name its encoding: --config.data.encoding=NAME'
+  if not layout.encoding:
+    guess = encodings.misread(text)
+    return Unusable(f'is not UTF-8{guess}', remedy.replace('NAME', 'cp1252' if guess else 'NAME'))
+  return Unusable(f'is not {layout.encoding}', remedy)

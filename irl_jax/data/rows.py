@@ -4,7 +4,9 @@ A row that cannot be used is named by file and number. It is refused, or skipped
 never repaired silently.
 """
 
+import collections
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -21,11 +23,15 @@ import zlib
 from absl import logging
 import pyarrow as pa
 
+from irl_jax.data import downloads
+from irl_jax.data.encodings import Binary
 from irl_jax.data.row_formats import BadRow
-from irl_jax.data.row_formats import Binary
 from irl_jax.data.row_formats import kind_of
+from irl_jax.data.row_formats import Layout
 from irl_jax.data.row_formats import Numbered
 from irl_jax.data.row_formats import READERS
+from irl_jax.data.row_formats import Unusable
+from irl_jax.data.row_formats import USUAL_REMEDY
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import atomic
@@ -37,7 +43,11 @@ SHOWN = 3  # bad rows that a warning lists
 
 
 def read_rows(
-  path: str | os.PathLike, *, fields: Sequence[str] = (), bad_rows: str = 'error'
+  path: str | os.PathLike,
+  *,
+  fields: Sequence[str] = (),
+  bad_rows: str = 'error',
+  flag: str = '--field',
 ) -> tuple[list[Row], dict[str, int]]:
   """Reads a file's rows with all their fields, in the order of the file.
 
@@ -45,8 +55,9 @@ def read_rows(
     path: a .jsonl, .json, .csv, .tsv, .parquet or .txt file, also with .gz appended. The rows of a
       .txt file are {'text': line}.
     fields: alternatives; the first one that a row has must be a string, which `text_of` returns.
-      (): no check.
+      (): no check. Only these can make a row bad: an unusable value elsewhere becomes None.
     bad_rows: 'error' raises at the first bad row; 'skip' skips bad rows and logs how many.
+    flag: names the flag that chooses the field, for messages.
 
   Returns:
     The rows, and {'rows_read', 'bad_rows'}.
@@ -58,10 +69,10 @@ def read_rows(
 
   def checked(row: Row) -> Row:
     if fields:
-      text_of(row, fields)
+      text_of(row, fields, flag)
     return row
 
-  return usable_rows(read_numbered(path), str(path), checked, bad_rows)
+  return usable_rows(read_numbered(path, fields or None), str(path), checked, bad_rows)
 
 
 class Examined(NamedTuple):
@@ -70,24 +81,29 @@ class Examined(NamedTuple):
   number: int
   row: Row  # {}: its fields could not be read
   problem: str  # why the row cannot be used; '': it can
+  remedy: str = ''  # what to do about it
 
 
-def examined(path: str | os.PathLike, fields: Sequence[str]) -> Iterator[Examined]:
+def examined(
+  path: str | os.PathLike, fields: Sequence[str], quiet: bool = True
+) -> Iterator[Examined]:
   """Yields every row of a file; in a usable one, the first of `fields` that it has is a string.
+
+  An unusable value of another field is None; unless `quiet`, a warning counts them.
 
   Raises:
     ConfigError, InputError: as `read_numbered`.
   """
-  for number, row in read_numbered(path):
+  for number, row in read_numbered(path, fields, quiet=quiet):
     if isinstance(row, BadRow):
-      yield Examined(number, {}, str(row))
+      yield Examined(number, {}, str(row), row.remedy)
       continue
-    problem = ''
+    problem = remedy = ''
     try:
-      text_of(row, fields)
+      text_of(row, fields, '--field')
     except BadRow as error:
-      problem = str(error)
-    yield Examined(number, row, problem)
+      problem, remedy = str(error), error.remedy
+    yield Examined(number, row, problem, remedy)
 
 
 class Survey(NamedTuple):
@@ -111,19 +127,22 @@ def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str) -> Sur
   """
   total, bad, names = 0, 0, set[str]()
   shown: list[str] = []
-  for number, row, problem in examined(path, fields):
+  first_remedy = ''
+  for number, row, problem, remedy in examined(path, fields, quiet=False):
     total += 1
     names.update(row)
     if problem:
       if bad_rows == 'error':
-        raise refusal(str(path), number, problem)
+        missing = remedy.startswith('set --field') and total > 1  # but the rows before have it
+        raise refusal(str(path), number, problem, USUAL_REMEDY if missing else remedy)
       bad += 1
+      first_remedy = first_remedy or remedy
       if bad <= SHOWN:
         shown.append(f'row {number}: {problem}')
   if not total:
     raise InputError(f'{path}: has no rows')
   if bad == total:
-    raise InputError(f'{path}: none of its {total} rows can be used ({shown[0]})')
+    raise none_usable(str(path), total, shown[0], first_remedy)
   if bad:
     shown += ['...'] * (bad > SHOWN)
     logging.warning(
@@ -132,11 +151,15 @@ def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str) -> Sur
   return Survey(total, bad, names)
 
 
-def refusal(where: str, number: int, problem: object) -> InputError:
+def refusal(where: str, number: int, problem: object, remedy: str) -> InputError:
   """Returns the error for a row that cannot be used."""
-  return InputError(
-    f'{where}, row {number}: {problem}; fix it, or skip such rows with --bad_rows=skip'
-  )
+  return InputError(f'{where}, row {number}: {problem}; {remedy}')
+
+
+def none_usable(where: str, total: int, first: str, remedy: str) -> InputError:
+  """Returns the error for a source without a usable row."""
+  other = '' if remedy == USUAL_REMEDY else f'; {remedy}'
+  return InputError(f'{where}: none of its {total} rows can be used ({first}){other}')
 
 
 def usable_rows(
@@ -156,7 +179,7 @@ def usable_rows(
   Raises:
     InputError: a bad row, or no usable row.
   """
-  rows, bad = [], []
+  rows, bad, remedies = [], [], []
   for number, row in numbered:
     try:
       if isinstance(row, BadRow):
@@ -164,32 +187,56 @@ def usable_rows(
       rows.append(convert(row))
     except BadRow as problem:
       if bad_rows == 'error':
-        raise refusal(where, number, problem) from None
+        remedy = USUAL_REMEDY if rows and isinstance(problem, MissingField) else problem.remedy
+        raise refusal(where, number, problem, remedy) from None
       bad.append(f'row {number}: {problem}')
+      remedies.append(problem.remedy)
   total = len(rows) + len(bad)
   if not total:
     raise InputError(f'{where}: has no rows')
   if not rows:
-    raise InputError(f'{where}: none of its {total} rows can be used ({bad[0]})')
+    raise none_usable(where, total, bad[0], remedies[0])
   if bad:
     shown = '; '.join(bad[:SHOWN] + ['...'] * (len(bad) > SHOWN))
-    logging.warning('%s: skipped %d of %d rows (%s)', where, len(bad), total, shown)
+    other = next((f'; {remedy}' for remedy in remedies if 'encoding' in remedy), '')
+    logging.warning('%s: skipped %d of %d rows (%s)%s', where, len(bad), total, shown, other)
   return rows, {'rows_read': total, 'bad_rows': len(bad)}
 
 
-def text_of(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+class MissingField(BadRow):
+  """A row has none of the fields that were named.
+
+  Args:
+    wanted: the names.
+    row: what it has instead.
+    flag: the flag that names the field, for the remedy; '': there is none.
+  """
+
+  def __init__(self, wanted: Sequence[str], row: Mapping[str, Any], flag: str) -> None:
+    texts = [field for field, value in row.items() if isinstance(value, str)]
+    choice = texts[0] if len(texts) == 1 else 'NAME'
+    remedy = (f'set {flag}={choice}',) if flag and row else ()
+    super().__init__(
+      f'has no field {" or ".join(map(repr, wanted))}; its fields: '
+      f'{", ".join(map(repr, row)) or "none"}',
+      *remedy,
+    )
+
+
+def text_of(row: Mapping[str, Any], fields: Sequence[str], flag: str = '') -> str:
   """Returns the text in the first of `fields` that the row has.
 
   Raises:
-    BadRow: the field is not a string, or the row has none of the fields.
+    BadRow: the field is not a string, or the row has none of the fields; then the message names the
+      `flag` that chooses the field.
   """
-  field = first_field(row, fields)
+  field = first_field(row, fields, flag)
   if not isinstance(row[field], str):
     raise BadRow(f'field {field!r} must be a string, but is {kind_of(row[field])}')
   return row[field]
 
 
-def first_field(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+def first_field(row: Mapping[str, Any], fields: Sequence[str], flag: str = '') -> str:
   """Returns the first of `fields` that the row has.
 
   Raises:
@@ -198,12 +245,26 @@ def first_field(row: Mapping[str, Any], fields: Sequence[str]) -> str:
   for field in fields:
     if field in row:
       return field
-  wanted, there = ' or '.join(map(repr, fields)), ', '.join(map(repr, row)) or 'none'
-  raise BadRow(f'has no field {wanted}; its fields: {there}')
+  raise MissingField(fields, row, flag)
 
 
-def read_numbered(path: str | os.PathLike) -> Numbered:
+def read_numbered(
+  path: str | os.PathLike,
+  used: Collection[str] | None = None,
+  *,
+  encoding: str = '',
+  delimiter: str = '',
+  quiet: bool = False,
+) -> Numbered:
   """Yields each row, or the reason why it is bad, with its number from 1.
+
+  Args:
+    path: the file.
+    used: the fields that are needed; an unusable value of another field becomes None, and a warning
+      counts them. None: all.
+    encoding: of a text file; '': that of its byte order mark, or UTF-8.
+    delimiter: of a .csv or .tsv file; '': what its header shows.
+    quiet: whether to say nothing about what was read off the file, or is None.
 
   Raises:
     ConfigError: no such file, not readable, or an unknown format.
@@ -215,17 +276,48 @@ def read_numbered(path: str | os.PathLike) -> Numbered:
   ending = pathlib.PurePath(path.name.lower().removesuffix('.gz')).suffix
   if ending not in READERS:
     raise ConfigError(f'{path}: unknown format; use {", ".join(READERS)}, also with .gz appended')
+  tell = lambda told: None if quiet else logging.info('%s: %s', path, told)
+  layout = Layout(encoding, delimiter, tell)
   with _open(path) as file:
     try:
-      yield from READERS[ending](file)
+      yield from _needed(READERS[ending](file, layout), used, path, quiet)
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
       reason = (str(error).splitlines() or [type(error).__name__])[0]
       raise InputError(f'{path}: is not a readable {ending} file: {reason}') from error
 
 
+def _needed(
+  numbered: Numbered, used: Collection[str] | None, path: pathlib.Path, quiet: bool
+) -> Numbered:
+  """Turns unusable values into bad rows, or into None where nobody needs them."""
+  emptied: collections.Counter[str] = collections.Counter()
+  for number, row in numbered:
+    if not isinstance(row, BadRow):
+      for field, value in row.items():
+        if not isinstance(value, Unusable):
+          continue
+        if used is None or field in used:
+          row = value.bad_row(field)
+          break
+        row[field] = None
+        emptied[f'field {field!r} {value.reason}'.partition(' (')[0]] += 1
+    yield number, row
+  for reason, count in emptied.most_common(0 if quiet else SHOWN):
+    logging.warning('%s: %s in %d rows; it is not needed, and null there', path, reason, count)
+
+
 def _open(path: pathlib.Path) -> Binary:
-  """Opens a file, unpacking it if its name ends in .gz."""
+  """Opens a file, unpacking it if its name ends in .gz.
+
+  Raises:
+    ConfigError: it cannot be read.
+    InputError: it is something else, such as a Git LFS pointer.
+  """
   try:
+    with path.open('rb') as file:
+      problem = downloads.problem(file.read(downloads.SIZE), path.name)
+    if problem:
+      raise InputError(f'{path}: {problem}')
     return gzip.open(path) if path.name.lower().endswith('.gz') else path.open('rb')
   except OSError as error:
     raise ConfigError(f'{path}: {error.strerror}') from error

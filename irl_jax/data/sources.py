@@ -5,18 +5,21 @@ same form.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 import functools
 import hashlib
 import heapq
 import pathlib
 
+from absl import logging
+
 from irl_jax.config import Data
+from irl_jax.data import labels
 from irl_jax.data.hub_datasets import is_hub_id
 from irl_jax.data.hub_datasets import read_folder
 from irl_jax.data.hub_datasets import read_hub
 from irl_jax.data.prompts import cut_prompt
 from irl_jax.data.row_formats import BadRow
-from irl_jax.data.row_formats import kind_of
 from irl_jax.data.row_formats import Numbered
 from irl_jax.data.rows import first_field
 from irl_jax.data.rows import read_numbered
@@ -28,6 +31,8 @@ from irl_jax.errors import ConfigError
 from irl_jax.records import CutText
 
 Converter = Callable[[Row, Data], CutText]
+
+GLUED = 0.05  # share of texts that may begin within a word: prompts of some sets end there
 
 
 def load_rows(data: Data, seed: int) -> tuple[list[CutText], dict[str, int]]:
@@ -44,22 +49,58 @@ def load_rows(data: Data, seed: int) -> tuple[list[CutText], dict[str, int]]:
     The texts in the source's order, and counts: rows_read, bad_rows, rows, labelled, toxic.
 
   Raises:
-    ConfigError: no such file, format or split.
-    InputError: unusable rows, or a hub that does not answer.
+    ConfigError: no such file, format or split, or a label field whose meaning must be said.
+    InputError: unusable rows, labels that are not understood, or a hub that does not answer.
   """
   convert, numbered = _source(data, seed)
+  if own := convert is _own:
+    labels.check_field(data)
   rows, counts = usable_rows(
     numbered, data.source, functools.partial(convert, data=data), data.bad_rows
   )
+  if own and data.label_field:
+    rows, counts = _labelled(rows, counts, data)
+  if own and data.prompt_field and not data.joiner:
+    _warn_of_glued(rows, data)
   if data.max_rows:
     rows = _smallest_hashes(rows, data.max_rows)
-  labels = [row['label'] for row in rows]
+  given = [row['label'] for row in rows]
   return rows, {
     **counts,
     'rows': len(rows),
-    'labelled': len(labels) - labels.count(None),
-    'toxic': labels.count(1),
+    'labelled': len(given) - given.count(None),
+    'toxic': given.count(1),
   }
+
+
+def _labelled(
+  rows: list[CutText], counts: dict[str, int], data: Data
+) -> tuple[list[CutText], dict[str, int]]:
+  """Turns what the label field holds into labels; a few bad labels are skipped with their rows."""
+  kept, bad = [], []
+  for row, label in zip(rows, labels.read([row['label'] for row in rows], data)):
+    if isinstance(label, BadRow):
+      bad.append(label)
+    else:
+      kept.append(CutText(prompt=row['prompt'], original=row['original'], label=label))
+  if bad:
+    logging.warning('%s: skipped %d of %d rows (%s)', data.source, len(bad), len(rows), bad[0])
+  return kept, {**counts, 'bad_rows': counts['bad_rows'] + len(bad)}
+
+
+def _warn_of_glued(rows: list[CutText], data: Data) -> None:
+  """Warns if many texts go on with a letter or digit right after their prompt."""
+  both = [row for row in rows if row['prompt'] and row['original']]
+  glued = [row for row in both if row['original'][0].isalnum() and not row['prompt'][-1].isspace()]
+  if len(glued) > GLUED * len(both):
+    logging.warning(
+      '%s: %d of %d texts begin with a letter or digit right after their prompt, as in %r; if they '
+      "are not one text, put something between them: --config.data.joiner=' ' (or '\\n')",
+      data.source,
+      len(glued),
+      len(both),
+      glued[0]['prompt'][-15:] + glued[0]['original'][:15],
+    )
 
 
 def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
@@ -72,21 +113,23 @@ def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
     return _playground, enumerate(generated, 1)
   name, _, place = data.source.partition(':')
   if name not in READY_MADE:
-    return _own, _read(data.source, data)
+    used = {data.text_field, data.prompt_field, data.label_field} - {''}
+    return _own, _read(data.source, data, used)
   hub_id, convert = READY_MADE[name]
   if not place and not hub_id:
     raise ConfigError(
       f'config.data.source = {name!r}: needs a place; use {name}:PLACE, where PLACE is a file, a '
       'folder or a hub id'
     )
-  return convert, _read(place or hub_id, data)
+  return convert, _read(place or hub_id, data, READY_MADE_FIELDS)
 
 
-def _read(place: str, data: Data) -> Numbered:
+def _read(place: str, data: Data, used: Collection[str]) -> Numbered:
   if place and pathlib.Path(place).is_dir():
     return read_folder(place, data.split)
   if place and pathlib.Path(place).exists():
-    return read_numbered(place)
+    delimiter = data.delimiter.replace(r'\t', '\t')
+    return read_numbered(place, used, encoding=data.encoding, delimiter=delimiter)
   if is_hub_id(place):
     return read_hub(place, data.split)
   raise ConfigError(
@@ -104,15 +147,21 @@ def _own(row: Row, data: Data) -> CutText:
 
   It has a text to be cut, or a prompt and, unless text_field is '', the text that followed it.
   """
-  label = _label(row, data.label_field) if data.label_field else None
+  label = None
+  if data.label_field:  # what it holds; `labels.read` decides when all rows are there
+    label = row.get(data.label_field, labels.Missing(tuple(row)))
+  text = lambda: text_of(row, (data.text_field,), '--config.data.text_field')
   if not data.prompt_field:
-    return _cut(text_of(row, (data.text_field,)), label, data)
-  prompt = text_of(row, (data.prompt_field,))
-  return _whole(prompt, text_of(row, (data.text_field,)) if data.text_field else '', label)
+    return _cut(text(), label, data)
+  prompt = text_of(row, (data.prompt_field,), '--config.data.prompt_field')
+  original = text() if data.text_field else ''
+  joiner = data.joiner.replace(r'\n', '\n').replace(r'\t', '\t')
+  return _whole(prompt, joiner + original if prompt and original else original, label)
 
 
 def _jigsaw(row: Row, data: Data) -> CutText:
-  return _cut(text_of(row, ('text', 'comment_text')), _label(row, 'toxic'), data)
+  label = _label(row, 'toxic', unlabelled='-1')  # its test set has rows that were not scored
+  return _cut(text_of(row, ('text', 'comment_text')), label, data)
 
 
 def _jigsaw_long_2000(row: Row, data: Data) -> CutText:
@@ -161,6 +210,13 @@ READY_MADE: dict[str, tuple[str, Converter]] = {
 }
 
 
+# All fields that they read; a value elsewhere does not matter.
+READY_MADE_FIELDS = (
+  *('text', 'comment_text', 'toxic', 'neutral', 'en_toxic_comment', 'en_neutral_comment'),
+  *('prompt', 'original_output', 'continuation', 'prompt_toxicity', 'continuation_toxicity'),
+)
+
+
 def _cut(text: str, label: int | None, data: Data) -> CutText:
   return _whole(*cut_prompt(text, data.prompt_fraction), label)
 
@@ -171,24 +227,10 @@ def _whole(prompt: str, original: str, label: int | None) -> CutText:
   return CutText(prompt=clean(prompt), original=clean(original), label=label)
 
 
-def _label(row: Row, field: str) -> int | None:
-  """Returns 1 for true and for numbers in [0.5, 1], 0 for false and below, None for null.
-
-  In CSV these are strings.
-  """
+def _label(row: Row, field: str, unlabelled: str = '') -> int | None:
+  """Returns 1 for true and for numbers in [0.5, 1], 0 for false and below, None for null."""
   value = row[first_field(row, (field,))]
-  if isinstance(value, str):
-    value = {'': None, 'true': 1, 'false': 0}.get(value.strip().lower(), value)
-  if value is None:
-    return None
-  allowed = 'a label must be a number from 0 to 1, true or false'
-  try:
-    share = float(value)
-  except (TypeError, ValueError):
-    raise BadRow(f'field {field!r} is {kind_of(value)}; {allowed}') from None
-  if not 0 <= share <= 1:
-    raise BadRow(f'field {field!r} is {share:g}; {allowed}')
-  return int(share >= 0.5)
+  return None if str(value) == unlabelled else labels.share_to_label(value, field)
 
 
 def _smallest_hashes(rows: list[CutText], count: int) -> list[CutText]:

@@ -1,10 +1,12 @@
 """The data stage: texts with their prompts, split into training, validation and held-out rows."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 
 from absl import logging
 
+from irl_jax import config
 from irl_jax.data import prompts
 from irl_jax.data import sources
 from irl_jax.errors import InputError
@@ -31,22 +33,46 @@ def data(run: Run) -> None:
   rows, counts = load(run)
   splits, split_counts = prompts.split_rows(rows)
   counts |= split_counts
+  check_splits(rows, splits, run.config.data)
   if limit := run.config.data.max_evaluated:
     for split in ('validation', 'heldout'):
       splits[split] = splits[split][:limit]  # sorted by a hash, so the first are a fair sample
       counts[f'{split}_kept'] = len(splits[split])
   logging.info('data: %s', counts)
   for split in SPLITS:
-    if not splits[split]:
-      raise InputError(
-        f'config.data.source = {run.config.data.source!r}: none of its {len(rows)} rows fall in '
-        f'the {split} split; provide more rows, or more distinct ones'
-      )
-  for split in SPLITS:
     run.write_rows(f'data/{split}.jsonl', splits[split])
   if run.config.data.unlabelled:
     run.write_rows('data/unlabelled.jsonl', unlabelled(run, splits['heldout']))
   run.write_json('data/counts.json', counts)
+
+
+def check_splits(
+  rows: Sequence[CutText], splits: Mapping[str, Sequence[PromptRow]], settings: config.Data
+) -> None:
+  """Refuses an empty split, and warns of splits that are far from 80/10/10.
+
+  Rows of one prompt stay together, so few different prompts make uneven splits.
+
+  Raises:
+    InputError: a split is empty.
+  """
+  empty = next((split for split in SPLITS if not splits[split]), '')
+  if not empty and not prompts.are_uneven(splits):
+    return
+  where = f'config.data.source = {settings.source!r}'
+  remedy = 'provide more rows, or more distinct ones'
+  if any(row['original'] for row in rows) and not settings.prompt_field:
+    remedy = (
+      f'raise config.data.prompt_fraction = {settings.prompt_fraction:g}, or name a field of '
+      'prompts in config.data.prompt_field'
+    )
+  reason = prompts.describe_groups(rows)
+  if empty:
+    raise InputError(
+      f'{where}: none of its {len(rows)} rows fall in the {empty} split: {reason}; {remedy}'
+    )
+  sizes = ', '.join(f'{split} {len(splits[split])}' for split in SPLITS)
+  logging.warning('%s: splits are far from 80/10/10 (%s): %s; %s', where, sizes, reason, remedy)
 
 
 def load(run: Run) -> tuple[list[CutText], dict[str, int]]:
@@ -71,7 +97,9 @@ def sample(run: Run) -> tuple[list[CutText], dict[str, int]]:
 
 def unlabelled(run: Run, heldout: Sequence[PromptRow]) -> list[PromptRow]:
   """Returns the validation split of config.data.unlabelled, without labels and held-out prompts."""
-  settings = dataclasses.replace(run.config.data, source=run.config.data.unlabelled)
+  settings = dataclasses.replace(
+    run.config.data, source=run.config.data.unlabelled, label_field='', positive='', negative=''
+  )
   rows, _ = sources.load_rows(settings, run.config.seed)
   splits, _ = prompts.split_rows(rows)
   held = {row['prompt_id'] for row in heldout}

@@ -110,8 +110,8 @@ LATIN = 'caf\xe9'.encode('latin-1')
 BAD = {  # name: (what stands in row 2 of a good file, what the message says)
   'not_json.jsonl': (b'{"text": ', 'not valid JSON'),
   'half.jsonl': (b'{"text": "a"', 'not valid JSON'),
-  'nan.jsonl': (b'{"text": "a", "score": NaN}', 'NaN is not a finite number'),
-  'huge.jsonl': (b'{"text": "a", "score": 1e999}', '1e999 is not a finite number'),
+  'nan.jsonl': (b'{"text": NaN}', "field 'text' has NaN, which is not a finite number"),
+  'huge.jsonl': (b'{"text": [1e999]}', "field 'text' has 1e999, which is not a finite"),
   'deep.jsonl': (b'[' * 100000, 'not valid JSON'),
   'list.jsonl': (b'["a"]', 'but is a list'),
   'null_row.jsonl': (b'null', 'but is null'),
@@ -122,7 +122,7 @@ BAD = {  # name: (what stands in row 2 of a good file, what the message says)
   'latin.csv': (LATIN + b',1', "field 'text' is not UTF-8"),
   'long.csv': (b'a,1,2', 'line 3 has 3 cells, but the header has 2'),
   'short.tsv': (b'a', 'line 3 has 1 cell, but the header has 2'),
-  'quote.csv': (b'"a"b,1', 'are not quoted correctly'),
+  'quote.csv': (b'"a"b,1', 'line 3 is not quoted correctly'),
   'latin.txt': (LATIN, 'not UTF-8'),
   'latin.tsv': (LATIN + b'\t1', "field 'text' is not UTF-8"),
   'number.json': (b'{"text": 3}', "field 'text' must be a string, but is a number"),
@@ -150,7 +150,9 @@ def test_bad_rows_are_named_or_counted(tmp_path, name, monkeypatch):
   with pytest.raises(InputError) as caught:
     rows.read_rows(path, fields=('text',))
   assert f'{name}, row 2: ' in str(caught.value) and message in str(caught.value)
-  assert '\n' not in str(caught.value) and '--bad_rows=skip' in str(caught.value)
+  assert '\n' not in str(caught.value)
+  remedy = '--config.data.encoding=cp1252' if name.startswith('latin') else '--bad_rows=skip'
+  assert str(caught.value).endswith(remedy)
   read, counts = rows.read_rows(path, fields=('text',), bad_rows='skip')
   assert [row['text'] for row in read] == ['good'] * 2 and counts == {'rows_read': 3, 'bad_rows': 1}
   assert len(logged) == 1 and f'{name}: skipped 1 of 3 rows (row 2: ' in logged[0]
@@ -205,11 +207,12 @@ def test_bad_rows_in_a_json_list(tmp_path, bad, message):
   }
 
 
-def test_open_quote_swallows_the_rest_but_says_where(tmp_path):
+def test_a_quote_that_swallows_rows_is_refused(tmp_path):
   path = tmp_path / 'x.csv'
   path.write_bytes(b'text,id\na,1\n"b,2\nc,3\n')
-  with pytest.raises(InputError, match=r'row 2: lines 3 to 4 are not quoted correctly'):
-    rows.read_rows(path)
+  for bad_rows in ('error', 'skip'):
+    with pytest.raises(InputError, match=r'lines 3 to 4 are not quoted correctly'):
+      rows.read_rows(path, bad_rows=bad_rows)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +240,89 @@ def test_broken_and_empty_files(tmp_path, name, content):
   with pytest.raises(InputError, match=name) as caught:
     rows.read_rows(tmp_path / name, bad_rows='skip')
   assert '\n' not in str(caught.value)
+
+
+POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 123\n'
+ENDINGS = ['jsonl', 'json', 'csv', 'tsv', 'txt', 'parquet', 'jsonl.gz', 'csv.gz']
+
+
+@pytest.mark.parametrize('ending', ENDINGS)
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    (POINTER, 'is a Git LFS pointer, not the file itself. Run `git lfs pull`'),
+    (b'\n<!DOCTYPE html>\n<html>', 'is an HTML page, not the file itself: a failed download'),
+    (b'PK\x03\x04\x14\0', 'is a zip archive, such as an Excel workbook'),
+  ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, ending, content, message):
+  (tmp_path / f'x.{ending}').write_bytes(content)
+  with pytest.raises(InputError, match=f'x.{ending}: {message}'):
+    rows.read_rows(tmp_path / f'x.{ending}', bad_rows='skip')
+
+
+def test_a_wrong_name_is_named(tmp_path):
+  (tmp_path / 'x.csv').write_bytes(gzip.compress(b'text\na\n'))
+  with pytest.raises(InputError, match=r'x.csv: is gzipped, .* Add .gz to its name'):
+    rows.read_rows(tmp_path / 'x.csv')
+  WRITERS['x.parquet'](tmp_path / 'x.parquet')
+  (tmp_path / 'x.parquet').rename(tmp_path / 'x.txt')
+  with pytest.raises(InputError, match=r'x.txt: is a parquet file'):
+    rows.read_rows(tmp_path / 'x.txt')
+
+
+@pytest.mark.parametrize(
+  'name, content, value',
+  [
+    ('x.jsonl', b'{"text": "a", "note": NaN}', 'has NaN, which is not a finite number'),
+    ('x.jsonl', b'{"text": "a", "note": {"x": [1, -Infinity]}}', 'has -Infinity, which is not'),
+    ('x.jsonl', b'{"text": "a", "note": ["' + LATIN + b'"]}', 'is not UTF-8'),
+    ('x.json', b'[{"text": "a", "note": NaN}]', 'has NaN, which is not a finite number'),
+    ('x.json', b'[{"text": "a", "note": "' + LATIN + b'"}]', 'is not UTF-8'),
+    ('x.csv', b'text,note\na,' + LATIN, 'is not UTF-8'),
+  ],
+)
+def test_a_field_that_is_not_needed_cannot_spoil_a_row(tmp_path, monkeypatch, name, content, value):
+  logged = []
+  monkeypatch.setattr(rows.logging, 'warning', lambda message, *args: logged.append(message % args))
+  (tmp_path / name).write_bytes(content)
+  assert rows.read_rows(tmp_path / name, fields=('text',)) == (
+    [{'text': 'a', 'note': None}],
+    {'rows_read': 1, 'bad_rows': 0},
+  )
+  assert len(logged) == 1 and f"{name}: field 'note' {value}" in logged[0]
+  with pytest.raises(InputError, match=f"row 1: field 'note' {value}"):
+    rows.read_rows(tmp_path / name, fields=('note',))
+
+
+@pytest.mark.parametrize('encoding', ['utf-16', 'utf-32', 'utf-8-sig'])
+@pytest.mark.parametrize('name', ['x.jsonl', 'x.json', 'x.csv', 'x.txt'])
+def test_a_byte_order_mark_names_the_encoding(tmp_path, name, encoding):
+  contents = {'x.csv': 'text\nä\u2028b\n', 'x.txt': 'ä\u2028b\n'}
+  content = contents.get(name, '{"text": "ä\u2028b"}\n')
+  (tmp_path / name).write_bytes(content.encode(encoding))
+  assert rows.read_rows(tmp_path / name)[0] == [{'text': 'ä\u2028b'}]
+  (tmp_path / name).write_bytes(content.encode(encoding)[:-1])
+  with pytest.raises(InputError) if encoding != 'utf-8-sig' else contextlib.nullcontext():
+    rows.read_rows(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+  'row, remedy',
+  [
+    ({'chosen': 'a', 'id': 1}, 'set --field=chosen'),
+    ({'chosen': 'a', 'rejected': 'b'}, 'set --field=NAME'),
+  ],
+)
+def test_the_advice_for_a_missing_field_is_its_flag(tmp_path, row, remedy):
+  path = tmp_path / 'x.jsonl'
+  rows.write_jsonl(path, [row])
+  for bad_rows in ('error', 'skip'):
+    with pytest.raises(InputError, match=f"has no field 'text'; its fields: 'chosen'.*; {remedy}$"):
+      rows.read_rows(path, fields=('text',), bad_rows=bad_rows)
+  rows.write_jsonl(path, [{'text': 'a'}, row])
+  with pytest.raises(InputError, match='row 2: has no field .*--bad_rows=skip'):
+    rows.read_rows(path, fields=('text',))
 
 
 @pytest.mark.parametrize('name', ['absent.jsonl', 'folder.jsonl', 'x.xlsx', 'x.gz', 'x'])
@@ -308,13 +394,16 @@ def test_what_is_written_is_read(tmp_path_factory, written):
 @settings(max_examples=50, deadline=None)
 @given(
   st.binary(max_size=200),
-  st.sampled_from(['x.jsonl', 'x.json', 'x.csv', 'x.txt', 'x.parquet', 'x.csv.gz']),
+  st.sampled_from(['x.jsonl', 'x.json', 'x.csv', 'x.tsv', 'x.txt', 'x.parquet', 'x.csv.gz']),
 )
 def test_no_bytes_end_in_another_error(tmp_path_factory, content, name):
   path = tmp_path_factory.mktemp('rows') / name
   path.write_bytes(content)
-  with contextlib.suppress(InputError):
-    rows.read_rows(path, fields=('text',), bad_rows='skip')
+  for bad_rows in ('error', 'skip'):
+    try:
+      rows.read_rows(path, fields=('text',), bad_rows=bad_rows)
+    except InputError as error:
+      assert name in str(error) and len(str(error).splitlines()) == 1
 
 
 @functools.cache

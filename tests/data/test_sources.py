@@ -66,20 +66,11 @@ def test_prompt_field_is_kept_as_given(tmp_path):
   'row, fields, message',
   [
     ({'body': 'a'}, {}, "no field 'text'; its fields: 'body', 'id'"),
-    ({'text': 'a'}, {'label_field': 'toxic'}, "no field 'toxic'; its fields: 'text', 'id'"),
     ({'text': 'a'}, {'prompt_field': 'prompt'}, "no field 'prompt'; its fields: 'text', 'id'"),
     ({'prompt': 'a'}, {'prompt_field': 'prompt'}, "no field 'text'; its fields: 'prompt', 'id'"),
     ({'text': ''}, {}, 'empty text'),
     ({'text': ' \n'}, {}, 'empty text'),
     ({'text': None}, {}, 'null'),
-    ({'text': 'a', 'rude': -1}, {'label_field': 'rude'}, 'is -1; a label must be a number'),
-    (
-      {'text': 'a', 'rude': 3.5},
-      {'label_field': 'rude'},
-      'is 3.5; a label must be a number from 0 to 1',
-    ),
-    ({'text': 'a', 'rude': 'toxic'}, {'label_field': 'rude'}, 'is a string; a label must be'),
-    ({'text': 'a', 'rude': []}, {'label_field': 'rude'}, 'is a list; a label must be'),
   ],
 )
 def test_bad_rows(tmp_path, row, fields, message):
@@ -102,6 +93,70 @@ def test_csv_labels_are_text(tmp_path):
     1,
     None,
   ]
+
+
+def test_jigsaw_rows_that_were_not_scored_have_no_label(tmp_path):
+  path = tmp_path / 'x.csv'
+  path.write_text('id,comment_text,toxic\n0,a b,-1\n1,c d,1\n')
+  assert [row['label'] for row in load(f'jigsaw:{path}')[0]] == [None, 1]
+  path.write_text('id,comment_text,toxic\n0,a b,-2\n')
+  with pytest.raises(InputError, match='a label must be a number from 0 to 1'):
+    load(f'jigsaw:{path}')
+
+
+@pytest.fixture(name='logged')
+def fixture_logged(monkeypatch):
+  lines = []
+  for name in ('info', 'warning'):
+    monkeypatch.setattr(
+      sources.logging,
+      name,
+      lambda message, *args: lines.append(message % args if args else message),
+    )
+  return lines
+
+
+def test_what_joins_prompt_and_answer_is_told_and_can_be_set(tmp_path, logged):
+  written = [{'prompt': f'What is {n}?', 'text': f'The answer {n}'} for n in range(4)]
+  path = file_of(tmp_path, *written, {'prompt': 'a', 'text': ''}, {'prompt': '', 'text': 'b'})
+  read, _ = load(path, prompt_field='prompt')
+  assert read[0]['original'] == 'The answer 0'
+  assert len(logged) == 1 and (
+    '4 of 4 texts begin with a letter or digit right after their prompt, as in '
+    "'What is 0?The answer 0'" in logged[0]
+  )
+  read, _ = load(path, prompt_field='prompt', joiner=r'\n')
+  assert [row['original'] for row in read] == [f'\nThe answer {n}' for n in range(4)] + ['', 'b']
+  assert len(logged) == 1
+  load(file_of(tmp_path, {'prompt': 'a', 'text': ' b'}), prompt_field='prompt')
+  load(file_of(tmp_path, {'text': 'a b'}))
+  assert len(logged) == 1
+
+
+def test_a_text_files_encoding_and_delimiter_can_be_set(tmp_path):
+  path = tmp_path / 'x.csv'
+  path.write_bytes('text~id\ncafé au~1\n'.encode('cp1252'))
+  assert load(path, encoding='cp1252', delimiter='~')[0] == [
+    {'prompt': 'café', 'original': ' au', 'label': None}
+  ]
+  path.write_bytes(b'id\ttext\n1\ta b\n')
+  assert load(path, delimiter=r'\t')[0] == [{'prompt': 'a', 'original': ' b', 'label': None}]
+
+
+def test_a_field_that_is_not_used_cannot_spoil_a_row(tmp_path):
+  path = tmp_path / 'x.csv'
+  path.write_bytes(b'text,id,id,note\na b,1,2,caf\xe9\n')
+  assert len(load(path)[0]) == 1
+  with pytest.raises(InputError, match="field 'id' is named twice"):
+    load(path, label_field='id')
+
+
+@pytest.mark.parametrize('flag', ['text_field', 'prompt_field'])
+def test_the_advice_for_a_missing_field_is_its_flag(tmp_path, flag):
+  path = file_of(tmp_path, {'chosen': 'a b'})
+  for bad_rows in ('error', 'skip'):
+    with pytest.raises(InputError, match=f'set --config.data.{flag}=chosen$'):
+      load(path, bad_rows=bad_rows, **{flag: 'text'})
 
 
 def test_surrogates_are_replaced(tmp_path):
@@ -355,7 +410,6 @@ def test_offline(monkeypatch):
     '../absent',
     'a',
     '',
-    'http://x/y.csv',
     'paradetox:absent.tsv',
     'unknown:owner/name',
   ],

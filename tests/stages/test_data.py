@@ -12,6 +12,7 @@ from irl_jax.config import Config
 from irl_jax.config import Data
 from irl_jax.config import Models
 from irl_jax.config import Sampling
+from irl_jax.data import prompts
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
 from irl_jax.stages import data
@@ -159,6 +160,36 @@ def test_too_few_different_texts_name_the_source(start, monkeypatch):
     match="config.data.source = 'prompts': none of its 200 rows fall in the .* split",
   ):
     data.data(start(base='base', aligned='aligned'))
+
+
+def cut(texts):
+  return [{'prompt': text[:3], 'original': text[3:], 'label': None} for text in texts]
+
+
+def check_splits(rows, **settings):
+  data.check_splits(rows, prompts.split_rows(rows)[0], Data(source='x.jsonl', **settings))
+
+
+def test_rows_that_all_begin_alike_are_told_so():
+  rows = cut(f'One {number}' for number in range(400))
+  with pytest.raises(
+    errors.InputError,
+    match="x.jsonl': none of its 400 rows .*: all 400 different texts have the same prompt, 'One'; "
+    'raise config.data.prompt_fraction = 0.25, or name a field .*prompt_field$',
+  ):
+    check_splits(rows)
+  with pytest.raises(errors.InputError, match="'One'; provide more rows, or more distinct ones$"):
+    check_splits(rows, prompt_field='prompt')
+
+
+def test_splits_far_from_their_shares_are_told(monkeypatch):
+  told = []
+  monkeypatch.setattr(data.logging, 'warning', lambda message, *args: told.append(message % args))
+  check_splits(cut(f'{number:03} word' for number in range(300)))
+  assert not told
+  check_splits(cut(f'{number % 20:03} word {number}' for number in range(300)))
+  assert len(told) == 1 and '300 different texts have 20 different prompts; the comm' in told[0]
+  assert 'has 15 of them; raise config.data.prompt_fraction' in told[0]
 
 
 def test_more_texts_to_choose_the_zero_by_come_without_labels_and_without_held_out_prompts(

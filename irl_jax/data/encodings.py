@@ -1,0 +1,88 @@
+"""Text files as strings: their encoding, and what to do with bytes that it does not have."""
+
+import codecs
+import gzip
+import io
+import re
+
+Binary = io.BufferedReader | gzip.GzipFile | io.BytesIO  # a file that is open for reading
+
+_MARKS = (  # byte order marks; that of UTF-32 begins with that of UTF-16
+  (codecs.BOM_UTF8, 'utf-8-sig'),
+  (codecs.BOM_UTF32_LE, 'utf-32'),
+  (codecs.BOM_UTF32_BE, 'utf-32'),
+  (codecs.BOM_UTF16_LE, 'utf-16'),
+  (codecs.BOM_UTF16_BE, 'utf-16'),
+)
+# `surrogateescape` turns bytes that the encoding does not have into these characters.
+UNDECODED = re.compile('[\udc80-\udcff]')
+_AROUND = 12  # characters to show on both sides of a byte
+
+
+class BadFile(ValueError):
+  """The reason why a file cannot be read as rows at all."""
+
+
+def open_text(file: Binary, encoding: str, newline: str) -> io.TextIOWrapper:
+  """Returns the file as text; bytes that the encoding does not have become UNDECODED characters.
+
+  Args:
+    file: at its beginning.
+    encoding: a codec of Python; '': that of the byte order mark, or UTF-8.
+    newline: as in `open`.
+
+  Raises:
+    BadFile: the file looks like UTF-16 and does not say so.
+  """
+  name = _named(file, encoding) if encoding else encoding_of(file)
+  escaped = not name.startswith(('utf-16', 'utf-32'))  # those have bytes that cannot be escaped
+  return io.TextIOWrapper(
+    file, name, errors='surrogateescape' if escaped else 'strict', newline=newline
+  )
+
+
+def encoding_of(file: Binary) -> str:
+  """Returns the encoding that the byte order mark names, or UTF-8.
+
+  Raises:
+    BadFile: every other byte is 0.
+  """
+  head = _head(file)
+  if marked := _marked(head):
+    return marked
+  for zeros, name in ((head[1::2], 'utf-16-le'), (head[::2], 'utf-16-be')):
+    if len(head) >= 4 and zeros.count(0) > 0.7 * len(zeros):
+      raise BadFile(
+        f'looks like UTF-16 without a byte order mark. Save it as UTF-8, or set '
+        f'--config.data.encoding={name}'
+      )
+  return 'utf-8-sig'
+
+
+def _head(file: Binary) -> bytes:
+  head = file.read(4096)
+  file.seek(0)
+  return head
+
+
+def _marked(head: bytes) -> str:
+  return next((name for mark, name in _MARKS if head.startswith(mark)), '')
+
+
+def _named(file: Binary, encoding: str) -> str:
+  """Returns a codec that also reads past a byte order mark of its own kind."""
+  name, marked = codecs.lookup(encoding).name, _marked(_head(file))
+  return marked if marked.startswith(name[:6]) else name
+
+
+def misread(text: str) -> str:
+  """Returns how a text with UNDECODED characters would read in Windows-1252, in words, or ''."""
+  found = UNDECODED.search(text)
+  if not found:
+    return ''
+  part = text[max(found.start() - _AROUND, 0) : found.end() + _AROUND]
+  try:
+    shown = UNDECODED.sub(lambda one: bytes([ord(one[0]) - 0xDC00]).decode('cp1252'), part)
+  except UnicodeDecodeError:
+    return ''
+  return f' ({shown!r} in Windows-1252)'

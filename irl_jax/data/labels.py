@@ -1,0 +1,233 @@
+"""People's labels: which values of a column mean toxic.
+
+The whole column decides, since one value does not show its scale. What cannot be known is refused,
+and `config.data.positive` settles it.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Sequence
+import math
+import re
+from typing import Any
+
+from absl import logging
+
+from irl_jax.config import Data
+from irl_jax.data.row_formats import BadRow
+from irl_jax.data.row_formats import kind_of
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+
+FEW = 0.01  # share of labels that `bad_rows=skip` may skip: more of them may be a class
+SHOWN = 6  # values that a message lists
+# Names of fields that are true of harmless texts, or that say the opposite of what follows
+_HARMLESS = {
+  *('safe', 'harmless', 'clean', 'neutral', 'normal', 'benign', 'appropriate', 'acceptable'),
+  *('good', 'ok', 'okay', 'polite', 'civil', 'nontoxic', 'nothate', 'nonhate', 'non', 'not'),
+}
+_PART = re.compile('[A-Z]?[a-z]+|[A-Z]+')
+_BOUND = re.compile(r'\s*(>=|<=|>|<)\s*(\S+)\s*')
+
+Key = float | str | None  # a label as it is compared; None: not labelled
+
+
+class Missing:
+  """The label of a row that does not have the field.
+
+  Args:
+    fields: what the row has.
+  """
+
+  def __init__(self, fields: Sequence[str]) -> None:
+    self.fields = tuple(fields)
+
+
+def check_field(data: Data) -> None:
+  """Refuses a label field whose name says that it is true of harmless texts.
+
+  Raises:
+    ConfigError: names the setting that says which value is toxic.
+  """
+  words = {part.lower() for part in _PART.findall(data.label_field)}
+  if words & _HARMLESS and not data.positive:
+    raise ConfigError(
+      f'config.data.label_field = {data.label_field!r}: 1 or true may mean harmless there; say '
+      'which values mean toxic: --config.data.positive=false, or =true'
+    )
+
+
+def read(values: Sequence[Any], data: Data) -> list[int | BadRow | None]:
+  """Converts a column of labels.
+
+  Args:
+    values: of every row: what data.label_field holds, or `Missing`.
+    data: `positive` names the values that mean toxic and `negative` those that do not, by commas or
+      as a bound ('>=4'). Without `negative` all other values are not toxic, else they are no label.
+      Without both, 1, true and numbers from 0.5 to 1 are toxic, 0, false and numbers below 0.5 not.
+
+  Returns:
+    1 (toxic), 0 (not), None (null, '', NaN or no field: not labelled), or BadRow: with
+    bad_rows='skip', if so few rows have a label of another kind that they cannot be a class.
+
+  Raises:
+    InputError: a label of another kind, no row has the field, or no row has a positive value.
+  """
+  missing = [value for value in values if isinstance(value, Missing)]
+  if missing and len(missing) == len(values):
+    raise InputError(
+      f'{data.source}: has no field {data.label_field!r} in any row; fields of the first: '
+      f'{", ".join(map(repr, missing[0].fields)) or "none"}; set --config.data.label_field=NAME'
+    )
+  keys = [None if isinstance(value, Missing) else key_of(value) for value in values]
+  positive, negative = _matcher(data.positive), _matcher(data.negative)
+  label_of = _by_name(positive, negative) if positive else _by_share
+  by_key = {key: label_of(key) for key in set(keys)}
+  names = {key: value for key, value in zip(reversed(keys), reversed(values))}
+  counts = collections.Counter(keys)
+  _check(by_key, counts, names, data)
+  _tell(by_key, counts, names, len(missing), data)
+  bad = {
+    key: BadRow(f'field {data.label_field!r} is {names[key]!r:.40}, which is no label')
+    for key, label in by_key.items()
+    if label == _UNKNOWN
+  }
+  return [bad.get(key, by_key[key]) for key in keys]
+
+
+def share_to_label(value: Any, field: str) -> int | None:
+  """Converts a label of a known data set: a number from 0 to 1, true, false, or null.
+
+  Raises:
+    BadRow: anything else.
+  """
+  label = _by_share(key_of(value))
+  if label == _UNKNOWN:
+    allowed = 'a label must be a number from 0 to 1, true or false'
+    number = isinstance(value, int | float)
+    raise BadRow(f'field {field!r} is {f"{value:g}" if number else kind_of(value)}; {allowed}')
+  return label
+
+
+def key_of(value: Any) -> Key:
+  """Returns a label as it is compared: true is 1, numbers in strings are numbers, '' is None."""
+  if value is None:
+    return None
+  if isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**53):
+    return None if math.isnan(value) else float(value)
+  text = value.strip().casefold() if isinstance(value, str) else repr(value)
+  known = {'': None, 'null': None, 'nan': None, 'true': 1.0, 'false': 0.0}
+  if text in known:
+    return known[text]
+  return float(text) if re.fullmatch(r'[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?', text) else text
+
+
+_UNKNOWN = -1
+
+
+def _by_share(key: Key) -> int | None:
+  if key is None:
+    return None
+  return int(key >= 0.5) if isinstance(key, float) and 0 <= key <= 1 else _UNKNOWN
+
+
+def _by_name(
+  positive: Callable[[Key], bool], negative: Callable[[Key], bool] | None
+) -> Callable[[Key], int | None]:
+  def label_of(key: Key) -> int | None:
+    if key is None:
+      return None
+    if positive(key):
+      return _UNKNOWN if negative and negative(key) else 1
+    return 0 if negative is None or negative(key) else None
+
+  return label_of
+
+
+def _matcher(named: str) -> Callable[[Key], bool] | None:
+  """Returns a test of labels for 'OFF,UNT' or '>=4'; None if nothing is named."""
+  if not named:
+    return None
+  bound = _BOUND.fullmatch(named)
+  if not bound:
+    keys = {key_of(name) for name in named.split(',')}
+    return lambda key: key in keys
+  limit = key_of(bound[2])
+  if not isinstance(limit, float):
+    raise ConfigError(f'config.data: {named!r} must be a number after {bound[1]}')
+  compare: dict[str, Callable[[float], bool]] = {
+    '>=': lambda key: key >= limit,
+    '<=': lambda key: key <= limit,
+    '>': lambda key: key > limit,
+    '<': lambda key: key < limit,
+  }
+  return lambda key: isinstance(key, float) and compare[bound[1]](key)
+
+
+def _check(
+  by_key: dict[Key, int | None], counts: dict[Key, int], names: dict[Key, Any], data: Data
+) -> None:
+  """Refuses a column that `data` does not explain.
+
+  Raises:
+    InputError: names the values of the column.
+  """
+  field = f'{data.source}: field {data.label_field!r}'
+  unknown = [key for key, label in by_key.items() if label == _UNKNOWN]
+  share = sum(counts[key] for key in unknown) / sum(counts.values())
+  holds = describe([key for key in by_key if key is not None], counts, names)
+  if unknown and data.positive:
+    shown = describe(unknown, counts, names)
+    raise InputError(f'{field}: config.data.positive and negative both name {shown}')
+  if unknown and not (data.bad_rows == 'skip' and share <= FEW):
+    minus = ' If -1 means not labelled, set --config.data.positive=1 --config.data.negative=0'
+    raise InputError(
+      f'{field} holds {holds}: labels are numbers from 0 to 1, true or false, unless you name '
+      "those that mean toxic: --config.data.positive=VALUE,VALUE (or ='>=NUMBER'). With "
+      f'--config.data.negative=VALUE others are no label.{minus if -1.0 in unknown else ""}'
+    )
+  if data.positive and 1 not in by_key.values() and not _BOUND.fullmatch(data.positive):
+    raise InputError(f'{field} holds {holds}, and no {data.positive!r} (config.data.positive)')
+
+
+def _tell(
+  by_key: dict[Key, int | None],
+  counts: dict[Key, int],
+  names: dict[Key, Any],
+  missing: int,
+  data: Data,
+) -> None:
+  """Logs which values are toxic, and warns if one of the two classes is empty."""
+  of = lambda label: [key for key, found in by_key.items() if found == label and key is not None]
+  total = lambda label: sum(counts[key] for key in of(label))
+  rest = describe(of(None), counts, names)
+  logging.info(
+    '%s: field %r: toxic is %s; not toxic is %s; not labelled are %d rows%s',
+    data.source,
+    data.label_field,
+    describe(of(1), counts, names),
+    describe(of(0), counts, names),
+    counts.get(None, 0) + total(None),
+    f' ({missing} without the field; {rest})' if missing or of(None) else '',
+  )
+  if total(1) + total(0) and not (total(1) and total(0)):
+    logging.warning(
+      '%s: field %r: all %d labelled rows are %s; config.data.positive says which values are toxic',
+      data.source,
+      data.label_field,
+      total(1) + total(0),
+      'toxic' if total(1) else 'not toxic',
+    )
+
+
+def describe(keys: Sequence[Key], counts: dict[Key, int], names: dict[Key, Any]) -> str:
+  """Lists values with their rows, or numbers by their range if there are many."""
+  if not keys:
+    return 'nothing'
+  if len(keys) > SHOWN and all(isinstance(key, float) for key in keys):
+    numbers = [key for key in keys if isinstance(key, float)]
+    rows = sum(counts[key] for key in keys)
+    return f'numbers from {min(numbers):g} to {max(numbers):g} ({rows} rows)'
+  ordered = sorted(keys, key=lambda key: (-counts[key], str(key)))
+  shown = [f'{names[key]!r:.40} ({counts[key]} rows)' for key in ordered[:SHOWN]]
+  return ', '.join(shown + ['...'] * (len(keys) > SHOWN))

@@ -1,0 +1,256 @@
+"""Tables of separated columns (.csv, .tsv): which dialect a file is in, and its rows.
+
+A dialect is chosen only if the whole file is sound in it, so that no row is cut or merged by a
+guess. Where no dialect fits, the usual one is used, and its bad rows are named.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import csv
+import dataclasses
+import io
+import itertools
+import re
+from typing import Literal
+
+from irl_jax.data.encodings import BadFile
+
+DELIMITERS = (',', ';', '\t', '|')
+NAMES = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars'}
+LOOKED_AT = 100  # rows that show which delimiter a header means
+SWALLOWED = 9  # as many lines that look like rows of their own may be one quoted text
+
+# How a quote within a quoted cell is written: twice, or after a backslash. PLAIN: none is.
+DOUBLED, BACKSLASH, PLAIN = 'doubled', 'backslash', 'plain'
+_ESCAPED = re.compile(r'\\(["\\])')
+_SEPARATOR_LINE = re.compile(r'sep=(.)\r?\n?')  # Excel's own first line
+
+_Cells = list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+  """How a table is written."""
+
+  delimiter: str
+  quoting: str
+  header: _Cells
+  skipped: int = 0  # lines before the header
+  told: str = ''  # what is unusual about it, in words
+
+
+@dataclasses.dataclass
+class _Record:
+  """A row as the file has it: its cells, or why it has none; and its lines."""
+
+  first_line: int
+  lines: _Cells
+  cells: _Cells
+  problem: str = ''
+  is_last: bool = False
+
+  def where(self) -> str:
+    last = self.first_line + len(self.lines) - 1
+    if last == self.first_line:
+      return f'line {last}'
+    return f'lines {self.first_line} to {last}'
+
+
+def dialect_of(text: io.TextIOWrapper, delimiter: str, usual: str) -> Dialect:
+  """Returns the dialect of a table, and leaves the file at its beginning.
+
+  Args:
+    text: opened with newline=''.
+    delimiter: the user's; '': what the header shows.
+    usual: the delimiter that the file's name stands for.
+
+  Raises:
+    BadFile: the header cannot be read.
+  """
+  csv.field_size_limit(2**31 - 1)  # the default refuses long texts
+  first = _SEPARATOR_LINE.fullmatch(text.readline())
+  skipped = int(bool(first))
+  shown = delimiter or (first[1] if first else _delimiter_of(text, usual))
+  standard = _with_header(text, Dialect(shown, DOUBLED, [], skipped))
+  if shown != usual and not delimiter:
+    name = NAMES.get(shown, repr(shown))
+    standard = dataclasses.replace(standard, told=f'its columns are separated by {name}')
+  if _is_sound(text, standard):
+    return standard
+  others = [(BACKSLASH, 'quotes within its cells come after a backslash')]
+  if shown == '\t' and len(standard.header) > 1:
+    others.append((PLAIN, 'its quotes are part of the texts'))
+  sound = []
+  for quoting, told in others:
+    told = '; '.join(filter(None, (standard.told, told)))
+    other = _with_header(text, dataclasses.replace(standard, quoting=quoting, told=told))
+    if len(other.header) == len(standard.header) and _is_sound(text, other):
+      sound.append(other)
+  return sound[0] if len(sound) == 1 else standard
+
+
+def rows_of(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[dict[str, str] | str]:
+  """Yields each row by its columns, or the reason why it is bad; blank lines are skipped.
+
+  Columns without a name are no columns if there are several of them.
+
+  Raises:
+    BadFile: a quote is not closed, and it is not certain where the next row begins.
+  """
+  header = dialect.header
+  unnamed = {index for index, name in enumerate(header) if not name and header.count('') > 1}
+  width = max((index + 1 for index in range(len(header)) if index not in unnamed), default=0)
+  for record in _after_header(text, dialect):
+    cells = record.cells
+    if record.problem:
+      hint = (
+        ' (write "" for a quote within a cell, not \\")' if '\\"' in ''.join(record.lines) else ''
+      )
+      yield f'{record.where()} {_are(record)} not quoted correctly: {record.problem}{hint}'
+    elif not width <= len(cells) <= len(header):
+      plural = '' if len(cells) == 1 else 's'
+      yield f'line {record.first_line} has {len(cells)} cell{plural}, ' + (
+        f'but the header has {len(header)}'
+      )
+    elif any(cells[width:]):
+      yield f'line {record.first_line} has a cell in a column that the header does not name'
+    else:
+      named = (index for index in range(width) if index not in unnamed)
+      yield {header[index]: cells[index] for index in named}
+
+
+def _delimiter_of(text: io.TextIOWrapper, usual: str) -> str:
+  """Returns the usual delimiter, or the one that makes columns of a header without it."""
+  counts = {}
+  for delimiter in DELIMITERS:
+    reader = _records(text, delimiter, DOUBLED, 0)
+    header = next(reader, None)
+    if header is None or (delimiter == usual and len(header.cells) != 1):
+      return usual
+    if len(header.cells) > 1:
+      some = itertools.islice(reader, LOOKED_AT)
+      counts[delimiter] = sum(len(record.cells) == len(header.cells) for record in some)
+  best = max(counts, key=counts.__getitem__, default=usual)
+  return best if counts.get(best) else usual
+
+
+def _with_header(text: io.TextIOWrapper, dialect: Dialect) -> Dialect:
+  header = next(_records(text, dialect.delimiter, dialect.quoting, dialect.skipped), None)
+  if header and header.problem:
+    raise BadFile(f'the header is not valid: {header.problem}')
+  return dataclasses.replace(dialect, header=header.cells if header else [])
+
+
+def _is_sound(text: io.TextIOWrapper, dialect: Dialect) -> bool:
+  """Returns True if every row has its cells in this dialect, and no quote swallows lines."""
+  for record in _after_header(text, dialect, checked=False):
+    if record.problem or len(record.cells) != len(dialect.header):
+      return False
+    if _swallows(record, dialect):
+      return False
+    if dialect.quoting == BACKSLASH and '\\' in _ESCAPED.sub('', ''.join(record.lines)):
+      return False  # it would escape what needs no escape
+  return True
+
+
+def _after_header(
+  text: io.TextIOWrapper, dialect: Dialect, checked: bool = True
+) -> Iterator[_Record]:
+  """Yields the rows; `checked`: raises BadFile where a quote may have swallowed others."""
+  records = _records(text, dialect.delimiter, dialect.quoting, dialect.skipped)
+  next(records, None)
+  for record in records:
+    if checked and _swallows(record, dialect):
+      raise BadFile(
+        f'{record.where()} {_are(record)} not quoted correctly: '
+        f'{record.problem or "they look like rows, but are within one quoted cell"}; a quote may '
+        f'be missing or one too many, from line {record.first_line} on. Within a quoted cell, '
+        'write two quotes for one'
+      )
+    yield record
+
+
+def _swallows(record: _Record, dialect: Dialect) -> bool:
+  """Returns True if it is not certain that the lines of a row are one row, or end where it ends."""
+  lines = record.lines
+  if record.problem and not record.is_last and _is_open(lines, dialect):
+    return True
+  if record.problem or len(record.cells) != len(dialect.header):
+    alike = [_looks_like_rows([line], dialect) for line in lines]
+    return alike[0] and sum(alike) > 1
+  most = 1 if dialect.delimiter == '\t' else SWALLOWED  # a tab within a text is rare
+  return len(dialect.header) > 1 and len(lines) > most and _looks_like_rows(lines, dialect)
+
+
+def _looks_like_rows(lines: Iterable[str], dialect: Dialect) -> bool:
+  """Returns True if each line has the header's number of cells, however they are quoted."""
+  cells = csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
+  return all(len(row) == len(dialect.header) for row in cells)
+
+
+def _is_open(lines: _Cells, dialect: Dialect) -> bool:
+  """Returns True if the last line ends within a quoted cell, read as far as it can be."""
+  reader = csv.reader([*lines, ''], delimiter=dialect.delimiter)
+  next(reader, None)
+  return reader.line_num > len(lines)
+
+
+def _are(record: _Record) -> str:
+  return 'is' if len(record.lines) == 1 else 'are'
+
+
+def _records(
+  text: io.TextIOWrapper, delimiter: str, quoting: str, skipped: int
+) -> Iterator[_Record]:
+  """Yields all rows from the beginning of the file, the header first; not the blank lines."""
+  text.seek(0)
+  for _ in range(skipped):
+    text.readline()
+  lines = _Lines(text, escaped=quoting == BACKSLASH)
+  how: Literal[0, 3] = csv.QUOTE_NONE if quoting == PLAIN else csv.QUOTE_MINIMAL
+  reader = csv.reader(lines, delimiter=delimiter, quoting=how, strict=True)
+  number = skipped + 1
+  while True:
+    record = _Record(number, [], [])
+    try:
+      record.cells = next(reader)
+    except StopIteration:
+      return
+    except csv.Error as error:
+      record.problem = str(error)
+    record.lines, record.is_last = lines.take(), lines.ended
+    number += len(record.lines)
+    if record.cells or record.problem:
+      yield record
+
+
+class _Lines:
+  """The lines of a file, of which those that were read last are kept.
+
+  If quotes are `escaped` by a backslash, the lines that come out double them instead.
+  """
+
+  def __init__(self, text: io.TextIOWrapper, escaped: bool) -> None:
+    self._text, self._escaped = text, escaped
+    self._kept: _Cells = []
+    self.ended = False
+
+  def __iter__(self) -> '_Lines':
+    return self
+
+  def __next__(self) -> str:
+    line = self._text.readline()
+    self.ended = not line
+    if not line:
+      raise StopIteration
+    self._kept.append(line)
+    return _ESCAPED.sub(_doubled, line) if self._escaped else line
+
+  def take(self) -> _Cells:
+    """Returns the kept lines, and forgets them."""
+    kept, self._kept = self._kept, []
+    return kept
+
+
+def _doubled(escape: re.Match[str]) -> str:
+  return '""' if escape[1] == '"' else escape[1]

@@ -1,0 +1,154 @@
+"""Which labels mean toxic: told, settable, and refused where it cannot be known."""
+
+import json
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import pytest
+
+from irl_jax.config import Data
+from irl_jax.data import labels
+from irl_jax.data import rows
+from irl_jax.data import sources
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+
+
+@pytest.fixture(name='logged')
+def fixture_logged(monkeypatch):
+  lines = []
+  for name in ('info', 'warning'):
+    monkeypatch.setattr(labels.logging, name, lambda message, *args: lines.append(message % args))
+  return lines
+
+
+def read(values, field='label', **settings):
+  return labels.read(values, Data(source='x.jsonl', label_field=field, **settings))
+
+
+@pytest.mark.parametrize(
+  'values, positive, negative, expected',
+  [
+    ([1, 0, True, False, 0.5, 0.49, None], '', '', [1, 0, 1, 0, 1, 0, None]),
+    (
+      ['1', '0', 'TRUE', ' false', '.7', '', 'nan', 'null'],
+      '',
+      '',
+      [1, 0, 1, 0, 1, None, None, None],
+    ),
+    (['OFF', 'NOT', 'off ', None], 'OFF', '', [1, 0, 1, None]),
+    (['hate', 'offensive', 'neither', 'unsure'], 'hate,offensive', 'neither', [1, 1, 0, None]),
+    ([True, False], 'false', '', [0, 1]),
+    ([0, 1, 2], '0,1', '', [1, 1, 0]),
+    ([1, 5, 3, '4.0'], '>=4', '', [0, 1, 0, 1]),
+    ([1, 5, 3], '>= 4', '<3', [0, 1, None]),
+    ([-1, 0, 1], '1', '0', [None, 0, 1]),
+    ([-1, 1, 1], '<0', '', [1, 0, 0]),
+  ],
+)
+def test_labels_mean_what_is_named(values, positive, negative, expected, logged):
+  assert read(values, positive=positive, negative=negative) == expected
+
+
+def test_what_labels_mean_is_told(logged):
+  read(['NOT', 'OFF', 'off', '?', None], positive='OFF', negative='NOT')
+  assert logged == [
+    "x.jsonl: field 'label': toxic is 'OFF' (2 rows); not toxic is 'NOT' (1 rows); "
+    "not labelled are 2 rows (0 without the field; '?' (1 rows))"
+  ]
+  logged.clear()
+  read([0.1 * number for number in range(10)])
+  assert 'toxic is 0.5 (1 rows), ' in logged[0] and 'not labelled are 0 rows' in logged[0]
+  logged.clear()
+  read([1, 1])
+  assert 'all 2 labelled rows are toxic' in logged[1]
+
+
+@pytest.mark.parametrize(
+  'values, holds',
+  [
+    (['OFF', 'NOT', 'NOT'], "holds 'NOT' (2 rows), 'OFF' (1 rows)"),
+    ([1, 5, 1], 'holds 1 (2 rows), 5 (1 rows)'),
+    ([0, 1, 2], 'holds 0 (1 rows), 1 (1 rows), 2 (1 rows)'),
+    (range(100), 'holds numbers from 0 to 99 (100 rows)'),
+    ([-1, 0, 1], 'If -1 means not labelled, set --config.data.positive=1'),
+    ([['toxic'], []], "holds ['toxic'] (1 rows), [] (1 rows)"),
+    ([float('inf'), 1], 'holds 1 (1 rows), inf (1 rows)'),
+    ([10**400, 1], 'holds 1 (1 rows), 1000'),
+  ],
+)
+@pytest.mark.parametrize('bad_rows', ['error', 'skip'])
+def test_a_scale_of_another_kind_is_refused_and_not_skipped(values, holds, bad_rows):
+  with pytest.raises(InputError) as caught:
+    read(list(values), bad_rows=bad_rows)
+  assert holds in str(caught.value) and '--config.data.positive=' in str(caught.value)
+  assert 'skip' not in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_few_bad_labels_can_be_skipped_with_their_rows(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  rows.write_jsonl(path, [{'text': f'a {n}', 'label': n % 2 if n else '?'} for n in range(200)])
+  data = Data(source=str(path), label_field='label', bad_rows='skip')
+  read_rows, counts = sources.load_rows(data, seed=0)
+  assert len(read_rows) == 199 and (counts['rows_read'], counts['bad_rows']) == (200, 1)
+
+
+@pytest.mark.parametrize('field', ['is_safe', 'isSafe', 'non_toxic', 'not_ok', 'NEUTRAL'])
+def test_a_field_that_is_true_of_harmless_texts_is_asked_about(field):
+  with pytest.raises(
+    ConfigError, match=f"label_field = '{field}': .*data.positive=false, or =true"
+  ):
+    labels.check_field(Data(label_field=field))
+  labels.check_field(Data(label_field=field, positive='false'))
+
+
+def test_other_fields_are_not_asked_about():
+  for field in ('', 'toxic', 'unsafe', 'is_toxic', 'label', 'note', 'tokens'):
+    labels.check_field(Data(label_field=field))
+
+
+def test_what_is_named_must_be_there_and_say_one_thing():
+  with pytest.raises(InputError, match=r"holds 'NOT' \(1 rows\), and no 'OF'"):
+    read(['NOT'], positive='OF')
+  with pytest.raises(InputError, match='positive and negative both name 4'):
+    read([4, 1], positive='>3', negative='<5')
+  with pytest.raises(ConfigError, match="'>=x' must be a number after >="):
+    read([4, 1], positive='>=x')
+
+
+def test_json_lines_without_the_key_have_no_label(logged):
+  missing = labels.Missing(['text', 'id'])
+  assert read([1, missing, 0]) == [1, None, 0]
+  assert 'not labelled are 1 rows (1 without the field; nothing)' in logged[0]
+  with pytest.raises(InputError, match="no field 'label' in any row; .*: 'text', 'id'; set --conf"):
+    read([missing, missing])
+
+
+VALUES = st.one_of(
+  st.none(),
+  st.booleans(),
+  st.integers(-2, 6),
+  st.floats(),
+  st.text(max_size=4),
+  st.sampled_from(['1', '0', 'true', 'OFF', 'NOT', '-1', '']),
+  st.lists(st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+  st.lists(VALUES, min_size=1, max_size=6),
+  st.sampled_from(['', 'OFF', '1', '>=0.5', 'true,OFF']),
+  st.sampled_from(['', '0', 'NOT,0', '<0.5']),
+)
+def test_labels_are_understood_or_refused_in_one_line(values, positive, negative):
+  try:
+    found = read(values, positive=positive, negative=negative if positive else '')
+  except InputError as error:
+    assert len(str(error).splitlines()) == 1
+  else:
+    assert set(found) <= {0, 1, None}
+    for value, label in zip(values, found):
+      if not positive and label is not None:
+        assert label == (float(json.loads(str(value).strip().lower())) >= 0.5)
