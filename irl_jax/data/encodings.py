@@ -53,8 +53,8 @@ def encoding_of(file: Binary) -> str:
   for zeros, name in ((head[1::2], 'utf-16-le'), (head[::2], 'utf-16-be')):
     if len(head) >= 4 and zeros.count(0) > 0.7 * len(zeros):
       raise BadFile(
-        f'looks like UTF-16 without a byte order mark. Save it as UTF-8, or set '
-        f'--config.data.encoding={name}'
+        f'looks like UTF-16 without a byte order mark. Convert it (iconv -f {name} -t utf-8), or '
+        f'in a training run set --config.data.encoding={name}'
       )
   return 'utf-8-sig'
 

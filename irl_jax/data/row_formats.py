@@ -237,8 +237,13 @@ def _decoded(row: dict[str, Any], layout: Layout, deep: bool = False) -> dict[st
 
 def _not_decoded(text: str, layout: Layout) -> Unusable:
   """Says that a text is not of its encoding, and how it would read in the likeliest other one."""
-  remedy = 'convert the file to UTF-8, or name its encoding: --config.data.encoding=NAME'
-  if not layout.encoding:
-    guess = encodings.misread(text)
-    return Unusable(f'is not UTF-8{guess}', remedy.replace('NAME', 'cp1252' if guess else 'NAME'))
-  return Unusable(f'is not {layout.encoding}', remedy)
+  remedy = 'convert the file to UTF-8, or in a training run set --config.data.encoding=NAME'
+  if layout.encoding:
+    return Unusable(f'is not {layout.encoding}', remedy)
+  guess = encodings.misread(text)
+  if guess:
+    remedy = (
+      'convert the file (iconv -f cp1252 -t utf-8), or in a training run set '
+      '--config.data.encoding=cp1252'
+    )
+  return Unusable(f'is not UTF-8{guess}', remedy)

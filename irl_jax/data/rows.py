@@ -303,7 +303,7 @@ def _needed(
         emptied[f'field {field!r} {value.reason}'.partition(' (')[0]] += 1
     yield number, row
   for reason, count in emptied.most_common(0 if quiet else SHOWN):
-    logging.warning('%s: %s in %d rows; it is not needed, and null there', path, reason, count)
+    logging.warning('%s: in %d rows %s; it is not needed, and null there', path, count, reason)
 
 
 def _open(path: pathlib.Path) -> Binary:

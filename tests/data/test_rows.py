@@ -290,7 +290,7 @@ def test_a_field_that_is_not_needed_cannot_spoil_a_row(tmp_path, monkeypatch, na
     [{'text': 'a', 'note': None}],
     {'rows_read': 1, 'bad_rows': 0},
   )
-  assert len(logged) == 1 and f"{name}: field 'note' {value}" in logged[0]
+  assert len(logged) == 1 and f"{name}: in 1 rows field 'note' {value}" in logged[0]
   with pytest.raises(InputError, match=f"row 1: field 'note' {value}"):
     rows.read_rows(tmp_path / name, fields=('note',))
 

@@ -19,6 +19,25 @@ FILES: dict[str, tuple[str | bytes, str, tuple[str, ...]]] = {  # content, name,
   'a missing column': ('comment,id\na,1\n', 'rows.csv', ()),
   'a cell too many': ('text,id\na,1\nb,2,3\n', 'rows.csv', ()),
   'invalid UTF-8': (b'good\ncaf\xe9\n', 'rows.txt', ()),
+  'columns separated by semicolons, in UTF-16, with two empty columns': (
+    'text;id;;\na;1;;\n'.encode('utf-16'),
+    'rows.csv',
+    (),
+  ),
+  'a lone quote in an unquoted TSV': ('text\tid\n"a\t1\nb\t2\n', 'rows.tsv', ()),
+  'a lone quote in a CSV, --bad_rows=skip': ('text,id\n"a,1\nb,2\n', 'rows.csv', SKIP),
+  'quotes after a backslash that do not add up': (
+    'text,id\na,1\n"b \\\\"c\\\\"",2\n',
+    'rows.csv',
+    (),
+  ),
+  'Windows-1252 in place of UTF-8': (b'text,id\na caf\xe9,1\n', 'rows.csv', ()),
+  'UTF-16 without a byte order mark': (GOOD.encode('utf-16-le'), 'rows.jsonl', ()),
+  'a field named otherwise': ('{"chosen": "a", "id": 3}\n', 'rows.jsonl', ()),
+  'NaN in a field that is not needed': ('{"text": "a", "note": NaN}\n', 'rows.jsonl', ()),
+  'rows: a Git LFS pointer': ('version https://git-lfs.github.com/spec/v1\n', 'rows.jsonl.gz', ()),
+  'rows: HTML': ('<!DOCTYPE html>\n', 'rows.txt', ()),
+  'rows: an Excel workbook': (b'PK\x03\x04\x14\0', 'rows.csv', ()),
   'no rows at all': ('', 'rows.jsonl', ()),
   'one bad row, --bad_rows=skip': (GOOD + '{"text": 3}\n', 'rows.jsonl', SKIP),
   'no usable row, --bad_rows=skip': ('{"text": 3}\n', 'rows.jsonl', SKIP),
@@ -59,3 +78,40 @@ def test_a_data_set_holds_its_own_files(folder, ends_as_documented):
   )
   arguments = commands.train(folder, f'--config.data.source={folder / "set"}')
   ends_as_documented('a data set whose README names a file outside its folder', 'train', arguments)
+
+
+WORDS = [{'text': f'{letter}{n} b c d', 'label': n % 2} for n in range(40) for letter in 'xyz']
+LABELLED: dict[str, tuple[list[dict], tuple[str, ...]]] = {  # rows, flags
+  'labels of another scale': ([{'text': 'a', 'label': 1}, {'text': 'b', 'label': 5}], ()),
+  'labels in words, --bad_rows=skip': (
+    [{'text': 'a', 'label': 'OFF'}, {'text': 'b', 'label': 'NOT'}],
+    SKIP,
+  ),
+  'labels of -1': ([{'text': 'a', 'label': n} for n in (-1, 0, 1)], ()),
+  'a label that no row has': (WORDS, ('--config.data.positive=OFF',)),
+  'a label field that is true of harmless texts': (WORDS, ('--config.data.label_field=is_safe',)),
+  'a label field that no row has': (WORDS, ('--config.data.label_field=toxic',)),
+  'rows that all begin alike': ([{'text': f'The row {n}', 'label': n % 2} for n in range(40)], ()),
+}
+
+
+@pytest.mark.parametrize('fault', LABELLED)
+def test_what_cannot_be_known_of_rows_is_refused(fault, folder, ends_as_documented):
+  rows, flags = LABELLED[fault]
+  source = folder / 'rows.jsonl'
+  source.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  arguments = commands.train(
+    folder, f'--config.data.source={source}', '--config.data.label_field=label', *flags
+  )
+  ends_as_documented(fault, 'train', arguments)
+
+
+def test_what_is_guessed_of_rows_is_told(folder, ends_as_documented):
+  source = folder / 'rows.jsonl'
+  source.write_text(
+    ''.join(json.dumps({'prompt': f'{n}? {n % 9}', 'text': f'Yes {n}'}) + '\n' for n in range(300))
+  )
+  arguments = commands.train(
+    folder, '--stages=data', f'--config.data.source={source}', '--config.data.prompt_field=prompt'
+  )
+  ends_as_documented('prompts and texts that nothing separates', 'train', arguments)
