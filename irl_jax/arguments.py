@@ -35,7 +35,7 @@ def check_model(model: Any, name: str) -> None:
 
 
 def check_path(path: Any, name: str) -> None:
-  """Refuses what is no path and no hub id.
+  """Refuses a value that is neither a path nor a hub id.
 
   Raises:
     ConfigError: it is not; a loaded model has its own message.
@@ -50,7 +50,7 @@ def check_policy(policy: Any, name: str = 'policy') -> None:
   """Refuses all but loaded causal language models.
 
   Raises:
-    ConfigError: it is no loaded model.
+    ConfigError: it is not a loaded model.
     InputError: it is a model of another kind.
   """
   if not isinstance(policy, pretrained.Pretrained):
@@ -93,11 +93,11 @@ def check_rows(rows: Any, fields: Sequence[str], name: str = 'rows') -> None:
   Args:
     rows: what a caller passed as a sequence of mappings.
     fields: each must be a string in every row.
-    name: of the argument, for the message.
+    name: the name of the argument, for the message.
 
   Raises:
-    ConfigError: they are no list of rows, or there are none.
-    InputError: a row lacks a field, or holds something else there.
+    ConfigError: they are not a list of rows, or there are none.
+    InputError: a row lacks a field, or contains something else there.
   """
   needs = ' and '.join(map(repr, fields))
   if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):

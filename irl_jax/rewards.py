@@ -197,7 +197,7 @@ class TrueReward:
     single label), p is the sigmoid of its logit, else the softmax over all labels.
 
     Raises:
-      InputError: the classifier is a regression, whose outputs are no logits.
+      InputError: the classifier is a regression, whose outputs are not logits.
     """
     check_probability(self.activation, 'the classifier')
     logits = self.class_logits(texts)
@@ -212,7 +212,7 @@ class TrueReward:
 
 
 def check_probability(activation: Activation, where: str) -> None:
-  """Refuses probabilities of a regression, whose outputs are no logits.
+  """Refuses probabilities of a regression, whose outputs are not logits.
 
   Raises:
     InputError: names the setting.
@@ -380,7 +380,7 @@ def load(
     label: of a classifier, name or number of the toxic label; '': found by the labels' names.
 
   Raises:
-    ConfigError: a label is named, but the model is no classifier, or does not have it.
+    ConfigError: a label is named, but the model is not a classifier, or does not have it.
     InputError: there is no such model, or it is not a reward.
   """
   spec = paths.local(spec, 'model')
@@ -396,12 +396,12 @@ def load(
 
 
 def refuse_label(label: str, spec: str) -> None:
-  """Refuses the name of a toxic label for a model that is no classifier.
+  """Refuses the name of a toxic label for a model that is not a classifier.
 
   Raises:
     ConfigError: a label is named.
   """
   if label:
     raise errors.ConfigError(
-      f'{spec}: is no classifier, so it has no label {label!r}; leave the label out'
+      f'{spec}: is not a classifier, so it has no label {label!r}; leave the label out'
     )

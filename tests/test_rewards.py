@@ -155,7 +155,7 @@ def test_a_regression_has_no_probability(classifier):
 
 def test_a_label_is_of_classifiers(recovered, tmp_path):
   pretrained.save(tmp_path / 'reward', recovered, '')
-  with pytest.raises(errors.ConfigError, match="is no classifier, so it has no label 'toxic'"):
+  with pytest.raises(errors.ConfigError, match="is not a classifier, so it has no label 'toxic'"):
     rewards.load(str(tmp_path / 'reward'), label='toxic')
 
 

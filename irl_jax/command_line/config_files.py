@@ -82,7 +82,7 @@ def load(spec: str) -> config_lib.Config:
   path = find(spec)
   if path.suffix not in PYTHON + DATA:
     raise ConfigError(
-      f'--config={spec}: is no config file; give Python with get_config() (.py), or the fields as '
+      f'--config={spec}: is not a config file; use Python with get_config() (.py), or fields as '
       f'{", ".join(DATA)}'
     )
   try:

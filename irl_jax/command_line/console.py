@@ -14,7 +14,7 @@ COMMANDS = {  # the module of each is irl_jax.command_line.<name>
   'train': 'runs the stages of a config: the whole experiment, or an audit of two models',
   'score': 'scores the texts of a file',
   'generate': 'completes the prompts of a file',
-  'report': 'writes the report of a finished run again',
+  'report': 'rewrites the report of a finished run',
   'env': 'prints versions, devices and settings, for a bug report',
 }
 NO_RESTART = ('env',)  # reports the process as the user started it

@@ -47,7 +47,7 @@ WHY = 'why'  # the field that says why a row has no results
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What to read, what to write, and in parts of how many rows."""
+  """The input, the output, and the number of rows per part."""
 
   source: str
   output: str
@@ -210,7 +210,7 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
   """Creates the output's folder and tries to write there, before any work is done.
 
   Raises:
-    ConfigError: the output is no .jsonl file, is the input itself, or cannot be written.
+    ConfigError: the output is not a .jsonl file, is the input itself, or cannot be written.
   """
   path = pathlib.Path(output)
   if path.suffix != '.jsonl' or path.is_dir():

@@ -109,7 +109,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
   except flags.UnrecognizedFlagError as error:
     raise ConfigError(_unknown(error.flagname, list(flag_values))) from None
   if stray:
-    raise ConfigError(f'stray argument {stray[0]!r}: every argument is written --name=value')
+    raise ConfigError(f'unexpected argument {stray[0]!r}: pass arguments as --name=value')
   for name in PLACES:
     if name in flag_values and (path := flag_values[name].value):
       flag_values[name].value = paths.local(path, f'--{name}')

@@ -1,4 +1,4 @@
-"""What a mistyped name was probably meant to be: for flags, config fields, commands and configs."""
+"""Suggestions for mistyped flags, config fields, commands and config names."""
 
 from collections.abc import Sequence
 import difflib

@@ -74,13 +74,14 @@ def default_workdir(config: Config) -> str:
     name in ('', '.', '..') or pathlib.PureWindowsPath(name).name != name or not name.isprintable()
   ):
     raise ConfigError(
-      f'config.name = {name!r}: must be a folder name without separators, or give --workdir'
+      f'config.name = {name!r}: must not contain path separators; to use another folder, pass '
+      '--workdir'
     )
   return f'runs/{name}'
 
 
 def chosen_stages(names: Sequence[str] | None, config: Config) -> tuple[str, ...]:
-  """Returns the stages that --stages names, in the config's order; all of them without it.
+  """Returns the stages named by --stages, in the config's order; all of them without it.
 
   Raises:
     ConfigError: a name is not one of the config's stages.
@@ -90,7 +91,7 @@ def chosen_stages(names: Sequence[str] | None, config: Config) -> tuple[str, ...
   for name in names or ['']:
     if name not in config.stages:
       raise ConfigError(
-        f"--stages: unknown stage {name!r}; must be of the config's stages: "
+        f"--stages: unknown stage {name!r}; must be one of the config's stages: "
         f'{", ".join(config.stages)}'
       )
   return tuple(stage for stage in config.stages if stage in names)

@@ -22,7 +22,7 @@ TEXT_BUCKETS = (*range(8, 128, 8), *range(128, 512, 32), *range(512, 2049, 128))
 
 WINDOW = 32  # batches of training whose texts are sorted by bucket
 UPDATES_PER_BUCKET = 200  # compiling an update takes as long as about a hundred small updates
-MOST_BUCKETS = 6  # of training
+MOST_BUCKETS = 6  # maximum number of padded lengths in training
 
 Tokens = Sequence[int]
 Batch = tuple[list[int], list[Tokens], int, int]  # rows, token ids, padded length, size
@@ -41,11 +41,11 @@ def round_up(length: int) -> int:
 def training_buckets(lengths: Sequence[int], limit: int, updates: int) -> tuple[int, ...]:
   """Returns padded lengths for training; an update is compiled for each of them.
 
-  Between two of them lie equally many tokens, so that every compiled update does a similar share
-  of the work.
+  The lengths are chosen so that each bucket holds about the same number of tokens, and every
+  compiled update does a similar share of the work.
 
   Args:
-    lengths: of the texts, in tokens.
+    lengths: the lengths of the texts, in tokens.
     limit: maximum padded length.
     updates: number of updates; short trainings get one length, since compiling takes long too.
   """
@@ -179,7 +179,7 @@ def order_by_bucket(
   Args:
     padded: the bucket of every example.
     batch_size: B; with fewer examples they come more than once.
-    seed: of the order.
+    seed: random seed for the order.
 
   Returns:
     step -> the examples of its batch [B]: a pure function of (seed, step), so resuming is exact.

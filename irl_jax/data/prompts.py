@@ -1,6 +1,6 @@
 """Prompts and splits: where a text is cut, and which texts train, select and test.
 
-Everything here depends on the texts alone, not on their order, the machine or a seed.
+Everything here depends only on the texts, not on their order, the machine or a seed.
 """
 
 import collections

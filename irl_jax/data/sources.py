@@ -43,7 +43,7 @@ def load_rows(data: Data, seed: int) -> tuple[list[CutText], dict[str, int]]:
 
   Args:
     data: the source, its fields, how prompts are cut, and how many rows to keep.
-    seed: of the playground.
+    seed: random seed for the playground.
 
   Returns:
     The texts in the source's order, and counts: rows_read, bad_rows, rows, labelled, toxic.
@@ -106,7 +106,7 @@ def _warn_of_glued(rows: list[CutText], data: Data) -> None:
 def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
   """Returns how one row of the source is converted, and its numbered rows."""
   if data.source == 'playground':
-    # Imported here: its word lists are needed by this source alone.
+    # Imported here: only this source needs its word lists.
     from irl_jax.data.playground import comments
 
     generated = comments.comments(data.playground_comments, seed)

@@ -28,7 +28,7 @@ def check_texts(values: Any, name: str) -> list[str]:
 
   Raises:
     ConfigError: a lone string, a table, or nothing that can be iterated over in order.
-    InputError: one of the values is no string.
+    InputError: one of the values is not a string.
   """
   if isinstance(values, str | bytes) or not isinstance(values, Iterable):
     given = type(values).__name__
@@ -60,7 +60,7 @@ def encode(
   Args:
     tokenizer: a fast Hugging Face tokenizer.
     texts: any strings; an empty one gives no ids, or with `specials` the special ids alone.
-    max_tokens: maximum number of ids per text, special ids included; None is no limit. Longer texts
+    max_tokens: maximum number of ids per text, special ids included; None: no limit. Longer texts
       are cut on the LEFT, so that the end (the response) stays.
     specials: whether to add the tokenizer's special ids (RoBERTa: <s> text </s>). The leading one
       stays in front of a text that is cut.

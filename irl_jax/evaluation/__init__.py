@@ -1,1 +1,1 @@
-"""What a recovered reward is worth, and what RLHF with it does: metrics over arrays and texts."""
+"""Evaluation of recovered rewards, and of RLHF with them: metrics over arrays and texts."""

@@ -1,4 +1,4 @@
-"""How well a recovered reward agrees with the true reward, or with human labels (paper, section 4).
+"""Agreement of a recovered reward with the true reward, or with human labels (paper, section 4).
 
 Dims: N texts, M pairs of them.
 """
@@ -65,10 +65,10 @@ def agreement(
 
 
 def labels_to_reward(labels: Iterable[int | bool]) -> np.ndarray:
-  """Turns human labels [N] (1 or True: toxic, 0 or False: not) into rewards [N] of -1 and +1.
+  """Converts human labels [N] (1 or True: toxic, 0 or False: not) into rewards [N] of -1 and +1.
 
   Raises:
-    ValueError: a label is neither. Leave texts without a label out before the call.
+    ValueError: a label is neither 0 nor 1. Leave out texts without a label before the call.
   """
   labels = list(labels)
   for index, label in enumerate(labels):

@@ -1,8 +1,8 @@
-"""Which tokens raise or lower a reward: the change when they are left out, for any reward.
+"""Attribution of any reward to tokens: the change of the reward when they are left out.
 
-A token's attribution is the mean of R(text) - R(text without a span that holds the token), over
-spans of 1, 2, 4 and 8 tokens. Above 0, the token raises R. Single tokens alone miss what two of
-them say twice ("dumb idiot"), and leave a sentence that nobody writes.
+A token's attribution is the mean of R(text) - R(text without a span that contains the token), over
+spans of 1, 2, 4 and 8 tokens. Above 0, the token raises R. Single tokens miss an insult that
+two of them repeat ("dumb idiot"), and leave an unnatural sentence.
 
 Measured on R̂ of the playground, on 80 comments in which one of two or three sentences is an attack:
 
@@ -10,9 +10,9 @@ Measured on R̂ of the playground, on 80 comments in which one of two or three s
   lowest token lies in the attack    86 %           72 %              75 %                  81 %
   AUROC of the insulting words        .97            .93               .85                   .92
 
-By chance, the lowest token lies in the attack in 47 %. If R is a sum over tokens, all but gradient
-x input recover it (tests/evaluation/test_attribution.py). Spans overlap, so the attributions of a
-text do not add up to its reward.
+By chance, the lowest-scoring token lies in the attack in 47 % of comments. If R is a sum over
+tokens, all but gradient x input recover it (tests/evaluation/test_attribution.py). Spans overlap,
+so the attributions of a text do not add up to its reward.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from irl_jax import records
 from irl_jax.data import text as text_lib
 
 SPANS = (1, 2, 4, 8)  # tokens left out at a time
-MAX_PIECES = 64  # of one text: the tokens of a longer one are joined
+MAX_PIECES = 64  # per text; the tokens of a longer text are joined
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
@@ -53,7 +53,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 
 
 def spans(count: int) -> list[tuple[int, int, int]]:
-  """Returns (start, end, size) of every span that holds one of `count` pieces.
+  """Returns (start, end, size) of every span that contains one of `count` pieces.
 
   Spans that reach over an end are cut off there.
   """
@@ -83,7 +83,7 @@ def attributions(
 
   Args:
     texts: each given by its pieces.
-    scores: of `texts_to_score(texts)`.
+    scores: the scores of `texts_to_score(texts)`.
   """
   score = dict(zip(texts_to_score(texts), np.asarray(scores, np.float64).tolist()))
   rows: list[list[records.Attribution]] = []
@@ -106,7 +106,7 @@ def choose(
     texts: N texts.
     reward: [N], R̂ of them.
     true_reward: [N], r*; if there is none (None), more are chosen by hash.
-    count: how many, at most.
+    count: the maximum number of texts.
 
   Returns:
     (index, reason), where the reason is 'highest' or 'lowest' (R̂), 'disagreement' (the largest

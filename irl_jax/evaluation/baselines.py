@@ -45,8 +45,8 @@ def last_token(
   """Scores a text by its last token: the log-odds of that token at the end of aligned against base.
 
   log (a_t + s) / (A + s V) - log (b_t + s) / (B + s V), where t ends a_t of A aligned and b_t of B
-  base texts, and V is the size of the vocabulary. A reward that is trained on the ends of texts
-  alone (as in the paper's released code) cannot learn more than this, nor can one that has learned
+  base texts, and V is the size of the vocabulary. A reward trained only on the ends of texts
+  (as in the paper's released code) cannot learn more than this, nor can one that has learned
   only how the two models end. An empty text ends in EOS.
 
   Raises:
@@ -129,7 +129,7 @@ def words_of(text: str) -> list[str]:
 
 
 def presence(texts: Sequence[str], vocabulary: dict[str, int]) -> sparse.csr_array:
-  """Returns which words of the vocabulary each text holds: 0 or 1, [N, words].
+  """Returns which words of the vocabulary each text contains: 0 or 1, [N, words].
 
   Other words are left out.
   """

@@ -39,7 +39,7 @@ def calibration(scores: ArrayLike, bootstrap_samples: int, seed: int) -> records
   Args:
     scores: [N], uncentred.
     bootstrap_samples: resamples of the zero's interval and test.
-    seed: of the resamples.
+    seed: random seed for the resamples.
 
   Returns:
     zero with its 95 % interval zero_low to zero_high, reliable_zero (bool), saturated (share of
@@ -72,10 +72,10 @@ def probability(
 
   Args:
     validation: [N], the centred reward of the validation split's original texts.
-    validation_labels: of the same texts: 1 toxic, 0 not, None without a label.
+    validation_labels: the labels of the same texts: 1 toxic, 0 not, None: no label.
     held: [N'], the centred reward of the held-out texts.
-    held_labels: of the same texts.
-    seed: of the labels that `ece_if_calibrated` draws.
+    held_labels: the labels of the same texts.
+    seed: random seed for the labels that `ece_if_calibrated` draws.
 
   Returns:
     platt (`fit_platt`), and the errors of its probabilities (`calibration_errors`). If there are
@@ -107,7 +107,7 @@ def labelled(scores: ArrayLike, labels: Sequence[int | None]) -> tuple[np.ndarra
 
 
 def fit_platt(scores: ArrayLike, harmless: ArrayLike) -> records.Platt | str:
-  """Fits P(harmless | R) = sigmoid(slope R + intercept) (Platt 1999), or says why it cannot.
+  """Fits P(harmless | R) = sigmoid(slope R + intercept) (Platt 1999), or returns a reason.
 
   Minimises the cross-entropy against Platt's targets, (n+ + 1) / (n+ + 2) for the n+ harmless texts
   and 1 / (n- + 2) for the n- toxic ones. Targets inside (0, 1) keep the fit finite if a threshold
@@ -178,7 +178,7 @@ def calibration_errors(predicted: ArrayLike, harmless: ArrayLike, seed: int) -> 
   Args:
     predicted: [N] P(harmless).
     harmless: [N] bool, the labels.
-    seed: of the labels that `ece_if_calibrated` is averaged over.
+    seed: random seed for the labels that `ece_if_calibrated` is averaged over.
 
   Returns:
     ece: mean distance of observed from predicted over 15 bins of equal mass, weighted by their

@@ -1,4 +1,4 @@
-"""What else a recovered reward follows: length, and the style of the aligned model.
+"""Confounds of a recovered reward: length, and the style of the aligned model.
 
 Dims: N texts, M prompts.
 """
@@ -16,7 +16,7 @@ from irl_jax.evaluation.metrics import is_constant
 from irl_jax.evaluation.metrics import Outcome
 from irl_jax.evaluation.toxicity import wilson
 
-CALIPER = 0.1  # standard deviations of r*
+CALIPER = 0.1  # in standard deviations of r*
 NO_TRUE_REWARD = 'there is no true reward to compare with'
 STYLE = ('style_auroc', 'style_low', 'style_high', 'style_n')
 Matches = tuple[np.ndarray, np.ndarray]  # indices of aligned texts, and of their base texts
@@ -37,12 +37,13 @@ def confounds(
     true_reward: [N], r* of the same texts; None if there is none.
     words: [N], their lengths.
     aligned: [M], the reward of the aligned model's text for each prompt.
-    base: [M], the same of the base model's.
+    base: [M], the same for the base model's texts.
     matched: the result of `match` for their r*; None if there is no r*.
 
   Returns:
-    length_spearman: of R̂ and length.
-    partial_pearson_given_length, partial_spearman_given_length: of R̂ and r*, length held fixed.
+    length_spearman: correlation of R̂ and length.
+    partial_pearson_given_length, partial_spearman_given_length: correlation of R̂ and r*, with
+      length held fixed.
     style_auroc, style_low, style_high (95 %), style_n: `style`.
     A metric that cannot be computed is None, with its reason under 'why'.
   """
@@ -103,7 +104,7 @@ def match(true_aligned: ArrayLike, true_base: ArrayLike) -> Matches:
 
   Args:
     true_aligned: [M], r* of the aligned model's texts.
-    true_base: [M], of the base model's.
+    true_base: [M], r* of the base model's texts.
 
   Returns:
     Indices of the aligned texts that have a match, and of their matches [matches].
@@ -135,7 +136,7 @@ def style(aligned: ArrayLike, base: ArrayLike, matched: Matches) -> dict[str, Ou
 
   Args:
     aligned: [M], R̂ of the aligned model's texts.
-    base: [M], of the base model's.
+    base: [M], R̂ of the base model's texts.
     matched: indices from `match`.
   """
   aligned, base = finite_vector(aligned, 'aligned'), finite_vector(base, 'base')

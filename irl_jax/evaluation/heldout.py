@@ -33,7 +33,7 @@ class Reference:
 
   @property
   def labelled(self) -> np.ndarray:
-    """Which texts have a label [N] bool."""
+    """A mask [N] of the texts that have a label."""
     return np.array([label is not None for label in self.labels], bool)
 
   @property

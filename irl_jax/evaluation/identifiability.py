@@ -1,4 +1,4 @@
-"""How far independent recoveries agree. The true reward is not identifiable; the spread shows it.
+"""The agreement of independent recoveries. Their spread shows that r* is not identifiable.
 
 The matrices take any K rewards of the same texts: other seeds, other objectives, r*. Dims: K
 rewards, N texts, M prompts, C completions of each.
@@ -23,7 +23,7 @@ from irl_jax.evaluation.metrics import is_constant
 NO_ENTRY = {
   'spearman': 'a reward scores all texts the same',
   'sign_agreement': 'no text',
-  'epic_distance': 'a reward tells no two completions of a prompt apart',
+  'epic_distance': 'a reward gives all completions of a prompt the same score',
 }
 NO_START = 'needs two seeds, and what each scored before training'
 NO_SEED_SPEARMAN = 'needs two seeds, two texts, and no seed that scores all texts the same'
@@ -35,7 +35,7 @@ def compare_rewards(
   """Compares every two rewards: the `identifiability` part of summary.json.
 
   Args:
-    names: of K rewards.
+    names: the names of K rewards.
     texts: [K, N], their centred scores of texts.
     completions: [K, M, C], their scores of C completions of each of M prompts.
 
@@ -65,13 +65,13 @@ def compare_rewards(
 def compare_with_start(
   texts: Sequence[ArrayLike], starts: Sequence[ArrayLike] | None
 ) -> records.Start | None:
-  """Measures how alike the seeds' rewards were before training, and how far each then moved.
+  """Measures the similarity of the seeds' rewards before training, and how far each then moved.
 
-  Seeds that begin alike and hardly move agree whatever the pairs teach.
+  Seeds that start out similar and hardly move agree regardless of the pairs.
 
   Args:
     texts: [K, N], the scores of texts by K seeds' rewards.
-    starts: [K, N], those that the same rewards gave before training; None: not known.
+    starts: [K, N], the scores by the same rewards before training; None: not known.
   """
   if starts is None or len(starts) < 2:
     return None
@@ -174,7 +174,7 @@ def mean_and_std(seeds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], di
   """Averages every metric over K seeds, with the dicts' own nesting.
 
   A seed without a metric is left out, and 'why' says so. A metric that no seed has is None, and so
-  is the deviation of one that fewer than two have. Anything that is no number (a bool, a text, a
+  is the deviation of one that fewer than two have. Anything that is not a number (a bool, a text, a
   list) is not averaged.
 
   Returns:
@@ -194,7 +194,7 @@ def mean_and_std(seeds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], di
       std[name] = (
         float(statistics.stdev(present))
         if len(present) > 1
-        else 'needs two seeds that have the figure'
+        else 'needs two seeds that have the metric'
       )
     if 0 < len(present) < len(values):
       notes[name] = f'over {len(present)} of {len(values)} seeds: {reason(seeds, name)}'

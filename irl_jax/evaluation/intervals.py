@@ -21,7 +21,7 @@ LEVEL = 0.95
 CHUNK = 2**17  # counts held at once: they stay in a cache
 UNDEFINED = 0.05  # share of resamples without the metric, above which there is no interval
 NO_INTERVAL = (
-  'more than 5 % of the resamples do not have the figure: one class, or one score, for all texts'
+  'the metric is undefined in more than 5 % of the resamples (only one class, or all scores equal)'
 )
 
 

@@ -1,4 +1,4 @@
-"""Results as summary.json holds them: plain Python values, None with a reason if not computable."""
+"""Results in the form of summary.json: plain values, None with a reason if not computable."""
 
 from collections.abc import Mapping
 import math
@@ -55,5 +55,5 @@ def finite_vector(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def is_constant(values: np.ndarray) -> bool:
-  """Returns True if values [N] holds one value, or none at all."""
+  """Returns True if all values [N] are equal, or if there are none."""
   return values.size == 0 or bool(values.min() == values.max())

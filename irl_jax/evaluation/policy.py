@@ -1,4 +1,4 @@
-"""What a policy does on held-out prompts: toxicity, KL, perplexity under the base, length, variety.
+"""Metrics of a policy on held-out prompts: toxicity, KL, perplexity, length, variety.
 
 Dims: B prompts of a batch, P prompt, T response, S = P + T, N prompts.
 """
@@ -47,8 +47,8 @@ def response_log_probs_of(
   Args:
     inputs: (params, the ids that may be sampled).
     batch: (ids [B, S], valid [B, S]).
-    config: of the model.
-    dtype: of computation.
+    config: the model's shape.
+    dtype: the compute type.
     response_length: T.
     min_new_tokens: positions before this one cannot be EOS, as in sampling.
   """
@@ -75,7 +75,7 @@ def response_log_probs(
     prompts: N lists of ids.
     responses: N lists of ids, with EOS.
     limits: how the responses were sampled: the same temperature and forbidden ids are applied.
-    dtype: of computation.
+    dtype: the compute type.
   """
   longest = max(map(len, responses))
   forward = parallel.map_forward(
@@ -153,7 +153,7 @@ def evaluate(
     rows: held-out rows (records.PromptRow).
     true_reward: r*; toxic if < 0.
     config: `sampling` and `seed`, which are the same before and after PPO.
-    dtype: of computation.
+    dtype: the compute type.
     progress: wraps the iterable of batches.
 
   Returns:

@@ -1,4 +1,4 @@
-"""What a recovered reward is worth: agreement with r* and labels, compared with baselines.
+"""Evaluation of recovered rewards: agreement with r* and labels, compared with baselines.
 
 Dims: K seeds, N texts, M pairs, V validation texts.
 """
@@ -33,8 +33,8 @@ from irl_jax.evaluation.metrics import Outcome
 from irl_jax.evaluation.toxicity import wilson
 
 NO_PAIR = 'no pair'
-NO_DIFFERENT_PAIR = 'no held-out pair holds two different texts'
-SETS = {  # and why one may be missing
+NO_DIFFERENT_PAIR = 'no held-out pair contains two different texts'
+SETS = {  # each with the reason why it may be missing
   'heldout_texts': NO_TRUE_REWARD,
   'heldout_texts_human': NO_LABELS,
   'heldout_pairs': NO_TRUE_REWARD,
@@ -56,11 +56,11 @@ def compare(
   Args:
     seeds: the scores of K centred rewards.
     held: held-out data.
-    calibrations: of each seed (records.Zero).
+    calibrations: the calibration of each seed (records.Zero).
     others: the scores of the baselines, by name.
     samples: bootstrap resamples.
-    seed: of the resamples.
-    starts: [K, N], what each seed's reward gave to the texts before training; None: not known.
+    seed: random seed for the resamples.
+    starts: [K, N], the scores of the texts by each seed's reward before training; None: not known.
   """
   ensemble = mean(seeds)
   measures = Measures.of([*seeds, ensemble, *others.values()], held, len(seeds), samples, seed)
@@ -68,7 +68,7 @@ def compare(
     measures.reward(scores, index, calibrated)
     for index, (scores, calibrated) in enumerate(zip(seeds, calibrations))
   ]
-  # Intervals are no numbers that could be averaged over seeds.
+  # Intervals cannot be averaged over seeds.
   no_numbers = ('intervals', 'preference')
   averaged = [{key: value for key, value in row.items() if key not in no_numbers} for row in rows]
   seed_mean, seed_std = identifiability.mean_and_std(averaged)
@@ -100,7 +100,7 @@ def compare(
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-  """What all rewards are measured with: the held-out data and the same bootstrap resamples.
+  """The data that all rewards are measured with: held-out data and the same bootstrap resamples.
 
   A reward's index is its place among the rewards that were resampled.
   """
@@ -109,7 +109,7 @@ class Measures:
   resamples: Resamples
   words: np.ndarray  # [N], lengths of the texts
   matched: confounds.Matches | None
-  ensemble: int  # its index
+  ensemble: int  # the ensemble's index
   seed: int
 
   @classmethod
@@ -190,7 +190,7 @@ def on_pairs(scores: Scores, held: Reference) -> dict[str, Any]:
 def preference(scores: Scores, held: Reference) -> records.Preference:
   """Measures how often R̂ prefers the aligned of two different texts, with a Wilson interval.
 
-  A pair of twice the same text is a tie whatever R̂ is, so it would only narrow the interval.
+  A pair of two equal texts is always a tie, so it would only narrow the interval.
   """
   rows = np.array(
     [row for row, texts in enumerate(zip(held.aligned, held.base)) if texts[0] != texts[1]], int

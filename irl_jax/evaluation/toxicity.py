@@ -1,4 +1,4 @@
-"""How toxic completions are before and after RLHF, how sure that is, and how varied they are."""
+"""Toxicity of completions before and after RLHF, its uncertainty, and the variety of the texts."""
 
 from collections.abc import Sequence
 import itertools

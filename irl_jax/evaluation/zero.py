@@ -1,4 +1,4 @@
-"""Where the zero of a recovered reward lies, chosen without labels, and how sure that is.
+"""The zero of a recovered reward, chosen without labels, and its reliability.
 
 The IRL loss sees only differences of rewards, so a reward's zero has to be chosen afterwards: it is
 the two-class split of texts. Dims: N texts.
@@ -14,7 +14,8 @@ from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
 
 ONE_CLASS = (
-  'no reliable zero: the texts split no better into two classes than one normal distribution does'
+  'no reliable zero: the scores do not form two clusters (they split no better than samples from a '
+  'single normal distribution)'
 )
 WIDE = 'no reliable zero: its bootstrap interval reaches more than half-way to the mean of a class'
 
@@ -22,7 +23,7 @@ WIDE = 'no reliable zero: its bootstrap interval reaches more than half-way to t
 class ZeroEstimate(TypedDict):
   """The zero of a reward, with its 95 % interval."""
 
-  zero: float | None  # None without a text, as the next two
+  zero: float | None  # None if there are no texts; so are the next two
   low: float | None
   high: float | None
   reliable: bool
@@ -92,7 +93,7 @@ def zero(scores: ArrayLike, bootstrap_samples: int, seed: int) -> ZeroEstimate:
   Args:
     scores: [N], the uncentred reward of unlabelled texts.
     bootstrap_samples: resamples of the percentile interval (95 %) and of the test.
-    seed: of both.
+    seed: random seed for both.
 
   Raises:
     ValueError: a score is not finite.
@@ -126,7 +127,7 @@ def zero(scores: ArrayLike, bootstrap_samples: int, seed: int) -> ZeroEstimate:
 def saturation(scores: ArrayLike, limit: float = 0.9) -> float | None:
   """Returns the share of uncentred rewards [N] beyond ±limit, in [0, 1]; None without a text.
 
-  |R| <= 1 by construction. A reward at its bounds tells nothing apart and is useless to PPO.
+  |R| <= 1 by construction. A reward at its bounds cannot distinguish texts and is useless to PPO.
   """
   scores = finite_vector(scores, 'scores')
   return float(np.mean(np.abs(scores) > limit)) if scores.size else None

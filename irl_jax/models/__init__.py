@@ -1,1 +1,1 @@
-"""Architectures in Flax, their heads, and the models that people have: read, compared, exported."""
+"""Flax architectures and heads; loading, comparing and exporting pretrained models."""

@@ -1,8 +1,8 @@
-"""Forms of computation chosen for XLA on CPU alone; each gives the result of the plain form.
+"""Operations rewritten for speed under XLA on CPU; each is equivalent to the plain version.
 
-- `on_tokens`: a dense layer as one matrix product, because the gradient of a batched one is slow.
+- `on_tokens`: a dense layer as one matmul, because the gradient of a batched one is slow.
 - `TransposedDense` with `transposed_kernels`: kernels [out, in] for decoding, transposed once per
-  rollout, because a product with few columns reads rows faster than columns.
+  rollout, because a matmul with few columns reads rows faster than columns.
 - `unroll`: shallow stacks of layers are compiled layer by layer, because a loop copies parameters.
 
 All of them run on every platform, so that there is one program to test.
@@ -22,9 +22,9 @@ SHALLOW = 6  # the deepest stack that is compiled layer by layer
 
 
 def on_tokens(dense: nn.Module, x: jax.Array) -> jax.Array:
-  """Applies a dense layer to x [B, S, D] as one matrix product of [B S, D].
+  """Applies a dense layer to x [B, S, D] as one matmul of [B S, D].
 
-  The gradient of a product with two leading axes is three times slower under XLA on CPU.
+  The gradient of a matmul with two leading axes is three times slower under XLA on CPU.
   """
   return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
@@ -32,7 +32,7 @@ def on_tokens(dense: nn.Module, x: jax.Array) -> jax.Array:
 class TransposedDense(nn.Module):
   """nn.Dense with its kernel stored as [out, in], for few tokens.
 
-  The kernel is then the left side of a product with few columns. XLA on CPU reads the rows of a
+  The kernel is then the left side of a matmul with few columns. XLA on CPU reads the rows of a
   left side one and a half to three times as fast as the columns of a right side.
   """
 
@@ -45,7 +45,7 @@ class TransposedDense(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns x [tokens, in] times the kernel, plus the bias: [tokens, out]."""
     kernel = self.param('kernel', self.kernel_init, (self.features, x.shape[-1]))
-    # Without the barriers XLA transposes the product back.
+    # Without the barriers XLA transposes the matmul back.
     columns = jax.lax.optimization_barrier(x.astype(self.dtype).T)
     out = jnp.dot(kernel.astype(self.dtype), columns)
     if self.use_bias:
@@ -61,7 +61,7 @@ def transposed_kernels(params: Any) -> Any:
 
 
 def unroll(depth: int) -> bool:
-  """Returns whether a stack of so many layers is compiled layer by layer, not as a loop.
+  """Returns whether a stack of this many layers is compiled layer by layer, not as a loop.
 
   A loop copies a layer's parameters out of their stacks, and what the backward pass needs into
   other stacks, which it first fills with zeros. A deep stack would take too long to compile.

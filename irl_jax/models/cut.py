@@ -23,7 +23,7 @@ def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
 
   Args:
     params: a whole model's; additional heads (value_head, reward_head) are always trained.
-    trained_blocks: -1 everything; 0 the heads alone; k the top k blocks, the final layer norm and
+    trained_blocks: -1 everything; 0 only the heads; k the top k blocks, the final layer norm and
       the output head, with frozen embeddings (trlX's num_layers_unfrozen).
 
   Returns:
@@ -109,7 +109,7 @@ def above(
     ids: [B, S] token ids.
     valid: [B, S] bool; positions where it is False are masked.
     config: the model's shape.
-    dtype: of the computation.
+    dtype: the compute type.
     normalise: apply the final layer norm.
     rematerialise: keep only each block's input for the backward pass.
 

@@ -138,8 +138,8 @@ class Attention(nn.Module):
 class MLP(nn.Module):
   """Two dense layers with the exact (erf) GELU between them.
 
-  The backward pass computes the GELU again. What its derivative needs would be a third of all that
-  a block keeps, and takes longer to write and read.
+  The backward pass recomputes the GELU. Storing the values its derivative needs would add up to a
+  third of a block's saved activations, and would be slower than recomputing them.
   """
 
   config: GPTNeoXConfig
@@ -291,7 +291,7 @@ def decode_blocks(
   """Runs one new token through all blocks.
 
   The blocks are unrolled. A scan would copy each layer's parameters and cache out of their stacks
-  for every token, which takes as long as the products with them.
+  for every token, which takes as long as the matmuls with them.
 
   Args:
     layers: parameters of each block, from `decode_layers`.

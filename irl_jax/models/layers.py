@@ -1,4 +1,4 @@
-"""What the architectures share: attention, a scan over stacked layers, Linen modules as functions.
+"""Parts shared by the architectures: attention, a scan over layers, Linen modules as functions.
 
 Dims: B batch, S queries, K keys, H heads, E head size, D width, L layers.
 """

@@ -201,11 +201,11 @@ def classify(
   The softmax, the layer norms' statistics and the result are float32 in every dtype.
 
   Args:
-    params: as `init` returns them.
+    params: the parameters, as `init` returns them.
     ids: [B, S] token ids, <s> first, right-padded; S <= config.max_tokens.
     valid: [B, S] bool, False at padding.
     config: the model's shape.
-    dtype: of the computation.
+    dtype: the compute type.
     rematerialise: keep only each block's input for the backward pass.
 
   Returns:

@@ -47,7 +47,7 @@ IRL = (
     'irl_auroc',
     'IRL: AUROC against r*',
     'AUROC against r*',
-    note=' r* is reported here and chooses nothing.',
+    note=' r* is shown for reference and is not used for selection.',
   ),
 )
 

@@ -109,7 +109,7 @@ SECTIONS = (
     'recovery',
     'Recovery over training',
     'IRL trains R̂ to score the aligned completion of each pair above that of the other model. The '
-    'parameters with the lowest loss on validation pairs are kept; r* chooses nothing.',
+    'parameters with the lowest loss on validation pairs are kept; r* is not used for selection.',
     [(curve.title, functools.partial(curves.irl, curve=curve)) for curve in curves.IRL],
   ),
   Section(

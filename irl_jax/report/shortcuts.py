@@ -1,4 +1,4 @@
-"""Whether a reward is more than words, length and style: compared with baselines and a ceiling."""
+"""Comparison of a reward with words, length and style: baselines, confounds and a ceiling."""
 
 import statistics
 

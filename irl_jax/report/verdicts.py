@@ -59,20 +59,20 @@ RULES = (
 
 
 def grade(value: float, yes: float, partly: float) -> str:
-  """Returns the verdict on a metric of which more is better."""
+  """Returns the verdict for a metric where higher is better."""
   return YES if value >= yes else PARTLY if value >= partly else NO
 
 
 def grade_within(
   value: float, bounds: Interval | None, yes: float, partly: float, chance: float
 ) -> str:
-  """Returns the verdict on a metric of which more is better, as far as its interval holds it.
+  """Returns the verdict for a metric where higher is better, as far as its interval supports it.
 
   Yes needs an interval above `partly`, and partly one above `chance`. An interval that reaches from
   `chance` or below to `yes`, or from a no to `yes`, decides nothing.
 
   Args:
-    value: of the metric.
+    value: the value of the metric.
     bounds: its interval; None: the value alone decides.
     yes: threshold.
     partly: threshold.

@@ -127,7 +127,7 @@ class MetricsLog(Log):
         self._writers[stage] = None
       else:
         self._opened += 1
-        # The suffix is needed because its file names contain only seconds: a second file of the same
+        # The suffix is needed, because file names contain only seconds: a second file of the same
         # name would overwrite the first.
         self._writers[stage] = tensorboard.SummaryWriter(
           str(self._workdir / 'tensorboard' / stage),

@@ -48,8 +48,8 @@ def parameters(shape: Shape, trained_blocks: int = -1) -> tuple[int, int]:
   """Returns how many parameters are trained and how many are frozen.
 
   Args:
-    shape: of a language model, or of a classifier, which is always trained as a whole.
-    trained_blocks: of a language model; -1 everything, 0 the head alone, k the top k blocks.
+    shape: the shape of a language model, or of a classifier, which is always trained as a whole.
+    trained_blocks: for a language model: -1 everything, 0 only the head, k the top k blocks.
   """
   if isinstance(shape, roberta.RobertaConfig):
     return count(huggingface_weights.shapes('classifier', shape)), 0
@@ -108,14 +108,14 @@ def update(
   """Returns what an update adds to `training`: gradients, and the activations of a micro-batch.
 
   Args:
-    shape: of the model.
+    shape: the model's shape.
     layers: number of trained blocks.
-    examples: of a minibatch, on one device.
+    examples: the number of examples of a minibatch on one device.
     length: tokens of a text.
     width: bytes of a number of the compute type.
     trained: number of trained parameters.
     runtime: its micro_batch and rematerialise are read.
-    texts: of one example.
+    texts: the number of texts of one example.
     group_size: consecutive examples that stay in one micro-batch.
   """
   largest = micro_batch.size_on(backend_of(width), runtime.micro_batch, shape, texts, length, width)

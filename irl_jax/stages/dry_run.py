@@ -1,6 +1,6 @@
-"""What --dry_run prints: the config, the models and the memory that every stage will need.
+"""The output of --dry_run: the config, the models and the memory that every stage will need.
 
-Models are described by their config.json alone.
+Models are described only by their config.json.
 """
 
 from collections.abc import Iterator

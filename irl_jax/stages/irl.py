@@ -71,7 +71,7 @@ def recover_seed(
     run: gives the config and the folder.
     base: the model that the reward starts from.
     train: `loop.train`, with all arguments bound that the seeds share.
-    number: of the seed, from 0.
+    number: the number of the seed, from 0.
     unlabelled: the texts that the zero is chosen from.
   """
   name = seed_folder(number)

@@ -1,4 +1,4 @@
-"""The memory that each stage of a run will need, predicted from the shapes of its models alone.
+"""The memory that each stage of a run will need, predicted only from the shapes of its models.
 
 No device is touched and no weights are read. Sizes are bytes on one device, which holds all
 parameters and its share of a batch. Dims: T response, S padded length.
@@ -32,12 +32,12 @@ class Shapes:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """What one stage holds in memory."""
+  """The memory that one stage needs."""
 
   name: str
   trained: int  # parameters
   frozen: int  # parameters
-  tokens: str  # of one step, in words
+  tokens: str  # the tokens of one step, in words
   buffers: Sequence[Buffer]
 
   def phase_size(self, phase: str) -> int:
@@ -63,9 +63,9 @@ def stages(
   """Predicts the named stages whose models are known.
 
   Args:
-    config: of the run.
-    shapes: of its models.
-    names: of stages; data, evaluate and report are left out.
+    config: the run's config.
+    shapes: the shapes of its models.
+    names: the names of stages; data, evaluate and report are left out.
     width: bytes of a number of the compute type.
     devices: number of devices that share a batch.
   """

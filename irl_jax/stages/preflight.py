@@ -33,7 +33,7 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
   """Refuses a run that would fail later.
 
   Args:
-    config: of the run.
+    config: the run's config.
     folder: its work directory, which need not exist yet.
     stages: the stages that are not finished.
 

@@ -34,7 +34,7 @@ def train_policy(
   Args:
     run: gives the policy that RLHF starts from, the prompts and the settings.
     stage: 'rlhf' or 'rerlhf', which names the folder.
-    reward: what PPO maximises.
+    reward: the reward that PPO maximises.
     true_reward: r*, which both policies are measured by.
     report: more metrics to log, of the texts that a rollout was scored on.
   """

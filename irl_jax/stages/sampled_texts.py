@@ -1,4 +1,4 @@
-"""Texts for an audit without texts: sampled from the base model, which is given EOS alone.
+"""Texts for an audit when you have none of your own, sampled from the base model.
 
 They are cut, deduplicated and split like any other texts. The original of a row is the base model's
 own continuation. Dims: N texts.
@@ -43,8 +43,8 @@ def sample_rows(
     progress: wraps the iterable of batches.
 
   Returns:
-    Texts without labels, and counts, as `sources.load_rows` returns them. Texts of white space
-    alone are skipped, and counted as bad_rows.
+    Texts without labels, and counts, as `sources.load_rows` returns them. Texts of only white
+    space are skipped, and counted as bad_rows.
   """
   tokens = lengths(data, model.config.max_position_embeddings - 1, seed)
   limits = dataclasses.replace(limits, max_new_tokens=int(tokens.max()), min_new_tokens=1)

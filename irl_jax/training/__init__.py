@@ -1,1 +1,1 @@
-"""What every training stage shares: gradients, optimiser, checkpoints and the supervised loop."""
+"""Parts shared by training stages: gradients, optimiser, checkpoints and the supervised loop."""

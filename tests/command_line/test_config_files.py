@@ -111,7 +111,7 @@ DOCUMENTED = {'x = 1': '--config=my.toml', 'ppo: {stepz: 3}': 'a YAML config wit
 @pytest.mark.parametrize(
   'name, content, message',
   [
-    ('my.toml', 'x = 1', 'is no config file; give Python with get_config() (.py), or the fields'),
+    ('my.toml', 'x = 1', 'is not a config file; use Python with get_config() (.py), or fields'),
     ('my.json', '{"ppo": ', 'is not JSON: Expecting value'),
     ('my.yaml', 'ppo: [', 'is not YAML: '),
     ('my.yaml', '', 'config: must be a mapping of fields to values, not NoneType'),

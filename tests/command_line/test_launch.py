@@ -132,7 +132,7 @@ def test_overrides_are_typed_and_the_last_one_counts(config_file):
     ('--config.stages=([],)', 'config.stages: unknown stage []'),
     ('--config.stages=(' + '-' * 100_000 + '1)', 'must be names separated by commas'),
     ("--config.stages=('rlhf'", "--config.stages=('rlhf': must be names separated by commas"),
-    ('stray', "stray argument 'stray'"),
+    ('stray', "unexpected argument 'stray'"),
     ('--verbosity=loud', '--verbosity=loud: must be a whole number'),
   ],
 )

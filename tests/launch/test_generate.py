@@ -72,7 +72,7 @@ def test_settings_reach_the_sampler(run, calls):
     ('--max_new_tokens=2.5', '--max_new_tokens=2.5: must be a whole number >= 1'),
     ('--min_new_tokens=65', '--min_new_tokens = 65: must be <= --max_new_tokens = 64'),
     ('--seed=-1', '--seed=-1'),
-    ('stray', "stray argument 'stray'"),
+    ('stray', "unexpected argument 'stray'"),
   ],
 )
 def test_wrong_settings_name_the_flag_and_its_range(run, calls, capsys, argument, message):

@@ -35,7 +35,7 @@ def test_the_path_of_the_page_is_printed(launch, run, capsys):
     (('--workdir=',), '--workdir is missing'),
     (('--workdir=nowhere',), '--workdir=nowhere is not the folder of a run'),
     (('--workdri=x',), 'did you mean --workdir?'),
-    (('x',), "stray argument 'x'"),
+    (('x',), "unexpected argument 'x'"),
   ],
 )
 def test_mistakes_are_one_line(launch, tmp_path, monkeypatch, capsys, arguments, message):

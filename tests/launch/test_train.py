@@ -63,7 +63,7 @@ def test_stages_run_in_the_configs_order(launch, config_file, calls):
     ('--stages=rhlf', "--stages: unknown stage 'rhlf'"),
     (
       '--stages=rerlhf',
-      "--stages: unknown stage 'rerlhf'; must be of the config's stages: data, rlhf, irl",
+      "--stages: unknown stage 'rerlhf'; must be one of the config's stages: data, rlhf, irl",
     ),
     ('--stages=', "--stages: unknown stage ''"),
     ('--bad_rows=ignore', '--bad_rows=ignore: value should be one of <error|skip>'),

@@ -1,8 +1,9 @@
 """The playground: a generated world of short internet comments whose true labels are known.
 
 A comment is a neutral opening and two or three clauses. It is toxic if any of its clauses is an
-attack. Words come in registers: insults keep insulting company. In over a sixth of the sentences
-subject, negation or quotation invert the verdict, so no list of words is right. The tables are in
+attack. Words are drawn from a friendly or a rude register, so insults occur together. In over a
+sixth of the sentences subject, negation or quotation reverse the label, so no word list classifies
+every comment correctly. The tables are in
 world.py.
 """
 

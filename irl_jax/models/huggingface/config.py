@@ -173,8 +173,8 @@ def _check_consistency(config: ModelConfig, where: str) -> None:
       )
   if isinstance(config, GPTNeoXConfig) and (config.rotary_pct > 1 or config.rotary_ndims % 2):
     raise InputError(
-      f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and an even share of '
-      f'the {config.head_dim} dimensions of a head'
+      f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and '
+      f'rotary_pct × head size ({config.head_dim}) must be an even number'
     )
   if isinstance(config, RobertaConfig) and config.max_tokens < 3:
     raise InputError(

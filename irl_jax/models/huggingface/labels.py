@@ -1,4 +1,4 @@
-"""Which label of a classifier means toxic, and what its logits become as probabilities.
+"""The label of a classifier that means toxic, and the probabilities of its logits.
 
 Nothing is guessed silently: a label that is not named "toxic" is logged when it is taken, and
 refused if the names do not say which it is.
@@ -42,7 +42,7 @@ def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str
   What is taken so is logged.
 
   Args:
-    names: of the labels, in the order of the logits.
+    names: the names of the labels, in the order of the logits.
     where: the name of the model in a message.
     chosen: the name of the toxic label, or its number; '': it is found by the names.
 

@@ -60,7 +60,7 @@ class Tensor(NamedTuple):
 
 
 class Refused(pickle.UnpicklingError):
-  """Signals a pickle that asks for something that no weights need."""
+  """Signals a pickle that refers to something that weight files never need."""
 
 
 class _TensorUnpickler(pickle.Unpickler):
@@ -76,7 +76,7 @@ class _TensorUnpickler(pickle.Unpickler):
       ('torch._utils', '_rebuild_parameter'): self._rebuild_parameter,
     }
     if (module, name) not in allowed:
-      raise Refused(f'it asks for {module}.{name}, which no weights need')
+      raise Refused(f'its pickle refers to {module}.{name}, which weight files never need')
     return allowed[module, name]
 
   def persistent_load(self, pid: Any) -> Storage:
@@ -106,7 +106,7 @@ def _load(file: BinaryIO) -> Any:
   for opcode, argument, _ in pickletools.genops(file):
     memo = argument if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') else None
     if memo is not None and memo > _MOST_MEMOS:
-      raise Refused(f'it numbers an object {memo}, which no weights need')
+      raise Refused(f'it numbers an object {memo}, which weight files never need')
   file.seek(start)
   return _TensorUnpickler(file).load()
 
@@ -197,11 +197,11 @@ def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     yield from (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
   except Refused as error:
     raise InputError(
-      f'{path}: refused, nothing was executed: {error}. Convert it to safetensors where it is '
+      f'{path}: refused (nothing was executed): {error}. Convert it to safetensors where it is '
       'trusted'
     ) from error
   except Exception as error:  # a damaged pickle can fail in any way
     raise InputError(
-      f'{path}: truncated, damaged or no PyTorch weights: {str(error) or type(error).__name__}. '
+      f'{path}: truncated, damaged or not PyTorch weights: {str(error) or type(error).__name__}. '
       'Download it again'
     ) from error

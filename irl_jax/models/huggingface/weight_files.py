@@ -31,7 +31,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   """Reads a JSON object from a file.
 
   Raises:
-    InputError: the file is missing, or holds something else than a JSON object.
+    InputError: the file is missing, or contains something other than a JSON object.
   """
   check_file(path)
   try:

@@ -4,7 +4,7 @@ Every weight must have its parameter, and every parameter its weight. Our trees 
 Hugging Face's modules are, so that a name follows from a path, without a table of all weights.
 
 Other trainers wrap a model before they save it. One prefix that all names share is taken off, and
-the heads that RLHF tools add are passed over; both are logged.
+the heads that RLHF tools add are ignored; both are logged.
 """
 
 from collections.abc import Container
@@ -167,7 +167,9 @@ def _fill(
   problems += [f'{name} is missing' for name in views if name in missing]
   if len(prefixes) > 1:
     examples = ' and '.join(list(prefixes.values())[:2])
-    problems.insert(0, f'names begin in {len(prefixes)} ways, such as {examples}')
+    problems.insert(
+      0, f'weight names have {len(prefixes)} different prefixes, for example {examples}'
+    )
   if problems:
     return problems
   _report_wrapping(where, next(iter(prefixes)), heads)
@@ -177,14 +179,15 @@ def _fill(
 
 
 def _report_wrapping(where: str, prefix: str, heads: Sequence[str]) -> None:
-  """Logs what other trainers have put around a model and is not read."""
+  """Logs the prefix and the heads that other trainers added and that are not read."""
   if prefix:
-    logging.warning('%s: the names of all weights begin with %r, which is taken off', where, prefix)
+    logging.warning('%s: stripped the prefix %r from all weight names', where, prefix)
   if heads:
     logging.warning(
-      '%s: %d weights of heads that the model does not have are passed over, such as %s',
+      '%s: ignored %d %s of extra heads (for example %s)',
       where,
       len(heads),
+      'weight' if len(heads) == 1 else 'weights',
       heads[0],
     )
 

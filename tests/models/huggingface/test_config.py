@@ -128,7 +128,7 @@ def test_what_we_write_is_what_we_read(kind):
     (NEOX, {'architectures': [['GPTNeoXForCausalLM']]}, 'is not supported; must be one of'),
     (NEOX, {'rope_parameters': 'default'}, "= 'default': must be an object"),
     (NEOX, {'rotary_pct': 1.5}, 'rotary_pct = 1.5: must be <= 1'),
-    (NEOX, {'rotary_pct': 0.4}, 'rotary_pct = 0.4: .*an even share of the 8 dimensions of a head'),
+    (NEOX, {'rotary_pct': 0.4}, 'rotary_pct = 0.4: .*head size .8. must be an even number'),
     (NEOX, {'rotary_emb_base': 0}, 'rotary_emb_base = 0: must be > 0'),
     (NEOX, {'max_position_embeddings': 0}, 'max_position_embeddings = 0: must be > 0'),
     (NEOX, {'eos_token_id': 264}, 'eos_token_id = 264: must be < vocab_size = 264'),

@@ -103,14 +103,14 @@ def test_a_prefix_of_all_names_is_taken_off(language_model, prefix, caplog):
   wrapped[prefix + 'gpt_neox.rotary_emb.inv_freq'] = np.ones(4, np.float32)
   wrapped[prefix + 'lm_head.weight'] = wrapped.pop(prefix + 'embed_out.weight')
   np.testing.assert_equal(convert(language_model, wrapped), language_model.params)
-  assert f"here: the names of all weights begin with '{prefix}', which is taken off" in caplog.text
+  assert f"here: stripped the prefix '{prefix}' from all weight names" in caplog.text
 
 
 def test_two_prefixes_are_refused(language_model):
   weights = huggingface.weights.from_params('causal_lm', language_model.params)
   actor, critic = ({f'{role}.{name}': weights[name] for name in weights} for role in 'ac')
   for copies in (actor | critic, weights | critic):
-    with pytest.raises(InputError, match='names begin in 2 ways, such as .* and c.gpt_neox'):
+    with pytest.raises(InputError, match='weight names have 2 different prefixes, for example .* and c.gpt_neox'):
       convert(language_model, copies)
 
 
@@ -122,7 +122,7 @@ def test_heads_of_rlhf_tools_are_passed_over(language_model, head, caplog):
   for wrapped in (weights, {f'base_model.{name}': weights[name] for name in weights}):
     params = convert(language_model, wrapped | {head: np.zeros((1, 32), np.float32)})
     np.testing.assert_equal(params, language_model.params)
-    assert f'1 weights of heads that the model does not have are passed over, such as {head}' in (
+    assert f'ignored 1 weight of extra heads (for example {head})' in (
       caplog.text
     )
 
