@@ -162,7 +162,7 @@ def on_pairs(recovery: Recovery) -> str:
   bounds = [share.bounds for share in shares if share.bounds]
   rate, low, high = min(bounds, key=lambda ends: abs(ends[0] - v.CHANCE))
   few = ' Few pairs differ: give more prompts.' if first.n < v.FEW_PAIRS else ''
-  where = f'of the {count(first.n, "held-out pair")} that differ (of {first.pairs:,})'
+  where = f'of the held-out pairs that differ ({first.n:,} of {first.pairs:,})'
   which = '' if len(shares) == 1 else ', in the seed nearest to chance'
   shows = {
     APART: 'So it tells the two models apart, but nothing here shows by what.',

@@ -161,7 +161,7 @@ def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
     == 'Not verified: the run has nothing independent, or too little, to check this reward against.'
   )
   assert (
-    '90.0\u00a0% [83.0, 94.0] of the 110\u00a0held-out pairs that differ (of 120), in the seed '
+    '90.0\u00a0% [83.0, 94.0] of the held-out pairs that differ (110 of 120), in the seed '
     'nearest to chance. So it tells the two models apart, but' in found.lines[RANKING].text
   )
   assert 'Nothing here shows that these are the toxic' in found.lines[SIGN].text

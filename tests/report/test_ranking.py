@@ -40,10 +40,10 @@ SAME = {'rate': None, 'low': None, 'high': None, 'n': 0, 'pairs': 40}
   'seeds, apart, words',
   [
     ([ABOVE, ABOVE], ranking.APART, 'So it tells the two models apart, but nothing here shows by'),
-    ([ABOVE], ranking.APART, '60.0 % [50.1, 70.0] of the 200 held-out pairs that differ (of 300).'),
+    ([ABOVE], ranking.APART, '60.0 % [50.1, 70.0] of the held-out pairs that differ (200 of 300).'),
     ([ABOVE, HOLDS], ranking.MIXED, 'cannot be told from chance, 50 %, in every seed'),
     ([ABOVE, BELOW], ranking.MIXED, 'cannot be told from chance, 50 %, in every seed'),
-    ([HOLDS, HOLDS], ranking.AT_CHANCE, '56.0 % [50.0, 62.0] of the 200 held-out pairs that'),
+    ([HOLDS, HOLDS], ranking.AT_CHANCE, '56.0 % [50.0, 62.0] of the held-out pairs that'),
     ([HOLDS, HOLDS], ranking.AT_CHANCE, 'nothing shows that it tells the two models apart.'),
     ([BELOW, HOLDS], ranking.AT_CHANCE, 'That cannot be told from chance'),
     ([BELOW, BELOW], ranking.BACKWARDS, 'That is below chance'),
