@@ -186,7 +186,7 @@ def test_a_list_of_stages_will_do(runs):
     ({'texts': 'a text'}, ConfigError, 'texts: must be a list of strings, (text, label) pairs or'),
     ({'prompts': []}, ConfigError, 'prompts is empty; leave it out'),
     ({'texts': iter(())}, ConfigError, 'texts is empty; leave it out'),
-    ({'prompts': ['a'], 'texts': ['b']}, ConfigError, 'prompts and texts: pass only one of the two'),
+    ({'prompts': ['a'], 'texts': ['b']}, ConfigError, 'prompts and texts: pass only one'),
     ({'prompts': ['a', None]}, InputError, 'prompts[1] is None: must be a string'),
     ({'texts': ['a', None]}, InputError, 'texts[1] is None: must be a string, a (text, label)'),
     ({'texts': [{'txt': 'a'}]}, InputError, "texts[0] is {'txt': 'a'}: must be a string, a (text"),

@@ -154,7 +154,7 @@ def test_a_folder_where_a_file_should_be_is_refused(tmp_path, name):
 @pytest.mark.parametrize('checkpoints', ['rlhf/checkpoints', 'irl/seed_1/checkpoints'])
 def test_checkpoints_of_an_unknown_run_are_not_continued(tmp_path, checkpoints):
   (tmp_path / checkpoints).mkdir(parents=True)
-  message = f'holds {tmp_path / checkpoints}, but no config.json'
+  message = f'contains {tmp_path / checkpoints}, but no config.json'
   with pytest.raises(errors.ConfigError, match=message) as caught:
     workdir.prepare(tmp_path, CONFIG)
   if checkpoints == 'rlhf/checkpoints':

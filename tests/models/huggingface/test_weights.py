@@ -110,7 +110,7 @@ def test_two_prefixes_are_refused(language_model):
   weights = huggingface.weights.from_params('causal_lm', language_model.params)
   actor, critic = ({f'{role}.{name}': weights[name] for name in weights} for role in 'ac')
   for copies in (actor | critic, weights | critic):
-    with pytest.raises(InputError, match='weight names have 2 different prefixes, for example .* and c.gpt_neox'):
+    with pytest.raises(InputError, match='2 different prefixes, for example .* and c.gpt_neox'):
       convert(language_model, copies)
 
 
@@ -122,9 +122,7 @@ def test_heads_of_rlhf_tools_are_passed_over(language_model, head, caplog):
   for wrapped in (weights, {f'base_model.{name}': weights[name] for name in weights}):
     params = convert(language_model, wrapped | {head: np.zeros((1, 32), np.float32)})
     np.testing.assert_equal(params, language_model.params)
-    assert f'ignored 1 weight of extra heads (for example {head})' in (
-      caplog.text
-    )
+    assert f'ignored 1 weight of extra heads (for example {head})' in (caplog.text)
 
 
 @pytest.mark.parametrize(
