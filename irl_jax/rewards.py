@@ -40,8 +40,8 @@ BATCH_SIZE = 64
 
 def name_of(reward: Any) -> str:
   """Returns the name of a reward for messages: a function's qualified name, else its type's."""
-  while isinstance(reward, functools.partial):
-    reward = reward.func
+  while isinstance(reward, functools.partial) or hasattr(reward, '__wrapped__'):
+    reward = getattr(reward, '__wrapped__', None) or reward.func
   named = getattr(reward, '__qualname__', None) or type(reward).__qualname__
   return named.rpartition('<locals>.')[2]
 

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 import numpy as np
 import optax
 
+from irl_jax import arguments
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax.data import batches
@@ -27,6 +28,7 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
+from irl_jax.training import fingerprint
 from irl_jax.training import loop as training
 from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
@@ -117,11 +119,13 @@ def train(
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
 
   Raises:
-    ConfigError: config.irl.trained_blocks exceeds the model's blocks.
+    ConfigError: config.irl.trained_blocks exceeds the model's blocks, another training is using the
+      folder, or it holds another one's checkpoints.
     InputError: there are no pairs, or no prompt has the two pairs that the objective needs.
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
   _check_counts(len(pairs), len(validation))
+  arguments.check_blocks(irl, base)
   trained, frozen = prepare.initial_parts(base, pairs, irl, seed, dtype)
   data_of = lambda some: prepare.training_data(base, some, irl, (trained, frozen), dtype, runtime)
   dataset, held = pairs_lib.by_prompt(data_of(pairs), prompts, irl.group_size), data_of(validation)
@@ -150,6 +154,13 @@ def train(
     log=log,
     truncate_log=truncate_log,
     progress=progress,
+    fingerprint=fingerprint.of(
+      {'irl': irl, 'seed': seed},
+      pairs=fingerprint.of_rows(pairs),
+      validation_pairs=fingerprint.of_rows(validation),
+      prompts=fingerprint.of_rows([] if prompts is None else list(map(str, prompts))),
+      starting_model=fingerprint.of_params(base.params),
+    ),
   )
   return jax.device_get((best, frozen))
 

@@ -26,12 +26,14 @@ from irl_jax.models import pretrained
 from irl_jax.ppo import checks
 from irl_jax.ppo import functions as functions_lib
 from irl_jax.ppo import metrics as metrics_lib
+from irl_jax.ppo import probe as probe_lib
 from irl_jax.ppo import reward_scale
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
 from irl_jax.training import checkpoint
+from irl_jax.training import fingerprint
 
 SAMPLES_SHOWN = 5
 
@@ -43,10 +45,15 @@ class Learner:
   state: structs.TrainState
   moments: reward_scale.RunningMoments
   kl_coefficient: float
+  probe: probe_lib.Probe | None = None  # of the reward, by the first rollout
 
   def meta(self) -> dict[str, Any]:
     """Returns everything but the state, in the form that a checkpoint stores."""
-    return {'moments': dataclasses.asdict(self.moments), 'kl_coefficient': self.kl_coefficient}
+    return {
+      'moments': dataclasses.asdict(self.moments),
+      'kl_coefficient': self.kl_coefficient,
+      'probe': self.probe,
+    }
 
 
 def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[int, Learner]:
@@ -56,7 +63,7 @@ def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[
     return 0, learner
   first, state, meta = restored
   moments = reward_scale.RunningMoments(**meta['moments'])
-  return first, Learner(state, moments, meta['kl_coefficient'])
+  return first, Learner(state, moments, meta['kl_coefficient'], meta.get('probe'))
 
 
 def minibatches(ppo: config_lib.PPO, seed: int, step: int) -> Iterator[np.ndarray]:
@@ -192,7 +199,8 @@ def train(
     The trained policy.
 
   Raises:
-    ConfigError: an argument is wrong, or a setting that the policy or the devices cannot bear.
+    ConfigError: an argument is wrong, or a setting that the policy or the devices cannot bear;
+      another training is using the folder, or it holds another one's checkpoints.
     InputError: a row lacks a field, or the reward gives anything but one number for each text.
     DivergedError: the self-check failed, scores or losses or the KL are not finite, or too many
       gradients in a row are not finite.
@@ -206,6 +214,7 @@ def train(
   arguments.check_positions(config, policy, max(map(len, prompts.ids)))
   learner = Learner(state, reward_scale.RunningMoments(), ppo.kl_coefficient)
   key = parallel.key(config.seed)
+  holds = fingerprint_of(policy, rows, config)
 
   def start_sampling(step: int) -> rollout_lib.Pending:
     inputs = (learner.state.params, frozen.params, frozen.allowed, key)
@@ -214,15 +223,19 @@ def train(
 
   with (
     interruption.deferred(),
-    checkpoint.Checkpoints(folder, runtime.keep_checkpoints) as checkpoints,
+    checkpoint.Checkpoints(folder, runtime.keep_checkpoints, holds) as checkpoints,
   ):
     first, learner = restored_or(learner, checkpoints)
+    _check_continues(first, learner, reward, config, checkpoints.folder)
     truncate_log(first)
     pending, warned = None, False
     for step in progress(range(first, ppo.steps)):
       pending = pending or start_sampling(step)
       sampled = rollout_lib.score(pending, prompts, policy.tokenizer, reward)
       checks.check_scores(sampled.scores, step, checkpoints.saved)
+      if learner.probe is None:
+        originals = prompts.original_scores[sampled.rows]
+        learner = dataclasses.replace(learner, probe=probe_lib.of(reward, sampled, originals))
       check = step == first
       learner, outcome = learn(functions, learner, frozen, sampled, config, step, check)
       last = step + 1 == ppo.steps
@@ -240,6 +253,42 @@ def train(
       if stopping:
         interruption.stop()
   return with_trained(policy, learner.state, ppo.trained_blocks)
+
+
+def fingerprint_of(
+  policy: pretrained.Pretrained, rows: Sequence[Mapping[str, Any]], config: config_lib.Config
+) -> fingerprint.Fingerprint:
+  """Returns what a training is of, except its reward; only what results depend on."""
+  return fingerprint.of(
+    {
+      'seed': config.seed,
+      'ppo': config.ppo,
+      'sampling': config.sampling,
+      'data': {'max_prompt_tokens': config.data.max_prompt_tokens},
+    },
+    rows=fingerprint.of_rows([[row['prompt'], row['original']] for row in rows]),
+    starting_policy=fingerprint.of_params(policy.params),
+  )
+
+
+def _check_continues(
+  first: int,
+  learner: Learner,
+  reward: rewards.Reward,
+  config: config_lib.Config,
+  folder: pathlib.Path,
+) -> None:
+  """Refuses to continue the training of another reward, or one that has gone further.
+
+  Raises:
+    ConfigError: it is one of them.
+  """
+  if first > config.ppo.steps:
+    fingerprint.refuse(
+      folder, f'it has done {first} steps, and config.ppo.steps = {config.ppo.steps}'
+    )
+  if learner.probe is not None:
+    probe_lib.check(learner.probe, reward, folder)
 
 
 def _check_arguments(

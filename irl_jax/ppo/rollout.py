@@ -44,6 +44,7 @@ class Pending:
 class Sampled:
   """The prompts of one rollout, the policy's completions, and their scores."""
 
+  rows: np.ndarray  # [B]
   prompts: list[str]  # [B]
   batch: structs.PromptBatch  # [B, P]
   responses: structs.Responses  # [B, T]
@@ -151,6 +152,7 @@ def score(
   prefixes = [prompts.prefixes[row] for row in pending.rows]
   scored = [prefix + completion for prefix, completion in zip(prefixes, completions, strict=True)]
   return Sampled(
+    rows=pending.rows,
     prompts=[prompts.texts[row] for row in pending.rows],
     batch=pending.batch,
     responses=responses,

@@ -123,21 +123,44 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     ConfigError: the folder cannot be written to, or another run holds it.
   """
   make(folder)
-  with (folder / '.lock').open('a+', encoding='utf-8') as file:
+  with locked(folder, f'--workdir={folder}', 'a different --workdir'):
+    yield
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, name: str, instead: str, remove: bool = False) -> Iterator[None]:
+  """Within the block keeps others out of a folder that exists.
+
+  Args:
+    folder: the folder.
+    name: its name in the message.
+    instead: what to use instead.
+    remove: removes the file of the lock in the end.
+
+  Raises:
+    ConfigError: somebody else holds the folder.
+  """
+  path = folder / '.lock'
+  with path.open('a+', encoding='utf-8') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+        raise BlockingIOError  # whoever held it removed this file: another may hold the next one
     except BlockingIOError:
       file.seek(0)
       holder = file.read() or 'a run that has just started'
       raise errors.ConfigError(
-        f'--workdir={folder}: is in use by {holder}. Wait until it ends, or use '
-        'a different --workdir'
+        f'{name}: is in use by {holder}. Wait until it ends, or use {instead}'
       ) from None
     now = datetime.datetime.now(datetime.UTC)
     file.truncate(0)
     file.write(f'process {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M:%S} UTC')
     file.flush()
-    yield
+    try:
+      yield
+    finally:
+      if remove:
+        path.unlink(missing_ok=True)
 
 
 def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:

@@ -20,6 +20,7 @@ from irl_jax import errors
 from irl_jax import paths
 from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
+from irl_jax.training import fingerprint as fingerprint_lib
 
 SUMS = 'sums.json'
 # Files that Orbax writes after the sums are taken; nothing is restored from them.
@@ -34,9 +35,27 @@ class Checkpoints:
   checkpoint is whole.
   """
 
-  def __init__(self, folder: str | pathlib.Path, keep: int = 2) -> None:
-    """Opens a folder of checkpoints; only the latest `keep` of them are kept."""
+  def __init__(
+    self,
+    folder: str | pathlib.Path,
+    keep: int = 2,
+    fingerprint: fingerprint_lib.Fingerprint | None = None,
+  ) -> None:
+    """Opens a folder of checkpoints, of which the latest `keep` stay, and keeps others out of it.
+
+    Args:
+      folder: is made if there is none.
+      keep: how many of the latest stay.
+      fingerprint: of the training, which is saved, and compared when one is restored.
+
+    Raises:
+      ConfigError: another training is using the folder.
+    """
     self.folder = pathlib.Path(paths.local(folder, 'folder')).absolute()
+    self._fingerprint = fingerprint
+    self._holding = contextlib.ExitStack()
+    # Before Orbax opens the folder, which removes half-written checkpoints.
+    processes.on_first(self._hold)()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       cleanup_tmp_directories=True,
@@ -53,8 +72,14 @@ class Checkpoints:
     return self
 
   def __exit__(self, *_: object) -> None:
-    self._wait()
-    self._manager.close()
+    with self._holding:
+      self._wait()
+      self._manager.close()
+
+  def _hold(self) -> None:
+    self.folder.mkdir(parents=True, exist_ok=True)
+    lock = workdir.locked(self.folder, str(self.folder), 'a different folder', remove=True)
+    self._holding.enter_context(lock)
 
   @property
   def saved(self) -> str:
@@ -74,7 +99,9 @@ class Checkpoints:
     meta = copy.deepcopy(meta)  # it is written later, and the caller may change its own
     args = ocp.args.Composite(
       state=ocp.args.StandardSave(state),
-      meta=ocp.args.JsonSave({'leaves': leaf_types(state), 'meta': meta}),
+      meta=ocp.args.JsonSave(
+        {'leaves': leaf_types(state), 'meta': meta, 'fingerprint': self._fingerprint}
+      ),
     )
     self._pending = step
     with self._explained():
@@ -90,6 +117,7 @@ class Checkpoints:
 
     Raises:
       CheckpointError: no checkpoint is whole, or the newest whole one does not fit `like`.
+      ConfigError: it is of a training with another fingerprint; one without any is not compared.
     """
     step = self._newest_whole()
     self._manager.reload()  # damaged steps may have been renamed
@@ -101,6 +129,8 @@ class Checkpoints:
         f'{self.folder / str(step)}: does not match this model: {"; ".join(names)}. Use a '
         f'different --workdir, or delete {self.folder} to retrain this stage from scratch'
       )
+    if self._fingerprint and meta.get('fingerprint'):
+      fingerprint_lib.check(meta['fingerprint'], self._fingerprint, self.folder)
     target = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
     )

@@ -20,6 +20,7 @@ from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
 from irl_jax.training import checkpoint
 from irl_jax.training import divergence
+from irl_jax.training import fingerprint as fingerprint_lib
 
 Metrics = dict[str, float]
 # (state, frozen, batch) -> (state, metrics), mapped over the devices
@@ -88,6 +89,7 @@ def fit(
   log: Log,
   truncate_log: Callable[[int], None],
   progress: Progress,
+  fingerprint: fingerprint_lib.Fingerprint | None = None,
 ) -> Any:
   """Runs the remaining updates; continues from the newest checkpoint in `folder`.
 
@@ -104,16 +106,18 @@ def fit(
     log: called after every validation with the number of the update and metrics.
     truncate_log: called once, with the first update that this run will do.
     progress: wraps the iterable of updates.
+    fingerprint: of the training; checkpoints of another one are refused.
 
   Returns:
     The parameters with the lowest validation loss, on the devices.
 
   Raises:
+    ConfigError: another training is using the folder, or it holds another one's checkpoints.
     DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
   with (
     interruption.deferred(),
-    checkpoint.Checkpoints(folder, runtime.keep_checkpoints) as checkpoints,
+    checkpoint.Checkpoints(folder, runtime.keep_checkpoints, fingerprint) as checkpoints,
   ):
     first, learner = restored_or(learner, checkpoints)
     truncate_log(first)

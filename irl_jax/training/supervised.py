@@ -26,6 +26,7 @@ from irl_jax.models import pretrained
 from irl_jax.models import roberta
 from irl_jax.runtime import parallel
 from irl_jax.training import examples as examples_lib
+from irl_jax.training import fingerprint
 from irl_jax.training import gradients
 from irl_jax.training import loop as training
 from irl_jax.training import micro_batch as micro_batch_lib
@@ -216,6 +217,12 @@ def fit(
     plan,
     folder,
     runtime,
+    fingerprint=fingerprint.of(
+      {config.key.rstrip('.'): config, 'seed': seed},
+      examples=_digest(examples),
+      validation_examples=_digest(validation),
+      starting_model=fingerprint.of_params(model.params),
+    ),
     **reporting,
   )
   return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
@@ -263,6 +270,11 @@ def train_language_model(
     truncate_log=truncate_log,
     progress=progress,
   )
+
+
+def _digest(examples: examples_lib.Examples) -> str:
+  labels = None if examples.labels is None else examples.labels.tolist()
+  return fingerprint.of_rows([list(map(list, examples.sequences)), labels])
 
 
 def train_classifier(

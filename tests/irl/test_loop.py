@@ -276,7 +276,7 @@ def test_a_mean_over_tokens_can_be_trained(base, data, tmp_path):
 
 def test_what_cannot_be_trained_is_said(base, data, tmp_path):
   with pytest.raises(
-    errors.ConfigError, match='config.irl.trained_blocks = 9, but the model has 3 blocks'
+    errors.ConfigError, match='config.irl.trained_blocks = 9: must be <= 3, the blocks of'
   ):
     train(base, data, tmp_path, {}, dataclasses.replace(IRL, trained_blocks=9))
   non_finite = dataclasses.replace(

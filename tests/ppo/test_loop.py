@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import types
 
 import chex
 import documented
@@ -18,6 +19,7 @@ from irl_jax.models import gpt_neox
 from irl_jax.ppo import checks
 from irl_jax.ppo import functions
 from irl_jax.ppo import loop
+from irl_jax.ppo import probe
 from irl_jax.runtime import interruption
 from irl_jax.training import checkpoint
 
@@ -428,3 +430,54 @@ def test_wrong_arguments_are_refused_in_one_line(policy, tmp_path, changes, mess
   if 'has no field' in message:
     fault = 'a row without a field'
     documented.check(fault, f'error: {caught.value}', caught.value.exit_code, tmp_path)
+
+
+def opposite(texts):
+  return -share_of_early_letters(texts)
+
+
+def changed(**ppo):
+  return dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, **ppo))
+
+
+@pytest.mark.parametrize(
+  'fault, changes, message',
+  [
+    (
+      'a training in the folder of another reward',
+      {'reward': opposite},
+      'its reward share_of_early_letters gave .*, opposite',
+    ),
+    (
+      'a training in the folder of other settings',
+      {'config': changed(learning_rate=0.01)},
+      r'config.ppo.learning_rate \(0.02 there, 0.01 now\)',
+    ),
+    (
+      'a training in the folder of fewer steps',
+      {'config': changed(steps=4)},
+      'it has done 8 steps, and config.ppo.steps = 4',
+    ),
+    ('a training in the folder of other rows', {'rows': ROWS[1:]}, 'other rows'),
+  ],
+)
+def test_another_training_in_the_folder_is_refused(finished, policy, fault, changes, message):
+  given = {'policy': policy, 'rows': ROWS, 'reward': share_of_early_letters, 'config': CONFIG}
+  before = sorted(path for path in finished[3].rglob('*'))
+  with pytest.raises(errors.ConfigError, match=f'holds another training: {message}') as caught:
+    loop.train(**given | changes, folder=finished[3], log=lambda *_: None)
+  assert sorted(path for path in finished[3].rglob('*')) == before
+  documented.check(fault, f'error: {caught.value}', caught.value.exit_code, finished[3])
+
+
+def test_a_reward_that_is_noisy_or_renamed_continues(tmp_path, caplog):
+  texts, rng = ['a', 'b'], np.random.default_rng(0)
+  sampled = types.SimpleNamespace(scored=texts, scores=np.array([1.0, 2.0]))
+  first = lambda texts: np.array([1.0, 2.0])
+  saved = probe.of(first, sampled, np.zeros(2))
+  renamed = lambda texts: np.array([1.001, 2.0])
+  renamed.__qualname__ = 'renamed'
+  with caplog.at_level('WARNING'):
+    probe.check(saved, lambda texts: rng.normal(size=2), tmp_path)
+    probe.check(saved, renamed, tmp_path)
+  assert 'gives other scores each time' in caplog.text and 'is renamed now' in caplog.text

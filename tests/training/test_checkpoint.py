@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax import config
 from irl_jax import errors
 from irl_jax.runtime import parallel
 from irl_jax.training import checkpoint
+from irl_jax.training import fingerprint
 from irl_jax.training import optimizer
 
 
@@ -224,3 +226,47 @@ def test_what_is_restored_does_not_change_with_what_was_donated(tmp_path):
     double(state)  # the save may still be under way
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     chex.assert_trees_all_equal(checkpoints.restore(state_of(0))[1], before)
+
+
+def of(rate, rows):
+  settings = {'ppo': config.PPO(learning_rate=rate), 'seed': 0}
+  return fingerprint.of(settings, rows=fingerprint.of_rows(rows))
+
+
+def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path):
+  with checkpoint.Checkpoints(tmp_path, fingerprint=of(0.1, ['a'])) as checkpoints:
+    checkpoints.save(1, state_of(1), {})
+  for now, difference in (
+    (of(0.2, ['a']), 'config.ppo.learning_rate (0.1 there, 0.2 now)'),
+    (of(0.1, ['b']), 'other rows'),
+  ):
+    with (
+      checkpoint.Checkpoints(tmp_path, fingerprint=now) as checkpoints,
+      pytest.raises(errors.ConfigError, match='holds another training: ') as caught,
+    ):
+      checkpoints.restore(state_of(0))
+    assert difference in str(caught.value) and 'Give another folder' in str(caught.value)
+  for same in (of(0.1, ['a']), None):
+    with checkpoint.Checkpoints(tmp_path, fingerprint=same) as checkpoints:
+      assert checkpoints.restore(state_of(0))[0] == 1
+
+
+def test_a_fingerprint_that_lacks_a_field_is_compared_by_its_default(tmp_path):
+  saved = of(0.1, [])
+  assert saved['config']['ppo'].pop('clip_value') == config.PPO().clip_value
+  fingerprint.check(saved, of(0.1, []), tmp_path)
+
+
+def test_a_second_training_is_kept_out_of_the_folder_until_the_first_ends(tmp_path):
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, state_of(1), {})
+    with pytest.raises(errors.ConfigError, match='is in use by process .*use a different folder'):
+      checkpoint.Checkpoints(tmp_path)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.restore(state_of(0))[0] == 1
+
+
+def test_a_digest_of_parameters_sees_values_and_names():
+  one = {'a': np.ones(2), 'b': np.zeros(2)}
+  assert fingerprint.of_params(one) == fingerprint.of_params(jax.tree.map(np.copy, one))
+  assert fingerprint.of_params(one) != fingerprint.of_params({'b': np.ones(2), 'a': np.zeros(2)})

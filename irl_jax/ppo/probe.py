@@ -1,0 +1,82 @@
+"""A probe of the reward: a few texts and their scores, which a training's checkpoints carry.
+
+A function has no digest. What it gives for the same texts shows whether it is still the same.
+"""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+from absl import logging
+import numpy as np
+
+from irl_jax import rewards
+from irl_jax.ppo import rollout
+from irl_jax.training import fingerprint
+
+TEXTS = 16
+# Of the largest score: another device or compute type changes a score by less, another reward by
+# more.
+TOLERANCE = 0.05
+
+Probe = Mapping[str, Any]  # {'reward': its name, 'texts': [N], 'scores': [N]}, of JSON's types
+
+
+def of(reward: rewards.Reward, sampled: rollout.Sampled, originals: np.ndarray) -> Probe:
+  """Returns the probe of a rollout: its lowest and its highest scores, which differ most.
+
+  The reward is not called again for it.
+
+  Args:
+    reward: gives its name.
+    sampled: the rollout of B responses.
+    originals: what was subtracted from the scores [B].
+  """
+  scores = np.asarray(sampled.scores + originals, np.float64)
+  order = np.argsort(scores, kind='stable')
+  rows = (
+    order if len(order) <= TEXTS else np.concatenate([order[: TEXTS // 2], order[-TEXTS // 2 :]])
+  )
+  return {
+    'reward': rewards.name_of(reward),
+    'texts': [sampled.scored[row] for row in rows],
+    'scores': scores[rows].tolist(),
+  }
+
+
+def check(probe: Probe, reward: rewards.Reward, folder: pathlib.Path) -> None:
+  """Refuses to continue the training of another reward.
+
+  A reward that gives other scores at each call cannot be compared: a warning says so.
+
+  Raises:
+    ConfigError: the reward gives other scores for the texts of the probe.
+  """
+  name, texts, before = rewards.name_of(reward), list(probe['texts']), np.array(probe['scores'])
+  now = np.asarray(reward(texts), np.float64)
+  if _differ(before, now):
+    if _differ(now, np.asarray(reward(texts), np.float64)):
+      logging.warning(
+        '%s: reward %s gives other scores each time; cannot be compared', folder, name
+      )
+      return
+    row = int(np.argmax(np.abs(now - before)))
+    fingerprint.refuse(
+      folder,
+      f'its reward {probe["reward"]} gave {before[row]:.4g} for {texts[row]!r:.60}, {name} gives '
+      f'{now[row]:.4g}',
+    )
+  if name != probe['reward']:
+    logging.warning(
+      '%s: the reward was %s and is %s now, which gives the same scores for %d texts',
+      folder,
+      probe['reward'],
+      name,
+      len(texts),
+    )
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> bool:
+  """Returns True if scores differ by more than devices and compute types explain."""
+  allowed = TOLERANCE * float(np.abs(one).max()) + 1e-6
+  return not float(np.abs(one - other).max()) <= allowed  # also if one is NaN

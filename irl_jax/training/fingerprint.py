@@ -1,0 +1,84 @@
+"""The fingerprint of a training: its settings, and digests of its data and its first model.
+
+Checkpoints carry it. A folder can then be told from one of another training, whose policy would
+otherwise be continued, or returned as if it were this one's.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any
+import zlib
+
+import jax
+import numpy as np
+
+from irl_jax import config as config_lib
+from irl_jax import errors
+from irl_jax.runtime import workdir
+
+Fingerprint = Mapping[str, Any]  # {'config': nested settings, 'inputs': digests by name}
+# Fields that a training may change when it continues.
+FREE = ('steps', 'checkpoint_every', 'samples_every')
+
+
+def of(settings: Mapping[str, Any], **inputs: str) -> Fingerprint:
+  """Returns the fingerprint of a training, in JSON's types.
+
+  Args:
+    settings: sections or values by the name of their config field, those that results depend on.
+    **inputs: digests by name, an underscore for a space.
+  """
+  plain = {
+    name: _fields(value) if isinstance(value, config_lib.Section) else value
+    for name, value in settings.items()
+  }
+  return {
+    'config': json.loads(json.dumps(plain)),
+    'inputs': {name.replace('_', ' '): value for name, value in inputs.items()},
+  }
+
+
+def of_rows(rows: Sequence[Any]) -> str:
+  """Returns a digest of rows of JSON's types."""
+  return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def of_params(params: Any) -> str:
+  """Returns a digest of all arrays of a tree, by their paths."""
+  checksum = 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    checksum = zlib.crc32(jax.tree_util.keystr(path).encode(), checksum)
+    array = np.ascontiguousarray(np.asarray(leaf))
+    checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
+  return f'{checksum:08x}'
+
+
+def check(saved: Fingerprint, now: Fingerprint, folder: pathlib.Path) -> None:
+  """Refuses to continue another training.
+
+  Raises:
+    ConfigError: names the settings, or which of the inputs, that differ.
+  """
+  defaults = workdir.plain(config_lib.Config())
+  names = workdir.differing(saved['config'], now['config'], defaults=defaults)
+  inputs = [name for name, value in now['inputs'].items() if saved['inputs'].get(name) != value]
+  names += [f'other {name}' for name in inputs]
+  if names:
+    refuse(folder, '; '.join(names))
+
+
+def refuse(folder: pathlib.Path, difference: str) -> None:
+  """Raises the ConfigError of a folder that holds another training."""
+  raise errors.ConfigError(
+    f'{folder}: holds another training: {difference}. Give another folder, or delete this one to '
+    'train anew'
+  )
+
+
+def _fields(section: config_lib.Section) -> dict[str, Any]:
+  fields = dataclasses.asdict(section)
+  return {name: value for name, value in fields.items() if name not in FREE}
