@@ -41,6 +41,7 @@ from irl_jax.stages import demos
 from irl_jax.stages import evaluate
 from irl_jax.stages import irl
 from irl_jax.stages import preflight
+from irl_jax.stages import read_files
 from irl_jax.stages import report
 from irl_jax.stages import rerlhf
 from irl_jax.stages import rlhf
@@ -87,7 +88,8 @@ def run(
 
   Raises:
     ConfigError: another run uses the folder, or it belongs to another config; a stage's input is
-      missing; `preflight.check` refuses the settings; or the processes were given different ones.
+      missing, or has changed since it was read; `preflight.check` refuses the settings; or the
+      processes were given different ones.
     InputError: bad rows or weights, or a hub that does not answer.
     DivergedError: training diverged.
     CheckpointError: a checkpoint is damaged or cannot be written, or the disk is full.
@@ -109,6 +111,9 @@ def run(
     distributed.check_shared(folder / 'config.json')
     with log_of(folder, config) as log:
       current = Run(config, folder, log, compute_dtype(config.runtime.dtype))
+      processes.on_first(read_files.update)(
+        current, unfinished(folder, stages), bound(folder, config_lib.STAGES)
+      )
       run_stages(current, stages)
       return report.summarise(current)
 
@@ -135,6 +140,16 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
 def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
   """Returns the stages that have not finished."""
   return [stage for stage in stages if not (folder / FINISHED[stage]).exists()]
+
+
+def bound(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
+  """Returns the stages that have finished, or have begun to write; data begins anew each time."""
+  return [
+    stage
+    for stage in stages
+    if (folder / FINISHED[stage]).exists()
+    or (stage != 'data' and (folder / stage).is_dir() and any((folder / stage).iterdir()))
+  ]
 
 
 def log_of(folder: pathlib.Path, config: config_lib.Config) -> metrics_log.Log:

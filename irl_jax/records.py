@@ -303,10 +303,19 @@ class TrueRewardQuality(Explained):
   human_accuracy: float | None
 
 
+class ReadFile(TypedDict):
+  """A file that a run read."""
+
+  name: str
+  size: int  # bytes
+  sha256: str
+
+
 class Summary(TypedDict, total=False):
   """summary.json; a stage that did not run is absent."""
 
   schema: int
+  inputs: dict[str, list[ReadFile]]  # local files of rows and models, by config field
   true_reward: TrueRewardQuality
   rlhf: PolicyTraining
   irl: Recovery

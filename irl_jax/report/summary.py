@@ -232,6 +232,7 @@ class Summary:
   trainings: Sequence[PolicyTraining] = ()
   recovery: Recovery = Recovery()
   reasons: Sequence[Reason] = ()
+  inputs: Mapping[str, Sequence[records.ReadFile]] = dataclasses.field(default_factory=dict)
 
   def training(self, stage: str) -> PolicyTraining | None:
     """Returns the results of rlhf or rerlhf, or None if it did not run."""
@@ -259,6 +260,7 @@ def parse(node: Node) -> Summary:
     ),
     recovery=parse_recovery(part(node, 'irl')),
     reasons=tuple(find_reasons(node)),
+    inputs=part(node, 'inputs'),
   )
 
 

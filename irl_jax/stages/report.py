@@ -7,6 +7,7 @@ from irl_jax.records import SCHEMA
 from irl_jax.report import page
 from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
+from irl_jax.stages import read_files
 from irl_jax.stages.run import Run
 
 
@@ -34,5 +35,7 @@ def summarise(run: Run) -> dict[str, Any]:
       results = workdir.read_json(path)
       # The evaluate stage writes into irl/, and its file already has one entry per section.
       summary |= results if stage == 'irl' else {stage: results}
-  order = ('true_reward', 'rlhf', 'irl', 'rerlhf')
+  if inputs := read_files.summary(run):
+    summary['inputs'] = inputs
+  order = ('inputs', 'true_reward', 'rlhf', 'irl', 'rerlhf')
   return {'schema': SCHEMA} | {name: summary[name] for name in order if name in summary}

@@ -245,7 +245,7 @@ def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path):
       pytest.raises(errors.ConfigError, match='holds another training: ') as caught,
     ):
       checkpoints.restore(state_of(0))
-    assert difference in str(caught.value) and 'Give another folder' in str(caught.value)
+    assert difference in str(caught.value) and 'Use a different folder' in str(caught.value)
   for same in (of(0.1, ['a']), None):
     with checkpoint.Checkpoints(tmp_path, fingerprint=same) as checkpoints:
       assert checkpoints.restore(state_of(0))[0] == 1

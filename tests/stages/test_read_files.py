@@ -1,0 +1,115 @@
+"""What a run has read: recorded by stage, compared when it is given again, named in the summary."""
+
+import dataclasses
+import hashlib
+import json
+
+import documented
+import pytest
+
+from irl_jax import config as c
+from irl_jax import errors
+from irl_jax import pipeline
+from irl_jax.models import pretrained
+from irl_jax.runtime import metrics_log
+from irl_jax.stages import read_files
+from irl_jax.stages.run import Run
+
+ROWS = ''.join(
+  json.dumps({'text': f'number{number} words of a kind'}) + '\n' for number in range(80)
+)
+
+
+@pytest.fixture
+def run(tmp_path, policy):
+  """A run of a file and a model, in a folder of its own."""
+  pretrained.save(tmp_path / 'base', policy, '')
+  (tmp_path / 'rows.jsonl').write_text(ROWS)
+  config = c.Config(
+    stages=('data', 'irl'),
+    models=c.Models(base=str(tmp_path / 'base')),
+    data=c.Data(source=str(tmp_path / 'rows.jsonl')),
+  )
+  (tmp_path / 'run').mkdir()
+  return Run(config, tmp_path / 'run', metrics_log.Log(), dtype=None)
+
+
+def test_the_summary_names_the_files_of_rows_and_models_without_paths(run, tmp_path):
+  read_files.update(run, ('data', 'irl'), ())
+  inputs = read_files.summary(run)
+  assert list(inputs) == ['config.data.source', 'config.models.base']
+  assert inputs['config.data.source'] == [
+    {'name': 'rows.jsonl', 'size': len(ROWS), 'sha256': hashlib.sha256(ROWS.encode()).hexdigest()}
+  ]
+  names = [file['name'] for file in inputs['config.models.base']]
+  assert {'config.json', 'model.safetensors', 'tokenizer.json'} <= set(names)
+  assert 'README.md' not in names and str(tmp_path) not in json.dumps(inputs)
+
+
+def test_rows_that_changed_after_their_stage_are_refused(run, tmp_path):
+  read_files.update(run, ('data', 'irl'), ())
+  read_files.update(run, ('irl',), ('data',))
+  (tmp_path / 'rows.jsonl').write_text(ROWS.replace('kind', 'sort'))
+  with pytest.raises(errors.ConfigError) as caught:
+    read_files.update(run, ('irl',), ('data',))
+  documented.check(
+    'rows that changed after their stage', f'error: {caught.value}', 2, tmp_path / 'run'
+  )
+  read_files.update(run, ('data', 'irl'), ())  # the stage has written nothing yet
+  read_files.update(run, ('irl',), ('data',))
+
+
+def test_a_model_that_was_replaced_is_refused(run, tmp_path, policy):
+  read_files.update(run, ('data', 'irl'), ())
+  weights = tmp_path / 'base' / 'model.safetensors'
+  content = bytearray(weights.read_bytes())
+  content[-1] ^= 1
+  weights.write_bytes(content)
+  with pytest.raises(
+    errors.ConfigError, match='config.models.base has changed since the stage irl'
+  ):
+    read_files.update(run, (), ('data', 'irl'))
+
+
+def test_what_is_gone_or_only_touched_is_no_change(run, tmp_path):
+  read_files.update(run, ('data', 'irl'), ())
+  (tmp_path / 'rows.jsonl').touch()
+  read_files.update(run, (), ('data', 'irl'))
+  (tmp_path / 'rows.jsonl').unlink()
+  read_files.update(run, (), ('data', 'irl'))
+  assert 'config.data.source' in read_files.summary(run)
+
+
+def test_a_file_whose_time_has_not_changed_is_not_read_again(run, monkeypatch):
+  read_files.update(run, ('data', 'irl'), ())
+  monkeypatch.setattr(hashlib, 'file_digest', lambda *_: pytest.fail('was read again'))
+  read_files.update(run, ('irl',), ('data',))
+
+
+def test_a_folder_of_an_older_version_continues(run):
+  read_files.update(run, (), ('data', 'irl'))
+  assert read_files.summary(run) == {} and not (run.folder / read_files.NAME).exists()
+
+
+def test_the_folder_of_a_source_is_read_whole_but_for_hidden_files(tmp_path):
+  for name in ('a.csv', 'b/c.csv', '.git/d'):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('x')
+  names = [path.name for path in read_files.source_files(str(tmp_path))]
+  assert (
+    names
+    == ['a.csv', 'c.csv']
+    == [path.name for path in read_files.source_files(f'jigsaw:{tmp_path}')]
+  )
+  assert read_files.source_files('playground') == read_files.source_files('owner/name') == []
+
+
+def test_a_run_of_changed_rows_is_refused_and_keeps_its_results(run, tmp_path):
+  config = dataclasses.replace(run.config, stages=('data',))
+  summary = pipeline.run(config, run.folder)
+  assert [file['name'] for file in summary['inputs']['config.data.source']] == ['rows.jsonl']
+  counts = (run.folder / 'data' / 'counts.json').read_bytes()
+  (tmp_path / 'rows.jsonl').write_text(ROWS.replace('kind', 'sort'))
+  with pytest.raises(errors.ConfigError, match='has changed since the stage data read it'):
+    pipeline.run(config, run.folder)
+  assert (run.folder / 'data' / 'counts.json').read_bytes() == counts
