@@ -74,8 +74,8 @@ def check(saved: Fingerprint, now: Fingerprint, folder: pathlib.Path) -> None:
 def refuse(folder: pathlib.Path, difference: str) -> None:
   """Raises the ConfigError of a folder that holds another training."""
   raise errors.ConfigError(
-    f'{folder}: holds another training: {difference}. Use a different folder, or delete this one to '
-    'train anew'
+    f'{folder}: holds another training: {difference}. Use a different folder, or delete this one '
+    'to train anew'
   )
 
 
