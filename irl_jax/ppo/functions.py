@@ -40,8 +40,11 @@ class Compiled:
     [structs.TrainState, update_lib.Frozen, structs.Rollout],
     tuple[structs.TrainState, dict[str, jax.Array]],
   ]
+  # (Frozen, Rollout) -> {'largest', 'spread'}; only compiled if the self-check needs it
+  logit_size: Callable[[update_lib.Frozen, structs.Rollout], dict[str, jax.Array]]
   learning_rate: np.ndarray  # [updates]
   dtype: DTypeLike  # the compute type
+  config: gpt_neox.GPTNeoXConfig  # the model's shape
 
 
 def sample_from_parts(inputs: Any, batch: structs.PromptBatch, **statics: Any) -> structs.Responses:
@@ -84,6 +87,9 @@ def compile_functions(
       **model,
     ),
     make_rollout=parallel.map_forward(update_lib.make_rollout, axis_name=parallel.AXIS, **shared),
+    logit_size=parallel.map_forward(
+      update_lib.logit_size, min_new_tokens=limits.min_new_tokens, **model
+    ),
     update=parallel.map_update(
       update_lib.update,
       tx=tx,
@@ -93,6 +99,7 @@ def compile_functions(
     ),
     learning_rate=np.asarray(jax.jit(jax.vmap(rate))(np.arange(updates))),
     dtype=dtype,
+    config=model_config,
   ), tx
 
 

@@ -118,6 +118,7 @@ def learn(
 def conclude(
   functions: functions_lib.Compiled,
   learner: Learner,
+  frozen: update_lib.Frozen,
   outcome: Outcome,
   sampled: rollout_lib.Sampled,
   config: config_lib.Config,
@@ -135,8 +136,15 @@ def conclude(
   statistics, updates = parallel.gather(outcome.statistics), jax.device_get(outcome.updates)
   if outcome.rollout is not None:
     rollout = parallel.gather(outcome.rollout)
+    size = lambda: parallel.gather(functions.logit_size(frozen, outcome.rollout))
     checks.check_agreement(
-      statistics, sampled.responses, rollout, updates[0], functions.dtype, at_start=step == 0
+      statistics,
+      sampled.responses,
+      rollout,
+      updates[0],
+      functions.dtype,
+      at_start=step == 0,
+      rounding_error=lambda: checks.rounding(size(), functions.config, functions.dtype),
     )
   metrics = metrics_lib.summarise(
     statistics, sampled.scores, outcome.scaled, outcome.clipped, learner.kl_coefficient, updates
@@ -241,9 +249,9 @@ def train(
       last = step + 1 == ppo.steps
       # The devices sample while the host reads, logs and saves the results of this step.
       pending = None if last else start_sampling(step + 1)
-      learner, metrics = conclude(functions, learner, outcome, sampled, config, step)
+      learner, metrics = conclude(functions, learner, frozen, outcome, sampled, config, step)
       checks.check_metrics(metrics, step, runtime.max_skipped_in_row, checkpoints.saved)
-      warned = warned or checks.warn_of_clipping(metrics, step, ppo)
+      warned = warned or checks.warn_of_scores(metrics, step, ppo)
       log(step, metrics | report(sampled.scored))
       if step % ppo.samples_every == 0:
         show_samples(step, sampled.table(SAMPLES_SHOWN))

@@ -9,6 +9,7 @@ import numpy as np
 
 FACTORS = 0.5, 2.0  # bounds of the factor by which one step changes the KL coefficient
 COEFFICIENTS = 1e-6, 1e6  # bounds of an adaptive KL coefficient
+SMALLEST_DEVIATION = 1e-4  # scores that differ less are not scaled up: it may be rounding
 
 
 @dataclasses.dataclass(frozen=True)

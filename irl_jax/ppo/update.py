@@ -129,6 +129,48 @@ def make_rollout(
   }
 
 
+def logit_size(
+  frozen: Frozen,
+  batch: structs.Rollout,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: DTypeLike,
+  min_new_tokens: int,
+) -> dict[str, jax.Array]:
+  """Returns how large the reference's logits are, which says what rounding can do to log-probs.
+
+  The logits are those of allowed tokens, divided by the temperature, at each response token.
+
+  Args:
+    frozen: the reference, `params` and `allowed`.
+    batch: sampled sequences.
+    config: the model's shape.
+    dtype: the compute type.
+    min_new_tokens: of the sampling.
+
+  Returns:
+    For each response [B]: 'largest' |logit|, and their largest distance from their mean, 'spread'.
+  """
+  length = batch.response_mask.shape[1]
+  hidden = cut_lib.above(
+    frozen.reference, frozen.params, batch.cut_hidden, batch.ids, batch.valid, config, dtype
+  )
+  params = {**frozen.params, **frozen.reference}
+
+  def at(position: jax.Array) -> tuple[jax.Array, jax.Array]:
+    state = jax.lax.dynamic_index_in_dim(hidden, position - length - 1, axis=1, keepdims=False)
+    too_early = jnp.broadcast_to(position < min_new_tokens, state.shape[:1])
+    logits = distribution.next_logits(params, state, too_early, frozen.allowed)  # [V, B]
+    may = logits > distribution.FORBIDDEN
+    mean = jnp.sum(jnp.where(may, logits, 0.0), axis=0) / jnp.sum(may, axis=0)
+    greatest = lambda x: jnp.max(jnp.where(may, jnp.abs(x), 0.0), axis=0)
+    return greatest(logits), greatest(logits - mean[None])
+
+  largest, spread = jax.lax.map(at, jnp.arange(length))  # [T, B]
+  over_tokens = lambda x: jnp.max(jnp.where(batch.response_mask.T, x, 0.0), axis=0)
+  return {'largest': over_tokens(largest), 'spread': over_tokens(spread)}
+
+
 def total_loss(
   trained: Any,
   frozen: Frozen,

@@ -122,7 +122,7 @@ def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
     return np.full((len(texts), 2), np.nan if len(calls) == 3 else 0.5, np.float32)
 
   true_reward = rewards.TrueReward(class_logits, 1)
-  monkeypatch.setattr(rewards, 'true_reward', lambda *_: true_reward)
+  monkeypatch.setattr(rewards, 'true_reward', lambda *_, **__: true_reward)
   ended = train(tmp_path, 'rlhf')
   assert ended.code == 4
   assert (
@@ -144,7 +144,7 @@ def test_a_reward_that_is_not_finite_ends_the_run(train, tmp_path, monkeypatch):
 def test_a_reward_whose_mean_is_large_beside_its_spread_is_warned_of(train, tmp_path, monkeypatch):
   class_logits = lambda texts: np.array([[0, -1000 - text.count('a')] for text in texts], float)
   true_reward = rewards.TrueReward(class_logits, 1)
-  monkeypatch.setattr(rewards, 'true_reward', lambda *_: true_reward)
+  monkeypatch.setattr(rewards, 'true_reward', lambda *_, **__: true_reward)
   monkeypatch.setattr(logging.getLogger(), 'handlers', [])  # or the command would add none
   ended = train(tmp_path, 'rlhf', '--config.ppo.subtract_original=false', '--config.ppo.steps=2')
   (warning,) = [line for line in ended.errors.splitlines() if line.startswith('warning: PPO')]

@@ -1,6 +1,7 @@
 """PPO as a whole: it raises any reward, resumes bit for bit, and checks itself."""
 
 import dataclasses
+import functools
 import os
 import signal
 import types
@@ -203,16 +204,55 @@ def counts_positions_otherwise(inputs, batch, **statics):
 original_sample = functions.sample_from_parts
 
 
+def with_offset(policy, offset):
+  """Returns a policy whose logits are all larger by about `offset`, from an outlier dimension."""
+  params = jax.tree.map(np.array, policy.params)
+  norm = params['final_layer_norm']
+  norm['scale'][0], norm['bias'][0] = 0.05, 10.0
+  params['embed_out']['embedding'][:, 0] += offset / 10
+  return dataclasses.replace(policy, params=params)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize('offset', [0, -3000])
 @pytest.mark.parametrize(
   'sample', [sees_padding, is_warmer, forgets_the_minimum, counts_positions_otherwise]
 )
-def test_a_sampler_that_differs_from_training_is_noticed(policy, tmp_path, monkeypatch, sample):
+def test_a_sampler_that_differs_from_training_is_noticed(
+  policy, tmp_path, monkeypatch, sample, offset
+):
   monkeypatch.setattr(functions, 'sample_from_parts', sample)
   log = Log()
   with pytest.raises(errors.DivergedError, match='self-check: .*padding, positions or temperature'):
-    train(policy, tmp_path, log)
+    train(with_offset(policy, offset) if offset else policy, tmp_path, log)
   assert not log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('offset', [-1000, -3000, 30000])
+def test_the_self_check_passes_with_logits_of_any_size(policy, tmp_path, offset):
+  log = Log()
+  train(with_offset(policy, offset), tmp_path, log, config=short(steps=1))
+  assert list(log) == [0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('temperature', [1.0, 0.01])
+@pytest.mark.parametrize('factor', [1, 100])
+def test_the_self_check_passes_in_bfloat16_with_logits_of_any_size(
+  policy, tmp_path, factor, temperature
+):
+  params = jax.tree.map(np.array, policy.params)
+  params['embed_out']['embedding'] *= factor
+  log, sampling = Log(), c.Sampling(max_new_tokens=16, min_new_tokens=3, temperature=temperature)
+  config = dataclasses.replace(short(steps=1), sampling=sampling)
+  train(
+    dataclasses.replace(policy, params=params), tmp_path, log, config=config, dtype=jnp.bfloat16
+  )
+  assert list(log) == [0]
+
+
+SHAPE = gpt_neox.GPTNeoXConfig(32, 64, 2, 2, 64)
 
 
 def agreement(**changes):
@@ -234,17 +274,49 @@ def agreement(**changes):
     ({'ratio': 0.01}, 'probability ratio differs from 1 by 0.01'),
     ({'ratio': np.nan}, 'probability ratio differs from 1 by nan'),
     ({'kl': np.array([0, 0, 0.02, 0])}, 'KL to the reference differs from 0 by 0.02'),
-    ({'decoded': np.full((4, 3), -1.02)}, 'decoding and of training differ by 0.02'),
+    ({'decoded': np.full((4, 3), -1.02)}, 'decoding and training differ by 0.02'),
   ],
 )
 def test_the_self_check_names_what_is_off(changes, message):
-  checks.check_agreement(*agreement(), jnp.float32, at_start=True)
-  with pytest.raises(errors.DivergedError, match=message):
-    checks.check_agreement(*agreement(**changes), jnp.float32, at_start=True)
+  small = lambda: checks.rounding({'largest': 10, 'spread': 5}, SHAPE, jnp.float32)
+  check = functools.partial(checks.check_agreement, rounding_error=small)
+  check(*agreement(), jnp.float32, at_start=True)
+  with pytest.raises(errors.DivergedError, match=message + r'.*allowed 0.0001\)'):
+    check(*agreement(**changes), jnp.float32, at_start=True)
   if 'kl' in changes:  # later the policy has left its reference
-    checks.check_agreement(*agreement(**changes), jnp.float32, at_start=False)
+    check(*agreement(**changes), jnp.float32, at_start=False)
   if 'nan' not in message:
-    checks.check_agreement(*agreement(**changes), jnp.bfloat16, at_start=True)
+    unneeded = lambda: pytest.fail('computes the size of the logits')
+    checks.check_agreement(
+      *agreement(**changes), jnp.bfloat16, at_start=True, rounding_error=unneeded
+    )
+
+
+@pytest.mark.parametrize(
+  'dtype, size, allowed, refused',
+  [
+    (jnp.float32, {'largest': 3000, 'spread': 15}, 5e-4, 0.02),
+    (jnp.float32, {'largest': 15, 'spread': 15}, 9e-5, 1.1e-4),
+    (jnp.bfloat16, {'largest': 3000, 'spread': 5}, 0.045, 0.06),
+    (jnp.bfloat16, {'largest': 100, 'spread': 100}, 0.09, 2.0),
+  ],
+)
+def test_the_self_check_allows_what_rounding_does_at_the_size_of_the_logits(
+  dtype, size, allowed, refused
+):
+  check = functools.partial(
+    checks.check_agreement, rounding_error=lambda: checks.rounding(size, SHAPE, dtype)
+  )
+  off_by = lambda off: [
+    {'ratio': off},
+    {'kl': np.array([0, -off, 0, 0])},
+    {'decoded': np.full((4, 3), -1 - off)},
+  ]
+  for changes in off_by(allowed):
+    check(*agreement(**changes), dtype, at_start=True)
+  for changes in off_by(refused):
+    with pytest.raises(errors.DivergedError, match='self-check'):
+      check(*agreement(**changes), dtype, at_start=True)
 
 
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 3])
@@ -294,7 +366,7 @@ def test_with_centred_scores_a_constant_added_to_the_reward_changes_nothing(
     few, many = (log[step]['objective/scores'] for log in logs)
     assert many - few == pytest.approx(1000, abs=1e-2)
     assert logs[1][step]['objective/clipped'] == 0
-  assert 'clip' not in caplog.text
+  assert 'PPO' not in caplog.text
 
 
 @pytest.mark.slow
@@ -304,15 +376,18 @@ def test_with_centred_scores_a_constant_added_to_the_reward_changes_nothing(
     ({}, lambda texts: letters(texts) + 1000, 'scale_reward=centred, which subtracts'),
     ({'scale_reward': 'none'}, lambda texts: letters(texts) + 11, 'or raise config.ppo.clip_rew'),
     ({'scale_reward': 'centred', 'clip_reward': 0.01}, letters, 'Raise config.ppo.clip_reward'),
+    ({'scale_reward': 'centred'}, lambda texts: letters(texts) * 1e-6, 'matter, multiply it'),
   ],
 )
-def test_scores_most_of_which_are_clipped_are_warned_of_once(
+def test_scores_that_ppo_can_hardly_tell_apart_are_warned_of_once(
   policy, tmp_path, caplog, changes, reward, remedy
 ):
   log = Log()
   train(policy, tmp_path, log, reward, short(**changes))
-  assert all(metrics['objective/clipped'] > 0.5 for metrics in log.values())
-  (message,) = [record.getMessage() for record in caplog.records if 'clipped' in record.message]
+  assert all(
+    (metrics['objective/clipped'] > 0.5) == ('matter' not in remedy) for metrics in log.values()
+  )
+  (message,) = [record.getMessage() for record in caplog.records if 'PPO' in record.message]
   assert message.startswith('PPO step 0: ') and remedy in message and '\n' not in message
 
 

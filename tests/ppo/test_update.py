@@ -103,17 +103,15 @@ def gradient(before, after):
   return jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y), before.params, after.params)
 
 
+def dense_logits(policy, params, experience):
+  """Logits [B, S, V], divided by the temperature."""
+  hidden = gpt_neox.hidden_states(params, experience.ids, experience.valid, policy.config)
+  return np.asarray(gpt_neox.logits(params, hidden), np.float64) / TEMPERATURE
+
+
 def dense_log_probs(policy, params, experience):
   """Log-probs [B, T] in NumPy, position by position, from logits; 0 outside the responses."""
-  logits = (
-    np.asarray(
-      gpt_neox.logits(
-        params, gpt_neox.hidden_states(params, experience.ids, experience.valid, policy.config)
-      ),
-      np.float64,
-    )
-    / TEMPERATURE
-  )
+  logits = dense_logits(policy, params, experience)
   out = np.zeros((ROWS, RESPONSE))
   for row in range(ROWS):
     for step in np.flatnonzero(experience.response_mask[row]):
@@ -121,6 +119,25 @@ def dense_log_probs(policy, params, experience):
       at = logits[row, PROMPT + step - 1]
       out[row, step] = at[experience.ids[row, PROMPT + step]] - np.log(np.exp(at[may]).sum())
   return out
+
+
+@CUTS
+def test_the_size_of_the_logits_is_that_of_allowed_tokens(
+  run, policy, params, experience, statics, trained_blocks
+):
+  _, frozen, rollout, *_ = run(trained_blocks)
+  statics = {name: statics[name] for name in ('config', 'dtype', 'min_new_tokens')}
+  size = jax.jit(functools.partial(update_lib.logit_size, **statics))(frozen, rollout)
+  logits = dense_logits(policy, params, experience)
+  for row in range(ROWS):
+    largest, spread = 0, 0
+    for step in np.flatnonzero(experience.response_mask[row]):
+      may = [token for token in range(32) if token != 1 and not (token == 0 and step < MINIMUM)]
+      at = logits[row, PROMPT + step - 1, may]
+      largest, spread = max(largest, abs(at).max()), max(spread, abs(at - at.mean()).max())
+    np.testing.assert_allclose(
+      [size['largest'][row], size['spread'][row]], [largest, spread], rtol=1e-4
+    )
 
 
 @pytest.mark.slow
