@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import functools
 
+from absl import logging
 import numpy as np
 
 from irl_jax import rewards
@@ -26,8 +27,11 @@ def irl(run: Run) -> None:
   settings = run.config.irl
   export.check(settings)
   base = pretrained.load_language_model(run.base)
-  training = training_rows(run.demonstrations('train'), settings)
-  validation = different(run.demonstrations('validation'))
+  demonstrated = {split: run.demonstrations(split) for split in ('train', 'validation')}
+  training = training_rows(demonstrated['train'], settings)
+  validation = different(demonstrated['validation'])
+  report_left_out(demonstrated['train'], training, 'training')
+  report_left_out(demonstrated['validation'], validation, 'validation')
   train = functools.partial(
     irl_loop.train,
     base,
@@ -126,6 +130,19 @@ def training_rows(rows: Sequence[DemonstrationRow], settings: IRL) -> list[Demon
   over the samples of a prompt, which must stay as they were drawn, so it gets all of them.
   """
   return list(rows) if settings.group_size > 1 else different(rows)
+
+
+def report_left_out(
+  rows: Sequence[DemonstrationRow], used: Sequence[DemonstrationRow], split: str
+) -> None:
+  """Logs how many demonstrations of a split are left out because their two texts are identical."""
+  if len(used) < len(rows):
+    logging.info(
+      'irl: left out %d of %d %s pairs, because their two completions are identical',
+      len(rows) - len(used),
+      len(rows),
+      split,
+    )
 
 
 def encode_demonstrations(

@@ -65,6 +65,27 @@ def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(start, monkeypatch, 
   assert given.value.args == (len(prompts), 3, prompts)
 
 
+@pytest.mark.parametrize(
+  'settings, expected',
+  [
+    (IRL(), ['1 of 4 training', '1 of 4 validation']),
+    (ENTROPY, ['1 of 4 validation']),  # its training needs all samples of a prompt
+  ],
+)
+def test_pairs_of_identical_texts_are_counted_in_the_log(
+  start, tmp_path, monkeypatch, caplog, settings, expected
+):
+  (tmp_path / 'irl').mkdir()
+  monkeypatch.setattr(recovery, 'recover_seed', lambda *unused: None)
+  with caplog.at_level('INFO', logger='absl'):
+    recovery.irl(start(settings))
+  lines = [line for line in caplog.messages if 'left out' in line]
+  assert lines == [
+    f'irl: left out {counted} pairs, because their two completions are identical'
+    for counted in expected
+  ]
+
+
 def test_the_zero_is_chosen_from_the_scores_of_the_exported_form(
   start, policy, monkeypatch, tmp_path
 ):
