@@ -1,5 +1,9 @@
 """Errors that a user can fix: a command prints one line for each, and ends with its exit code."""
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota or a limit is reached
+
 
 class IrlJaxError(Exception):
   """Base of every error that a user can fix; a command prints it without a traceback."""
@@ -26,7 +30,7 @@ class DivergedError(IrlJaxError, ArithmeticError):
 
 
 class CheckpointError(IrlJaxError):
-  """A checkpoint that cannot be restored or written."""
+  """A checkpoint that cannot be restored or written, or a disk that is full."""
 
   exit_code = 5
 
@@ -41,3 +45,15 @@ class OtherProcessError(IrlJaxError):
 
 class OutOfMemoryError(IrlJaxError):
   """The devices or the host have too little memory for a stage."""
+
+
+def unwritable(what: str, error: OSError) -> IrlJaxError:
+  """Returns the error for a place that cannot be written to; a full disk has a code of its own.
+
+  Args:
+    what: the beginning of the message, such as 'PATH: cannot be written'.
+    error: why.
+  """
+  if error.errno in DISK_FULL:
+    return CheckpointError(f'{what}: {error.strerror}. Free space, and give the same command again')
+  return ConfigError(f'{what}: {error.strerror}')

@@ -27,6 +27,7 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.data import text
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.errors import unwritable
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import hub
 
@@ -261,6 +262,7 @@ def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
 
   Raises:
     ConfigError: the folder cannot be written to, or contains a run of other inputs.
+    CheckpointError: the disk is full.
   """
   path = folder / INPUTS
   try:
@@ -273,7 +275,7 @@ def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows_lib.write_jsonl(path, rows)
   except OSError as error:
-    raise ConfigError(f'workdir {folder}: cannot be written to: {error.strerror}') from error
+    raise unwritable(f'workdir {folder}: cannot be written to', error) from error
 
 
 def _default_workdir(config: config_lib.Config, rows: Sequence[Row] | None) -> str:

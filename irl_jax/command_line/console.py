@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments = list(sys.argv if argv is None else argv)[1:]
   name = arguments[0] if arguments else ''
   if name in ('--help', '-h', '-help', 'help'):
-    print(overview())
-  elif name in ('--version', '-version'):
-    print(f'irl_jax {__version__}')
-  elif name in COMMANDS:
+    return launch.exit_code(lambda: print(overview()))
+  if name in ('--version', '-version'):
+    return launch.exit_code(lambda: print(f'irl_jax {__version__}'))
+  if name in COMMANDS:
     command = importlib.import_module(f'irl_jax.command_line.{name}')
     return launch.run_main(
       command.main,
@@ -57,10 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       [f'irl-jax {name}', *arguments[1:]],
       own_process=argv is None and name not in NO_RESTART,
     )
-  else:
-    print(f'error: {printable(_unknown(name))}', file=sys.stderr)
-    return ConfigError.exit_code
-  return 0
+  print(f'error: {printable(_unknown(name))}', file=sys.stderr)
+  return ConfigError.exit_code
 
 
 def _unknown(name: str) -> str:

@@ -27,6 +27,7 @@ from irl_jax.config import Sampling
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.errors import unwritable
 from irl_jax.runtime import compilation_cache
 from irl_jax.runtime import exhaustion
 from irl_jax.runtime import interruption
@@ -157,9 +158,8 @@ def _write(
       '--input': _sha256(job.source),
       **settings,
     }
-    with partial_output.opened(job.output, call) as partial:
+    with partial_output.opened(job.output, call, job.part) as partial:
       try:
-        partial.resume(job.part)
         compilation_cache.use()
         _append_parts(job, survey, partial, load)
         partial.finish()
@@ -211,6 +211,7 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
 
   Raises:
     ConfigError: the output is not a .jsonl file, is the input itself, or cannot be written.
+    CheckpointError: the disk is full.
   """
   path = pathlib.Path(output)
   if path.suffix != '.jsonl' or path.is_dir():
@@ -221,9 +222,7 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
     path.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=path.parent).close()
   except OSError as error:
-    raise ConfigError(
-      f'--output={output}: {path.parent} cannot be written: {error.strerror}'
-    ) from error
+    raise unwritable(f'--output={output}: {path.parent} cannot be written', error) from error
 
 
 def check_names(survey: rows_lib.Survey, names: Iterable[str], source: str) -> None:

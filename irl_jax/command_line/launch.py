@@ -21,13 +21,18 @@ from irl_jax import paths
 from irl_jax.command_line import config_files
 from irl_jax.command_line import config_flags
 from irl_jax.command_line import suggestions
+from irl_jax.errors import CheckpointError
 from irl_jax.errors import ConfigError
+from irl_jax.errors import DISK_FULL
 from irl_jax.errors import IrlJaxError
+from irl_jax.errors import unwritable
 from irl_jax.runtime import host_memory
+from irl_jax.runtime import terminal
 from irl_jax.runtime.terminal import printable
 from irl_jax.runtime.terminal import redacted
 from irl_jax.version import __version__
 
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as other commands end
 PLACES = ('workdir', 'model', 'input', 'output')  # flags whose value is a path
 ROW_FILES = '.jsonl, .json, .csv, .tsv, .parquet or .txt (one text per line), also .gz'
 
@@ -50,14 +55,16 @@ def run_main(
       with huge pages, and hides torch from transformers. None: if argv is None.
 
   Returns:
-    The exit code: 0 done, 130 interrupted, an IrlJaxError's own, 1 for any other exception.
+    The exit code: 0 done, 130 interrupted, 141 if nobody reads the output any more (nothing is
+    printed then), an IrlJaxError's own, 1 for any other exception.
   """
   own_process = argv is None if own_process is None else own_process
   argv = list(sys.argv if argv is None else argv)
   early = flags.FlagValues()  # the flags that matter even if the others are wrong
   _define_common(early)
   _define_common(flag_values)
-  try:
+
+  def work() -> None:
     early.set_gnu_getopt(True)
     early(argv, known_only=True)
     if early.help:
@@ -73,19 +80,46 @@ def run_main(
         host_memory.use_one_heap()
       _start_logging(flag_values.verbosity)
       main(flag_values)
+
+  return exit_code(work, lambda: _show_traceback(early))
+
+
+def exit_code(work: Callable[[], None], show_traceback: Callable[[], bool] = lambda: False) -> int:
+  """Does the work of a command, and turns what it raises into one line on stderr.
+
+  Args:
+    work: prints its results.
+    show_traceback: prints the traceback of an error, if it is wanted; returns whether it did.
+
+  Returns:
+    As `run_main`.
+  """
+  terminal.accept_all_text()
+  try:
+    work()
+    terminal.flush()
     return 0
   except KeyboardInterrupt:
     message, code = 'interrupted', 130
   except IrlJaxError as error:
     message, code = str(error), error.exit_code
-    _show_traceback(early)
+    show_traceback()
   except flags.Error as error:
     message, code = _flag_error(error), ConfigError.exit_code
   except Exception as error:  # pylint: disable=broad-except
-    first_line = next(iter(str(error).strip().splitlines()), '')
-    hint = '' if _show_traceback(early) else ' (--verbosity=1 shows where)'
-    message, code = f'{type(error).__name__}: {first_line}{hint}', 1
-  print(f'error: {printable(message)}', file=sys.stderr, flush=True)
+    if isinstance(error, BrokenPipeError) and terminal.reader_is_gone():
+      message, code = '', PIPE_CLOSED
+    elif isinstance(error, OSError) and error.errno in DISK_FULL:
+      place = error.filename or 'a file or stdout'
+      message = str(unwritable(f'{place} cannot be written to', error))
+      code = CheckpointError.exit_code
+    else:
+      first_line = next(iter(str(error).strip().splitlines()), '')
+      hint = '' if show_traceback() else ' (--verbosity=1 shows where)'
+      message, code = f'{type(error).__name__}: {first_line}{hint}', 1
+  terminal.drop_output()
+  if message:
+    print(f'error: {printable(message)}', file=sys.stderr, flush=True)
   return code
 
 

@@ -68,24 +68,28 @@ class PartialOutput:
 
 
 @contextlib.contextmanager
-def opened(output: str | os.PathLike[str], call: Mapping[str, Any]) -> Iterator[PartialOutput]:
+def opened(
+  output: str | os.PathLike[str], call: Mapping[str, Any], part: int
+) -> Iterator[PartialOutput]:
   """Opens the partial file of an output; if no row is kept at the end, it is removed.
 
   Args:
     output: the file that appears in the end.
     call: what the rows depend on, in JSON's types. The rows of another call are not continued.
+    part: rows of a part. Those of whole parts are kept, and what follows them is dropped.
 
   Raises:
-    ConfigError: another process writes the same output.
+    ConfigError: another process writes the same output, or there are rows of another call.
   """
   output = pathlib.Path(output)
   with _partial(output).open('a+b') as file:
     _lock(file, output)
     partial = PartialOutput(output, call, file)
+    partial.resume(part)
     try:
       yield partial
     finally:
-      if not os.fstat(file.fileno()).st_size and not partial.kept:
+      if not partial.kept:
         _partial(output).unlink(missing_ok=True)
         _described(output).unlink(missing_ok=True)
 

@@ -25,5 +25,6 @@ def main(options: flags.FlagValues) -> None:
   """Writes the report and prints its path."""
   launch.require(options, 'workdir')
   from irl_jax.report import page
+  from irl_jax.runtime import terminal
 
-  print(page.write(options.workdir))
+  print(terminal.printable(str(page.write(options.workdir))))

@@ -34,6 +34,7 @@ from irl_jax.data.row_formats import Unusable
 from irl_jax.data.row_formats import USUAL_REMEDY
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.errors import unwritable
 from irl_jax.runtime import atomic
 
 Row = dict[str, Any]
@@ -345,6 +346,7 @@ def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> N
 
   Raises:
     ConfigError: the file cannot be written.
+    CheckpointError: the disk is full.
     ValueError: a value is NaN or infinite.
   """
   path = pathlib.Path(path)
@@ -353,7 +355,7 @@ def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> N
     with atomic.file(path, 'wb') as file:
       file.writelines(map(json_line, rows))
   except OSError as error:
-    raise ConfigError(f'{path}: cannot be written: {error.strerror}') from error
+    raise unwritable(f'{path}: cannot be written', error) from error
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:

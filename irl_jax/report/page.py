@@ -18,7 +18,7 @@ from typing import Any
 
 from irl_jax import config as config_lib
 from irl_jax import paths
-from irl_jax.errors import ConfigError
+from irl_jax.errors import unwritable
 from irl_jax.report import agreement_figures
 from irl_jax.report import comparisons
 from irl_jax.report import curves
@@ -131,6 +131,7 @@ def write(folder: str | os.PathLike[str]) -> pathlib.Path:
   Raises:
     ConfigError: this is not the folder of a run, the run is not finished, a file is damaged, or
       the folder cannot be written to.
+    CheckpointError: the disk is full.
   """
   folder = pathlib.Path(paths.local(folder, '--workdir'))
   inputs = inputs_lib.read(folder)
@@ -143,7 +144,7 @@ def write(folder: str | os.PathLike[str]) -> pathlib.Path:
       atomic.write(folder / 'figures' / name, content)
     atomic.write(folder / 'report.html', page.encode('utf-8'))
   except OSError as error:
-    raise ConfigError(f'--workdir={folder} cannot be written to: {error.strerror}') from error
+    raise unwritable(f'--workdir={folder} cannot be written to', error) from error
   return folder / 'report.html'
 
 

@@ -3,7 +3,6 @@
 import collections
 from collections.abc import Iterator
 import contextlib
-import errno
 import functools
 import pathlib
 
@@ -72,7 +71,7 @@ def disk_explained(folder: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno not in errors.DISK_FULL:
       raise
     raise errors.CheckpointError(
       f'{error.filename or folder} cannot be written to: {error.strerror}; progress '

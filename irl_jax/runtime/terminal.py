@@ -1,9 +1,13 @@
 """Output for a terminal: text without control sequences or secrets, and progress bars."""
 
 from collections.abc import Iterable
+import contextlib
+import io
 import os
 import re
+import select
 import sys
+from typing import TextIO
 import unicodedata
 
 SECRETS = ('HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'WANDB_API_KEY')
@@ -36,6 +40,45 @@ def printable(text: str) -> str:
     for char in text
     if unicodedata.category(char) != 'Cc' and char not in _DIRECTIONS
   )
+
+
+def accept_all_text() -> None:
+  """Lets stdout take characters that its encoding has not, such as of a file's name: as escapes."""
+  if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+    sys.stdout.reconfigure(errors='backslashreplace')
+
+
+def flush() -> None:
+  """Writes out what was printed, so that an error of stdout is known."""
+  if sys.stdout is not None:  # the process may have been started without one
+    sys.stdout.flush()
+
+
+def reader_is_gone() -> bool:
+  """Returns True if nobody reads stdout or stderr any more, as after `| head`."""
+  return any(map(_is_closed_pipe, (sys.stdout, sys.stderr)))
+
+
+def _is_closed_pipe(stream: TextIO | None) -> bool:
+  if stream is None:
+    return False
+  with contextlib.suppress(OSError, ValueError):  # no file of the system is behind it
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+  return False
+
+
+def drop_output() -> None:
+  """Drops what was printed and cannot be written out, of which Python would complain at the end."""
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      if stream is not None:
+        stream.flush()
+    except OSError:
+      nowhere = os.open(os.devnull, os.O_WRONLY)
+      os.dup2(nowhere, stream.fileno())
+      os.close(nowhere)
 
 
 def bar(items: Iterable, label: str, unit: str = 'batch', total: int | None = None) -> Iterable:

@@ -103,9 +103,8 @@ def make(folder: pathlib.Path) -> None:
       (path / '.writable').touch()
       (path / '.writable').unlink()
     except OSError as error:
-      raise errors.ConfigError(
-        f'--workdir={folder}: {path} cannot be written to: {error.strerror}'
-      ) from error
+      what = f'--workdir={folder}: {path} cannot be written to'
+      raise errors.unwritable(what, error) from error
   for path in (folder / name for name in FILES):
     if path.is_dir():
       raise errors.ConfigError(

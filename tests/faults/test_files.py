@@ -1,13 +1,20 @@
-"""Files that are scored or completed: interrupted, and continued to the same bytes."""
+"""Files that are scored or completed: interrupted or on a full disk, and continued."""
 
+import errno
 import json
+import os
+import resource
 import signal
 
 import commands
+import documented
 import pytest
 
+from irl_jax import errors
 from irl_jax.command_line import files
+from irl_jax.command_line import launch
 from irl_jax.command_line import partial_output
+from irl_jax.data import rows as rows_lib
 
 ROWS = ''.join(json.dumps({'text': 'word ' * number}) + '\n' for number in range(10))
 
@@ -56,3 +63,58 @@ def test_a_stopped_call_continues_to_the_same_bytes(
   assert run(command, *arguments).code == 0
   assert (folder / 'out.jsonl').read_bytes() == whole
   assert not list(folder.glob('*.partial*'))
+
+
+def full():
+  raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_keeps_what_was_scored(folder, parts, run, monkeypatch, ends_as_documented):
+  arguments = commands.score(folder, ROWS)
+  parts(0)
+  sync = os.fsync
+  synced: list[None] = []
+
+  def fill(number):
+    synced.append(sync(number))
+    if len(synced) == 4:  # of the call's description, and of three parts
+      full()
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'fsync', fill)
+    ends_as_documented('the disk is full while a file is scored', 'score', arguments)
+  assert (folder / 'out.jsonl.partial').exists() and not (folder / 'out.jsonl').exists()
+  assert run('score', *arguments).code == 0
+
+
+def test_a_file_that_may_not_grow_is_a_full_disk(folder, run):
+  rows = ''.join(json.dumps({'text': 'word ' * 400}) + '\n' for _ in range(100))
+  arguments, before = commands.score(folder, rows), resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    ended = run('score', *arguments)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert ended.code == 5 and 'cannot be written to: File too large' in ended.message
+  assert not list(folder.glob('out.jsonl*'))
+  assert run('score', *arguments).code == 0
+
+
+def test_a_full_disk_is_no_mistake_of_the_command_line(tmp_path, monkeypatch):
+  monkeypatch.setattr(os, 'fsync', lambda _: full())
+  with pytest.raises(errors.CheckpointError) as refused:
+    rows_lib.write_jsonl(tmp_path / 'rows.jsonl', [{}])
+  documented.check(
+    'the disk is full where a file of rows is written',
+    f'error: {refused.value}'.replace(f'{tmp_path}/', ''),
+    refused.value.exit_code,
+    tmp_path,
+  )
+
+
+def test_stdout_is_part_of_the_page():
+  rows = documented.rows()
+  assert rows['stdout is closed, as by `head`'].codes == {launch.PIPE_CLOSED}
+  what = 'a file or stdout cannot be written to'
+  error = errors.unwritable(what, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+  assert rows['stdout is a full disk'].printed == f'error: {error}'

@@ -11,7 +11,9 @@ import huggingface_hub
 
 from irl_jax import paths
 from irl_jax.errors import ConfigError
+from irl_jax.errors import DISK_FULL
 from irl_jax.errors import InputError
+from irl_jax.errors import unwritable
 from irl_jax.models.huggingface import weight_files
 from irl_jax.runtime import hub_limits
 
@@ -124,6 +126,8 @@ def _download(repo: str, revision: str | None, part: Part) -> pathlib.Path:
         repo, revision=revision, allow_patterns=list(wanted)
       )
   except Exception as error:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+      raise unwritable(f'hub model {repo} cannot be downloaded', error) from error
     files = [name for name in present if any(fnmatch.fnmatch(name, pattern) for pattern in wanted)]
     raise InputError(_explain(repo, revision, error, files)) from error
   return pathlib.Path(folder)
