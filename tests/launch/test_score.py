@@ -31,7 +31,7 @@ def lengths(monkeypatch):
   monkeypatch.setattr(
     api,
     'load_scorer',
-    lambda path, batch_size, progress: (
+    lambda path, batch_size, progress, label: (
       lambda texts: {
         'reward': np.array([len(text) for text in texts], np.float32),
         'logits': np.zeros((len(texts), 2), np.float32),
@@ -111,7 +111,7 @@ def test_a_score_that_is_not_finite_is_refused(launch, rows, monkeypatch, tmp_pa
 
 
 def test_errors_of_the_model_end_with_their_own_code(launch, rows, monkeypatch, tmp_path, capsys):
-  def refuse(path, batch_size, progress):
+  def refuse(path, batch_size, progress, label):
     raise InputError('M: is cut \x1b[31mshort')
 
   monkeypatch.setattr(api, 'load_scorer', refuse)
