@@ -2,11 +2,16 @@
 
 SIZE = 512  # bytes to look at
 
-_LFS = 'is a Git LFS pointer, not the file itself. Run `git lfs pull` in its repository'
+POINTER = 'is a Git LFS pointer, not the file itself. Run `git lfs pull` in its repository'
 _HTML = 'is an HTML page, not the file itself: a failed download. Download it again'
 _ZIP = 'is a zip archive, such as an Excel workbook. Unpack it, or save its table as .csv in UTF-8'
 _GZIP = 'is gzipped, although its name does not end in .gz. Add .gz to its name'
 _PARQUET = 'is a parquet file. Give it a name that ends in .parquet'
+
+
+def is_pointer(head: bytes) -> bool:
+  """Returns True if a file with this beginning is a Git LFS pointer."""
+  return head.lstrip().startswith(b'version https://git-lfs')
 
 
 def problem(head: bytes, name: str) -> str:
@@ -17,8 +22,8 @@ def problem(head: bytes, name: str) -> str:
     name: of the file; its endings say what it should be.
   """
   start, name = head.lstrip().lower(), name.lower()
-  if start.startswith(b'version https://git-lfs'):
-    return _LFS
+  if is_pointer(head):
+    return POINTER
   if start.startswith((b'<!doctype html', b'<html', b'<?xml')):
     return _HTML
   if head.startswith(b'PK\x03\x04'):

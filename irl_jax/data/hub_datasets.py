@@ -4,10 +4,12 @@ This module adds what `datasets` does not do on its own: it fails within seconds
 and reads nothing outside the folder or repository.
 """
 
+from collections.abc import Sequence
 import os
 import pathlib
 import re
 
+from irl_jax.data import downloads
 from irl_jax.data.row_formats import Numbered
 from irl_jax.data.row_formats import READERS
 from irl_jax.errors import ConfigError
@@ -88,16 +90,29 @@ def _load(
         for file in files
       ]
       outside = [file for file in files if not file.startswith(inside)]
-      if not outside:
+      pointers = [] if outside else _pointers(files)
+      if not outside and not pointers:
         builder.download_and_prepare()
   except Exception as error:  # as above
     raise InputError(f'{where}: {_first_line(error.__cause__ or error)}; {remedy}') from error
   if outside:
     raise InputError(f'{where}: its README names a file outside of it ({outside[0]}); refused')
+  if pointers:
+    raise InputError(f'{pointers[0]}: {downloads.POINTER}')
   try:
     return enumerate(builder.as_dataset(split), 1)
   except ValueError as error:
     raise ConfigError(f'config.data.split = {split!r}: {where}: {_first_line(error)}') from error
+
+
+def _pointers(files: Sequence[str]) -> list[str]:
+  """Returns which of the files on this machine are Git LFS pointers."""
+  found = []
+  for file in filter(os.path.isfile, files):
+    with open(file, 'rb') as opened:
+      if downloads.is_pointer(opened.read(downloads.SIZE)):
+        found.append(file)
+  return found
 
 
 def _refusal(error: Exception) -> str:

@@ -297,6 +297,14 @@ def test_broken_and_empty_folders(tmp_path):
   assert '\n' not in str(caught.value)
 
 
+def test_a_folder_of_git_lfs_pointers_is_named(tmp_path):
+  (tmp_path / 'set').mkdir()
+  for name in ('train.csv', 'test.csv'):
+    (tmp_path / 'set' / name).write_text('version https://git-lfs.github.com/spec/v1\nsize 1\n')
+  with pytest.raises(InputError, match=r'set/t\w+.csv: is a Git LFS pointer, .*`git lfs pull`'):
+    load(tmp_path / 'set')
+
+
 def refuse_network(*_, **__):
   raise socket.gaierror('Name or service not known')
 
