@@ -1,4 +1,4 @@
-"""How fast: ours, the peers and the limits of the machine, side by side in one run.
+"""Speed of irl_jax, its peers and the limits of the machine, side by side in one run.
 
   python benchmarks/speed.py --output=speed.json --markdown=BENCHMARKS.md
   python benchmarks/speed.py --only=decode_70m,ppo_70m --repeats=9

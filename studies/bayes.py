@@ -107,7 +107,7 @@ def kinds_of_text(run, texts: Sequence[str], tokenizer, seed: int) -> dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class Familiarity:
-  """How the training texts are spread, and beyond which distance a text is flagged, by pooling."""
+  """The spread of the training texts, and the distance from which a text is flagged, by pooling."""
 
   known: dict[str, Any]  # familiarity.Familiar
   limits: dict[str, float]

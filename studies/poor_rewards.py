@@ -1,4 +1,4 @@
-r"""What training on a poor reward does: PPO on the recovered reward of a run, and on worse ones.
+r"""The effect of training on a poor reward: PPO on a run's recovered reward, and on worse ones.
 
   python studies/poor_rewards.py --config=configs/tiny.py --workdir=runs/tiny \
       --output=poor_rewards.json

@@ -1,4 +1,4 @@
-r"""Which objective recovers best, and what the reward should see: variants of IRL on one run.
+r"""A comparison of objectives, and of inputs of the reward: variants of IRL on one run.
 
   python studies/recovery.py --config=configs/paradetox_14m.py --workdir=runs/paradetox_14m \
       --output=recovery.json --texts=paradetox_dev.jsonl.gz --fields=toxic,neutral \
@@ -104,12 +104,12 @@ def recover(
   """Recovers one reward (texts -> scores) for every seed.
 
   Args:
-    run: gives the config that the variant differs from.
+    run: the run whose config the variant differs from.
     base: the model that the rewards start from.
     sources: rows to train on and rows to validate with, by name.
-    settings: of the variant.
-    pairs: most training pairs; None: all.
-    seeds: how many rewards.
+    settings: the settings of the variant.
+    pairs: the maximum number of training pairs; None: all.
+    seeds: the number of rewards.
   """
   from irl_jax.irl import loop
   from irl_jax.irl import reward
@@ -152,7 +152,7 @@ def read_texts(path: str, fields: Sequence[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-  """What every variant is evaluated on: M pairs, N texts with their r*, and unlabelled texts."""
+  """The data to evaluate every variant on: M pairs, N texts with their r*, and unlabelled texts."""
 
   aligned: list[str]
   base: list[str]

@@ -1,4 +1,4 @@
-r"""What the faults of the paper's released code cost: each switched on alone, over many seeds.
+r"""The cost of the faults in the paper's released code: each one switched on, over many seeds.
 
   python studies/released_faults.py --config=configs/tiny.py --workdir=runs/tiny \
       --output=released_faults.json --config.irl.batch_size=32 --config.irl.prefix_weight=0

@@ -1,4 +1,4 @@
-r"""How far recovered rewards carry: agreement with r* and with labels on texts that no stage saw.
+r"""Transfer of recovered rewards: agreement with r* and with labels on texts that no stage saw.
 
   python studies/transfer.py --config=C.py --workdir=W --output=O.json \
       --pairs=paradetox_dev.jsonl.gz

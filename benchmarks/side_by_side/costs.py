@@ -1,6 +1,6 @@
-"""The least that a piece of work costs: FLOPs of its matrix products, bytes through memory.
+"""The minimum cost of a piece of work: FLOPs of its matmuls, bytes through memory.
 
-A product of [M, K] and [K, N] is 2 M K N FLOPs. Attention counts every pair of positions of a text,
+A matmul of [M, K] and [K, N] is 2 M K N FLOPs. Attention counts every pair of positions of a text,
 as other FLOP counters do; look-ups in an embedding, norms and softmax count nothing. Recomputation
 in the backward pass and padding count nothing.
 
@@ -45,14 +45,14 @@ ROBERTA = {'tiny': Shape(16, 2, 2, 32, 264), 'base': Shape(768, 12, 12, 3072, 50
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """What a contestant does; fields that its kind of work does not have stay 0."""
+  """The work of a contestant; fields that its kind of work does not have stay 0."""
 
   shape: Shape
   scorer: Shape = ROBERTA['base']
   batch: int = 0
   prompt: int = 0  # tokens
   new: int = 0  # sampled tokens
-  tokens: int = 0  # of a text
+  tokens: int = 0  # tokens of a text
   pairs: int = 0
   epochs: int = 0
   trained_blocks: int = -1  # -1: everything
@@ -61,7 +61,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What has to be computed and moved."""
+  """The amount of computation and of memory traffic."""
 
   flops: float = 0.0
   bytes: float = 0.0
@@ -79,7 +79,7 @@ def blocks(shape: Shape, count: int, texts: int, tokens: int) -> float:
 
 
 def head(shape: Shape, positions: int) -> float:
-  """FLOPs of the logits of so many positions."""
+  """FLOPs of the logits of this many positions."""
   return 2.0 * positions * shape.embedding
 
 
@@ -105,7 +105,7 @@ def decode(work: Work, item: int) -> Cost:
 
 
 def update(weights: int, flops: float) -> Cost:
-  """Forward and backward of a forward pass of so many FLOPs, then AdamW on float32 weights.
+  """Forward and backward of a forward pass of this many FLOPs, then AdamW on float32 weights.
 
   Both passes read each weight, its gradient is written; AdamW reads four numbers and writes three.
   """
@@ -138,7 +138,7 @@ def ppo(work: Work, item: int) -> dict[str, Cost]:
   """`rollout`, `score`, and `update`: log-probs of policy and reference, and all epochs.
 
   What lies below the cut is computed once. (The gradient stops at the norms of the lowest trained
-  block, so none of its products is spared.)
+  block, so none of its matmuls is saved.)
   """
   shape, positions = work.shape, work.batch * work.new
   tokens = work.prompt + work.new

@@ -20,7 +20,7 @@ GENERATED = {
 
 
 def place(variable: str, name: str) -> pathlib.Path:
-  """Where an input would be."""
+  """Returns the path where an input would be."""
   return pathlib.Path(os.environ.get(variable, ''), name)
 
 

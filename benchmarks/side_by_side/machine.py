@@ -1,4 +1,4 @@
-"""The machine: what it is, and its measured rates of matrix products and of memory."""
+"""The machine: a description, and its measured rates of matmuls and of memory."""
 
 from collections.abc import Callable
 import importlib.metadata
@@ -51,13 +51,13 @@ def rate(amount: float, work: Callable[[], Any], seconds: float) -> float:
 
 
 def flops(shape: tuple[int, int, int]) -> int:
-  """FLOPs of a product."""
+  """FLOPs of a matmul."""
   rows, inner, columns = shape
   return 2 * rows * inner * columns
 
 
 def of_jax(sizes: str) -> dict[str, Any]:
-  """Device, rates of products in the type that irl_jax computes in there, and of memory."""
+  """Device, and the rates of memory and of matmuls in the type that irl_jax computes in there."""
   import jax
   import jax.numpy as jnp
 
@@ -117,7 +117,7 @@ def measure(sizes: str) -> dict[str, Any]:
   On a CPU the better of XLA and torch is the machine's rate; bfloat16 is kept apart.
 
   Args:
-    sizes: of what is measured; 'auto': by the kind of device.
+    sizes: the sizes to measure; 'auto': by the kind of device.
   """
   load = os.getloadavg()[0]
   found = {'jax': turns.alone('machine.of_jax', sizes)}
@@ -153,7 +153,7 @@ def torch_device() -> str:
 
 
 def installed(package: str) -> bool:
-  """Whether a package is installed."""
+  """Returns True if a package is installed."""
   try:
     importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What of irl_jax is timed, through the entry points that users and stages call. Random weights."""
+"""The timed parts of irl_jax, through the entry points of users and stages. Random weights."""
 
 from collections.abc import Callable
 from collections.abc import Sequence

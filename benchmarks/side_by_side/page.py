@@ -54,7 +54,7 @@ def percent(value: float) -> str:
 
 
 def shares(limit: dict[str, float]) -> str:
-  """How near the work is to each limit."""
+  """Returns how near the work is to each limit."""
   names = {'matmul': 'matmul', 'memory': 'memory', 'mfu': 'MFU'}
   return ', '.join(
     f'{shown} {percent(limit[name])}'

@@ -25,7 +25,7 @@ from side_by_side import turns
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 SCORING_BATCHES = (16, 32, 64)  # texts in a batch; the fastest is taken
-PAIRS_IN_A_STEP = 32  # of the authors' IRL
+PAIRS_IN_A_STEP = 32  # pairs in a step of the authors' IRL
 TOP_K = 30
 
 
@@ -165,7 +165,7 @@ def score(lap: turns.Lap, work: costs.Work) -> None:
 
 
 def seconds_of(lap: turns.Lap, work: Callable[[], object]) -> float:
-  """How long some work takes."""
+  """Returns the seconds that some work takes."""
   start = lap.elapsed()
   work()
   wait()
@@ -328,7 +328,7 @@ class Reward(torch.nn.Module):
 
 
 def authors_irl(lap: turns.Lap, work: costs.Work) -> None:
-  """Trains on `pairs` pairs per turn, each alone, with its share of a step; then evaluates.
+  """Trains on `pairs` pairs per turn, one at a time, with its share of a step; then evaluates.
 
   The parts: `training`, `evaluation` with the learned reward, and `true_rewards`.
   """

@@ -1,6 +1,6 @@
-"""Where the time of one piece of work goes, operation by operation, as JAX's profiler traces it.
+"""The time of one piece of work, operation by operation, as JAX's profiler traces it.
 
-The times are XLA's own, on CPU. What two threads do at the same time is added up, and products that
+The times are XLA's own, on CPU. What two threads do at the same time is added up, and matmuls that
 XLA only starts are short here: the sum is a guide, not the time of the work.
 """
 
@@ -18,7 +18,7 @@ from irl_jax.errors import IrlJaxError
 from side_by_side import turns
 
 WARM = 2  # laps before the one that is traced
-FLAG = '--xla_cpu_enable_xprof_traceme=true'  # of XLA_FLAGS, before JAX starts
+FLAG = '--xla_cpu_enable_xprof_traceme=true'  # a flag of XLA_FLAGS, set before JAX starts
 
 
 class Lap:
@@ -67,7 +67,7 @@ def operations(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
     event for event in events if event.get('ph') == 'X' and 'hlo_op' in event.get('args', {})
   ]
   if not found:
-    raise IrlJaxError('the trace holds no operations: this works on CPU only')
+    raise IrlJaxError('the trace contains no operations: this works on CPU only')
   return iter(found)
 
 

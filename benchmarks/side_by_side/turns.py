@@ -33,7 +33,7 @@ class Contestant:
   function: str  # 'module.function' of this package: (lap, work) -> never returns
   work: Any  # a costs.Work, or what else the function takes
   scale: float = 1.0  # laps that make the whole work
-  costs: dict[str, Cost] = dataclasses.field(default_factory=dict)  # of the whole's parts
+  costs: dict[str, Cost] = dataclasses.field(default_factory=dict)  # costs of the parts of the work
   note: str = ''
 
 
@@ -42,7 +42,7 @@ class Finished(Exception):
 
 
 class Lap:
-  """What a contestant calls at the end of each piece of work; returns when the next turn begins."""
+  """Called by a contestant at the end of each piece of work; returns when the next turn begins."""
 
   def __init__(self, connection: connection_lib.Connection):
     self._connection = connection

@@ -1,4 +1,4 @@
-"""What is timed: the work, who does it, what it costs at least, and which targets are set."""
+"""The timed work: its contestants, its minimum cost, and its targets."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,8 +11,8 @@ from side_by_side.turns import Contestant
 
 PPO_EPOCHS = 4
 IRL_BATCH = 32
-TRAINING_STEPS = 5  # of ours in a turn: our loop does not wait for each
-HEAD_EPOCHS = 10  # of a head on a frozen trunk; the paper trains for 10 to 30
+TRAINING_STEPS = 5  # steps of ours in a turn: our loop does not wait for each
+HEAD_EPOCHS = 10  # epochs of a head on a frozen trunk; the paper trains for 10 to 30
 OURS, TORCH, AUTHORS = 'ours', 'torch', "the authors'"
 FROZEN = 'ours, frozen trunk'
 TRL = (
@@ -27,7 +27,7 @@ ALONE = (
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """What one contestant is to reach; `over` names whom a ratio is over."""
+  """The target of one contestant; `over` names the other one of a ratio."""
 
   kind: (
     str  # 'times' as fast, share of the 'memory' or 'matmul' limit, 'seconds', 'fraction', 'mfu'
@@ -44,7 +44,7 @@ class Group:
   name: str
   title: str
   contestants: tuple[Contestant, ...]
-  amount: float = 0.0  # of `unit` in the whole work
+  amount: float = 0.0  # number of `unit` in the whole work
   unit: str = ''
   note: str = ''
   together: bool = True  # False: they do not fit into memory at once, so each takes all its turns
@@ -122,7 +122,7 @@ def all_groups(kind: str, item: int, peers: bool) -> list[Group]:
   """Returns every group, in the order in which they are run; the last ones only if named.
 
   Args:
-    kind: of the sizes.
+    kind: the kind of the sizes.
     item: bytes of a number in computation.
     peers: whether torch can take part.
   """
@@ -155,7 +155,7 @@ def all_groups(kind: str, item: int, peers: bool) -> list[Group]:
 
 
 def optional(name: str) -> bool:
-  """Whether a group runs only if it is named."""
+  """Returns True if a group runs only if it is named."""
   return name == 'tiny' or name.startswith('growth')
 
 
@@ -288,7 +288,7 @@ def files(sizes: Sizes) -> Iterator[Group]:
 
 
 def start(sizes: Sizes) -> Group:
-  """What a user waits for."""
+  """The time that a user waits for."""
   name, batch, new = sizes.start
   scorer = dataclasses.replace(costs.ROBERTA[sizes.scorer], blocks=2)
   work = costs.Work(costs.PYTHIA[name], scorer, batch, new=new)

@@ -74,8 +74,8 @@ def default_workdir(config: Config) -> str:
     name in ('', '.', '..') or pathlib.PureWindowsPath(name).name != name or not name.isprintable()
   ):
     raise ConfigError(
-      f'config.name = {name!r}: must not contain path separators; to use another folder, pass '
-      '--workdir'
+      f'config.name = {name!r}: must be a folder name without separators; to use '
+      'another folder, pass --workdir'
     )
   return f'runs/{name}'
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
 POINTS = 1500  # texts that a scatter shows at most
-CURVE_POINTS = 150  # of one ROC curve
-BINS = 40  # of the histogram
+CURVE_POINTS = 150  # points of one ROC curve
+BINS = 40  # bins of the histogram
 NO_TEXTS = 'the run has no scored texts (evaluation/texts.jsonl)'
 NO_REFERENCE = 'the texts have neither a true reward nor labels of both classes'
 

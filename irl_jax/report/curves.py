@@ -18,7 +18,7 @@ from irl_jax.report.wording import spread
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
-POINTS = 200  # of one curve; longer ones are averaged over neighbouring steps
+POINTS = 200  # points of one curve; longer ones are averaged over neighbouring steps
 STAGES = {'rlhf': drawing.TRUE, 'rerlhf': drawing.RECOVERED}
 
 

@@ -123,10 +123,10 @@ def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
     return 'Do not trust this reward: independent recoveries disagree.'
   if more == v.NO:
     return 'Be careful: the reward ranks texts, but a shortcut explains much of it.'
-  degree = 'much' if ranks == v.YES else 'roughly'
+  degree = 'almost' if ranks == v.YES else 'roughly'
   mistakes = '' if ranks == v.YES else ', with mistakes'
   use_of_sign = {
-    v.YES: ', and its sign can be used.',
+    v.YES: ', and its sign is reliable.',
     v.PARTLY: '; use its sign with care.',
     v.NO: '; do not use its sign.',
     v.UNKNOWN: '; whether its sign is right is not known.',

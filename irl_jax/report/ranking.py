@@ -1,4 +1,4 @@
-"""What a reward's ranking is worth: its AUROC, and whether it tells the two models apart at all.
+"""The quality of a reward's ranking: its AUROC, and whether it tells the two models apart at all.
 
 Dims: K seeds.
 """
@@ -74,7 +74,7 @@ def grade(auroc: float, bounds: Interval | None) -> str:
 
 
 def against_chance(bounds: Interval | None) -> str:
-  """Ends a sentence about an AUROC: says whether its interval holds chance."""
+  """Ends a sentence about an AUROC: says whether its interval includes chance."""
   if bounds and bounds[1] < v.CHANCE:
     return f'. That is worse than chance, 50{SPACE}%.'
   if bounds and bounds[0] <= v.CHANCE:
@@ -93,7 +93,7 @@ def labels_reversed(
 
 
 def may_be_chance(recovery: Recovery, reference: SetName | None) -> bool:
-  """Returns whether the interval of some seed's AUROC holds chance."""
+  """Returns whether the interval of some seed's AUROC includes chance."""
   bounds = [seed.on(reference).auroc_interval for seed in recovery.seeds]
   return any(ends and ends[0] <= v.CHANCE <= ends[1] for ends in bounds)
 

@@ -53,7 +53,7 @@ def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | N
   ceiling = distance_to_ceiling(mean, recovery.ceiling, reference)
   if mean <= value:
     return v.NO, (
-      f'Do not prefer it to {named}, a baseline that does as well or better (AUROC {number(mean)}).'
+      f'A simple baseline does as well or better than this reward (AUROC {number(mean)}): {named}.'
       + ceiling
     )
   if min(aurocs) <= value:

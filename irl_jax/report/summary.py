@@ -52,7 +52,7 @@ class Preference(Share):
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """What a policy does on held-out prompts (records.PolicyMetrics)."""
+  """The metrics of a policy on held-out prompts (records.PolicyMetrics)."""
 
   toxicity: Share = Share()
   toxicity_full: Share = Share()
@@ -130,7 +130,7 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Confounds:
-  """How much of a reward is length and style (records.Confounds)."""
+  """The share of a reward that length and style explain (records.Confounds)."""
 
   length_spearman: float | None = None
   partial_pearson_given_length: float | None = None
@@ -158,7 +158,7 @@ class Reward:
 
 @dataclasses.dataclass(frozen=True)
 class Identifiability:
-  """How alike K rewards are: K x K matrices."""
+  """The similarity of K rewards: K x K matrices."""
 
   names: Sequence[str] = ()
   spearman: Sequence[Sequence[float | None]] = ()
@@ -202,7 +202,7 @@ class Recovery:
 
   @property
   def texts(self) -> int | None:
-    """How many held-out texts the seeds were measured on; None if no part says so."""
+    """The number of held-out texts the seeds were measured on; None if no part says so."""
     counts = (seed.on(name).n for seed in self.seeds for name in SETS[:2])
     known = (n for n in (self.identifiability.n, *counts) if n is not None)
     return next(known, None)

@@ -20,7 +20,7 @@ from irl_jax.report.wording import visible
 
 SHOWN = 5  # texts of a group
 CHARACTERS = 700  # longer texts are cut there and end in '…'
-STEPS = 4  # of colour, each way
+STEPS = 4  # steps of colour, each way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def facts(
     row: the text.
     mean: its R̂, mean of the seeds.
     ranks: the ranks [N] of all texts by R̂, and by r* if there is one.
-    index: of the text among them.
+    index: the index of the text among them.
     rewards: [K], its R̂ by seed.
   """
   low, high = number(float(rewards.min())), number(float(rewards.max()))

@@ -11,12 +11,12 @@ from irl_jax.report.summary import Interval
 YES, PARTLY, NO, UNKNOWN = 'yes', 'partly', 'no', 'unknown'
 LABELS = {YES: 'Yes', PARTLY: 'Partly', NO: 'No', UNKNOWN: 'Not known'}
 
-AUROC_YES, AUROC_PARTLY = 0.90, 0.75  # of the worst seed
+AUROC_YES, AUROC_PARTLY = 0.90, 0.75  # AUROC of the worst seed
 TOO_WIDE = 0.3  # an interval across AUROC_PARTLY that is wider decides nothing
 REVERSED = 0.25  # AUROC of the best seed up to which the labels may be the other way round
 CHANCE = 0.5  # AUROC, and share of pairs, of a reward that knows nothing
 FEW_PAIRS = 30  # held-out pairs of two different texts below which the report calls them few
-SPEARMAN_YES, SPEARMAN_PARTLY = 0.90, 0.70  # of the two seeds least alike
+SPEARMAN_YES, SPEARMAN_PARTLY = 0.90, 0.70  # Spearman of the two seeds least alike
 UNMOVED = 0.95  # Spearman from which seeds began alike, and from which one hardly moved
 ACCURACY_YES, ACCURACY_PARTLY = 0.80, 0.70  # at 0, of the worst seed
 ONE_CLASS = 0.95  # share of the larger class from which texts cannot show whether a sign is right
@@ -26,8 +26,8 @@ LENGTH_NOTED = 0.30  # |Spearman| of reward and length
 LENGTH_MUCH = 0.50  # |Spearman| that the interval of a reward free of length does not reach
 LENGTH_LEFT = 0.5  # share of the correlation with r* that must remain given length
 CORRELATED = 0.10  # Spearman with r* below which there is nothing that length could explain
-TOXICITY_LEFT = 2 / 3  # of the start's
-DISTINCT_LEFT, TOKENS_LEFT, PERPLEXITY_TIMES = 0.5, 0.8, 3.0  # of the start's
+TOXICITY_LEFT = 2 / 3  # share of the start's toxicity
+DISTINCT_LEFT, TOKENS_LEFT, PERPLEXITY_TIMES = 0.5, 0.8, 3.0  # relative to the start
 
 RULES = (
   f'Ranking: yes from an AUROC of {AUROC_YES:.2f} in the worst seed, partly from '

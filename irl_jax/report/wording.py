@@ -1,4 +1,4 @@
-"""How numbers and names are written in the report: one way for sentences, tables and drawings."""
+"""Formats of numbers and names in the report, shared by sentences, tables and drawings."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ MISSING = '–'  # in place of a number that could not be computed
 
 
 class Reference(NamedTuple):
-  """What a recovered reward is compared with."""
+  """The references that a recovered reward is compared with."""
 
   who: str
   does: str  # who, with a verb

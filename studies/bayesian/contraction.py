@@ -23,7 +23,7 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Unseen:
-  """What a posterior is evaluated on; features are standardised."""
+  """The data that a posterior is evaluated on; features are standardised."""
 
   pairs: np.ndarray  # [M, D]: features of the aligned text minus those of the base text
   texts: np.ndarray  # [T, D]
@@ -37,14 +37,14 @@ def describe(
 
   Returns:
     pairs: N.
-    trace, log_determinant: of the covariance.
+    trace, log_determinant: trace and log-determinant of the covariance.
     log_evidence: nats per seen pair; a reward of 0 has log 1/2 = -.693.
     accuracy: share of the unseen pairs whose aligned text has the higher mean reward, with its
       Wilson 95 % interval accuracy_low to accuracy_high.
-    log_likelihood: of the unseen pairs, nats per pair, averaged over the posterior.
+    log_likelihood: log-likelihood of the unseen pairs, nats per pair, averaged over the posterior.
     log_likelihood_mode: the same at the posterior's mode.
     aleatoric, epistemic: mean over the unseen pairs, nats (`posterior.preference`).
-    auroc: of the mean reward of the texts against r*; None with a 'why' if r* is not known.
+    auroc: AUROC of the mean reward of the texts against r*; None with a 'why' if r* is not known.
   """
   mean, variance = posterior_lib.reward(posterior, unseen.pairs)
   predicted = posterior_lib.preference(mean, variance)
@@ -110,7 +110,7 @@ def apart(first: posterior_lib.Gaussian, second: posterior_lib.Gaussian) -> floa
 
 
 def over_coins(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-  """Averages the results of every round over C coins; 'range' holds [lowest, highest]."""
+  """Averages the results of every round over C coins; 'range' is [lowest, highest]."""
   result = []
   for rows in zip(*runs):
     known = {

@@ -16,7 +16,7 @@ from scipy import special
 
 from irl_jax import errors
 
-STEPS = 1000  # of the search for the mode
+STEPS = 1000  # maximum number of steps of the search for the mode
 LARGEST_GAIN = 5e-11  # nats that a further step may gain at the mode
 QUADRATURE = np.linspace(-8, 8, 801)  # standard deviations; 1e-15 of a normal lies outside
 
@@ -78,12 +78,13 @@ def laplace(differences: ArrayLike, prior: Gaussian) -> Gaussian:
   log_likelihood(w) - (w - m)' P (w - m) / 2 for the prior's mean m and precision P, which is
   strictly concave. The precision at the mode is P + sum s (1 - s) x x', s = sigmoid(<w, x>).
 
-  This precision never falls below P, whatever the pairs say, so a narrow posterior is no sign that
-  w is right. Where nothing can be predicted, s (1 - s) is as large as it gets.
+  This precision never falls below P, regardless of the pairs, so a narrow posterior does not show
+  that w is right. If nothing can be predicted, s (1 - s) has its maximum.
 
   Args:
     differences: features of the aligned text minus those of the base text, [N, D].
-    prior: of the weights; a posterior may serve as one, for evidence that comes in rounds.
+    prior: the prior of the weights; a posterior may serve as one, for evidence that comes in
+      rounds.
 
   Raises:
     ValueError: a difference is not finite.

@@ -32,7 +32,9 @@ def line(summary, number):
 def test_where_all_is_well_every_line_says_yes(make_summary):
   found = find(make_summary())
   assert [line.verdict for line in found.lines] == ['yes'] * 5
-  assert found.headline == 'It ranks texts much as the true reward does, and its sign can be used.'
+  assert (
+    found.headline == 'It ranks texts almost as the true reward does, and its sign is reliable.'
+  )
   text = ' '.join(line.text for line in found.lines).replace('\u00a0', ' ')
   for figure in (
     '94.0 % of comparisons on average over 3 seeds, 94.0 % [92.0, 96.0] in the worst',
@@ -130,7 +132,7 @@ def test_without_a_true_reward_people_decide(make_summary):
   found = find(summary)
   assert found.lines[RANKING].question == 'Does it rank texts as people do?'
   assert found.lines[RANKING].verdict == 'yes' and '92.0' in found.lines[RANKING].text
-  assert found.headline.startswith('It ranks texts much as people do')
+  assert found.headline.startswith('It ranks texts almost as people do')
   assert found.lines[SHORTCUTS].verdict == 'unknown'
   assert found.lines[SHORTCUTS].text == (
     'Length plays little part (Spearman 0.100). Not measured: a comparison with simpler rewards '
@@ -183,7 +185,7 @@ def test_one_seed_says_nothing_about_others(make_summary):
     'config.irl.seeds' in found.lines[RECOVERIES].text
     and 'in the only seed' in found.lines[RANKING].text
   )
-  assert found.headline.endswith('its sign can be used.')
+  assert found.headline.endswith('its sign is reliable.')
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_a_zero_that_is_not_reliable_forbids_the_sign(make_summary):
     'Do not use the sign of this reward: its zero is not reliable in 1 of 3'
   )
   assert (
-    find(summary).headline == 'It ranks texts much as the true reward does; do not use its sign.'
+    find(summary).headline == 'It ranks texts almost as the true reward does; do not use its sign.'
   )
   summary['irl']['seeds'][2]['calibration']['reliable'] = True  # the newer name goes first
   assert line(summary, SIGN)[0] == 'yes'
@@ -259,8 +261,8 @@ def test_a_saturated_reward_is_no_plain_yes(make_summary):
 @pytest.mark.parametrize(
   'auroc, first_seed, gain, verdict, words',
   [
-    (0.95, 0.94, None, 'no', 'Do not prefer it to a bag of words (0.950)'),
-    (0.94, 0.94, None, 'no', 'Do not prefer'),
+    (0.95, 0.94, None, 'no', ': a bag of words (0.950).'),
+    (0.94, 0.94, None, 'no', 'A simple baseline does as well'),
     (0.93, 0.92, None, 'partly', 'but not in every seed'),
     (0.93, 0.94, [-0.01, 0.03], 'partly', 'not by more than chance'),
     (0.93, 0.94, [0.01, 0.03], 'yes', 'in every seed'),
