@@ -1,4 +1,4 @@
-"""The rooms of irl_jax import as docs/architecture.md says: from rows above their own only."""
+"""The packages of irl_jax import as docs/architecture.md says: from rows above their own only."""
 
 import ast
 import pathlib
@@ -42,7 +42,7 @@ def imported(path):
 
 
 @pytest.mark.parametrize('room', sorted(ROW_OF))
-def test_a_room_imports_from_rows_above_its_own_only(room):
+def test_a_package_imports_from_rows_above_its_own_only(room):
   paths = [path for path in PACKAGE.rglob('*.py') if room_of(path) == room]
   for path in paths:
     for name in imported(path):
@@ -53,7 +53,7 @@ def test_a_room_imports_from_rows_above_its_own_only(room):
       assert other not in APART.get(room, ()), f'{path} imports {name}'
 
 
-def test_every_module_has_a_room():
+def test_every_module_has_a_row():
   assert {room_of(path) for path in PACKAGE.rglob('*.py')} <= set(ROW_OF)
 
 
