@@ -55,5 +55,5 @@ def unwritable(what: str, error: OSError) -> IrlJaxError:
     error: why.
   """
   if error.errno in DISK_FULL:
-    return CheckpointError(f'{what}: {error.strerror}. Free space, and give the same command again')
+    return CheckpointError(f'{what}: {error.strerror}. Free space, and run the same command again')
   return ConfigError(f'{what}: {error.strerror}')

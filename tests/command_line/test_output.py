@@ -42,7 +42,7 @@ def test_a_full_disk_behind_stdout_is_named():
   with open('/dev/full', 'w') as full:
     ended = run(CONSOLE, '--help', stdout=full)
   assert ended.returncode == 5 and ended.stderr == (
-    b'error: a file or stdout cannot be written to: No space left on device. Free space, and give '
+    b'error: a file or stdout cannot be written to: No space left on device. Free space, and run '
     b'the same command again\n'
   )
 
@@ -67,7 +67,7 @@ def test_a_full_disk_has_an_exit_code_of_its_own_wherever_it_happens(number, cap
 
   assert launch.exit_code(fail) == errors.CheckpointError.exit_code == 5
   assert capsys.readouterr().err == (
-    f'error: some/file cannot be written to: {os.strerror(number)}. Free space, and give the same '
+    f'error: some/file cannot be written to: {os.strerror(number)}. Free space, and run the same '
     'command again\n'
   )
 
