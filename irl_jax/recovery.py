@@ -30,6 +30,7 @@ from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import hub
+from irl_jax.runtime import workdir as workdir_lib
 
 INPUTS = 'inputs.jsonl'  # in the run's folder: the prompts or texts that were passed
 Model = arguments.Model
@@ -260,17 +261,23 @@ def _fields(rows: Sequence[Row]) -> dict[str, Any]:
 def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
   """Writes the inputs into the run's folder, unless a run of the same inputs has begun there.
 
+  Other inputs are replaced as long as no stage has written anything, because the first one failed.
+
   Raises:
-    ConfigError: the folder cannot be written to, or contains a run of other inputs.
+    ConfigError: the folder cannot be written to, contains a run of other inputs, or is in use.
     CheckpointError: the disk is full.
   """
   path = folder / INPUTS
   try:
     if (folder / 'config.json').exists():
-      if not path.exists() or rows_lib.read_jsonl(path) != list(rows):
-        raise ConfigError(
-          f'workdir {folder}: contains a run of other prompts or texts; use a different workdir'
-        )
+      if path.exists() and rows_lib.read_jsonl(path) == list(rows):
+        return
+      with workdir_lib.held(folder):
+        if workdir_lib.has_results(folder):
+          raise ConfigError(
+            f'workdir {folder}: contains a run of other prompts or texts; use a different workdir'
+          )
+        rows_lib.write_jsonl(path, rows)
       return
     folder.mkdir(parents=True, exist_ok=True)
     rows_lib.write_jsonl(path, rows)

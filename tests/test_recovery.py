@@ -14,6 +14,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.irl import loop as irl_loop
 from irl_jax.models import pretrained
+from irl_jax.runtime import workdir
 
 SMALL = {
   'data.prompt_fraction': 0.5,
@@ -206,4 +207,18 @@ def test_mistakes_are_refused_before_any_work(runs, arguments, error, message):
 def test_inputs_of_a_run_that_never_began_are_replaced(runs, tmp_path):
   for prompts in (['a'], ['b']):
     irl_jax.recover('owner/base', 'owner/aligned', prompts, workdir=tmp_path)
+  assert (tmp_path / recovery.INPUTS).read_text() == '{"prompt": "b"}\n'
+
+
+def test_inputs_of_a_run_without_results_are_replaced(runs, tmp_path):
+  call = lambda prompt: irl_jax.recover('owner/base', 'owner/aligned', [prompt], workdir=tmp_path)
+  call('a')
+  workdir.prepare(tmp_path, runs[0][0])
+  call('b')
+  with workdir.held(tmp_path), pytest.raises(ConfigError, match='is in use by'):
+    call('c')
+  (tmp_path / 'data').mkdir()
+  (tmp_path / 'data' / 'counts.json').write_text('{}')
+  with pytest.raises(ConfigError, match='contains a run of other prompts or texts'):
+    call('c')
   assert (tmp_path / recovery.INPUTS).read_text() == '{"prompt": "b"}\n'

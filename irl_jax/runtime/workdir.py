@@ -32,6 +32,8 @@ PACKAGES = (
 SCHEMA = 1  # version of config.json; a folder with an older one is read, with a newer one refused
 FOLDERS = (*config_lib.STAGES, 'evaluation', 'figures', 'tensorboard')  # that stages write into
 FILES = ('config.json', 'log.jsonl', 'timings.json', 'summary.json', 'report.html')
+RESULTS = ('summary.json', 'report.html')  # that a stage writes next to its folder
+ATTEMPTS = ('timings.json', 'read_files.json')  # of stages, finished or not
 FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
 
 
@@ -165,14 +167,23 @@ def locked(folder: pathlib.Path, name: str, instead: str, remove: bool = False) 
 def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
   """Writes config.json, or checks that the folder belongs to this config.
 
+  A folder in which no stage has written anything, because the first one failed, belongs to the
+  config that it is given next.
+
   Raises:
     ConfigError: it belongs to another config, to a newer version of irl_jax, or to an unknown run.
   """
   path, now = folder / 'config.json', plain(config)
-  if path.exists():
-    _check_same(folder, _read_saved(path), now)
-  else:
+  if not path.exists():
     _check_no_checkpoints(folder)
+  elif names := _binding_differences(_read_saved(path), now):
+    if has_results(folder):
+      raise errors.ConfigError(
+        f'--workdir={folder} contains a run of another config: {"; ".join(names)}. '
+        'Use a different --workdir'
+      )
+    for name in ATTEMPTS:
+      (folder / name).unlink(missing_ok=True)
   write_json(path, {'schema': SCHEMA, 'config': now, 'versions': versions()})
 
 
@@ -197,14 +208,20 @@ def _read_saved(path: pathlib.Path) -> dict[str, Any]:
   return saved
 
 
-def _check_same(folder: pathlib.Path, saved: dict[str, Any], now: dict[str, Any]) -> None:
-  """Raises ConfigError if fields that results depend on differ from those of the saved config."""
+def has_results(folder: pathlib.Path) -> bool:
+  """Returns True if a stage has written there: a result, a checkpoint or a line of the log."""
+  log = folder / 'log.jsonl'
+  return (
+    any((folder / name).exists() for name in RESULTS)
+    or any(path.is_file() for name in FOLDERS for path in (folder / name).rglob('*'))
+    or (log.exists() and b'"stage"' in log.read_bytes())
+  )
+
+
+def _binding_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+  """Describes the fields that results depend on and in which a config differs from the saved."""
   binding = lambda fields: {name: value for name, value in fields.items() if name not in FREE}
-  if names := differing(binding(saved), binding(now), defaults=plain(config_lib.Config())):
-    raise errors.ConfigError(
-      f'--workdir={folder} contains a run of another config: {"; ".join(names)}. '
-      'Use a different --workdir'
-    )
+  return differing(binding(saved), binding(now), defaults=plain(config_lib.Config()))
 
 
 def _check_no_checkpoints(folder: pathlib.Path) -> None:

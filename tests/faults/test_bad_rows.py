@@ -115,3 +115,24 @@ def test_what_is_guessed_of_rows_is_told(folder, ends_as_documented):
     folder, '--stages=data', f'--config.data.source={source}', '--config.data.prompt_field=prompt'
   )
   ends_as_documented('prompts and texts that nothing separates', 'train', arguments)
+
+
+@pytest.mark.parametrize(
+  'rows, advised',
+  [
+    ('{"chosen": "a b c"}\n' * 2, '--config.data.text_field=chosen'),
+    ('{"text": "a b c"}\n{"text": null}\n', '--bad_rows=skip'),
+  ],
+)
+def test_what_an_error_advises_is_not_refused_in_the_same_folder(rows, advised, folder, run):
+  source = folder / 'rows.jsonl'
+  source.write_text(
+    rows + ''.join(rows.splitlines(True)[0].replace('a', f'{n}') for n in range(99))
+  )
+  arguments = commands.train(folder, '--stages=data', f'--config.data.source={source}')
+  first = run('train', *arguments)
+  assert first.code == 3 and advised in first.message
+  assert run('train', *arguments, advised).code == 0
+  assert (folder / 'run' / 'data' / 'counts.json').exists()
+  bound = run('train', *arguments)
+  assert bound.code == 2 and 'contains a run of another config' in bound.message

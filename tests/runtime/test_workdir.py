@@ -21,6 +21,13 @@ def check_documented(fault, caught, folder):
   documented.check(fault, f'error: {caught.value}', caught.value.exit_code, folder)
 
 
+def write(folder, name='data/counts.json', content='{}'):
+  """Writes what a stage writes; by default the first result of a run."""
+  path = folder / name
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(content)
+
+
 def test_json_appears_whole_or_not_at_all(tmp_path):
   path = tmp_path / 'summary.json'
   workdir.write_json(path, {'naïve': [1, None, 0.1]})
@@ -56,6 +63,7 @@ def test_the_same_config_may_continue_with_other_stages_and_another_machine(tmp_
 
 def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
   workdir.prepare(tmp_path, CONFIG)
+  write(tmp_path)
   before = (tmp_path / 'config.json').read_bytes()
   other = dataclasses.replace(CONFIG, seed=4, ppo=c.PPO(learning_rate=1e-6, epochs=2))
   with pytest.raises(errors.ConfigError) as caught:
@@ -70,6 +78,36 @@ def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
   with pytest.raises(errors.ConfigError) as caught:
     workdir.prepare(tmp_path, dataclasses.replace(CONFIG, seed=4))
   check_documented('a folder of another config', caught, tmp_path)
+
+
+def test_a_folder_without_results_belongs_to_the_next_config(tmp_path):
+  other = dataclasses.replace(CONFIG, seed=4)
+  with workdir.held(tmp_path):
+    workdir.prepare(tmp_path, CONFIG)
+    with pytest.raises(errors.InputError), workdir.timed(tmp_path, 'data'):
+      raise errors.InputError('rows.jsonl, row 1: a bad row')
+    write(tmp_path, 'read_files.json')
+    write(tmp_path, 'log.jsonl', '')
+    write(tmp_path, 'inputs.jsonl', '{"text": "of the user"}')
+    (tmp_path / 'irl' / 'seed_0').mkdir(parents=True)
+    workdir.prepare(tmp_path, CONFIG)
+    assert (tmp_path / 'timings.json').exists()  # the same config tries again
+    workdir.prepare(tmp_path, other)
+  assert workdir.read_json(tmp_path / 'config.json')['config'] == workdir.plain(other)
+  left = {'config.json', '.lock', 'log.jsonl', 'inputs.jsonl', 'irl'}
+  assert {path.name for path in tmp_path.iterdir()} == left
+
+
+@pytest.mark.parametrize(
+  'name', ['data/train.jsonl', 'irl/seed_0/checkpoints/3/sums.json', 'summary.json', 'log.jsonl']
+)
+def test_the_first_result_or_checkpoint_binds_the_folder(tmp_path, name):
+  workdir.prepare(tmp_path, CONFIG)
+  write(tmp_path, name, '{"stage": "sft", "step": 0}\n')
+  write(tmp_path, 'timings.json')
+  with pytest.raises(errors.ConfigError, match=r'config.seed \(3 there, 4 now\)'):
+    workdir.prepare(tmp_path, dataclasses.replace(CONFIG, seed=4))
+  assert (tmp_path / 'timings.json').exists()
 
 
 def saved_with(folder, change, **other):
@@ -106,6 +144,7 @@ def test_a_field_that_was_added_since_may_have_its_default(tmp_path, remove):
 
 def test_a_field_that_was_added_since_and_is_set_is_refused_by_its_name(tmp_path):
   saved_with(tmp_path, lambda config: (config.pop('seed'), config['ppo'].pop('learning_rate')))
+  write(tmp_path)
   default = c.PPO().learning_rate
   other = dataclasses.replace(CONFIG, seed=0, ppo=c.PPO(learning_rate=2 * default))
   with pytest.raises(errors.ConfigError) as caught:
@@ -116,6 +155,7 @@ def test_a_field_that_was_added_since_and_is_set_is_refused_by_its_name(tmp_path
 
 def test_a_field_that_is_no_more_is_refused(tmp_path):
   saved_with(tmp_path, lambda config: config['ppo'].update(gone=1))
+  write(tmp_path)
   with pytest.raises(errors.ConfigError, match=r'config.ppo.gone \(1 there, None now\)'):
     workdir.prepare(tmp_path, CONFIG)
 
