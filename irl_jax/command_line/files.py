@@ -84,7 +84,7 @@ def score(
       has no such label.
     InputError: the rows are bad, or the model cannot be loaded.
     CheckpointError: the disk is full.
-    Interrupted: SIGTERM or SIGINT came; the finished parts are kept.
+    Interrupted: SIGTERM or SIGINT came; the finished parts, if any, are kept.
   """
 
   def load(progress: Progress) -> tuple[Results, Columns]:
@@ -149,24 +149,28 @@ def _write(
     load: returns the model's function, and the results of no texts.
   """
   check_output(job.output, job.source)
-  with interruption.handled(), exhaustion.disk_explained(pathlib.Path(job.output)):
-    survey = rows_lib.survey(job.source, job.fields, job.bad_rows)
-    call = {
-      'command': job.label,
-      'irl_jax': __version__,
-      '--model': api.fingerprint(model),
-      '--input': _sha256(job.source),
-      **settings,
-    }
-    with partial_output.opened(job.output, call, job.part) as partial:
-      try:
+  output = pathlib.Path(job.output)
+  partial: partial_output.PartialOutput | None = None
+  are_kept = partial_output.path_of(output).exists  # rows of this call, or of one before
+  with interruption.handled(), exhaustion.disk_explained(output, are_kept):
+    try:
+      survey = rows_lib.survey(job.source, job.fields, job.bad_rows)
+      call = {
+        'command': job.label,
+        'irl_jax': __version__,
+        '--model': api.fingerprint(model),
+        '--input': _sha256(job.source),
+        **settings,
+      }
+      with partial_output.opened(output, call, job.part) as partial:
         compilation_cache.use()
         _append_parts(job, survey, partial, load)
         partial.finish()
-      except interruption.Interrupted as error:
-        raise interruption.Interrupted(
-          error.signum, f'{partial.kept} of {survey.rows} rows are kept in {partial.path}'
-        ) from None
+    except interruption.Interrupted as error:
+      saved = 'progress is saved' if are_kept() else ''
+      if partial and partial.kept:
+        saved = f'{partial.kept} of {survey.rows} rows are kept in {partial.path}'
+      raise interruption.Interrupted(error.signum, saved) from None
   print(terminal.printable(f'{job.output}: {survey.rows} rows'))
 
 

@@ -26,7 +26,7 @@ class PartialOutput:
   """The rows of the finished parts, in a file that is open and locked."""
 
   def __init__(self, output: pathlib.Path, call: Mapping[str, Any], file: BinaryIO) -> None:
-    self.path = _partial(output)
+    self.path = path_of(output)
     self.kept = 0  # rows that are on the disk
     self._output = output
     self._file = file
@@ -82,7 +82,7 @@ def opened(
     ConfigError: another process writes the same output, or there are rows of another call.
   """
   output = pathlib.Path(output)
-  with _partial(output).open('a+b') as file:
+  with path_of(output).open('a+b') as file:
     _lock(file, output)
     partial = PartialOutput(output, call, file)
     partial.resume(part)
@@ -90,11 +90,12 @@ def opened(
       yield partial
     finally:
       if not partial.kept:
-        _partial(output).unlink(missing_ok=True)
+        path_of(output).unlink(missing_ok=True)
         _described(output).unlink(missing_ok=True)
 
 
-def _partial(output: pathlib.Path) -> pathlib.Path:
+def path_of(output: pathlib.Path) -> pathlib.Path:
+  """Returns the partial file of an output; while nobody writes it, it exists if rows are kept."""
   return output.with_name(f'{output.name}.partial')
 
 

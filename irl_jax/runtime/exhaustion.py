@@ -1,6 +1,7 @@
 """Errors for memory or a disk that runs out: what uses it, and what needs less."""
 
 import collections
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import functools
@@ -62,8 +63,14 @@ def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterat
 
 
 @contextlib.contextmanager
-def disk_explained(folder: pathlib.Path) -> Iterator[None]:
+def disk_explained(
+  folder: pathlib.Path, is_saved: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
   """Explains an error of the block that a full disk causes.
+
+  Args:
+    folder: what is written to, if the error does not say.
+    is_saved: returns True if the same command continues what the block has done.
 
   Raises:
     CheckpointError: in place of an error that says that the disk or a quota is full.
@@ -73,9 +80,10 @@ def disk_explained(folder: pathlib.Path) -> Iterator[None]:
   except OSError as error:
     if error.errno not in errors.DISK_FULL:
       raise
+    saved = 'progress is saved' if is_saved() else 'nothing is kept'
     raise errors.CheckpointError(
-      f'{error.filename or folder} cannot be written to: {error.strerror}; progress '
-      'is saved. Free space, and run the same command again'
+      f'{error.filename or folder} cannot be written to: {error.strerror}; {saved}. Free space, '
+      'and run the same command again'
     ) from error
 
 

@@ -17,12 +17,17 @@ from irl_jax.runtime import processes
 
 
 class Interrupted(errors.IrlJaxError):
-  """The run was asked to stop, and saved."""
+  """The run was asked to stop, and saved.
+
+  Args:
+    signum: the signal.
+    saved: what the same command continues from; '': nothing, it begins anew.
+  """
 
   def __init__(self, signum: int, saved: str = 'progress is saved') -> None:
-    super().__init__(
-      f'interrupted by {signal.Signals(signum).name}; {saved}. Run the same command again to resume'
-    )
+    name, again = signal.Signals(signum).name, 'Run the same command again'
+    end = f'{saved}. {again} to resume' if saved else f'nothing is kept. {again}'
+    super().__init__(f'interrupted by {name}; {end}')
     self.signum = signum
     self.exit_code = 128 + signum
 

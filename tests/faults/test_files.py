@@ -65,6 +65,27 @@ def test_a_stopped_call_continues_to_the_same_bytes(
   assert not list(folder.glob('*.partial*'))
 
 
+@pytest.mark.parametrize(
+  'fault, command, signum, flags',
+  [
+    ('SIGINT before the first part of a file is scored', 'score', signal.SIGINT, []),
+    (
+      'SIGTERM before the first part of a file is completed',
+      'generate',
+      signal.SIGTERM,
+      ['--max_new_tokens=4'],
+    ),
+  ],
+)
+def test_a_call_that_is_stopped_within_its_first_part_keeps_nothing(
+  fault, command, signum, flags, folder, monkeypatch, ends_as_documented
+):
+  stop = lambda *_: signal.raise_signal(signum)
+  monkeypatch.setattr(partial_output.PartialOutput, 'append', stop)
+  ends_as_documented(fault, command, commands.score(folder, ROWS, flags=flags))
+  assert not list(folder.glob('out.jsonl*'))
+
+
 def full():
   raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -95,7 +116,8 @@ def test_a_file_that_may_not_grow_is_a_full_disk(folder, run):
     ended = run('score', *arguments)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
-  assert ended.code == 5 and 'cannot be written to: File too large' in ended.message
+  assert ended.code == 5
+  assert 'cannot be written to: File too large; nothing is kept. Free space' in ended.message
   assert not list(folder.glob('out.jsonl*'))
   assert run('score', *arguments).code == 0
 

@@ -92,11 +92,28 @@ def test_a_stopped_call_says_what_is_kept_and_continues_to_the_same_bytes(
   assert names(tmp_path) == ['in.jsonl', 'out.jsonl']
 
 
-def test_a_stop_within_the_first_part_leaves_nothing(run, model, tmp_path, capsys):
+NOTHING = 'error: interrupted by SIGINT; nothing is kept. Run the same command again\n'
+
+
+def test_a_stop_within_the_first_part_leaves_nothing_and_says_so(run, model, tmp_path, capsys):
   model.stop_at = 'word 1'
-  assert run() == 130
-  assert '; 0 of 10 rows are kept in out.jsonl.partial.' in capsys.readouterr().err
+  assert run() == 130 and capsys.readouterr().err == NOTHING
   assert names(tmp_path) == ['in.jsonl']
+
+
+def test_a_stop_while_the_input_is_checked_says_whether_rows_are_kept(
+  run, model, tmp_path, capsys, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    patch.setattr(files, '_sha256', lambda _: signal.raise_signal(signal.SIGINT))
+    assert run() == 130 and capsys.readouterr().err == NOTHING
+  assert names(tmp_path) == ['in.jsonl']
+  model.stop_at = 'word 7'
+  assert run() == 130
+  capsys.readouterr()
+  monkeypatch.setattr(files, '_sha256', lambda _: signal.raise_signal(signal.SIGINT))
+  assert run() == 130 and '; progress is saved. Run' in capsys.readouterr().err
+  assert 'out.jsonl.partial' in names(tmp_path)
 
 
 def test_what_a_killed_call_left_half_written_is_written_again(run, model, tmp_path):
