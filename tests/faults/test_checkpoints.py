@@ -204,5 +204,5 @@ def test_a_file_that_may_not_grow_ends_the_run_and_the_same_command_goes_on(
       ended = train(folder, 'sft')
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, before)
-  check_that_nothing_was_lost(folder, train, expected, ended, 'a file may not grow')
+  check_that_nothing_was_lost(folder, train, expected, ended, 'the file-size limit is reached')
   assert json.loads((folder / 'log.jsonl').read_text().splitlines()[-1])['step'] == STEPS - 1
