@@ -49,12 +49,10 @@ class Variant:
 
 AT_ONCE = '1 to 4 at once'
 VARIANTS = {
-  'no fault': Variant('the reference of the others'),
+  'no fault': Variant('the row that all others are compared with'),
   'no training': Variant('the first head, before any update', trained=False),
-  '1 last character': Variant(
-    "a text's last character is all that is trained on", seen='character'
-  ),
-  '1 last token': Variant('the same of the last token', seen='token'),
+  '1 last character': Variant('trained on the last character only', seen='character'),
+  '1 last token': Variant('trained on the last token only', seen='token'),
   '2 accumulated gradients': Variant(
     'gradients are never zeroed: each step takes the sum so far', accumulated=True
   ),
