@@ -16,7 +16,6 @@ import os
 
 import numpy as np
 
-from irl_jax import arguments
 from irl_jax import paths
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
@@ -31,6 +30,7 @@ from irl_jax.recovery import recover
 from irl_jax.recovery import RecoveryResult
 from irl_jax.runtime import notices
 from irl_jax.runtime import parallel
+from irl_jax.training import arguments
 
 __all__ = (
   'RecoveryResult',

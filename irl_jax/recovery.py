@@ -16,7 +16,6 @@ import pathlib
 from typing import Any
 from typing import cast
 
-from irl_jax import arguments
 from irl_jax import config as config_lib
 from irl_jax import paths
 from irl_jax import records
@@ -31,6 +30,7 @@ from irl_jax.errors import unwritable
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import hub
 from irl_jax.runtime import workdir as workdir_lib
+from irl_jax.training import arguments
 
 INPUTS = 'inputs.jsonl'  # in the run's folder: the prompts or texts that were passed
 Model = arguments.Model

@@ -15,7 +15,6 @@ from jax.typing import DTypeLike
 import numpy as np
 import optax
 
-from irl_jax import arguments
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax.data import batches
@@ -28,6 +27,7 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
+from irl_jax.training import arguments
 from irl_jax.training import fingerprint
 from irl_jax.training import loop as training
 from irl_jax.training import micro_batch as micro_batch_lib

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
 
-from irl_jax import arguments
 from irl_jax import config as config_lib
 from irl_jax import rewards
 from irl_jax import structs
@@ -32,6 +31,7 @@ from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
+from irl_jax.training import arguments
 from irl_jax.training import checkpoint
 from irl_jax.training import fingerprint
 

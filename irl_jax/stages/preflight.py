@@ -8,7 +8,6 @@ import functools
 import pathlib
 import shutil
 
-from irl_jax import arguments
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import rewards
@@ -20,6 +19,7 @@ from irl_jax.stages import buffers
 from irl_jax.stages import classifier
 from irl_jax.stages import sft
 from irl_jax.stages.run import Run
+from irl_jax.training import arguments
 
 # The stage that makes each role's model.
 MAKERS = {'base': 'sft', 'start': 'sft', 'aligned': 'rlhf', 'classifier': 'classifier'}
