@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import math
+import re
 from typing import Any
 
 from absl import logging
@@ -24,6 +25,7 @@ from irl_jax.data.encodings import Binary
 from irl_jax.data.encodings import UNDECODED
 
 ROWS_OF_A_BATCH = 1024  # of a parquet file, in memory at once
+LIST_OF_OBJECTS = re.compile(r'\[\s*(\{|$)')  # how it begins, be it on one line or on several
 USUAL_REMEDY = 'fix it, or skip such rows with --bad_rows=skip'
 
 
@@ -71,9 +73,31 @@ def json_lines(file: Binary, layout: Layout) -> Numbered:
 
 
 def _json_lines(lines: io.TextIOBase, layout: Layout) -> Numbered:
+  first = True
   for number, line in enumerate(lines, 1):
     if line.strip():
-      yield number, _object(line, layout)
+      row = _object(line, layout)
+      if first and isinstance(row, BadRow):
+        row = _not_by_lines(line, row)
+      first = False
+      yield number, row
+
+
+def _not_by_lines(line: str, row: BadRow) -> BadRow:
+  """Returns why the first line is no row, if the file is one list, or spreads objects over lines.
+
+  Raises:
+    BadFile: the line is the beginning of either; then the lines that follow are no rows.
+  """
+  start = line.strip('\ufeff \t\r\n')
+  if start == '{':
+    raise BadFile('an object goes over several lines; write one on each line (jq -c .)')
+  if not LIST_OF_OBJECTS.match(start):
+    return row
+  remedy = 'if the file is one list of objects, let its name end in .json'
+  if start.endswith(']'):
+    return BadRow(str(row), f'{remedy}; else {row.remedy}')
+  raise BadFile(f'its first line begins a list; {remedy}')
 
 
 def json_file(file: Binary, layout: Layout) -> Numbered:
@@ -170,7 +194,11 @@ def _object(line: str, layout: Layout) -> dict[str, Any] | BadRow:
     if UNDECODED.search(line):
       problem = _not_decoded(line, layout)
       return BadRow(problem.reason, problem.remedy)
-    return BadRow(f'is not valid JSON: {getattr(error, "msg", error)}')
+    reason = getattr(error, 'msg', str(error)).replace(
+      'Invalid control character at',
+      'a string holds a line break, tab or other control character that is not escaped',
+    )
+    return BadRow(f'is not valid JSON: {reason}')
 
 
 def _only_object(value: Any, layout: Layout, undecoded: bool = False) -> dict[str, Any] | BadRow:

@@ -272,6 +272,8 @@ def read_numbered(
     InputError: the file as a whole is not of its format.
   """
   path = pathlib.Path(path)
+  if path.is_dir():
+    raise ConfigError(f'{path}: is a folder; name one file of rows')
   if not path.is_file():
     raise ConfigError(f'{path}: no such file')
   ending = pathlib.PurePath(path.name.lower().removesuffix('.gz')).suffix
@@ -284,7 +286,8 @@ def read_numbered(
       yield from _needed(READERS[ending](file, layout), used, path, quiet)
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
       reason = (str(error).splitlines() or [type(error).__name__])[0]
-      raise InputError(f'{path}: is not a readable {ending} file: {reason}') from error
+      again = '. Download it again' if isinstance(error, EOFError | zlib.error) else ''
+      raise InputError(f'{path}: is not a readable {ending} file: {reason}{again}') from error
 
 
 def _needed(

@@ -106,6 +106,40 @@ def test_parquet_values_become_what_json_has(tmp_path):
   assert rows.read_rows(path)[0] == [row]
 
 
+LIST = '[{"text": "a"}, {"text": "b"}]'
+NOT_BY_LINES = {  # content: what the message says
+  '[\n{"text": "a"},\n{"text": "b"}\n]\n': 'begins a list; .* let its name end in .json',
+  '[{"text": "a"},\n {"text": "b"}]\n': 'begins a list; .* let its name end in .json',
+  LIST: 'row 1: must be a JSON object, but is a list; .* end in .json; else fix it',
+  '{\n  "text": "a"\n}\n{\n  "text": "b"\n}\n': r'goes over several lines; .*\(jq -c .\)',
+  '{"text": "a\tb"}\n': 'row 1: is not valid JSON: a string holds a line break, tab or other',
+}
+
+
+@pytest.mark.parametrize('content', NOT_BY_LINES)
+def test_json_that_is_not_one_object_per_line_is_explained(tmp_path, content):
+  path = tmp_path / 'x.jsonl'
+  path.write_text(content)
+  with pytest.raises(InputError, match=NOT_BY_LINES[content]):
+    rows.read_rows(path, fields=('text',))
+  if content.startswith('['):
+    path = path.rename(tmp_path / 'x.json')
+    assert [row['text'] for row in rows.read_rows(path, fields=('text',))[0]] == ['a', 'b']
+
+
+@pytest.mark.parametrize('kept', [20, 40])
+def test_half_of_a_gzipped_file_is_named(tmp_path, kept):
+  path = tmp_path / 'x.jsonl.gz'
+  path.write_bytes(gzip.compress(b'{"text": "a and b and c"}\n')[:kept])
+  with pytest.raises(InputError, match=r'end-of-stream marker was reached\. Download it again'):
+    rows.read_rows(path, bad_rows='skip')
+
+
+def test_a_folder_is_no_file_of_rows(tmp_path):
+  with pytest.raises(ConfigError, match='is a folder; name one file of rows'):
+    rows.read_rows(tmp_path)
+
+
 LATIN = 'caf\xe9'.encode('latin-1')
 BAD = {  # name: (what stands in row 2 of a good file, what the message says)
   'not_json.jsonl': (b'{"text": ', 'not valid JSON'),
