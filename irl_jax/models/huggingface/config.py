@@ -52,7 +52,6 @@ ONLY = {
   'position_embedding_type': 'absolute',
   'is_decoder': False,
   'add_cross_attention': False,
-  'quantization_config': None,
 }
 
 
@@ -195,6 +194,12 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
       out of range.
   """
   kind = kind_of(raw, where)
+  if raw.get('quantization_config') is not None:
+    raise InputError(
+      f'{where}: config.json has a quantization_config: quantized weights are not read; pass the '
+      'model as it was before, or save it again after model.dequantize(), as float16, bfloat16 or '
+      'float32'
+    )
   for name, only in ONLY.items():
     if raw.get(name, only) != only:
       raise InputError(

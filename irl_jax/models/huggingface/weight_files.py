@@ -16,6 +16,8 @@ INDEXED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 ADAPTER = 'adapter_config.json'
 # What other tools leave in place of weights: files that show it, and what to do.
 OTHER_FORMATS = {
+  'model-*-of-*.safetensors': 'parts without their index: copy model.safetensors.index.json too',
+  'pytorch_model-*-of-*.bin': 'parts without their index: copy pytorch_model.bin.index.json too',
   'pytorch_model_fsdp_*': 'shards of FSDP: merge them first (accelerate merge-weights)',
   '*.distcp': 'shards of FSDP: merge them first (accelerate merge-weights)',
   'zero_to_fp32.py': 'a checkpoint of DeepSpeed: convert it first (python zero_to_fp32.py . .)',
@@ -118,7 +120,9 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
   paths = [index.parent / name for name in names]
   missing = [path.name for path in paths if not path.exists()]
   if missing:
-    raise InputError(f'{index.parent}: has no {", ".join(missing)}, which {index.name} names')
+    raise InputError(
+      f'{index.parent}: has no {", ".join(missing)}, which {index.name} names; copy it too'
+    )
   return paths
 
 

@@ -202,7 +202,8 @@ def test_bad_indices_and_missing_shards(folder):
   index = shard(folder)
   (folder / 'model-00002-of-00002.safetensors').unlink()
   with pytest.raises(
-    InputError, match='has no model-00002-of-00002.safetensors, which model.safetensors.index.json'
+    InputError,
+    match='has no model-00002-of-00002.safetensors, which .*index.json names; copy it too',
   ):
     pretrained.load(str(folder))
   for content in ('{}', '[]', '{', json.dumps(index | {'weight_map': []})):
@@ -210,6 +211,9 @@ def test_bad_indices_and_missing_shards(folder):
     with pytest.raises(InputError, match='model.safetensors.index.json'):
       pretrained.load(str(folder))
   (folder / 'model.safetensors.index.json').unlink()
+  with pytest.raises(InputError, match='parts without their index: copy model.safetensors.index.json too'):
+    pretrained.load(str(folder))
+  (folder / 'model-00001-of-00002.safetensors').unlink()
   with pytest.raises(InputError, match='has no weights; expected one of model.safetensors'):
     pretrained.load(str(folder))
 
@@ -217,6 +221,7 @@ def test_bad_indices_and_missing_shards(folder):
 @pytest.mark.parametrize(
   'left, message',
   [
+    ('pytorch_model-00001-of-00002.bin', 'copy pytorch_model.bin.index.json too'),
     ('pytorch_model_fsdp_0/.metadata', 'accelerate merge-weights'),
     ('__0_0.distcp', 'accelerate merge-weights'),
     ('zero_to_fp32.py', 'zero_to_fp32.py'),
