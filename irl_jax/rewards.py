@@ -85,7 +85,7 @@ def _scores(given: Any, count: int, name: str) -> np.ndarray:
     given.close()  # else Python warns that nobody waited for it
     raise errors.InputError(f'{name}: returned a coroutine; {wanted}: use def, not async def')
   try:
-    values = np.asarray(given)
+    values = _array(given)
   except Exception as error:  # of another library's array, any
     reason = next(iter(str(error).splitlines()), '')
     raise errors.InputError(
@@ -95,6 +95,20 @@ def _scores(given: Any, count: int, name: str) -> np.ndarray:
   if values.shape not in ((count,), (count, 1)) or not numbers:
     raise errors.InputError(f'{name}: returned {_described(given, values)}; {wanted}')
   return values.reshape(count)
+
+
+def _array(given: Any) -> np.ndarray:
+  try:
+    return np.asarray(given)
+  except Exception:  # of another library's array, any
+    return np.asarray(_detached(given))
+
+
+def _detached(given: Any) -> Any:
+  """Returns torch tensors without what NumPy cannot read: gradients, bfloat16, other devices."""
+  if isinstance(given, list | tuple):
+    return [_detached(one) for one in given]
+  return given.detach().cpu().double() if hasattr(given, 'detach') else given
 
 
 def _described(given: Any, values: np.ndarray) -> str:

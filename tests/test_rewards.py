@@ -269,3 +269,12 @@ def test_what_is_said_of_a_wrong_reward_is_documented(tmp_path, fault, scores):
   with pytest.raises(errors.InputError) as caught:
     rewards.checked(mean_length)(['a'] * 8)
   documented.check(fault, f'error: {caught.value}', caught.value.exit_code, tmp_path)
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float32', 'float64'])
+@pytest.mark.parametrize('as_list', [False, True])
+def test_torch_tensors_with_gradients_are_scores(dtype, as_list):
+  torch = pytest.importorskip('torch')
+  given = torch.tensor([0.5, -2.0], dtype=getattr(torch, dtype), requires_grad=True)
+  reward = rewards.checked(lambda texts: list(given) if as_list else given)
+  np.testing.assert_array_equal(reward(['a', 'b']), [0.5, -2.0])
