@@ -211,7 +211,9 @@ def test_bad_indices_and_missing_shards(folder):
     with pytest.raises(InputError, match='model.safetensors.index.json'):
       pretrained.load(str(folder))
   (folder / 'model.safetensors.index.json').unlink()
-  with pytest.raises(InputError, match='parts without their index: copy model.safetensors.index.json too'):
+  with pytest.raises(
+    InputError, match='parts without their index: copy model.safetensors.index.json too'
+  ):
     pretrained.load(str(folder))
   (folder / 'model-00001-of-00002.safetensors').unlink()
   with pytest.raises(InputError, match='has no weights; expected one of model.safetensors'):
