@@ -33,6 +33,7 @@ from irl_jax.models import roberta
 from irl_jax.models.huggingface import labels
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface.labels import Activation
+from irl_jax.runtime import terminal
 
 Reward = Callable[[Sequence[str]], np.ndarray]
 BATCH_SIZE = 64
@@ -80,7 +81,8 @@ def _scores(given: Any, count: int, name: str) -> np.ndarray:
   Raises:
     InputError: it is something else; the message says what.
   """
-  wanted = f'must return {count} numbers for {count} texts, one for each'
+  numbers, texts = (terminal.count(count, noun) for noun in ('number', 'text'))
+  wanted = f'must return {numbers} for {texts}, one for each'
   if inspect.iscoroutine(given):
     given.close()  # else Python warns that nobody waited for it
     raise errors.InputError(f'{name}: returned a coroutine; {wanted}: use def, not async def')
@@ -91,8 +93,8 @@ def _scores(given: Any, count: int, name: str) -> np.ndarray:
     raise errors.InputError(
       f'{name}: returned {type(given).__name__}, which NumPy cannot read ({reason:.100}); {wanted}'
     ) from error
-  numbers = values.dtype.kind in 'fiub' or values.dtype.name.startswith(('bfloat', 'float8'))
-  if values.shape not in ((count,), (count, 1)) or not numbers:
+  are_numbers = values.dtype.kind in 'fiub' or values.dtype.name.startswith(('bfloat', 'float8'))
+  if values.shape not in ((count,), (count, 1)) or not are_numbers:
     raise errors.InputError(f'{name}: returned {_described(given, values)}; {wanted}')
   return values.reshape(count)
 
@@ -122,7 +124,7 @@ def _described(given: Any, values: np.ndarray) -> str:
     first = given[0] if isinstance(given, list | tuple) and given else values.flat[:1].tolist()
     return f'{kind} of {type(first).__name__} ({first!r:.60} first)'
   if values.ndim == 1:
-    return f'{kind} of {len(values)} numbers'
+    return f'{kind} of {terminal.count(len(values), "number")}'
   return f'{kind} of shape {list(values.shape)}'
 
 

@@ -26,6 +26,7 @@ from irl_jax.data import text
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
+from irl_jax.runtime import terminal
 
 BLOCK = 128  # tokens of one block of the vocabulary; Pythia's is a multiple of it
 
@@ -258,7 +259,7 @@ def prompt_ids(
   """
   ids, cut = text.encode(tokenizer, prompts, max_tokens=max_tokens)
   if max_tokens is not None:
-    text.report_cut(cut, len(prompts), 'prompts', max_tokens)
+    text.report_cut(cut, terminal.count(len(prompts), 'prompt'), max_tokens)
   return [row or [tokenizer.eos_token_id] for row in ids], cut
 
 

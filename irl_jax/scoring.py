@@ -23,6 +23,7 @@ from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
+from irl_jax.runtime import terminal
 
 Tokens = Sequence[int]
 # (params, TextBatch, *, config, dtype, <statics>) -> results [B, ...]
@@ -199,9 +200,10 @@ def over_texts(
     scores = apply([len(one) for one in distinct], read)
     if sum(cut):
       logging.warning(
-        '%d of %d texts are longer than the %d tokens that %s reads: cut on the left',
+        '%d of %s %s longer than the %d tokens that %s reads: cut on the left',
         sum(cut),
-        len(distinct),
+        terminal.count(len(distinct), 'text'),
+        terminal.plural(sum(cut), 'is', 'are'),
         limit - len(prefix),
         model.source,
       )

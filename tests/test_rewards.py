@@ -113,7 +113,7 @@ def test_long_texts_keep_their_end_and_are_counted(classifier, recovered, caplog
     reward = build(model)
     long = 'ab' * 50 + 'cd' * 20
     np.testing.assert_allclose(reward([long]), reward([long[-longest:]]), atol=1e-5)
-    assert '1 of 1 texts are longer than the ' in caplog.text
+    assert '1 of 1 text is longer than the ' in caplog.text
     assert f'{model.source} reads: cut on the left' in caplog.text
 
 

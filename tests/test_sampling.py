@@ -280,7 +280,7 @@ def test_reported_log_probs_are_those_of_the_untruncated_distribution(policy, ch
 def test_prompts_as_ids(letters, caplog):
   assert sampling.prompt_ids(letters, ['ab', '', 'abcd'], 3) == ([[3, 4], [0], [4, 5, 6]], 1)
   assert [record.message for record in caplog.records] == [
-    '1 of 3 prompts are longer than 3 tokens: cut on the left'
+    '1 of 3 prompts is longer than 3 tokens: cut on the left'
   ]
 
 

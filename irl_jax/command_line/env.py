@@ -113,4 +113,4 @@ def cache() -> str:
   folder = pathlib.Path(os.environ.get('JAX_COMPILATION_CACHE_DIR') or compilation_cache.folder())
   files = [path for path in folder.rglob('*') if path.is_file()]
   size = sum(path.stat().st_size for path in files)
-  return f'{folder}: {len(files)} files, {size / 2**20:.0f} MiB'
+  return f'{folder}: {terminal.count(len(files), "file")}, {size / 2**20:.0f} MiB'

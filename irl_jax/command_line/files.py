@@ -169,9 +169,9 @@ def _write(
     except interruption.Interrupted as error:
       saved = 'progress is saved' if are_kept() else ''
       if partial and partial.kept:
-        saved = f'{partial.kept} of {survey.rows} rows are kept in {partial.path}'
+        saved = f'{partial.kept} of {terminal.count(survey.rows, "row")} are kept in {partial.path}'
       raise interruption.Interrupted(error.signum, saved) from None
-  print(terminal.printable(f'{job.output}: {survey.rows} rows'))
+  print(terminal.printable(f'{job.output}: {terminal.count(survey.rows, "row")}'))
 
 
 def _append_parts(

@@ -18,6 +18,7 @@ from irl_jax.data.row_formats import BadRow
 from irl_jax.data.row_formats import kind_of
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.runtime import terminal
 
 FEW = 0.01  # share of labels that `bad_rows=skip` may skip: more of them may be a class
 SHOWN = 6  # values that a message lists
@@ -201,21 +202,23 @@ def _tell(
   of = lambda label: [key for key, found in by_key.items() if found == label and key is not None]
   total = lambda label: sum(counts[key] for key in of(label))
   rest = describe(of(None), counts, names)
+  unlabelled, labelled = counts.get(None, 0) + total(None), total(1) + total(0)
   logging.info(
-    '%s: field %r: toxic is %s; not toxic is %s; not labelled are %d rows%s',
+    '%s: field %r: toxic is %s; not toxic is %s; not labelled %s %s%s',
     data.source,
     data.label_field,
     describe(of(1), counts, names),
     describe(of(0), counts, names),
-    counts.get(None, 0) + total(None),
+    terminal.plural(unlabelled, 'is', 'are'),
+    terminal.count(unlabelled, 'row'),
     f' ({missing} without the field; {rest})' if missing or of(None) else '',
   )
-  if total(1) + total(0) and not (total(1) and total(0)):
+  if labelled and not (total(1) and total(0)):
     logging.warning(
-      '%s: field %r: all %d labelled rows are %s; config.data.positive says which values are toxic',
+      '%s: field %r: %s %s; config.data.positive says which values are toxic',
       data.source,
       data.label_field,
-      total(1) + total(0),
+      terminal.plural(labelled, 'the only labelled row is', f'all {labelled} labelled rows are'),
       'toxic' if total(1) else 'not toxic',
     )
 
@@ -227,7 +230,7 @@ def describe(keys: Sequence[Key], counts: dict[Key, int], names: dict[Key, Any])
   if len(keys) > SHOWN and all(isinstance(key, float) for key in keys):
     numbers = [key for key in keys if isinstance(key, float)]
     rows = sum(counts[key] for key in keys)
-    return f'numbers from {min(numbers):g} to {max(numbers):g} ({rows} rows)'
+    return f'numbers from {min(numbers):g} to {max(numbers):g} ({terminal.count(rows, "row")})'
   ordered = sorted(keys, key=lambda key: (-counts[key], str(key)))
-  shown = [f'{names[key]!r:.40} ({counts[key]} rows)' for key in ordered[:SHOWN]]
+  shown = [f'{names[key]!r:.40} ({terminal.count(counts[key], "row")})' for key in ordered[:SHOWN]]
   return ', '.join(shown + ['...'] * (len(keys) > SHOWN))

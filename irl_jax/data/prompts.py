@@ -13,6 +13,7 @@ import unicodedata
 
 from irl_jax.records import CutText
 from irl_jax.records import PromptRow
+from irl_jax.runtime import terminal
 
 # The split by the last decimal digit of a hash: 80 % training, 10 % validation, 10 % held out.
 SPLITS = ('train',) * 8 + ('validation', 'heldout')
@@ -86,7 +87,9 @@ def describe_groups(rows: Sequence[CutText]) -> str:
   if len(groups) == 1 and count > 1:
     return f'all {count} different texts have the same prompt, {prompt[:SHOWN]!r}'
   return (
-    f'{len(distinct)} different texts have {len(groups)} different prompts; the commonest, '
+    f'{terminal.count(len(distinct), "different text")} '
+    f'{terminal.plural(len(distinct), "has", "have")} '
+    f'{terminal.count(len(groups), "different prompt")}; the commonest, '
     f'{prompt[:SHOWN]!r}, has {count} of them'
   )
 

@@ -36,6 +36,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
 from irl_jax.runtime import atomic
+from irl_jax.runtime import terminal
 
 Row = dict[str, Any]
 Converted = TypeVar('Converted')
@@ -147,7 +148,12 @@ def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str) -> Sur
   if bad:
     shown += ['...'] * (bad > SHOWN)
     logging.warning(
-      '%s: %d of %d rows cannot be used and get null (%s)', path, bad, total, '; '.join(shown)
+      '%s: %d of %s cannot be used and %s null (%s)',
+      path,
+      bad,
+      terminal.count(total, 'row'),
+      terminal.plural(bad, 'gets', 'get'),
+      '; '.join(shown),
     )
   return Survey(total, bad, names)
 
@@ -160,7 +166,8 @@ def refusal(where: str, number: int, problem: object, remedy: str) -> InputError
 def none_usable(where: str, total: int, first: str, remedy: str) -> InputError:
   """Returns the error for a source without a usable row."""
   other = '' if remedy == USUAL_REMEDY else f'; {remedy}'
-  return InputError(f'{where}: none of its {total} rows can be used ({first}){other}')
+  none = terminal.plural(total, 'its only row cannot', f'none of its {total} rows can')
+  return InputError(f'{where}: {none} be used ({first}){other}')
 
 
 def usable_rows(
@@ -200,7 +207,8 @@ def usable_rows(
   if bad:
     shown = '; '.join(bad[:SHOWN] + ['...'] * (len(bad) > SHOWN))
     other = next((f'; {remedy}' for remedy in remedies if 'encoding' in remedy), '')
-    logging.warning('%s: skipped %d of %d rows (%s)%s', where, len(bad), total, shown, other)
+    of = terminal.count(total, 'row')
+    logging.warning('%s: skipped %d of %s (%s)%s', where, len(bad), of, shown, other)
   return rows, {'rows_read': total, 'bad_rows': len(bad)}
 
 
@@ -307,7 +315,8 @@ def _needed(
         emptied[f'field {field!r} {value.reason}'.partition(' (')[0]] += 1
     yield number, row
   for reason, count in emptied.most_common(0 if quiet else SHOWN):
-    logging.warning('%s: in %d rows %s; it is not needed, and null there', path, count, reason)
+    where = terminal.count(count, 'row')
+    logging.warning('%s: in %s %s; it is not needed, and null there', path, where, reason)
 
 
 def _open(path: pathlib.Path) -> Binary:

@@ -14,6 +14,7 @@ import re
 from typing import Literal
 
 from irl_jax.data.encodings import BadFile
+from irl_jax.runtime import terminal
 
 DELIMITERS = (',', ';', '\t', '|')
 NAMES = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars'}
@@ -108,8 +109,7 @@ def rows_of(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[dict[str, str]
       )
       yield f'{record.where()} {_are(record)} not quoted correctly: {record.problem}{hint}'
     elif not width <= len(cells) <= len(header):
-      plural = '' if len(cells) == 1 else 's'
-      yield f'line {record.first_line} has {len(cells)} cell{plural}, ' + (
+      yield f'line {record.first_line} has {terminal.count(len(cells), "cell")}, ' + (
         f'but the header has {len(header)}'
       )
     elif any(cells[width:]):
@@ -196,7 +196,7 @@ def _is_open(lines: _Cells, dialect: Dialect) -> bool:
 
 
 def _are(record: _Record) -> str:
-  return 'is' if len(record.lines) == 1 else 'are'
+  return terminal.plural(len(record.lines), 'is', 'are')
 
 
 def _records(

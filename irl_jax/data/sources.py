@@ -29,6 +29,7 @@ from irl_jax.data.rows import usable_rows
 from irl_jax.data.text import clean
 from irl_jax.errors import ConfigError
 from irl_jax.records import CutText
+from irl_jax.runtime import terminal
 
 Converter = Callable[[Row, Data], CutText]
 
@@ -84,7 +85,8 @@ def _labelled(
     else:
       kept.append(CutText(prompt=row['prompt'], original=row['original'], label=label))
   if bad:
-    logging.warning('%s: skipped %d of %d rows (%s)', data.source, len(bad), len(rows), bad[0])
+    of = terminal.count(len(rows), 'row')
+    logging.warning('%s: skipped %d of %s (%s)', data.source, len(bad), of, bad[0])
   return kept, {**counts, 'bad_rows': counts['bad_rows'] + len(bad)}
 
 
@@ -94,11 +96,12 @@ def _warn_of_glued(rows: list[CutText], data: Data) -> None:
   glued = [row for row in both if row['original'][0].isalnum() and not row['prompt'][-1].isspace()]
   if len(glued) > GLUED * len(both):
     logging.warning(
-      '%s: %d of %d texts begin with a letter or digit right after their prompt, as in %r; if they '
+      '%s: %d of %s %s with a letter or digit right after the prompt, as in %r; if they '
       "are not one text, put something between them: --config.data.joiner=' ' (or '\\n')",
       data.source,
       len(glued),
-      len(both),
+      terminal.count(len(both), 'text'),
+      terminal.plural(len(glued), 'begins', 'begin'),
       glued[0]['prompt'][-15:] + glued[0]['original'][:15],
     )
 

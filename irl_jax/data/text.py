@@ -15,6 +15,7 @@ from absl import logging
 
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.runtime import terminal
 
 _SURROGATE = re.compile('[\ud800-\udfff]')
 
@@ -99,11 +100,16 @@ def encode(
   return shortened, sum(len(ids) > max_tokens for ids in rows)
 
 
-def report_cut(cut: int, total: int, what: str, max_tokens: int, side: str = 'left') -> None:
-  """Logs how many of the encoded texts were cut on the left, or on the right."""
+def report_cut(cut: int, of: str, max_tokens: int, side: str = 'left') -> None:
+  """Logs how many of the encoded texts, such as of '2 prompts', were cut on one side."""
   if cut:
     logging.warning(
-      '%d of %d %s are longer than %d tokens: cut on the %s', cut, total, what, max_tokens, side
+      '%d of %s %s longer than %s: cut on the %s',
+      cut,
+      of,
+      terminal.plural(cut, 'is', 'are'),
+      terminal.count(max_tokens, 'token'),
+      side,
     )
 
 

@@ -15,6 +15,7 @@ from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
 from irl_jax.evaluation.metrics import Outcome
+from irl_jax.runtime import terminal
 
 METRICS = ('accuracy', 'f1', 'auroc', 'pearson', 'spearman', 'kendall', 'pairwise_accuracy')
 
@@ -43,7 +44,8 @@ def agreement(
   reference = finite_vector(reference, 'reference')
   if predicted.size != reference.size:
     raise ValueError(
-      f'predicted has {predicted.size} texts and reference {reference.size}: must be the same'
+      f'predicted has {terminal.count(predicted.size, "text")} and reference {reference.size}: '
+      'must be the same'
     )
   correlations = correlate(predicted, reference)
   if pairs is None:

@@ -15,6 +15,7 @@ from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.models import pretrained
+from irl_jax.runtime import terminal
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and the base text
 
@@ -28,7 +29,7 @@ def encode_pairs(
   """
   limit = min(max_tokens, model.config.max_position_embeddings)
   ids, cut = text.encode(model.tokenizer, [*aligned, *base], max_tokens=limit)
-  text.report_cut(cut, len(ids), 'demonstrated texts', limit)
+  text.report_cut(cut, terminal.count(len(ids), 'demonstrated text'), limit)
   ids = [row or [model.config.eos_token_id] for row in ids]
   return list(zip(ids[: len(aligned)], ids[len(aligned) :]))
 

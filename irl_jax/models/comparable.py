@@ -17,6 +17,7 @@ from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.runtime import notices
+from irl_jax.runtime import terminal
 
 EXPECTED = 'pass an aligned model and the model that it was trained from'
 MOST_NAMED = 5  # tokens that a message names
@@ -98,7 +99,11 @@ def different_vocabulary(first: pretrained.Decoder, second: pretrained.Decoder) 
   left, right = (model.tokenizer.get_vocab() for model in (first, second))
   if differing := sorted(_unshared_tokens(first, second, special=False)):
     of = lambda vocabulary: vocabulary.get(differing[0], 'missing')
-    return f'{len(differing)} tokens differ, such as {differing[0]!r}: {of(left)} and {of(right)}'
+    differ = terminal.plural(len(differing), 'differs', 'differ')
+    return (
+      f'{terminal.count(len(differing), "token")} {differ}, such as {differing[0]!r}: '
+      f'{of(left)} and {of(right)}'
+    )
   # One vocabulary with other merges splits texts differently.
   encoded = (text.encode(model.tokenizer, PROBES)[0] for model in (first, second))
   differences = (

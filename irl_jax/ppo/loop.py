@@ -31,6 +31,7 @@ from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
+from irl_jax.runtime import terminal
 from irl_jax.training import arguments
 from irl_jax.training import checkpoint
 from irl_jax.training import fingerprint
@@ -293,7 +294,8 @@ def _check_continues(
   """
   if first > config.ppo.steps:
     fingerprint.refuse(
-      folder, f'it has done {first} steps, and config.ppo.steps = {config.ppo.steps}'
+      folder,
+      f'it has done {terminal.count(first, "step")}, and config.ppo.steps = {config.ppo.steps}',
     )
   if learner.probe is not None:
     probe_lib.check(learner.probe, reward, folder)

@@ -12,6 +12,7 @@ import numpy as np
 
 from irl_jax import rewards
 from irl_jax.ppo import rollout
+from irl_jax.runtime import terminal
 from irl_jax.training import fingerprint
 
 TEXTS = 16
@@ -68,11 +69,11 @@ def check(probe: Probe, reward: rewards.Reward, folder: pathlib.Path) -> None:
     )
   if name != probe['reward']:
     logging.warning(
-      '%s: the reward was %s and is %s now, which gives the same scores for %d texts',
+      '%s: the reward was %s and is %s now, which gives the same scores for %s',
       folder,
       probe['reward'],
       name,
-      len(texts),
+      terminal.count(len(texts), 'text'),
     )
 
 

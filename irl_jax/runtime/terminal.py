@@ -42,6 +42,16 @@ def printable(text: str) -> str:
   )
 
 
+def plural(number: int, one: str, many: str) -> str:
+  """Returns the word that goes with a number: `one` with 1, else `many`."""
+  return one if number == 1 else many
+
+
+def count(number: int, noun: str) -> str:
+  """Writes '1 row' or '2 rows'."""
+  return f'{number} {plural(number, noun, f"{noun}s")}'
+
+
 def accept_all_text() -> None:
   """Lets stdout take characters that its encoding has not, such as of a file's name: as escapes."""
   if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':

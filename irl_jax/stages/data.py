@@ -13,6 +13,7 @@ from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.records import CutText
 from irl_jax.records import PromptRow
+from irl_jax.runtime import terminal
 from irl_jax.stages import demos
 from irl_jax.stages import sampled_texts
 from irl_jax.stages.run import Run
@@ -68,9 +69,8 @@ def check_splits(
     )
   reason = prompts.describe_groups(rows)
   if empty:
-    raise InputError(
-      f'{where}: none of its {len(rows)} rows fall in the {empty} split: {reason}; {remedy}'
-    )
+    none = terminal.plural(len(rows), 'its only row does not', f'none of its {len(rows)} rows')
+    raise InputError(f'{where}: {none} fall in the {empty} split: {reason}; {remedy}')
   sizes = ', '.join(f'{split} {len(splits[split])}' for split in SPLITS)
   logging.warning('%s: splits are far from 80/10/10 (%s): %s; %s', where, sizes, reason, remedy)
 

@@ -18,6 +18,7 @@ from irl_jax.irl import reward
 from irl_jax.models import pretrained
 from irl_jax.records import DemonstrationRow
 from irl_jax.runtime import processes
+from irl_jax.runtime import terminal
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 
@@ -138,10 +139,9 @@ def report_left_out(
   """Logs how many demonstrations of a split are left out because their two texts are identical."""
   if len(used) < len(rows):
     logging.info(
-      'irl: left out %d of %d %s pairs, because their two completions are identical',
+      'irl: left out %d of %s, because the two completions are identical',
       len(rows) - len(used),
-      len(rows),
-      split,
+      terminal.count(len(rows), f'{split} pair'),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from irl_jax import errors
+from irl_jax.runtime import terminal
 
 
 def check(
@@ -35,7 +36,7 @@ def check(
   """
   non_finite = [name for name, value in values.items() if not np.isfinite(value).all()]
   if non_finite:
-    verb = 'is' if len(non_finite) == 1 else 'are'
+    verb = terminal.plural(len(non_finite), 'is', 'are')
     raise errors.DivergedError(
       f'{where}: {" and ".join(non_finite)} {verb} not finite; {saved}. {remedy}'
     )

@@ -9,6 +9,7 @@ from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.models import pretrained
+from irl_jax.runtime import terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def language_model_examples(
   encoded, _ = text.encode(model.tokenizer, texts)
   sequences = [[eos, *ids, eos] for ids in encoded]
   cut = sum(len(ids) > max_tokens for ids in sequences)
-  text.report_cut(cut, len(texts), 'texts of sft', max_tokens, 'right')
+  text.report_cut(cut, f'{terminal.count(len(texts), "text")} of sft', max_tokens, 'right')
   sequences = [ids[:max_tokens] for ids in sequences]
   return Examples(sequences, eos, model.config.max_position_embeddings)
 
@@ -64,5 +65,5 @@ def classifier_examples(
   """Returns texts with their special tokens and labels; longer texts are cut on the left."""
   limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
   sequences, cut = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
-  text.report_cut(cut, len(texts), 'texts of the classifier', limit)
+  text.report_cut(cut, f'{terminal.count(len(texts), "text")} of the classifier', limit)
   return Examples(sequences, model.config.pad_token_id, limit, np.asarray(labels))

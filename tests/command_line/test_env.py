@@ -18,7 +18,7 @@ def test_versions_devices_and_the_cache_are_named(capsys, monkeypatch, tmp_path)
   text = shown(capsys)
   assert f'\n  numpy {numpy.__version__}\n' in text and '\n  python 3.' in text
   assert text.count(': cpu, cpu\n') == 4 and 'XLA_FLAGS=--xla_force_host' in text
-  assert f'compilation cache:\n  {tmp_path}: 1 files, 1 MiB\n' in text
+  assert f'compilation cache:\n  {tmp_path}: 1 file, 1 MiB\n' in text
 
 
 def test_a_secret_is_only_said_to_be_set(capsys, monkeypatch):

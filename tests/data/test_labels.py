@@ -54,12 +54,12 @@ def test_labels_mean_what_is_named(values, positive, negative, expected, logged)
 def test_what_labels_mean_is_told(logged):
   read(['NOT', 'OFF', 'off', '?', None], positive='OFF', negative='NOT')
   assert logged == [
-    "x.jsonl: field 'label': toxic is 'OFF' (2 rows); not toxic is 'NOT' (1 rows); "
-    "not labelled are 2 rows (0 without the field; '?' (1 rows))"
+    "x.jsonl: field 'label': toxic is 'OFF' (2 rows); not toxic is 'NOT' (1 row); "
+    "not labelled are 2 rows (0 without the field; '?' (1 row))"
   ]
   logged.clear()
   read([0.1 * number for number in range(10)])
-  assert 'toxic is 0.5 (1 rows), ' in logged[0] and 'not labelled are 0 rows' in logged[0]
+  assert 'toxic is 0.5 (1 row), ' in logged[0] and 'not labelled are 0 rows' in logged[0]
   logged.clear()
   read([1, 1])
   assert 'all 2 labelled rows are toxic' in logged[1]
@@ -68,14 +68,14 @@ def test_what_labels_mean_is_told(logged):
 @pytest.mark.parametrize(
   'values, holds',
   [
-    (['OFF', 'NOT', 'NOT'], "holds 'NOT' (2 rows), 'OFF' (1 rows)"),
-    ([1, 5, 1], 'holds 1 (2 rows), 5 (1 rows)'),
-    ([0, 1, 2], 'holds 0 (1 rows), 1 (1 rows), 2 (1 rows)'),
+    (['OFF', 'NOT', 'NOT'], "holds 'NOT' (2 rows), 'OFF' (1 row)"),
+    ([1, 5, 1], 'holds 1 (2 rows), 5 (1 row)'),
+    ([0, 1, 2], 'holds 0 (1 row), 1 (1 row), 2 (1 row)'),
     (range(100), 'holds numbers from 0 to 99 (100 rows)'),
     ([-1, 0, 1], 'If -1 means not labelled, set --config.data.positive=1'),
-    ([['toxic'], []], "holds ['toxic'] (1 rows), [] (1 rows)"),
-    ([float('inf'), 1], 'holds 1 (1 rows), inf (1 rows)'),
-    ([10**400, 1], 'holds 1 (1 rows), 1000'),
+    ([['toxic'], []], "holds ['toxic'] (1 row), [] (1 row)"),
+    ([float('inf'), 1], 'holds 1 (1 row), inf (1 row)'),
+    ([10**400, 1], 'holds 1 (1 row), 1000'),
   ],
 )
 @pytest.mark.parametrize('bad_rows', ['error', 'skip'])
@@ -109,7 +109,7 @@ def test_other_fields_are_not_asked_about():
 
 
 def test_what_is_named_must_be_there_and_say_one_thing():
-  with pytest.raises(InputError, match=r"holds 'NOT' \(1 rows\), and no 'OF'"):
+  with pytest.raises(InputError, match=r"holds 'NOT' \(1 row\), and no 'OF'"):
     read(['NOT'], positive='OF')
   with pytest.raises(InputError, match='positive and negative both name 4'):
     read([4, 1], positive='>3', negative='<5')
@@ -120,7 +120,7 @@ def test_what_is_named_must_be_there_and_say_one_thing():
 def test_json_lines_without_the_key_have_no_label(logged):
   missing = labels.Missing(['text', 'id'])
   assert read([1, missing, 0]) == [1, None, 0]
-  assert 'not labelled are 1 rows (1 without the field; nothing)' in logged[0]
+  assert 'not labelled is 1 row (1 without the field; nothing)' in logged[0]
   with pytest.raises(InputError, match="no field 'label' in any row; .*: 'text', 'id'; set --conf"):
     read([missing, missing])
 

@@ -191,7 +191,7 @@ def test_bad_rows_are_named_or_counted(tmp_path, name, monkeypatch):
   assert [row['text'] for row in read] == ['good'] * 2 and counts == {'rows_read': 3, 'bad_rows': 1}
   assert len(logged) == 1 and f'{name}: skipped 1 of 3 rows (row 2: ' in logged[0]
   path.write_bytes(HEADER.get(path.suffix, b'') + bad)
-  with pytest.raises(InputError, match='none of its 1 rows can be used'):
+  with pytest.raises(InputError, match='its only row cannot be used'):
     rows.read_rows(path, fields=('text',), bad_rows='skip')
 
 
@@ -324,7 +324,7 @@ def test_a_field_that_is_not_needed_cannot_spoil_a_row(tmp_path, monkeypatch, na
     [{'text': 'a', 'note': None}],
     {'rows_read': 1, 'bad_rows': 0},
   )
-  assert len(logged) == 1 and f"{name}: in 1 rows field 'note' {value}" in logged[0]
+  assert len(logged) == 1 and f"{name}: in 1 row field 'note' {value}" in logged[0]
   with pytest.raises(InputError, match=f"row 1: field 'note' {value}"):
     rows.read_rows(tmp_path / name, fields=('note',))
 

@@ -122,7 +122,7 @@ def test_what_joins_prompt_and_answer_is_told_and_can_be_set(tmp_path, logged):
   read, _ = load(path, prompt_field='prompt')
   assert read[0]['original'] == 'The answer 0'
   assert len(logged) == 1 and (
-    '4 of 4 texts begin with a letter or digit right after their prompt, as in '
+    '4 of 4 texts begin with a letter or digit right after the prompt, as in '
     "'What is 0?The answer 0'" in logged[0]
   )
   read, _ = load(path, prompt_field='prompt', joiner=r'\n')

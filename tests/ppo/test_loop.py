@@ -445,7 +445,7 @@ NO_ORIGINALS = dataclasses.replace(CONFIG.ppo, subtract_original=False)
 REFUSED = 'reward .*: returned {}; must return 32 numbers for 32 texts, one for each'
 WRONG_REWARDS = {  # what a reward returns, and how the message calls it
   'their mean': (lambda texts: float(len(texts)), 'one float'),
-  'one number': (lambda texts: [1.0], 'list of 1 numbers'),
+  'one number': (lambda texts: [1.0], 'list of 1 number'),
   'too few': (lambda texts: [1.0] * (len(texts) - 1), 'list of 31 numbers'),
   'a matrix': (lambda texts: np.ones((len(texts), 2)), r'ndarray of shape \[32, 2\]'),
   'strings': (lambda texts: ['1.0' for _ in texts], r"list of str \('1.0' first\)"),

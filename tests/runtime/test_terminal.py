@@ -25,6 +25,13 @@ def test_printable(text, shown):
   assert terminal.printable(text) == shown
 
 
+@pytest.mark.parametrize(
+  'number, shown', [(0, '0 rows are'), (1, '1 row is'), (2, '2 rows are'), (1000, '1000 rows are')]
+)
+def test_words_go_with_their_number(number, shown):
+  assert f'{terminal.count(number, "row")} {terminal.plural(number, "is", "are")}' == shown
+
+
 @given(strategies.text(strategies.characters(), max_size=40))
 def test_printable_leaves_no_control_characters(text):
   assert not [

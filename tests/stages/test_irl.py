@@ -81,7 +81,7 @@ def test_pairs_of_identical_texts_are_counted_in_the_log(
     recovery.irl(start(settings))
   lines = [line for line in caplog.messages if 'left out' in line]
   assert lines == [
-    f'irl: left out {counted} pairs, because their two completions are identical'
+    f'irl: left out {counted} pairs, because the two completions are identical'
     for counted in expected
   ]
 

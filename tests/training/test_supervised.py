@@ -330,7 +330,7 @@ def test_examples_are_whole_texts_between_two_ends(policy, classifier, caplog):
   ]  # long ones are cut on the right
   examples = examples_lib.classifier_examples(classifier, ['ab', 'w' * 60], [1, 0], 64)
   assert examples.sequences == [[0, 5, 6, 2], [0, *[27] * 48, 2]]
-  assert '1 of 2 texts of the classifier are longer than 50 tokens: cut on the left' in caplog.text
+  assert '1 of 2 texts of the classifier is longer than 50 tokens: cut on the left' in caplog.text
   batch = examples.batch(np.array([1, 0]))
   np.testing.assert_array_equal(batch.label, [0, 1])
   assert batch.text.ids.shape == (2, 50)  # no more than the model has positions for

@@ -24,6 +24,7 @@ from irl_jax.models import gpt_neox
 from irl_jax.models import roberta
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.config import ModelConfig
+from irl_jax.runtime import terminal
 
 Params = dict[str, Any]
 
@@ -184,10 +185,9 @@ def _report_wrapping(where: str, prefix: str, heads: Sequence[str]) -> None:
     logging.warning('%s: stripped the prefix %r from all weight names', where, prefix)
   if heads:
     logging.warning(
-      '%s: ignored %d %s of extra heads (for example %s)',
+      '%s: ignored %s of extra heads (for example %s)',
       where,
-      len(heads),
-      'weight' if len(heads) == 1 else 'weights',
+      terminal.count(len(heads), 'weight'),
       heads[0],
     )
 
