@@ -13,7 +13,7 @@ from irl_jax.irl import pairs as pairs_lib
 def test_pairs_are_whole_texts(policy, caplog):
   pairs = pairs_lib.encode_pairs(policy, ['ab', '', 'abcdef'], ['c', 'd', 'e'], 4)
   assert pairs == [([3, 4], [5]), ([0], [6]), ([5, 6, 7, 8], [7])]
-  assert '1 of 6 demonstrated texts are longer than 4 tokens: cut on the left' in caplog.text
+  assert '1 of 6 demonstrated texts is longer than 4 tokens: cut on the left' in caplog.text
 
 
 def test_pairs_are_padded_to_the_longest_text_of_all():
