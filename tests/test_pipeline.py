@@ -323,6 +323,7 @@ def test_audit_of_two_existing_models_finds_the_same_reward(finished, tmp_path):
   stages = ('data', 'demos', 'irl', 'evaluate', 'report')
   audited = pipeline.run(dataclasses.replace(CONFIG, models=models, stages=stages), tmp_path)
   whole = json.loads((finished / 'summary.json').read_text())
+  assert set(audited.pop('inputs')) >= {'config.models.base', 'config.models.aligned'}
   assert audited == {name: whole[name] for name in ('schema', 'true_reward', 'irl')}
 
 

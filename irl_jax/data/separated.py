@@ -79,7 +79,7 @@ def dialect_of(text: io.TextIOWrapper, delimiter: str, usual: str) -> Dialect:
   if _is_sound(text, standard):
     return standard
   others = [(BACKSLASH, 'quotes within its cells come after a backslash')]
-  if shown == '\t' and len(standard.header) > 1:
+  if shown == '\t' and len(standard.header) > 1 and not _may_be_quoted(text, standard):
     others.append((PLAIN, 'its quotes are part of the texts'))
   sound = []
   for quoting, told in others:
@@ -151,6 +151,19 @@ def _is_sound(text: io.TextIOWrapper, dialect: Dialect) -> bool:
     if dialect.quoting == BACKSLASH and '\\' in _ESCAPED.sub('', ''.join(record.lines)):
       return False  # it would escape what needs no escape
   return True
+
+
+def _may_be_quoted(text: io.TextIOWrapper, dialect: Dialect) -> bool:
+  """Returns True if the file is valid in this dialect, though short quoted texts look like rows.
+
+  Without quoting it is valid too, so neither reading is certain, and the file is refused.
+  """
+  return all(
+    not record.problem
+    and len(record.cells) == len(dialect.header)
+    and not (_swallows(record, dialect) and len(record.lines) > SWALLOWED)
+    for record in _after_header(text, dialect, checked=False)
+  )
 
 
 def _after_header(

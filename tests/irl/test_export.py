@@ -60,7 +60,8 @@ def test_without_a_zero_the_reward_stays_as_it_was_trained(policy, trained, boun
 
 def test_a_mean_over_tokens_has_no_exported_form():
   with pytest.raises(
-    errors.ConfigError, match='config.irl.pooling = mean: .* cannot be exported, .*; set last'
+    errors.ConfigError,
+    match='config.irl.pooling = mean: .* cannot be exported .*; set config.irl.pooling=last',
   ):
     export.check(IRL(pooling='mean'))
   export.check(IRL())
