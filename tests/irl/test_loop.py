@@ -287,7 +287,7 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
     train(base, data, tmp_path, {}, entropy, prompts=list(range(1024)))
   with pytest.raises(
     errors.InputError,
-    match='IRL needs .* pairs of two different texts and has 1024 and 0: give more',
+    match='IRL needs .* whose two texts differ, but there are 1024 and 0: add prompts',
   ):
     train(base, (data[0], []), tmp_path, {})
   with pytest.raises(
