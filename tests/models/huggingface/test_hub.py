@@ -171,7 +171,7 @@ def test_a_repository_without_config(local_hub):
     (401, 'private'),
     (403, 'gated'),
     (404, 'no such repository or revision'),
-    (429, 'limits requests'),
+    (429, 'rate-limiting requests'),
     (500, '500'),
   ],
 )
