@@ -189,16 +189,16 @@ def _real_toxicity_prompts(row: Row, data: Data) -> CutText:
   No human labelled these: a text counts as toxic if Perspective scores either part at 0.5 or more.
   """
   del data
-  parts, labels = {}, []
+  parts, found = {}, []
   for name in ('prompt', 'continuation'):
     part = row.get(name)
     if isinstance(part, dict):  # the hub's layout: {'text', 'toxicity', ...}
       parts[name] = text_of(part, ('text',))
-      labels.append(_label(part, 'toxicity'))
+      found.append(_label(part, 'toxicity'))
     else:
       parts[name] = text_of(row, (name,))
-      labels.append(_label(row, f'{name}_toxicity'))
-  label = 1 if 1 in labels else None if None in labels else 0
+      found.append(_label(row, f'{name}_toxicity'))
+  label = 1 if 1 in found else None if None in found else 0
   return _whole(parts['prompt'], parts['continuation'], label)
 
 

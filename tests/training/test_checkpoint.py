@@ -201,7 +201,7 @@ def test_without_a_whole_step_nothing_is_touched_and_the_reasons_are_given(two_s
       pytest.raises(
         errors.CheckpointError,
         match='no checkpoint is whole .step 4: it has no sums.json, .*; step '
-        '2: state/d/.*Delete the folder to train',
+        '2: state/d/.*Delete the folder to retrain',
       ) as caught,
     ):
       checkpoints.restore(state_of(0))
