@@ -337,7 +337,7 @@ class Evaluation(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Runtime(Section):
-  """How the machine is used; results change by no more than rounding."""
+  """Settings of the machine; they change results by no more than rounding."""
 
   key: ClassVar[str] = 'runtime.'
   # Compute type; auto: float32 on CPU, bfloat16 elsewhere

@@ -1,4 +1,4 @@
-"""What a file really is, if it is not what its name says, by its first bytes."""
+"""Detection of files whose first bytes contradict their name, such as an LFS pointer."""
 
 SIZE = 512  # bytes to look at
 

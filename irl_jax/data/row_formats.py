@@ -56,7 +56,7 @@ class Unusable:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """What a user says about a text file; '' is read off the file."""
+  """The user's settings for a text file; '' means: detect it from the file."""
 
   encoding: str = ''
   delimiter: str = ''

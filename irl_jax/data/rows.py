@@ -109,7 +109,7 @@ def examined(
 
 
 class Survey(NamedTuple):
-  """What a file holds, found by reading it once without keeping its rows."""
+  """The contents of a file, counted in one pass that keeps no rows."""
 
   rows: int
   bad: int  # of them

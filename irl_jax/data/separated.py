@@ -31,7 +31,7 @@ _Cells = list[str]
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-  """How a table is written."""
+  """The delimiter, quoting and header of a table."""
 
   delimiter: str
   quoting: str
@@ -202,7 +202,7 @@ def _looks_like_rows(lines: Iterable[str], dialect: Dialect) -> bool:
 
 
 def _is_open(lines: _Cells, dialect: Dialect) -> bool:
-  """Returns True if the last line ends within a quoted cell, read as far as it can be."""
+  """Returns True if a quoted cell is still open at the end of the last line."""
   reader = csv.reader([*lines, ''], delimiter=dialect.delimiter)
   next(reader, None)
   return reader.line_num > len(lines)

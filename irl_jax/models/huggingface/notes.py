@@ -1,4 +1,4 @@
-"""What a user should know of a language model when it is loaded; each fact is logged once."""
+"""Warnings about a language model that is being loaded; each is logged once."""
 
 from collections.abc import Sequence
 import pathlib
