@@ -18,7 +18,6 @@ from typing import cast
 
 from irl_jax import config as config_lib
 from irl_jax import paths
-from irl_jax import records
 from irl_jax import rewards as rewards_lib
 from irl_jax.command_line import config_files
 from irl_jax.command_line import suggestions
@@ -29,6 +28,7 @@ from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import hub
+from irl_jax.runtime import records
 from irl_jax.runtime import workdir as workdir_lib
 from irl_jax.training import arguments
 

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'irl_jax'
 ROWS = (  # as in docs/architecture.md, from the bottom up
-  ('config', 'errors', 'structs', 'records', 'paths', 'version'),
+  ('config', 'errors', 'structs', 'paths', 'version'),
   ('runtime',),
   ('data',),
   ('models',),

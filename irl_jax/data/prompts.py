@@ -11,9 +11,9 @@ import math
 import re
 import unicodedata
 
-from irl_jax.records import CutText
-from irl_jax.records import PromptRow
 from irl_jax.runtime import terminal
+from irl_jax.runtime.records import CutText
+from irl_jax.runtime.records import PromptRow
 
 # The split by the last decimal digit of a hash: 80 % training, 10 % validation, 10 % held out.
 SPLITS = ('train',) * 8 + ('validation', 'heldout')

@@ -28,8 +28,8 @@ from irl_jax.data.rows import text_of
 from irl_jax.data.rows import usable_rows
 from irl_jax.data.text import clean
 from irl_jax.errors import ConfigError
-from irl_jax.records import CutText
 from irl_jax.runtime import terminal
+from irl_jax.runtime.records import CutText
 
 Converter = Callable[[Row, Data], CutText]
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 import scipy
 
-from irl_jax import records
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
 from irl_jax.evaluation.metrics import Outcome
+from irl_jax.runtime import records
 from irl_jax.runtime import terminal
 
 METRICS = ('accuracy', 'f1', 'auroc', 'pearson', 'spearman', 'kendall', 'pairwise_accuracy')

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike
 import scipy
 from transformers import PreTrainedTokenizerBase
 
-from irl_jax import records
 from irl_jax.data import text as text_lib
+from irl_jax.runtime import records
 
 SPANS = (1, 2, 4, 8)  # tokens left out at a time
 MAX_PIECES = 64  # per text; the tokens of a longer text are joined

@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 from scipy import special
 
-from irl_jax import records
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
 from irl_jax.evaluation.toxicity import wilson
 from irl_jax.evaluation.zero import saturation
 from irl_jax.evaluation.zero import zero
+from irl_jax.runtime import records
 
 BINS = 15
 DRAWS = 200  # label vectors that the ECE of a calibrated reward is averaged over

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 import scipy
 
-from irl_jax import records
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
 from irl_jax.evaluation.metrics import Outcome
 from irl_jax.evaluation.toxicity import wilson
+from irl_jax.runtime import records
 
 CALIPER = 0.1  # in standard deviations of r*
 NO_TRUE_REWARD = 'there is no true reward to compare with'

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 import scipy
 
-from irl_jax import records
 from irl_jax.evaluation.metrics import annotate
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
+from irl_jax.runtime import records
 
 NO_ENTRY = {
   'spearman': 'a reward scores all texts the same',

@@ -13,9 +13,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from irl_jax import records
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
+from irl_jax.runtime import records
 
 LEVEL = 0.95
 CHUNK = 2**17  # counts held at once: they stay in a cache

@@ -19,7 +19,6 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import distribution
-from irl_jax import records
 from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax.data import batches
@@ -29,6 +28,7 @@ from irl_jax.evaluation.metrics import collect
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
+from irl_jax.runtime import records
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]  # wraps the batches, such as a progress bar
 

@@ -15,7 +15,6 @@ from typing import cast
 
 import numpy as np
 
-from irl_jax import records
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import calibration
@@ -31,6 +30,7 @@ from irl_jax.evaluation.metrics import annotate
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import Outcome
 from irl_jax.evaluation.toxicity import wilson
+from irl_jax.runtime import records
 
 NO_PAIR = 'no pair'
 NO_DIFFERENT_PAIR = 'no held-out pair contains two different texts'

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 import scipy
 
-from irl_jax import records
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
+from irl_jax.runtime import records
 
 NO_BIGRAM = 'no completion has two words'
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from irl_jax import records
 from irl_jax.report import drawing
 from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
@@ -20,6 +19,7 @@ from irl_jax.report.wording import count
 from irl_jax.report.wording import number
 from irl_jax.report.wording import SPACE
 from irl_jax.report.wording import spread
+from irl_jax.runtime import records
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

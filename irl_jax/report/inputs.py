@@ -14,11 +14,11 @@ from typing import Literal
 
 import numpy as np
 
-from irl_jax import records
 from irl_jax.errors import ConfigError
 from irl_jax.report import summary as summary_lib
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Summary
+from irl_jax.runtime import records
 
 Json = dict[str, Any]
 LogRow = Mapping[str, Any]  # {"stage": str, "step": int, metric: value}

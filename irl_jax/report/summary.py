@@ -16,8 +16,8 @@ from typing import Any
 from typing import Literal
 from typing import TypeVar
 
-from irl_jax import records
 from irl_jax.errors import ConfigError
+from irl_jax.runtime import records
 
 SetName = Literal['heldout_texts', 'heldout_texts_human', 'heldout_pairs']
 SETS: tuple[SetName, ...] = ('heldout_texts', 'heldout_texts_human', 'heldout_pairs')

@@ -13,10 +13,10 @@ import re
 import numpy as np
 import scipy
 
-from irl_jax import records
 from irl_jax.report.inputs import Inputs
 from irl_jax.report.wording import number
 from irl_jax.report.wording import visible
+from irl_jax.runtime import records
 
 SHOWN = 5  # texts of a group
 CHARACTERS = 700  # longer texts are cut there and end in '…'

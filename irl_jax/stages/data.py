@@ -11,9 +11,9 @@ from irl_jax.data import prompts
 from irl_jax.data import sources
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
-from irl_jax.records import CutText
-from irl_jax.records import PromptRow
 from irl_jax.runtime import terminal
+from irl_jax.runtime.records import CutText
+from irl_jax.runtime.records import PromptRow
 from irl_jax.stages import demos
 from irl_jax.stages import sampled_texts
 from irl_jax.stages.run import Run

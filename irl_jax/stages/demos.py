@@ -6,10 +6,10 @@ from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
-from irl_jax.records import DemonstrationRow
-from irl_jax.records import PairRow
-from irl_jax.records import PromptRow
 from irl_jax.runtime import processes
+from irl_jax.runtime.records import DemonstrationRow
+from irl_jax.runtime.records import PairRow
+from irl_jax.runtime.records import PromptRow
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 from irl_jax.stages.run import SPLITS

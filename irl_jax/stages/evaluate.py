@@ -16,10 +16,10 @@ from irl_jax.evaluation import recovered
 from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import pretrained
-from irl_jax.records import AttributedText
-from irl_jax.records import ScoredPair
-from irl_jax.records import ScoredText
 from irl_jax.runtime import workdir
+from irl_jax.runtime.records import AttributedText
+from irl_jax.runtime.records import ScoredPair
+from irl_jax.runtime.records import ScoredText
 from irl_jax.stages import ceiling
 from irl_jax.stages import demos
 from irl_jax.stages import irl as recovery

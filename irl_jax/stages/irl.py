@@ -16,9 +16,9 @@ from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
 from irl_jax.irl import reward
 from irl_jax.models import pretrained
-from irl_jax.records import DemonstrationRow
 from irl_jax.runtime import processes
 from irl_jax.runtime import terminal
+from irl_jax.runtime.records import DemonstrationRow
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from irl_jax import errors
 from irl_jax.models.huggingface import weight_files
-from irl_jax.records import ReadFile
 from irl_jax.runtime import workdir
+from irl_jax.runtime.records import ReadFile
 from irl_jax.stages import preflight
 from irl_jax.stages.run import Run
 

@@ -3,10 +3,10 @@
 import pathlib
 from typing import Any
 
-from irl_jax.records import SCHEMA
 from irl_jax.report import page
 from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
+from irl_jax.runtime.records import SCHEMA
 from irl_jax.stages import read_files
 from irl_jax.stages.run import Run
 

@@ -20,12 +20,12 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import card
-from irl_jax.records import DemonstrationRow
-from irl_jax.records import PromptRow
 from irl_jax.runtime import processes
 from irl_jax.runtime import terminal
 from irl_jax.runtime import workdir
 from irl_jax.runtime.metrics_log import Log
+from irl_jax.runtime.records import DemonstrationRow
+from irl_jax.runtime.records import PromptRow
 
 SPLITS = ('train', 'validation', 'heldout')
 

@@ -17,7 +17,7 @@ from irl_jax import sampling
 from irl_jax.data import text
 from irl_jax.data.prompts import cut_prompt
 from irl_jax.models import pretrained
-from irl_jax.records import CutText
+from irl_jax.runtime.records import CutText
 
 SHORTEST = 4  # about the number of tokens of the shortest prompts
 

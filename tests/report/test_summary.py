@@ -5,9 +5,9 @@ import typing
 
 import pytest
 
-from irl_jax import records
 from irl_jax.errors import ConfigError
 from irl_jax.report import summary as summary_lib
+from irl_jax.runtime import records
 
 
 def test_an_empty_summary_has_no_results():

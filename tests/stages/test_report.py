@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from irl_jax import config as config_lib
-from irl_jax import records
+from irl_jax.runtime import records
 from irl_jax.runtime import workdir
 from irl_jax.stages import report as summary
 from irl_jax.stages import run as run_lib

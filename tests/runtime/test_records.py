@@ -6,13 +6,13 @@ import typing
 import numpy as np
 import pytest
 
-from irl_jax import records
 from irl_jax.data import prompts
 from irl_jax.evaluation import attribution
 from irl_jax.evaluation import calibration
 from irl_jax.evaluation import heldout
 from irl_jax.evaluation import recovered
 from irl_jax.evaluation import toxicity
+from irl_jax.runtime import records
 
 RNG = np.random.default_rng(0)
 TEXTS = [f'text {index}' for index in range(60)]
