@@ -26,10 +26,10 @@ from irl_jax import errors
 from irl_jax import paths
 from irl_jax import scoring
 from irl_jax import structs
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 from irl_jax.models.huggingface import labels
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface.labels import Activation
@@ -129,14 +129,14 @@ def _described(given: Any, values: np.ndarray) -> str:
 
 
 def class_logits_of(
-  params: roberta.Params,
+  params: encoder.Params,
   batch: structs.TextBatch,
   *,
-  config: roberta.RobertaConfig,
+  config: encoder.EncoderConfig,
   dtype: DTypeLike,
 ) -> jax.Array:
   """Returns the logits [B, labels] of a classifier."""
-  return roberta.classify(params, batch.ids, batch.valid, config, dtype)
+  return encoder.classify(params, batch.ids, batch.valid, config, dtype)
 
 
 def recovered_reward_of(

@@ -20,9 +20,9 @@ import pytest  # noqa: E402
 import tokenizers  # noqa: E402
 import transformers  # noqa: E402
 
+from irl_jax.models import encoder  # noqa: E402
 from irl_jax.models import gpt_neox  # noqa: E402
 from irl_jax.models import pretrained  # noqa: E402
-from irl_jax.models import roberta  # noqa: E402
 from irl_jax.runtime import notices  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -149,7 +149,7 @@ def classifier() -> pretrained.Pretrained:
     pad_token='<pad>',
     unk_token='<unk>',
   )
-  config = roberta.RobertaConfig(
+  config = encoder.EncoderConfig(
     vocab_size=36,
     hidden_size=16,
     num_hidden_layers=2,
@@ -161,7 +161,7 @@ def classifier() -> pretrained.Pretrained:
   return pretrained.Pretrained(
     'classifier',
     config,
-    perturbed(roberta.init(jax.random.key(0), config)),
+    perturbed(encoder.init(jax.random.key(0), config)),
     tokenizer,
     source='the tiny classifier',
   )

@@ -25,9 +25,9 @@ from irl_jax import scoring
 from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.irl import loop as irl_loop
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.runtime import compilation_cache
@@ -63,10 +63,10 @@ def language_model(shape: costs.Shape) -> pretrained.Pretrained:
 def classifier(shape: costs.Shape) -> pretrained.Pretrained:
   """A RoBERTa of that shape."""
   compilation_cache.use()
-  config = roberta.RobertaConfig(
+  config = encoder.EncoderConfig(
     shape.vocabulary, shape.width, shape.blocks, shape.heads, shape.feed_forward, labels=LABELS
   )
-  params = jax.device_get(roberta.init(jax.random.key(0), config))
+  params = jax.device_get(encoder.init(jax.random.key(0), config))
   names = {'id2label': dict(zip('01', LABELS))}
   tokenizer = inputs.tokenizer('roberta_tokenizer')
   return pretrained.Pretrained('classifier', config, params, tokenizer, names, 'random weights')

@@ -15,10 +15,10 @@ from irl_jax import paths
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import InputError
 from irl_jax.models import huggingface
+from irl_jax.models.encoder import EncoderConfig
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.tokenizer import special_tokens
-from irl_jax.models.roberta import RobertaConfig
 from irl_jax.runtime import atomic
 
 __all__ = (
@@ -38,7 +38,7 @@ __all__ = (
   'toxic_label',
 )
 KINDS = tuple(huggingface.config.ARCHITECTURES)
-ConfigType = TypeVar('ConfigType', bound=GPTNeoXConfig | RobertaConfig)
+ConfigType = TypeVar('ConfigType', bound=GPTNeoXConfig | EncoderConfig)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Pretrained(Generic[ConfigType]):
 
 
 Decoder = Pretrained[GPTNeoXConfig]  # a language model, or a recovered reward
-Classifier = Pretrained[RobertaConfig]
+Classifier = Pretrained[EncoderConfig]
 
 
 def read_config(spec: str) -> dict[str, Any]:

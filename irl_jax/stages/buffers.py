@@ -18,12 +18,12 @@ from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax.models import cpu
 from irl_jax.models import cut as cut_lib
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
-from irl_jax.models import roberta
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.training import micro_batch
 
-Shape = gpt_neox.GPTNeoXConfig | roberta.RobertaConfig
+Shape = gpt_neox.GPTNeoXConfig | encoder.EncoderConfig
 FLOAT32 = micro_batch.FLOAT32
 
 ALWAYS = ''  # the phase of a buffer that every part of a step holds
@@ -51,7 +51,7 @@ def parameters(shape: Shape, trained_blocks: int = -1) -> tuple[int, int]:
     shape: the shape of a language model, or of a classifier, which is always trained as a whole.
     trained_blocks: for a language model: -1 everything, 0 only the head, k the top k blocks.
   """
-  if isinstance(shape, roberta.RobertaConfig):
+  if isinstance(shape, encoder.EncoderConfig):
     return count(huggingface_weights.shapes('classifier', shape)), 0
   split = functools.partial(
     cut_lib.split, trained_blocks=min(trained_blocks, shape.num_hidden_layers)

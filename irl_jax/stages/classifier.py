@@ -8,8 +8,8 @@ import numpy as np
 from irl_jax.config import Supervised
 from irl_jax.data.playground import tokenizers
 from irl_jax.errors import InputError
+from irl_jax.models import encoder
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 from irl_jax.training import supervised
@@ -69,13 +69,13 @@ def new_classifier(run: Run, texts: Sequence[str]) -> pretrained.Classifier:
   """Returns a RoBERTa classifier with random weights and a tokenizer trained on the texts."""
   tokenizer = tokenizers.classifier_tokenizer(texts)
   config = shape(run.config.classifier, tokenizers.padded_size(tokenizer))
-  params = jax.tree.map(np.asarray, roberta.init(jax.random.key(run.config.seed), config))
+  params = jax.tree.map(np.asarray, encoder.init(jax.random.key(run.config.seed), config))
   return pretrained.Pretrained('classifier', config, params, tokenizer, {}, 'a new classifier')
 
 
-def shape(settings: Supervised, vocab_size: int) -> roberta.RobertaConfig:
+def shape(settings: Supervised, vocab_size: int) -> encoder.EncoderConfig:
   """Returns the shape of a classifier that is trained from scratch."""
-  return roberta.RobertaConfig(
+  return encoder.EncoderConfig(
     vocab_size=vocab_size,
     hidden_size=settings.hidden_size,
     num_hidden_layers=settings.layers,

@@ -9,8 +9,8 @@ import dataclasses
 
 from irl_jax import config as config_lib
 from irl_jax.data import batches
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
-from irl_jax.models import roberta
 from irl_jax.stages import buffers as buffers_lib
 from irl_jax.stages.buffers import ALWAYS
 from irl_jax.stages.buffers import Buffer
@@ -27,7 +27,7 @@ class Shapes:
   base: gpt_neox.GPTNeoXConfig | None
   start: gpt_neox.GPTNeoXConfig | None  # where RLHF starts
   aligned: gpt_neox.GPTNeoXConfig | None
-  classifier: roberta.RobertaConfig | None
+  classifier: encoder.EncoderConfig | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,9 @@ from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax import structs
 from irl_jax.data import batches
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 from irl_jax.runtime import parallel
 from irl_jax.training import examples as examples_lib
 from irl_jax.training import fingerprint
@@ -57,15 +57,15 @@ def language_model_losses(
 
 
 def classifier_losses(
-  params: roberta.Params,
+  params: encoder.Params,
   batch: structs.LabelledBatch,
   *,
-  config: roberta.RobertaConfig,
+  config: encoder.EncoderConfig,
   dtype: DTypeLike,
   rematerialise: bool = False,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
   """Returns each text's cross-entropy [B], nats, and accuracy [B]; every text counts once [B]."""
-  logits = roberta.classify(params, batch.text.ids, batch.text.valid, config, dtype, rematerialise)
+  logits = encoder.classify(params, batch.text.ids, batch.text.valid, config, dtype, rematerialise)
   correct = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
   return {'loss': losses, 'accuracy': correct}, jnp.ones_like(losses)
@@ -87,7 +87,7 @@ def update(
   batch: Batch,
   *,
   losses: TextLosses,
-  config: gpt_neox.GPTNeoXConfig | roberta.RobertaConfig,
+  config: gpt_neox.GPTNeoXConfig | encoder.EncoderConfig,
   dtype: DTypeLike,
   tx: optax.GradientTransformation,
   axis_name: str | None,

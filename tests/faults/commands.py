@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from irl_jax.data.playground import tokenizers
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = ['a text of some words', 'and another one, with others'] * 10
@@ -28,13 +28,13 @@ def make_models(folder: pathlib.Path) -> None:
   )
   save(folder / 'model', 'causal_lm', gpt_neox, config, words)
   words = tokenizers.classifier_tokenizer(TEXTS)
-  reader = roberta.RobertaConfig(
+  reader = encoder.EncoderConfig(
     vocab_size=tokenizers.padded_size(words),
     max_position_embeddings=34,
     labels=('neutral', 'toxic'),
     **SHAPE,
   )
-  save(folder / 'classifier', 'classifier', roberta, reader, words)
+  save(folder / 'classifier', 'classifier', encoder, reader, words)
 
 
 def save(folder: pathlib.Path, kind, module, config, tokenizer) -> None:

@@ -6,10 +6,10 @@ import pytest
 import tokenizers
 import transformers
 
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import huggingface
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 
 
 def byte_tokenizer(specials: list[str], **roles: str) -> transformers.PreTrainedTokenizerFast:
@@ -73,7 +73,7 @@ def reward(language_model, random_params):
 @pytest.fixture
 def classifier(random_params):
   """A RoBERTa classifier of 2 layers, with RoBERTa's special ids."""
-  config = roberta.RobertaConfig(
+  config = encoder.EncoderConfig(
     vocab_size=264,
     hidden_size=32,
     num_hidden_layers=2,

@@ -13,9 +13,9 @@ import pytest
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 
 TEXTS = ['Hello world', 'a', 'You are quite right; thank you for the source!']
 SWITCHES = [
@@ -42,7 +42,7 @@ def outputs(model):
   """Returns [B, S, V] of a language model, [B, C] of a classifier, [B, 1] of a reward."""
   ids, valid = encode(model)
   if model.kind == 'classifier':
-    return np.asarray(roberta.classify(model.params, ids, valid, model.config))
+    return np.asarray(encoder.classify(model.params, ids, valid, model.config))
   hidden = gpt_neox.hidden_states(model.params, ids, valid, model.config)
   if model.kind == 'causal_lm':
     return np.asarray(gpt_neox.logits(model.params, hidden)) * valid[..., None]

@@ -11,8 +11,8 @@ from irl_jax import config as c
 from irl_jax import structs
 from irl_jax.irl import update as irl_update
 from irl_jax.models import cut as cut_lib
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
-from irl_jax.models import roberta
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.stages import buffers
 from irl_jax.stages import memory
@@ -21,7 +21,7 @@ from irl_jax.training import optimizer
 SHAPE = gpt_neox.GPTNeoXConfig(
   vocab_size=512, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256
 )
-CLASSIFIER = roberta.RobertaConfig(
+CLASSIFIER = encoder.EncoderConfig(
   vocab_size=512, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
 )
 SHAPES = memory.Shapes(base=SHAPE, start=SHAPE, aligned=SHAPE, classifier=CLASSIFIER)

@@ -18,9 +18,9 @@ from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
 from irl_jax.data import batches
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
 from irl_jax.training import examples as examples_lib
@@ -92,7 +92,7 @@ def test_language_model_loss_is_that_of_transformers(policy, text_batch, problem
 def test_classifier_loss_is_the_mean_cross_entropy(classifier, problems):
   params, batch, _ = problems['classifier']
   logits = np.asarray(
-    roberta.classify(params, batch.text.ids, batch.text.valid, classifier.config), np.float64
+    encoder.classify(params, batch.text.ids, batch.text.valid, classifier.config), np.float64
   )
   losses = [np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, batch.label)]
   metrics = metrics_of(*problems['classifier'])
@@ -307,7 +307,7 @@ def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
     word[rng.integers(6)] = 'a'
   texts, labels, log = [''.join(word) for word in words], [number % 2 for number in range(96)], {}
   fresh = dataclasses.replace(
-    classifier, params=jax.tree.map(np.asarray, roberta.init(jax.random.key(1), classifier.config))
+    classifier, params=jax.tree.map(np.asarray, encoder.init(jax.random.key(1), classifier.config))
   )
   settings = dataclasses.replace(
     SETTINGS, learning_rate=0.01, epochs=16, batch_size=16
@@ -334,5 +334,5 @@ def test_examples_are_whole_texts_between_two_ends(policy, classifier, caplog):
   batch = examples.batch(np.array([1, 0]))
   np.testing.assert_array_equal(batch.label, [0, 1])
   assert batch.text.ids.shape == (2, 50)  # no more than the model has positions for
-  logits = roberta.classify(classifier.params, batch.text.ids, batch.text.valid, classifier.config)
+  logits = encoder.classify(classifier.params, batch.text.ids, batch.text.valid, classifier.config)
   assert np.isfinite(logits).all()

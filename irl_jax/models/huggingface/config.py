@@ -5,11 +5,11 @@ from typing import Any
 from typing import Literal
 
 from irl_jax.errors import InputError
+from irl_jax.models.encoder import EncoderConfig
 from irl_jax.models.gpt_neox import GPTNeoXConfig
-from irl_jax.models.roberta import RobertaConfig
 
 Kind = Literal['causal_lm', 'reward', 'classifier']
-ModelConfig = GPTNeoXConfig | RobertaConfig
+ModelConfig = GPTNeoXConfig | EncoderConfig
 KINDS: dict[str, Kind] = {
   'GPTNeoXForCausalLM': 'causal_lm',
   'GPTNeoXForSequenceClassification': 'reward',
@@ -175,7 +175,7 @@ def _check_consistency(config: ModelConfig, where: str) -> None:
       f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and '
       f'rotary_pct × head size ({config.head_dim}) must be an even number'
     )
-  if isinstance(config, RobertaConfig) and config.max_tokens < 3:
+  if isinstance(config, EncoderConfig) and config.max_tokens < 3:
     raise InputError(
       f'{where}: config.json: max_position_embeddings = {config.max_position_embeddings}: no text '
       'fits between its special tokens'
@@ -205,7 +205,7 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
       raise InputError(
         f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}'
       )
-  config_class = RobertaConfig if kind == 'classifier' else GPTNeoXConfig
+  config_class = EncoderConfig if kind == 'classifier' else GPTNeoXConfig
   fields = {name: value for name, value in raw.items() if value is not None}
   fields |= _end(fields, where)
   fields |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
@@ -238,7 +238,7 @@ def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any
     'pad_token_id': pad_token_id,
     **dataclasses.asdict(config),  # RoBERTa's own pad_token_id holds: it fixes its positions
   }
-  if isinstance(config, RobertaConfig):
+  if isinstance(config, EncoderConfig):
     del raw['labels']
     return raw | {'problem_type': 'single_label_classification'} | _numbered(config.labels)
   raw['rope_parameters'] = {

@@ -20,8 +20,8 @@ import ml_dtypes
 import numpy as np
 
 from irl_jax.errors import InputError
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
-from irl_jax.models import roberta
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.config import ModelConfig
 from irl_jax.runtime import terminal
@@ -59,7 +59,7 @@ _LISTED = 6  # problems that a message names; a large model would have thousands
 
 def shapes(kind: Kind, config: ModelConfig) -> Params:
   """Returns the parameter tree of a model, with a jax.ShapeDtypeStruct for each array."""
-  init = roberta.init if isinstance(config, roberta.RobertaConfig) else gpt_neox.init
+  init = encoder.init if isinstance(config, encoder.EncoderConfig) else gpt_neox.init
   tree = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
   if kind == 'reward':
     tree.pop('embed_out', None)

@@ -11,10 +11,10 @@ import pytest
 import transformers
 
 from irl_jax.errors import InputError
+from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import huggingface
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 
 PYTHIA = gpt_neox.GPTNeoXConfig(
   vocab_size=50304, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
@@ -54,7 +54,7 @@ def test_the_papers_classifier_has_no_tokenizer_json(tmp_path, shared):
   shutil.copyfile(
     shared / 'models/roberta_toxicity_classifier_config.json', tmp_path / 'config.json'
   )
-  config = roberta.RobertaConfig(
+  config = encoder.EncoderConfig(
     vocab_size=50265, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
   )
   tokenizer = huggingface.tokenizer.load(tmp_path, config)

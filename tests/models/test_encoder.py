@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax.models import encoder
 from irl_jax.models import huggingface
 from irl_jax.models import pretrained
-from irl_jax.models import roberta
 
-CONFIG = roberta.RobertaConfig(
+CONFIG = encoder.EncoderConfig(
   vocab_size=97,
   hidden_size=32,
   num_hidden_layers=3,
@@ -32,7 +32,7 @@ def batch(seed=0, rows=4, length=12, vocabulary=97):
 
 def random_params(config=CONFIG, seed=0):
   """Returns parameters; every leaf is random, biases and norms too."""
-  shapes = jax.eval_shape(lambda key: roberta.init(key, config), jax.random.key(0))
+  shapes = jax.eval_shape(lambda key: encoder.init(key, config), jax.random.key(0))
   rng = np.random.default_rng(seed)
   return jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)
 
@@ -77,7 +77,7 @@ def test_random_models_score_as_in_torch(tmp_path, changes):
       torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()
     ).logits.numpy()
   np.testing.assert_allclose(
-    roberta.classify(params, ids, valid, config), expected, atol=1e-4, rtol=0
+    encoder.classify(params, ids, valid, config), expected, atol=1e-4, rtol=0
   )
   assert np.ptp(expected) > 1
 
@@ -88,7 +88,7 @@ def test_the_trained_classifier_scores_as_in_torch(shared):
   texts = ['you are a wonderful person', 'You stupid idiot, shut up!', '', 'naïve — 🙂 ' * 20]
   encoded = model.tokenizer(texts, padding=True, return_tensors='np')
   ids, valid = encoded['input_ids'].astype(np.int32), encoded['attention_mask'].astype(bool)
-  logits = np.asarray(roberta.classify(model.params, ids, valid, model.config))
+  logits = np.asarray(encoder.classify(model.params, ids, valid, model.config))
   np.testing.assert_allclose(logits, torch_logits(folder, ids, valid), atol=1e-4, rtol=0)
   assert logits[0].argmax() == 0 and logits[1].argmax() == 1
 
@@ -96,24 +96,24 @@ def test_the_trained_classifier_scores_as_in_torch(shared):
 def test_padding_and_what_it_holds_change_nothing():
   params = random_params()
   ids, valid = batch()
-  logits = roberta.classify(params, ids, valid, CONFIG)
+  logits = encoder.classify(params, ids, valid, CONFIG)
   other = np.where(valid, ids, 50)
   wider = np.pad(other, ((0, 0), (0, 5))), np.pad(valid, ((0, 0), (0, 5)))
-  np.testing.assert_allclose(roberta.classify(params, other, valid, CONFIG), logits, atol=1e-6)
-  np.testing.assert_allclose(roberta.classify(params, *wider, CONFIG), logits, atol=1e-5)
+  np.testing.assert_allclose(encoder.classify(params, other, valid, CONFIG), logits, atol=1e-6)
+  np.testing.assert_allclose(encoder.classify(params, *wider, CONFIG), logits, atol=1e-5)
 
 
 def test_a_row_without_tokens_is_finite():
   ids, valid = batch()
-  logits = roberta.classify(random_params(), ids, np.zeros_like(valid), CONFIG)
+  logits = encoder.classify(random_params(), ids, np.zeros_like(valid), CONFIG)
   assert np.isfinite(logits).all()
 
 
 def test_bfloat16_is_close_and_its_result_float32():
-  params = roberta.init(jax.random.key(0), CONFIG)
+  params = encoder.init(jax.random.key(0), CONFIG)
   ids, valid = batch()
-  exact = roberta.classify(params, ids, valid, CONFIG)
-  rounded = roberta.classify(params, ids, valid, CONFIG, jnp.bfloat16)
+  exact = encoder.classify(params, ids, valid, CONFIG)
+  rounded = encoder.classify(params, ids, valid, CONFIG, jnp.bfloat16)
   assert rounded.dtype == jnp.float32
   np.testing.assert_allclose(rounded, exact, atol=0.02 * np.abs(exact).max() + 1e-3)
 
@@ -121,7 +121,7 @@ def test_bfloat16_is_close_and_its_result_float32():
 def test_texts_longer_than_the_positions_are_refused():
   ids = np.full((1, CONFIG.max_tokens + 1), 5, np.int32)
   with pytest.raises(ValueError, match='at most 20'):
-    roberta.classify(random_params(), ids, np.ones_like(ids, bool), CONFIG)
-  assert roberta.classify(
+    encoder.classify(random_params(), ids, np.ones_like(ids, bool), CONFIG)
+  assert encoder.classify(
     random_params(), ids[:, 1:], np.ones_like(ids, bool)[:, 1:], CONFIG
   ).shape == (1, 2)

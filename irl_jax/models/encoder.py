@@ -20,7 +20,7 @@ Params = layers.Params
 
 
 @dataclasses.dataclass(frozen=True)
-class RobertaConfig:
+class EncoderConfig:
   """Shape of a RoBERTa classifier, under the names of its Hugging Face config."""
 
   vocab_size: int
@@ -49,14 +49,14 @@ class RobertaConfig:
     return self.max_position_embeddings - self.pad_token_id - 1
 
 
-def _norm(config: RobertaConfig, dtype: DTypeLike) -> nn.LayerNorm:
+def _norm(config: EncoderConfig, dtype: DTypeLike) -> nn.LayerNorm:
   # Flax computes mean and variance in float32, whatever the dtype.
   return nn.LayerNorm(
     epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name='LayerNorm'
   )
 
 
-def _dense(config: RobertaConfig, dtype: DTypeLike) -> Callable[..., nn.Module]:
+def _dense(config: EncoderConfig, dtype: DTypeLike) -> Callable[..., nn.Module]:
   return functools.partial(
     nn.Dense, dtype=dtype, kernel_init=nn.initializers.normal(config.initializer_range)
   )
@@ -65,7 +65,7 @@ def _dense(config: RobertaConfig, dtype: DTypeLike) -> Callable[..., nn.Module]:
 class Embeddings(nn.Module):
   """Word, position and segment embeddings, normalised; every token is in segment 0."""
 
-  config: RobertaConfig
+  config: EncoderConfig
   dtype: DTypeLike
 
   @nn.compact
@@ -88,7 +88,7 @@ class Embeddings(nn.Module):
 class SelfAttention(nn.Module):
   """Attention of every position to every valid one."""
 
-  config: RobertaConfig
+  config: EncoderConfig
   dtype: DTypeLike
 
   @nn.compact
@@ -106,7 +106,7 @@ class SelfAttention(nn.Module):
 class Output(nn.Module):
   """Dense layer back to the residual stream, added to it and normalised."""
 
-  config: RobertaConfig
+  config: EncoderConfig
   dtype: DTypeLike
 
   @nn.compact
@@ -120,7 +120,7 @@ class Output(nn.Module):
 class Attention(nn.Module):
   """Self-attention and its output layer."""
 
-  config: RobertaConfig
+  config: EncoderConfig
   dtype: DTypeLike
 
   @nn.compact
@@ -133,7 +133,7 @@ class Attention(nn.Module):
 class Intermediate(nn.Module):
   """Dense layer and the exact (erf) GELU."""
 
-  config: RobertaConfig
+  config: EncoderConfig
   dtype: DTypeLike
 
   @nn.compact
@@ -147,7 +147,7 @@ class Intermediate(nn.Module):
 class Block(nn.Module):
   """One layer: attention, then the feed-forward network; each is added and then normalised."""
 
-  config: RobertaConfig
+  config: EncoderConfig
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -164,7 +164,7 @@ class Classifier(nn.Module):
   In bfloat16 a reward of 5 would be rounded to steps of .03.
   """
 
-  config: RobertaConfig
+  config: EncoderConfig
 
   @nn.compact
   def __call__(self, first: jax.Array) -> jax.Array:
@@ -175,7 +175,7 @@ class Classifier(nn.Module):
 
 
 @functools.partial(jax.jit, static_argnames='config')
-def init(key: jax.Array, config: RobertaConfig) -> Params:
+def init(key: jax.Array, config: EncoderConfig) -> Params:
   """Draws random parameters, float32; those of the blocks are stacked on a layer axis [L, ...]."""
   embed_key, block_key, head_key = jax.random.split(key, 3)
   ids = jnp.zeros((1, 1), jnp.int32)
@@ -192,7 +192,7 @@ def classify(
   params: Params,
   ids: jax.Array,
   valid: jax.Array,
-  config: RobertaConfig,
+  config: EncoderConfig,
   dtype: DTypeLike = jnp.float32,
   rematerialise: bool = False,
 ) -> jax.Array:
