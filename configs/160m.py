@@ -2,7 +2,7 @@
 
   python launch/train.py --config=configs/160m.py
 
-Models and data come from the hub (see 70m.py and 410m.py). For an accelerator. There are no
+Models and data come from the hub (see 70m.py and 410m.py). Use an accelerator. There are no
 results, neither the paper's nor ours.
 
 PPO's hyper-parameters are those of the paper's released code for this size. Weight decay is the

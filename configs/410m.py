@@ -2,12 +2,12 @@
 
   python launch/train.py --config=configs/410m.py
 
-Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. For an accelerator.
-Minibatches of 2 are the paper's and split over two devices at most; on more, give
+Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. Use an accelerator. The
+paper's minibatches of 2 can be split over at most two devices; on more, set
 --config.ppo.minibatch_size=8 or another divisor of 48.
 
-The paper's results, not run by us. They are from its released files: the best of 30 runs, chosen on
-the texts that it is reported on, which are its training texts. Ours are held out.
+The paper's results, not run by us. They are from its released files: the best of 30 runs, selected
+and reported on the same texts, which are its training texts. Our texts are held out.
   recovered reward against the true reward   accuracy at 0 .782, F1 .716, AUROC .736,
                                              Pearson .618, Spearman .415
   median of its 100 checkpoints              accuracy at 0 .538, AUROC .539

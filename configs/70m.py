@@ -2,10 +2,10 @@
 
   python launch/train.py --config=configs/70m.py
 
-Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. For an accelerator.
+Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. Use an accelerator.
 
-The paper's results, not run by us. They are from its released files: the best of 78 runs, chosen on
-the texts that it is reported on, which are its training texts. Ours are held out.
+The paper's results, not run by us. They are from its released files: the best of 78 runs, selected
+and reported on the same texts, which are its training texts. Our texts are held out.
   recovered reward against the true reward   accuracy at 0 .804, F1 .784, AUROC .816,
                                              Pearson .627, Spearman .531
   median of its 474 checkpoints              accuracy at 0 .528, AUROC .608

@@ -1,4 +1,4 @@
-"""Every stage in under a minute, to see that the whole path runs; its results mean nothing.
+"""Every stage in under a minute, to check that everything runs; the results mean nothing.
 
 python launch/train.py --config=configs/smoke.py
 """

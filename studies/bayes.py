@@ -1,11 +1,11 @@
-"""Bayesian recovery on the demonstrations of one run: what narrows, and what that is worth.
+"""Bayesian recovery on one run's demonstrations: how the posterior narrows, and what that shows.
 
   python studies/bayes.py --config=configs/tiny.py --workdir=runs/tiny --output=bayes.json
 
 The reward is linear in the standardised last states of the frozen base model, or in its mean states
 with --config.irl.pooling=mean. Its prior is N(0, I), its posterior Laplace's approximation. It is
-fitted to the training demonstrations. Every round stands next to its control: the same pairs, with
-a coin choosing the aligned text of each, averaged over --coins controls.
+fitted to the training demonstrations. Every round is compared with its control: the same pairs,
+with a coin choosing the aligned text of each, averaged over --coins controls.
 
 The flag for texts out of distribution lets 99 % of the validation demonstrations pass. The held-out
 pairs are unseen. r* is read for the table only: AUROC on the validation demonstrations.

@@ -1,4 +1,4 @@
-"""The run that a study reads: its flags, and how it is opened.
+"""The run that a study reads, and the flags that name it.
 
 The studies import irl_jax inside their functions, so that --help and a wrong flag answer at once.
 """
@@ -16,7 +16,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'config',
     None,
-    'config file of the run; give the overrides that the run was started with, too',
+    'config file of the run; also pass the overrides that the run was started with',
     flag_values=flag_values,
   )
   flags.DEFINE_string('workdir', None, 'folder of the finished run', flag_values=flag_values)

@@ -5,15 +5,15 @@ r"""A comparison of objectives, and of inputs of the reward: variants of IRL on 
       --human=paradetox_train.jsonl.gz
 
 Every variant is trained on the run's training demonstrations and selected by its loss on the
-validation demonstrations. It differs from the run's config as its name says. r* is read for the
+validation demonstrations. Its name says how it differs from the run's config. r* is read for the
 table only, except in the variants that ask what recovery lacks: the same demonstrations, each pair
 in r*'s order, and pairs that people wrote (--human, fields toxic and neutral). Maximum entropy
 needs a run with config.irl.samples_per_prompt of at least 2.
 
 AUROC is against r*, on the texts of --texts, by default the validation demonstrations. Accuracy is
 at the zero that each seed chooses from the run's unlabelled texts. `ordered` is the share of rows
-whose second field scores higher. Spearman is the mean over pairs of seeds. At the end every two
-variants are compared (evaluation/identifiability.py). docs/recovery.md has the tables.
+whose second field scores higher. Spearman is the mean over pairs of seeds. At the end all variants
+are compared pairwise (evaluation/identifiability.py). docs/recovery.md has the tables.
 Dims: K seeds, M pairs, N texts.
 """
 
@@ -234,7 +234,7 @@ TITLES = (
 
 
 def compared(scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  """Compares every two variants, and r*, by the means of their seeds."""
+  """Compares all variants and r* pairwise, by the means of their seeds."""
   import numpy as np
 
   from irl_jax.evaluation import identifiability

@@ -3,7 +3,7 @@ r"""The cost of the faults in the paper's released code: each one switched on, o
   python studies/released_faults.py --config=configs/tiny.py --workdir=runs/tiny \
       --output=released_faults.json --config.irl.batch_size=32 --config.irl.prefix_weight=0
 
-The faults live in released/training.py; the library has none of them. Every reward is trained on
+The faults are in released/training.py; the library has none of them. Every reward is trained on
 the same first training demonstrations of a run and selected by its loss on validation
 demonstrations. Seeds differ in the order of the pairs and in a random first head. The study runs
 twice: with the run's config, and with the paper's objective and a random first head.

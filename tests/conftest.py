@@ -1,7 +1,7 @@
 """Settings and fixtures of all tests: four CPU devices, strict broadcasting, no network.
 
-Most of a test's time is compilation, and much of that is LLVM's optimisation. Tests leave it out.
-The commands that they start do not: these run as a user's.
+Most of a test's time is compilation, and much of that is LLVM's optimisation. Tests switch it off.
+The commands that they start do not: these run as they do for a user.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-  """Runs the longest files first; run last, one process would wait for the other."""
+  """Runs the longest files first; at the end, one process would wait for the other."""
   order = {str(pathlib.Path(__file__).parent / name): number for number, name in enumerate(LONGEST)}
   items.sort(key=lambda item: order.get(str(item.path), len(order)))
 
@@ -79,7 +79,7 @@ def perturbed(params):
 
 @pytest.fixture(scope='session')
 def shared() -> pathlib.Path:
-  """The folder of real texts, tokenizers and checkpoints, beside the repository."""
+  """The folder of real texts, tokenizers and checkpoints, next to the repository."""
   folder = pathlib.Path(__file__).parents[2] / 'shared'
   if not folder.is_dir():
     pytest.skip(f'{folder} does not exist: it holds the real texts and checkpoints')
@@ -168,7 +168,7 @@ def classifier() -> pretrained.Pretrained:
 
 
 def favouring(model: pretrained.Pretrained, logits: dict[str, float]) -> pretrained.Pretrained:
-  """The model with about so much added to the logits of some tokens, wherever they stand."""
+  """Returns the model with a constant added to some tokens' logits, at every position."""
   params = jax.tree.map(np.array, model.params)
   centre = params['final_layer_norm']['bias']
   for token, more in logits.items():

@@ -38,7 +38,7 @@ def loads(monkeypatch):
 
 @pytest.fixture
 def placements(monkeypatch):
-  """How often more than a few numbers were copied to the devices."""
+  """The number of transfers of more than a few numbers to the devices."""
   seen, replicate = [], parallel.replicate
 
   def counted(tree):

@@ -61,7 +61,7 @@ def unknown_fields(text: str) -> list[str]:
 
 
 def wrong_defaults(text: str) -> list[str]:
-  """Defaults quoted as `--flag` (100 s) or `config.a.b` (default 3) that are others in the code."""
+  """Returns defaults quoted as `--flag` (100 s) or `config.a.b` (default 3) that are wrong."""
   values, wrong = flags_of('train'), []
   quoted = re.findall(
     r'`(?:--)?((?:config\.)?[\w.]+)` \((default:? )?([\d.]+(?:e-?\d+)?)(?: (s|minutes|hours?))?\)',
@@ -76,7 +76,7 @@ def wrong_defaults(text: str) -> list[str]:
 
 
 def exit_codes() -> set[int]:
-  """Every exit code that a command can end with, but for those of JAX."""
+  """Returns every exit code of a command, except for JAX's."""
   kinds = [errors.IrlJaxError]
   for kind in kinds:
     kinds += kind.__subclasses__()

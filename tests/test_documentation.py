@@ -1,4 +1,4 @@
-"""What the documentation promises is what the repository holds."""
+"""Files, commands and results that the documentation names exist in the repository."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Paths as users write them: ~ everywhere, and places that are no paths."""
+"""Paths as users write them: ~ everywhere, and URLs, which are not paths."""
 
 import dataclasses
 import pathlib

@@ -97,7 +97,7 @@ SUMMARY = {
 
 
 def check(node, expected, where='summary'):
-  """Holds keys, and nulls with their reasons, against what is expected."""
+  """Compares keys, and nulls with their reasons, with what is expected."""
   if isinstance(expected, list):
     assert len(node) == len(expected), where
     for number, (child, wanted) in enumerate(zip(node, expected)):

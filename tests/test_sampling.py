@@ -76,7 +76,7 @@ def that_prefers(policy, **scores):
 
 
 def torch_greedy(folder, prompts, max_new_tokens, forbidden):
-  """Greedy responses by transformers to a left-padded batch, up to and with EOS."""
+  """Returns transformers' greedy responses to a left-padded batch, EOS included."""
   torch = pytest.importorskip('torch')
   import transformers
 

@@ -55,7 +55,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 def spans(count: int) -> list[tuple[int, int, int]]:
   """Returns (start, end, size) of every span that contains one of `count` pieces.
 
-  Spans that reach over an end are cut off there.
+  Spans that reach past an end are cut off there.
   """
   return [
     (max(first, 0), min(first + size, count), size)
@@ -100,7 +100,7 @@ def attributions(
 def choose(
   texts: Sequence[str], reward: ArrayLike, true_reward: ArrayLike | None, count: int = 40
 ) -> list[tuple[int, str]]:
-  """Chooses the texts that a reader is shown: a quarter each for four reasons, none twice.
+  """Chooses the texts to show: a quarter for each of four reasons, without duplicates.
 
   Args:
     texts: N texts.

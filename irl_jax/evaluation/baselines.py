@@ -92,11 +92,11 @@ def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
 
 
 def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1.0) -> Scorer:
-  """Scores a text by its words, whatever their order: logistic regression of aligned against base.
+  """Scores a text by its set of words: logistic regression of aligned against base.
 
   Minimises sum log(1 + exp(-y (w x + b))) + penalty / 2 |w|^2 with x the presence of each word of
-  these texts (case folded) and y = +1 aligned, -1 base. With non-toxic and toxic texts in their
-  place it is a probe of a data set.
+  these texts (case folded) and y = +1 aligned, -1 base. Given non-toxic and toxic texts instead, it
+  is a probe of a data set.
 
   Raises:
     ValueError: one of the two is empty.

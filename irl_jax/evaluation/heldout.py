@@ -1,4 +1,4 @@
-"""The held-out data, its true rewards and labels, and the scores that a reward gives to it.
+"""The held-out data, its true rewards and labels, and a reward's scores of it.
 
 Dims: K rewards, N texts, M pairs, V validation texts.
 """
@@ -50,7 +50,7 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """The scores that one reward gives to everything in a Reference."""
+  """One reward's scores of everything in a Reference."""
 
   texts: np.ndarray  # [N] float64
   aligned: np.ndarray  # [M]

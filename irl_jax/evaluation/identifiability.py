@@ -32,7 +32,7 @@ NO_SEED_SPEARMAN = 'needs two seeds, two texts, and no seed that scores all text
 def compare_rewards(
   names: Sequence[str], texts: Sequence[ArrayLike], completions: ArrayLike
 ) -> records.Identifiability:
-  """Compares every two rewards: the `identifiability` part of summary.json.
+  """Compares each pair of rewards: the `identifiability` part of summary.json.
 
   Args:
     names: the names of K rewards.
@@ -173,8 +173,8 @@ def seed_spearman(scores: Sequence[ArrayLike]) -> float | None:
 def mean_and_std(seeds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
   """Averages every metric over K seeds, with the dicts' own nesting.
 
-  A seed without a metric is left out, and 'why' says so. A metric that no seed has is None, and so
-  is the deviation of one that fewer than two have. Anything that is not a number (a bool, a text, a
+  A seed without a metric is left out, and 'why' says so. A metric that no seed has is None. A
+  deviation needs two seeds, and is None otherwise. Anything that is not a number (a bool, a text, a
   list) is not averaged.
 
   Returns:
@@ -202,5 +202,5 @@ def mean_and_std(seeds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], di
 
 
 def reason(seeds: Sequence[Mapping[str, Any]], name: str) -> str:
-  """Returns why a seed does not have a metric: the first reason that one gives."""
+  """Returns the first seed's reason for lacking a metric."""
   return next((seed['why'][name] for seed in seeds if name in seed.get('why', {})), 'not computed')

@@ -206,7 +206,7 @@ def preference(scores: Scores, held: Reference) -> records.Preference:
 
 
 def independent_pairs(rows: np.ndarray, prompts: Sequence[Hashable]) -> int:
-  """Returns how many of these pairs count as independent, at least 1.
+  """Returns the effective number of independent pairs, at least 1.
 
   With w pairs of a prompt these are (sum w)^2 / sum w^2, as in `confounds.style` (Kish 1965).
   """

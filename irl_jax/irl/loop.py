@@ -119,8 +119,8 @@ def train(
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
 
   Raises:
-    ConfigError: config.irl.trained_blocks exceeds the model's blocks, another training is using the
-      folder, or it holds another one's checkpoints.
+    ConfigError: config.irl.trained_blocks exceeds the model's blocks; another training is using the
+      folder, or has left its checkpoints there.
     InputError: there are no pairs, or no prompt has the two pairs that the objective needs.
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
@@ -172,7 +172,7 @@ def _plan(irl: config_lib.IRL, per_epoch: int) -> training.Plan:
 
 
 def _check_counts(pairs: int, validation: int) -> None:
-  """Raises InputError if there is nothing to train on or to select by."""
+  """Raises InputError if there are no pairs to train on, or none to select by."""
   if not pairs or not validation:
     raise errors.InputError(
       'IRL needs training and validation pairs whose two texts differ, but there are '

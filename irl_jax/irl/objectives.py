@@ -154,9 +154,9 @@ def _pairwise(of_pair: PairLoss) -> Objective:
 
 
 # The names are those of `config.OBJECTIVES`, which says which of them need groups.
-# One pair is enough to validate maximum entropy with, though not to train with: -log of the model's
-# probability that the aligned text of a pair is the aligned one is
-# p(y) p_base(y') / (p(y) p_base(y') + p(y') p_base(y)) = sigmoid(Δ / T). The partition cancels.
+# A single pair can validate maximum entropy, though not train it. The model's probability that the
+# aligned text of a pair is the aligned one is
+# p(y) p_base(y') / (p(y) p_base(y') + p(y') p_base(y)) = sigmoid(Δ / T): the partition cancels.
 OBJECTIVES = {
   'asymmetric': _pairwise(lambda delta, irl, progress: asymmetric(delta)),
   'hinge': _pairwise(lambda delta, irl, progress: hinge(delta, irl.margin)),

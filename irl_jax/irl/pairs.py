@@ -23,7 +23,7 @@ Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and the b
 def encode_pairs(
   model: pretrained.Decoder, aligned: Sequence[str], base: Sequence[str], max_tokens: int
 ) -> list[Pair]:
-  """Tokenises whole texts. Nothing is added around them.
+  """Tokenises whole texts; nothing is added before or after them.
 
   A text of more than `max_tokens` loses its beginning, and an empty text becomes EOS.
   """

@@ -1,4 +1,4 @@
-"""The reward that IRL trains: the state of a text that it scores, and R̂ of that state.
+"""The reward that IRL trains: the state of a text that the head scores, and its R̂.
 
 Dims: B texts or pairs, S padded length, D width.
 """

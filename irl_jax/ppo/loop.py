@@ -208,9 +208,9 @@ def train(
     The trained policy.
 
   Raises:
-    ConfigError: an argument is wrong, or a setting that the policy or the devices cannot bear;
-      another training is using the folder, or it holds another one's checkpoints.
-    InputError: a row lacks a field, or the reward gives anything but one number for each text.
+    ConfigError: an argument is wrong; the policy or the devices do not support a setting; another
+      training is using the folder, or has left its checkpoints there.
+    InputError: a row lacks a field, or the reward returns anything but one number per text.
     DivergedError: the self-check failed, scores or losses or the KL are not finite, or too many
       gradients in a row are not finite.
   """
@@ -267,7 +267,7 @@ def train(
 def fingerprint_of(
   policy: pretrained.Pretrained, rows: Sequence[Mapping[str, Any]], config: config_lib.Config
 ) -> fingerprint.Fingerprint:
-  """Returns what a training is of, except its reward; only what results depend on."""
+  """Returns a digest of everything that results depend on, except the reward."""
   return fingerprint.of(
     {
       'seed': config.seed,
@@ -287,10 +287,10 @@ def _check_continues(
   config: config_lib.Config,
   folder: pathlib.Path,
 ) -> None:
-  """Refuses to continue the training of another reward, or one that has gone further.
+  """Refuses to continue a training on another reward, or one with more steps than configured.
 
   Raises:
-    ConfigError: it is one of them.
+    ConfigError: names the number of steps, or the scores that differ.
   """
   if first > config.ppo.steps:
     fingerprint.refuse(

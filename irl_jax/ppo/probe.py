@@ -1,6 +1,6 @@
-"""A probe of the reward: a few texts and their scores, which a training's checkpoints carry.
+"""A probe of the reward: a few texts and their scores, stored in a training's checkpoints.
 
-A function has no digest. What it gives for the same texts shows whether it is still the same.
+A function has no digest. Its scores for the same texts show whether it is still the same.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ Probe = Mapping[str, Any]  # {'reward': its name, 'texts': [N], 'scores': [N]}, 
 def of(reward: rewards.Reward, sampled: rollout.Sampled, originals: np.ndarray) -> Probe:
   """Returns the probe of a rollout: its lowest and its highest scores, which differ most.
 
-  The reward is not called again for it.
+  The reward is not called again.
 
   Args:
-    reward: gives its name.
+    reward: its name is stored.
     sampled: the rollout of B responses.
     originals: what was subtracted from the scores [B].
   """
@@ -48,10 +48,10 @@ def of(reward: rewards.Reward, sampled: rollout.Sampled, originals: np.ndarray) 
 def check(probe: Probe, reward: rewards.Reward, folder: pathlib.Path) -> None:
   """Refuses to continue the training of another reward.
 
-  A reward that gives other scores at each call cannot be compared: a warning says so.
+  A reward whose scores change at each call cannot be compared; a warning says so.
 
   Raises:
-    ConfigError: the reward gives other scores for the texts of the probe.
+    ConfigError: the reward's scores of the probe's texts have changed.
   """
   name, texts, before = rewards.name_of(reward), list(probe['texts']), np.array(probe['scores'])
   now = np.asarray(reward(texts), np.float64)

@@ -137,7 +137,7 @@ def logit_size(
   dtype: DTypeLike,
   min_new_tokens: int,
 ) -> dict[str, jax.Array]:
-  """Returns how large the reference's logits are, which says what rounding can do to log-probs.
+  """Returns the size of the reference's logits, on which the rounding of log-probs depends.
 
   The logits are those of allowed tokens, divided by the temperature, at each response token.
 
@@ -146,7 +146,7 @@ def logit_size(
     batch: sampled sequences.
     config: the model's shape.
     dtype: the compute type.
-    min_new_tokens: of the sampling.
+    min_new_tokens: the smallest number of response tokens.
 
   Returns:
     For each response [B]: 'largest' |logit|, and their largest distance from their mean, 'spread'.

@@ -21,7 +21,7 @@ def file(path: str | os.PathLike, mode: str = 'w', **options: Any) -> Iterator[I
   Args:
     path: the file to write or replace.
     mode: 'w' or 'wb'.
-    **options: what `open` takes; text is UTF-8 if they do not say otherwise.
+    **options: options of `open`; text is UTF-8 by default.
   """
   path = pathlib.Path(path)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')

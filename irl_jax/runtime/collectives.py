@@ -15,9 +15,9 @@ def global_sum(tree: Any, axis_name: str | None) -> Any:
 
 
 def global_mean(values: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Array:
-  """Returns the mean [] of `values` where `mask` is True, over all devices; 0 if it is nowhere.
+  """Returns the mean [] of `values` where `mask` is True, over all devices; 0 if it never is.
 
-  Sums and counts are added up before the division, so devices may hold unequal counts.
+  Sums and counts are added up before the division, so counts may differ between devices.
   """
   mask = mask.astype(jnp.float32)
   total, count = global_sum((jnp.sum(values * mask), jnp.sum(mask)), axis_name)

@@ -8,7 +8,7 @@ import warnings
 def folder() -> pathlib.Path:
   """Returns the folder irl_jax/xla of XDG_CACHE_HOME, or of ~/.cache if that is not set.
 
-  A relative XDG_CACHE_HOME is ignored, as its specification demands.
+  A relative XDG_CACHE_HOME is ignored, as its specification requires.
   """
   home = os.environ.get('XDG_CACHE_HOME', '')
   caches = pathlib.Path(home if os.path.isabs(home) else os.path.expanduser('~/.cache'))

@@ -1,8 +1,8 @@
-"""Several processes as one run: how they find each other, what they must agree on, how they end.
+"""Several processes as one run: how they connect, compare their settings, and end.
 
-Every process is given the same command. All run the same code on the same data and compute
-together (runtime/parallel.py). The first one writes all files, so --workdir must be on a file
-system that all of them share. Importing this module is cheap: JAX is loaded when they connect.
+Every process gets the same command. All run the same code on the same data and compute together
+(runtime/parallel.py). The first process writes all files, so --workdir must be on a shared file
+system. Importing this module is cheap: JAX is loaded when the processes connect.
 """
 
 from collections.abc import Iterator
@@ -147,7 +147,7 @@ def detected_place(timeout: int) -> Place | None:
     timeout: seconds to wait for the first process's host name.
 
   Raises:
-    ConfigError: several processes seem to be meant, but JAX cannot determine this one's index.
+    ConfigError: a scheduler was detected, but JAX cannot determine this process's index.
   """
   if not (name := scheduler()):
     return None
@@ -171,8 +171,8 @@ def detected_place(timeout: int) -> Place | None:
 def _detect(timeout: int) -> tuple[str | None, int | None, int | None, Sequence[int] | None]:
   """Returns address, count, index and devices, as JAX detects them.
 
-  `jax.distributed.initialize` detects and connects in one call, and aborts the process if that
-  fails. The address has to be printed before, and only this private function gives it.
+  `jax.distributed.initialize` detects and connects in one call, and aborts the process on failure.
+  The address must be printed before that, and only this private function returns it.
   """
   from jax._src import clusters
 
@@ -194,7 +194,7 @@ def only_task_of_its_machine() -> bool:
 
 @contextlib.contextmanager
 def joined(options: flags.FlagValues) -> Iterator[None]:
-  """Within the block, this process is one of several, if the flags or the scheduler say so.
+  """Makes this process one of several for the block, if the flags or the scheduler say so.
 
   If another process is gone, this one ends at once with exit code 1: it can neither finish its
   computation nor wait for it.
@@ -251,7 +251,7 @@ def connect(place: Place, options: flags.FlagValues) -> None:
 
 
 def agree(settings: dict[str, Any]) -> None:
-  """Checks that all processes were given the same settings.
+  """Checks that all processes have the same settings.
 
   Args:
     settings: this process's settings, in JSON's types.

@@ -1,4 +1,4 @@
-"""Errors for memory or a disk that runs out: what uses it, and what needs less."""
+"""Errors for a lack of memory or disk space: what uses it, and which settings need less."""
 
 import collections
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterat
   """Names the largest arrays and the settings that help, if the block runs out of memory.
 
   Raises:
-    OutOfMemoryError: in place of the error of a device's or the host's allocator.
+    OutOfMemoryError: replaces the error of a device's or the host's allocator.
   """
   try:
     yield
@@ -66,14 +66,14 @@ def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterat
 def disk_explained(
   folder: pathlib.Path, is_saved: Callable[[], bool] = lambda: True
 ) -> Iterator[None]:
-  """Explains an error of the block that a full disk causes.
+  """Explains an error that a full disk causes in the block.
 
   Args:
-    folder: what is written to, if the error does not say.
-    is_saved: returns True if the same command continues what the block has done.
+    folder: where the block writes, if the error does not say.
+    is_saved: returns True if the same command continues the block's work.
 
   Raises:
-    CheckpointError: in place of an error that says that the disk or a quota is full.
+    CheckpointError: replaces an error of a full disk or quota.
   """
   try:
     yield
@@ -88,7 +88,7 @@ def disk_explained(
 
 
 def largest() -> str:
-  """Names the arrays that take most of each device's memory: how many, type, shape, and size."""
+  """Describes the arrays that take most of each device's memory: number, type, shape and size."""
   counts: collections.Counter[str] = collections.Counter()
   sizes: collections.Counter[str] = collections.Counter()
   for array in jax.live_arrays():

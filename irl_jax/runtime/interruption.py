@@ -17,11 +17,11 @@ from irl_jax.runtime import processes
 
 
 class Interrupted(errors.IrlJaxError):
-  """The run was asked to stop, and saved.
+  """Raised when the run was asked to stop, and has saved.
 
   Args:
     signum: the signal.
-    saved: what the same command continues from; '': nothing, it begins anew.
+    saved: describes the saved state that the same command continues; '' if it starts over.
   """
 
   def __init__(self, signum: int, saved: str = 'progress is saved') -> None:
@@ -48,12 +48,12 @@ class Signals:
 
   @contextlib.contextmanager
   def handled(self) -> Iterator[None]:
-    """Within the block, the first signal raises Interrupted, and further ones are ignored.
+    """Raises Interrupted at the first signal within the block, and ignores further ones.
 
     In a thread other than the main one the signals' handlers stay as they are.
     """
     handlers = {}
-    # Python refuses handlers in other threads.
+    # Python allows signal handlers in the main thread only.
     with contextlib.suppress(ValueError):
       for signum in (signal.SIGTERM, signal.SIGINT):
         handlers[signum] = signal.signal(signum, self._receive)
@@ -67,7 +67,7 @@ class Signals:
 
   @contextlib.contextmanager
   def deferred(self) -> Iterator[None]:
-    """Within the block, a signal raises nothing; `requested` reports it.
+    """Delays signals within the block; `requested` reports them.
 
     Raises:
       Interrupted: at the end of the block, if a signal came.

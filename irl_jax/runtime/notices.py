@@ -1,4 +1,4 @@
-"""Warnings that a process gives once, however often it meets their cause."""
+"""Warnings that a process logs only once."""
 
 import functools
 

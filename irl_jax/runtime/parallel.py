@@ -55,7 +55,7 @@ def _sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
 
 
 def _place(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array:
-  """Puts each part of an array that every process holds on the device it belongs to."""
+  """Puts each part of an array on its device; every process passes the whole array."""
   # Callers may forbid implicit transfers; this one is explicit.
   with jax.transfer_guard_host_to_device('allow'):
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
@@ -70,8 +70,8 @@ def _keep_freed(tree: Any) -> None:
 def replicate(tree: Any) -> Any:
   """Places every leaf on all devices, once, so that later calls transfer nothing.
 
-  The leaves are copied: a donated state must not share a buffer with what it was made from. All
-  processes must hold the same tree, which the next `gather` verifies.
+  The leaves are copied: a donated state must not share a buffer with its source. All processes
+  must pass the same tree, which the next `gather` verifies.
   """
   tree, sharding = jax.tree.map(np.array, tree), _sharding(REPLICATED)
   _keep_freed(tree)
@@ -98,7 +98,7 @@ def _replicated_results(make: Callable[..., Any], **statics: Any) -> Callable[..
 def replicated(tree: Any) -> Any:
   """Returns the tree on all devices: unchanged if it is there already, else a copy (`replicate`).
 
-  For parameters that no update donates.
+  Use it for parameters that no update donates.
   """
   sharding = _sharding(REPLICATED)
   placed = all(

@@ -94,10 +94,10 @@ def on_all(check: Callable[P, None]) -> Callable[P, None]:
 
 
 def on_first(work: Callable[P, R]) -> Callable[P, R]:
-  """Runs something only on the first process, such as writing a file; the others wait for it.
+  """Runs a function on the first process only, such as writing a file; the others wait.
 
-  Its result, of JSON's types, is returned on every process. If it fails, all raise: the first
-  process its error, the others an `OtherProcessError` of the same exit code.
+  Every process gets its result, of JSON's types. If it fails, the first process raises its error,
+  and the others raise an `OtherProcessError` with the same exit code.
   """
 
   @functools.wraps(work)
@@ -118,7 +118,7 @@ def on_first(work: Callable[P, R]) -> Callable[P, R]:
 
 
 class SameTrees:
-  """Checks that all processes have the same trees, without blocking where a tree is added.
+  """Checks that all processes have the same trees, without blocking when one is added.
 
   `add` starts the comparison of a tree's checksums; the next `verify` reads the results.
   """

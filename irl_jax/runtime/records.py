@@ -133,7 +133,7 @@ class PolicyTraining(TypedDict):
 
 
 class Agreement(Explained):
-  """How well a reward agrees with the true reward, or with people's labels."""
+  """The agreement of a reward with the true reward, or with people's labels."""
 
   accuracy: float | None
   f1: float | None
@@ -298,7 +298,7 @@ class Recovery(Explained):
 
 
 class TrueRewardQuality(Explained):
-  """How often the sign of r* agrees with people's labels."""
+  """The agreement of r*'s sign with people's labels."""
 
   human_accuracy: float | None
 

@@ -53,13 +53,13 @@ def count(number: int, noun: str) -> str:
 
 
 def accept_all_text() -> None:
-  """Lets stdout take characters that its encoding has not, such as of a file's name: as escapes."""
+  """Lets stdout print characters that its encoding lacks, such as in a file's name, as escapes."""
   if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
     sys.stdout.reconfigure(errors='backslashreplace')
 
 
 def flush() -> None:
-  """Writes out what was printed, so that an error of stdout is known."""
+  """Flushes stdout, so that its errors are raised now."""
   if sys.stdout is not None:  # the process may have been started without one
     sys.stdout.flush()
 
@@ -80,7 +80,7 @@ def _is_closed_pipe(stream: TextIO | None) -> bool:
 
 
 def drop_output() -> None:
-  """Drops what was printed and cannot be written out, of which Python would complain at the end."""
+  """Drops output that cannot be written, about which Python would complain at exit."""
   for stream in (sys.stdout, sys.stderr):
     try:
       if stream is not None:

@@ -1,6 +1,6 @@
-"""A watchdog that ends a process which waits forever for another one.
+"""A watchdog that ends a process that would wait forever for another one.
 
-Inside a collective nothing else would end it. Each step, batch and file that all processes have
+Nothing else ends a process inside a collective. Each step, batch and file that all processes have
 finished feeds the watchdog. Before `start`, feeding has no effect.
 """
 
@@ -20,7 +20,7 @@ def feed() -> None:
 
 
 def start(seconds: float) -> None:
-  """Starts the watchdog: the process ends if nothing feeds it for this many seconds."""
+  """Starts the watchdog; it ends the process if nothing feeds it for this many seconds."""
   threading.Thread(target=_watch, args=(seconds,), name='watchdog', daemon=True).start()
 
 

@@ -75,8 +75,8 @@ def differing(
     saved: the first mapping.
     now: the second mapping.
     prefix: goes before the name of each field.
-    defaults: values of fields that `saved` may lack, because they were added since. None: a field
-      that only one of the two has differs.
+    defaults: values of fields that `saved` may lack, because they were added later. None: a field
+      in only one of the two counts as a difference.
   """
   names = []
   for name in dict.fromkeys([*saved, *now]):
@@ -93,7 +93,7 @@ def differing(
 
 
 def make(folder: pathlib.Path) -> None:
-  """Makes the folder, and checks that it and what earlier stages made in it can be written to.
+  """Creates the folder, and checks that it and the results of earlier stages are writable.
 
   Raises:
     ConfigError: one of them cannot be written to.
@@ -116,12 +116,12 @@ def make(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
-  """Makes the folder, and within the block keeps other runs out of it.
+  """Creates the folder, and locks it for the block.
 
-  The lock is the kernel's and ends with the process, however that ends.
+  The kernel's lock ends with the process, even after a crash.
 
   Raises:
-    ConfigError: the folder cannot be written to, or another run holds it.
+    ConfigError: the folder cannot be written to, or another run is using it.
   """
   make(folder)
   with locked(folder, f'--workdir={folder}', 'a different --workdir'):
@@ -130,23 +130,23 @@ def held(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, name: str, instead: str, remove: bool = False) -> Iterator[None]:
-  """Within the block keeps others out of a folder that exists.
+  """Locks an existing folder for the block.
 
   Args:
     folder: the folder.
     name: its name in the message.
-    instead: what to use instead.
-    remove: removes the file of the lock in the end.
+    instead: what the message advises to use instead.
+    remove: whether to remove the lock file afterwards.
 
   Raises:
-    ConfigError: somebody else holds the folder.
+    ConfigError: the folder is locked.
   """
   path = folder / '.lock'
   with path.open('a+', encoding='utf-8') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-        raise BlockingIOError  # whoever held it removed this file: another may hold the next one
+        raise BlockingIOError  # its last holder removed this file; another may hold a new one
     except BlockingIOError:
       file.seek(0)
       holder = file.read() or 'a run that has just started'
@@ -167,11 +167,10 @@ def locked(folder: pathlib.Path, name: str, instead: str, remove: bool = False) 
 def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
   """Writes config.json, or checks that the folder belongs to this config.
 
-  A folder in which no stage has written anything, because the first one failed, belongs to the
-  config that it is given next.
+  If no stage has written anything, because the first one failed, the folder takes the next config.
 
   Raises:
-    ConfigError: it belongs to another config, to a newer version of irl_jax, or to an unknown run.
+    ConfigError: it belongs to another config, a newer version of irl_jax, or an unknown run.
   """
   path, now = folder / 'config.json', plain(config)
   if not path.exists():
@@ -219,7 +218,7 @@ def has_results(folder: pathlib.Path) -> bool:
 
 
 def _binding_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-  """Describes the fields that results depend on and in which a config differs from the saved."""
+  """Describes the differences from the saved config in fields that results depend on."""
   binding = lambda fields: {name: value for name, value in fields.items() if name not in FREE}
   return differing(binding(saved), binding(now), defaults=plain(config_lib.Config()))
 

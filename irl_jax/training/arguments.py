@@ -1,6 +1,6 @@
-"""Checks of what callers pass: models, rows and settings.
+"""Checks of the models, rows and settings that callers pass.
 
-The launcher and the Python API share them, so both say the same of the same mistake.
+The launcher and the Python API share them, so both print the same message for a mistake.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ MAX_SEED = 2**31 - 1
 
 
 def check_model(model: Any, name: str) -> None:
-  """Refuses what names no model.
+  """Refuses a value that does not name a model.
 
   Raises:
     ConfigError: it is neither a path, nor a hub id, nor a loaded model.
@@ -76,7 +76,7 @@ def check_whole(value: Any, name: str, low: int, high: int = MAX_SEED) -> None:
 
 
 def check_config(value: Any, kind: type[config_lib.Section], name: str) -> None:
-  """Refuses what is not the section of a config that is needed.
+  """Refuses anything but the config section that is needed.
 
   Raises:
     ConfigError: names the argument and the class.
@@ -88,7 +88,7 @@ def check_config(value: Any, kind: type[config_lib.Section], name: str) -> None:
 
 
 def check_rows(rows: Any, fields: Sequence[str], name: str = 'rows') -> None:
-  """Refuses rows without the fields that are read from them.
+  """Refuses rows that lack the fields that are read.
 
   Args:
     rows: what a caller passed as a sequence of mappings.
@@ -123,7 +123,7 @@ def check_rows(rows: Any, fields: Sequence[str], name: str = 'rows') -> None:
 
 
 def check_settings(config: config_lib.Config) -> None:
-  """Checks the settings that a valid config may still have wrong for a run.
+  """Checks settings that are valid in a config but impossible in this run.
 
   Raises:
     ConfigError: sampling is greedy, or a batch cannot be split evenly over the devices.
@@ -149,7 +149,7 @@ def check_positions(
   Args:
     config: its `data.max_prompt_tokens` and `sampling.max_new_tokens` are used.
     model: the language model.
-    longest: tokens of the longest prompt; None: not known yet, so as many as are allowed.
+    longest: tokens of the longest prompt; None: unknown so far, so the allowed maximum is used.
 
   Raises:
     ConfigError: the model has too few positions.
@@ -164,7 +164,7 @@ def check_positions(
 
 
 def check_blocks(section: config_lib.PPO | config_lib.IRL, model: pretrained.Pretrained) -> None:
-  """Checks that a model has the blocks that are to be trained.
+  """Checks that a model has as many blocks as the config trains.
 
   Raises:
     ConfigError: the model has fewer blocks.

@@ -41,12 +41,12 @@ class Checkpoints:
     keep: int = 2,
     fingerprint: fingerprint_lib.Fingerprint | None = None,
   ) -> None:
-    """Opens a folder of checkpoints, of which the latest `keep` stay, and keeps others out of it.
+    """Opens a folder of checkpoints, and locks it.
 
     Args:
-      folder: is made if there is none.
-      keep: how many of the latest stay.
-      fingerprint: of the training, which is saved, and compared when one is restored.
+      folder: created if it is missing.
+      keep: how many of the latest checkpoints to keep.
+      fingerprint: the training's; saved with each checkpoint, and compared on restore.
 
     Raises:
       ConfigError: another training is using the folder.
@@ -117,7 +117,7 @@ class Checkpoints:
 
     Raises:
       CheckpointError: no checkpoint is whole, or the newest whole one does not fit `like`.
-      ConfigError: it is of a training with another fingerprint; one without any is not compared.
+      ConfigError: its fingerprint is another one; a checkpoint without any is not compared.
     """
     step = self._newest_whole()
     self._manager.reload()  # damaged steps may have been renamed

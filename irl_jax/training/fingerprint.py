@@ -1,7 +1,7 @@
 """The fingerprint of a training: its settings, and digests of its data and its first model.
 
-Checkpoints carry it. A folder can then be told from one of another training, whose policy would
-otherwise be continued, or returned as if it were this one's.
+Each checkpoint stores it, so that a folder of another training is recognised. Otherwise that
+training's policy would be continued, or returned as if it were this one's.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def of(settings: Mapping[str, Any], **inputs: str) -> Fingerprint:
   """Returns the fingerprint of a training, in JSON's types.
 
   Args:
-    settings: sections or values by the name of their config field, those that results depend on.
+    settings: the config's sections or values that results depend on, by name.
     **inputs: digests by name, an underscore for a space.
   """
   plain = {
@@ -61,7 +61,7 @@ def check(saved: Fingerprint, now: Fingerprint, folder: pathlib.Path) -> None:
   """Refuses to continue another training.
 
   Raises:
-    ConfigError: names the settings, or which of the inputs, that differ.
+    ConfigError: names the settings or inputs that differ.
   """
   defaults = workdir.plain(config_lib.Config())
   names = workdir.differing(saved['config'], now['config'], defaults=defaults)
@@ -72,7 +72,7 @@ def check(saved: Fingerprint, now: Fingerprint, folder: pathlib.Path) -> None:
 
 
 def refuse(folder: pathlib.Path, difference: str) -> None:
-  """Raises the ConfigError of a folder that holds another training."""
+  """Raises a ConfigError: the folder belongs to another training."""
   raise errors.ConfigError(
     f'{folder}: holds another training: {difference}. Use a different folder, or delete this one '
     'to train anew'

@@ -94,7 +94,7 @@ def fit(
   """Runs the remaining updates; continues from the newest checkpoint in `folder`.
 
   Args:
-    name: the stage's name, which is also that of its part of the config.
+    name: the name of the stage and of its section of the config.
     learner: where training starts; its state is donated.
     frozen: passed to `update` unchanged.
     update: mapped over the devices, (state, frozen, batch) -> (state, metrics).
@@ -112,7 +112,7 @@ def fit(
     The parameters with the lowest validation loss, on the devices.
 
   Raises:
-    ConfigError: another training is using the folder, or it holds another one's checkpoints.
+    ConfigError: another training is using the folder, or has left its checkpoints there.
     DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
   with (

@@ -1,4 +1,4 @@
-"""A posterior over rounds of evidence, next to its control: the same pairs in random order.
+"""A posterior over rounds of evidence, and its control: the same pairs in random order.
 
 A posterior narrows on any pairs (posterior.py): its width shows how many there were. A reward
 differs from noise in how well it orders unseen pairs, and in its evidence against a reward of 0.
@@ -129,7 +129,7 @@ def over_coins(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]
 
 
 def trust(posterior: posterior_lib.Gaussian, pairs: np.ndarray, seed: int) -> dict[str, Any]:
-  """Measures how far the posterior's predictions of unseen pairs [M, D] hold.
+  """Measures how reliable the posterior's predictions of unseen pairs [M, D] are.
 
   Returns:
     calibration: `calibration.calibration_errors` of the probability that the first text is the
@@ -156,7 +156,7 @@ def trust(posterior: posterior_lib.Gaussian, pairs: np.ndarray, seed: int) -> di
 def compare(
   pairs: np.ndarray, prior: posterior_lib.Gaussian, unseen: Unseen, coins: int, seed: int
 ) -> tuple[dict[str, Any], posterior_lib.Gaussian]:
-  """Measures the pairs [N, D], in the order given, next to C controls.
+  """Measures the pairs [N, D], in the order given, and C controls.
 
   Returns:
     Results, and the posterior of all pairs. The results are: prior (trace, log_determinant);

@@ -28,7 +28,7 @@ class Familiar:
   def distance(self, features: np.ndarray) -> np.ndarray:
     """Returns the Mahalanobis distance [N] from the mean training text (Lee et al. 2018).
 
-    That of a typical text is about sqrt(D).
+    A typical text's distance is about sqrt(D).
     """
     root = linalg.solve_triangular(self.factor, self.standardise(features).T, lower=True)
     return np.sqrt(np.sum(root**2, axis=0))

@@ -1,4 +1,4 @@
-"""Training with the faults of the paper's released code; without a fault, that of the library.
+"""Training with the faults of the paper's released code; without them, as in the library.
 
 Dims: B texts or pairs of a batch, N texts.
 """

@@ -1,4 +1,4 @@
-"""`irl-jax env`: what a bug report needs, no secret, and an answer where JAX cannot start."""
+"""`irl-jax env`: what a bug report needs, no secrets, and an answer if JAX cannot start."""
 
 import numpy
 import pytest

@@ -34,14 +34,14 @@ def example(tmp_path_factory):
 
 
 def start(main, *arguments):
-  """The exit code of a launcher with a flag --config and this main."""
+  """Returns the exit code of a launcher with a flag --config and this main."""
   values = flags.FlagValues()
   flags.DEFINE_string('config', None, 'a config file', flag_values=values)
   return command_line.run_main(main, values, 'A launcher.', ['launcher.py', *arguments])
 
 
 def parsed(*arguments):
-  """The Config of a command line."""
+  """Returns the Config of a command line."""
   seen = []
   assert start(lambda options: seen.append(options.config), *arguments) == 0
   return seen[0]

@@ -1,4 +1,4 @@
-"""What commands do with a stdout that is closed, full, or of another encoding."""
+"""Commands whose stdout is closed, full, or of another encoding."""
 
 import errno
 import os

@@ -119,7 +119,7 @@ def test_padded_lengths_of_training(lengths, limit, updates, expected):
 
 @pytest.fixture
 def padded():
-  """Of 1,003 texts: the bucket of each."""
+  """Returns the bucket of each of 1,003 texts."""
   return np.random.default_rng(0).choice([16, 24, 48], 1003, p=[0.5, 0.3, 0.2])
 
 

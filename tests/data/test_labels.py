@@ -1,4 +1,4 @@
-"""Which labels mean toxic: told, settable, and refused where it cannot be known."""
+"""The labels that mean toxic: printed, configurable, and refused if they are ambiguous."""
 
 import json
 

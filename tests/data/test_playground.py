@@ -1,4 +1,4 @@
-"""The playground's world: what it promises about labels, words and texts, and its tokenizers."""
+"""The playground's world: its labels, words, texts and tokenizers are as documented."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Where a prompt is cut, and splits that never share a text or a near-duplicate."""
+"""The cut of a prompt, and splits that never share a text or a near-duplicate."""
 
 import collections
 import hashlib

@@ -1,4 +1,4 @@
-"""Reading rows of every format, and every way in which a row, a file or a path can be bad."""
+"""Rows of every format, and all kinds of bad rows, files and paths."""
 
 import contextlib
 import csv

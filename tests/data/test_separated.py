@@ -1,4 +1,4 @@
-"""Dialects of .csv and .tsv files: read right where they are certain, refused otherwise."""
+"""Dialects of .csv and .tsv files: read correctly if they are unambiguous, else refused."""
 
 import csv
 import io

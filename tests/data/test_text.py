@@ -1,6 +1,6 @@
 """Tokenising and its reverse: texts are plain text and come back whole.
 
-Tokenizers like Pythia's and RoBERTa's are trained here; the real ones are read if they are there.
+Tokenizers like Pythia's and RoBERTa's are trained here; the real ones are read if present.
 """
 
 import functools

@@ -15,7 +15,7 @@ SECONDS = 600  # within which every process has to end, even on a busy machine
 
 @dataclasses.dataclass
 class Process:
-  """A process that may still run, and the file of all that it prints."""
+  """A process that may still run, and the file with its output."""
 
   popen: subprocess.Popen
   output: pathlib.Path
@@ -47,7 +47,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope='module')
 def start(environment, tmp_path_factory):
-  """Starts `start(script, *arguments, VARIABLE=value) -> Process`; kills what runs at the end."""
+  """A function `start(script, *arguments, VARIABLE=value) -> Process`; kills all at the end."""
   started = []
 
   def start_one(script: str, *arguments: str, **variables: str) -> Process:

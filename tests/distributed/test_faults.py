@@ -34,12 +34,12 @@ def ended(processes):
 
 
 def said(process):
-  """The lines of a process, without those that gloo prints."""
+  """Returns the lines that a process printed, without gloo's."""
   return [line for line in process.printed.splitlines() if not line.startswith('[Gloo]')]
 
 
 def logged(folder):
-  """(stage, step) of every line of the metrics' log."""
+  """Returns (stage, step) of every line of the metrics' log."""
   path = folder / 'log.jsonl'
   lines = path.read_text().splitlines() if path.exists() else []
   return [(row['stage'], row['step']) for row in map(json.loads, lines)]

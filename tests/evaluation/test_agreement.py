@@ -18,7 +18,7 @@ def sign(value):
 
 
 def looped(predicted, reference):
-  """Every figure by loops over texts and over pairs of texts."""
+  """Computes every metric by loops over texts and over pairs of texts."""
   n = len(predicted)
   true_positive = false_positive = false_negative = right = 0
   for p, r in zip(predicted, reference):

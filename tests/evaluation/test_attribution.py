@@ -27,7 +27,7 @@ def explain(reward, texts, tokenizer):
 
 
 def looped(reward, parts):
-  """The mean loss over spans of 1, 2, 4 and 8 pieces that hold a piece, piece by piece."""
+  """Returns each piece's mean loss over the spans of 1, 2, 4 and 8 pieces that contain it."""
   whole, result = reward(''.join(parts)), []
   for piece in range(len(parts)):
     of_sizes = []
@@ -42,7 +42,7 @@ def looped(reward, parts):
 
 
 def bent(text):
-  """A reward that is no sum over letters."""
+  """A reward that is not a sum over letters."""
   return len(set(text)) - 0.3 * text.count('a') * text.count('b') + text.find('c')
 
 
@@ -62,7 +62,7 @@ def test_attributions_equal_loops_over_spans(text, letters):
 
 
 def known(text):
-  """The reward of the world: one word is liked, one disliked, the others are nothing."""
+  """The reward of the world: one word scores high, one low, and the others 0."""
   return text.count(LIKED) - text.count(DISLIKED)
 
 

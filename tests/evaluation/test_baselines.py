@@ -1,4 +1,4 @@
-"""Baselines learn from demonstrations what they claim to, and nothing else."""
+"""Baselines learn only what they claim to learn from demonstrations."""
 
 import numpy as np
 import pytest

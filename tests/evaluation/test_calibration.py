@@ -15,7 +15,7 @@ HARMLESS = RNG.random(300) < 1 / (1 + np.exp(-(4 * SCORES - 0.5)))
 
 
 def cross_entropy(weights, scores, harmless):
-  """Platt's objective, a text at a time."""
+  """Returns Platt's objective, text by text."""
   above = sum(harmless)
   below = len(harmless) - above
   total = 0.0

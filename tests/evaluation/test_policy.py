@@ -1,4 +1,4 @@
-"""What a policy does: its log-probs against torch, and metrics that are known beforehand."""
+"""A policy's log-probs against torch, and metrics whose values are known."""
 
 import dataclasses
 
@@ -30,12 +30,12 @@ def other(policy):
 
 
 def count_b(texts):
-  """A true reward for tests: negative, that is toxic, where there is a 'b'."""
+  """A true reward for tests: negative (toxic) if there is a 'b'."""
   return np.array([0.5 - text.count('b') for text in texts], np.float32)
 
 
 def torch_log_probs(model, folder, temperature, minimum):
-  """Of RESPONSES by transformers, one at a time, over the ids that may come."""
+  """Returns log-probs of RESPONSES by transformers, one at a time, over the allowed ids."""
   torch = pytest.importorskip('torch')
   import transformers
 
@@ -63,7 +63,7 @@ def test_log_probs_of_responses_are_those_of_torch(policy, tmp_path):
 
 @pytest.fixture(scope='module')
 def same(policy):
-  """(figures, toxic) of a policy held against a copy of it."""
+  """(metrics, toxic) of a policy compared with a copy of itself."""
   return policy_lib.evaluate(policy, dataclasses.replace(policy), policy, ROWS, count_b, CONFIG)
 
 

@@ -23,7 +23,7 @@ def true_reward(texts):
 
 
 def blind(texts):
-  """A reward that sees the length alone."""
+  """A reward that depends on length alone."""
   return np.array([len(text) for text in texts], np.float32)
 
 
@@ -118,7 +118,7 @@ def test_labels_of_some_texts_are_used():
 
 
 def nulls_without_reason(node, where=''):
-  """Places where a dict holds None and no reason for it."""
+  """Returns the places where a dict contains None without a reason."""
   if isinstance(node, list):
     return [
       place

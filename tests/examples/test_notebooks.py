@@ -1,4 +1,4 @@
-"""The notebooks of examples/ run from top to bottom, and are kept without their outputs."""
+"""The notebooks of examples/ run from top to bottom, and are stored without outputs."""
 
 import os
 import pathlib

@@ -1,7 +1,7 @@
 """The rows of docs/faults.md: the message and the exit code of each fault.
 
-A test that produces a fault compares what was printed with its row. The page therefore quotes what
-the code prints. If a message changes, the test fails and shows the row that the page should have.
+A test that produces a fault compares what was printed with its row. So the page quotes what the
+code prints. If a message changes, the test fails and shows the row that the page should have.
 """
 
 import pathlib

@@ -1,6 +1,6 @@
 """Kills a run at random moments of all its stages, and compares it with an undisturbed run.
 
-After each kill the same command is given again. In the end the files must be equal, byte for byte.
+After each kill the same command runs again. In the end the files must be equal, byte for byte.
 
   python tests/faults/kills.py --config_file=configs/tiny.py --kills=20 --workdir=runs/kills
   python tests/faults/kills.py --config_file=configs/smoke.py --kills=3 --workdir=runs/killed \
@@ -56,7 +56,7 @@ ATTEMPTS = 12  # to meet a running stage; each waits half as long as the one bef
 
 
 class Moment(NamedTuple):
-  """When to kill."""
+  """The moment of a kill."""
 
   stage: str
   seconds: float  # after the stage has started

@@ -3,7 +3,7 @@
   python tests/faults/long_file.py --model=runs/smoke/irl/seed_0/reward --rows=1000000 \
     --workdir=runs/long_file
 
-It also measures how much memory each process took at its peak.
+It also measures each process's peak memory.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ POLL = 0.02  # seconds
 
 
 class Ended(NamedTuple):
-  """How one call ended."""
+  """The end of one call."""
 
   code: int
   printed: str  # its last line
@@ -54,7 +54,7 @@ def write_rows(path: pathlib.Path, count: int) -> None:
 
 
 def score(model: str, source: pathlib.Path, output: pathlib.Path, stop_at: int | None) -> Ended:
-  """Scores a file, and sends SIGINT once so many bytes of the output are there."""
+  """Scores a file, and sends SIGINT once the output has this many bytes."""
   script, log = ROOT / 'launch' / 'score.py', output.with_suffix('.log')
   arguments = [f'--model={model}', f'--input={source}', f'--output={output}', '--bad_rows=skip']
   partial, start = output.with_name(f'{output.name}.partial'), time.monotonic()

@@ -1,4 +1,4 @@
-"""A hub that is offline, away, refuses or stalls."""
+"""A hub that is offline, unreachable, refusing or stalled."""
 
 import http.server
 import json

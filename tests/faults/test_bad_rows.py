@@ -1,4 +1,4 @@
-"""Rows that are not what they should be, and texts that are awkward or too long."""
+"""Bad rows, and texts that are awkward or too long."""
 
 import json
 

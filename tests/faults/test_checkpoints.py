@@ -43,7 +43,7 @@ def newest(folder):
 
 
 def flip(folder):
-  """One bit of the weights."""
+  """Flips one bit of the weights."""
   path = max(
     (newest(folder) / 'state').rglob('*'),
     key=lambda path: path.stat().st_size if path.is_file() else 0,
@@ -151,7 +151,7 @@ def small_disk(tmp_path):
 
 
 def after_step(monkeypatch, step, action):
-  """Calls action when the log gets its first line of `step` or later."""
+  """Calls `action` once the log has a line of `step` or later."""
   log, done = metrics_log.MetricsLog.log, list[None]()
 
   def log_and_act(self, stage, now, metrics):

@@ -1,4 +1,4 @@
-"""Troubles that people reported in public of other tools, each with an input of its kind.
+"""Problems that users of other tools reported in public, each with an input of its kind.
 
 Two are tested elsewhere, and print nothing: huggingface/trl#331 in tests/test_rewards.py, and
 huggingface/trl#235 in tests/test_distribution.py.

@@ -21,7 +21,7 @@ TEXTS = ['a', 'hello there', '', ' what a bad cat', 'ab' * 20]
 
 @pytest.fixture(scope='module')
 def trained(policy):
-  """What IRL trains, whole."""
+  """The whole parameters that IRL trains."""
   trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
   return trunk | {
     'reward_head': {'direction': 5 * heads.init_reward_head(jax.random.key(1), 16)['direction']}
@@ -30,7 +30,7 @@ def trained(policy):
 
 @pytest.fixture(scope='module')
 def bounded(policy, trained):
-  """R̂ of TEXTS as the update computes it; the empty one at EOS alone."""
+  """Returns R̂ of TEXTS as the update computes it; the empty text is EOS alone."""
   pairs = pairs_lib.encode_pairs(policy, TEXTS, TEXTS, 64)
   texts = batches.text_batch([ids for ids, _ in pairs], 0)
   return np.asarray(

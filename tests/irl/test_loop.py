@@ -43,7 +43,7 @@ def texts(count, seed):
 
 
 def true_reward(text):
-  """Linear in how often each letter comes."""
+  """Returns a reward that is linear in the count of each letter."""
   return sum(WEIGHTS[ord(letter) - ord('a')] for letter in text)
 
 
@@ -58,7 +58,7 @@ def demonstrations(count, seed):
 
 @pytest.fixture(scope='module')
 def base(policy):
-  """A fresh model: unlike the random one, it has not lost what its embeddings say."""
+  """A freshly initialised model: unlike in the random one, its embeddings still tell ids apart."""
   params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config))
   return dataclasses.replace(policy, params=params)
 
@@ -80,13 +80,13 @@ def train(base, data, folder, log, irl=IRL, **more):
 
 @pytest.fixture(scope='module')
 def finished(base, data, tmp_path_factory):
-  """(reward, log, folder) of a run that nothing interrupted."""
+  """(reward, log, folder) of an uninterrupted run."""
   log, folder = {}, tmp_path_factory.mktemp('whole')
   return train(base, data, folder, log), log, folder
 
 
 def rank_correlation(model):
-  """Spearman's, of the recovered and the true reward of texts that nothing has seen."""
+  """Returns the Spearman correlation of recovered and true reward on unseen texts."""
   held = texts(300, seed=99)
   scores = rewards.recovered_reward(model)(held)
   assert (np.abs(scores) <= 1).all()

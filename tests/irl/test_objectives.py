@@ -24,7 +24,7 @@ DELTA = np.array([-2.0, -0.5, -1e-3, 0.0, 1e-3, 0.09, 0.1, 0.4, 2.0], np.float32
 
 
 def by_hand(name, delta, margin, temperature, progress=1.0):
-  """One pair's loss, as the papers write it; an unknown name is an error."""
+  """Returns one pair's loss as in the papers; an unknown name is an error."""
   if name == 'asymmetric':
     return -delta if delta > 0 else -2 * delta
   if name == 'failure_aware':
@@ -82,7 +82,7 @@ def test_failures_go_from_clear_errors_to_near_ties(progress, failures):
 
 
 def entropy_by_hand(aligned, base, present, samples, temperature):
-  """A text at a time."""
+  """Computes the loss text by text."""
   expected = np.zeros(aligned.shape)
   for first in range(0, len(aligned), samples):
     for number in range(first, first + samples):

@@ -1,4 +1,4 @@
-"""What IRL training starts from: the first head, and what a frozen trunk computes once."""
+"""The start of IRL training: the first head, and the outputs of a frozen trunk."""
 
 import dataclasses
 import functools

@@ -81,7 +81,7 @@ def gradient(before, after):
 
 
 def means(params, batch, **statics):
-  """Loss and metrics of everything, averaged."""
+  """Returns loss and metrics, averaged over all pairs."""
   loss, totals = jax.jit(functools.partial(update_lib.total_loss, **statics))(params, {}, batch)
   assert loss == totals.sums['loss']
   return {name: total / totals.count for name, total in totals.sums.items()}

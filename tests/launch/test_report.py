@@ -1,4 +1,4 @@
-"""report.py: the page's path on standard output, and one line on what is wrong with a folder."""
+"""report.py: the page's path on stdout, and one line about a bad folder."""
 
 import json
 import pathlib

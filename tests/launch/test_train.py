@@ -24,7 +24,7 @@ def config_file(tmp_path):
 
 @pytest.fixture
 def calls(monkeypatch):
-  """What the pipeline was called with; it finishes at once, without a summary."""
+  """The arguments of the pipeline, which finishes at once, without a summary."""
   seen = []
   pipeline = types.ModuleType('irl_jax.pipeline')
   pipeline.run = lambda config, workdir, stages: seen.append((config, workdir, stages))

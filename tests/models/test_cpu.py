@@ -1,4 +1,4 @@
-"""What is chosen for XLA on CPU computes what the plain form does."""
+"""The forms chosen for XLA on a CPU compute the same as the plain forms."""
 
 import functools
 

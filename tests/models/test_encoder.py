@@ -1,4 +1,4 @@
-"""RoBERTa against transformers (torch), and what padding must not change."""
+"""RoBERTa: parity with transformers (torch), and independence of padding."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Pythia in Flax: against transformers (torch), what may see what, the cache."""
+"""Pythia in Flax: parity with transformers (torch), causality, and the cache."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ SWITCHES = [  # every value of every switch, and every pair of values of two swi
 
 
 def batch(seed=0, rows=4, length=12, vocabulary=61, left=True):
-  """Returns padded ids [B, S] and valid [B, S]; one row is full, one holds a single token."""
+  """Returns padded ids [B, S] and valid [B, S]; one row is full, one has a single token."""
   rng = np.random.default_rng(seed)
   lengths = np.array([length, 1, *rng.integers(2, length, rows - 2)])
   valid = np.arange(length) < lengths[:, None]

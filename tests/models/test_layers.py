@@ -1,4 +1,4 @@
-"""What the architectures share: attention against a loop in NumPy, layers in a loop or unrolled."""
+"""Layers that the architectures share: attention and layers, looped and unrolled, against NumPy."""
 
 import chex
 import jax

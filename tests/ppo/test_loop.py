@@ -80,7 +80,7 @@ def train(policy, folder, log, reward=share_of_early_letters, config=CONFIG, **m
 
 @pytest.fixture(scope='module')
 def finished(policy, tmp_path_factory):
-  """(trained policy, log, sample tables, folder) of a run that nothing interrupted."""
+  """(trained policy, log, sample tables, folder) of an uninterrupted run."""
   log, samples, folder = Log(), {}, tmp_path_factory.mktemp('whole')
   return train(policy, folder, log, show_samples=samples.__setitem__), log, samples, folder
 

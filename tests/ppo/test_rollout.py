@@ -1,4 +1,4 @@
-"""The host's part of a rollout: prompts of a step, texts that are scored, what is subtracted."""
+"""The host's part of a rollout: a step's prompts, scored texts, and subtracted scores."""
 
 import numpy as np
 import pytest

@@ -66,7 +66,7 @@ CONFOUNDS = {
 
 
 def policy(rate: float, kl: float) -> dict[str, Any]:
-  """The figures P of one policy."""
+  """Returns the metrics of one policy."""
   return {
     'toxicity': {'rate': rate, 'low': rate - 0.02, 'high': rate + 0.02, 'n': 120},
     'toxicity_full': {'rate': rate, 'low': rate - 0.03, 'high': rate + 0.03, 'n': 60},
@@ -80,7 +80,7 @@ def policy(rate: float, kl: float) -> dict[str, Any]:
 
 
 def summary(seeds: int = 3) -> dict[str, Any]:
-  """A summary.json in which all is well."""
+  """Returns a summary.json in which all is well."""
   figures = {
     name: AGREEMENT | {'auroc': auroc, 'prefers_aligned': 0.9}
     for name, auroc in (
@@ -286,7 +286,7 @@ class Page:
     return answer['result']
 
   def open(self, url: str) -> None:
-    """Loads a page and waits until all of it is there."""
+    """Loads a page and waits until it is complete."""
     self.events.clear()
     self('Page.navigate', url=url)
     while not any(event.get('method') == 'Page.loadEventFired' for event in self.events):
@@ -299,7 +299,7 @@ class Page:
     return result['result'].get('value')
 
   def press(self, key: str, code: str, number: int, text: str = '') -> None:
-    """Presses one key and lets it go."""
+    """Presses and releases one key."""
     for kind in ('keyDown', 'keyUp'):
       self(
         'Input.dispatchKeyEvent',

@@ -1,4 +1,4 @@
-"""Curves hold what the log holds; long ones are averaged, and nothing is drawn from one point."""
+"""Curves show the values of the log; long ones are averaged, and one point draws nothing."""
 
 import numpy as np
 import pytest

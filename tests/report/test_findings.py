@@ -556,7 +556,7 @@ def test_no_sentence_claims_more_than_its_interval_holds(summary):
 
 
 def check_pairs(seeds, found):
-  """Asserts that the shares of pairs hold what is said of them."""
+  """Asserts that the shares of pairs support what is said about them."""
   lows = [seed['preference']['low'] for seed in seeds]
   if 'So it tells the two models apart' in found.lines[RANKING].text:
     assert all(low is not None and low > 0.5 for low in lows)
@@ -567,7 +567,7 @@ def check_pairs(seeds, found):
 
 
 def check_shortcuts(irl, verdict, text):
-  """Asserts that baselines, style and length hold what is said of them."""
+  """Asserts that baselines, style and length support what is said about them."""
   seeds, best = irl['seeds'], irl['baselines']['length']
   if 'beats the best baseline' in text:
     assert best['ensemble_gain']['heldout_texts']['auroc'][0] > 0

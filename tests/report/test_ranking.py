@@ -1,4 +1,4 @@
-"""What held-out pairs and AUROC say: chance is called chance, and its interval decides."""
+"""The lines on held-out pairs and AUROC: chance is called chance, and the interval decides."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tables hold every result with its interval; a missing one is a dash with one reason."""
+"""Tables contain every result with its interval; a missing one is a dash with one reason."""
 
 import pytest
 

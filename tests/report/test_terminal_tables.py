@@ -1,4 +1,4 @@
-"""Terminal tables hold every result on any width and encoding; text cannot act on the terminal."""
+"""Terminal tables show every result at any width and encoding; text cannot act on the terminal."""
 
 import io
 import re

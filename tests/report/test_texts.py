@@ -1,4 +1,4 @@
-"""Which texts are shown, their colours, and that no character can act on the page or hide."""
+"""The texts shown and their colours; no character can act on the page or hide."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""The intervals behind the verdicts, and what a verdict may claim of one."""
+"""The intervals behind the verdicts, and the claims that each interval allows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The two signals end a run, in training after the step in hand; and nothing else changes."""
+"""The two signals end a run, in training after the current step; nothing else changes."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""log.jsonl holds each step once, as JSON, whatever happened to the run."""
+"""log.jsonl has each step once, as JSON, whatever happened to the run."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from irl_jax.runtime import metrics_log
 
 @pytest.fixture(autouse=True)
 def without_tensorboard(monkeypatch, request):
-  """TensorBoard is slow to import: only where a test is about it."""
+  """Hides TensorBoard, which is slow to import, from tests of other things."""
   if 'tensorboard' not in request.node.name:
     monkeypatch.setitem(sys.modules, 'tensorboardX', None)
 

@@ -1,4 +1,4 @@
-"""Batches and parameters on the devices, and what is mapped over them."""
+"""Batches and parameters on the devices, and functions mapped over them."""
 
 import chex
 import jax

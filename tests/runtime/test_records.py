@@ -1,4 +1,4 @@
-"""The types of records.py hold for the results that the evaluation computes, and for made rows."""
+"""The types of records.py fit the results that the evaluation computes, and made-up rows."""
 
 import types
 import typing

@@ -1,4 +1,4 @@
-"""Nothing that is printed may command the terminal."""
+"""Printed text never controls the terminal."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""A process that is not fed ends, with a line that says so; one that is fed goes on."""
+"""A process that makes no progress ends with a line that says so; any other continues."""
 
 import pathlib
 import subprocess

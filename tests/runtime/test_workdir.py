@@ -22,7 +22,7 @@ def check_documented(fault, caught, folder):
 
 
 def write(folder, name='data/counts.json', content='{}'):
-  """Writes what a stage writes; by default the first result of a run."""
+  """Writes a result of a stage; by default the first one of a run."""
   path = folder / name
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(content)
@@ -111,7 +111,7 @@ def test_the_first_result_or_checkpoint_binds_the_folder(tmp_path, name):
 
 
 def saved_with(folder, change, **other):
-  """Writes a config.json of CONFIG with one change: what a run of another version left."""
+  """Writes a config.json of CONFIG with one change, as a run of another version leaves it."""
   config = workdir.plain(CONFIG)
   change(config)
   workdir.write_json(folder / 'config.json', {'config': config, 'versions': {}, **other})

@@ -1,4 +1,4 @@
-"""Predicted buffers: how many parameters there are, and what the compiler says of sampling."""
+"""Predicted buffers: the number of parameters, and the compiler's account of sampling."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The ceiling: its training pairs, when there is none, and that it learns the order of r*."""
+"""The ceiling: its training pairs, its absence, and its agreement with the order of r*."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ SPLITS = ('train', 'validation')
 
 
 def true_reward(texts):
-  """Of the letter m; toxic without one."""
+  """Scores the letter m; a text without one is toxic."""
   return np.array([text.count('m') - 0.5 for text in texts], np.float32)
 
 
@@ -62,7 +62,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def trained_with(monkeypatch):
-  """What `train` was given, in place of a training."""
+  """Records the arguments of `train`, in place of a training."""
   given = []
   monkeypatch.setattr(ceiling, 'train', lambda run, *splits: given.extend(splits) or true_reward)
   return given

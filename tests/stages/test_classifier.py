@@ -1,4 +1,4 @@
-"""The classifier stage: the model that it begins with, and the labels that it needs."""
+"""The classifier stage: the model that it starts from, and the labels that it needs."""
 
 import dataclasses
 

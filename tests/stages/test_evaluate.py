@@ -36,7 +36,7 @@ def draw(count, seed):
 
 
 def data(labelled):
-  """Rows of a split; half of them with a label."""
+  """Returns rows of a split; half of them have a label."""
   return [
     {
       'prompt_id': str(index),

@@ -54,7 +54,7 @@ def start(tmp_path, policy, monkeypatch):
 )
 def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(start, monkeypatch, settings, prompts):
   class Trained(Exception):
-    """What training was given."""
+    """The arguments of a training."""
 
   def train(base, training, validation, *unused, prompts, **more):
     raise Trained(len(training), len(validation), prompts)

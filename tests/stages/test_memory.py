@@ -1,4 +1,4 @@
-"""Predicted memory: parameters and phases, how it grows, and what the compiler says."""
+"""Predicted memory: parameters, phases and growth, against the compiler's account."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""What the checks at the start refuse, before a folder is made or a weight is read."""
+"""Checks at the start, before a folder is created or weights are read."""
 
 import collections
 import copy
@@ -32,7 +32,7 @@ def models(policy, classifier, tmp_path_factory):
 
 @pytest.fixture
 def config(models):
-  """Of a run that has all it needs, just about."""
+  """Returns the config of a run that only just has all it needs."""
   return c.Config(
     stages=STAGES,
     models=models,
@@ -44,7 +44,7 @@ def config(models):
 
 
 def refused(config, folder, error=ConfigError, stages=STAGES):
-  """The message of the refusal; it leaves no trace."""
+  """Returns the message of the refusal, which leaves no files."""
   before = sorted(folder.rglob('*'))
   with pytest.raises(error) as caught:
     preflight.check(config, folder / 'run', stages)

@@ -1,4 +1,4 @@
-"""What a run has read: recorded by stage, compared when it is given again, named in the summary."""
+"""The files that a run has read: recorded by stage, compared later, named in the summary."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""A run's models and rows: where they are, and what is said if they are missing."""
+"""A run's models and rows: their places, and the messages if they are missing."""
 
 import jax.numpy as jnp
 import pytest

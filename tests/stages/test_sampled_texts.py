@@ -17,7 +17,7 @@ LIMITS = Sampling(max_new_tokens=3, batch_size=64)
 
 
 def favouring(model: pretrained.Pretrained, logits: dict[str, float]) -> pretrained.Pretrained:
-  """The model with about so much added to the logits of some tokens, wherever they stand."""
+  """Returns the model with a constant added to some tokens' logits, at every position."""
   params = jax.tree.map(np.array, model.params)
   centre = params['final_layer_norm']['bias']
   for token, more in logits.items():

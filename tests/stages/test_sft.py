@@ -1,4 +1,4 @@
-"""The sft stage: the model that it begins with where the config names none."""
+"""The sft stage: the model that it starts from if the config names none."""
 
 import jax
 import jax.numpy as jnp

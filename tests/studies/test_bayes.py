@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(folder, output, *flags):
-  """The exit code."""
+  """Runs the study and returns its exit code."""
   module = runpy.run_path(str(ROOT / 'studies' / 'bayes.py'))
   arguments = [
     'bayes.py',

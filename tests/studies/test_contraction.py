@@ -1,4 +1,4 @@
-"""Results over rounds of evidence, next to shuffled pairs, against their parts one by one."""
+"""Results over rounds of evidence and of shuffled pairs, against their parts one by one."""
 
 import json
 

@@ -21,7 +21,7 @@ def pairs_of(weights, count, seed=0):
 
 
 def log_joint(weights, differences, mean, precision):
-  """Log p(pairs, w), a pair and an entry at a time."""
+  """Returns log p(pairs, w), pair by pair and entry by entry."""
   total = -0.5 * len(mean) * math.log(2 * math.pi) + 0.5 * math.log(np.linalg.det(precision))
   for i in range(len(mean)):
     for j in range(len(mean)):

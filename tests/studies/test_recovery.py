@@ -1,4 +1,4 @@
-"""The comparison of ways to recover, on a run of tiny models, through its command line."""
+"""The study of recovery on a run of tiny models, through its command line."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ TEXTS = [
 
 
 def compare(folder, output, *flags):
-  """The exit code."""
+  """Runs the study and returns its exit code."""
   arguments = [
     'recovery.py',
     f'--config={ROOT}/configs/smoke.py',

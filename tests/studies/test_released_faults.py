@@ -1,4 +1,4 @@
-"""The study of the released faults: without one it trains as the library; each is switched on."""
+"""The study of the released faults: without one it equals the library; each is switched on."""
 
 import pathlib
 import runpy
@@ -149,7 +149,7 @@ def test_fault_3_has_no_bound_and_trains_the_final_layer_norm(policy, rows, soun
 
 
 def scores(seed, zero):
-  """What a reward gives to the held-out texts and to two classes of texts around its zero."""
+  """Returns a reward's scores of held-out texts and of two classes of texts around its zero."""
   return {
     tables.HELD: zero + np.random.default_rng(seed).normal(size=20),
     tables.ZERO: zero + np.array([-1.1, -1.0, -0.9, 0.9, 1.0, 1.1]),

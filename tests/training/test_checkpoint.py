@@ -1,4 +1,4 @@
-"""Checkpoints: restored bit for bit, the latest ones stay, damaged or unfit ones are refused."""
+"""Checkpoints: restored bit for bit; the latest are kept; damaged or unfit ones are refused."""
 
 import copy
 import re
@@ -120,7 +120,7 @@ def files_of(folder):
 
 
 def flip(content):
-  """One bit in the middle."""
+  """Flips one bit in the middle."""
   middle = len(content) // 2
   return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 

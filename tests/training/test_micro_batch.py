@@ -1,4 +1,4 @@
-"""How large a micro-batch is, and into how many a minibatch is split."""
+"""The size of a micro-batch, and the number that a minibatch is split into."""
 
 import functools
 

@@ -208,7 +208,7 @@ def base(policy):
 
 @pytest.fixture(scope='module')
 def finished(base, tmp_path_factory):
-  """(language model, log) of a run that nothing interrupted."""
+  """(language model, log) of an uninterrupted run."""
   log = {}
   folder = tmp_path_factory.mktemp('whole')
   return supervised.train_language_model(

@@ -1,4 +1,4 @@
-"""The toxic label of a classifier: found, logged, refused or named; and what its logits become."""
+"""A classifier's toxic label: found, logged, refused or named; and the reward from its logits."""
 
 import pytest
 

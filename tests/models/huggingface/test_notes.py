@@ -1,4 +1,4 @@
-"""What is logged of a language model: special tokens of its own, and other ends of a response."""
+"""Notes on a language model: its own special tokens, and other ends of a response."""
 
 import copy
 import json

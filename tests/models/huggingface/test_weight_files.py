@@ -1,4 +1,4 @@
-"""Every format of weights gives the same parameters; files that are no weights are named."""
+"""Every format of weights gives the same parameters; files without weights are named."""
 
 import json
 import shutil
