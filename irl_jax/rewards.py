@@ -1,9 +1,10 @@
 """Rewards: functions of texts [N] -> scores [N] float32.
 
 The true reward r*, a recovered reward R̂, and an ensemble of recovered rewards have this
-signature; any other callable with it can take their place. Their builders share two arguments:
-`batch_size`, the number of texts of 64 tokens that the devices can hold at once
-(`scoring.tokens_at_once`), and `progress`, which wraps the iterable of chunks of texts.
+signature; any other callable with it can take their place, checked by data/user_rewards.py. Their
+builders share two arguments: `batch_size`, the number of texts of 64 tokens that the devices can
+hold at once (`scoring.tokens_at_once`), and `progress`, which wraps the iterable of chunks of
+texts.
 
 Dims: B texts of a batch, S padded length, N texts.
 """
@@ -11,8 +12,6 @@ Dims: B texts of a batch, S padded length, N texts.
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
-import functools
-import inspect
 import pathlib
 from typing import Any
 
@@ -26,6 +25,7 @@ from irl_jax import errors
 from irl_jax import paths
 from irl_jax import scoring
 from irl_jax import structs
+from irl_jax.data import user_rewards
 from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
@@ -33,99 +33,9 @@ from irl_jax.models import pretrained
 from irl_jax.models.huggingface import labels
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface.labels import Activation
-from irl_jax.runtime import terminal
 
-Reward = Callable[[Sequence[str]], np.ndarray]
+Reward = user_rewards.Reward
 BATCH_SIZE = 64
-
-
-def name_of(reward: Any) -> str:
-  """Returns the name of a reward for messages: a function's qualified name, else its type's."""
-  while isinstance(reward, functools.partial) or hasattr(reward, '__wrapped__'):
-    reward = getattr(reward, '__wrapped__', None) or reward.func
-  named = getattr(reward, '__qualname__', None) or type(reward).__qualname__
-  return named.rpartition('<locals>.')[2]
-
-
-def checked(reward: Reward, name: str = 'reward') -> Reward:
-  """Returns the reward, with a check that it gives one number for each text.
-
-  Its scores keep their type; [N, 1] and a list of one-element arrays become [N]. Whether they are
-  finite is not checked: training says at which step they are not. The reward gets a list of its
-  own, which it may change.
-
-  Args:
-    reward: any callable, texts [N] -> N numbers.
-    name: what the caller calls it, for messages.
-
-  Raises:
-    ConfigError: it cannot be called.
-    InputError (the returned function): it gives anything but N numbers.
-  """
-  if not callable(reward):
-    raise errors.ConfigError(
-      f'{name} = {reward!r:.60}: must be a function of texts that returns their scores; '
-      'irl_jax.load_reward loads one from a folder'
-    )
-
-  @functools.wraps(reward, updated=())
-  def score(texts: Sequence[str]) -> np.ndarray:
-    return _scores(reward(list(texts)), len(texts), f'{name} {name_of(reward)}')
-
-  return score
-
-
-def _scores(given: Any, count: int, name: str) -> np.ndarray:
-  """Returns what a reward gave as an array [N], with its own type of number.
-
-  Raises:
-    InputError: it is something else; the message says what.
-  """
-  numbers, texts = (terminal.count(count, noun) for noun in ('number', 'text'))
-  wanted = f'must return {numbers} for {texts}, one for each'
-  if inspect.iscoroutine(given):
-    given.close()  # else Python warns that nobody waited for it
-    raise errors.InputError(f'{name}: returned a coroutine; {wanted}: use def, not async def')
-  try:
-    values = _array(given)
-  except Exception as error:  # of another library's array, any
-    reason = next(iter(str(error).splitlines()), '')
-    raise errors.InputError(
-      f'{name}: returned {type(given).__name__}, which NumPy cannot read ({reason:.100}); {wanted}'
-    ) from error
-  are_numbers = values.dtype.kind in 'fiub' or values.dtype.name.startswith(('bfloat', 'float8'))
-  if values.shape not in ((count,), (count, 1)) or not are_numbers:
-    raise errors.InputError(f'{name}: returned {_described(given, values)}; {wanted}')
-  return values.reshape(count)
-
-
-def _array(given: Any) -> np.ndarray:
-  try:
-    return np.asarray(given)
-  except Exception:  # of another library's array, any
-    return np.asarray(_detached(given))
-
-
-def _detached(given: Any) -> Any:
-  """Returns torch tensors without what NumPy cannot read: gradients, bfloat16, other devices."""
-  if isinstance(given, list | tuple):
-    return [_detached(one) for one in given]
-  return given.detach().cpu().double() if hasattr(given, 'detach') else given
-
-
-def _described(given: Any, values: np.ndarray) -> str:
-  """Describes what a reward returned: its type, and its length, shape or first element."""
-  kind = type(given).__name__
-  if given is None:
-    return 'None (is a return missing?)'
-  if not values.ndim:
-    return f'one {kind}' if values.dtype.kind in 'fiub' else kind
-  if values.dtype.kind not in 'fiub':
-    first = given[0] if isinstance(given, list | tuple) and given else values.flat[:1].tolist()
-    return f'{kind} of {type(first).__name__} ({first!r:.60} first)'
-  if values.ndim == 1:
-    return f'{kind} of {terminal.count(len(values), "number")}'
-  return f'{kind} of shape {list(values.shape)}'
 
 
 def class_logits_of(
@@ -347,7 +257,9 @@ def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
   """
   if not len(members):
     raise errors.ConfigError('members: is empty; an ensemble needs at least one reward')
-  members = [checked(member, f'member {number}') for number, member in enumerate(members)]
+  members = [
+    user_rewards.checked(member, f'member {number}') for number, member in enumerate(members)
+  ]
 
   def score(texts: Sequence[str]) -> np.ndarray:
     scores = np.array([member(texts) for member in members])

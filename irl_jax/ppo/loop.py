@@ -20,6 +20,7 @@ import numpy as np
 from irl_jax import config as config_lib
 from irl_jax import rewards
 from irl_jax import structs
+from irl_jax.data import user_rewards
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.ppo import checks
@@ -216,7 +217,7 @@ def train(
   """
   _check_arguments(policy, rows, config)
   ppo, runtime = config.ppo, config.runtime
-  reward = rewards.checked(reward)
+  reward = user_rewards.checked(reward)
   functions, tx = functions_lib.compile_functions(policy.config, config, dtype)
   state, frozen = functions_lib.initial_state(policy, config, tx, dtype)
   prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)

@@ -11,6 +11,7 @@ from absl import logging
 import numpy as np
 
 from irl_jax import rewards
+from irl_jax.data import user_rewards
 from irl_jax.ppo import rollout
 from irl_jax.runtime import terminal
 from irl_jax.training import fingerprint
@@ -39,7 +40,7 @@ def of(reward: rewards.Reward, sampled: rollout.Sampled, originals: np.ndarray) 
     order if len(order) <= TEXTS else np.concatenate([order[: TEXTS // 2], order[-TEXTS // 2 :]])
   )
   return {
-    'reward': rewards.name_of(reward),
+    'reward': user_rewards.name_of(reward),
     'texts': [sampled.scored[row] for row in rows],
     'scores': scores[rows].tolist(),
   }
@@ -53,7 +54,8 @@ def check(probe: Probe, reward: rewards.Reward, folder: pathlib.Path) -> None:
   Raises:
     ConfigError: the reward's scores of the probe's texts have changed.
   """
-  name, texts, before = rewards.name_of(reward), list(probe['texts']), np.array(probe['scores'])
+  name = user_rewards.name_of(reward)
+  texts, before = list(probe['texts']), np.array(probe['scores'])
   now = np.asarray(reward(texts), np.float64)
   if _differ(before, now):
     if _differ(now, np.asarray(reward(texts), np.float64)):

@@ -1,7 +1,7 @@
 """Problems that users of other tools reported in public, each with an input of its kind.
 
-Two are tested elsewhere, and print nothing: huggingface/trl#331 in tests/test_rewards.py, and
-huggingface/trl#235 in tests/test_distribution.py.
+Two are tested elsewhere, and print nothing: huggingface/trl#331 in
+tests/data/test_user_rewards.py, and huggingface/trl#235 in tests/test_distribution.py.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ import pytest
 import safetensors.numpy
 
 from irl_jax import errors
-from irl_jax import rewards
+from irl_jax.data import user_rewards
 
 DENSE = 'gpt_neox.layers.0.attention.dense.weight'
 HALVES = 'model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'
@@ -173,6 +173,6 @@ def test_rewards_of_each_token(tmp_path):
     return [[0.0] * 5 for _ in texts]
 
   with pytest.raises(errors.InputError) as caught:
-    rewards.checked(scores, 'reward')(['a', 'b'])
+    user_rewards.checked(scores, 'reward')(['a', 'b'])
   code = caught.value.exit_code
   documented.check('CarperAI/trlx#602', str(caught.value), code, tmp_path)
