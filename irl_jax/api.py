@@ -16,9 +16,9 @@ import os
 
 import numpy as np
 
-from irl_jax import paths
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
+from irl_jax import settings
 from irl_jax.config import Sampling
 from irl_jax.data import text
 from irl_jax.errors import ConfigError
@@ -54,7 +54,7 @@ def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
     InputError: the hub does not answer, or the folder contains no such model.
   """
   arguments.check_path(path, 'path')
-  return pretrained.load(paths.local(path, 'path'))
+  return pretrained.load(settings.local_path(path, 'path'))
 
 
 def load_reward(path: str | os.PathLike[str], label: str = '') -> rewards.Reward:
@@ -72,7 +72,7 @@ def load_reward(path: str | os.PathLike[str], label: str = '') -> rewards.Reward
     InputError: the hub does not answer, or the model is not a reward.
   """
   arguments.check_path(path, 'path')
-  return rewards.load(paths.local(path, 'path'), label=label)
+  return rewards.load(settings.local_path(path, 'path'), label=label)
 
 
 def load_scorer(
@@ -173,7 +173,7 @@ def _check_positions(model: Model, sampling: Sampling) -> None:
     name = model.source or 'the model'
     positions = getattr(model.config, 'max_position_embeddings', None)
   else:
-    name = paths.local(model, 'model')
+    name = settings.local_path(model, 'model')
     positions = pretrained.read_config(name).get('max_position_embeddings')
   if isinstance(positions, int) and sampling.max_new_tokens >= positions:
     raise ConfigError(
@@ -186,7 +186,7 @@ def _is_ensemble(model: Model) -> bool:
   """Returns True for the folder of an ensemble, whose members are models."""
   if isinstance(model, pretrained.Pretrained):
     return False
-  config = pretrained.read_config(paths.local(model, 'model'))
+  config = pretrained.read_config(settings.local_path(model, 'model'))
   return config.get('model_type') == 'irl_jax_ensemble'
 
 
@@ -194,7 +194,7 @@ def _models(model: Model) -> tuple[pretrained.Pretrained, ...]:
   """Returns a model, or the members of an ensemble, with the parameters on all devices."""
   if isinstance(model, pretrained.Pretrained):
     return (_placed(model),)
-  specs = _specs(paths.local(model, 'model'))
+  specs = _specs(settings.local_path(model, 'model'))
   return _loaded(specs, tuple(map(hub.fingerprint, specs)))
 
 
@@ -210,7 +210,7 @@ def fingerprint(model: str | os.PathLike[str]) -> tuple[object, ...]:
     ConfigError: the path is a folder that does not exist.
     InputError: the hub does not answer.
   """
-  return tuple(map(hub.fingerprint, _specs(paths.local(model, 'model'))))
+  return tuple(map(hub.fingerprint, _specs(settings.local_path(model, 'model'))))
 
 
 def _check_completes(model: Model) -> None:
@@ -218,7 +218,7 @@ def _check_completes(model: Model) -> None:
   if isinstance(model, pretrained.Pretrained):
     name, kind = model.source or 'the model', model.kind
   else:
-    name = paths.local(model, 'model')
+    name = settings.local_path(model, 'model')
     kind, _ = huggingface_config.parse(pretrained.read_config(name), name)
   if kind != 'causal_lm':
     raise InputError(f'{name}: is a {kind}; only a causal language model completes prompts')

@@ -1,22 +1,19 @@
 """Every setting of a run: what it means, its unit and its range.
 
-The settings are frozen dataclasses that are checked when they are built, so a `Config` that exists
-can run. `configs/*.py` return one from `get_config()`. The command line overrides single fields
-(`--config.ppo.learning_rate=1e-6`), and so does `irl_jax.recover`.
+The settings are frozen dataclasses that are checked when they are built (by settings.py), so a
+`Config` that exists can run. `configs/*.py` return one from `get_config()`. The command line
+overrides single fields (`--config.ppo.learning_rate=1e-6`), and so does `irl_jax.recover`.
 """
 
-from collections.abc import Sequence
 import dataclasses
-import math
-import re
-from typing import Any
 from typing import ClassVar
 
-from irl_jax import paths
+from irl_jax import settings
 from irl_jax.errors import ConfigError
+from irl_jax.settings import Section
+from irl_jax.settings import setting
 
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
-_SURROGATE = re.compile('[\ud800-\udfff]')  # UTF-8 cannot hold a lone surrogate
 # The objectives of IRL, and whether each compares all samples of a prompt at once (a group) or
 # single pairs.
 OBJECTIVES = {
@@ -27,81 +24,6 @@ OBJECTIVES = {
   'failure_aware': False,
   'maximum_entropy': True,
 }
-
-
-def setting(
-  default: Any,
-  *,
-  low: float | None = None,
-  above: float | None = None,
-  high: float | None = None,
-  choices: tuple[Any, ...] | None = None,
-) -> Any:
-  """Declares a field with its allowed values: low <= value <= high, value > above, or a choice."""
-  return dataclasses.field(
-    default=default, metadata=dict(low=low, above=above, high=high, choices=choices)
-  )
-
-
-def describe_range(
-  low: float | None, above: float | None, high: float | None, choices: Sequence[Any] | None
-) -> str:
-  """Describes the allowed values, for an error message."""
-  if choices is not None:
-    return 'must be one of ' + ', '.join(map(str, choices))
-  bounds = [
-    f'{sign} {bound}'
-    for sign, bound in (('>=', low), ('>', above), ('<=', high))
-    if bound is not None
-  ]
-  return 'must be ' + (' and '.join(bounds) or 'finite')
-
-
-def in_range(
-  value: Any,
-  low: float | None,
-  above: float | None,
-  high: float | None,
-  choices: Sequence[Any] | None,
-) -> bool:
-  """Returns True if the value is allowed; a float must be finite."""
-  if choices is not None:
-    return value in choices
-  if isinstance(value, float) and not math.isfinite(value):
-    return False
-  return (
-    (low is None or value >= low)
-    and (above is None or value > above)
-    and (high is None or value <= high)
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-  """A group of fields whose types and ranges are checked when it is built.
-
-  Raises:
-    ConfigError: a value has the wrong type or lies outside its range; the message names the field
-      and the range.
-  """
-
-  key: ClassVar[str] = ''
-
-  def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if field.type is float and type(value) is int:
-        value = float(value)
-        object.__setattr__(self, field.name, value)
-      name = f'config.{self.key}{field.name}'
-      if isinstance(field.type, type) and type(value) is not field.type:
-        raise ConfigError(f'{name} = {value!r}: must be of type {field.type.__name__}')
-      if field.type is int and abs(value) >= 2**31:
-        raise ConfigError(f'{name} = {value!r}: must fit into 32 bits')
-      if field.type is str and _SURROGATE.search(value):
-        raise ConfigError(f'{name} = {value!r}: must be text that UTF-8 can hold')
-      if field.metadata and not in_range(value, **field.metadata):
-        raise ConfigError(f'{name} = {value!r}: {describe_range(**field.metadata)}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +44,9 @@ class Models(Section):
   def __post_init__(self) -> None:
     super().__post_init__()
     for name in ('base', 'sft', 'aligned', 'classifier'):
-      object.__setattr__(self, name, paths.local(getattr(self, name), f'config.models.{name}'))
+      object.__setattr__(
+        self, name, settings.local_path(getattr(self, name), f'config.models.{name}')
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +81,7 @@ class Data(Section):
   def __post_init__(self) -> None:
     super().__post_init__()
     for name in ('source', 'unlabelled'):
-      place = paths.local_source(getattr(self, name), f'config.data.{name}')
+      place = settings.local_source(getattr(self, name), f'config.data.{name}')
       object.__setattr__(self, name, place)
     for name, needed in (('positive', 'label_field'), ('negative', 'positive')):
       if getattr(self, name) and not getattr(self, needed):

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from irl_jax import config as config_lib
-from irl_jax import paths
+from irl_jax import settings
 from irl_jax.runtime import compilation_cache
 from irl_jax.runtime import distributed
 from irl_jax.runtime import exhaustion
@@ -97,7 +97,7 @@ def run(
     Interrupted: SIGTERM or SIGINT came; everything is saved.
   """
   folder, stages = (
-    pathlib.Path(paths.local(workdir, '--workdir')),
+    pathlib.Path(settings.local_path(workdir, '--workdir')),
     config.stages if stages is None else stages,
   )
   compilation_cache.use()  # before the first compilation, when JAX reads the setting

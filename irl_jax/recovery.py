@@ -17,8 +17,8 @@ from typing import Any
 from typing import cast
 
 from irl_jax import config as config_lib
-from irl_jax import paths
 from irl_jax import rewards as rewards_lib
+from irl_jax import settings
 from irl_jax.command_line import config_files
 from irl_jax.command_line import suggestions
 from irl_jax.data import rows as rows_lib
@@ -30,6 +30,7 @@ from irl_jax.models import pretrained
 from irl_jax.models.huggingface import hub
 from irl_jax.runtime import records
 from irl_jax.runtime import workdir as workdir_lib
+from irl_jax.settings import Section
 from irl_jax.training import arguments
 
 INPUTS = 'inputs.jsonl'  # in the run's folder: the prompts or texts that were passed
@@ -125,7 +126,7 @@ def recover(
   )
   config = override(config, _checked(overrides, rows))
   folder = pathlib.Path(
-    paths.local(workdir or _default_workdir(config, rows), 'workdir')
+    settings.local_path(workdir or _default_workdir(config, rows), 'workdir')
   ).absolute()
   if rows is not None:
     _write_inputs(folder, rows)
@@ -153,10 +154,10 @@ def override(config: config_lib.Config, overrides: Mapping[str, Any]) -> config_
   return config
 
 
-def _field_names(section: config_lib.Section, prefix: str = '') -> Iterable[str]:
+def _field_names(section: Section, prefix: str = '') -> Iterable[str]:
   for field in dataclasses.fields(section):
     value = getattr(section, field.name)
-    if isinstance(value, config_lib.Section):
+    if isinstance(value, Section):
       yield from _field_names(value, f'{prefix}{field.name}.')
     else:
       yield prefix + field.name
@@ -203,7 +204,7 @@ def _place(model: Model, name: str) -> str:
       )
     model = model.source
   arguments.check_model(model, name)
-  spec = paths.local(model, name)
+  spec = settings.local_path(model, name)
   return os.path.abspath(spec) if os.path.isdir(spec) else spec
 
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from irl_jax import distribution
 from irl_jax import errors
-from irl_jax import paths
 from irl_jax import scoring
+from irl_jax import settings
 from irl_jax import structs
 from irl_jax.data import user_rewards
 from irl_jax.models import encoder
@@ -311,7 +311,7 @@ def load(
     ConfigError: a label is named, but the model is not a classifier, or does not have it.
     InputError: there is no such model, or it is not a reward.
   """
-  spec = paths.local(spec, 'model')
+  spec = settings.local_path(spec, 'model')
   members = members_of(spec) if pathlib.Path(spec).is_dir() else []
   if len(members) > 1:
     refuse_label(label, spec)

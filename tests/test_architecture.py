@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'irl_jax'
 ROWS = (  # as in docs/architecture.md, from the bottom up
-  ('config', 'errors', 'structs', 'paths', 'version'),
+  ('config', 'settings', 'errors', 'structs', 'version'),
   ('runtime',),
   ('data',),
   ('models',),

@@ -22,14 +22,15 @@ import yaml
 
 import irl_jax
 from irl_jax import config as config_lib
-from irl_jax import paths
+from irl_jax import settings
 from irl_jax.command_line import config_flags
 from irl_jax.command_line import suggestions
 from irl_jax.errors import ConfigError
+from irl_jax.settings import Section
 
 DATA = ('.json', '.yaml', '.yml')  # files of fields; JSON is read as JSON, the others as YAML
 PYTHON = ('.py', '')
-SectionT = TypeVar('SectionT', bound=config_lib.Section)
+SectionT = TypeVar('SectionT', bound=Section)
 
 
 def folder() -> pathlib.Path:
@@ -50,7 +51,7 @@ def find(spec: str) -> pathlib.Path:
   Raises:
     ConfigError: there is neither a file nor a packaged config of that name.
   """
-  spec = paths.local(spec, '--config')
+  spec = settings.local_path(spec, '--config')
   if os.path.isfile(spec):
     return pathlib.Path(spec)
   known = names()
@@ -156,7 +157,7 @@ def _section(default: SectionT, fields: Any, prefix: str) -> SectionT:
     now = getattr(default, name)
     changes[name] = (
       _section(now, value, f'{prefix}{name}.')
-      if isinstance(now, config_lib.Section)
+      if isinstance(now, Section)
       else _value(known[name], value, prefix + name)
     )
   return dataclasses.replace(default, **changes)

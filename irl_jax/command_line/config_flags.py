@@ -11,9 +11,10 @@ from typing import TypeVar
 
 from absl import flags
 
-from irl_jax import config as config_lib
+from irl_jax import settings
+from irl_jax.settings import Section
 
-SectionT = TypeVar('SectionT', bound=config_lib.Section)
+SectionT = TypeVar('SectionT', bound=Section)
 KINDS: dict[Any, str] = {
   float: 'a number',
   int: 'a whole number',
@@ -29,7 +30,7 @@ class FieldParser(flags.ArgumentParser):
   def __init__(self, field: dataclasses.Field) -> None:
     super().__init__()
     allowed = (
-      config_lib.describe_range(**field.metadata).removeprefix('must be ') if field.metadata else ''
+      settings.describe_range(**field.metadata).removeprefix('must be ') if field.metadata else ''
     )
     self.type: Any = field.type
     self.expects = f'{KINDS[field.type]} {allowed}'.strip()
@@ -45,11 +46,11 @@ class FieldParser(flags.ArgumentParser):
       raise ValueError(f'must be {self.expects}') from None
 
 
-def define(flag_values: flags.FlagValues, section: config_lib.Section, prefix: str) -> None:
+def define(flag_values: flags.FlagValues, section: Section, prefix: str) -> None:
   """Defines a flag `--<prefix><field>` for every field of a section, and of sections inside it."""
   for field in dataclasses.fields(section):
     name, value = prefix + field.name, getattr(section, field.name)
-    if isinstance(value, config_lib.Section):
+    if isinstance(value, Section):
       define(flag_values, value, f'{name}.')
     else:
       parser = FieldParser(field)
@@ -70,7 +71,7 @@ def overridden(section: SectionT, flag_values: flags.FlagValues, prefix: str) ->
     name, value = prefix + field.name, getattr(section, field.name)
     changes[field.name] = (
       overridden(value, flag_values, f'{name}.')
-      if isinstance(value, config_lib.Section)
+      if isinstance(value, Section)
       else flag_values[name].value
     )
   return dataclasses.replace(section, **changes)

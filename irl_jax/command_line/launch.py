@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 from absl import logging
 
-from irl_jax import paths
+from irl_jax import settings
 from irl_jax.command_line import config_files
 from irl_jax.command_line import config_flags
 from irl_jax.command_line import suggestions
@@ -146,7 +146,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
     raise ConfigError(f'unexpected argument {stray[0]!r}: pass arguments as --name=value')
   for name in PLACES:
     if name in flag_values and (path := flag_values[name].value):
-      flag_values[name].value = paths.local(path, f'--{name}')
+      flag_values[name].value = settings.local_path(path, f'--{name}')
   if base is not None:
     flag_values['config'].value = config_flags.overridden(base, flag_values, 'config.')
 

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from irl_jax import paths
+from irl_jax import settings
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import InputError
 from irl_jax.models import huggingface
@@ -181,7 +181,7 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
   Raises:
     CheckpointError: the folder cannot be written, or does not read back as it was written.
   """
-  folder = pathlib.Path(paths.local(folder, 'folder'))
+  folder = pathlib.Path(settings.local_path(folder, 'folder'))
   try:
     with atomic.folder(folder) as partial:
       _write(partial, model, card)

@@ -17,7 +17,7 @@ import pathlib
 from typing import Any
 
 from irl_jax import config as config_lib
-from irl_jax import paths
+from irl_jax import settings
 from irl_jax.errors import unwritable
 from irl_jax.report import agreement_figures
 from irl_jax.report import comparisons
@@ -133,7 +133,7 @@ def write(folder: str | os.PathLike[str]) -> pathlib.Path:
       the folder cannot be written to.
     CheckpointError: the disk is full.
   """
-  folder = pathlib.Path(paths.local(folder, '--workdir'))
+  folder = pathlib.Path(settings.local_path(folder, '--workdir'))
   inputs = inputs_lib.read(folder)
   try:
     (folder / 'figures').mkdir(exist_ok=True)

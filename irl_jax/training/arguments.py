@@ -11,10 +11,12 @@ import os
 from typing import Any
 
 from irl_jax import config as config_lib
+from irl_jax import settings
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
+from irl_jax.settings import Section
 
 Model = str | os.PathLike[str] | pretrained.Pretrained
 MAX_SEED = 2**31 - 1
@@ -71,11 +73,11 @@ def check_whole(value: Any, name: str, low: int, high: int = MAX_SEED) -> None:
   if not whole or not low <= int(value) <= high:
     raise ConfigError(
       f'{name} = {value!r:.60}: must be a whole number '
-      f'{config_lib.describe_range(low, None, high, None).removeprefix("must be ")}'
+      f'{settings.describe_range(low, None, high, None).removeprefix("must be ")}'
     )
 
 
-def check_config(value: Any, kind: type[config_lib.Section], name: str) -> None:
+def check_config(value: Any, kind: type[Section], name: str) -> None:
   """Refuses anything but the config section that is needed.
 
   Raises:

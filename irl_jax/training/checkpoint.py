@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from irl_jax import errors
-from irl_jax import paths
+from irl_jax import settings
 from irl_jax.runtime import processes
 from irl_jax.runtime import workdir
 from irl_jax.training import fingerprint as fingerprint_lib
@@ -51,7 +51,7 @@ class Checkpoints:
     Raises:
       ConfigError: another training is using the folder.
     """
-    self.folder = pathlib.Path(paths.local(folder, 'folder')).absolute()
+    self.folder = pathlib.Path(settings.local_path(folder, 'folder')).absolute()
     self._fingerprint = fingerprint
     self._holding = contextlib.ExitStack()
     # Before Orbax opens the folder, which removes half-written checkpoints.

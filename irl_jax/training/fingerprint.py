@@ -19,6 +19,7 @@ import numpy as np
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax.runtime import workdir
+from irl_jax.settings import Section
 
 Fingerprint = Mapping[str, Any]  # {'config': nested settings, 'inputs': digests by name}
 # Fields that a training may change when it continues.
@@ -33,7 +34,7 @@ def of(settings: Mapping[str, Any], **inputs: str) -> Fingerprint:
     **inputs: digests by name, an underscore for a space.
   """
   plain = {
-    name: _fields(value) if isinstance(value, config_lib.Section) else value
+    name: _fields(value) if isinstance(value, Section) else value
     for name, value in settings.items()
   }
   return {
@@ -79,6 +80,6 @@ def refuse(folder: pathlib.Path, difference: str) -> None:
   )
 
 
-def _fields(section: config_lib.Section) -> dict[str, Any]:
+def _fields(section: Section) -> dict[str, Any]:
   fields = dataclasses.asdict(section)
   return {name: value for name, value in fields.items() if name not in FREE}

@@ -9,7 +9,7 @@ from typing import Literal
 
 import huggingface_hub
 
-from irl_jax import paths
+from irl_jax import settings
 from irl_jax.errors import ConfigError
 from irl_jax.errors import DISK_FULL
 from irl_jax.errors import InputError
@@ -48,7 +48,7 @@ def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
     ConfigError: spec is a path that does not exist, or neither a path nor a hub id.
     InputError: the hub does not answer, or refuses.
   """
-  spec = paths.local(spec, 'model')
+  spec = settings.local_path(spec, 'model')
   if os.path.isdir(spec):
     return pathlib.Path(spec)
   match = _HUB_ID.fullmatch(spec)
@@ -78,7 +78,7 @@ def fingerprint(spec: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
   Raises:
     ConfigError, InputError: as `resolve`.
   """
-  spec = paths.local(spec, 'model')
+  spec = settings.local_path(spec, 'model')
   folder = resolve(spec, 'config').resolve()
   if not os.path.isdir(spec):
     return str(folder), ()

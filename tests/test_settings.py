@@ -1,4 +1,4 @@
-"""Paths as users write them: ~ everywhere, and URLs, which are not paths."""
+"""Paths in settings and arguments: ~ everywhere, and URLs, which are not paths."""
 
 import dataclasses
 import pathlib
@@ -7,9 +7,9 @@ import pytest
 
 import irl_jax
 from irl_jax import config
-from irl_jax import paths
 from irl_jax import pipeline
 from irl_jax import recovery
+from irl_jax import settings
 from irl_jax.command_line import config_files
 from irl_jax.command_line import launch
 from irl_jax.command_line import score
@@ -35,12 +35,14 @@ def home(tmp_path, monkeypatch):
 
 
 def test_home_is_replaced_and_all_else_stays(home):
-  assert paths.local('~/x', 'x') == f'{home}/x' and paths.local(pathlib.Path('~'), 'x') == str(home)
+  assert settings.local_path('~/x', 'x') == f'{home}/x' and settings.local_path(
+    pathlib.Path('~'), 'x'
+  ) == str(home)
   for same in ('', 'x', './~/x', '/a/b', 'owner/name', 'owner/name@v1', 'a:b', 'run:/x', 'C:/x'):
-    assert paths.local(same, 'x') == same
+    assert settings.local_path(same, 'x') == same
   for same in ('playground', 'jigsaw:/a/b', 'jigsaw:a.csv', 'owner/name', ''):
-    assert paths.local_source(same, 'x') == same
-  assert paths.local_source('jigsaw:~/a.csv', 'x') == f'jigsaw:{home}/a.csv'
+    assert settings.local_source(same, 'x') == same
+  assert settings.local_source('jigsaw:~/a.csv', 'x') == f'jigsaw:{home}/a.csv'
 
 
 @pytest.mark.parametrize('place', BUCKETS)

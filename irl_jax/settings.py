@@ -1,0 +1,131 @@
+"""What settings are made of: fields with a range, sections that check them, and paths.
+
+Paths are as users write them: ~ is the home folder, and buckets are refused. No shell expands the ~
+of `--workdir=~/runs`. Taken literally, it and `gs://bucket` would become folders with these names.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+import os
+import re
+from typing import Any
+from typing import ClassVar
+
+from irl_jax.errors import ConfigError
+
+_SURROGATE = re.compile('[\ud800-\udfff]')  # UTF-8 cannot hold a lone surrogate
+# Path('gs://x') is 'gs:/x'.
+_ELSEWHERE = re.compile(
+  r'([a-z][a-z0-9+.-]+)://|(gs|gcs|s3|hf|az|abfss?|hdfs|https?):/', re.IGNORECASE
+)
+
+
+def setting(
+  default: Any,
+  *,
+  low: float | None = None,
+  above: float | None = None,
+  high: float | None = None,
+  choices: tuple[Any, ...] | None = None,
+) -> Any:
+  """Declares a field with its allowed values: low <= value <= high, value > above, or a choice."""
+  return dataclasses.field(
+    default=default, metadata=dict(low=low, above=above, high=high, choices=choices)
+  )
+
+
+def describe_range(
+  low: float | None, above: float | None, high: float | None, choices: Sequence[Any] | None
+) -> str:
+  """Describes the allowed values, for an error message."""
+  if choices is not None:
+    return 'must be one of ' + ', '.join(map(str, choices))
+  bounds = [
+    f'{sign} {bound}'
+    for sign, bound in (('>=', low), ('>', above), ('<=', high))
+    if bound is not None
+  ]
+  return 'must be ' + (' and '.join(bounds) or 'finite')
+
+
+def in_range(
+  value: Any,
+  low: float | None,
+  above: float | None,
+  high: float | None,
+  choices: Sequence[Any] | None,
+) -> bool:
+  """Returns True if the value is allowed; a float must be finite."""
+  if choices is not None:
+    return value in choices
+  if isinstance(value, float) and not math.isfinite(value):
+    return False
+  return (
+    (low is None or value >= low)
+    and (above is None or value > above)
+    and (high is None or value <= high)
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """A group of fields whose types and ranges are checked when it is built.
+
+  Raises:
+    ConfigError: a value has the wrong type or lies outside its range; the message names the field
+      and the range.
+  """
+
+  key: ClassVar[str] = ''
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.type is float and type(value) is int:
+        value = float(value)
+        object.__setattr__(self, field.name, value)
+      name = f'config.{self.key}{field.name}'
+      if isinstance(field.type, type) and type(value) is not field.type:
+        raise ConfigError(f'{name} = {value!r}: must be of type {field.type.__name__}')
+      if field.type is int and abs(value) >= 2**31:
+        raise ConfigError(f'{name} = {value!r}: must fit into 32 bits')
+      if field.type is str and _SURROGATE.search(value):
+        raise ConfigError(f'{name} = {value!r}: must be text that UTF-8 can hold')
+      if field.metadata and not in_range(value, **field.metadata):
+        raise ConfigError(f'{name} = {value!r}: {describe_range(**field.metadata)}')
+
+
+def local_path(path: str | os.PathLike[str], what: str) -> str:
+  """Returns a path with ~ replaced by the home folder; a hub id is returned as it is.
+
+  Args:
+    path: a path, a hub id, or '' for none.
+    what: the name of the path in messages, such as '--workdir'.
+
+  Raises:
+    ConfigError: the path is a URL or in a bucket.
+  """
+  text = os.fspath(path)
+  if place := _ELSEWHERE.match(text):
+    scheme = (place[1] or place[2]).lower()
+    instead = (
+      ' (a repository of the hub is owner/name)' if scheme in ('hf', 'http', 'https') else ''
+    )
+    raise ConfigError(
+      f'{what}={text}: {scheme}:// is not read or written directly; give a mounted folder, or the '
+      f'path of a copy{instead}'
+    )
+  return os.path.expanduser(text)
+
+
+def local_source(source: str, what: str) -> str:
+  """Returns `local_path` of a data source, which may be NAME:PATH.
+
+  Raises:
+    ConfigError: as `local_path`.
+  """
+  name, colon, place = source.partition(':')
+  if colon and not place.startswith('/'):
+    return f'{name}:{local_path(place, what)}'
+  return local_path(source, what)
