@@ -60,6 +60,9 @@ class Data(Section):
   split: str = 'train'  # the split of a hub data set to read
   text_field: str = 'text'  # field of the whole text, or with prompt_field of its continuation
   prompt_field: str = ''  # field of the prompt; '': the prompt is cut from the text
+  # Render prompts by the aligned model's chat template; auto: if it has one, and the source has
+  # conversations or whole prompts
+  chat: str = setting('auto', choices=('auto', 'always', 'never'))
   joiner: str = ''  # put between prompt and continuation, such as ' '; \n is a new line
   label_field: str = ''  # field of the human label: 1 or true is toxic; '': no labels
   # The labels that mean toxic, by commas (OFF,UNT) or as a bound ('>=4'); '': true, and 0.5 to 1

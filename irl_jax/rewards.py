@@ -25,6 +25,8 @@ from irl_jax import errors
 from irl_jax import scoring
 from irl_jax import settings
 from irl_jax import structs
+from irl_jax.data import chat
+from irl_jax.data import text
 from irl_jax.data import user_rewards
 from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
@@ -177,7 +179,14 @@ def true_reward(
   """
   toxic = pretrained.toxic_label(model, label)
   scorer = class_scorer(model, batch_size, dtype, progress)
-  return TrueReward(scorer, toxic, activation_of(model))
+  return TrueReward(_without_template(scorer), toxic, activation_of(model))
+
+
+def _without_template(
+  scorer: Callable[[Sequence[str]], np.ndarray],
+) -> Callable[[Sequence[str]], np.ndarray]:
+  """Returns a scorer that reads what was said, without a chat template's text around it."""
+  return lambda texts: scorer([chat.plain(one) for one in text.check_texts(texts, 'texts')])
 
 
 def trunk_scorer(

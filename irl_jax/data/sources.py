@@ -14,6 +14,8 @@ import pathlib
 from absl import logging
 
 from irl_jax.config import Data
+from irl_jax.data import chat
+from irl_jax.data import chat_rows
 from irl_jax.data import labels
 from irl_jax.data.hub_datasets import is_hub_id
 from irl_jax.data.hub_datasets import read_folder
@@ -36,7 +38,9 @@ Converter = Callable[[Row, Data], CutText]
 GLUED = 0.05  # share of texts that may begin within a word: prompts of some sets end there
 
 
-def load_rows(data: Data, seed: int) -> tuple[list[CutText], dict[str, int]]:
+def load_rows(
+  data: Data, seed: int, template: chat.Template | None = None
+) -> tuple[list[CutText], dict[str, int]]:
   """Loads the texts that `data.source` names.
 
   `data.max_rows` keeps the rows whose full text has the smallest sha256, so that even an ordered
@@ -45,6 +49,7 @@ def load_rows(data: Data, seed: int) -> tuple[list[CutText], dict[str, int]]:
   Args:
     data: the source, its fields, how prompts are cut, and how many rows to keep.
     seed: random seed for the playground.
+    template: renders whole prompts, and with data.chat = always all; None: all are plain text.
 
   Returns:
     The texts in the source's order, and counts: rows_read, bad_rows, rows, labelled, toxic.
@@ -56,6 +61,10 @@ def load_rows(data: Data, seed: int) -> tuple[list[CutText], dict[str, int]]:
   convert, numbered = _source(data, seed)
   if own := convert is _own:
     labels.check_field(data)
+  if own:
+    convert = functools.partial(_own, template=template)
+  if template and data.chat == 'always':
+    convert = functools.partial(_all_rendered, convert=convert, template=template)
   rows, counts = usable_rows(
     numbered, data.source, functools.partial(convert, data=data), data.bad_rows
   )
@@ -92,7 +101,9 @@ def _labelled(
 
 def _warn_of_glued(rows: list[CutText], data: Data) -> None:
   """Warns if many texts go on with a letter or digit right after their prompt."""
-  both = [row for row in rows if row['prompt'] and row['original']]
+  both = [
+    row for row in rows if row['prompt'] and row['original'] and not chat.is_marked(row['prompt'])
+  ]
   glued = [row for row in both if row['original'][0].isalnum() and not row['prompt'][-1].isspace()]
   if len(glued) > GLUED * len(both):
     logging.warning(
@@ -117,6 +128,8 @@ def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
   name, _, place = data.source.partition(':')
   if name not in READY_MADE:
     used = {data.text_field, data.prompt_field, data.label_field} - {''}
+    if not data.prompt_field and data.text_field == Data.text_field:
+      used.update(chat_rows.CONVERSATIONS, chat_rows.ANSWERS)
     return _own, _read(data.source, data, used)
   hub_id, convert = READY_MADE[name]
   if not place and not hub_id:
@@ -145,21 +158,30 @@ def _playground(row: Row, data: Data) -> CutText:
   return _cut(row['text'], row['label'], data)
 
 
-def _own(row: Row, data: Data) -> CutText:
+def _all_rendered(row: Row, data: Data, convert: Converter, template: chat.Template) -> CutText:
+  """Converts a row, and renders its prompt if that is still plain text."""
+  cut = convert(row, data=data)
+  if not chat.is_marked(cut['prompt']):
+    cut['prompt'] = chat_rows.rendered(template, cut['prompt'])
+  return cut
+
+
+def _own(row: Row, data: Data, template: chat.Template | None = None) -> CutText:
   """Converts a row with the user's own fields.
 
-  It has a text to be cut, or a prompt and, unless text_field is '', the text that followed it.
+  It has a text to be cut, or a prompt, which may be a conversation, and perhaps the text that
+  followed it.
   """
   label = None
   if data.label_field:  # what it holds; `labels.read` decides when all rows are there
     label = row.get(data.label_field, labels.Missing(tuple(row)))
-  text = lambda: text_of(row, (data.text_field,), '--config.data.text_field')
-  if not data.prompt_field:
-    return _cut(text(), label, data)
-  prompt = text_of(row, (data.prompt_field,), '--config.data.prompt_field')
-  original = text() if data.text_field else ''
-  joiner = data.joiner.replace(r'\n', '\n').replace(r'\t', '\t')
-  return _whole(prompt, joiner + original if prompt and original else original, label)
+  fields = chat_rows.fields_of(row, data)
+  if not fields[0]:
+    return _cut(text_of(row, (data.text_field,), '--config.data.text_field'), label, data)
+  prompt, original = chat_rows.prompt_and_answer(row, fields, data, template)
+  if not chat.plain(prompt + original).strip():
+    raise BadRow('has an empty text')
+  return CutText(prompt=clean(prompt), original=clean(original), label=label)
 
 
 def _jigsaw(row: Row, data: Data) -> CutText:
@@ -227,6 +249,7 @@ def _cut(text: str, label: int | None, data: Data) -> CutText:
 def _whole(prompt: str, original: str, label: int | None) -> CutText:
   if not (prompt + original).strip():
     raise BadRow('has an empty text')
+  prompt, original = map(chat.unmarked, (prompt, original))
   return CutText(prompt=clean(prompt), original=clean(original), label=label)
 
 

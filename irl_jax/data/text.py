@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
+import itertools
 import re
 from typing import Any
 
 from absl import logging
 
+from irl_jax.data import chat
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import terminal
@@ -58,6 +60,8 @@ def encode(
 ) -> tuple[list[list[int]], int]:
   """Converts texts to token ids; a typed '<|endoftext|>' or '</s>' becomes ordinary tokens.
 
+  Special tokens are real only in the text of a chat template (`chat.render`).
+
   Args:
     tokenizer: a fast Hugging Face tokenizer.
     texts: any strings; an empty one gives no ids, or with `specials` the special ids alone.
@@ -74,16 +78,8 @@ def encode(
   """
   if not texts:
     return [], 0
-  rows = tokenizer(
-    [clean(text) for text in texts],
-    add_special_tokens=specials,
-    split_special_tokens=True,
-    return_attention_mask=False,
-    return_token_type_ids=False,
-    truncation=False,
-    padding=False,
-    verbose=False,
-  )['input_ids']
+  plain = iter(_plain_ids(tokenizer, [one for one in texts if not chat.is_marked(one)], specials))
+  rows = [_marked_ids(tokenizer, one) if chat.is_marked(one) else next(plain) for one in texts]
   if max_tokens is None:
     return rows, 0
   around = tokenizer([''], add_special_tokens=specials)['input_ids'][0]
@@ -98,6 +94,41 @@ def encode(
     for ids in rows
   ]
   return shortened, sum(len(ids) > max_tokens for ids in rows)
+
+
+def _plain_ids(tokenizer: Any, texts: Sequence[str], specials: bool) -> list[list[int]]:
+  if not texts:
+    return []
+  return tokenizer(
+    [clean(text) for text in texts],
+    add_special_tokens=specials,
+    split_special_tokens=True,
+    return_attention_mask=False,
+    return_token_type_ids=False,
+    truncation=False,
+    padding=False,
+    verbose=False,
+  )['input_ids']
+
+
+def _marked_ids(tokenizer: Any, text: str) -> list[int]:
+  """Converts a text with a chat template's text; the template's special tokens are real ones."""
+  specials = special_tokens(tokenizer)
+  pieces = chat.segments(text, specials)
+  plain = iter(_plain_ids(tokenizer, [piece for special, piece in pieces if not special], False))
+  ids = ([specials[piece]] if special else next(plain) for special, piece in pieces)
+  return list(itertools.chain.from_iterable(ids))
+
+
+def special_tokens(tokenizer: Any) -> dict[str, int]:
+  """Returns the special tokens of a tokenizer and their ids: text never becomes one of them."""
+  declared = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+  vocabulary = tokenizer.get_vocab()
+  return {
+    token: vocabulary[token]
+    for token in sorted(declared | {str(token) for token in tokenizer.all_special_tokens})
+    if token in vocabulary
+  }
 
 
 def report_cut(cut: int, of: str, max_tokens: int, side: str = 'left') -> None:

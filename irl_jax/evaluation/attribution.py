@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 import scipy
 from transformers import PreTrainedTokenizerBase
 
+from irl_jax.data import chat
 from irl_jax.data import text as text_lib
 from irl_jax.runtime import records
 
@@ -34,8 +35,22 @@ def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
   """Splits a text into its tokens, each with the white space before it; they add up to the text.
 
   Tokens of one character (a byte each) are one piece. Neighbours are joined if there are more than
-  64.
+  64. The text of a chat template is one piece, marks included.
   """
+  ends, before = np.zeros(0, int), 0
+  for of_template, run in chat.runs(text):
+    length = len(run) + 2 * of_template
+    ends = np.append(ends, before + (length if of_template else _ends(tokenizer, run)))
+    before += length
+  if len(text) and (not ends.size or ends[-1] < len(text)):
+    ends = np.append(ends[:-1], len(text))
+  groups = np.array_split(ends, min(MAX_PIECES, ends.size) or 1)
+  cuts = [group[-1] for group in groups if group.size]
+  return [text[start:end] for start, end in zip([0, *cuts], cuts)]
+
+
+def _ends(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
+  """Returns where the tokens of a plain text end."""
   encoded = tokenizer(
     text_lib.clean(text),
     add_special_tokens=False,
@@ -44,12 +59,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
     verbose=False,
   )
   # Tokenizers do not count the white space before a token as its own: only its end is certain.
-  ends = np.unique([end for start, end in encoded['offset_mapping'] if end > start]).astype(int)
-  if len(text) and (not ends.size or ends[-1] < len(text)):
-    ends = np.append(ends[:-1], len(text))
-  groups = np.array_split(ends, min(MAX_PIECES, ends.size) or 1)
-  cuts = [group[-1] for group in groups if group.size]
-  return [text[start:end] for start, end in zip([0, *cuts], cuts)]
+  return np.unique([end for start, end in encoded['offset_mapping'] if end > start]).astype(int)
 
 
 def spans(count: int) -> list[tuple[int, int, int]]:

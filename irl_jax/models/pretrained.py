@@ -12,13 +12,13 @@ import safetensors
 import safetensors.numpy
 
 from irl_jax import settings
+from irl_jax.data.text import special_tokens
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import InputError
 from irl_jax.models import huggingface
 from irl_jax.models.encoder import EncoderConfig
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface.config import Kind
-from irl_jax.models.huggingface.tokenizer import special_tokens
 from irl_jax.runtime import atomic
 
 __all__ = (

@@ -17,6 +17,7 @@ from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import structs
 from irl_jax.data import batches
+from irl_jax.data import chat
 from irl_jax.data import text
 from irl_jax.runtime import parallel
 
@@ -56,7 +57,7 @@ class Sampled:
     """Returns the first `count` as `{"prompt", "completion", "score"}` rows."""
     columns = zip(self.prompts[:count], self.completions, self.scores, strict=False)
     return [
-      {'prompt': prompt, 'completion': completion, 'score': float(score)}
+      {'prompt': chat.shown(prompt), 'completion': completion, 'score': float(score)}
       for prompt, completion, score in columns
     ]
 

@@ -7,8 +7,11 @@ import dataclasses
 from absl import logging
 
 from irl_jax import config
+from irl_jax.data import chat
 from irl_jax.data import prompts
 from irl_jax.data import sources
+from irl_jax.data import text
+from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.runtime import terminal
@@ -79,7 +82,67 @@ def load(run: Run) -> tuple[list[CutText], dict[str, int]]:
   """Returns the texts of the source, and counts; the source `prompts` samples them."""
   if run.config.data.source == 'prompts':
     return sample(run)
-  return sources.load_rows(run.config.data, run.config.seed)
+  rows, counts = sources.load_rows(run.config.data, run.config.seed, template(run))
+  return short_enough(run, rows, counts)
+
+
+def short_enough(
+  run: Run, rows: list[CutText], counts: dict[str, int]
+) -> tuple[list[CutText], dict[str, int]]:
+  """Drops rendered prompts that are too long; other prompts are cut when they are read.
+
+  A rendered prompt that is cut on the left would be no conversation any more.
+
+  Raises:
+    InputError: all of them are too long.
+  """
+  rendered = [row for row in rows if chat.is_marked(row['prompt'])]
+  if not rendered:
+    return rows, counts
+  tokenizer = pretrained.load_tokenizer(_speaker(run), ('causal_lm',))
+  ids, _ = text.encode(tokenizer, [row['prompt'] for row in rendered])
+  limit = run.config.data.max_prompt_tokens
+  dropped = {id(row) for row, tokens in zip(rendered, ids) if len(tokens) > limit}
+  kept = [row for row in rows if id(row) not in dropped]
+  if dropped:
+    message = (
+      f'{run.config.data.source}: {len(dropped)} of {terminal.count(len(rows), "prompt")} '
+      f'{terminal.plural(len(dropped), "has", "have")} more than {limit} tokens when rendered'
+    )
+    longest = max(map(len, ids))
+    if not kept:
+      raise InputError(
+        f'{message}; raise config.data.max_prompt_tokens (the longest has {longest})'
+      )
+    logging.warning('%s: left out', message)
+  return kept, {**counts, 'rows': len(kept), 'too_long': len(dropped)}
+
+
+def _speaker(run: Run) -> str:
+  """Returns the model whose chat template renders prompts, or '' if it is yet to be made."""
+  models = run.config.models
+  return models.aligned or models.sft or models.base
+
+
+def template(run: Run) -> chat.Template | None:
+  """Returns the chat template that renders prompts for all models, or None (config.data.chat).
+
+  It is the aligned model's, so that both models of an audit see the same tokens.
+
+  Raises:
+    ConfigError: prompts must be rendered, but the model has no template.
+  """
+  wanted, place = run.config.data.chat, _speaker(run)
+  if wanted == 'never' or not place:
+    found = None
+  else:
+    found = chat.template_of(pretrained.load_tokenizer(place, ('causal_lm',)))
+  if wanted == 'always' and not found:
+    raise ConfigError(
+      f'config.data.chat = always: {place or "the model of stage sft"} has no chat template; use '
+      'auto, or a model that has one in tokenizer_config.json or chat_template.jinja'
+    )
+  return found
 
 
 def sample(run: Run) -> tuple[list[CutText], dict[str, int]]:
@@ -100,7 +163,7 @@ def unlabelled(run: Run, heldout: Sequence[PromptRow]) -> list[PromptRow]:
   settings = dataclasses.replace(
     run.config.data, source=run.config.data.unlabelled, label_field='', positive='', negative=''
   )
-  rows, _ = sources.load_rows(settings, run.config.seed)
+  rows, _ = sources.load_rows(settings, run.config.seed, template(run))
   splits, _ = prompts.split_rows(rows)
   held = {row['prompt_id'] for row in heldout}
   return [{**row, 'label': None} for row in splits['validation'] if row['prompt_id'] not in held]

@@ -1,8 +1,12 @@
 """The demos stage: completions of the same prompts by the aligned model and its origin."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from irl_jax import rewards
+from irl_jax.data import chat
+from irl_jax.data import text
+from irl_jax.errors import InputError
 from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
@@ -14,6 +18,8 @@ from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 from irl_jax.stages.run import SPLITS
 
+CHECKED = 20  # rendered prompts
+
 
 def demos(run: Run) -> None:
   """Completes every prompt with both models -> demos/{train,validation,heldout}.jsonl.
@@ -22,6 +28,7 @@ def demos(run: Run) -> None:
   true reward its values are None.
   """
   models = load_models(run)
+  check_rendered(models, [row['prompt'] for row in run.rows('train')])
   true_reward = run.true_reward() if run.has_true_reward else None
   for number, split in enumerate(SPLITS):
     # A file appears whole or not at all: this split was finished before.
@@ -62,6 +69,21 @@ def load_models(run: Run) -> dict[str, pretrained.Decoder]:
   }
   comparable.check(**models)
   return dict(zip(models, comparable.without_unshared_tokens(**models)))
+
+
+def check_rendered(models: Mapping[str, pretrained.Decoder], prompts: Sequence[str]) -> None:
+  """Refuses a chat template whose prompts are other tokens for one of the models.
+
+  Raises:
+    InputError: names a model that reads the template's special tokens as plain text.
+  """
+  rendered = [prompt for prompt in prompts if chat.is_marked(prompt)][:CHECKED]
+  ids = [text.encode(model.tokenizer, rendered)[0] for model in models.values()]
+  if any(one != ids[0] for one in ids):
+    raise InputError(
+      f'{" and ".join(model.source for model in models.values())} read the chat template as '
+      'different tokens; one of them lacks its special tokens. Set --config.data.chat=never'
+    )
 
 
 def prompts_of(run: Run, split: str) -> list[tuple[PromptRow, int]]:

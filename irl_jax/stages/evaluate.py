@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 
 from irl_jax import rewards
+from irl_jax.data import chat
 from irl_jax.evaluation import attribution
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import heldout
@@ -132,7 +133,7 @@ def scored_texts(held: heldout.Reference, seeds: Sequence[heldout.Scores]) -> li
   """Returns every held-out text with its rewards."""
   return [
     ScoredText(
-      text=text,
+      text=chat.shown(text),
       label=label,
       true_reward=_value(held.true_texts, index),
       rewards=[float(scores.texts[index]) for scores in seeds],
@@ -148,7 +149,7 @@ def scored_pairs(
   return [
     ScoredPair(
       prompt_id=row['prompt_id'],
-      prompt=row['prompt'],
+      prompt=chat.shown(row['prompt']),
       aligned=row['aligned'],
       base=row['base'],
       true_reward_aligned=_value(held.true_aligned, index),
@@ -172,11 +173,11 @@ def attributions(
   scores = np.mean([load(run, place)(variants) for place in members], axis=0)
   return [
     AttributedText(
-      text=held.texts[index],
+      text=chat.shown(held.texts[index]),
       true_reward=_value(held.true_texts, index),
       reward=float(ensemble.texts[index]),
       chosen=reason,
-      tokens=tokens,
+      tokens=[{**token, 'piece': chat.shown(token['piece'])} for token in tokens],
     )
     for (index, reason), tokens in zip(chosen, attribution.attributions(pieces, scores))
   ]

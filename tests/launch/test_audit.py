@@ -1,12 +1,17 @@
 """An audit from the command line: without texts and true reward, then with both and labels."""
 
+import copy
+import dataclasses
 import json
 import pathlib
 
 import numpy as np
 import pytest
 
+from irl_jax import rewards
+from irl_jax.data import chat
 from irl_jax.data import rows as rows_lib
+from irl_jax.models import pretrained
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'audit.py'
 SMALL = [
@@ -105,6 +110,95 @@ def test_with_texts_labels_and_a_true_reward(launch, models, tmp_path):
   assert isinstance(row['true_reward_aligned'], float) and isinstance(
     row['true_reward_base'], float
   )
+
+
+TEMPLATE = (
+  "{% for m in messages %}{{ '<|im_start|>' + m['content'] + '<|im_end|>' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|im_start|>a' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope='module')
+def speakers(audited, tmp_path_factory):
+  """The folders of two models with the special tokens of a chat; the aligned one has a template."""
+  root = tmp_path_factory.mktemp('speakers')
+  for name in ('base', 'aligned'):
+    model = pretrained.load_language_model(str(audited[name]))
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.add_special_tokens({'additional_special_tokens': ['<|im_start|>', '<|im_end|>']})
+    tokenizer.chat_template = TEMPLATE if name == 'aligned' else None
+    pretrained.save(root / name, dataclasses.replace(model, tokenizer=tokenizer), '')
+  return {name: root / name for name in ('base', 'aligned')}
+
+
+@pytest.mark.slow
+def test_conversations_are_rendered_for_both_models(launch, speakers, models, tmp_path):
+  rng = np.random.default_rng(0)
+  said = [''.join(rng.choice(list('abcdefgh'), 6)) for _ in range(200)]
+  rows = [
+    {'messages': [{'role': 'user', 'content': one}, {'role': 'assistant', 'content': one[::-1]}]}
+    for one in said
+  ]
+  rows_lib.write_jsonl(tmp_path / 'chats.jsonl', rows)
+  workdir = tmp_path / 'run'
+  code = launch(
+    'train',
+    f'--config={CONFIG}',
+    f'--workdir={workdir}',
+    *[f'--config.models.{name}={folder}' for name, folder in speakers.items()],
+    models['classifier'],
+    *SMALL,
+    '--config.data.max_prompt_tokens=16',
+    f'--config.data.source={tmp_path / "chats.jsonl"}',
+  )
+  assert code == 0
+  summary = read(workdir)
+  assert not list(nulls_without_reason(summary))
+  assert all(seed['heldout_pairs']['prefers_aligned'] > 0.6 for seed in summary['irl']['seeds'])
+  row = rows_lib.read_jsonl(workdir / 'demos' / 'heldout.jsonl')[0]
+  content = chat.plain(row['prompt'])
+  assert content in said
+  assert chat.shown(row['prompt']) == f'<|im_start|>{content}<|im_end|><|im_start|>a'
+  # The classifier reads what was said, and the files for readers have no marks.
+  score = rewards.load(str(models['classifier'].partition('=')[2]))
+  expected = score([f'{content}\n{row["aligned"]}' if row['aligned'] else content])
+  np.testing.assert_allclose(row['true_reward_aligned'], expected[0], atol=1e-5)
+  for name in ('texts', 'pairs', 'attributions'):
+    written = (workdir / 'evaluation' / f'{name}.jsonl').read_text()
+    assert '<|im_start|>' in written and not chat.is_marked(written)
+
+
+@pytest.mark.parametrize(
+  'given, code, message',
+  [
+    ({'base': 'plain', 'chat': 'auto'}, 3, 'read the chat template as different tokens'),
+    ({'aligned': 'plain', 'chat': 'always'}, 2, 'has no chat template'),
+    ({'chat': 'auto', 'max_prompt_tokens': 4}, 3, 'raise config.data.max_prompt_tokens (the long'),
+  ],
+)
+def test_refusals_of_a_chat_are_one_line(
+  launch, speakers, audited, tmp_path, capsys, given, code, message
+):
+  rows_lib.write_jsonl(tmp_path / 'prompts.jsonl', [{'prompt': 'abc ' * n} for n in range(1, 99)])
+  given = dict(given)
+  folders = {
+    name: audited[name] if given.pop(name, '') == 'plain' else speakers[name]
+    for name in ('base', 'aligned')
+  }
+  assert (
+    launch(
+      'train',
+      f'--config={CONFIG}',
+      f'--workdir={tmp_path / "run"}',
+      *[f'--config.models.{name}={folder}' for name, folder in folders.items()],
+      f'--config.data.source={tmp_path / "prompts.jsonl"}',
+      '--config.sampling.max_new_tokens=8',
+      *[f'--config.data.{name}={value}' for name, value in given.items()],
+    )
+    == code
+  )
+  (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+  assert line.startswith('error: ') and message in line
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import pathlib
 from typing import Any
 
+from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models.huggingface import tokenizer as tokenizer_lib
 from irl_jax.models.huggingface import weight_files
@@ -40,7 +41,7 @@ def report(folder: pathlib.Path, tokenizer: Any, config: ModelConfig, where: str
 def own_specials(tokenizer: Any) -> list[str]:
   """Returns the special tokens of a tokenizer without those that every model has."""
   usual = {getattr(tokenizer, f'{role}_token') for role in ROLES} | {tokenizer_lib.PADDING}
-  return [token for token in tokenizer_lib.special_tokens(tokenizer) if token not in usual]
+  return [token for token in text.special_tokens(tokenizer) if token not in usual]
 
 
 def other_ends(folder: pathlib.Path, eos: int, where: str) -> list[int]:

@@ -30,17 +30,6 @@ def load(folder: pathlib.Path, config: ModelConfig) -> Any:
   return _read(folder, config, _versions(folder))
 
 
-def special_tokens(tokenizer: Any) -> dict[str, int]:
-  """Returns the special tokens of a tokenizer and their ids: text never becomes one of them."""
-  declared = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-  vocabulary = tokenizer.get_vocab()
-  return {
-    token: vocabulary[token]
-    for token in sorted(declared | {str(token) for token in tokenizer.all_special_tokens})
-    if token in vocabulary
-  }
-
-
 def _versions(folder: pathlib.Path) -> tuple[tuple[str, int, int], ...]:
   """Returns name, time and size of every file that a tokenizer may be read from."""
   files = [file for file in folder.glob('*') if file.suffix in ('.json', '.txt') and file.exists()]

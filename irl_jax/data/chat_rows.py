@@ -1,0 +1,136 @@
+"""Rows that have whole prompts: strings or conversations, with or without an answer.
+
+A conversation is rendered with a chat template if there is one. Without one, only a conversation
+that is a plain text can be read: a single message, or a transcript.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from irl_jax.config import Data
+from irl_jax.data import chat
+from irl_jax.data.row_formats import BadRow
+from irl_jax.data.rows import first_field
+from irl_jax.data.rows import text_of
+
+# Fields that are read when a row has no field 'text' and the user named none.
+CONVERSATIONS = ('messages', 'conversations', 'conversation', 'chosen', 'prompt')
+ANSWERS = ('chosen', 'completion', 'response')  # next to a field 'prompt'
+_FLAG = '--config.data.prompt_field'
+
+
+def fields_of(row: Mapping[str, Any], data: Data) -> tuple[str, str]:
+  """Returns the fields of a row's prompt and of its answer; '': it has none.
+
+  The user's fields count. If they are the default and the row has no such field, those of common
+  data sets are taken.
+  """
+  if data.prompt_field or data.text_field != Data.text_field or data.text_field in row:
+    return data.prompt_field, data.text_field
+  answers = (name for name in ANSWERS if name in row)
+  if 'prompt' in row and not ('chosen' in row and _whole_conversation(row['chosen'])):
+    return 'prompt', next(answers, '')
+  return next((name for name in CONVERSATIONS if name in row), ''), ''
+
+
+def _whole_conversation(value: Any) -> bool:
+  messages = _messages(value, 'chosen')
+  return messages is not None and any(message['role'] == 'user' for message in messages)
+
+
+def prompt_and_answer(
+  row: Mapping[str, Any], fields: tuple[str, str], data: Data, template: chat.Template | None
+) -> tuple[str, str]:
+  """Returns a row's prompt, marked if a template rendered it, and its answer, '' without one.
+
+  Args:
+    row: a row that has the prompt's field.
+    fields: from `fields_of`.
+    data: its joiner is put between a plain prompt and the answer.
+    template: renders prompts; None: prompts stay plain text.
+
+  Raises:
+    BadRow: a field is missing, has no text, or has a conversation that cannot be rendered.
+  """
+  prompt_field, answer_field = fields
+  value = _unnested(row[first_field(row, (prompt_field,), _FLAG)])
+  messages = _messages(value, prompt_field)
+  if messages is None or (template is None and isinstance(value, str)):
+    return _of_text(row | {prompt_field: value}, fields, data, template)
+  try:
+    messages, answer = chat.prompt_and_answer(messages)
+  except ValueError as error:
+    raise BadRow(f'field {prompt_field!r} {error}') from error
+  if answer_field and (answer_field in row or not answer):
+    answer = _answer(row, answer_field)
+  answer = chat.unmarked(answer)
+  if template:
+    return _rendered(template, messages), answer
+  if len(messages) > 1:
+    raise BadRow(
+      f'field {prompt_field!r} has a conversation of {len(messages)} messages, which needs a model '
+      'with a chat template',
+      'give single prompts, or models that have one (config.data.chat)',
+    )
+  return _joined(messages[0]['content'], answer, data)
+
+
+def _of_text(
+  row: Mapping[str, Any], fields: tuple[str, str], data: Data, template: chat.Template | None
+) -> tuple[str, str]:
+  """As `prompt_and_answer`, of a row whose prompt is a string."""
+  prompt = text_of(row, fields[:1], _FLAG)
+  answer = chat.unmarked(_answer(row, fields[1])) if fields[1] else ''
+  if not answer and template is None and (transcript := _at_the_answer(prompt)):
+    return transcript
+  if template:
+    return rendered(template, prompt), answer
+  return _joined(prompt, answer, data)
+
+
+def _at_the_answer(text: str) -> tuple[str, str] | None:
+  """Splits a transcript before its last answer; None if a text is no transcript."""
+  if chat.conversation(text) is None:
+    return None
+  before, speaker, answer = text.rpartition('\n\nAssistant:')
+  return chat.unmarked(before + speaker), chat.unmarked(answer)
+
+
+def _joined(prompt: str, answer: str, data: Data) -> tuple[str, str]:
+  joiner = data.joiner.replace(r'\n', '\n').replace(r'\t', '\t')
+  return chat.unmarked(prompt), joiner + answer if prompt and answer else answer
+
+
+def rendered(template: chat.Template, prompt: str) -> str:
+  """Renders a plain prompt as the only message of a conversation.
+
+  Raises:
+    BadRow: the template refuses it.
+  """
+  return _rendered(template, [chat.Message(role='user', content=prompt)])
+
+
+def _rendered(template: chat.Template, messages: list[chat.Message]) -> str:
+  try:
+    return chat.render(template, messages)
+  except chat.TemplateError as error:
+    raise BadRow(str(error)) from error
+
+
+def _answer(row: Mapping[str, Any], field: str) -> str:
+  """Returns the text of an answer: a string, or the last message of a conversation."""
+  value = _unnested(row[first_field(row, (field,), '--config.data.text_field')])
+  messages = None if isinstance(value, str) else _messages(value, field)
+  return messages[-1]['content'] if messages else text_of(row | {field: value}, (field,))
+
+
+def _messages(value: Any, field: str) -> list[chat.Message] | None:
+  try:
+    return chat.conversation(value)
+  except ValueError as error:
+    raise BadRow(f'field {field!r}: {error}') from error
+
+
+def _unnested(value: Any) -> Any:
+  """Returns the text of {'text': …}, as RealToxicityPrompts has it; other values as they are."""
+  return value.get('text', value) if isinstance(value, Mapping) else value
