@@ -13,8 +13,8 @@ from irl_jax.data.row_formats import BadRow
 from irl_jax.data.rows import first_field
 from irl_jax.data.rows import text_of
 
-# Fields that are read when a row has no field 'text' and the user named none.
-CONVERSATIONS = ('messages', 'conversations', 'conversation', 'chosen', 'prompt')
+# Fields of conversations that are read when a row has no field 'text' and the user named none.
+CONVERSATIONS = ('messages', 'conversations', 'conversation', 'chosen')
 ANSWERS = ('chosen', 'completion', 'response')  # next to a field 'prompt'
 _FLAG = '--config.data.prompt_field'
 
@@ -27,14 +27,18 @@ def fields_of(row: Mapping[str, Any], data: Data) -> tuple[str, str]:
   """
   if data.prompt_field or data.text_field != Data.text_field or data.text_field in row:
     return data.prompt_field, data.text_field
-  answers = (name for name in ANSWERS if name in row)
-  if 'prompt' in row and not ('chosen' in row and _whole_conversation(row['chosen'])):
-    return 'prompt', next(answers, '')
-  return next((name for name in CONVERSATIONS if name in row), ''), ''
+  whole = next((name for name in CONVERSATIONS if _is_whole(row.get(name))), '')
+  if whole or 'prompt' not in row:
+    return whole, '' if whole else data.text_field
+  return 'prompt', next((name for name in ANSWERS if name in row), '')
 
 
-def _whole_conversation(value: Any) -> bool:
-  messages = _messages(value, 'chosen')
+def _is_whole(value: Any) -> bool:
+  """Returns True for a conversation that begins with its prompt, not with an answer."""
+  try:
+    messages = chat.conversation(value)
+  except ValueError:  # says why when it is read
+    return isinstance(value, list)
   return messages is not None and any(message['role'] == 'user' for message in messages)
 
 

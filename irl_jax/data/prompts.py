@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 
+from irl_jax.data import chat
 from irl_jax.runtime import terminal
 from irl_jax.runtime.records import CutText
 from irl_jax.runtime.records import PromptRow
@@ -83,7 +84,7 @@ def describe_groups(rows: Sequence[CutText]) -> str:
   keys = _groups(distinct)
   groups = collections.Counter(keys)
   group, count = groups.most_common(1)[0]
-  prompt = distinct[keys.index(group)]['prompt']
+  prompt = chat.shown(distinct[keys.index(group)]['prompt'])
   if len(groups) == 1 and count > 1:
     return f'all {count} different texts have the same prompt, {prompt[:SHOWN]!r}'
   return (

@@ -129,7 +129,7 @@ def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
   if name not in READY_MADE:
     used = {data.text_field, data.prompt_field, data.label_field} - {''}
     if not data.prompt_field and data.text_field == Data.text_field:
-      used.update(chat_rows.CONVERSATIONS, chat_rows.ANSWERS)
+      used.update(chat_rows.CONVERSATIONS, ('prompt',), chat_rows.ANSWERS)
     return _own, _read(data.source, data, used)
   hub_id, convert = READY_MADE[name]
   if not place and not hub_id:

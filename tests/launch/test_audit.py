@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import pathlib
 
@@ -179,7 +180,8 @@ def test_conversations_are_rendered_for_both_models(launch, speakers, models, tm
 def test_refusals_of_a_chat_are_one_line(
   launch, speakers, audited, tmp_path, capsys, given, code, message
 ):
-  rows_lib.write_jsonl(tmp_path / 'prompts.jsonl', [{'prompt': 'abc ' * n} for n in range(1, 99)])
+  said = itertools.permutations('abcde', 4)
+  rows_lib.write_jsonl(tmp_path / 'prompts.jsonl', [{'prompt': ''.join(one)} for one in said])
   given = dict(given)
   folders = {
     name: audited[name] if given.pop(name, '') == 'plain' else speakers[name]
