@@ -60,7 +60,7 @@ def prompt_and_answer(
   value = _unnested(row[first_field(row, (prompt_field,), _FLAG)])
   messages = _messages(value, prompt_field)
   if messages is None or (template is None and isinstance(value, str)):
-    return _of_text(row | {prompt_field: value}, fields, data, template)
+    return _of_text({**row, prompt_field: value}, fields, data, template)
   try:
     messages, answer = chat.prompt_and_answer(messages)
   except ValueError as error:
@@ -125,7 +125,7 @@ def _answer(row: Mapping[str, Any], field: str) -> str:
   """Returns the text of an answer: a string, or the last message of a conversation."""
   value = _unnested(row[first_field(row, (field,), '--config.data.text_field')])
   messages = None if isinstance(value, str) else _messages(value, field)
-  return messages[-1]['content'] if messages else text_of(row | {field: value}, (field,))
+  return messages[-1]['content'] if messages else text_of({**row, field: value}, (field,))
 
 
 def _messages(value: Any, field: str) -> list[chat.Message] | None:

@@ -160,7 +160,7 @@ def _playground(row: Row, data: Data) -> CutText:
 
 def _all_rendered(row: Row, data: Data, convert: Converter, template: chat.Template) -> CutText:
   """Converts a row, and renders its prompt if that is still plain text."""
-  cut = convert(row, data=data)
+  cut = convert(row, data)
   if not chat.is_marked(cut['prompt']):
     cut['prompt'] = chat_rows.rendered(template, cut['prompt'])
   return cut
