@@ -37,7 +37,7 @@ __all__ = (
   'special_tokens',
   'toxic_label',
 )
-KINDS = tuple(huggingface.config.ARCHITECTURES)
+KINDS = huggingface.config.KINDS
 ConfigType = TypeVar('ConfigType', bound=GPTNeoXConfig | EncoderConfig)
 
 
@@ -141,7 +141,7 @@ def _open(
   kind, config = huggingface.config.parse(raw, spec)
   if kind not in kinds:
     raise InputError(
-      f'{spec}: is a {kind} ({huggingface.config.ARCHITECTURES[kind]}); needed here: '
+      f'{spec}: is a {kind} ({huggingface.config.architecture(kind, config)}); needed here: '
       f'{" or ".join(kinds)}'
     )
   folder = huggingface.hub.resolve(spec, part)
@@ -192,7 +192,7 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
 
 def _write(folder: pathlib.Path, model: Pretrained, card: str) -> None:
   raw = huggingface.config.to_json(model.kind, model.config, model.tokenizer.pad_token_id)
-  weights = huggingface.weights.from_params(model.kind, model.params)
+  weights = huggingface.weights.from_params(model.config, model.params)
   config_file, weights_file = folder / 'config.json', folder / 'model.safetensors'
   config_file.write_text(json.dumps(raw, indent=2, sort_keys=True) + '\n', encoding='utf-8')
   (folder / 'README.md').write_text(card, encoding='utf-8')

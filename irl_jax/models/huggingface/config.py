@@ -1,7 +1,9 @@
 """Conversion between a Hugging Face config.json and our configs; refuses what we cannot run."""
 
 import dataclasses
+import re
 from typing import Any
+from typing import get_args
 from typing import Literal
 
 from irl_jax.errors import InputError
@@ -10,19 +12,20 @@ from irl_jax.models.gpt_neox import GPTNeoXConfig
 
 Kind = Literal['causal_lm', 'reward', 'classifier']
 ModelConfig = GPTNeoXConfig | EncoderConfig
-KINDS: dict[str, Kind] = {
-  'GPTNeoXForCausalLM': 'causal_lm',
-  'GPTNeoXForSequenceClassification': 'reward',
-  'RobertaForSequenceClassification': 'classifier',
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_DECODER: dict[Kind, str] = {'causal_lm': 'ForCausalLM', 'reward': 'ForSequenceClassification'}
+_CLASSIFIER: dict[Kind, str] = {'classifier': 'ForSequenceClassification'}
+# The name of transformers' class for each kind of model, by model_type.
+ARCHITECTURES: dict[str, dict[Kind, str]] = {
+  family: {kind: name + head for kind, head in heads.items()}
+  for family, name, heads in (
+    ('gpt_neox', 'GPTNeoX', _DECODER),
+    ('roberta', 'Roberta', _CLASSIFIER),
+  )
 }
-ARCHITECTURES: dict[Kind, str] = {kind: architecture for architecture, kind in KINDS.items()}
-MODEL_TYPES: dict[Kind, str] = {
-  'causal_lm': 'gpt_neox',
-  'reward': 'gpt_neox',
-  'classifier': 'roberta',
-}
-
-WRAPPER = 'FSDP'  # accelerate writes the name of its wrapper before that of the model's class
+# What other tools add to the name of a model's class: accelerate's wrapper before it, TRL's and
+# trlX's heads behind it.
+_WRAPPED = re.compile(r'(?:FSDP)?(?P<name>\w+?)(?:With\w*Heads?)?')
 
 # Fields that a config.json may leave out, with transformers' defaults. All others are required.
 DEFAULTS = {
@@ -55,6 +58,16 @@ ONLY = {
 }
 
 
+def model_type(config: ModelConfig) -> str:
+  """Returns Hugging Face's name of a config's family."""
+  return 'roberta' if isinstance(config, EncoderConfig) else 'gpt_neox'
+
+
+def architecture(kind: Kind, config: ModelConfig) -> str:
+  """Returns the name of transformers' class for a model."""
+  return ARCHITECTURES[model_type(config)][kind]
+
+
 def kind_of(raw: dict[str, Any], where: str) -> Kind:
   """Returns the kind of model that a config.json describes.
 
@@ -69,16 +82,26 @@ def kind_of(raw: dict[str, Any], where: str) -> Kind:
     raise InputError(
       f'{where}: config.json brings code of its own (auto_map): refused, nothing was executed'
     )
-  architectures = raw.get('architectures') or []
-  kind = next(
-    (kind for name, kind in KINDS.items() if architectures in ([name], [WRAPPER + name])), None
+  architectures, family = raw.get('architectures') or [], str(raw.get('model_type'))
+  name = _unwrapped(architectures)
+  for kind, known in ARCHITECTURES.get(family, {}).items():
+    if name == known:
+      return kind
+  raise InputError(
+    f'{where}: architecture {architectures} of model_type {raw.get("model_type")!r} is not '
+    f'supported; must be one of {", ".join(_all_architectures())}'
   )
-  if kind is None or raw.get('model_type') != MODEL_TYPES[kind]:
-    raise InputError(
-      f'{where}: architecture {architectures} of model_type {raw.get("model_type")!r} is not '
-      f'supported; must be one of {", ".join(KINDS)}'
-    )
-  return kind
+
+
+def _unwrapped(architectures: Any) -> str:
+  """Returns the name of the only class, without what other tools add to it; '' if it has none."""
+  is_name = isinstance(architectures, list) and [type(name) for name in architectures] == [str]
+  match = _WRAPPED.fullmatch(architectures[0]) if is_name else None
+  return match['name'] if match else ''
+
+
+def _all_architectures() -> list[str]:
+  return [name for names in ARCHITECTURES.values() for name in names.values()]
 
 
 def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
@@ -232,8 +255,8 @@ def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any
   GPT-NeoX's rotary settings are written in both spellings, for every version of transformers.
   """
   raw = {
-    'architectures': [ARCHITECTURES[kind]],
-    'model_type': MODEL_TYPES[kind],
+    'architectures': [architecture(kind, config)],
+    'model_type': model_type(config),
     'dtype': 'float32',
     'pad_token_id': pad_token_id,
     **dataclasses.asdict(config),  # RoBERTa's own pad_token_id holds: it fixes its positions

@@ -3,13 +3,14 @@
 Every weight must have its parameter, and every parameter its weight. Our trees are nested as
 Hugging Face's modules are, so that a name follows from a path, without a table of all weights.
 
-Other trainers wrap a model before they save it. One prefix that all names share is taken off, and
-the heads that RLHF tools add are ignored; both are logged.
+Other trainers wrap a model before they save it. One prefix that all names share and the wrappers
+within names are taken off, and the heads that RLHF tools add are ignored; all of it is logged.
 """
 
-from collections.abc import Container
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import re
 from typing import Any
 
@@ -23,34 +24,51 @@ from irl_jax.errors import InputError
 from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models.huggingface.config import Kind
+from irl_jax.models.huggingface.config import model_type
 from irl_jax.models.huggingface.config import ModelConfig
 from irl_jax.runtime import terminal
 
 Params = dict[str, Any]
 
-_ROOTS = {
-  'embed_in': 'gpt_neox.embed_in',
-  'final_layer_norm': 'gpt_neox.final_layer_norm',
-  'embed_out': 'embed_out',
-  'score': 'score',
-  'embeddings': 'roberta.embeddings',
-  'classifier': 'classifier',
-}
-_LAYERS = {
-  'causal_lm': 'gpt_neox.layers',
-  'reward': 'gpt_neox.layers',
-  'classifier': 'roberta.encoder.layer',
+
+@dataclasses.dataclass(frozen=True)
+class _Names:
+  """Names of a family's modules in weight files."""
+
+  roots: Mapping[str, str]  # of the top-level modules, by our names
+  layers: str  # of the layers, without their number
+  # What files may contain although no model needs it: buffers, or modules that we do not use
+  unused: re.Pattern[str]
+  aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)  # other names of weights
+
+  def weight(self, root: str) -> str:
+    """Returns the name of the weight of a top-level module, or '' if the family has none."""
+    return f'{self.roots[root]}.weight' if root in self.roots else ''
+
+
+NAMES = {
+  'gpt_neox': _Names(
+    {
+      'embed_in': 'gpt_neox.embed_in',
+      'final_layer_norm': 'gpt_neox.final_layer_norm',
+      'embed_out': 'embed_out',
+      'score': 'score',
+    },
+    layers='gpt_neox.layers',
+    unused=re.compile(r'(.*\.)?(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)'),
+    aliases={'lm_head.weight': 'embed_out.weight'},  # transformers 5's name in memory
+  ),
+  'roberta': _Names(
+    {'embeddings': 'roberta.embeddings', 'classifier': 'classifier'},
+    layers='roberta.encoder.layer',
+    unused=re.compile(r'roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)'),
+  ),
 }
 _LEAVES = {'kernel': 'weight', 'embedding': 'weight', 'scale': 'weight', 'bias': 'bias'}
-_EMBEDDING = 'gpt_neox.embed_in.weight'  # what a tied head equals, if a file holds it nevertheless
-_ALIASES = {'lm_head.weight': 'embed_out.weight'}  # transformers 5's name in memory
-# Buffers, and a pooler that the classifier does not use: files may hold them, and they are ignored.
-_BUFFERS = re.compile(
-  r'(.*\.)?(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)'
-  r'|roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)'
-)
-# What RLHF tools keep next to a policy: value heads (TRL, trlX), and trlX's frozen copy of blocks.
-_HEADS = re.compile(r'(.*\.)?(v_head|value_head|frozen_head)\..*')
+# Heads that RLHF tools keep next to a model, on top of its last layer: v_head (TRL, trlX),
+# value_head and score (OpenRLHF), ilql_heads, and trlX's frozen copy of blocks, frozen_head.
+_HEADS = re.compile(r'(?:[^\W\d]\w*\.)*(?!lm_head\b)\w+_heads?\..*')
+_SCORE = re.compile(r'(?:[^\W\d]\w*\.)*score\.(weight|bias)')
 # Weights of an adapter that was not merged into its model (PEFT: LoRA, DoRA, IA3)
 _ADAPTER = re.compile(r'.*\b(lora_\w+|ia3_\w+|base_layer|modules_to_save|original_module)\..*')
 _DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
@@ -67,18 +85,18 @@ def shapes(kind: Kind, config: ModelConfig) -> Params:
   return tree
 
 
-def named_views(kind: Kind, params: Params) -> dict[str, np.ndarray]:
+def named_views(family: str, params: Params) -> dict[str, np.ndarray]:
   """Returns every weight under its Hugging Face name, as a view in its orientation there.
 
   Kernels are [in, out] in our trees and [out, in] in Hugging Face's. Stacked layers become one
   weight per layer.
   """
-  views = {}
+  views, names = {}, NAMES[family]
   for (root, *path), array in traverse_util.flatten_dict(params).items():
     modules, leaf = path[:-1], path[-1]
     layers = enumerate(array) if root == 'blocks' else [(None, array)]
     for layer, weight in layers:
-      prefix = _ROOTS[root] if layer is None else f'{_LAYERS[kind]}.{layer}'
+      prefix = names.roots[root] if layer is None else f'{names.layers}.{layer}'
       views['.'.join([prefix, *modules, _LEAVES[leaf]])] = weight.T if leaf == 'kernel' else weight
   return views
 
@@ -108,7 +126,8 @@ def to_params(
       first of them are listed. Or an adapter that was not merged.
   """
   params = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes(kind, config))
-  problems = _fill(named_views(kind, params), weights, kind, where)
+  family = model_type(config)
+  problems = _Filling(named_views(family, params), NAMES[family], kind, where).fill(weights)
   if problems:
     raise InputError(
       f'{where}: the weights do not fit config.json ({len(problems)}): {_listed(problems)}'
@@ -122,80 +141,113 @@ def _listed(problems: Sequence[str]) -> str:
   return '; '.join(problems[:_LISTED]) + (f'; and {more} more' if more > 0 else '')
 
 
-def _split(name: str, known: Container[str]) -> tuple[str, str]:
-  """Returns the prefix that a wrapper has put before a known name, and that name.
+class _Filling:
+  """Weights of a file on their way into the parameters that `views` shows, and what is wrong."""
 
-  A name that is not known, whatever prefix is taken off, is returned whole.
-  """
-  parts = name.split('.')
-  for start in range(len(parts)):
-    end = '.'.join(parts[start:])
-    end = _ALIASES.get(end, end)
-    if end in known or end == 'embed_out.weight' or _BUFFERS.fullmatch(end):
-      return name[: len(name) - len('.'.join(parts[start:]))], end
-  return '', name
+  def __init__(self, views: dict[str, np.ndarray], names: _Names, kind: Kind, where: str) -> None:
+    self.views, self.names, self.kind, self.where = views, names, kind, where
+    self.missing, self.problems = set(views), list[str]()
+    self.prefixes: dict[str, str] = {}  # each prefix, with a name that has it
+    self.heads, self.wrappers = list[str](), set[str]()
+    self.tied_head: np.ndarray | None = None
 
+  def fill(self, weights: Iterable[tuple[str, np.ndarray]]) -> list[str]:
+    """Copies weights into the parameters, and returns what does not fit."""
+    for whole_name, weight in weights:
+      self._refuse_adapters(whole_name)
+      prefix, name = self._split(whole_name)
+      if name in self.views:
+        self.prefixes.setdefault(prefix, whole_name)
+        self._take(name, weight)
+      elif self._is_head(name, whole_name):
+        self.heads.append(whole_name)
+      elif name == self.names.weight('embed_out'):  # the view of a tied model has none
+        self.tied_head = np.array(weight, np.float32)
+      elif not self.names.unused.fullmatch(name):
+        self.problems.append(f'{whole_name} is unexpected')
+    self.problems += [f'{name} is missing' for name in self.views if name in self.missing]
+    if len(self.prefixes) > 1:
+      examples = ' and '.join(list(self.prefixes.values())[:2])
+      prefixes = (
+        f'weight names have {len(self.prefixes)} different prefixes, for example {examples}'
+      )
+      self.problems.insert(0, prefixes)
+    if not self.problems:
+      self._check_tied()
+      self._report()
+    return self.problems
 
-def _fill(
-  views: dict[str, np.ndarray], weights: Iterable[tuple[str, np.ndarray]], kind: Kind, where: str
-) -> list[str]:
-  """Copies weights into the parameters that `views` shows, and returns what does not fit."""
-  missing, problems, tied_head = set(views), [], None
-  prefixes: dict[str, str] = {}  # each prefix, with a name that has it
-  heads = []
-  for whole_name, weight in weights:
-    if _ADAPTER.fullmatch(whole_name):
+  def _refuse_adapters(self, name: str) -> None:
+    if _ADAPTER.fullmatch(name):
       raise InputError(
-        f'{where}: holds the weights of an adapter that is not merged (such as {whole_name}); '
+        f'{self.where}: holds the weights of an adapter that is not merged (such as {name}); '
         'merge the adapter first (PEFT: merge_and_unload), save the model, and pass that folder'
       )
+
+  def _split(self, name: str) -> tuple[str, str]:
+    """Returns the prefix that a wrapper has put before a known name, and that name.
+
+    Parts that begin with _ are wrappers wherever they stand (_fsdp_wrapped_module, _orig_mod): no
+    module of transformers is named so. A name that is not known, whatever is taken off, is
+    returned whole.
+    """
+    parts = name.split('.')
+    for start, first in enumerate(parts):
+      inner = [part for part in parts[start:] if not part.startswith('_')]
+      end = '.'.join(inner)
+      end = self.names.aliases.get(end, end)
+      known = end in self.views or end == self.names.weight('embed_out')
+      if not first.startswith('_') and (known or self.names.unused.fullmatch(end)):
+        self.wrappers |= {*parts[start:]} - {*inner}
+        return ''.join(f'{part}.' for part in parts[:start]), end
+    return '', name
+
+  def _is_head(self, name: str, whole_name: str) -> bool:
+    """Returns whether a weight is of a head next to the model, which no other weight depends on."""
     if _HEADS.fullmatch(whole_name):
-      heads.append(whole_name)
-      continue
-    prefix, name = _split(whole_name, views)
-    if name in views:
-      prefixes.setdefault(prefix, whole_name)
-      missing.discard(name)
-      problem = _problem(views[name], weight)
-      if problem:
-        problems.append(f'{name} {problem}')
-      else:
-        views[name][...] = weight
-    elif name == 'embed_out.weight' and kind == 'causal_lm':
-      tied_head = np.array(weight, np.float32)
-    elif not _BUFFERS.fullmatch(name):
-      problems.append(f'{whole_name} is unexpected')
-  problems += [f'{name} is missing' for name in views if name in missing]
-  if len(prefixes) > 1:
-    examples = ' and '.join(list(prefixes.values())[:2])
-    problems.insert(
-      0, f'weight names have {len(prefixes)} different prefixes, for example {examples}'
-    )
-  if problems:
-    return problems
-  _report_wrapping(where, next(iter(prefixes)), heads)
-  if tied_head is None or np.array_equal(tied_head, views[_EMBEDDING]):
-    return []
-  return [f'embed_out.weight differs from {_EMBEDDING}, but config.json ties them']
+      return True
+    if self.kind == 'causal_lm':
+      return _SCORE.fullmatch(whole_name) is not None
+    return name == self.names.weight('embed_out')
+
+  def _take(self, name: str, weight: np.ndarray) -> None:
+    problem = _problem(self.views[name], weight)
+    if name not in self.missing:
+      problem = 'is there twice'
+    self.missing.discard(name)
+    if problem:
+      self.problems.append(f'{name} {problem}')
+    else:
+      self.views[name][...] = weight
+
+  def _check_tied(self) -> None:
+    """Refuses an output head that is not the input embedding, if config.json ties the two."""
+    embedding = self.names.weight('embed_in')
+    if self.tied_head is not None and not np.array_equal(self.tied_head, self.views[embedding]):
+      head = self.names.weight('embed_out')
+      self.problems.append(f'{head} differs from {embedding}, but config.json ties them')
+
+  def _report(self) -> None:
+    """Logs the prefix, the wrappers and the heads that other trainers added."""
+    if prefix := next(iter(self.prefixes)):
+      logging.warning('%s: stripped the prefix %r from all weight names', self.where, prefix)
+    if self.wrappers:
+      wrappers = ', '.join(sorted(self.wrappers))
+      logging.warning('%s: left %s out of weight names', self.where, wrappers)
+    if self.heads:
+      logging.warning(
+        '%s: ignored %s of extra heads (for example %s)',
+        self.where,
+        terminal.count(len(self.heads), 'weight'),
+        self.heads[0],
+      )
 
 
-def _report_wrapping(where: str, prefix: str, heads: Sequence[str]) -> None:
-  """Logs the prefix and the heads that other trainers added and that are not read."""
-  if prefix:
-    logging.warning('%s: stripped the prefix %r from all weight names', where, prefix)
-  if heads:
-    logging.warning(
-      '%s: ignored %s of extra heads (for example %s)',
-      where,
-      terminal.count(len(heads), 'weight'),
-      heads[0],
-    )
-
-
-def from_params(kind: Kind, params: Params) -> dict[str, np.ndarray]:
+def from_params(config: ModelConfig, params: Params) -> dict[str, np.ndarray]:
   """Returns the weights, float32, under their Hugging Face names.
 
   Each array is contiguous, because safetensors silently writes a transposed one wrongly.
   """
   arrays = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
-  return {name: np.ascontiguousarray(view) for name, view in named_views(kind, arrays).items()}
+  views = named_views(model_type(config), arrays)
+  return {name: np.ascontiguousarray(view) for name, view in views.items()}

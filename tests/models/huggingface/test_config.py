@@ -84,6 +84,13 @@ def test_what_we_write_is_what_we_read(kind):
 
 
 @pytest.mark.parametrize(
+  'name', ['FSDPGPTNeoXForCausalLM', 'GPTNeoXForCausalLMWithValueHead', 'GPTNeoXForCausalLM']
+)
+def test_names_of_wrapped_classes_are_read(name):
+  assert parse(NEOX, architectures=[name]) == parse(NEOX)
+
+
+@pytest.mark.parametrize(
   'raw, changes, message',
   [
     (NEOX, {'auto_map': {'AutoModel': 'evil.py'}}, 'auto_map.*nothing was executed'),
@@ -92,6 +99,8 @@ def test_what_we_write_is_what_we_read(kind):
       {'architectures': ['GPTNeoXForTokenClassification']},
       'is not supported; must be one of',
     ),
+    (NEOX, {'architectures': ['MyGPTNeoXForCausalLM']}, 'is not supported'),
+    (NEOX, {'architectures': ['GPTNeoXForCausalLM', 'GPTNeoXForCausalLM']}, 'is not supported'),
     (NEOX, {'architectures': []}, r'architecture \[\] of model_type'),
     (NEOX, {'model_type': 'roberta'}, 'is not supported'),
     (NEOX, {'hidden_act': 'relu'}, "hidden_act = 'relu' is not supported; must be gelu"),
@@ -175,4 +184,4 @@ def test_any_config_is_a_model_or_an_error_of_ours(raw, changes):
   except InputError as error:
     assert str(error).startswith('here: ')
   else:
-    assert kind in huggingface.config.MODEL_TYPES and config.vocab_size > config.eos_token_id >= 0
+    assert kind in huggingface.config.KINDS and config.vocab_size > config.eos_token_id >= 0
