@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Sequence
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -21,17 +22,55 @@ Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and the b
 
 
 def encode_pairs(
-  model: pretrained.Decoder, aligned: Sequence[str], base: Sequence[str], max_tokens: int
+  model: pretrained.Decoder,
+  aligned: Sequence[str],
+  base: Sequence[str],
+  max_tokens: int,
+  prompts: Sequence[Hashable] | None = None,
 ) -> list[Pair]:
-  """Tokenises whole texts; nothing is added before or after them.
+  """Tokenises whole texts. Nothing is added around them, and an empty text becomes EOS.
 
-  A text of more than `max_tokens` loses its beginning, and an empty text becomes EOS.
+  A text of more than `max_tokens` loses its beginning. Texts of one prompt lose the same number of
+  tokens, so that equal positions of theirs are still equally far from the prompt.
+
+  Args:
+    model: its tokenizer and its number of positions are used.
+    aligned: N texts.
+    base: N texts.
+    max_tokens: the maximum number of tokens of a text.
+    prompts: the prompt of every pair [N]; None: the texts share none, and each is cut by itself.
   """
   limit = min(max_tokens, model.config.max_position_embeddings)
-  ids, cut = text.encode(model.tokenizer, [*aligned, *base], max_tokens=limit)
+  ids, _ = text.encode(model.tokenizer, [*aligned, *base])
+  cut = sum(len(row) > limit for row in ids)
   text.report_cut(cut, terminal.count(len(ids), 'demonstrated text'), limit)
+  groups = range(len(ids)) if prompts is None else [*prompts, *prompts]
+  ids = _cut_alike(ids, groups, limit) if cut else ids
   ids = [row or [model.config.eos_token_id] for row in ids]
   return list(zip(ids[: len(aligned)], ids[len(aligned) :]))
+
+
+def _cut_alike(
+  texts: Sequence[Sequence[int]], groups: Sequence[Hashable], limit: int
+) -> list[Sequence[int]]:
+  """Cuts texts on the left to at most `limit` tokens, all texts of a group by the same number.
+
+  What a group has in common is its prompt: no more than that is cut on the left. The rest is then
+  cut on the right.
+  """
+  members: dict[Hashable, list[int]] = {}
+  for row, group in enumerate(groups):
+    members.setdefault(group, []).append(row)
+  out = list(texts)
+  for rows in members.values():
+    surplus = max(len(texts[row]) for row in rows) - limit
+    if surplus <= 0:
+      continue
+    columns = zip(*(texts[row] for row in rows))
+    shared = len(list(itertools.takewhile(lambda tokens: len(set(tokens)) == 1, columns)))
+    for row in rows:
+      out[row] = texts[row][min(surplus, shared) :][:limit]
+  return out
 
 
 def pair_batch(

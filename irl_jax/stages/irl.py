@@ -150,7 +150,11 @@ def encode_demonstrations(
 ) -> list[pairs.Pair]:
   """Tokenises demonstrations."""
   return pairs.encode_pairs(
-    model, full_texts(rows, 'aligned'), full_texts(rows, 'base'), settings.max_tokens
+    model,
+    full_texts(rows, 'aligned'),
+    full_texts(rows, 'base'),
+    settings.max_tokens,
+    [row['prompt_id'] for row in rows],
   )
 
 

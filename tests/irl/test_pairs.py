@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from irl_jax import errors
+from irl_jax.data import text
 from irl_jax.irl import pairs as pairs_lib
 
 
@@ -14,6 +15,31 @@ def test_pairs_are_whole_texts(policy, caplog):
   pairs = pairs_lib.encode_pairs(policy, ['ab', '', 'abcdef'], ['c', 'd', 'e'], 4)
   assert pairs == [([3, 4], [5]), ([0], [6]), ([5, 6, 7, 8], [7])]
   assert '1 of 6 demonstrated texts is longer than 4 tokens: cut on the left' in caplog.text
+
+
+def test_texts_of_one_prompt_are_cut_alike(policy):
+  aligned, base = ['abcdef', 'ab', 'abcdefgh'], ['abcd', 'abcdef', 'ba']
+  pairs = pairs_lib.encode_pairs(policy, aligned, base, 5, ['x', 'y', 'z'])
+  a, b, c, d, e, f = range(3, 9)
+  assert pairs[0] == ([b, c, d, e, f], [b, c, d])  # both lose a
+  assert pairs[1] == ([b], [b, c, d, e, f])
+  assert pairs[2] == ([a, b, c, d, e], [b, a])  # nothing in common: the end is cut
+  (first, second) = pairs_lib.encode_pairs(policy, ['abcd', 'abce'], ['abcdef', 'ab'], 5, ['x'] * 2)
+  assert first == ([b, c, d], [b, c, d, e, f]) and second == ([b, c, e], [b])
+
+
+def test_texts_of_a_pair_lose_the_same_part_of_their_prompt(policy):
+  """Completions of very different lengths, most of them cut."""
+  rng = np.random.default_rng(0)
+  word = lambda low, high: ''.join(rng.choice(list('abcdefgh'), rng.integers(low, high)))
+  prompts = [word(8, 20) for _ in range(40)]
+  sides = [[prompt + word(1, 30) for prompt in prompts] for _ in range(2)]
+  pairs = pairs_lib.encode_pairs(policy, *sides, 24, prompts)
+  assert sum(len(text) > 24 for side in sides for text in side) > 20
+  whole = [text.encode(policy.tokenizer, side)[0] for side in sides]
+  lost = lambda full, part: {n for n in range(len(full)) if full[n:][:24] == part}
+  for aligned, base, pair in zip(*whole, pairs):
+    assert lost(aligned, pair[0]) & lost(base, pair[1])  # the same number, so the same prompt
 
 
 def test_pairs_are_padded_to_the_longest_text_of_all():
