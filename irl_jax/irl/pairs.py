@@ -51,8 +51,8 @@ def encode_pairs(
 
 
 def _cut_alike(
-  texts: Sequence[Sequence[int]], groups: Sequence[Hashable], limit: int
-) -> list[Sequence[int]]:
+  texts: Sequence[list[int]], groups: Sequence[Hashable], limit: int
+) -> list[list[int]]:
   """Cuts texts on the left to at most `limit` tokens, all texts of a group by the same number.
 
   What a group has in common is its prompt: no more than that is cut on the left. The rest is then
