@@ -50,7 +50,7 @@ def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
   """Loads a language model, a classifier or a recovered reward.
 
   Raises:
-    ConfigError: path is a folder that does not exist, or no path.
+    ConfigError: path is a folder that does not exist, or not a path.
     InputError: the hub does not answer, or the folder contains no such model.
   """
   arguments.check_path(path, 'path')
@@ -65,7 +65,7 @@ def load_reward(path: str | os.PathLike[str], label: str = '') -> rewards.Reward
 
   Args:
     path: a path or a hub id.
-    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
+    label: the name or number of a classifier's toxic label; '': found by the labels' names.
 
   Raises:
     ConfigError: path is a folder that does not exist, or the model has no such label.

@@ -1,4 +1,4 @@
-"""Every setting of a run: what it means, its unit and its range.
+"""Every setting of a run, with its meaning, unit and range.
 
 The settings are frozen dataclasses that are checked when they are built (by settings.py), so a
 `Config` that exists can run. `configs/*.py` return one from `get_config()`. The command line
@@ -28,7 +28,7 @@ OBJECTIVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Models(Section):
-  """Where the models come from: a hub id, `id@revision`, or a Hugging Face folder.
+  """The places of the models: each a hub id, `id@revision`, or a Hugging Face folder.
 
   An empty field means that a stage of this run makes the model.
   """
@@ -129,7 +129,7 @@ class ClassifierTraining(Supervised):
 
 @dataclasses.dataclass(frozen=True)
 class Sampling(Section):
-  """How completions are sampled, in rollouts, demonstrations and evaluation alike."""
+  """The sampling of completions, in rollouts, demonstrations and evaluation alike."""
 
   key: ClassVar[str] = 'sampling.'
   max_new_tokens: int = setting(16, low=1)
@@ -197,7 +197,7 @@ class PPO(Section):
 
 @dataclasses.dataclass(frozen=True)
 class IRL(Section):
-  """Inverse reinforcement learning: how a reward is recovered from the demonstrations.
+  """Inverse reinforcement learning: the recovery of a reward from the demonstrations.
 
   Max-margin (Ng & Russell 2000; Abbeel & Ng 2004; the paper, section 3) or maximum entropy
   (Ziebart et al. 2008).
@@ -284,7 +284,7 @@ class Runtime(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Config(Section):
-  """One run. Each section says its units and ranges.
+  """One run. Each section states its units and ranges.
 
   Raises:
     ConfigError: a field, or two fields together, are not allowed.

@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from irl_jax import structs
 from irl_jax.models import gpt_neox
 
-FORBIDDEN = -1e9  # the logit of a token that may not come
-# Bytes of float32 logits held at once: few enough to stay in a CPU's cache, and on other devices
-# enough to keep them busy.
+FORBIDDEN = -1e9  # the logit of a forbidden token
+# Bytes of float32 logits in one chunk: few enough to stay in a CPU's cache, and enough to keep
+# other devices busy.
 CHUNK_BYTES = {'cpu': 2**22, 'gpu': 2**28, 'tpu': 2**28}
 # Logits up to this size are kept for the backward pass; on a CPU, re-reading them is faster than
 # recomputing. Not tried on accelerators, whose matmuls are faster and whose memory is scarcer.

@@ -48,11 +48,11 @@ class OutOfMemoryError(IrlJaxError):
 
 
 def unwritable(what: str, error: OSError) -> IrlJaxError:
-  """Returns the error for a place that cannot be written to; a full disk has a code of its own.
+  """Returns the error for a place that cannot be written to; a full disk has its own code.
 
   Args:
     what: the beginning of the message, such as 'PATH: cannot be written'.
-    error: why.
+    error: the cause.
   """
   if error.errno in DISK_FULL:
     return CheckpointError(f'{what}: {error.strerror}. Free space, and run the same command again')

@@ -89,7 +89,7 @@ def run(
   Raises:
     ConfigError: another run uses the folder, or it belongs to another config; a stage's input is
       missing, or has changed since it was read; `preflight.check` refuses the settings; or the
-      processes were given different ones.
+      processes have different settings.
     InputError: bad rows or weights, or a hub that does not answer.
     DivergedError: training diverged.
     CheckpointError: a checkpoint is damaged or cannot be written, or the disk is full.
@@ -105,7 +105,7 @@ def run(
   # Checked before the folder is touched: a refused run leaves nothing behind.
   processes.on_all(preflight.check)(config, folder, unfinished(folder, stages))
   with contextlib.ExitStack() as holding, interruption.handled(), exhaustion.disk_explained(folder):
-    # The first process holds the folder for all of them, and writes all files.
+    # The first process locks the folder for all of them, and writes all files.
     processes.on_first(holding.enter_context)(workdir_lib.held(folder))
     processes.on_first(workdir_lib.prepare)(folder, config)
     distributed.check_shared(folder / 'config.json')
@@ -143,7 +143,7 @@ def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
 
 
 def bound(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
-  """Returns the stages that have finished, or have begun to write; data begins anew each time."""
+  """Returns the stages that have finished, or have begun to write; data always starts over."""
   return [
     stage
     for stage in stages

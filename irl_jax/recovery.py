@@ -262,7 +262,7 @@ def _fields(rows: Sequence[Row]) -> dict[str, Any]:
 def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
   """Writes the inputs into the run's folder, unless a run of the same inputs has begun there.
 
-  Other inputs are replaced as long as no stage has written anything, because the first one failed.
+  Other inputs are replaced if no stage has written anything, because the first one failed.
 
   Raises:
     ConfigError: the folder cannot be written to, contains a run of other inputs, or is in use.

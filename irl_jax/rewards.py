@@ -112,7 +112,7 @@ class TrueReward:
 
   class_logits: Callable[[Sequence[str]], np.ndarray]  # texts [N] -> [N, labels]
   toxic: int  # index of the toxic label
-  activation: Activation = 'softmax'  # what makes probabilities of the logits
+  activation: Activation = 'softmax'  # turns logits into probabilities
 
   def __call__(self, texts: Sequence[str]) -> np.ndarray:
     """Returns -logit[toxic] [N]: higher is less toxic, and below 0 a text is toxic."""
@@ -153,7 +153,7 @@ def check_probability(activation: Activation, where: str) -> None:
 
 
 def activation_of(model: pretrained.Classifier) -> Activation:
-  """Returns what makes probabilities of a classifier's logits."""
+  """Returns the function that turns a classifier's logits into probabilities."""
   return labels.activation(model.hf_config, model.config.num_labels)
 
 
@@ -262,7 +262,7 @@ def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
 
   Raises:
     ConfigError: there are no members, or one cannot be called.
-    InputError (the returned function): a member gives anything but one number for each text.
+    InputError (the returned function): a member returns anything but one number for each text.
   """
   if not len(members):
     raise errors.ConfigError('members: is empty; an ensemble needs at least one reward')

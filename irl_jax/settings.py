@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from irl_jax.errors import ConfigError
 
-_SURROGATE = re.compile('[\ud800-\udfff]')  # UTF-8 cannot hold a lone surrogate
+_SURROGATE = re.compile('[\ud800-\udfff]')  # UTF-8 cannot encode a lone surrogate
 # Path('gs://x') is 'gs:/x'.
 _ELSEWHERE = re.compile(
   r'([a-z][a-z0-9+.-]+)://|(gs|gcs|s3|hf|az|abfss?|hdfs|https?):/', re.IGNORECASE
@@ -91,7 +91,7 @@ class Section:
       if field.type is int and abs(value) >= 2**31:
         raise ConfigError(f'{name} = {value!r}: must fit into 32 bits')
       if field.type is str and _SURROGATE.search(value):
-        raise ConfigError(f'{name} = {value!r}: must be text that UTF-8 can hold')
+        raise ConfigError(f'{name} = {value!r}: must be text that UTF-8 can encode')
       if field.metadata and not in_range(value, **field.metadata):
         raise ConfigError(f'{name} = {value!r}: {describe_range(**field.metadata)}')
 

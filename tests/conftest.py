@@ -82,7 +82,7 @@ def shared() -> pathlib.Path:
   """The folder of real texts, tokenizers and checkpoints, next to the repository."""
   folder = pathlib.Path(__file__).parents[2] / 'shared'
   if not folder.is_dir():
-    pytest.skip(f'{folder} does not exist: it holds the real texts and checkpoints')
+    pytest.skip(f'{folder} does not exist: it has the real texts and checkpoints')
   return folder
 
 

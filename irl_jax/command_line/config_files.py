@@ -1,8 +1,8 @@
 """Config files, given as a path or by name: Python, JSON, YAML, or what a run wrote.
 
-A Python file has a `get_config()` that returns a `Config`. It is run, so it is trusted input. JSON
-and YAML hold the fields that differ from the defaults; they are data, and nothing in them is run.
-The config.json of a run, or the run's folder, repeats that run. The package holds the named
+A Python file has a `get_config()` that returns a `Config`. It is run, so it must be trusted. JSON
+and YAML list the fields that differ from the defaults; they are data, and nothing in them is run.
+The config.json of a run, or the run's folder, repeats that run. The package contains the named
 configs, so that `--config=tiny` works without a clone.
 """
 
@@ -46,7 +46,7 @@ def names() -> list[str]:
 
 
 def find(spec: str) -> pathlib.Path:
-  """Returns the config file that a path, the name of a packaged config, or a run stands for.
+  """Finds the config file of a path, a packaged config's name, or a run.
 
   Raises:
     ConfigError: there is neither a file nor a packaged config of that name.

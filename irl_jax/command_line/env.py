@@ -2,7 +2,7 @@
 
   irl-jax env
 
-It works where JAX cannot start, and then says why. Secrets are never printed.
+If JAX cannot start, it says why. Secrets are never printed.
 """
 
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ VARIABLES = (
   'XLA_FLAGS',
 )
 PREFIXES = ('JAX_', 'LIBTPU_', 'SLURM_STEP_', 'TPU_', 'XLA_PYTHON_CLIENT_')
-SECONDS = 120  # for JAX to start in: a TPU that another process holds may never answer
-# JAX runs in a process of its own, since a broken installation may end the process.
+SECONDS = 120  # time for JAX to start: a TPU that another process uses may never answer
+# JAX runs in a separate process, since a broken installation may end the process.
 DEVICES = """
 import jax
 for device in jax.devices():
@@ -86,7 +86,7 @@ def cpu_model() -> str:
 
 
 def devices(code: str = DEVICES, seconds: float = SECONDS) -> list[str]:
-  """Returns one line per device of JAX: number, platform, kind and memory; or why there is none."""
+  """Describes each JAX device in a line: number, platform, kind and memory; or says why not."""
   try:
     done = subprocess.run(
       [sys.executable, '-c', code], capture_output=True, text=True, timeout=seconds, check=False
@@ -100,7 +100,7 @@ def devices(code: str = DEVICES, seconds: float = SECONDS) -> list[str]:
 
 
 def environment() -> Iterator[str]:
-  """Yields the variables that change a run; of secrets only whether they are set."""
+  """Yields the variables that change a run; for secrets, only whether they are set."""
   for name, value in sorted(os.environ.items()):
     if name in VARIABLES or name.startswith(PREFIXES):
       yield f'{name}={value}'

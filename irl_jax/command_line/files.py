@@ -1,8 +1,8 @@
-"""Scores or completes the rows of a file: what the commands `score` and `generate` do.
+"""The work of the commands `score` and `generate`: scores or completes the rows of a file.
 
-The input is read twice: first to find what is wrong with it, then to work, in parts of so many
-rows. Every part is written once it is finished, so that an interrupted call continues. Parts begin
-at the same rows whether a call was interrupted or not, so the output is the same.
+The input is read twice: first to find its errors, then to work, in parts of a fixed number of rows.
+Each finished part is written, so that an interrupted call continues. Parts begin at the same rows
+whether a call was interrupted or not, so the output is the same.
 """
 
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def score(
     batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
     bad_rows: what to do with an unreadable row: 'error' refuses the file; 'skip' writes the row
       with null in place of its scores, and why.
-    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
+    label: the name or number of a classifier's toxic label; '': found by the labels' names.
 
   Raises:
     ConfigError: a path cannot be read or written, another call's rows are in the way, or the model

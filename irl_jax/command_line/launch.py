@@ -1,6 +1,6 @@
-"""The part that all commands share: parsing, --help and --version, one-line errors and exit codes.
+"""The parts that all commands share: parsing, --help and --version, one-line errors, exit codes.
 
-Cheap to import, so that `--help` and `--version` answer before JAX is loaded.
+This module is cheap to import, so that `--help` and `--version` answer before JAX is loaded.
 """
 
 from collections.abc import Callable
@@ -44,19 +44,19 @@ def run_main(
   argv: Sequence[str] | None = None,
   own_process: bool | None = None,
 ) -> int:
-  """Parses the command line, calls main and turns what it raises into one line on stderr.
+  """Parses the command line, calls main, and turns an exception into one line on stderr.
 
   Args:
     main: takes the parsed flags. The value of a flag `config` is the overridden `Config`.
     flag_values: the command's own flags; --help, --version and --verbosity are added.
     usage: the command's docstring, shown by --help.
     argv: with the program's name first; sys.argv if None.
-    own_process: whether this process exists for the command alone: it may then be started again
-      with huge pages, and hides torch from transformers. None: if argv is None.
+    own_process: whether this process exists only for the command. Then it may restart with huge
+      pages, and hides torch from transformers. None: True if argv is None.
 
   Returns:
-    The exit code: 0 done, 130 interrupted, 141 if nobody reads the output any more (nothing is
-    printed then), an IrlJaxError's own, 1 for any other exception.
+    The exit code: 0 done, 130 interrupted, 141 if the output pipe is closed (nothing is printed
+    then), an IrlJaxError's own, 1 for any other exception.
   """
   own_process = argv is None if own_process is None else own_process
   argv = list(sys.argv if argv is None else argv)
@@ -85,7 +85,7 @@ def run_main(
 
 
 def exit_code(work: Callable[[], None], show_traceback: Callable[[], bool] = lambda: False) -> int:
-  """Does the work of a command, and turns what it raises into one line on stderr.
+  """Does the work of a command, and turns an exception into one line on stderr.
 
   Args:
     work: prints its results.
@@ -127,7 +127,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
   """Parses argv into flag_values; a flag `config` gets the `Config` with its overrides as value.
 
   Raises:
-    ConfigError: a wrong name or value, a stray argument, or a config file that gives no Config.
+    ConfigError: a wrong name or value, a stray argument, or a config file that returns no Config.
     flags.Error: absl finds a value missing, or of the wrong type.
   """
   base = None
@@ -152,7 +152,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
 
 
 def require(flag_values: flags.FlagValues, *names: str) -> None:
-  """Refuses a command line on which one of the named flags is missing or empty.
+  """Refuses a command line if one of the named flags is missing or empty.
 
   Raises:
     ConfigError: names the first flag that is missing.
@@ -196,7 +196,7 @@ def _hide_torch() -> None:
 
 
 class _WithoutTorch(machinery.PathFinder):
-  """Finds all modules but torch.
+  """Finds all modules except torch.
 
   transformers and tensorboardX import an installed torch, which takes seconds and is not needed.
   """
@@ -235,7 +235,7 @@ def _last_value(argv: Sequence[str], name: str) -> str | None:
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:
-  """Returns the message for an unknown flag, with the one that was probably meant."""
+  """Returns the message for an unknown flag, with a suggestion."""
   fields = [known for known in names if known.startswith(f'{name}.')]
   if fields:
     return f'--{name} is a section: override one of its fields, such as --{fields[0]}'

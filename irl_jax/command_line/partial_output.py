@@ -1,7 +1,7 @@
 """A file of JSON lines that is written part by part, and continued after an interruption.
 
-OUTPUT.partial holds the rows of the parts that are finished, and OUTPUT.partial.json the call that
-wrote them. OUTPUT itself appears when all rows are there.
+OUTPUT.partial has the rows of the finished parts, and OUTPUT.partial.json describes the call that
+wrote them. OUTPUT itself appears once it is complete.
 """
 
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class PartialOutput:
     described = _described(self._output)
     if self.kept and (other := _differing(described, self._call)):
       raise ConfigError(
-        f'--output={self._output}: {self.path.name} holds the first {self.kept} rows of another '
+        f'--output={self._output}: {self.path.name} contains the first {self.kept} rows of another '
         f'call (another {", ".join(other)}). Give that call again to continue it, delete the file '
         'to start anew, or give another --output'
       )
@@ -62,7 +62,7 @@ class PartialOutput:
     self.kept += len(lines)
 
   def finish(self) -> None:
-    """Gives the file its name: all rows are there."""
+    """Renames the complete file to its final name."""
     os.replace(self.path, self._output)
     _described(self._output).unlink(missing_ok=True)
 
@@ -75,8 +75,8 @@ def opened(
 
   Args:
     output: the file that appears in the end.
-    call: what the rows depend on, in JSON's types. The rows of another call are not continued.
-    part: rows of a part. Those of whole parts are kept, and what follows them is dropped.
+    call: everything that the rows depend on, in JSON's types. Other calls' rows are not continued.
+    part: the number of rows per part. Whole parts are kept, and the rest is dropped.
 
   Raises:
     ConfigError: another process writes the same output, or there are rows of another call.
@@ -114,7 +114,7 @@ def _lock(file: BinaryIO, output: pathlib.Path) -> None:
 
 
 def _differing(described: pathlib.Path, call: Mapping[str, Any]) -> list[str]:
-  """Returns the names of what differs from the call that a file describes."""
+  """Returns the names of the differences from the call that a file describes."""
   try:
     saved = dict(json.loads(described.read_text(encoding='utf-8')))
   except (OSError, ValueError, TypeError):

@@ -5,7 +5,7 @@ import difflib
 
 
 def closest(name: str, names: Sequence[str]) -> list[str]:
-  """Returns the names that were probably meant, best first; none if nothing is close.
+  """Returns the most similar names, best first; none if nothing is close.
 
   A name without its section (`steps`), or with a wrong one (`pppo.steps`), matches every field of
   that name (`ppo.steps`).

@@ -1,1 +1,1 @@
-"""Texts: where they come from, how they become prompts, splits, token ids and batches."""
+"""Texts: their sources, and the way to prompts, splits, token ids and batches."""

@@ -29,19 +29,19 @@ Batch = tuple[list[int], list[Tokens], int, int]  # rows, token ids, padded leng
 
 
 def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
-  """Returns the smallest padded length that holds `length` tokens, or `length` beyond the last."""
+  """Returns the smallest padded length that fits `length` tokens, or `length` beyond the last."""
   return next((size for size in buckets if size >= length), length)
 
 
 def round_up(length: int) -> int:
-  """Returns the next multiple of 4: a padded length where few shapes matter less than padding."""
+  """Returns the next multiple of 4: for texts whose padding costs more than another shape."""
   return -(-length // 4) * 4
 
 
 def training_buckets(lengths: Sequence[int], limit: int, updates: int) -> tuple[int, ...]:
   """Returns padded lengths for training; an update is compiled for each of them.
 
-  The lengths are chosen so that each bucket holds about the same number of tokens, and every
+  The lengths are chosen so that each bucket has about the same number of tokens, and every
   compiled update does a similar share of the work.
 
   Args:
@@ -106,7 +106,7 @@ def by_length(sequences: Sequence[Tokens], batch_size: int) -> Iterator[np.ndarr
 def by_tokens(
   chunks: Iterable[list[tuple[int, Tokens]]], rows_of: Callable[[int], int]
 ) -> Iterator[list[Batch]]:
-  """Groups texts into batches of similar length, longest first, while the chunks come in.
+  """Groups texts into batches of similar length, longest first, as the chunks arrive.
 
   Args:
     chunks: (row, token ids) of some texts each, roughly from long to short; every row once.
@@ -132,7 +132,7 @@ def _cut_batches(
   Args:
     texts: (row, token ids), longest first.
     rows_of: padded length -> texts per batch.
-    whole: whether to take full batches only.
+    whole: whether to take only full batches.
 
   Returns:
     The batches, and the texts that are left.
@@ -154,9 +154,9 @@ def _cut_batches(
 def shuffled_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
   """Returns the examples [batch_size] of batch number `step`.
 
-  Examples run through one permutation after the other, without a break between them. The result
-  is a pure function of (seed, step), so resuming is exact. This order is for prompts; texts to
-  train on have `order_by_bucket`.
+  One permutation of the examples follows another, without a break. The result is a pure function of
+  (seed, step), so resuming is exact. This order is for prompts; training texts use
+  `order_by_bucket`.
   """
   first = step * batch_size
   numbers = range(first, first + batch_size)
@@ -172,7 +172,7 @@ def order_by_bucket(
 ) -> Callable[[int], np.ndarray]:
   """Orders training texts so that those of a batch are mostly of one bucket, with little padding.
 
-  Every epoch is another permutation, without the last texts, which fill no batch. The texts of
+  Every epoch is another permutation, without the last texts that do not fill a batch. The texts of
   WINDOW batches are sorted by bucket and cut into batches, which come in random order. Texts of one
   bucket stay mixed.
 

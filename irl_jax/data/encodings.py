@@ -1,4 +1,4 @@
-"""Text files as strings: their encoding, and what to do with bytes that it does not have."""
+"""Text files as strings: their encoding, and the treatment of bytes that it does not have."""
 
 import codecs
 import gzip

@@ -1,7 +1,7 @@
-"""People's labels: which values of a column mean toxic.
+"""People's labels: the values of a column that mean toxic.
 
-The whole column decides, since one value does not show its scale. What cannot be known is refused,
-and `config.data.positive` settles it.
+The whole column decides, since one value does not show its scale. An ambiguous column is refused;
+`config.data.positive` settles it.
 """
 
 import collections
@@ -37,7 +37,7 @@ class Missing:
   """The label of a row that does not have the field.
 
   Args:
-    fields: what the row has.
+    fields: the fields that the row has.
   """
 
   def __init__(self, fields: Sequence[str]) -> None:
@@ -62,7 +62,7 @@ def read(values: Sequence[Any], data: Data) -> list[int | BadRow | None]:
   """Converts a column of labels.
 
   Args:
-    values: of every row: what data.label_field holds, or `Missing`.
+    values: each row's value of data.label_field, or `Missing`.
     data: `positive` names the values that mean toxic and `negative` those that do not, by commas or
       as a bound ('>=4'). Without `negative` all other values are not toxic, else they are no label.
       Without both, 1, true and numbers from 0.5 to 1 are toxic, 0, false and numbers below 0.5 not.
@@ -176,19 +176,19 @@ def _check(
   field = f'{data.source}: field {data.label_field!r}'
   unknown = [key for key, label in by_key.items() if label == _UNKNOWN]
   share = sum(counts[key] for key in unknown) / sum(counts.values())
-  holds = describe([key for key in by_key if key is not None], counts, names)
+  values = describe([key for key in by_key if key is not None], counts, names)
   if unknown and data.positive:
     shown = describe(unknown, counts, names)
     raise InputError(f'{field}: config.data.positive and negative both name {shown}')
   if unknown and not (data.bad_rows == 'skip' and share <= FEW):
     minus = ' If -1 means not labelled, set --config.data.positive=1 --config.data.negative=0'
     raise InputError(
-      f'{field} holds {holds}: labels are numbers from 0 to 1, true or false, unless you name '
+      f'{field} contains {values}: labels are numbers from 0 to 1, true or false, unless you name '
       "those that mean toxic: --config.data.positive=VALUE,VALUE (or ='>=NUMBER'). With "
       f'--config.data.negative=VALUE others are no label.{minus if -1.0 in unknown else ""}'
     )
   if data.positive and 1 not in by_key.values() and not _BOUND.fullmatch(data.positive):
-    raise InputError(f'{field} holds {holds}, and no {data.positive!r} (config.data.positive)')
+    raise InputError(f'{field} contains {values}, and no {data.positive!r} (config.data.positive)')
 
 
 def _tell(

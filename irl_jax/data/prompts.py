@@ -1,4 +1,4 @@
-"""Prompts and splits: where a text is cut, and which texts train, select and test.
+"""Prompts and splits: the cut of a text, and the texts that train, select and test.
 
 Everything here depends only on the texts, not on their order, the machine or a seed.
 """
@@ -19,7 +19,7 @@ from irl_jax.runtime.records import PromptRow
 # The split by the last decimal digit of a hash: 80 % training, 10 % validation, 10 % held out.
 SPLITS = ('train',) * 8 + ('validation', 'heldout')
 
-UNEVEN = 0.05  # by how much a split's share of the rows may be off
+UNEVEN = 0.05  # largest deviation of a split's share of the rows
 SHOWN = 40  # characters of a prompt that a message shows
 
 _WORD = re.compile(r'\S+')
@@ -75,7 +75,7 @@ def split_rows(rows: Sequence[CutText]) -> tuple[dict[str, list[PromptRow]], dic
 
 
 def describe_groups(rows: Sequence[CutText]) -> str:
-  """Returns how many different prompts there are, and the commonest one, in words.
+  """Describes the number of different prompts, and the most common one.
 
   Args:
     rows: at least one.

@@ -1,7 +1,7 @@
 """Readers of file formats, one per format: an open binary file becomes numbered rows.
 
-A row that is bad in its format comes out as a BadRow in its place: not JSON, a cell too many. A
-single value that cannot be used comes out as Unusable: it matters only to those who need it.
+A malformed row (not JSON, a cell too many) becomes a BadRow in its place. A single unusable value
+becomes an Unusable, which matters only if the value is needed.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ class BadRow(ValueError):
   """The reason why one row cannot be used; its reader adds the file and the row's number.
 
   Args:
-    reason: in words.
-    remedy: what to do about it.
+    reason: the reason, in words.
+    remedy: how to fix it.
   """
 
   def __init__(self, reason: str, remedy: str = USUAL_REMEDY) -> None:
@@ -196,7 +196,7 @@ def _object(line: str, layout: Layout) -> dict[str, Any] | BadRow:
       return BadRow(problem.reason, problem.remedy)
     reason = getattr(error, 'msg', str(error)).replace(
       'Invalid control character at',
-      'a string holds a line break, tab or other control character that is not escaped',
+      'a string contains a line break, tab or other control character that is not escaped',
     )
     return BadRow(f'is not valid JSON: {reason}')
 
@@ -227,7 +227,7 @@ def _load(text: str) -> Any:
 
 
 def _finite(number: str) -> float | Unusable:
-  """Refuses NaN, Infinity and 1e999: Python reads them, but JSON cannot hold them."""
+  """Refuses NaN, Infinity and 1e999: Python reads them, but they are not JSON."""
   if not math.isfinite(float(number)):
     return Unusable(f'has {number}, which is not a finite number')
   return float(number)
@@ -242,7 +242,7 @@ def _cells(column: pa.Array) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-  """Returns the nearest value that JSON can hold."""
+  """Returns the nearest value that JSON can express."""
   if isinstance(value, dict):
     return {str(key): _plain(inner) for key, inner in value.items()}
   if isinstance(value, (list, tuple)):

@@ -117,7 +117,7 @@ class Survey(NamedTuple):
 
 
 def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str) -> Survey:
-  """Reads a file to its end, so that what is wrong with it is known before any work is done.
+  """Reads a file to its end, so that its errors are known before any work is done.
 
   Args:
     path: as for `read_rows`.
@@ -217,7 +217,7 @@ class MissingField(BadRow):
 
   Args:
     wanted: the names.
-    row: what it has instead.
+    row: the row, whose fields the message lists.
     flag: the flag that names the field, for the remedy; '': there is none.
   """
 
@@ -273,7 +273,7 @@ def read_numbered(
       counts them. None: all.
     encoding: of a text file; '': that of its byte order mark, or UTF-8.
     delimiter: of a .csv or .tsv file; '': what its header shows.
-    quiet: whether to say nothing about what was read off the file, or is None.
+    quiet: whether to log nothing about the detected layout and about values that become None.
 
   Raises:
     ConfigError: no such file, not readable, or an unknown format.
@@ -301,7 +301,7 @@ def read_numbered(
 def _needed(
   numbered: Numbered, used: Collection[str] | None, path: pathlib.Path, quiet: bool
 ) -> Numbered:
-  """Turns unusable values into bad rows, or into None where nobody needs them."""
+  """Turns unusable values into bad rows, or into None if they are not needed."""
   emptied: collections.Counter[str] = collections.Counter()
   for number, row in numbered:
     if not isinstance(row, BadRow):

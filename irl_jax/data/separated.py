@@ -1,7 +1,7 @@
-"""Tables of separated columns (.csv, .tsv): which dialect a file is in, and its rows.
+"""Tables of separated columns (.csv, .tsv): the dialect of a file, and its rows.
 
-A dialect is chosen only if the whole file is sound in it, so that no row is cut or merged by a
-guess. Where no dialect fits, the usual one is used, and its bad rows are named.
+A dialect is chosen only if the whole file is valid in it, so that no row is cut or merged by a
+guess. If no dialect fits, the usual one is used, and its bad rows are named.
 """
 
 from collections.abc import Iterable
@@ -37,12 +37,12 @@ class Dialect:
   quoting: str
   header: _Cells
   skipped: int = 0  # lines before the header
-  told: str = ''  # what is unusual about it, in words
+  told: str = ''  # its unusual features, in words
 
 
 @dataclasses.dataclass
 class _Record:
-  """A row as the file has it: its cells, or why it has none; and its lines."""
+  """A row as it is in the file: its lines, and its cells or the reason why it has none."""
 
   first_line: int
   lines: _Cells
@@ -93,7 +93,7 @@ def dialect_of(text: io.TextIOWrapper, delimiter: str, usual: str) -> Dialect:
 def rows_of(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[dict[str, str] | str]:
   """Yields each row by its columns, or the reason why it is bad; blank lines are skipped.
 
-  Columns without a name are no columns if there are several of them.
+  If several columns have no name, they are ignored.
 
   Raises:
     BadFile: a quote is not closed, and it is not certain where the next row begins.

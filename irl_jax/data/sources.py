@@ -86,7 +86,7 @@ def load_rows(
 def _labelled(
   rows: list[CutText], counts: dict[str, int], data: Data
 ) -> tuple[list[CutText], dict[str, int]]:
-  """Turns what the label field holds into labels; a few bad labels are skipped with their rows."""
+  """Converts the label field's values to labels; skips a few bad labels with their rows."""
   kept, bad = [], []
   for row, label in zip(rows, labels.read([row['label'] for row in rows], data)):
     if isinstance(label, BadRow):
@@ -100,7 +100,7 @@ def _labelled(
 
 
 def _warn_of_glued(rows: list[CutText], data: Data) -> None:
-  """Warns if many texts go on with a letter or digit right after their prompt."""
+  """Warns if many texts continue with a letter or digit right after their prompt."""
   both = [
     row for row in rows if row['prompt'] and row['original'] and not chat.is_marked(row['prompt'])
   ]
@@ -118,7 +118,7 @@ def _warn_of_glued(rows: list[CutText], data: Data) -> None:
 
 
 def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
-  """Returns how one row of the source is converted, and its numbered rows."""
+  """Returns the converter for a row of the source, and its numbered rows."""
   if data.source == 'playground':
     # Imported here: only this source needs its word lists.
     from irl_jax.data.playground import comments
@@ -173,7 +173,7 @@ def _own(row: Row, data: Data, template: chat.Template | None = None) -> CutText
   followed it.
   """
   label = None
-  if data.label_field:  # what it holds; `labels.read` decides when all rows are there
+  if data.label_field:  # its raw value; `labels.read` decides when all rows are there
     label = row.get(data.label_field, labels.Missing(tuple(row)))
   fields = chat_rows.fields_of(row, data)
   if not fields[0]:

@@ -26,8 +26,8 @@ def check_texts(values: Any, name: str) -> list[str]:
   """Returns the values as a list, if they are strings.
 
   Args:
-    values: what a caller passed for several texts.
-    name: of the argument, for the message.
+    values: the argument that should be several texts.
+    name: its name, for the message.
 
   Raises:
     ConfigError: a lone string, a table, or nothing that can be iterated over in order.

@@ -1,7 +1,8 @@
 """Drawings of R̂ against r* on held-out texts; each function returns one, or says why it cannot.
 
-Blue is the recovered reward, purple what comes from the true one, orange what is toxic or wrong,
-grey the rest. Seeds are exchangeable: they share a colour and one label. Dims: N texts, K seeds.
+Blue is for the recovered reward, purple for the true reward, orange for toxic texts and errors,
+grey for the rest. Seeds are exchangeable: they share a colour and one label.
+Dims: N texts, K seeds.
 """
 
 from collections.abc import Sequence
@@ -72,7 +73,7 @@ def scatter(inputs: Inputs) -> Drawing | str:
 
 
 def label_quadrants(axes: 'Axes', true: np.ndarray, recovered: np.ndarray) -> dict[str, int]:
-  """Writes into each corner how many texts its quarter holds, and returns the counts."""
+  """Writes the number of texts in each quarter into its corner, and returns these numbers."""
   counts = {}
   for column, x, of_column, side in (
     ('toxic', 0.02, true < 0, 'left'),

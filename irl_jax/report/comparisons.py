@@ -80,7 +80,7 @@ def toxicity_of_policies(summary: Summary) -> dict[str, Share]:
 
 
 def seeds(inputs: Inputs) -> Drawing | str:
-  """Draws a heat map of the Spearman correlation of every two rewards."""
+  """Draws a heat map of the Spearman correlations between rewards."""
   alike = inputs.recovery.identifiability
   if not alike.spearman or len(alike.names) < 2:
     only_one = len(inputs.recovery.seeds) == 1

@@ -53,7 +53,7 @@ IRL = (
 
 
 def scores(inputs: Inputs, stage: str) -> Drawing | str:
-  """Draws the reward that PPO maximised over its steps; and r* below it if the log holds it."""
+  """Draws the reward that PPO maximised over its steps, and r* below it if it was logged."""
   rows = inputs.stage_log(stage)
   steps, values = series(rows, 'objective/scores')
   if len(steps) < 2:
@@ -138,7 +138,7 @@ def irl(inputs: Inputs, curve: Curve) -> Drawing | str:
   curves = {stage: series(inputs.stage_log(stage), curve.metric) for stage in stages}
   curves = {stage: points for stage, points in curves.items() if len(points[0]) > 1}
   if not curves:
-    return f'the log holds fewer than two values of {curve.metric} for each seed'
+    return f'the log has fewer than two values of {curve.metric} for each seed'
   scale = 100 if curve.percent else 1
   figure, axes = drawing.subplots()
   for steps, values in curves.values():

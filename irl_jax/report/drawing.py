@@ -81,7 +81,7 @@ class Drawing:
 
   name: str  # of its files
   title: str
-  alt: str  # the main numbers in words, for those who do not see it
+  alt: str  # the main numbers in words, for screen readers
   caption: str  # how to read it
   figure: 'Figure'
   numbers: dict[str, Any]  # everything drawn, as JSON
@@ -118,7 +118,7 @@ def svg(figure: 'Figure', name: str, alt: str) -> str:
   Args:
     figure: matplotlib's.
     name: unique in the page; ids start with it.
-    alt: what a reader hears who does not see it.
+    alt: the text for screen readers.
   """
   with style():
     file = io.StringIO()
@@ -178,7 +178,7 @@ def shorten(value: str, name: str) -> str:
 
 
 def flatten(element: Element) -> Element:
-  """Replaces groups without attributes by what they hold."""
+  """Replaces groups without attributes by their children."""
   children: list[Element] = []
   for child in map(flatten, list(element)):
     children += list(child) if child.tag == 'g' and not child.attrib else [child]

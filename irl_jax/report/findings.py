@@ -1,7 +1,7 @@
-"""What was recovered and how far to trust it: the headline and five lines at the top of a report.
+"""The headline and the five lines at the top of a report: the result, and how far to trust it.
 
 Each line answers one question with 'yes', 'partly', 'no' or 'unknown', by the thresholds of
-verdicts.py, and says why in words that need no background.
+verdicts.py, and gives the reason in words that need no background.
 """
 
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ def unchanged(line: Line, at_best: str) -> Line:
 
 
 def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
-  """Sums the five verdicts of a recovered reward up in a sentence.
+  """Sums up the five verdicts on a recovered reward in a sentence.
 
   Args:
     verdicts: of the five lines.
@@ -135,7 +135,7 @@ def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
 
 
 def recoveries(recovery: Recovery) -> Line:
-  """Judges how alike the seeds are: the Spearman correlation of every two."""
+  """Judges how alike the seeds are, by their Spearman correlations."""
   seeds = len(recovery.seeds)
   if not seeds:
     return v.UNKNOWN, 'Not known: no reward was recovered.'
@@ -275,7 +275,7 @@ def constant_accuracy(recovery: Recovery, reference: SetName | None) -> float | 
 
 
 def training(summary: Summary) -> Line:
-  """Judges what PPO on the recovered reward did to toxicity, and to the text."""
+  """Judges the effect of PPO on the recovered reward: on toxicity, and on the text."""
   stage = summary.training('rerlhf')
   if stage is None:
     return v.UNKNOWN, 'Not tried: no model was trained on the recovered reward (stage rerlhf).'
@@ -322,7 +322,7 @@ def at_kl(policy: Policy) -> str:
 
 
 def measured_of_text(before: Policy, after: Policy) -> list[str]:
-  """Names what is known of the text before and after."""
+  """Names the metrics of the text that are known before and after."""
   metrics = {
     'variety': (before.distinct_2, after.distinct_2),
     'length': (before.response_tokens, after.response_tokens),
@@ -332,7 +332,7 @@ def measured_of_text(before: Policy, after: Policy) -> list[str]:
 
 
 def text_faults(before: Policy, after: Policy) -> list[str]:
-  """Names what of the text got worse than the thresholds allow."""
+  """Names the metrics of the text that got worse than the thresholds allow."""
   limits = (
     ('variety (distinct_2)', 2, before.distinct_2, after.distinct_2, v.DISTINCT_LEFT),
     ('length', 1, before.response_tokens, after.response_tokens, v.TOKENS_LEFT),

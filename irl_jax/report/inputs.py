@@ -1,4 +1,4 @@
-"""The files of a run's folder that a report is made of, read and checked.
+"""The files of a run's folder that a report needs, read and checked.
 
 Dims: N held-out texts, K seeds.
 """
@@ -81,7 +81,7 @@ def read(folder: pathlib.Path) -> Inputs:
       it, or a file is damaged.
   """
   if not (folder / 'config.json').is_file():
-    raise ConfigError(f'--workdir={folder} is not the folder of a run: it holds no config.json')
+    raise ConfigError(f'--workdir={folder} is not the folder of a run: it contains no config.json')
   if not (folder / 'summary.json').is_file():
     raise ConfigError(
       f'{folder / "summary.json"} does not exist: finish the run first '
@@ -116,7 +116,7 @@ def read_object(path: pathlib.Path) -> Json:
   except (OSError, ValueError) as error:
     raise ConfigError(f'{path} is incomplete or damaged ({error}): run its stage again') from None
   if not isinstance(value, dict):
-    raise ConfigError(f'{path} holds no JSON object: run its stage again')
+    raise ConfigError(f'{path} is not a JSON object: run its stage again')
   return value
 
 
@@ -127,7 +127,7 @@ def read_rows(path: pathlib.Path) -> list[Json]:
     row = parse_line(line)
     if row is None:
       raise ConfigError(
-        f'{path}, line {number}: is no JSON object; remove the file and run its stage again'
+        f'{path}, line {number}: is not a JSON object; remove the file and run its stage again'
       )
     rows.append(row)
   return rows
@@ -143,13 +143,13 @@ def read_lines(path: pathlib.Path) -> list[str]:
   """Reads the lines of a text file that are not blank; [] if there is no such file."""
   if not path.is_file():
     return []
-  # Not splitlines(): JSON strings may hold other line separators, such as U+2028.
+  # Not splitlines(): JSON strings may contain other line separators, such as U+2028.
   lines = path.read_text(encoding='utf-8', errors='replace').split('\n')
   return [line for line in lines if line.strip()]
 
 
 def parse_line(line: str) -> Json | None:
-  """Parses a line as a JSON object; None if it is no such object."""
+  """Parses a line as a JSON object; None if it is not one."""
   try:
     row = json.loads(line)
   except ValueError:

@@ -1,7 +1,7 @@
 """The report of a finished run: WORKDIR/report.html, one page on its own, and WORKDIR/figures/.
 
-The page runs no script and loads nothing; its Content-Security-Policy forbids both. Whatever comes
-out of the run's files is escaped. Two runs of one config write the same bytes.
+The page runs no script and loads nothing; its Content-Security-Policy forbids both. Everything from
+the run's files is escaped. Two runs of one config write the same bytes.
 """
 
 import base64
@@ -56,7 +56,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class DrawnSection:
-  """A part of the page: what could be drawn, and for the rest why not."""
+  """A part of the page: its drawings, and the reasons for those that are missing."""
 
   anchor: str
   title: str
@@ -213,7 +213,7 @@ def render(inputs: Inputs, sections: Sequence[DrawnSection]) -> str:
 
 
 def facts(inputs: Inputs) -> dict[str, str]:
-  """Returns what was run, in a few words."""
+  """Describes the run in a few words."""
   models, data, irl = (inputs.config.get(name) or {} for name in ('models', 'data', 'irl'))
   made = 'made by this run'
   result = {
@@ -288,6 +288,6 @@ def style_sheet() -> str:
 
 
 def content_security_policy(css: str) -> str:
-  """Returns what the page may do: apply this one style sheet, and nothing else."""
+  """Returns the page's policy: it may apply this one style sheet, and nothing else."""
   digest = base64.b64encode(hashlib.sha256(css.encode('utf-8')).digest()).decode('ascii')
   return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

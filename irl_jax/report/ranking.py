@@ -37,7 +37,7 @@ def ranking(recovery: Recovery, reference: SetName | None) -> Line:
   if verdict == v.UNKNOWN:
     assert worst_bounds is not None
     return verdict, (
-      'Not known: the held-out texts hold too few of one of the two classes. The AUROC of the '
+      'Not known: the held-out texts have too few of one of the two classes. The AUROC of the '
       f'worst seed is {percent(auroc)}, with an interval of {percents(*worst_bounds)} '
       f'({CHANCE}). Check it on texts of both classes.{pairs}'
     )
@@ -113,7 +113,7 @@ def comparisons(
 
 
 def nothing_to_compare_with(recovery: Recovery) -> str:
-  """Says what is known of a reward if there is neither r* nor a label."""
+  """Describes a reward if there is neither r* nor a label."""
   if not recovery.seeds:
     return 'Not known: the run measured no recovered reward.'
   text = 'Not known: there is neither a true reward nor labels to compare it with.'
@@ -125,7 +125,7 @@ def tells_apart(recovery: Recovery) -> str | None:
 
   Returns:
     APART: the interval of every seed lies above one half; MIXED: that of some; BACKWARDS: that of
-    every seed lies below; AT_CHANCE: neither, or no pair holds two different texts. None: the
+    every seed lies below; AT_CHANCE: neither, or no pair has two different texts. None: the
     intervals are not known.
   """
   shares = [seed.preference for seed in recovery.seeds]
@@ -141,7 +141,7 @@ def tells_apart(recovery: Recovery) -> str | None:
 
 
 def on_pairs(recovery: Recovery) -> str:
-  """Says how often it prefers the aligned completion, and what that shows; '' if unknown."""
+  """Says how often the reward prefers the aligned completion, and what follows; '' if unknown."""
   apart = tells_apart(recovery)
   if apart is None:
     aligned = recovery.of_seeds(lambda seed: seed.on('heldout_pairs').prefers_aligned)
@@ -150,7 +150,7 @@ def on_pairs(recovery: Recovery) -> str:
     return (
       f"It prefers the aligned model's completion in {percent(statistics.fmean(aligned))} of the "
       f'held-out pairs. Whether that can be told from chance (50{SPACE}%) is not known: the '
-      'summary holds no interval.'
+      'summary has no interval.'
     )
   shares = [seed.preference for seed in recovery.seeds]
   first = shares[0]

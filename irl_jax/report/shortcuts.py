@@ -85,7 +85,7 @@ def distance_to_ceiling(mean: float, ceiling: Reward, reference: SetName | None)
 
 
 def trained_ceiling(ceiling: Reward) -> str:
-  """Says what the ceiling is: by whose verdict the texts were sorted that it was trained on."""
+  """Describes the ceiling: its training texts, and who sorted them."""
   if ceiling.trained_on is None:
     return 'the same model trained on texts in the right order'
   return f'the same model trained on {ceiling.trained_on}'
@@ -111,14 +111,14 @@ def style(recovery: Recovery) -> Line | None:
 
 
 def style_interval(recovery: Recovery) -> Interval | None:
-  """Returns what the intervals of all seeds' style span; None if one has none."""
+  """Returns the span of all seeds' style intervals; None if one is missing."""
   lows = recovery.of_seeds(lambda seed: seed.confounds.style_low)
   highs = recovery.of_seeds(lambda seed: seed.confounds.style_high)
   return (min(lows), max(highs)) if lows and highs else None
 
 
 def style_is_known(verdict: str, bounds: Interval) -> bool:
-  """Returns whether an interval holds 'little', 'some' or 'much' style."""
+  """Returns True if an interval supports the verdict of 'little', 'some' or 'much' style."""
   low, high = bounds
   farthest = max(abs(low - v.CHANCE), abs(high - v.CHANCE))
   nearest = 0.0 if low <= v.CHANCE <= high else min(abs(low - v.CHANCE), abs(high - v.CHANCE))

@@ -1,8 +1,8 @@
 """summary.json as values with types, for all parts of the report.
 
-records.Summary says what the file holds. Here a part that is absent or null is an empty value, so
-that readers ask for `seed.on('heldout_texts').auroc` and get None if there is no such result. Why a
-result is missing is in `Summary.reasons`. Unknown fields are ignored.
+records.Summary lists the file's fields. Here a part that is absent or null is an empty value, so
+that `seed.on('heldout_texts').auroc` is None if there is no such result. `Summary.reasons` says why
+a result is missing. Unknown fields are ignored.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class Preference(Share):
-  """How often a reward prefers the aligned of two different texts (records.Preference)."""
+  """The share of pairs in which a reward prefers the aligned text (records.Preference)."""
 
   pairs: int = 0
 
@@ -85,7 +85,7 @@ class PolicyTraining:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-  """How well a reward agrees with a reference on one set of texts, with intervals."""
+  """The agreement of a reward with a reference on one set of texts, with intervals."""
 
   accuracy: float | None = None
   f1: float | None = None
@@ -167,7 +167,7 @@ class Identifiability:
   n: int | None = None
 
   def seed_pairs(self, matrix: Sequence[Sequence[float | None]]) -> list[float]:
-    """Returns the entry of every two seeds; [] if one of them is missing."""
+    """Returns the entry of each pair of seeds; [] if one of them is missing."""
     rows = [row for row, name in enumerate(self.names) if name.startswith('seed_')]
     return complete(
       matrix[row][column] for row in rows for column in rows if row < column and matrix
@@ -176,7 +176,7 @@ class Identifiability:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-  """How alike the seeds were before training, and how far each moved (records.Start)."""
+  """The similarity of the seeds before training, and how far each moved (records.Start)."""
 
   between_seeds: float | None = None
   with_start: Sequence[float | None] = ()
@@ -184,7 +184,7 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class Recovery:
-  """The recovered rewards, and what they are compared with."""
+  """The recovered rewards, and the rewards that they are compared with."""
 
   seeds: Sequence[Reward] = ()
   mean: Reward = Reward()
@@ -272,7 +272,7 @@ def parse_training(stage: str, node: Node) -> PolicyTraining:
 
 
 def parse_policy(node: Node) -> Policy:
-  """Reads what one policy does."""
+  """Reads the metrics of one policy."""
   shares = {name: build(Share, part(node, name)) for name in ('toxicity', 'toxicity_full')}
   return build(Policy, {**node, **shares})
 

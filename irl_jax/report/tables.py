@@ -63,7 +63,7 @@ POLICY_METRICS = (
 
 
 def policies(inputs: Inputs) -> list[Table]:
-  """Tabulates every policy: its toxicity, and what it cost."""
+  """Tabulates every policy: its toxicity, and the cost of it."""
   trainings = inputs.summary.trainings
   columns: dict[str, Policy] = {}
   for training in trainings:
@@ -185,13 +185,13 @@ def preferences(inputs: Inputs) -> list[Table]:
   columns = ('', 'prefers the aligned completion', 'pairs that differ', 'all pairs')
   note = (
     f'Of held-out pairs of two different texts, ties counted half. 50{SPACE}% is chance: a share '
-    'whose interval holds it shows nothing.'
+    'whose interval contains it shows nothing.'
   )
   return [Table('Held-out pairs that differ', columns, rows, note)] if rows else []
 
 
 def others(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
-  """Yields what seeds are compared with: the ensemble, the baselines and the ceiling."""
+  """Yields the rewards that seeds are compared with: ensemble, baselines and ceiling."""
   yield ENSEMBLE, recovery.ensemble
   yield from ((name(key), baseline) for key, baseline in recovery.baselines.items())
   yield name('ceiling'), recovery.ceiling
@@ -295,7 +295,7 @@ def seeds_and_ensemble(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
 
 
 def identifiability(inputs: Inputs) -> list[Table]:
-  """Tabulates how alike the seeds are."""
+  """Tabulates the similarity of the seeds."""
   alike = inputs.recovery.identifiability
   columns = (
     ('Spearman', alike.seed_pairs(alike.spearman), min),

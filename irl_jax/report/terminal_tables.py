@@ -147,7 +147,7 @@ def policy_tables(summary: Summary, stage: str, title: str) -> list[Grid]:
 
 
 def reward_tables(recovery: Recovery) -> Iterator[RenderableType]:
-  """Tabulates the agreement of all rewards, then what they prefer and where their zeros lie."""
+  """Tabulates the agreement of all rewards, then their preferences and their zeros."""
   named = dict(named_rewards(recovery))
   for set_name, title in SETS.items():
     rewards = {name: reward for name, reward in named.items() if set_name in reward.sets}

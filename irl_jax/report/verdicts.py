@@ -1,7 +1,7 @@
 """The thresholds of the report's verdicts, and the rules that they make, in words.
 
 They are conventions, not tests. The report states them under the lines that they decide. A verdict
-also needs its interval: it claims no more than the interval holds.
+also needs its interval: it claims no more than the interval supports.
 """
 
 import math
@@ -78,7 +78,7 @@ def grade_within(
     bounds: its interval; None: the value alone decides.
     yes: threshold.
     partly: threshold.
-    chance: the value of something that knows nothing.
+    chance: the value of an uninformed reward.
   """
   verdict = grade(value, yes, partly)
   if bounds is None:

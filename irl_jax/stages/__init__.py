@@ -1,1 +1,1 @@
-"""The stages of a run, each in a module of its name, and what they share."""
+"""The stages of a run, each in a module of its name, and their shared parts."""

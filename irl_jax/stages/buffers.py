@@ -1,4 +1,4 @@
-"""Sizes of what training and sampling hold in memory, computed from a model's shape alone.
+"""Sizes of the arrays that training and sampling keep in memory, from a model's shape alone.
 
 Sizes are bytes on one device. The width of a number is that of the compute type, 4 or 2 bytes;
 parameters, moments, gradients, attention scores and logits are float32 anyway.
@@ -26,8 +26,8 @@ from irl_jax.training import micro_batch
 Shape = gpt_neox.GPTNeoXConfig | encoder.EncoderConfig
 FLOAT32 = micro_batch.FLOAT32
 
-ALWAYS = ''  # the phase of a buffer that every part of a step holds
-UNUSED = 'unused'  # the phase of a buffer that another setting would hold
+ALWAYS = ''  # the phase of a buffer that stays in memory during the whole step
+UNUSED = 'unused'  # the phase of a buffer that only another setting needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Buffer:
 
   name: str
   size: int  # bytes
-  phase: str = ALWAYS  # the part of a step that holds it, or UNUSED
+  phase: str = ALWAYS  # the part of a step that needs it, or UNUSED
 
 
 def count(tree: Any) -> int:
-  """Returns how many numbers a tree of arrays or shapes holds."""
+  """Returns how many numbers a tree of arrays or shapes has."""
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
@@ -61,13 +61,13 @@ def parameters(shape: Shape, trained_blocks: int = -1) -> tuple[int, int]:
 
 
 def trained_layers(shape: Shape, trained_blocks: int) -> int:
-  """Returns how many blocks gradients run through."""
+  """Returns the number of blocks that gradients pass through."""
   layers = shape.num_hidden_layers
   return layers if trained_blocks == -1 else min(trained_blocks, layers)
 
 
 def training(trained: int, frozen: int) -> list[Buffer]:
-  """Returns what training always holds: parameters, and Adam's two moments of the trained ones."""
+  """Returns what training always needs: parameters, and Adam's two moments of the trained ones."""
   return [
     Buffer('trained parameters', FLOAT32 * trained),
     Buffer('frozen parameters', FLOAT32 * frozen),

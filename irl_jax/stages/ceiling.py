@@ -26,14 +26,14 @@ Examples = tuple[Sequence[str], np.ndarray]  # texts [N], and which of them are 
 
 
 def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Reward | None, str]:
-  """Trains the reward that recovery could reach at best.
+  """Trains the best reward that recovery could reach.
 
   A pair is a harmless and a toxic text of the training split, by the sign of r* or by the labels.
-  Both are drawn from the original texts, or, if nearly all of these are of one class, from the
+  Both are drawn from the original texts or, if nearly all of these are of one class, from the
   demonstrations. There are as many pairs as demonstrations.
 
   Args:
-    run: gives the settings of irl and the rows.
+    run: its settings of irl and its rows are used.
     true_reward: r*, or None.
 
   Returns:
@@ -86,7 +86,7 @@ def rarer(harmless: np.ndarray) -> float:
 
 
 def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
-  """Trains the reward, and chooses its zero as that of a recovered reward is chosen."""
+  """Trains the reward, and chooses its zero in the same way as a recovered reward's."""
   base, irl = pretrained.load_language_model(run.base), settings(run.config.irl)
   rng = np.random.default_rng(run.config.seed)
 

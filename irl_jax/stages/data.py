@@ -176,7 +176,7 @@ def is_audit(run: Run) -> bool:
 
 
 def check_audit(run: Run) -> None:
-  """Loads the models of an audit, so that those that cannot be compared are refused first.
+  """Loads the models of an audit, to refuse early two that cannot be compared.
 
   Raises:
     ConfigError: a model is missing.

@@ -1,6 +1,6 @@
-"""The evaluate stage: how good the recovered rewards are on held-out texts and pairs.
+"""The evaluate stage: the quality of the recovered rewards on held-out texts and pairs.
 
-Simpler rewards are measured next to them.
+Simpler rewards are measured for comparison.
 """
 
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference
 
 
 def first_scores(run: Run, texts: Sequence[str], seeds: int) -> list[np.ndarray] | None:
-  """Returns what each seed's reward gave to texts [N] before training; None for a single seed."""
+  """Returns each seed's scores of texts [N] before training; None for a single seed."""
   if seeds < 2:
     return None
   base, settings = pretrained.load_language_model(run.base), run.config.irl
@@ -112,7 +112,7 @@ def first_scores(run: Run, texts: Sequence[str], seeds: int) -> list[np.ndarray]
 
 
 def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
-  """Returns simpler rewards by name; none of them has seen r*."""
+  """Returns simpler rewards by name; none of them uses r*."""
   models, settings = demos.load_models(run), run.config.evaluation
   rows = run.demonstrations('train')
   aligned, base = full_texts(rows, 'aligned'), full_texts(rows, 'base')
@@ -164,7 +164,7 @@ def scored_pairs(
 def attributions(
   run: Run, held: heldout.Reference, ensemble: heldout.Scores
 ) -> list[AttributedText]:
-  """Returns some held-out texts, and how much each token adds to the ensemble's reward."""
+  """Returns some held-out texts, and each token's contribution to the ensemble's reward."""
   chosen = attribution.choose(held.texts, ensemble.texts, held.true_texts)
   tokenizer = pretrained.load_tokenizer(run.base, ('causal_lm',))
   pieces = [attribution.pieces(tokenizer, held.texts[index]) for index, _ in chosen]

@@ -59,7 +59,7 @@ def seed_folder(number: int) -> str:
 
 
 def first_seed(run: Run, number: int) -> int:
-  """Returns what the first head and the order of the data of one seed are drawn with."""
+  """Returns the random seed for the first head and the order of the data of one seed."""
   return run.config.seed * 1000 + number
 
 
@@ -73,7 +73,7 @@ def recover_seed(
   """Recovers the reward of one seed, chooses its zero, and writes both.
 
   Args:
-    run: gives the config and the folder.
+    run: its config and folder are used.
     base: the model that the reward starts from.
     train: `loop.train`, with all arguments bound that the seeds share.
     number: the number of the seed, from 0.
@@ -120,7 +120,7 @@ def unlabelled_texts(run: Run) -> list[str]:
 
 
 def different(rows: Sequence[DemonstrationRow]) -> list[DemonstrationRow]:
-  """Returns the demonstrations whose two texts differ; the others are no evidence."""
+  """Returns the demonstrations whose two texts differ; the others carry no evidence."""
   return [row for row in rows if row['aligned'] != row['base']]
 
 

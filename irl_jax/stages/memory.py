@@ -1,7 +1,7 @@
 """The memory that each stage of a run will need, predicted only from the shapes of its models.
 
-No device is touched and no weights are read. Sizes are bytes on one device, which holds all
-parameters and its share of a batch. Dims: T response, S padded length.
+No device is used and no weights are read. Sizes are bytes on one device, which has all parameters
+and its share of a batch. Dims: T response, S padded length.
 """
 
 from collections.abc import Sequence
@@ -46,13 +46,13 @@ class Stage:
 
   @property
   def largest_phase(self) -> str:
-    """The phase that holds most, or ALWAYS if the stage has no phases."""
+    """The phase that needs most memory, or ALWAYS if the stage has no phases."""
     phases = [buffer.phase for buffer in self.buffers if buffer.phase not in (ALWAYS, UNUSED)]
     return max(phases, key=self.phase_size, default=ALWAYS)
 
   @property
   def peak(self) -> int:
-    """Bytes of what is always held plus the largest phase."""
+    """Bytes of the permanent buffers plus the largest phase."""
     largest = self.phase_size(self.largest_phase) if self.largest_phase != ALWAYS else 0
     return self.phase_size(ALWAYS) + largest
 
@@ -101,7 +101,7 @@ def ppo(
   width: int,
   devices: int,
 ) -> Stage:
-  """Predicts PPO, which holds all reward models at the same time."""
+  """Predicts PPO, which keeps all reward models in memory."""
   trained, frozen = parameters(policy, config.ppo.trained_blocks)
   prompt, response = prompt_and_response(config)
   length = prompt + response

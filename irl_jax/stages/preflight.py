@@ -1,6 +1,6 @@
 """Checks at the start, before anything expensive: settings, devices, models and disk space.
 
-They take seconds. Of a model on the hub only config and tokenizer are downloaded, not the weights.
+They take seconds. For a model on the hub, only config and tokenizer are downloaded, no weights.
 """
 
 from collections.abc import Sequence
@@ -124,7 +124,7 @@ def new_classifier(config: config_lib.Config) -> pretrained.Classifier:
 
 
 def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str]) -> None:
-  """Checks that models have the blocks that are to be trained.
+  """Checks that models have as many blocks as the config trains.
 
   Raises:
     ConfigError: a model has fewer blocks.
@@ -136,11 +136,11 @@ def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str
 
 
 def check_classifier(config: config_lib.Config, models: Models) -> None:
-  """Checks that the classifier has a toxic label, and gives the form of the reward that is wanted.
+  """Checks that the classifier has a toxic label, and supports config.ppo.reward.
 
   Raises:
     ConfigError: it does not have the label that config.models.label names, or there is none.
-    InputError: no label is toxic by its name, or config.ppo.reward asks for what it does not give.
+    InputError: no label's name means toxic, or it does not support config.ppo.reward.
   """
   if 'classifier' not in models:
     return
@@ -151,10 +151,10 @@ def check_classifier(config: config_lib.Config, models: Models) -> None:
 
 
 def check_pair(config: config_lib.Config, models: Models) -> None:
-  """Checks that the models of an audit have one vocabulary; their weights are compared later.
+  """Checks that the models of an audit have the same vocabulary; weights are compared later.
 
   Raises:
-    InputError: they have not.
+    InputError: their vocabularies differ.
   """
   origin = 'base' if config.irl.contrast == 'base' else 'start'
   pair = [models[role] for role in ('aligned', origin) if role in models]
@@ -188,14 +188,14 @@ def check_disk(run: Run, models: Models, stages: Sequence[str]) -> None:
 
 
 def bytes_written(config: config_lib.Config, models: Models, stages: Sequence[str]) -> int:
-  """Returns about how many bytes the checkpoints and exports of the stages take."""
+  """Returns the approximate bytes of the checkpoints and exports of the stages."""
   return sum(stage_bytes(stage, config, models) for stage in stages)
 
 
 def stage_bytes(stage: str, config: config_lib.Config, models: Models) -> int:
-  """Returns about how many bytes the checkpoints and exports of one stage take.
+  """Returns the approximate bytes of the checkpoints and exports of one stage.
 
-  Both hold float32. A supervised stage and irl also keep the parameters of the least validation
+  Both are float32. A supervised stage and irl also keep the parameters with the lowest validation
   loss.
   """
   with_best = TRAINED_ARRAYS + 1

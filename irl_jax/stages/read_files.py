@@ -1,7 +1,7 @@
 """The files that a run reads: their sizes and sha256 sums, by stage, in the run's read_files.json.
 
-A path says where an input was, not what it held. A stage that is finished, or has begun to write,
-is bound to what it read: if that has changed since, its results are of something else.
+A path tells where an input was, not what was in it. A stage that is finished, or has begun to
+write, is bound to the files that it read: if they have changed, its results belong to other files.
 """
 
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ Files = dict[str, list[dict[str, Any]]]  # of each input, named after its config
 
 
 def update(run: Run, stages: Sequence[str], bound: Sequence[str]) -> None:
-  """Writes what the stages read, after comparing it with what bound stages have read.
+  """Records the files that the stages read, after comparing them with those of bound stages.
 
   Args:
-    run: gives config and folder.
-    stages: those that are about to run.
-    bound: those that are finished or have begun to write.
+    run: its config and folder are used.
+    stages: the stages that are about to run.
+    bound: the stages that are finished or have begun to write.
 
   Raises:
     ConfigError: an input has changed since a bound stage read it.
@@ -109,7 +109,7 @@ def described(path: pathlib.Path, known: dict[str, dict[str, Any]]) -> dict[str,
 def inputs_of(run: Run, stage: str) -> dict[str, list[pathlib.Path]]:
   """Returns the local files that a stage reads from outside the run's folder, by config field.
 
-  What lies on the hub is named by its revision, and is left out.
+  Files on the hub are left out: a revision names them.
   """
   inputs = {}
   if stage == 'data':
@@ -123,7 +123,7 @@ def inputs_of(run: Run, stage: str) -> dict[str, list[pathlib.Path]]:
 
 
 def source_files(source: str) -> list[pathlib.Path]:
-  """Returns the files of a data source; [] if it is no local file or folder."""
+  """Returns the files of a data source; [] if it is not a local file or folder."""
   for place in (source, source.partition(':')[2]):
     path = pathlib.Path(os.path.expanduser(place))
     if place and path.is_file():

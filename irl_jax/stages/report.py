@@ -26,7 +26,7 @@ def write_page(folder: pathlib.Path) -> None:
 def summarise(run: Run) -> dict[str, Any]:
   """Returns the results of the stages that have run: `records.Summary`.
 
-  They hold no times and no paths, so that two runs of one config write the same bytes.
+  They contain no times and no paths, so that two runs of one config write the same bytes.
   """
   summary: dict[str, Any] = {}
   for stage in ('rlhf', 'irl', 'rerlhf'):

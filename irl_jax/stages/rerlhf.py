@@ -10,7 +10,7 @@ from irl_jax.stages.run import Run
 def rerlhf(run: Run) -> None:
   """Trains a policy on the ensemble of recovered rewards -> rerlhf/{policy,figures.json}.
 
-  The policy is never trained on the true reward: it only measures.
+  The true reward only measures the policy; it never trains it.
   """
   true_reward = run.true_reward()
   train_policy(

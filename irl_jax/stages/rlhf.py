@@ -32,11 +32,11 @@ def train_policy(
   """Trains a policy with PPO and measures it before and after -> <stage>/{policy,figures.json}.
 
   Args:
-    run: gives the policy that RLHF starts from, the prompts and the settings.
+    run: its starting policy, prompts and settings are used.
     stage: 'rlhf' or 'rerlhf', which names the folder.
     reward: the reward that PPO maximises.
-    true_reward: r*, which both policies are measured by.
-    report: more metrics to log, of the texts that a rollout was scored on.
+    true_reward: r*; both policies are measured by it.
+    report: computes more metrics to log, from the scored texts of a rollout.
   """
   start = pretrained.load_language_model(run.start)
 

@@ -1,4 +1,4 @@
-"""A run as its stages see it: config, folder and log, and where its models and rows are.
+"""A run as its stages see it: its config, folder and log, and the places of its models and rows.
 
 With several processes each of them runs the stages. Only the first one writes to the folder and
 shows progress.
@@ -40,7 +40,7 @@ class Logging(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One run: its config, folder, log and compute type, and where its models and rows are."""
+  """One run: its config, folder, log and compute type, and the places of its models and rows."""
 
   config: Config
   folder: pathlib.Path
@@ -169,7 +169,7 @@ class Run:
     )
 
   def progress(self, what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    """Returns a progress bar that wraps an iterable; on other processes than the first, none."""
+    """Returns an iterable with a progress bar, which only the first process shows."""
     return functools.partial(terminal.bar, label=what) if processes.is_first() else iter
 
 

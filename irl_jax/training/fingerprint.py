@@ -75,8 +75,8 @@ def check(saved: Fingerprint, now: Fingerprint, folder: pathlib.Path) -> None:
 def refuse(folder: pathlib.Path, difference: str) -> None:
   """Raises a ConfigError: the folder belongs to another training."""
   raise errors.ConfigError(
-    f'{folder}: holds another training: {difference}. Use a different folder, or delete this one '
-    'to train anew'
+    f'{folder}: contains another training: {difference}. Use a different folder, or delete this '
+    'one to train anew'
   )
 
 

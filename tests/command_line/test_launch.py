@@ -117,7 +117,7 @@ def test_overrides_are_typed_and_the_last_one_counts(config_file):
     ('--config.ppo.steps=99999999999', 'config.ppo.steps = 99999999999: must fit into 32 bits'),
     (
       '--config.data.text_field=a\udcff',
-      "config.data.text_field = 'a\\udcff': must be text that UTF-8 can hold",
+      "config.data.text_field = 'a\\udcff': must be text that UTF-8 can encode",
     ),
     ('--config.ppo.steps', 'Missing value for flag --config.ppo.steps'),
     ('--config.ppo.subtract_original=2', '--config.ppo.subtract_original=2: must be true or false'),
@@ -180,7 +180,7 @@ def test_whatever_an_override_says_is_a_config_or_an_error_of_ours(example, fiel
     return
   json.dumps(
     dataclasses.asdict(flag_values.config), ensure_ascii=False, allow_nan=False
-  ).encode()  # as config.json holds it
+  ).encode()  # as in config.json
 
 
 @settings(max_examples=100, deadline=None)

@@ -68,14 +68,14 @@ def test_what_labels_mean_is_told(logged):
 @pytest.mark.parametrize(
   'values, holds',
   [
-    (['OFF', 'NOT', 'NOT'], "holds 'NOT' (2 rows), 'OFF' (1 row)"),
-    ([1, 5, 1], 'holds 1 (2 rows), 5 (1 row)'),
-    ([0, 1, 2], 'holds 0 (1 row), 1 (1 row), 2 (1 row)'),
-    (range(100), 'holds numbers from 0 to 99 (100 rows)'),
+    (['OFF', 'NOT', 'NOT'], "contains 'NOT' (2 rows), 'OFF' (1 row)"),
+    ([1, 5, 1], 'contains 1 (2 rows), 5 (1 row)'),
+    ([0, 1, 2], 'contains 0 (1 row), 1 (1 row), 2 (1 row)'),
+    (range(100), 'contains numbers from 0 to 99 (100 rows)'),
     ([-1, 0, 1], 'If -1 means not labelled, set --config.data.positive=1'),
-    ([['toxic'], []], "holds ['toxic'] (1 row), [] (1 row)"),
-    ([float('inf'), 1], 'holds 1 (1 row), inf (1 row)'),
-    ([10**400, 1], 'holds 1 (1 row), 1000'),
+    ([['toxic'], []], "contains ['toxic'] (1 row), [] (1 row)"),
+    ([float('inf'), 1], 'contains 1 (1 row), inf (1 row)'),
+    ([10**400, 1], 'contains 1 (1 row), 1000'),
   ],
 )
 @pytest.mark.parametrize('bad_rows', ['error', 'skip'])
@@ -109,7 +109,7 @@ def test_other_fields_are_not_asked_about():
 
 
 def test_what_is_named_must_be_there_and_say_one_thing():
-  with pytest.raises(InputError, match=r"holds 'NOT' \(1 row\), and no 'OF'"):
+  with pytest.raises(InputError, match=r"contains 'NOT' \(1 row\), and no 'OF'"):
     read(['NOT'], positive='OF')
   with pytest.raises(InputError, match='positive and negative both name 4'):
     read([4, 1], positive='>3', negative='<5')

@@ -112,7 +112,7 @@ NOT_BY_LINES = {  # content: what the message says
   '[{"text": "a"},\n {"text": "b"}]\n': 'begins a list; .* let its name end in .json',
   LIST: 'row 1: must be a JSON object, but is a list; .* end in .json; else fix it',
   '{\n  "text": "a"\n}\n{\n  "text": "b"\n}\n': r'goes over several lines; .*\(jq -c .\)',
-  '{"text": "a\tb"}\n': 'row 1: is not valid JSON: a string holds a line break, tab or other',
+  '{"text": "a\tb"}\n': 'row 1: is not valid JSON: a string contains a line break, tab or other',
 }
 
 

@@ -243,7 +243,7 @@ def main(options: flags.FlagValues) -> None:
   reference = pathlib.Path(options.reference or f'{folder}_undisturbed').absolute()
   reference.mkdir(parents=True, exist_ok=True)
   if folder.exists() and any(folder.iterdir()):
-    raise ConfigError(f'--workdir={folder}: must be a new folder, it holds files')
+    raise ConfigError(f'--workdir={folder}: must be a new folder, but has files')
   if not (reference / 'summary.json').exists():
     finish(options.config_file, reference, reference / 'undisturbed.log')
   planned = moments(

@@ -145,7 +145,7 @@ def test_rows_of_another_call_are_not_continued(run, model, tmp_path, capsys, ar
   capsys.readouterr()
   assert run(*arguments) == 2
   shown = capsys.readouterr().err
-  assert 'out.jsonl.partial holds the first 6 rows of another call' in shown
+  assert 'out.jsonl.partial contains the first 6 rows of another call' in shown
   assert f'another {other}' in shown and shown.count('\n') == 1
   assert (tmp_path / 'out.jsonl.partial').read_bytes() == before
 

@@ -539,7 +539,7 @@ def changed(**ppo):
 def test_another_training_in_the_folder_is_refused(finished, policy, fault, changes, message):
   given = {'policy': policy, 'rows': ROWS, 'reward': share_of_early_letters, 'config': CONFIG}
   before = sorted(path for path in finished[3].rglob('*'))
-  with pytest.raises(errors.ConfigError, match=f'holds another training: {message}') as caught:
+  with pytest.raises(errors.ConfigError, match=f'contains another training: {message}') as caught:
     loop.train(**given | changes, folder=finished[3], log=lambda *_: None)
   assert sorted(path for path in finished[3].rglob('*')) == before
   documented.check(fault, f'error: {caught.value}', caught.value.exit_code, finished[3])

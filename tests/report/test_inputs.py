@@ -57,9 +57,9 @@ def test_a_line_of_the_log_that_a_kill_cut_short_is_left_out(make_run):
     ('config.json', None, 'is not the folder of a run'),
     ('summary.json', None, 'summary.json does not exist: finish'),
     ('summary.json', '{"irl": ', 'summary.json is incomplete or damaged'),
-    ('summary.json', '[]', 'holds no JSON object'),
+    ('summary.json', '[]', 'is not a JSON object'),
     ('config.json', '\xff', 'config.json is incomplete or damaged'),
-    ('evaluation/texts.jsonl', '{"text": "a"}\n\n{"text', 'texts.jsonl, line 2: is no JSON object'),
+    ('evaluation/texts.jsonl', '{"text": "a"}\n\n{"text', 'line 2: is not a JSON object'),
     ('evaluation/pairs.jsonl', '7\n', 'pairs.jsonl, line 1'),
   ],
 )

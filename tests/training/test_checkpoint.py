@@ -242,7 +242,7 @@ def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path):
   ):
     with (
       checkpoint.Checkpoints(tmp_path, fingerprint=now) as checkpoints,
-      pytest.raises(errors.ConfigError, match='holds another training: ') as caught,
+      pytest.raises(errors.ConfigError, match='contains another training: ') as caught,
     ):
       checkpoints.restore(state_of(0))
     assert difference in str(caught.value) and 'Use a different folder' in str(caught.value)

@@ -130,7 +130,7 @@ def _to_array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
 def _named_tensors(state: Any) -> dict[str, Tensor]:
   """Checks that an unpickled object is a table of tensors."""
   if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-    raise ValueError('it holds no table of named tensors')
+    raise ValueError('it contains no table of named tensors')
   wrong = [
     name
     for name, value in state.items()

@@ -41,7 +41,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   except (ValueError, RecursionError) as error:
     raise InputError(f'{path}: is not JSON: {error}') from error
   if not isinstance(value, dict):
-    raise InputError(f'{path}: must hold a JSON object, holds a {type(value).__name__}')
+    raise InputError(f'{path}: must be a JSON object, but is a {type(value).__name__}')
   return value
 
 
@@ -133,8 +133,8 @@ def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
         yield name, file.get_tensor(name)
   except AttributeError as error:  # NumPy lacks the dtypes of eight bits and fewer
     raise InputError(
-      f'{path}: holds numbers of a type that cannot be read ({error}); must be float16, bfloat16 '
-      'or float32'
+      f'{path}: contains numbers of a type that cannot be read ({error}); must be float16, '
+      'bfloat16 or float32'
     ) from error
   except (safetensors.SafetensorError, OSError) as error:
     raise InputError(

@@ -180,7 +180,7 @@ class _Filling:
   def _refuse_adapters(self, name: str) -> None:
     if _ADAPTER.fullmatch(name):
       raise InputError(
-        f'{self.where}: holds the weights of an adapter that is not merged (such as {name}); '
+        f'{self.where}: contains the weights of an adapter that is not merged (such as {name}); '
         'merge the adapter first (PEFT: merge_and_unload), save the model, and pass that folder'
       )
 

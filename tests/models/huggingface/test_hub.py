@@ -77,7 +77,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def local_hub(tmp_path, monkeypatch, language_model):
-  """A server that holds a language model as org/model.
+  """A server with a language model as org/model.
 
   It refuses (`.status`), hangs (`.delay`), goes silent within a file (`.stalls_after` bytes) or
   `.limits` downloads.

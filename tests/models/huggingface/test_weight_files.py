@@ -137,7 +137,7 @@ def test_what_failed_downloads_leave(folder, name, content, message):
     (HTML, 'is an HTML page'),
     ('{"weight_map": {', 'is not JSON'),
     ('{"weight_map"' + ':[' * 10_000, 'is not JSON'),
-    ('[]', 'must hold a JSON object'),
+    ('[]', 'must be a JSON object'),
     ('{}', 'has no weight_map'),
   ],
 )
