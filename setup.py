@@ -1,7 +1,7 @@
 """Installs irl_jax: `pip install -e .`; the dependencies and extras are in pyproject.toml.
 
-What is read or computed stays here: the version, the packages, and configs/, which the package
-holds as irl_jax/configs.
+Only computed values are here: the version, the packages, and configs/, which becomes
+irl_jax/configs in the package.
 """
 
 import pathlib

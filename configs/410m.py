@@ -14,7 +14,7 @@ and reported on the same texts, which are its training texts. Our texts are held
   toxic greedy completions of 400 prompts    SFT 6.8 %, RLHF 5.8 %,
                                              RLHF on the recovered reward 6.3 %
 
-Hyper-parameters are the paper's, or those of its released code where the paper gives none. The KL
+Hyper-parameters are the paper's, or its released code's if the paper gives none. The KL
 coefficient is fixed. The paper counts updates: 12,000 are 100 rollouts of 48 prompts, each in
 minibatches of 2, 5 times over.
 """

@@ -12,7 +12,7 @@ and reported on the same texts, which are its training texts. Our texts are held
   toxic greedy completions of 400 prompts    SFT 5.6 %, RLHF 3.6 %,
                                              RLHF on the recovered reward 2.6 %
 
-Hyper-parameters are the paper's, or those of its released code where the paper gives none. The KL
+Hyper-parameters are the paper's, or its released code's if the paper gives none. The KL
 coefficient is fixed. The paper counts updates: 600 are 38 rollouts of 32 prompts, each in
 minibatches of 16, 8 times over.
 """

@@ -1,6 +1,6 @@
 """MkDocs hooks: pages of the root join the site; links between files become links between pages.
 
-GitHub and the site then show the same sources. A link to a file that is no page (code, a config)
+GitHub and the site then show the same sources. A link to a file that is not a page (code, a config)
 keeps its text and loses its target, unless `repo_url` is set in mkdocs.yml.
 """
 
@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _link(match: re.Match, source: str, config: MkDocsConfig, files: Files) -> str:
-  """Rewrites one link; `source` is the file that holds it, from the repository's root."""
+  """Rewrites one link; `source` is the file that contains it, from the repository's root."""
   image, text, target = match.groups()
   path, hash_sign, anchor = target.partition('#')
   if not path or re.match(r'[a-z]+:', target):

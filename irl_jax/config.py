@@ -67,7 +67,7 @@ class Data(Section):
   label_field: str = ''  # field of the human label: 1 or true is toxic; '': no labels
   # The labels that mean toxic, by commas (OFF,UNT) or as a bound ('>=4'); '': true, and 0.5 to 1
   positive: str = ''
-  negative: str = ''  # the labels that mean not toxic; others are no label; '': all others
+  negative: str = ''  # the labels that mean not toxic; others are ignored; '': all others
   encoding: str = ''  # of a text file, such as cp1252; '': UTF-8, or that of its byte order mark
   delimiter: str = ''  # between the columns of a .csv or .tsv file; '': what its header shows
   prompt_fraction: float = setting(0.25, above=0, high=1)  # share of the words that is the prompt
@@ -97,8 +97,8 @@ class Data(Section):
       ''.encode(self.encoding or 'utf-8')
     except (LookupError, ValueError) as error:
       raise ConfigError(
-        f'config.data.encoding = {self.encoding!r}: is no text encoding of Python, such as cp1252, '
-        'utf-16-le or gb18030'
+        f'config.data.encoding = {self.encoding!r}: is not a text encoding of Python, such as '
+        'cp1252, utf-16-le or gb18030'
       ) from error
 
 

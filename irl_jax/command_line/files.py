@@ -41,8 +41,8 @@ Progress = Callable[[Iterable[Any]], Iterable[Any]]
 Results = Callable[[list[str], int], Columns]
 
 SCORED = 4096  # rows of a part; texts of similar length are batched within it
-COMPLETED = 1024  # rows of a part, which take longer than to be scored, and at least
-BATCHES = 8  # so many batches
+COMPLETED = 1024  # rows of a part, since completing takes longer than scoring; but at least
+BATCHES = 8  # this many batches
 WHY = 'why'  # the field that says why a row has no results
 
 

@@ -44,7 +44,7 @@ class PartialOutput:
       raise ConfigError(
         f'--output={self._output}: {self.path.name} contains the first {self.kept} rows of another '
         f'call (another {", ".join(other)}). Give that call again to continue it, delete the file '
-        'to start anew, or give another --output'
+        'to start over, or give another --output'
       )
     self._file.truncate(size)
     atomic.write(described, json.dumps(self._call, indent=2).encode())
@@ -95,7 +95,7 @@ def opened(
 
 
 def path_of(output: pathlib.Path) -> pathlib.Path:
-  """Returns the partial file of an output; while nobody writes it, it exists if rows are kept."""
+  """Returns the partial file of an output; between calls it exists if rows are kept."""
   return output.with_name(f'{output.name}.partial')
 
 

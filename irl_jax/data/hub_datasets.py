@@ -54,7 +54,7 @@ def read_hub(place: str, split: str) -> Numbered:
     ConfigError: no such split.
     InputError: no such repository or revision, or the hub does not answer.
   """
-  import huggingface_hub  # imported here: it is slow, as `datasets` is, and seldom needed
+  import huggingface_hub  # imported here: like `datasets`, it is slow, and rarely needed
 
   repository, _, revision = place.partition('@')
   where = f'hub data set {repository} (revision {revision or "main"})'

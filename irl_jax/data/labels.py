@@ -64,7 +64,8 @@ def read(values: Sequence[Any], data: Data) -> list[int | BadRow | None]:
   Args:
     values: each row's value of data.label_field, or `Missing`.
     data: `positive` names the values that mean toxic and `negative` those that do not, by commas or
-      as a bound ('>=4'). Without `negative` all other values are not toxic, else they are no label.
+      as a bound ('>=4'). Without `negative` all other values are not toxic; with it they count as
+      unlabelled.
       Without both, 1, true and numbers from 0.5 to 1 are toxic, 0, false and numbers below 0.5 not.
 
   Returns:
@@ -89,7 +90,7 @@ def read(values: Sequence[Any], data: Data) -> list[int | BadRow | None]:
   _check(by_key, counts, names, data)
   _tell(by_key, counts, names, len(missing), data)
   bad = {
-    key: BadRow(f'field {data.label_field!r} is {names[key]!r:.40}, which is no label')
+    key: BadRow(f'field {data.label_field!r} is {names[key]!r:.40}, which is not a label')
     for key, label in by_key.items()
     if label == _UNKNOWN
   }
@@ -185,7 +186,7 @@ def _check(
     raise InputError(
       f'{field} contains {values}: labels are numbers from 0 to 1, true or false, unless you name '
       "those that mean toxic: --config.data.positive=VALUE,VALUE (or ='>=NUMBER'). With "
-      f'--config.data.negative=VALUE others are no label.{minus if -1.0 in unknown else ""}'
+      f'--config.data.negative=VALUE others are not labels.{minus if -1.0 in unknown else ""}'
     )
   if data.positive and 1 not in by_key.values() and not _BOUND.fullmatch(data.positive):
     raise InputError(f'{field} contains {values}, and no {data.positive!r} (config.data.positive)')

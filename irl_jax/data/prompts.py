@@ -90,13 +90,13 @@ def describe_groups(rows: Sequence[CutText]) -> str:
   return (
     f'{terminal.count(len(distinct), "different text")} '
     f'{terminal.plural(len(distinct), "has", "have")} '
-    f'{terminal.count(len(groups), "different prompt")}; the commonest, '
+    f'{terminal.count(len(groups), "different prompt")}; the most common, '
     f'{prompt[:SHOWN]!r}, has {count} of them'
   )
 
 
 def are_uneven(splits: Mapping[str, Sequence[PromptRow]]) -> bool:
-  """Returns True if splits are farther from 80/10/10 than chance makes them."""
+  """Returns True if chance does not explain the splits' distance from 80/10/10."""
   total = sum(map(len, splits.values()))
   allowed = max(UNEVEN, 5 * math.sqrt(0.1 * 0.9 / max(total, 1)))
   return any(

@@ -25,7 +25,7 @@ from irl_jax.data.encodings import Binary
 from irl_jax.data.encodings import UNDECODED
 
 ROWS_OF_A_BATCH = 1024  # of a parquet file, in memory at once
-LIST_OF_OBJECTS = re.compile(r'\[\s*(\{|$)')  # how it begins, be it on one line or on several
+LIST_OF_OBJECTS = re.compile(r'\[\s*(\{|$)')  # its beginning, on one line or on several
 USUAL_REMEDY = 'fix it, or skip such rows with --bad_rows=skip'
 
 
@@ -84,10 +84,10 @@ def _json_lines(lines: io.TextIOBase, layout: Layout) -> Numbered:
 
 
 def _not_by_lines(line: str, row: BadRow) -> BadRow:
-  """Returns why the first line is no row, if the file is one list, or spreads objects over lines.
+  """Explains the first line, if the file is one list, or spreads objects over several lines.
 
   Raises:
-    BadFile: the line is the beginning of either; then the lines that follow are no rows.
+    BadFile: the line begins one of them, so the following lines are not rows either.
   """
   start = line.strip('\ufeff \t\r\n')
   if start == '{':
@@ -264,7 +264,7 @@ def _decoded(row: dict[str, Any], layout: Layout, deep: bool = False) -> dict[st
 
 
 def _not_decoded(text: str, layout: Layout) -> Unusable:
-  """Says that a text is not of its encoding, and how it would read in the likeliest other one."""
+  """Says that a text is not in its encoding, and how it reads in the most likely other one."""
   remedy = 'convert the file to UTF-8, or in a training run set --config.data.encoding=NAME'
   if layout.encoding:
     return Unusable(f'is not {layout.encoding}', remedy)

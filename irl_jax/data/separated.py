@@ -19,7 +19,7 @@ from irl_jax.runtime import terminal
 DELIMITERS = (',', ';', '\t', '|')
 NAMES = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars'}
 LOOKED_AT = 100  # rows that show which delimiter a header means
-SWALLOWED = 9  # as many lines that look like rows of their own may be one quoted text
+SWALLOWED = 9  # up to this many lines that look like rows may be one quoted text
 
 # How a quote within a quoted cell is written: twice, or after a backslash. PLAIN: none is.
 DOUBLED, BACKSLASH, PLAIN = 'doubled', 'backslash', 'plain'

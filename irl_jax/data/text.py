@@ -30,7 +30,7 @@ def check_texts(values: Any, name: str) -> list[str]:
     name: its name, for the message.
 
   Raises:
-    ConfigError: a lone string, a table, or nothing that can be iterated over in order.
+    ConfigError: a lone string, a table, or a value that cannot be iterated over in order.
     InputError: one of the values is not a string.
   """
   if isinstance(values, str | bytes) or not isinstance(values, Iterable):

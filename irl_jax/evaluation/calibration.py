@@ -126,7 +126,7 @@ def fit_platt(scores: ArrayLike, harmless: ArrayLike) -> records.Platt | str:
     return 'needs labelled validation texts of both classes'
   if is_constant(scores):
     return 'the recovered reward has zero variance'
-  # Standardised scores keep the problem well conditioned, whatever the reward's scale.
+  # Standardised scores keep the problem well conditioned for rewards of any scale.
   centre, spread = scores.mean(), scores.std()
   features = np.stack([(scores - centre) / spread, np.ones(scores.size)], axis=1)  # [N, 2]
   target = np.where(harmless, (above + 1) / (above + 2), 1 / (below + 2))

@@ -96,7 +96,7 @@ def partial_correlation(first: np.ndarray, second: np.ndarray, given: np.ndarray
 
 
 def match(true_aligned: ArrayLike, true_base: ArrayLike) -> Matches:
-  """Pairs each aligned text with the base text of the most similar r*, whatever their prompts.
+  """Pairs each aligned text with the base text of the most similar r*, from any prompt.
 
   A base text may serve several times: any difference in r* that is left would look like style. A
   pair counts only within a tenth of a standard deviation of r* over all texts (the caliper of

@@ -166,7 +166,7 @@ def evaluate(
   harmless = np.flatnonzero(true_reward(prompts) >= 0)
   full = true_reward([prompts[row] + drawn.completions[row] for row in harmless])
   lengths = np.array([len(response) for response in drawn.responses])
-  # KL is that of the untruncated policy: top-k and top-p would need samples of their own.
+  # KL is that of the untruncated policy: top-k and top-p would need separate samples.
   untruncated = drawn
   if config.sampling.top_k or config.sampling.top_p < 1:
     limits = dataclasses.replace(config.sampling, top_k=0, top_p=1.0)

@@ -165,7 +165,7 @@ def by_prompt(
   """Regroups pairs by prompt.
 
   A prompt with more than K pairs fills several groups. A group that would have a single pair is
-  dropped: one pair gives no mean.
+  dropped: a mean needs two pairs.
 
   Args:
     dataset: pairs in any order, in groups of one.

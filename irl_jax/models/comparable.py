@@ -60,7 +60,7 @@ def check(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
     raise InputError(f'{names} have the same weights, so there is nothing to recover; {EXPECTED}')
   if dtype := rounding(aligned, base):
     notices.warn_once(
-      f'{names} have the same weights but for their rounding to {dtype}, so there is hardly '
+      f'{names} have the same weights except for rounding to {dtype}, so there is hardly '
       f'anything to recover; {EXPECTED}'
     )
   rows = _shared_rows(aligned, base)

@@ -50,7 +50,7 @@ class EncoderConfig:
 
 
 def _norm(config: EncoderConfig, dtype: DTypeLike) -> nn.LayerNorm:
-  # Flax computes mean and variance in float32, whatever the dtype.
+  # Flax computes mean and variance in float32 for every dtype.
   return nn.LayerNorm(
     epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name='LayerNorm'
   )

@@ -89,7 +89,7 @@ class Drawing:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-  """Draws in the report's style, whatever the user's own settings of matplotlib are."""
+  """Draws in the report's style, regardless of the user's matplotlib settings."""
   import matplotlib  # imported here: `--help` needs none of it
 
   with matplotlib.rc_context({**matplotlib.rcParamsDefault, **SETTINGS}):

@@ -63,7 +63,7 @@ def find(summary: Summary) -> Findings:
   does = REFERENCES[reference or 'heldout_texts'].does
   ranks = ranking(recovery, reference)
   apart = tells_apart(recovery)
-  # A reward that ranks texts rightly was learned from something, whatever a few pairs show.
+  # A reward that ranks texts correctly has learned something, even if a few pairs do not show it.
   nothing = ranks[0] in (v.NO, v.UNKNOWN) and apart in (AT_CHANCE, BACKWARDS)
   doubt = of_nothing if nothing else unchanged
   lines = (
@@ -175,7 +175,7 @@ def recoveries(recovery: Recovery) -> Line:
 def hardly_moved(start: Start) -> bool:
   """Returns whether the seeds began alike and training left one near its start.
 
-  Two such seeds agree whatever the pairs teach, and one is enough to lift the agreement of all.
+  Two such seeds agree regardless of the pairs, and one is enough to raise the agreement of all.
   """
   moved = [value for value in start.with_start if value is not None]
   return (

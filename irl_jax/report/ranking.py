@@ -18,7 +18,7 @@ from irl_jax.report.wording import SPACE
 
 Line = tuple[str, str]  # (verdict, text)
 
-# Whether the shares of pairs in which the seeds prefer the aligned completion lie off chance.
+# Verdicts on the shares of pairs in which the seeds prefer the aligned completion.
 APART, MIXED, AT_CHANCE, BACKWARDS = 'apart', 'mixed', 'at chance', 'backwards'
 SIMPLE = ('length', 'bag_of_words', 'last_token')  # baselines that were fitted to training pairs
 CHANCE = f'chance is 50{SPACE}%'

@@ -319,7 +319,7 @@ def from_start(start: Start) -> str:
   return (
     f'Before training the two least alike seeds had a Spearman correlation of '
     f'{number(start.between_seeds)}. Of each reward and its own start it is {spread(moved)}. Seeds '
-    'that begin alike and hardly move agree whatever they learn.'
+    'that begin alike and hardly move agree regardless of what they learn.'
   )
 
 

@@ -51,7 +51,7 @@ NOT_SHOWN = {  # the report has them
   'brier_constant',
   'reliability',
 }
-FILE_WIDTH = 120  # columns if the output is no terminal
+FILE_WIDTH = 120  # columns if the output is not a terminal
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -103,7 +103,7 @@ def facts(
   index: int,
   rewards: np.ndarray,
 ) -> list[str]:
-  """Returns the facts that stand above a text.
+  """Returns the facts that are shown above a text.
 
   Args:
     row: the text.

@@ -118,8 +118,8 @@ def _manual_flags() -> str:
 def scheduler() -> str:
   """Names the scheduler that seems to have started several processes, or returns ''.
 
-  JAX's detection is skipped for ''. A single task of SLURM or Open MPI is one process, whatever was
-  allocated.
+  JAX's detection is skipped for ''. A single task of SLURM or Open MPI is one process, regardless
+  of the allocation.
   """
   for name, variable in (('SLURM', 'SLURM_STEP_NUM_TASKS'), ('Open MPI', 'OMPI_COMM_WORLD_SIZE')):
     if int(os.environ.get(variable, 1)) > 1:

@@ -1,6 +1,6 @@
 """SIGTERM and SIGINT end a run with exit code 143 or 130, and lose nothing that is complete.
 
-Training first finishes and saves the step in hand. Everything else ends at once: its files appear
+Training first finishes and saves the current step. Everything else ends at once: its files appear
 whole or not at all, so the next start makes them again.
 """
 

@@ -65,7 +65,7 @@ def flush() -> None:
 
 
 def reader_is_gone() -> bool:
-  """Returns True if nobody reads stdout or stderr any more, as after `| head`."""
+  """Returns True if the pipe behind stdout or stderr is closed, as after `| head`."""
   return any(map(_is_closed_pipe, (sys.stdout, sys.stderr)))
 
 

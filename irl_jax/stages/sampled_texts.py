@@ -69,7 +69,7 @@ def sample_rows(
 def lengths(data: config_lib.Data, most: int, seed: int) -> np.ndarray:
   """Draws the maximum number of tokens of each text [N], at most `most`.
 
-  A language model seldom ends a text early, so with one limit all prompts would have one length.
+  A language model rarely ends a text early, so with one limit all prompts would have one length.
   The limits are drawn log-uniformly instead, as the lengths of written texts spread over orders of
   magnitude. Prompts, which are a share `prompt_fraction` of the words, then have from about 4 to
   `max_prompt_tokens` tokens.

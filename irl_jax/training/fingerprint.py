@@ -76,7 +76,7 @@ def refuse(folder: pathlib.Path, difference: str) -> None:
   """Raises a ConfigError: the folder belongs to another training."""
   raise errors.ConfigError(
     f'{folder}: contains another training: {difference}. Use a different folder, or delete this '
-    'one to train anew'
+    'one to train from scratch'
   )
 
 

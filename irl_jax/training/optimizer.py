@@ -75,7 +75,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
 def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
   """Returns the state before the first update.
 
-  It is compiled as a whole. Otherwise the zeros of each moment would be a program of their own.
+  It is compiled as a whole. Otherwise the zeros of each moment would be a separate program.
   """
   return structs.TrainState(
     jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0)

@@ -53,6 +53,6 @@ def fit(features: np.ndarray) -> Familiar:
 def limit(distances: np.ndarray, share: float = 0.99) -> float:
   """Returns the distance beyond which a text is flagged.
 
-  It is chosen so that `share` of these texts, which are not trained on, lie within.
+  `share` of these texts, which are not trained on, lie within it.
   """
   return float(np.quantile(distances, share))

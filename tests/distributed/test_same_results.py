@@ -81,6 +81,6 @@ def test_both_processes_read_and_hold_the_same(folder):
 def test_a_checkpoint_of_two_processes_is_continued_by_one_and_the_reverse(folder, alone):
   trained, log, _ = alone['second']
   of_two = json.loads((folder / 'second_0.json').read_text())['log']
-  assert list(log) == [1] and list(of_two) == ['1']  # neither began anew
+  assert list(log) == [1] and list(of_two) == ['1']  # neither started over
   for one, two in zip(jax.tree.leaves(trained.params), leaves(folder, 'second_0.npz')):
     np.testing.assert_allclose(two, one, atol=1e-5)

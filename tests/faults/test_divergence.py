@@ -12,7 +12,7 @@ from irl_jax import rewards
 from irl_jax.models import gpt_neox
 from irl_jax.training import optimizer
 
-# Each test has a learning rate of its own, so that updates are traced anew with its patches.
+# Each test has its own learning rate, so that updates are traced again with its patches.
 
 
 @pytest.fixture

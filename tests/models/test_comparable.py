@@ -72,7 +72,7 @@ def test_weights_that_differ_by_rounding_alone_are_told(policy, dtype, caplog):
   aligned = dataclasses.replace(policy, params=rounded, source='the rounded one')
   assert not comparable.same_weights(aligned, policy)
   comparable.check(aligned, policy)
-  assert f'the same weights but for their rounding to {dtype}' in caplog.text
+  assert f'the same weights except for rounding to {dtype}' in caplog.text
 
 
 def test_weights_that_were_trained_are_no_rounding(policy, aligned, caplog):

@@ -111,7 +111,7 @@ def pick(rng: random.Random, entries: tuple[str, ...]) -> str:
 
 @functools.cache
 def zipf(count: int) -> list[float]:
-  """Returns cumulative weights of `count` entries, the commonest first."""
+  """Returns cumulative weights of `count` entries, the most common first."""
   return list(
     itertools.accumulate(
       (rank + world.ZIPF_OFFSET) ** -world.ZIPF_EXPONENT for rank in range(1, count + 1)

@@ -129,7 +129,7 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
 def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
   try:
     with safetensors.safe_open(path, framework='np') as file:
-      for name in file.keys():  # noqa: SIM118  (the file is no dict and cannot be iterated)
+      for name in file.keys():  # noqa: SIM118  (the file is not a dict and cannot be iterated)
         yield name, file.get_tensor(name)
   except AttributeError as error:  # NumPy lacks the dtypes of eight bits and fewer
     raise InputError(
