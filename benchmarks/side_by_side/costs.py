@@ -1,10 +1,8 @@
-"""The minimum cost of a piece of work: FLOPs of its matmuls, bytes through memory.
+"""The minimum cost of a piece of work: FLOPs of its matmuls, bytes moved through memory.
 
 A matmul of [M, K] and [K, N] is 2 M K N FLOPs. Attention counts every pair of positions of a text,
-as other FLOP counters do; look-ups in an embedding, norms and softmax count nothing. Recomputation
-in the backward pass and padding count nothing.
-
-Dims: D width, F feed-forward, V vocabulary.
+as other FLOP counters do. Embedding look-ups, norms, softmax, padding and recomputation in the
+backward pass count nothing.
 """
 
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """A stack of transformer blocks, of Pythia or of RoBERTa."""
+  """The shape of a Pythia or of a RoBERTa."""
 
   width: int
   blocks: int
@@ -36,16 +34,16 @@ PYTHIA = {
   'tiny': Shape(16, 2, 2, 32, 264),
   '14m': Shape(128, 6, 4, 512),
   '70m': Shape(512, 6, 8, 2048),
-  '160m': Shape(768, 12, 12, 3072),
   '410m': Shape(1024, 24, 16, 4096),
   '1b': Shape(2048, 16, 8, 8192),
 }
+TOP_K = 30  # of all sampling
 ROBERTA = {'tiny': Shape(16, 2, 2, 32, 264), 'base': Shape(768, 12, 12, 3072, 50265)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """The work of a contestant; fields that its kind of work does not have stay 0."""
+  """A contestant's work; fields that its kind of work does not have stay 0."""
 
   shape: Shape
   scorer: Shape = ROBERTA['base']
@@ -61,7 +59,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """The amount of computation and of memory traffic."""
+  """An amount of computation and of memory traffic."""
 
   flops: float = 0.0
   bytes: float = 0.0
@@ -74,25 +72,20 @@ class Cost:
 
 
 def blocks(shape: Shape, count: int, texts: int, tokens: int) -> float:
-  """FLOPs of `count` blocks over texts of that many tokens each."""
+  """Returns the FLOPs of `count` blocks over texts of that many tokens each."""
   return count * texts * tokens * (2 * shape.block_weights + 4 * tokens * shape.width)
 
 
 def head(shape: Shape, positions: int) -> float:
-  """FLOPs of the logits of this many positions."""
+  """Returns the FLOPs of the logits at this many positions."""
   return 2.0 * positions * shape.embedding
 
 
-def value_head(shape: Shape, positions: int) -> float:
-  """FLOPs of two dense layers, D to 2D to 1."""
-  return 2.0 * positions * (2 * shape.width**2 + 2 * shape.width)
-
-
 def decode(work: Work, item: int) -> Cost:
-  """Sampling: the prompt in one pass, then one pass per new token but the last.
+  """Returns the cost of sampling: one pass over the prompt, then one per new token but the last.
 
   Each pass reads all blocks and the output head; each but the first also reads the keys and values
-  so far. `item` is the bytes of a number.
+  so far. `item` is the bytes per number.
   """
   shape, batch = work.shape, work.batch
   flops = blocks(shape, shape.blocks, batch, work.prompt) + head(shape, batch)
@@ -105,57 +98,50 @@ def decode(work: Work, item: int) -> Cost:
 
 
 def update(weights: int, flops: float) -> Cost:
-  """Forward and backward of a forward pass of this many FLOPs, then AdamW on float32 weights.
+  """Returns the cost of forward, backward and AdamW for a forward pass of this many FLOPs.
 
-  Both passes read each weight, its gradient is written; AdamW reads four numbers and writes three.
+  Weights are float32. Both passes read each weight, and its gradient is written; AdamW reads four
+  numbers and writes three.
   """
   return Cost(3 * flops, 4 * weights * (3 + 7))
 
 
-def trained_weights(shape: Shape, trained_blocks: int) -> int:
-  """Weights of everything (-1), or of the top blocks and the output head."""
-  if trained_blocks == -1:
-    return shape.blocks * shape.block_weights + 2 * shape.embedding
-  return trained_blocks * shape.block_weights + shape.embedding
-
-
 def train(work: Work) -> Cost:
-  """One step of language modelling, everything trained; the last token predicts nothing."""
-  shape = work.shape
-  flops = blocks(shape, shape.blocks, work.batch, work.tokens)
-  flops += head(shape, work.batch * (work.tokens - 1))
-  return update(trained_weights(shape, -1), flops)
+  """Returns the cost of a step of language modelling; the last token predicts nothing."""
+  shape, positions = work.shape, work.batch * (work.tokens - 1)
+  flops = blocks(shape, shape.blocks, work.batch, work.tokens) + head(shape, positions)
+  return update(shape.blocks * shape.block_weights + 2 * shape.embedding, flops)
 
 
 def score(shape: Shape, lengths: Sequence[int], item: int) -> Cost:
-  """A RoBERTa classifier of two labels over texts of those lengths; its weights are read once."""
+  """Returns the cost of a classifier of two labels over texts; its weights are read once."""
   top = 2 * len(lengths) * (shape.width**2 + 2 * shape.width)
   body = sum(blocks(shape, shape.blocks, 1, length) for length in lengths)
   return Cost(top + body, item * shape.blocks * shape.block_weights)
 
 
 def ppo(work: Work, item: int) -> dict[str, Cost]:
-  """`rollout`, `score`, and `update`: log-probs of policy and reference, and all epochs.
+  """Returns the costs of `rollout`, `score` and `update` (log-probs, values and all epochs).
 
-  What lies below the cut is computed once. (The gradient stops at the norms of the lowest trained
-  block, so none of its matmuls is saved.)
+  Blocks below the cut are computed once. (The gradient stops at the norms of the lowest trained
+  block, so none of its matmuls is saved.) The value head is two dense layers, D to 2D to 1.
   """
-  shape, positions = work.shape, work.batch * work.new
-  tokens = work.prompt + work.new
-  above = shape.blocks if work.trained_blocks == -1 else work.trained_blocks
+  shape, positions, tokens = work.shape, work.batch * work.new, work.prompt + work.new
+  everything = work.trained_blocks == -1
+  above = shape.blocks if everything else work.trained_blocks
+  weights = above * shape.block_weights + shape.embedding * (2 if everything else 1)
   below = blocks(shape, shape.blocks - above, work.batch, tokens)
   reference = blocks(shape, above, work.batch, tokens) + head(shape, positions)
-  policy = reference + value_head(shape, positions)
-  one = update(trained_weights(shape, work.trained_blocks), policy)
+  policy = reference + 2.0 * positions * (2 * shape.width**2 + 2 * shape.width)
   return {
     'rollout': decode(work, item),
     'score': score(work.scorer, [tokens] * work.batch, item),
-    'update': Cost(below + reference + policy) + one * work.epochs,
+    'update': Cost(below + reference + policy) + update(weights, policy) * work.epochs,
   }
 
 
 def irl(work: Work, updates: int) -> Cost:
-  """An epoch over pairs, everything trained, and a validation on as many pairs."""
+  """Returns the cost of an epoch with everything trained, and a validation on as many pairs."""
   shape = work.shape
   forward = blocks(shape, shape.blocks, 2 * work.pairs, work.tokens)
   weights = shape.blocks * shape.block_weights + shape.embedding
@@ -163,7 +149,7 @@ def irl(work: Work, updates: int) -> Cost:
 
 
 def irl_frozen(work: Work) -> Cost:
-  """The states of a frozen trunk for training and validation pairs, once for all epochs."""
+  """Returns the cost of a frozen trunk's states for all pairs, computed once for all epochs."""
   shape = work.shape
   flops = 2 * blocks(shape, shape.blocks, 2 * work.pairs, work.tokens)
   return Cost(flops, 4 * shape.blocks * shape.block_weights)

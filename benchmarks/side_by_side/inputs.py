@@ -8,67 +8,51 @@ import os
 import pathlib
 
 import numpy as np
-import tokenizers
 import transformers
 
-MODELS = 'BENCHMARK_MODELS'  # environment: folder of tokenizers and neox_14m; missing: made up
-DATA = 'BENCHMARK_DATA'  # environment: folder of jigsaw_train.jsonl.gz; missing: made up
-GENERATED = {
+from irl_jax.data.playground import tokenizers
+
+FOLDER = 'BENCHMARK_INPUTS'  # environment variable; files that this folder lacks are made up
+ROLES = {
   'pythia_tokenizer': dict(bos='<|endoftext|>', eos='<|endoftext|>', pad='<|padding|>'),
   'roberta_tokenizer': dict(bos='<s>', cls='<s>', pad='<pad>', eos='</s>', sep='</s>', unk='<unk>'),
 }
 
 
-def place(variable: str, name: str) -> pathlib.Path:
+def place(name: str) -> pathlib.Path:
   """Returns the path where an input would be."""
-  return pathlib.Path(os.environ.get(variable, ''), name)
+  return pathlib.Path(os.environ.get(FOLDER, ''), name)
 
 
 def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
-  """Pythia's or RoBERTa's ('pythia_tokenizer', 'roberta_tokenizer'); if missing, one of bytes."""
-  roles = {f'{role}_token': token for role, token in GENERATED[name].items()}
-  file = place(MODELS, name) / 'tokenizer.json'
-  if file.is_file():
+  """Returns 'pythia_tokenizer' or 'roberta_tokenizer'; a byte-level one if its file is missing."""
+  if (file := place(f'models/{name}/tokenizer.json')).is_file():
+    roles = {f'{role}_token': token for role, token in ROLES[name].items()}
     return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), **roles)
-  alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-  specials = list(dict.fromkeys(roles.values()))
-  vocabulary = {token: number for number, token in enumerate([*specials, *alphabet])}
-  backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
-  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-  backend.decoder = tokenizers.decoders.ByteLevel()
-  if 'cls_token' in roles:
-    ends = [(token, vocabulary[token]) for token in ('<s>', '</s>')]
-    template = tokenizers.processors.TemplateProcessing(single='<s> $A </s>', special_tokens=ends)
-    backend.post_processor = template
-  return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **roles)
+  if name == 'pythia_tokenizer':
+    return tokenizers.language_model_tokenizer([])
+  return tokenizers.classifier_tokenizer([])
 
 
 def texts_of(tokenizer: transformers.PreTrainedTokenizerFast, count: int, tokens: int) -> list[str]:
-  """Texts of random words, each read as exactly that many tokens.
-
-  Raises:
-    ValueError: this tokenizer reads its own words as more tokens.
-  """
+  """Returns texts of random words, each of exactly that many tokens."""
   decoded = tokenizer.batch_decode([[number] for number in range(len(tokenizer))])
   words = [word for word in decoded if word.isascii() and word.strip().isalpha()]
   spaced = [word for word in words if word.startswith(' ')]
   words = spaced or [word for word in words if len(word) == 1]
   rng = np.random.default_rng(0)
-  texts = [''.join(rng.choice(words, tokens)) for _ in range(count)]
-  if any(len(ids) != tokens for ids in tokenizer(texts, add_special_tokens=False)['input_ids']):
-    raise ValueError('the tokenizer does not read its own words as one token each')
-  return texts
+  return [''.join(rng.choice(words, tokens)) for _ in range(count)]
 
 
 def comments(count: int) -> list[str]:
-  """`count` Jigsaw comments, shortest first: those whose id has the smallest sha256.
+  """Returns `count` Jigsaw comments, shortest first: those whose id has the smallest sha256.
 
-  If the file is missing they are made up, between 20 and 600 characters long.
+  If the file is missing, they are made up, with 20 to 600 characters each.
   """
-  path = place(DATA, 'jigsaw_train.jsonl.gz')
+  path = place('data/jigsaw_train.jsonl.gz')
   if not path.is_file():
     sizes = np.random.default_rng(0).integers(20, 600, count)
-    return sorted((' '.join(['comment'] * (size // 8 + 1))[:size] for size in sizes), key=len)
+    return sorted((('comment ' * size)[:size] for size in sizes), key=len)
   with gzip.open(path, 'rt', encoding='utf-8') as file:
     rows = [json.loads(line) for line in file]
   rows.sort(key=lambda row: hashlib.sha256(str(row['id']).encode()).digest())
@@ -76,10 +60,10 @@ def comments(count: int) -> list[str]:
 
 
 def sample_of(texts: Sequence[str], count: int) -> tuple[str, ...]:
-  """`count` of texts that are sorted by length; their lengths are like those of all."""
+  """Returns `count` of the texts, which are sorted by length: a sample of all lengths."""
   return tuple(texts[int((number + 0.5) * len(texts) / count)] for number in range(count))
 
 
 def random_ids(count: int, tokens: int, vocabulary: int) -> list[list[int]]:
-  """Token ids of `count` texts, all different."""
+  """Returns different random token ids [count, tokens]."""
   return np.random.default_rng(0).integers(2, min(vocabulary, 50000), (count, tokens)).tolist()

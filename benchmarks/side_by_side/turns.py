@@ -1,11 +1,12 @@
-"""Turns: each contestant lives in a process of its own, and waits there while another is timed.
+"""Turns: each contestant lives in its own process, and waits there while another is timed.
 
-Thread pools and memory are thus kept apart. The processor time that a contestant uses while it
-waits is measured with its turns: an idle pool that spins would slow the one that is timed.
+This keeps thread pools and memory apart. The processor time that a contestant uses while it waits
+is measured too: an idle pool that spins would slow the contestant that is timed.
 """
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from concurrent import futures
 import contextlib
 import dataclasses
 import importlib
@@ -15,50 +16,48 @@ import os
 import resource
 import signal
 import statistics
-import threading
 import time
 from typing import Any
 
+from irl_jax.errors import IrlJaxError
 from side_by_side.costs import Cost
 
-FEWEST = 2  # turns that a time limit leaves
+FEWEST = 2  # turns that are taken regardless of the time limit
 CONTEXT = multiprocessing.get_context('spawn')
 
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-  """Who is timed, and on what."""
+  """A function that is timed, and its arguments."""
 
   name: str
-  function: str  # 'module.function' of this package: (lap, work) -> never returns
-  work: Any  # a costs.Work, or what else the function takes
+  function: str  # 'module.function' of this package: (lap, *work) -> never returns
+  work: tuple[Any, ...]
   scale: float = 1.0  # laps that make the whole work
-  costs: dict[str, Cost] = dataclasses.field(default_factory=dict)  # costs of the parts of the work
+  costs: dict[str, Cost] = dataclasses.field(default_factory=dict)  # by part; '' is all of it
   note: str = ''
 
 
 class Finished(Exception):
-  """There will be no more turns."""
+  """Ends the work of a contestant."""
 
 
 class Lap:
-  """Called by a contestant at the end of each piece of work; returns when the next turn begins."""
+  """Called by a contestant after each piece of work; returns when its next turn begins."""
 
   def __init__(self, connection: connection_lib.Connection):
-    self._connection = connection
-    self._idle = 0.0
-    self._start = time.perf_counter()
+    self._connection, self._idle, self._start = connection, 0.0, time.perf_counter()
 
   def elapsed(self) -> float:
-    """Seconds since the turn began."""
+    """Returns the seconds since the turn began."""
     return time.perf_counter() - self._start
 
   def __call__(self, parts: dict[str, float] | None = None, seconds: float | None = None) -> None:
     """Ends the turn.
 
     Args:
-      parts: seconds of its parts.
-      seconds: what the turn took, if that is not the time since it began.
+      parts: the seconds of its parts.
+      seconds: the turn's seconds; the time since it began if None.
 
     Raises:
       Finished: there is no next turn.
@@ -68,61 +67,72 @@ class Lap:
     lap = {'seconds': seconds, 'parts': parts or {}, 'idle': self._idle, 'peak_gib': peak}
     self._connection.send(lap)
     processor, since = time.process_time(), time.perf_counter()
-    try:
-      goes_on = self._connection.recv()
-    except EOFError:  # the process that measures is gone
-      goes_on = False
-    if not goes_on:
+    if not self._connection.recv():
       raise Finished
     self._idle = (time.process_time() - processor) / (time.perf_counter() - since)
     self._start = time.perf_counter()
 
 
-def end_with_parent() -> None:
-  """Ends this process and those that it starts within a second of its parent's end."""
-  os.setpgid(0, 0)
-  parent = os.getppid()
-
-  def watch() -> None:
-    while os.getppid() == parent:
-      time.sleep(1)
-    os.killpg(0, signal.SIGKILL)
-
-  threading.Thread(target=watch, daemon=True).start()
+def call(function: str, *arguments: Any) -> Any:
+  """Calls 'module.function' of this package."""
+  module, _, name = function.rpartition('.')
+  return getattr(importlib.import_module(f'{__package__}.{module}'), name)(*arguments)
 
 
-def function_of(name: str) -> Callable:
-  """A function of this package by 'module.function'."""
-  module, _, function = name.rpartition('.')
-  return getattr(importlib.import_module(f'{__package__}.{module}'), function)
+def alone(function: str, *arguments: Any) -> Any:
+  """Calls 'module.function' of this package in a process of its own."""
+  with futures.ProcessPoolExecutor(1, CONTEXT) as pool:
+    return pool.submit(call, function, *arguments).result()
+
+
+class Trace:
+  """Stands in for a `Lap`: traces the third lap into a folder, then ends the work."""
+
+  def __init__(self, folder: str):
+    self._folder, self._laps = folder, 0
+
+  def elapsed(self) -> float:
+    """Returns 0: the trace has its own clock."""
+    return 0.0
+
+  def __call__(self, *unused: Any, **more: Any) -> None:
+    import jax
+
+    self._laps += 1
+    if self._laps == 2:
+      jax.profiler.start_trace(self._folder)
+    elif self._laps > 2:
+      jax.profiler.stop_trace()
+      raise Finished
+
+
+def repeat(lap: Lap, work: Callable[[], Any]) -> None:
+  """Does the same work in each turn."""
+  while True:
+    work()
+    lap()
 
 
 def live(connection: connection_lib.Connection, contestant: Contestant) -> None:
-  """Runs a contestant's process."""
-  end_with_parent()
-  try:
-    function_of(contestant.function)(Lap(connection), contestant.work)
-  except Finished:
-    connection.close()
-  except Exception as error:  # it belongs into the table, and the others go on
-    message = str(error).strip().partition('\n')[0]
-    connection.send({'failed': f'{type(error).__name__}: {message}'})
+  """Runs a contestant's process; it ends after its lap if the measuring process has ended."""
+  os.setpgid(0, 0)
+  with contextlib.suppress(Finished, EOFError, BrokenPipeError):
+    call(contestant.function, Lap(connection), *contestant.work)
 
 
 class Player:
-  """A contestant's process, as the process that measures sees it; a context manager."""
+  """A contestant's process, as the measuring process sees it; a context manager."""
 
-  def __init__(self, contestant: Contestant, patience: float):
-    self.contestant, self.failed = contestant, ''
-    self.laps: list[dict[str, Any]] = []
-    self._patience = patience
+  def __init__(self, contestant: Contestant):
+    self.contestant = contestant
     self._connection, theirs = CONTEXT.Pipe()
-    self._process = CONTEXT.Process(target=live, args=(theirs, contestant), daemon=False)
+    self._process = CONTEXT.Process(target=live, args=(theirs, contestant))
     self._process.start()
     theirs.close()
+    self.laps: list[dict[str, Any]] = []
 
   def __enter__(self) -> 'Player':
-    self._receive()  # with imports, random weights and compilation
+    self._receive()  # imports, random weights and compilation are not timed
     return self
 
   def __exit__(self, *unused):
@@ -135,95 +145,62 @@ class Player:
 
   def turn(self) -> None:
     """Times one piece of work."""
-    if self.failed:
-      return
-    with contextlib.suppress(BrokenPipeError):  # `_receive` finds out how the process ended
-      self._connection.send(True)
-    if lap := self._receive():
-      self.laps.append(lap)
+    self._connection.send(True)
+    self.laps.append(self._receive())
 
-  def _receive(self) -> dict[str, Any] | None:
+  def _receive(self) -> dict[str, Any]:
     try:
-      if self._connection.poll(self._patience):
-        message = self._connection.recv()
-      else:
-        message = {'failed': f'nothing within {self._patience:.0f} s'}
-    except (EOFError, ConnectionResetError):
-      self._process.join()
-      message = {'failed': f'its process ended with {self._process.exitcode}'}
-    self.failed = message.get('failed', '')
-    return None if self.failed else message
+      return self._connection.recv()
+    except EOFError:
+      raise IrlJaxError(f'{self.contestant.name} ({self.contestant.function}) failed') from None
 
 
 def take(contestants: Sequence[Contestant], repeats: int, seconds: float) -> list[dict[str, Any]]:
-  """Times every contestant `repeats` times, one after the other in each round.
-
-  The first piece of work of each does not count.
+  """Times each contestant once per round; the first piece of work of each does not count.
 
   Args:
-    contestants: who.
-    repeats: rounds.
-    seconds: no round is begun that would end later than this, but FEWEST are played.
+    contestants: they are timed one after the other.
+    repeats: the number of rounds.
+    seconds: no round begins that would end later than this, but FEWEST are always taken.
 
   Returns:
-    For every contestant {"name", "scale", "note"} and either "failed", or `summary`.
+    {"name", "scale", "note"} of each contestant, and its `summary`.
+
+  Raises:
+    IrlJaxError: a contestant failed; its process has printed why.
   """
   with contextlib.ExitStack() as stack:
-    players = [stack.enter_context(Player(contestant, 600 + seconds)) for contestant in contestants]
+    players = [stack.enter_context(Player(contestant)) for contestant in contestants]
     start = time.monotonic()
-    for played in range(repeats):
+    for taken in range(repeats):
       elapsed = time.monotonic() - start
-      if played >= FEWEST and elapsed * (played + 1) / played > seconds:
+      if taken >= FEWEST and elapsed * (taken + 1) / taken > seconds:
         break
       for player in players:
         player.turn()
   return [
-    {name: getattr(player.contestant, name) for name in ('name', 'scale', 'note')}
-    | ({'failed': player.failed} if player.failed else summary(player))
+    {name: getattr(player.contestant, name) for name in ('name', 'scale', 'note')} | summary(player)
     for player in players
   ]
 
 
 def summary(player: Player) -> dict[str, Any]:
-  """Returns median and quartiles of the whole work's seconds, and medians of its parts.
+  """Returns the median and quartiles of the whole work's seconds, and the medians of its parts.
 
-  `idle` is the processor time of waiting, of one core; `peak_gib` the process's largest memory.
+  `idle` is the share of one core that waiting used; `peak_gib` is the process's peak memory.
   """
-  scale, median = player.contestant.scale, statistics.median
-  seconds = sorted(scale * lap['seconds'] for lap in player.laps)
-  single = len(seconds) == 1
-  low, _, high = seconds * 3 if single else statistics.quantiles(seconds, method='inclusive')
+  laps, scale, median = player.laps, player.contestant.scale, statistics.median
+  seconds = [scale * lap['seconds'] for lap in laps]
+  low, _, high = statistics.quantiles(
+    seconds * 2 if len(seconds) == 1 else seconds, method='inclusive'
+  )
+  parts = {name: scale * median(lap['parts'][name] for lap in laps) for name in laps[0]['parts']}
   return {
     'seconds': median(seconds),
     'low': low,
     'high': high,
     'n': len(seconds),
-    'parts': {
-      name: scale * median(lap['parts'][name] for lap in player.laps)
-      for name in player.laps[0]['parts']
-    },
-    'idle': median(lap['idle'] for lap in player.laps),
-    'peak_gib': max(lap['peak_gib'] for lap in player.laps),
+    'parts': parts,
+    'idle': median(lap['idle'] for lap in laps),
+    'peak_gib': max(lap['peak_gib'] for lap in laps),
   }
-
-
-def alone(function: str, *arguments: Any) -> Any:
-  """Calls 'module.function' of this package in a process that then ends."""
-  with CONTEXT.Pool(1) as pool:
-    return pool.apply(_call, (function, *arguments))
-
-
-def _call(function: str, *arguments: Any) -> Any:
-  return function_of(function)(*arguments)
-
-
-def repeat(lap: Lap, work: Callable[[], Any]) -> None:
-  """Does the same work over and over."""
-  while True:
-    work()
-    lap()
-
-
-def cores() -> int:
-  """Returns how many cores this process may use."""
-  return len(os.sched_getaffinity(0))

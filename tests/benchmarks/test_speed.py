@@ -1,4 +1,4 @@
-"""The benchmark of speed: FLOPs as torch counts them, contestants, turns, table, profile."""
+"""The benchmark of speed: FLOPs against torch's counter, contestants, turns, table and trace."""
 
 import dataclasses
 import gzip
@@ -22,7 +22,6 @@ sys.path.insert(0, str(ROOT / 'benchmarks'))
 from side_by_side import costs  # noqa: E402
 from side_by_side import inputs  # noqa: E402
 from side_by_side import page  # noqa: E402
-from side_by_side import trace  # noqa: E402
 from side_by_side import turns  # noqa: E402
 from side_by_side import work as work_lib  # noqa: E402
 
@@ -58,7 +57,7 @@ def peers():
 
 
 def counted(model, work):
-  """FLOPs by torch's own counter, without the angles of the rotary positions, which are a table."""
+  """Returns torch's count of FLOPs, without the angles of the rotary positions (a table)."""
   from torch.utils import flop_counter
 
   model.set_attn_implementation('eager')
@@ -84,8 +83,7 @@ def test_flops_of_a_training_step_are_those_that_torch_counts(peers):
   model, ids = peers.language_model(SHAPE), peers.ids_of(BATCH, PROMPT, SHAPE)
 
   def work():
-    hidden = model.gpt_neox(ids).last_hidden_state[:, :-1]
-    peers.log_probs(model, hidden, ids[:, 1:]).sum().backward()
+    peers.log_probs(model, ids, PROMPT - 1)[0].sum().backward()
 
   one_step = dataclasses.replace(WORK, tokens=PROMPT)
   assert costs.train(one_step).flops == counted(model, work)
@@ -121,25 +119,19 @@ def test_bytes_of_decode_are_the_weights_once_a_pass_and_the_cache_so_far():
 
 
 def contestants():
-  """One of every kind, except for those that start processes themselves."""
-  kinds = {one.function: one for group in MADE.values() for one in group.contestants}
-  starts = ('ours.first_start', 'ours.second_start', 'ours.whole_run')
-  slow = lambda name: [pytest.mark.slow] if name == 'ours.ppo' else []
-  return [
-    pytest.param(one, id=name, marks=slow(name))
-    for name, one in kinds.items()
-    if name not in starts
-  ]
+  """Returns one contestant of each function, except for those that start processes themselves."""
+  functions = {one.function: one for group in MADE.values() for one in group.contestants}
+  return [one for name, one in functions.items() if name not in ('ours.start', 'ours.whole_run')]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('contestant', contestants())
+@pytest.mark.parametrize('contestant', contestants(), ids=lambda one: one.function)
 def test_every_contestant_takes_turns(contestant):
   if contestant.function.startswith('peers.'):
     pytest.importorskip('torch')
   laps = Laps()
   with pytest.raises(turns.Finished):
-    turns.function_of(contestant.function)(laps, contestant.work)
+    turns.call(contestant.function, laps, *contestant.work)
   assert all(0 < seconds < 600 for seconds in laps.seconds)
   assert set(contestant.costs) - {''} <= set(laps.parts[1])
   assert all(0 <= value <= laps.seconds[1] for value in laps.parts[1].values())
@@ -179,18 +171,10 @@ def test_the_command_fills_the_table(tmp_path):
   assert written == page.markdown(results) and page.columns(ours, ours, group['unit'])[1] in written
 
 
-def test_a_contestant_that_fails_stands_in_the_table_and_the_others_go_on():
-  wrong = turns.Contestant('wrong', 'machine.torch_device', None)
-  (failed,) = turns.take([wrong], 2, 1.0)
-  assert 'TypeError' in failed['failed']
-  group = work_lib.Group(
-    'g', 'work', (wrong,), targets=(work_lib.Target('seconds', 1, of='wrong'),)
-  )
-  described = work_lib.described(group, [failed], MACHINE)
-  assert described['targets'][0]['reached'] is None
-  assert 'failed: TypeError' in page.terminal(described) and 'not measured' in page.terminal(
-    described
-  )
+def test_a_contestant_that_fails_is_named(capfd):
+  with pytest.raises(errors.IrlJaxError, match='wrong'):
+    turns.take([turns.Contestant('wrong', 'machine.cores', ())], 2, 1.0)
+  assert 'TypeError' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -200,10 +184,10 @@ def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, 
   order = []
 
   class Player(turns.Player):
-    """One whose work takes 1, 2, 3, ... seconds."""
+    """A player whose work takes 1, 2, 3, ... seconds."""
 
-    def __init__(self, contestant, patience):
-      self.contestant, self.laps, self.failed = contestant, [], ''
+    def __init__(self, contestant):
+      self.contestant, self.laps = contestant, []
 
     def __enter__(self):
       return self
@@ -219,9 +203,7 @@ def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, 
 
   monkeypatch.setattr(turns, 'Player', Player)
   first, second = turns.take(
-    [turns.Contestant('a', 'f.f', None, scale=10), turns.Contestant('b', 'f.f', None)],
-    repeats,
-    seconds,
+    [turns.Contestant('a', 'f.f', (), scale=10), turns.Contestant('b', 'f.f', ())], repeats, seconds
   )
   assert order == ['a', 'b'] * rounds + ['end'] * 2
   assert (
@@ -231,53 +213,10 @@ def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, 
   assert second['low'] <= second['seconds'] <= second['high']
 
 
-@pytest.mark.parametrize(
-  'kind, value, seconds, reached',
-  [
-    ('times', 4, 0.5, True),
-    ('times', 4.1, 0.5, False),
-    ('seconds', 0.5, 0.5, True),
-    ('seconds', 0.4, 0.5, False),
-    ('fraction', 0.25, 0.5, True),
-    ('fraction', 0.2, 0.5, False),
-    ('matmul', 0.2, 0.5, True),
-    ('memory', 0.5, 0.5, False),
-    ('memory', 0.4, 0.5, True),
-    ('mfu', 0.0011, 0.1, False),
-    ('mfu', 0.0009, 0.1, True),
-  ],
-)
-def test_targets_are_reached_or_missed(kind, value, seconds, reached):
-  mine = turns.Contestant('ours', 'f.f', None, costs={'update': costs.Cost(1e8, 2e8)})
-  group = work_lib.Group(
-    'g',
-    'work',
-    (mine, turns.Contestant('torch', 'f.f', None)),
-    targets=(work_lib.Target(kind, value, over='torch' if kind in ('times', 'fraction') else ''),),
-  )
-  result = lambda name, seconds: {
-    'name': name,
-    'scale': 1.0,
-    'note': '',
-    'seconds': seconds,
-    'low': seconds,
-    'high': seconds,
-    'n': 1,
-    'parts': {'update': 0.1},
-    'idle': 0.0,
-  }
-  described = work_lib.described(group, [result('ours', seconds), result('torch', 2.0)], MACHINE)
-  assert described['targets'][0]['reached'] is reached
-  assert f'{"reached" if reached else "missed"}' in page.terminal(described)
-
-
-def test_every_target_names_those_who_take_part():
-  for kind in ('cpu', 'gpu'):
-    for group in work_lib.all_groups(kind, 4, True):
-      names = {contestant.name for contestant in group.contestants} | {''}
-      assert all(target.of in names and target.over in names for target in group.targets)
-  for kind, targets in (('cpu', work_lib.TARGETS), ('gpu', work_lib.GPU_TARGETS)):
-    assert set(targets) <= {group.name for group in work_lib.all_groups(kind, 4, True)}
+def test_a_share_is_the_seconds_of_a_limit_over_the_seconds_taken():
+  shares = work_lib.bounds(costs.Cost(1e8, 2e8), 0.5, MACHINE)
+  assert (shares['matmul'], shares['memory']) == (0.2, 0.4)
+  assert shares['mfu'] == pytest.approx(2e-4)
 
 
 def lengths_of(name):
@@ -292,12 +231,12 @@ def test_texts_are_read_as_so_many_tokens_by_a_made_up_tokenizer(name):
 
 
 def test_texts_are_read_as_so_many_tokens_by_pythias_tokenizer(shared, monkeypatch):
-  monkeypatch.setenv(inputs.MODELS, str(shared / 'models'))
+  monkeypatch.setenv(inputs.FOLDER, str(shared))
   assert lengths_of('pythia_tokenizer') == {32}
 
 
 def test_a_sample_of_the_comments_is_as_long_as_all_of_them(shared, monkeypatch):
-  monkeypatch.setenv(inputs.DATA, str(shared / 'data'))
+  monkeypatch.setenv(inputs.FOLDER, str(shared))
   comments = inputs.comments(200)
   sample = inputs.sample_of(comments, 20)
   mean = lambda texts: sum(map(len, texts)) / len(texts)
@@ -311,38 +250,35 @@ sys.path[:0] = {paths}
 from side_by_side import turns
 
 if __name__ == '__main__':
-  turns.take([turns.Contestant('sleeper', 'sleeper.sleep', None)], 1, 1.0)
+  turns.take([turns.Contestant('sleeper', 'sleeper.sleep', ())], 10**6, 600.0)
 """
 
 
-def test_a_worker_ends_with_the_process_that_started_it(tmp_path, monkeypatch):
-  """Killed in the middle of a lap: the worker, and what it started itself, must not go on."""
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
   package = tmp_path / 'side_by_side'
   package.mkdir()
   for name in ('__init__.py', 'turns.py', 'costs.py'):
     (package / name).write_text((ROOT / 'benchmarks' / 'side_by_side' / name).read_text())
-  pids = tmp_path / 'pids'
+  file = tmp_path / 'pid'
   (package / 'sleeper.py').write_text(
-    'import os, pathlib, subprocess, time\n'
-    'def sleep(lap, work):\n'
-    '  child = subprocess.Popen(["sleep", "600"])\n'
-    f'  file = pathlib.Path({str(pids)!r})\n'
-    '  file.with_suffix(".tmp").write_text(f"{os.getpid()} {child.pid}")\n'
-    '  file.with_suffix(".tmp").rename(file)\n'
-    '  time.sleep(600)\n'
+    'import os, pathlib, time\n'
+    'def sleep(lap):\n'
+    '  while True:\n'
+    '    time.sleep(0.1)\n'
+    '    lap()\n'
+    f'    pathlib.Path({str(file)!r}).write_text(f"{{os.getpid()}} ")\n'
   )
   script = tmp_path / 'measure.py'
-  script.write_text(SLEEPER.format(paths=[str(tmp_path)]))
+  script.write_text(SLEEPER.format(paths=[str(tmp_path), str(ROOT)]))
   process = subprocess.Popen([sys.executable, str(script)])
-  wait_for(pids.exists)
+  wait_for(lambda: file.exists() and file.read_text().endswith(' '))
   process.send_signal(signal.SIGKILL)
   process.wait()
-  for pid in map(int, pids.read_text().split()):
-    wait_for(lambda pid=pid: not alive(pid))
+  wait_for(lambda: not alive(int(file.read_text())))
 
 
 def alive(pid):
-  """Whether a process still runs; a zombie does not."""
+  """Returns True if a process still runs; a zombie does not."""
   try:
     return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
   except (FileNotFoundError, ProcessLookupError):
@@ -357,40 +293,16 @@ def wait_for(condition, seconds=60):
   raise AssertionError('it did not happen')
 
 
-def write_trace(folder, events):
-  (folder / 'run').mkdir()
-  packed = gzip.compress(json.dumps({'traceEvents': events}).encode())
-  (folder / 'run' / 'vm.trace.json.gz').write_bytes(packed)
-
-
-def test_operations_of_a_kind_are_added_up(tmp_path):
-  operation = lambda name, microseconds: {'ph': 'X', 'dur': microseconds, 'args': {'hlo_op': name}}
-  operations = [operation('dot.1', 3000), operation('dot.22', 1000), operation('add_fusion', 500)]
-  write_trace(tmp_path, [*operations, {'ph': 'X', 'dur': 9e9, 'name': 'python'}, {'ph': 'M'}])
-  kinds = trace.by_kind(tmp_path)
-  assert kinds == [('dot', 2, 4.0), ('add_fusion', 1, 0.5)]
-  rows = ['| dot | 2 | 4.00 |', '| 1 others | | 0.50 |', '| sum | | 4.50 |']
-  assert trace.table(kinds, 1).splitlines()[2:] == rows
-
-
-def test_a_trace_without_operations_is_an_error(tmp_path):
-  write_trace(tmp_path, [{'ph': 'X', 'dur': 1, 'name': 'python'}])
-  with pytest.raises(errors.IrlJaxError, match='CPU only'):
-    trace.by_kind(tmp_path)
-
-
 @pytest.mark.slow
-def test_a_small_model_is_traced():
-  command = [sys.executable, str(ROOT / 'benchmarks' / 'speed.py'), '--sizes=tiny', '--profile']
-  command += ['--only=decode_tiny,train_tiny,score']
+def test_a_small_model_is_traced(tmp_path):
+  command = [sys.executable, str(ROOT / 'benchmarks' / 'speed.py'), '--sizes=tiny']
+  command += ['--only=decode_tiny,train_tiny', f'--profile={tmp_path}']
   done = subprocess.run(command, capture_output=True, text=True, timeout=600)
   assert done.returncode == 0, done.stderr
-  tables = done.stdout.split('| operation | times | ms |')[1:]
-  assert len(tables) == 3
-  for table in tables:
-    times = [float(row) for row in re.findall(r'\| ([\d.]+) \|$', table, re.MULTILINE)]
-    assert len(times) > 5
-    assert sum(times[:-1]) == pytest.approx(times[-1], abs=0.1) and times[-1] > 0
+  for name in ('decode_tiny', 'train_tiny'):
+    (trace,) = (tmp_path / name).rglob('*.trace.json.gz')
+    events = json.loads(gzip.decompress(trace.read_bytes()))['traceEvents']
+    assert sum('hlo_op' in event.get('args', {}) for event in events) > 5
 
 
 def test_the_page_in_the_repository_has_a_row_of_every_contestant():
@@ -400,6 +312,6 @@ def test_the_page_in_the_repository_has_a_row_of_every_contestant():
     for section in sections[1:]
   }
   for group in work_lib.all_groups('cpu', 4, True):
-    if group.name != 'score':  # its title holds the mean length of the comments
+    if group.name != 'score':  # its title states the mean length of the comments
       names = [contestant.name for contestant in group.contestants]
       assert [name for name in rows_of[group.title] if name.strip()] == names
