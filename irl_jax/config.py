@@ -1,7 +1,7 @@
 """Every setting of a run, with its meaning, unit and range.
 
-The settings are frozen dataclasses that are checked when they are built (by settings.py), so a
-`Config` that exists can run. `configs/*.py` return one from `get_config()`. The command line
+The settings are frozen dataclasses that are checked when they are built (by settings.py), so an
+existing `Config` is valid. `configs/*.py` return one from `get_config()`. The command line
 overrides single fields (`--config.ppo.learning_rate=1e-6`), and so does `irl_jax.recover`.
 """
 

@@ -26,19 +26,19 @@ def name_of(reward: Any) -> str:
 
 
 def checked(reward: Reward, name: str = 'reward') -> Reward:
-  """Returns the reward, with a check that it gives one number for each text.
+  """Returns the reward, with a check that it returns one number for each text.
 
-  Its scores keep their type; [N, 1] and a list of one-element arrays become [N]. Whether they are
-  finite is not checked: training says at which step they are not. The reward gets a list of its
-  own, which it may change.
+  Its scores keep their type; [N, 1] and a list of one-element arrays become [N]. Non-finite scores
+  pass: training names the step at which they appear. The reward gets its own copy of the list, and
+  may change it.
 
   Args:
     reward: any callable, texts [N] -> N numbers.
-    name: what the caller calls it, for messages.
+    name: its name in messages.
 
   Raises:
     ConfigError: it cannot be called.
-    InputError (the returned function): it gives anything but N numbers.
+    InputError (the returned function): it returns anything but N numbers.
   """
   if not callable(reward):
     raise errors.ConfigError(
@@ -54,15 +54,15 @@ def checked(reward: Reward, name: str = 'reward') -> Reward:
 
 
 def _scores(given: Any, count: int, name: str) -> np.ndarray:
-  """Returns what a reward gave as an array [N], with its own type of number.
+  """Converts a reward's result to an array [N], with its own type of number.
 
   Raises:
-    InputError: it is something else; the message says what.
+    InputError: the result is something else; the message says what.
   """
   numbers, texts = (terminal.count(count, noun) for noun in ('number', 'text'))
   wanted = f'must return {numbers} for {texts}, one for each'
   if inspect.iscoroutine(given):
-    given.close()  # else Python warns that nobody waited for it
+    given.close()  # else Python warns that it was never awaited
     raise errors.InputError(f'{name}: returned a coroutine; {wanted}: use def, not async def')
   try:
     values = _array(given)
@@ -85,7 +85,7 @@ def _array(given: Any) -> np.ndarray:
 
 
 def _detached(given: Any) -> Any:
-  """Returns torch tensors without what NumPy cannot read: gradients, bfloat16, other devices."""
+  """Converts torch tensors to float64 on the CPU without gradients, which NumPy can read."""
   if isinstance(given, list | tuple):
     return [_detached(one) for one in given]
   return given.detach().cpu().double() if hasattr(given, 'detach') else given
