@@ -21,6 +21,7 @@ from irl_jax import rewards as rewards_lib
 from irl_jax import settings
 from irl_jax.command_line import config_files
 from irl_jax.command_line import suggestions
+from irl_jax.data import chat
 from irl_jax.data import rows as rows_lib
 from irl_jax.data import text
 from irl_jax.errors import ConfigError
@@ -86,7 +87,7 @@ class RecoveryResult:
 def recover(
   base: Model,
   aligned: Model,
-  prompts: Iterable[str] | None = None,
+  prompts: Iterable[str | Sequence[Mapping[str, Any]]] | None = None,
   *,
   texts: Iterable[str | tuple[str, Any] | Mapping[str, Any]] | None = None,
   workdir: str | os.PathLike[str] | None = None,
@@ -100,7 +101,9 @@ def recover(
     base: the model before RLHF: a folder, a hub id, `id@revision`, or a loaded model, whose weights
       are read again from where it was loaded.
     aligned: the model after RLHF; both must have the same vocabulary.
-    prompts: texts that both models complete. They are cut on the left to `max_prompt_tokens` (32).
+    prompts: texts or conversations (lists of {'role', 'content'}) that both models answer. If the
+      aligned model has a chat template, it renders them; those of more than `max_prompt_tokens`
+      (32) are then left out. Others are cut on the left to that length.
     texts: whole texts that prompts are cut from: strings, (text, label) pairs, or mappings with
       'text' and 'label'. Label 1 is toxic, 0 is not, None is unknown; rewards are compared with it.
     workdir: the folder of the run. By default runs/recover-<hash of the arguments>, so that the
@@ -213,7 +216,7 @@ def _input_rows(prompts: Any, texts: Any) -> list[Row] | None:
   if prompts is not None and texts is not None:
     raise ConfigError('prompts and texts: pass only one of the two; prompts are cut from texts')
   if prompts is not None:
-    rows = [{'prompt': prompt} for prompt in text.check_texts(prompts, 'prompts')]
+    rows = [{'prompt': prompt} for prompt in _checked_prompts(prompts)]
   elif texts is not None:
     if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
       raise ConfigError(
@@ -229,6 +232,24 @@ def _input_rows(prompts: Any, texts: Any) -> list[Row] | None:
       'write the texts'
     )
   return rows
+
+
+def _checked_prompts(prompts: Any) -> list[Any]:
+  """Returns strings and conversations as they are.
+
+  Raises:
+    ConfigError, InputError: as `text.check_texts`; or a conversation cannot be answered.
+  """
+  prompts = text.check_list(prompts, 'prompts')
+  for number, prompt in enumerate(prompts):
+    if not isinstance(prompt, list):
+      text.check_text(prompt, f'prompts[{number}]')
+      continue
+    try:
+      chat.prompt_and_answer(chat.conversation(prompt) or [])
+    except ValueError as error:
+      raise InputError(f'prompts[{number}]: {error}') from error
+  return prompts
 
 
 def _text_row(number: int, value: Any) -> Row:

@@ -189,6 +189,8 @@ def test_a_list_of_stages_will_do(runs):
     ({'texts': iter(())}, ConfigError, 'texts is empty; leave it out'),
     ({'prompts': ['a'], 'texts': ['b']}, ConfigError, 'prompts and texts: pass only one'),
     ({'prompts': ['a', None]}, InputError, 'prompts[1] is None: must be a string'),
+    ({'prompts': ['a', []]}, InputError, 'prompts[1]: has no message of a user before the answer'),
+    ({'prompts': [[{'role': 'user'}]]}, InputError, 'prompts[0]: message 1 must have a role and a'),
     ({'texts': ['a', None]}, InputError, 'texts[1] is None: must be a string, a (text, label)'),
     ({'texts': [{'txt': 'a'}]}, InputError, "texts[0] is {'txt': 'a'}: must be a string, a (text"),
     ({'texts': [('a', 'rude')]}, InputError, "texts[0]: label 'rude' must be 1 (toxic), 0 (not"),

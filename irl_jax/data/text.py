@@ -33,6 +33,17 @@ def check_texts(values: Any, name: str) -> list[str]:
     ConfigError: a lone string, a table, or a value that cannot be iterated over in order.
     InputError: one of the values is not a string.
   """
+  return [
+    check_text(value, f'{name}[{number}]') for number, value in enumerate(check_list(values, name))
+  ]
+
+
+def check_list(values: Any, name: str) -> list[Any]:
+  """Returns the values as a list.
+
+  Raises:
+    ConfigError: as `check_texts`.
+  """
   if isinstance(values, str | bytes) or not isinstance(values, Iterable):
     given = type(values).__name__
     raise ConfigError(f'{name}: must be a list of strings, not {given}; pass [{name}] for one')
@@ -40,11 +51,18 @@ def check_texts(values: Any, name: str) -> list[str]:
   if isinstance(values, Mapping | Set) or hasattr(values, 'columns'):
     given = type(values).__name__
     raise ConfigError(f'{name}: must be a list of strings, not {given}; pass one field or column')
-  values = list(values)
-  for number, value in enumerate(values):
-    if not isinstance(value, str):
-      raise InputError(f'{name}[{number}] is {value!r:.60}: must be a string')
-  return values
+  return list(values)
+
+
+def check_text(value: Any, name: str) -> str:
+  """Returns the value, if it is a string.
+
+  Raises:
+    InputError: it is not.
+  """
+  if not isinstance(value, str):
+    raise InputError(f'{name} is {value!r:.60}: must be a string')
+  return value
 
 
 def clean(text: str) -> str:
