@@ -16,7 +16,10 @@ _MARKS = (  # byte order marks; that of UTF-32 begins with that of UTF-16
 )
 # `surrogateescape` turns bytes that the encoding does not have into these characters.
 UNDECODED = re.compile('[\udc80-\udcff]')
+_NO_TEXT = re.compile('[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]')  # what no text has, but most binary files
+_WORD = re.compile('[a-zA-Z\udc80-\udcff]+')
 _AROUND = 12  # characters to show on both sides of a byte
+WESTERN = 0.5  # share of letters beyond ASCII that no Western language reaches in a line
 
 
 class BadFile(ValueError):
@@ -76,9 +79,16 @@ def _named(file: Binary, encoding: str) -> str:
 
 
 def misread(text: str) -> str:
-  """Returns how a text with UNDECODED characters would read in Windows-1252, in words, or ''."""
+  """Returns how a text with UNDECODED characters would read in Windows-1252, in words.
+
+  '' if it is hardly in Windows-1252: if it has control characters, other characters in UTF-8, or
+  more characters beyond ASCII than Western languages have, as every other alphabet would.
+  """
   found = UNDECODED.search(text)
-  if not found:
+  if not found or _NO_TEXT.search(text) or not UNDECODED.sub('', text).isascii():
+    return ''
+  words = _WORD.findall(text)
+  if sum(map(len, UNDECODED.findall(text))) > WESTERN * sum(map(len, words)):
     return ''
   part = text[max(found.start() - _AROUND, 0) : found.end() + _AROUND]
   try:
@@ -86,3 +96,16 @@ def misread(text: str) -> str:
   except UnicodeDecodeError:
     return ''
   return f' ({shown!r} in Windows-1252)'
+
+
+def utf8(text: str, encoding: str) -> str:
+  """Returns how a text reads in UTF-8 that was read in another encoding; '' if it is not UTF-8.
+
+  Text of another encoding is hardly ever valid UTF-8, unless it is ASCII alone.
+  """
+  if not encoding or text.isascii() or codecs.lookup(encoding).name.startswith('utf'):
+    return ''
+  try:
+    return text.encode(encoding).decode()
+  except UnicodeError:
+    return ''

@@ -4,6 +4,7 @@ A malformed row (not JSON, a cell too many) becomes a BadRow in its place. A sin
 becomes an Unusable, which matters only if the value is needed.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterator
 import dataclasses
@@ -110,9 +111,27 @@ def json_file(file: Binary, layout: Layout) -> Numbered:
       raise BadFile(str(error)) from error
     yield from _json_lines(io.StringIO(text, newline='\n'), layout)
     return
+  if isinstance(value, dict) and _is_by_columns(value):
+    raise BadFile(
+      "one object contains all rows, column by column; save them row by row (pandas: orient='records')"
+    )
   undecoded = bool(UNDECODED.search(text))
   for number, one in enumerate(value if isinstance(value, list) else [value], 1):
     yield number, _only_object(one, layout, undecoded)
+
+
+def _is_by_columns(value: dict[str, Any]) -> bool:
+  """Returns True if an object is a table by its columns, as pandas writes it by default."""
+  if {'columns', 'data'} <= value.keys() and isinstance(value['columns'], list):
+    return True
+  columns = list(value.values())
+  sizes = {len(column) if isinstance(column, list | dict) else -1 for column in columns}
+  return len(sizes) == 1 and min(sizes) > 0 and all(map(_has_plain_values, columns))
+
+
+def _has_plain_values(column: list | dict[str, Any]) -> bool:
+  inner = column.values() if isinstance(column, dict) else column
+  return not any(isinstance(one, list | dict) for one in inner)
 
 
 def comma_separated(file: Binary, layout: Layout) -> Numbered:
@@ -154,7 +173,7 @@ def parquet(file: Binary, layout: Layout) -> Numbered:
   for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=ROWS_OF_A_BATCH):
     for cells in zip(*map(_cells, batch.columns)):
       number += 1
-      yield number, _decoded(dict(zip(batch.schema.names, map(_plain, cells))), layout)
+      yield number, _decoded(_by_name(list(zip(batch.schema.names, map(_plain, cells)))), layout)
 
 
 def text_lines(file: Binary, layout: Layout) -> Numbered:
@@ -187,6 +206,13 @@ def kind_of(value: Any) -> str:
   return names.get(type(value), 'an object')
 
 
+_REASONS = {  # of Python's json, in plain words
+  'Invalid control character at': 'a string contains a line break, tab or other control character '
+  'that is not escaped',
+  'Extra data': 'its first value is followed by something else, such as a comma or another value',
+}
+
+
 def _object(line: str, layout: Layout) -> dict[str, Any] | BadRow:
   try:
     return _only_object(_load(line), layout, bool(UNDECODED.search(line)))
@@ -194,11 +220,10 @@ def _object(line: str, layout: Layout) -> dict[str, Any] | BadRow:
     if UNDECODED.search(line):
       problem = _not_decoded(line, layout)
       return BadRow(problem.reason, problem.remedy)
-    reason = getattr(error, 'msg', str(error)).replace(
-      'Invalid control character at',
-      'a string contains a line break, tab or other control character that is not escaped',
-    )
-    return BadRow(f'is not valid JSON: {reason}')
+    if isinstance(error, RecursionError):
+      return BadRow('is nested too deeply')
+    reason = getattr(error, 'msg', str(error))
+    return BadRow(f'is not valid JSON: {_REASONS.get(reason, reason)}')
 
 
 def _only_object(value: Any, layout: Layout, undecoded: bool = False) -> dict[str, Any] | BadRow:
@@ -223,7 +248,17 @@ def _first_unusable(value: Any) -> Unusable | None:
 
 def _load(text: str) -> Any:
   text = text.removeprefix('\ufeff')
-  return json.loads(text, parse_constant=_finite, parse_float=_finite)
+  return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_by_name)
+
+
+def _by_name(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Returns the fields of an object; of a name that comes twice, neither value can be used."""
+  row = dict(pairs)
+  if len(row) < len(pairs):
+    counts = collections.Counter(name for name, _ in pairs)
+    twice = Unusable('comes twice in its row', 'leave one of the two out')
+    row |= dict.fromkeys((name for name, count in counts.items() if count > 1), twice)
+  return row
 
 
 def _finite(number: str) -> float | Unusable:
@@ -260,6 +295,11 @@ def _decoded(row: dict[str, Any], layout: Layout, deep: bool = False) -> dict[st
     text = json.dumps(value, ensure_ascii=False, default=str) if deep else value
     if isinstance(text, str) and UNDECODED.search(text):
       row[field] = _not_decoded(text, layout)
+    elif isinstance(text, str) and (meant := encodings.utf8(text, layout.encoding)):
+      row[field] = Unusable(
+        f'is UTF-8 ({meant!r:.30}), not {layout.encoding}',
+        'convert all rows to one encoding, or skip such rows with --bad_rows=skip',
+      )
   return row
 
 

@@ -223,13 +223,22 @@ class MissingField(BadRow):
 
   def __init__(self, wanted: Sequence[str], row: Mapping[str, Any], flag: str) -> None:
     texts = [field for field, value in row.items() if isinstance(value, str)]
-    choice = texts[0] if len(texts) == 1 else 'NAME'
+    lower = {name.lower() for name in wanted}
+    named = [field for field in texts if field.strip().lower() in lower] or texts
+    choice = named[0] if len(named) == 1 else 'NAME'
     remedy = (f'set {flag}={choice}',) if flag and row else ()
+    tables = [field for field, value in row.items() if _is_table(value)]
+    if tables and not texts:
+      remedy = (f'if the rows are those in {tables[0]!r}, save that list as a file of its own',)
     super().__init__(
       f'has no field {" or ".join(map(repr, wanted))}; its fields: '
       f'{", ".join(map(repr, row)) or "none"}',
       *remedy,
     )
+
+
+def _is_table(value: Any) -> bool:
+  return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
 def text_of(row: Mapping[str, Any], fields: Sequence[str], flag: str = '') -> str:
@@ -294,7 +303,8 @@ def read_numbered(
       yield from _needed(READERS[ending](file, layout), used, path, quiet)
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
       reason = (str(error).splitlines() or [type(error).__name__])[0]
-      again = '. Download it again' if isinstance(error, EOFError | zlib.error) else ''
+      cut = isinstance(error, EOFError | zlib.error | UnicodeError)
+      again = '. Download it again' if cut else ''
       raise InputError(f'{path}: is not a readable {ending} file: {reason}{again}') from error
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import itertools
 import re
+from typing import Any
 from typing import Literal
 
 from irl_jax.data.encodings import BadFile
@@ -20,6 +21,7 @@ DELIMITERS = (',', ';', '\t', '|')
 NAMES = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars'}
 LOOKED_AT = 100  # rows that show which delimiter a header means
 SWALLOWED = 9  # up to this many lines that look like rows may be one quoted text
+NOT_SEPARATED = '\x1f'  # a delimiter that texts do not contain: each line is one cell
 
 # How a quote within a quoted cell is written: twice, or after a backslash. PLAIN: none is.
 DOUBLED, BACKSLASH, PLAIN = 'doubled', 'backslash', 'plain'
@@ -37,6 +39,8 @@ class Dialect:
   quoting: str
   header: _Cells
   skipped: int = 0  # lines before the header
+  spaced: bool = False  # a space after a delimiter is not part of the cell
+  trailing: bool = False  # every row but the header ends in a delimiter: the last name is ''
   told: str = ''  # its unusual features, in words
 
 
@@ -76,18 +80,49 @@ def dialect_of(text: io.TextIOWrapper, delimiter: str, usual: str) -> Dialect:
   if shown != usual and not delimiter:
     name = NAMES.get(shown, repr(shown))
     standard = dataclasses.replace(standard, told=f'its columns are separated by {name}')
+  if len(standard.header) > 1 and all(name.startswith(' ') for name in standard.header[1:]):
+    standard = _changed(text, standard, 'a space follows each delimiter', spaced=True)
   if _is_sound(text, standard):
     return standard
-  others = [(BACKSLASH, 'quotes within its cells come after a backslash')]
-  if shown == '\t' and len(standard.header) > 1 and not _may_be_quoted(text, standard):
-    others.append((PLAIN, 'its quotes are part of the texts'))
-  sound = []
-  for quoting, told in others:
-    told = '; '.join(filter(None, (standard.told, told)))
-    other = _with_header(text, dataclasses.replace(standard, quoting=quoting, told=told))
-    if len(other.header) == len(standard.header) and _is_sound(text, other):
-      sound.append(other)
+  sound = [
+    other
+    for other in _others(text, standard)
+    if len(other.header) - other.trailing == len(standard.header) and _is_sound(text, other)
+  ]
   return sound[0] if len(sound) == 1 else standard
+
+
+def _others(text: io.TextIOWrapper, standard: Dialect) -> Iterator[Dialect]:
+  """Yields the dialects that a file may be in if it is not sound in the usual one."""
+  columns = len(standard.header)
+  told = 'quotes within its cells come after a backslash'
+  yield _changed(text, standard, told, quoting=BACKSLASH)
+  if standard.delimiter == '\t' and columns > 1 and not _may_be_quoted(text, standard):
+    yield _changed(text, standard, 'its quotes are part of the texts', quoting=PLAIN)
+  if columns > 1:
+    yield _changed(text, standard, 'each row ends in a delimiter', trailing=True)
+  if columns == 1 and _is_list(text, standard):
+    told = 'its only column is not quoted, so each line is one text'
+    yield _changed(text, standard, told, quoting=PLAIN, delimiter=NOT_SEPARATED)
+
+
+def _changed(text: io.TextIOWrapper, dialect: Dialect, told: str, **fields: Any) -> Dialect:
+  """Returns a dialect with other fields, its header read again, and a remark added."""
+  told = '; '.join(filter(None, (dialect.told, told)))
+  return _with_header(text, dataclasses.replace(dialect, told=told, **fields))
+
+
+def _is_list(text: io.TextIOWrapper, dialect: Dialect) -> bool:
+  """Returns True if the rows of a single column are unquoted texts, of which some have commas.
+
+  If all had the same number of cells above one, the header might lack a name instead.
+  """
+  single = False
+  for record in _after_header(text, dialect, checked=False):
+    if record.problem or '"' in ''.join(record.lines):
+      return False
+    single = single or len(record.cells) == 1
+  return single
 
 
 def rows_of(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[dict[str, str] | str]:
@@ -99,7 +134,8 @@ def rows_of(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[dict[str, str]
     BadFile: a quote is not closed, and it is not certain where the next row begins.
   """
   header = dialect.header
-  unnamed = {index for index, name in enumerate(header) if not name and header.count('') > 1}
+  several = dialect.trailing or header.count('') > 1
+  unnamed = {index for index, name in enumerate(header) if not name and several}
   width = max((index + 1 for index in range(len(header)) if index not in unnamed), default=0)
   for record in _after_header(text, dialect):
     cells = record.cells
@@ -123,7 +159,7 @@ def _delimiter_of(text: io.TextIOWrapper, usual: str) -> str:
   """Returns the usual delimiter, or the one that makes columns of a header without it."""
   counts = {}
   for delimiter in DELIMITERS:
-    reader = _records(text, delimiter, DOUBLED, 0)
+    reader = _records(text, Dialect(delimiter, DOUBLED, []))
     header = next(reader, None)
     if header is None or (delimiter == usual and len(header.cells) != 1):
       return usual
@@ -135,10 +171,11 @@ def _delimiter_of(text: io.TextIOWrapper, usual: str) -> str:
 
 
 def _with_header(text: io.TextIOWrapper, dialect: Dialect) -> Dialect:
-  header = next(_records(text, dialect.delimiter, dialect.quoting, dialect.skipped), None)
+  header = next(_records(text, dialect), None)
   if header and header.problem:
     raise BadFile(f'the header is not valid: {header.problem}')
-  return dataclasses.replace(dialect, header=header.cells if header else [])
+  names = header.cells if header else []
+  return dataclasses.replace(dialect, header=[*names, ''] if dialect.trailing else names)
 
 
 def _is_sound(text: io.TextIOWrapper, dialect: Dialect) -> bool:
@@ -146,7 +183,7 @@ def _is_sound(text: io.TextIOWrapper, dialect: Dialect) -> bool:
   for record in _after_header(text, dialect, checked=False):
     if record.problem or len(record.cells) != len(dialect.header):
       return False
-    if _swallows(record, dialect):
+    if _swallows(record, dialect) or (dialect.trailing and record.cells[-1]):
       return False
     if dialect.quoting == BACKSLASH and '\\' in _ESCAPED.sub('', ''.join(record.lines)):
       return False  # it would escape what needs no escape
@@ -170,7 +207,7 @@ def _after_header(
   text: io.TextIOWrapper, dialect: Dialect, checked: bool = True
 ) -> Iterator[_Record]:
   """Yields the rows; `checked`: raises BadFile where a quote may have swallowed others."""
-  records = _records(text, dialect.delimiter, dialect.quoting, dialect.skipped)
+  records = _records(text, dialect)
   next(records, None)
   for record in records:
     if checked and _swallows(record, dialect):
@@ -203,7 +240,7 @@ def _looks_like_rows(lines: Iterable[str], dialect: Dialect) -> bool:
 
 def _is_open(lines: _Cells, dialect: Dialect) -> bool:
   """Returns True if a quoted cell is still open at the end of the last line."""
-  reader = csv.reader([*lines, ''], delimiter=dialect.delimiter)
+  reader = csv.reader([*lines, ''], delimiter=dialect.delimiter, skipinitialspace=dialect.spaced)
   next(reader, None)
   return reader.line_num > len(lines)
 
@@ -212,17 +249,17 @@ def _are(record: _Record) -> str:
   return terminal.plural(len(record.lines), 'is', 'are')
 
 
-def _records(
-  text: io.TextIOWrapper, delimiter: str, quoting: str, skipped: int
-) -> Iterator[_Record]:
+def _records(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[_Record]:
   """Yields all rows from the beginning of the file, the header first; not the blank lines."""
   text.seek(0)
-  for _ in range(skipped):
+  for _ in range(dialect.skipped):
     text.readline()
-  lines = _Lines(text, escaped=quoting == BACKSLASH)
-  how: Literal[0, 3] = csv.QUOTE_NONE if quoting == PLAIN else csv.QUOTE_MINIMAL
-  reader = csv.reader(lines, delimiter=delimiter, quoting=how, strict=True)
-  number = skipped + 1
+  lines = _Lines(text, escaped=dialect.quoting == BACKSLASH)
+  how: Literal[0, 3] = csv.QUOTE_NONE if dialect.quoting == PLAIN else csv.QUOTE_MINIMAL
+  reader = csv.reader(
+    lines, delimiter=dialect.delimiter, quoting=how, skipinitialspace=dialect.spaced, strict=True
+  )
+  number = dialect.skipped + 1
   while True:
     record = _Record(number, [], [])
     try:

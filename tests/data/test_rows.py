@@ -127,6 +127,34 @@ def test_json_that_is_not_one_object_per_line_is_explained(tmp_path, content):
     assert [row['text'] for row in rows.read_rows(path, fields=('text',))[0]] == ['a', 'b']
 
 
+BY_COLUMNS = 'one object contains all rows, column by column'
+NOT_BY_ROWS = {  # content of a .json file: what the message says
+  '{"text": {"0": "a", "1": "b"}, "id": {"0": 1, "1": 2}}': BY_COLUMNS,
+  '{"text": ["a", "b"], "id": [1, 2]}': BY_COLUMNS,
+  '{"columns": ["text"], "index": [0], "data": [["a"]]}': BY_COLUMNS,
+  '{"count": 1, "rows": [{"text": "a"}]}': "the rows are those in 'rows', save that list as a file",
+  '[{"Text ": "a", "id": "b"}]': "its fields: 'Text ', 'id'; set --field=Text ",
+  '[{"text": "a", "text": "b"}]': "row 1: field 'text' comes twice in its row; leave one of",
+  '{"text": "a"},\n{"text": "b"}\n': 'its first value is followed by something else',
+  '{"text": "a", "x": ' + '[' * 99999 + '\n{"text": "b"}\n': 'row 1: is nested too deeply',
+}
+
+
+@pytest.mark.parametrize('content', NOT_BY_ROWS)
+def test_json_that_is_not_one_object_per_row_is_explained(tmp_path, content):
+  path = tmp_path / 'x.json'
+  path.write_text(content)
+  with pytest.raises(InputError, match=NOT_BY_ROWS[content]):
+    rows.read_rows(path, fields=('text',))
+
+
+def test_an_object_with_lists_may_be_one_row(tmp_path):
+  path = tmp_path / 'x.json'
+  for row in ({'prompt': [{'role': 'user'}], 'answer': [{'role': 'b'}]}, {'a': [1], 'b': 'c'}, {}):
+    path.write_text(json.dumps(row))
+    assert rows.read_rows(path)[0] == [row]
+
+
 @pytest.mark.parametrize('kept', [20, 40])
 def test_half_of_a_gzipped_file_is_named(tmp_path, kept):
   path = tmp_path / 'x.jsonl.gz'
@@ -146,7 +174,7 @@ BAD = {  # name: (what stands in row 2 of a good file, what the message says)
   'half.jsonl': (b'{"text": "a"', 'not valid JSON'),
   'nan.jsonl': (b'{"text": NaN}', "field 'text' has NaN, which is not a finite number"),
   'huge.jsonl': (b'{"text": [1e999]}', "field 'text' has 1e999, which is not a finite"),
-  'deep.jsonl': (b'[' * 100000, 'not valid JSON'),
+  'deep.jsonl': (b'[' * 100000, 'is nested too deeply'),
   'list.jsonl': (b'["a"]', 'but is a list'),
   'null_row.jsonl': (b'null', 'but is null'),
   'null.jsonl': (b'{"text": null}', "field 'text' must be a string, but is null"),
@@ -202,6 +230,10 @@ def test_bad_rows_in_parquet(tmp_path):
   with pytest.raises(InputError, match="row 2: field 'text' is not UTF-8"):
     rows.read_rows(path)
   assert rows.read_rows(path, bad_rows='skip')[1] == {'rows_read': 3, 'bad_rows': 1}
+  columns = [pa.array(['a']), pa.array(['b'])]
+  pyarrow.parquet.write_table(pa.Table.from_arrays(columns, names=['text', 'text']), path)
+  with pytest.raises(InputError, match="row 1: field 'text' comes twice in its row"):
+    rows.read_rows(path)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +319,12 @@ ENDINGS = ['jsonl', 'json', 'csv', 'tsv', 'txt', 'parquet', 'jsonl.gz', 'csv.gz'
     (POINTER, 'is a Git LFS pointer, not the file itself. Run `git lfs pull`'),
     (b'\n<!DOCTYPE html>\n<html>', 'is an HTML page, not the file itself: a failed download'),
     (b'PK\x03\x04\x14\0', 'is a zip archive, such as an Excel workbook'),
+    (b'BZh91AY&SY', 'is packed with bzip2, which is not read. Unpack it'),
+    (b'%PDF-1.7\n%\xe2\xe3', 'is a PDF document, not rows of text'),
+    (b'SQLite format 3\0' + bytes(90), 'is an SQLite database, not rows of text'),
+    (b'Entry not found', r"is the answer of a server \('Entry not found'\), not the file itself"),
+    (b'{"error":"Repository not found"}\n', r"is the answer .* \('Repository not found'\)"),
+    (b'../.git/annex/objects/a/b/SHA256-c.csv', 'is a git-annex pointer'),
   ],
 )
 def test_a_file_of_another_kind_is_named(tmp_path, ending, content, message):
@@ -299,6 +337,9 @@ def test_a_wrong_name_is_named(tmp_path):
   (tmp_path / 'x.csv').write_bytes(gzip.compress(b'text\na\n'))
   with pytest.raises(InputError, match=r'x.csv: is gzipped, .* Add .gz to its name'):
     rows.read_rows(tmp_path / 'x.csv')
+  (tmp_path / 'x.csv.gz').write_bytes(b'text\na\n')
+  with pytest.raises(InputError, match=r'x.csv.gz: is not gzipped, .* Remove .gz from its name'):
+    rows.read_rows(tmp_path / 'x.csv.gz')
   WRITERS['x.parquet'](tmp_path / 'x.parquet')
   (tmp_path / 'x.parquet').rename(tmp_path / 'x.txt')
   with pytest.raises(InputError, match=r'x.txt: is a parquet file'):

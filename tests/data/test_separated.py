@@ -86,6 +86,59 @@ def test_a_byte_that_is_not_utf8_is_shown_as_it_may_be_meant(tmp_path):
     rows.read_rows(tmp_path / 'x.csv', fields=('text',))
 
 
+@pytest.mark.parametrize(
+  'text',
+  [
+    'привет мир'.encode('koi8-r'),
+    '日本語の文'.encode('shift_jis'),
+    b'caf\xc3\xa9 and caf\xe9',
+    b'\x04\x95\x80 abc',
+  ],
+)
+def test_another_alphabet_is_not_taken_for_windows_1252(tmp_path, text):
+  (tmp_path / 'x.csv').write_bytes(b'text,id\n' + text + b',1\n')
+  with pytest.raises(InputError, match="'text' is not UTF-8; convert the file to UTF-8"):
+    rows.read_rows(tmp_path / 'x.csv', fields=('text',))
+
+
+def test_utf8_among_rows_of_another_encoding_is_not_read_as_that(tmp_path):
+  content = b'text,id\ncaf\xc3\xa9,1\nna\xefve,2\n'
+  found = read(tmp_path / 'x.csv', content, encoding='cp1252', used=('text',))
+  assert [str(row) for row in found] == [
+    "field 'text' is UTF-8 ('café'), not cp1252",
+    "{'text': 'naïve', 'id': '2'}",
+  ]
+
+
+def test_a_space_may_follow_each_delimiter(tmp_path):
+  content = b'id, text, toxic\n1, "a, b", 1\n2, c, 0\n'
+  assert read(tmp_path / 'x.csv', content) == [
+    {'id': '1', 'text': 'a, b', 'toxic': '1'},
+    {'id': '2', 'text': 'c', 'toxic': '0'},
+  ]
+  assert read(tmp_path / 'x.csv', b'id,text\n1, a\n') == [{'id': '1', 'text': ' a'}]
+
+
+def test_a_delimiter_may_end_each_row(tmp_path):
+  content = b'id,text\n1,a,\n2,"b, c",\n'
+  expected = [{'id': '1', 'text': 'a'}, {'id': '2', 'text': 'b, c'}]
+  assert read(tmp_path / 'x.csv', content) == expected
+  for other in (b'3,d\n', b'3,d,e\n', b'3,d,,\n'):  # then the comma may be that of a text
+    read_rows = read(tmp_path / 'x.csv', content + other)
+    assert str(read_rows[0]) == 'line 2 has 3 cells, but the header has 2'
+
+
+def test_the_lines_of_a_single_unquoted_column_are_its_texts(tmp_path):
+  content = b'text\nhello\nyes, of course\n'
+  assert read(tmp_path / 'x.csv', content) == [{'text': 'hello'}, {'text': 'yes, of course'}]
+  for other in (b'a, "b"\n', b'"a", b\n'):
+    assert 'but the header has 1' in str(read(tmp_path / 'x.csv', content + other)[1])
+  both = read(tmp_path / 'x.csv', b'text\na, 1\nb, 0\n')  # or does the header lack a name?
+  assert [str(row) for row in both] == [
+    f'line {line} has 2 cells, but the header has 1' for line in (2, 3)
+  ]
+
+
 def test_columns_without_a_name_are_no_columns(tmp_path):
   content = table(',', header=('text', 'toxic', '', ''))
   assert read(tmp_path / 'x.csv', content) == EXPECTED
