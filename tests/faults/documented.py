@@ -4,12 +4,19 @@ A test that produces a fault compares what was printed with its row. So the page
 code prints. If a message changes, the test fails and shows the row that the page should have.
 """
 
+from collections.abc import Iterator
 import pathlib
 import re
 from typing import NamedTuple
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'faults.md'
 HEADER = ('what is printed', 'exit code')  # the last columns of a table of faults
+TROUBLES = (
+  'trouble',
+  'outcome',
+  'exit code',
+  'tests',
+)  # the columns of the table of users' troubles
 RUN = 'RUN'  # the page's word for the folder of the run
 
 
@@ -20,27 +27,62 @@ class Row(NamedTuple):
   codes: set[int]
 
 
+class Trouble(NamedTuple):
+  """One trouble of a user."""
+
+  what: str
+  messages: list[str]  # code spans that are errors or warnings
+  codes: set[int]
+  tests: list[str]  # path::name
+
+
 def cells_of(line: str) -> list[str]:
   """Splits a line of a Markdown table."""
   cells = re.split(r'(?<!\\)\|', line.strip().strip('|'))
   return [cell.strip().replace('\\|', '|') for cell in cells]
 
 
-def rows() -> dict[str, Row]:
-  """Returns the rows of the page's tables of faults, by the fault."""
-  found: dict[str, Row] = {}
+def tables(header: tuple[str, ...]) -> Iterator[list[str]]:
+  """Yields the cells of each row in the page's tables whose last columns are these."""
   inside = False
   for line in PAGE.read_text(encoding='utf-8').splitlines():
     if not line.startswith('|'):
       inside = False
-    elif tuple(cells_of(line)[-2:]) == HEADER:
+    elif tuple(cells_of(line)[-len(header) :]) == header:
       inside = True
     elif inside and not line.startswith('|---'):
-      fault, *_, printed, codes = cells_of(line)
-      assert fault not in found, f'docs/faults.md names two faults {fault!r}'
-      spans = re.findall(r'`(.*?)`', printed)
-      found[fault] = Row(spans[0] if spans else '', set(map(int, re.findall(r'\d+', codes))))
+      yield cells_of(line)
+
+
+def rows() -> dict[str, Row]:
+  """Returns the rows of the page's tables of faults, by the fault."""
+  found: dict[str, Row] = {}
+  for fault, *_, printed, codes in tables(HEADER):
+    assert fault not in found, f'docs/faults.md names two faults {fault!r}'
+    spans = spans_of(printed)
+    found[fault] = Row(spans[0] if spans else '', numbers_of(codes))
   return found
+
+
+def troubles() -> list[Trouble]:
+  """Returns the rows of the table of users' troubles."""
+  return [
+    Trouble(
+      what,
+      [span for span in spans_of(outcome) if span.startswith(('error: ', 'warning: '))],
+      numbers_of(codes),
+      spans_of(tests),
+    )
+    for what, outcome, codes, tests in tables(TROUBLES)
+  ]
+
+
+def spans_of(cell: str) -> list[str]:
+  return re.findall(r'`(.*?)`', cell)
+
+
+def numbers_of(cell: str) -> set[int]:
+  return set(map(int, re.findall(r'\d+', cell)))
 
 
 def pattern(printed: str) -> str:

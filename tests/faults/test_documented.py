@@ -1,5 +1,8 @@
 """docs/faults.md against the code and the tests."""
 
+import ast
+import functools
+import pathlib
 import re
 
 import documented
@@ -19,6 +22,35 @@ def test_every_fault_of_the_page_is_named_by_a_test():
   )
   assert len(documented.rows()) > 60
   assert [fault for fault in documented.rows() if fault not in tests] == []
+
+
+@pytest.mark.parametrize('trouble', documented.troubles(), ids=lambda trouble: trouble.what[:40])
+def test_a_trouble_is_answered_as_the_page_says(trouble):
+  # Its messages are those of faults, each of which a test compares with what is printed.
+  for message in trouble.messages:
+    found = [
+      row
+      for row in documented.rows().values()
+      if re.search(documented.pattern(message), row.printed, re.DOTALL)
+    ]
+    assert found, f'no fault of the page prints {message!r}'
+    assert any(row.codes & trouble.codes for row in found), f'{message!r} has another exit code'
+  assert trouble.codes and trouble.tests
+  for test in trouble.tests:
+    path, _, name = test.partition('::')
+    assert path.startswith('tests/') and pathlib.PurePath(path).match('test_*.py'), test
+    assert name.startswith('test_') and name in functions_of(path), f'{test} is not collected'
+
+
+@functools.cache
+def functions_of(path: str) -> set[str]:
+  """Returns the names of the functions at the top of a module, which pytest collects."""
+  body = ast.parse((ROOT / path).read_text(encoding='utf-8')).body
+  return {node.name for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def test_all_thirty_troubles_are_on_the_page():
+  assert len({trouble.what for trouble in documented.troubles()}) == 30
 
 
 def test_the_exit_codes_are_those_of_the_errors():
