@@ -113,7 +113,8 @@ def json_file(file: Binary, layout: Layout) -> Numbered:
     return
   if isinstance(value, dict) and _is_by_columns(value):
     raise BadFile(
-      "one object contains all rows, column by column; save them row by row (pandas: orient='records')"
+      'one object contains all rows, column by column; save them row by row (pandas: '
+      "orient='records')"
     )
   undecoded = bool(UNDECODED.search(text))
   for number, one in enumerate(value if isinstance(value, list) else [value], 1):
