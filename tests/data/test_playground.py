@@ -14,6 +14,7 @@ import transformers
 
 from irl_jax.data.playground import comments as playground
 from irl_jax.data.playground import tokenizers
+from irl_jax.data.playground import words
 from irl_jax.data.playground import world
 
 COMMENTS = 6000
@@ -133,7 +134,7 @@ def test_a_text_has_one_label(comments, drafts):
 
 
 def test_people_and_things_never_share_a_name():
-  topics = world.TOPICS.values()
+  topics = words.TOPICS.values()
   people = {name for topic in topics for name in topic['person']}
   things = {name for topic in topics for table in ('thing', 'event') for name in topic[table]}
   assert not people & things
@@ -141,7 +142,7 @@ def test_people_and_things_never_share_a_name():
 
 def test_tones_never_share_a_judging_word():
   harsh, warm = (
-    {entry for table in ('noun', 'adjective', 'trash') for entry in world.TONES[tone][table]}
+    {entry for table in ('noun', 'adjective', 'trash') for entry in words.TONES[tone][table]}
     for tone in ('harsh', 'warm')
   )
   assert not harsh & warm
@@ -214,9 +215,9 @@ def test_classifier_tokenizer_wraps_a_text(texts):
 def test_language_model_tokenizer_adds_nothing_and_gives_a_word_one_token(texts):
   tokenizer = tokenizers.language_model_tokenizer(texts)
   assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 0, 0)
-  words = {' ' + word for text in texts for word in words_of(text)}
-  single = [word for word in words if len(tokenizer(word)['input_ids']) == 1]
-  assert len(single) >= 0.97 * len(words)
+  spaced = {' ' + word for text in texts for word in words_of(text)}
+  single = [word for word in spaced if len(tokenizer(word)['input_ids']) == 1]
+  assert len(single) >= 0.97 * len(spaced)
   assert len(tokenizer) < 2500
 
 

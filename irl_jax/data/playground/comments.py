@@ -3,8 +3,7 @@
 A comment is a neutral opening and two or three clauses. It is toxic if any of its clauses is an
 attack. Words are drawn from a friendly or a rude register, so insults occur together. In over a
 sixth of the sentences subject, negation or quotation reverse the label, so no word list classifies
-every comment correctly. The tables are in
-world.py.
+every comment correctly. The tables are in world.py and words.py.
 """
 
 import bisect
@@ -14,6 +13,7 @@ import itertools
 import random
 import re
 
+from irl_jax.data.playground import words
 from irl_jax.data.playground import world
 
 SLOT = re.compile(r'\{(\w+)\}')
@@ -57,7 +57,7 @@ def sentences(n: int, seed: int) -> list[list[Sentence]]:
 
 def comment(rng: random.Random) -> list[Sentence]:
   """Draws one comment: a topic, a register, and two or three sentences after an opening."""
-  topic = pick(rng, tuple(world.TOPICS))
+  topic = pick(rng, tuple(words.TOPICS))
   register = 'rude' if rng.random() < world.RUDE_REGISTER else 'friendly'
   count = 3 if rng.random() < world.THREE_SENTENCES else 2
   opening = expand(rng, pick(rng, world.OPENERS), tables(topic, 'warm'))
@@ -99,7 +99,7 @@ def expand(rng: random.Random, template: str, entries: dict[str, tuple[str, ...]
 @functools.cache
 def tables(topic: str, tone: str) -> dict[str, tuple[str, ...]]:
   """Returns all tables that a clause of this topic and tone draws from."""
-  return world.COMMON | world.TOPICS[topic] | world.TONES[tone]
+  return {'dismissal': world.DISMISSALS} | words.COMMON | words.TOPICS[topic] | words.TONES[tone]
 
 
 def pick(rng: random.Random, entries: tuple[str, ...]) -> str:
