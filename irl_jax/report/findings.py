@@ -9,13 +9,13 @@ import dataclasses
 import statistics
 
 from irl_jax.report import verdicts as v
-from irl_jax.report.ranking import AT_CHANCE
-from irl_jax.report.ranking import BACKWARDS
-from irl_jax.report.ranking import Line
-from irl_jax.report.ranking import may_be_chance
-from irl_jax.report.ranking import ranking
-from irl_jax.report.ranking import tells_apart
-from irl_jax.report.shortcuts import shortcuts
+from irl_jax.report.quality import AT_CHANCE
+from irl_jax.report.quality import BACKWARDS
+from irl_jax.report.quality import Line
+from irl_jax.report.quality import may_be_chance
+from irl_jax.report.quality import ranking
+from irl_jax.report.quality import shortcuts
+from irl_jax.report.quality import tells_apart
 from irl_jax.report.summary import Policy
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import SetName

@@ -28,8 +28,10 @@ from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import tables
 from irl_jax.report import texts
 from irl_jax.report import verdicts
+from irl_jax.report import wording
 from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
+from irl_jax.report.summary import Summary
 from irl_jax.report.tables import Table
 from irl_jax.report.wording import count
 from irl_jax.report.wording import percent
@@ -204,7 +206,7 @@ def render(inputs: Inputs, sections: Sequence[DrawnSection]) -> str:
     findings=findings.find(inputs.summary),
     facts=facts(inputs),
     groups=texts.groups(inputs),
-    missing=tables.missing(inputs.summary),
+    missing=missing(inputs.summary),
     name=inputs.config.get('name') or 'run',
     config_file=config_file(inputs.config),
     versions=inputs.versions,
@@ -291,3 +293,33 @@ def content_security_policy(css: str) -> str:
   """Returns the page's policy: it may apply this one style sheet, and nothing else."""
   digest = base64.b64encode(hashlib.sha256(css.encode('utf-8')).digest()).decode('ascii')
   return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+UNNAMED = {  # keys on the way to a reason that do not name whose result it is
+  *wording.SETS,
+  'irl',
+  'seeds',
+  'baselines',
+  'toxicity',
+  'toxicity_full',
+  'intervals',
+  'ensemble_gain',
+  'calibration',
+  'confounds',
+  'auroc',
+  'spearman',
+}
+REPEATED = {'mean', 'std'}  # these repeat the reasons of the seeds
+
+
+def missing(summary: Summary) -> list[str]:
+  """Says what could not be computed and why, a line for each reward or policy and reason."""
+  lines: dict[tuple[str, str], list[str]] = {}
+  for reason in summary.reasons:
+    if not REPEATED & set(reason.path):
+      owner = ' '.join(wording.policy_name(key) for key in reason.path if key not in UNNAMED)
+      lines.setdefault((owner, reason.reason), []).append(wording.name(reason.metric))
+  return [
+    f'{owner}{": " if owner else ""}{", ".join(dict.fromkeys(metrics))} – {reason}'
+    for (owner, reason), metrics in lines.items()
+  ]

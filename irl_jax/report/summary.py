@@ -1,27 +1,22 @@
 """summary.json as values with types, for all parts of the report.
 
-records.Summary lists the file's fields. Here a part that is absent or null is an empty value, so
-that `seed.on('heldout_texts').auroc` is None if there is no such result. `Summary.reasons` says why
-a result is missing. Unknown fields are ignored.
+records.Summary lists the file's fields, and `inputs.parse_summary` reads it. Here a part that is
+absent or null is an empty value, so that `seed.on('heldout_texts').auroc` is None if there is no
+such result. `Summary.reasons` says why a result is missing.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import inspect
-from typing import Any
 from typing import Literal
 from typing import TypeVar
 
-from irl_jax.errors import ConfigError
 from irl_jax.runtime import records
 
 SetName = Literal['heldout_texts', 'heldout_texts_human', 'heldout_pairs']
 SETS: tuple[SetName, ...] = ('heldout_texts', 'heldout_texts_human', 'heldout_pairs')
-Node = Mapping[str, Any]
 Interval = Sequence[float]  # [low, high]
 T = TypeVar('T')
 
@@ -237,114 +232,6 @@ class Summary:
   def training(self, stage: str) -> PolicyTraining | None:
     """Returns the results of rlhf or rerlhf, or None if it did not run."""
     return next((training for training in self.trainings if training.stage == stage), None)
-
-
-def parse(node: Node) -> Summary:
-  """Reads the object of a summary.json.
-
-  Raises:
-    ConfigError: a newer version of irl_jax wrote it.
-  """
-  schema = node.get('schema', 1)
-  if not isinstance(schema, int) or schema > records.SCHEMA:
-    raise ConfigError(
-      f'summary.json has schema {schema!r} and this version of irl_jax reads {records.SCHEMA} at '
-      'most: install the version that wrote it'
-    )
-  return Summary(
-    human_accuracy=part(node, 'true_reward').get('human_accuracy'),
-    trainings=tuple(
-      parse_training(stage, value)
-      for stage, value in node.items()
-      if isinstance(value, Mapping) and {'before', 'after'} <= value.keys()
-    ),
-    recovery=parse_recovery(part(node, 'irl')),
-    reasons=tuple(find_reasons(node)),
-    inputs=part(node, 'inputs'),
-  )
-
-
-def parse_training(stage: str, node: Node) -> PolicyTraining:
-  """Reads the results of one stage that trained a policy."""
-  before, after = (parse_policy(part(node, when)) for when in ('before', 'after'))
-  test = part(node, 'mcnemar')
-  return PolicyTraining(stage, before, after, build(McNemar, test) if test else None)
-
-
-def parse_policy(node: Node) -> Policy:
-  """Reads the metrics of one policy."""
-  shares = {name: build(Share, part(node, name)) for name in ('toxicity', 'toxicity_full')}
-  return build(Policy, {**node, **shares})
-
-
-def parse_recovery(node: Node) -> Recovery:
-  """Reads the results of the recovered rewards and of the baselines."""
-  baselines = {name: parse_reward(value or {}) for name, value in part(node, 'baselines').items()}
-  return Recovery(
-    seeds=tuple(map(parse_reward, node.get('seeds') or ())),
-    mean=parse_reward(part(node, 'mean')),
-    std=parse_reward(part(node, 'std')),
-    ensemble=parse_reward(part(node, 'ensemble')),
-    ceiling=baselines.pop('ceiling', Reward()),
-    baselines=baselines,
-    seed_spearman=node.get('seed_spearman'),
-    identifiability=build(Identifiability, part(node, 'identifiability')),
-    start=build(Start, part(node, 'start')),
-  )
-
-
-def parse_reward(node: Node) -> Reward:
-  """Reads the results of one reward, with each set's intervals next to its metrics."""
-  sets = {}
-  for name in SETS:
-    if agreement := part(node, name):
-      interval = part(part(node, 'intervals'), name)
-      sets[name] = dataclasses.replace(
-        build(Agreement, agreement),
-        auroc_interval=interval.get('auroc'),
-        spearman_interval=interval.get('spearman'),
-        auroc_gain=part(part(node, 'ensemble_gain'), name).get('auroc'),
-      )
-  calibration = part(node, 'calibration')
-  return Reward(
-    sets,
-    parse_calibration(calibration) if calibration else None,
-    build(Confounds, part(node, 'confounds')),
-    build(Preference, part(node, 'preference')),
-    node.get('trained_on'),
-  )
-
-
-def parse_calibration(node: Node) -> Calibration:
-  """Reads a reward's zero and probabilities, also under the short names of the zero's fields."""
-  short = {'low': 'zero_low', 'high': 'zero_high', 'reliable': 'reliable_zero'}
-  renamed = {name: node[key] for key, name in short.items() if key in node}
-  return build(Calibration, {**node, **renamed})
-
-
-def find_reasons(node: Any, path: tuple[str, ...] = ()) -> Iterator[Reason]:
-  """Yields everything under 'why', at any depth."""
-  if isinstance(node, Mapping):
-    for metric, reason in (node.get('why') or {}).items():
-      yield Reason(path, metric, reason)
-    for key, value in node.items():
-      if key != 'why':
-        yield from find_reasons(value, (*path, key))
-  elif isinstance(node, list):
-    for index, value in enumerate(node):
-      yield from find_reasons(value, (*path, f'seed {index}'))
-
-
-def build(kind: Callable[..., T], node: Node) -> T:
-  """Makes a dataclass of the fields that it knows."""
-  known = inspect.signature(kind).parameters
-  return kind(**{name: value for name, value in node.items() if name in known})
-
-
-def part(node: Node, key: str) -> Node:
-  """Returns an object inside an object; an empty one if it is absent or null."""
-  value = node.get(key)
-  return value if isinstance(value, Mapping) else {}
 
 
 def complete(values: Iterable[T | None]) -> list[T]:

@@ -20,7 +20,6 @@ from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
-from irl_jax.report.summary import Summary
 from irl_jax.report.wording import ENSEMBLE
 from irl_jax.report.wording import MISSING
 from irl_jax.report.wording import name
@@ -321,33 +320,3 @@ def from_start(start: Start) -> str:
     f'{number(start.between_seeds)}. Of each reward and its own start it is {spread(moved)}. Seeds '
     'that begin alike and hardly move agree regardless of what they learn.'
   )
-
-
-UNNAMED = {  # keys on the way to a reason that do not name whose result it is
-  *SETS,
-  'irl',
-  'seeds',
-  'baselines',
-  'toxicity',
-  'toxicity_full',
-  'intervals',
-  'ensemble_gain',
-  'calibration',
-  'confounds',
-  'auroc',
-  'spearman',
-}
-REPEATED = {'mean', 'std'}  # these repeat the reasons of the seeds
-
-
-def missing(summary: Summary) -> list[str]:
-  """Says what could not be computed and why, a line for each reward or policy and reason."""
-  lines: dict[tuple[str, str], list[str]] = {}
-  for reason in summary.reasons:
-    if not REPEATED & set(reason.path):
-      owner = ' '.join(policy_name(key) for key in reason.path if key not in UNNAMED)
-      lines.setdefault((owner, reason.reason), []).append(name(reason.metric))
-  return [
-    f'{owner}{": " if owner else ""}{", ".join(dict.fromkeys(metrics))} – {reason}'
-    for (owner, reason), metrics in lines.items()
-  ]

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from irl_jax.report import findings
-from irl_jax.report import summary as summary_lib
+from irl_jax.report import inputs
 from irl_jax.report.summary import Calibration
 from irl_jax.report.summary import Preference
 from irl_jax.report.summary import Reason
@@ -111,7 +111,7 @@ def table(
 
 def results_table(node: Mapping[str, Any]) -> Group:
   """Tabulates a run's summary.json; a stage that did not run is left out."""
-  summary = summary_lib.parse(node)
+  summary = inputs.parse_summary(node)
   parts: list[RenderableType] = []
   if summary.human_accuracy is not None:
     agrees = f'{summary.human_accuracy:.1%}'

@@ -10,7 +10,6 @@ from irl_jax.report import agreement_figures as figures
 from irl_jax.report import comparisons
 from irl_jax.report import drawing as drawing_lib
 from irl_jax.report import inputs as inputs_lib
-from irl_jax.report import summary as summary_lib
 
 DRAW = (
   figures.scatter,
@@ -48,7 +47,7 @@ def test_every_figure_says_its_numbers(inputs, draw):
   'summary', [{}, {'irl': {'seeds': [{}]}}, {'irl': {'seeds': [{'calibration': None}]}}]
 )
 def test_without_figures_each_says_why(draw, summary):
-  reason = draw(inputs_lib.Inputs(summary_lib.parse(summary), {}, {}))
+  reason = draw(inputs_lib.Inputs(inputs_lib.parse_summary(summary), {}, {}))
   assert isinstance(reason, str) and len(reason) > 10
 
 
@@ -123,21 +122,23 @@ def test_reliability_gives_the_reason_of_the_summary():
     }
   ]
   assert (
-    figures.reliability(inputs_lib.Inputs(summary_lib.parse({'irl': {'seeds': seeds}}), {}, {}))
+    figures.reliability(
+      inputs_lib.Inputs(inputs_lib.parse_summary({'irl': {'seeds': seeds}}), {}, {})
+    )
     == 'no labels of both classes'
   )
 
 
 def test_a_start_that_two_stages_share_is_there_once(make_summary):
   summary = make_summary()
-  assert list(comparisons.toxicity_of_policies(summary_lib.parse(summary))) == [
+  assert list(comparisons.toxicity_of_policies(inputs_lib.parse_summary(summary))) == [
     'start',
     'RLHF on the true reward',
     'RLHF on the recovered reward',
   ]
   summary['rerlhf']['before']['toxicity'] = summary['rerlhf']['before']['toxicity'] | {'rate': 0.49}
   summary['rerlhf_random'] = summary['rlhf']
-  assert list(comparisons.toxicity_of_policies(summary_lib.parse(summary))) == [
+  assert list(comparisons.toxicity_of_policies(inputs_lib.parse_summary(summary))) == [
     'start',
     'RLHF on the true reward',
     'start of rerlhf',
@@ -148,7 +149,7 @@ def test_a_start_that_two_stages_share_is_there_once(make_summary):
 
 def test_rewards_are_compared_best_baseline_first(make_summary):
   rows = comparisons.compared_rewards(
-    summary_lib.parse(make_summary(seeds=2)).recovery, 'heldout_texts'
+    inputs_lib.parse_summary(make_summary(seeds=2)).recovery, 'heldout_texts'
   )
   assert [row.label for row in rows] == [
     'ceiling',
@@ -166,7 +167,7 @@ def test_correlations_that_could_not_be_computed_are_drawn_as_a_dash(make_summar
   summary = make_summary(seeds=2)
   summary['irl']['identifiability']['spearman'] = [[1.0, None], [None, None]]
   with drawing_lib.style():
-    drawing = comparisons.seeds(inputs_lib.Inputs(summary_lib.parse(summary), {}, {}))
+    drawing = comparisons.seeds(inputs_lib.Inputs(inputs_lib.parse_summary(summary), {}, {}))
   assert 'none could be computed' in drawing.alt
   assert [text.get_text() for text in drawing.figure.axes[0].texts] == ['1.00', '–', '–', '–']
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import pytest
 
 from irl_jax.report import findings
-from irl_jax.report import summary as summary_lib
+from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import verdicts
 
 RANKING, RECOVERIES, SIGN, SHORTCUTS, TRAINING = range(5)
@@ -20,7 +20,7 @@ def set_seeds(summary, section, **figures):
 
 
 def find(summary):
-  return findings.find(summary_lib.parse(summary))
+  return findings.find(inputs_lib.parse_summary(summary))
 
 
 def line(summary, number):

@@ -14,6 +14,7 @@ from irl_jax import config as config_lib
 from irl_jax.command_line import config_files
 from irl_jax.errors import ConfigError
 from irl_jax.report import drawing
+from irl_jax.report import inputs
 from irl_jax.report import page
 from irl_jax.runtime import workdir
 
@@ -315,3 +316,16 @@ def test_defaults_are_left_out_of_the_config_file():
     == 'from irl_jax import config as c\n\n\ndef get_config():\n  return c.Config(\n  )\n'
   )
   assert run_config(page.config_file({})) == config_lib.Config()
+
+
+def test_reasons_name_whose_figure_it_is(make_summary):
+  summary = make_summary(seeds=2)
+  summary['rlhf']['after']['why'] = {'distinct_2': 'no bigram'}
+  summary['irl']['seeds'][1]['calibration']['why'] = {'platt': 'no labels', 'ece': 'no labels'}
+  summary['irl']['baselines']['constant']['heldout_texts']['why'] = {'pearson': 'zero variance'}
+  summary['irl']['mean']['why'] = {'platt': 'repeated'}
+  assert page.missing(inputs.parse_summary(summary)) == [
+    'RLHF on the true reward after: distinct_2 – no bigram',
+    'seed 1: platt, ECE – no labels',
+    'constant: Pearson – zero variance',
+  ]

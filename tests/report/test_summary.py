@@ -6,19 +6,20 @@ import typing
 import pytest
 
 from irl_jax.errors import ConfigError
+from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import summary as summary_lib
 from irl_jax.runtime import records
 
 
 def test_an_empty_summary_has_no_results():
-  assert summary_lib.parse({}) == summary_lib.Summary()
-  assert summary_lib.parse({'irl': None, 'rlhf': None}) == summary_lib.Summary()
+  assert inputs_lib.parse_summary({}) == summary_lib.Summary()
+  assert inputs_lib.parse_summary({'irl': None, 'rlhf': None}) == summary_lib.Summary()
   recovery = summary_lib.Summary().recovery
   assert recovery.reference is None and recovery.ensemble.on('heldout_texts').auroc is None
 
 
 def test_every_metric_is_where_it_belongs(make_summary):
-  summary = summary_lib.parse(make_summary(seeds=2))
+  summary = inputs_lib.parse_summary(make_summary(seeds=2))
   seed = summary.recovery.seeds[1]
   assert seed.on('heldout_texts').auroc == 0.94
   assert seed.on('heldout_texts').auroc_interval == [0.92, 0.96]
@@ -35,25 +36,25 @@ def test_every_metric_is_where_it_belongs(make_summary):
 def test_a_metric_of_every_seed_is_all_of_them_or_none(make_summary):
   summary = make_summary()
   auroc = lambda seed: seed.on('heldout_texts').auroc
-  assert summary_lib.parse(summary).recovery.of_seeds(auroc) == [0.94] * 3
+  assert inputs_lib.parse_summary(summary).recovery.of_seeds(auroc) == [0.94] * 3
   summary['irl']['seeds'][1]['heldout_texts'] = None
-  recovery = summary_lib.parse(summary).recovery
+  recovery = inputs_lib.parse_summary(summary).recovery
   assert recovery.of_seeds(auroc) == [] and recovery.reference == 'heldout_texts_human'
 
 
 def test_unknown_fields_are_ignored(make_summary):
   summary = make_summary()
-  before = summary_lib.parse(make_summary())
+  before = inputs_lib.parse_summary(make_summary())
   summary |= {'schema': records.SCHEMA, 'novel': {'a': 1}}
   summary['irl']['novel'] = summary['irl']['seeds'][0]['novel'] = 7
   summary['rlhf']['after']['toxicity']['novel'] = 'text'
-  assert summary_lib.parse(summary) == before
+  assert inputs_lib.parse_summary(summary) == before
 
 
 @pytest.mark.parametrize('schema', [records.SCHEMA + 1, '1', None])
 def test_a_summary_of_another_schema_is_refused_in_one_line(make_summary, schema):
   with pytest.raises(ConfigError, match='summary.json has schema') as caught:
-    summary_lib.parse(make_summary() | {'schema': schema})
+    inputs_lib.parse_summary(make_summary() | {'schema': schema})
   assert '\n' not in str(caught.value)
 
 
@@ -62,7 +63,7 @@ def test_reasons_are_found_at_any_depth():
     'why': {'a': 'first'},
     'irl': {'seeds': [{}, {'heldout_texts': {'f1': None, 'why': {'f1': 'second'}}}]},
   }
-  assert summary_lib.parse(node).reasons == (
+  assert inputs_lib.parse_summary(node).reasons == (
     summary_lib.Reason((), 'a', 'first'),
     summary_lib.Reason(('irl', 'seeds', 'seed 1', 'heldout_texts'), 'f1', 'second'),
   )

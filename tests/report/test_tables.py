@@ -3,7 +3,6 @@
 import pytest
 
 from irl_jax.report import inputs as inputs_lib
-from irl_jax.report import summary as summary_lib
 from irl_jax.report import tables as tables_lib
 from irl_jax.report import wording
 
@@ -18,7 +17,7 @@ TABLES = (
 
 
 def tables_of(summary, build):
-  return build(inputs_lib.Inputs(summary_lib.parse(summary), {}, {}))
+  return build(inputs_lib.Inputs(inputs_lib.parse_summary(summary), {}, {}))
 
 
 @pytest.mark.parametrize('build', TABLES)
@@ -102,16 +101,3 @@ def test_least_alike_is_the_smallest_or_the_furthest(make_summary):
     summary['irl']['identifiability'][name][0][2] = value
   rows = tables_of(summary, tables_lib.identifiability)[0].rows
   assert [row[2] for row in rows] == ['0.200', '0.930', '0.600'] and rows[0][1] == '0.700'
-
-
-def test_reasons_name_whose_figure_it_is(make_summary):
-  summary = make_summary(seeds=2)
-  summary['rlhf']['after']['why'] = {'distinct_2': 'no bigram'}
-  summary['irl']['seeds'][1]['calibration']['why'] = {'platt': 'no labels', 'ece': 'no labels'}
-  summary['irl']['baselines']['constant']['heldout_texts']['why'] = {'pearson': 'zero variance'}
-  summary['irl']['mean']['why'] = {'platt': 'repeated'}
-  assert tables_lib.missing(summary_lib.parse(summary)) == [
-    'RLHF on the true reward after: distinct_2 – no bigram',
-    'seed 1: platt, ECE – no labels',
-    'constant: Pearson – zero variance',
-  ]
