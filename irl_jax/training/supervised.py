@@ -9,7 +9,10 @@ import dataclasses
 import functools
 import pathlib
 from typing import Any
+from typing import Required
+from typing import TypedDict
 from typing import TypeVar
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -152,6 +155,16 @@ def validate(
   return {f'validation/{name}': total / max(count, 1) for name, total in sums.items()}
 
 
+class Options(TypedDict, total=False):
+  """The keyword arguments of `fit`."""
+
+  dtype: DTypeLike
+  runtime: config_lib.Runtime
+  log: Required[training.Log]
+  truncate_log: Callable[[int], None]
+  progress: training.Progress
+
+
 def fit(
   name: str,
   model: Model,
@@ -161,9 +174,12 @@ def fit(
   config: config_lib.Supervised,
   seed: int,
   folder: pathlib.Path,
-  dtype: DTypeLike,
-  runtime: config_lib.Runtime,
-  **reporting: Any,
+  *,
+  dtype: DTypeLike = jnp.float32,
+  runtime: config_lib.Runtime = config_lib.Runtime(),
+  log: training.Log,
+  truncate_log: Callable[[int], None] = lambda step: None,
+  progress: training.Progress = iter,
 ) -> Model:
   """Minimises a loss over shuffled minibatches.
 
@@ -178,7 +194,9 @@ def fit(
     folder: where checkpoints are saved.
     dtype: the compute type.
     runtime: checkpoints kept, skipped updates tolerated, and how memory is saved.
-    **reporting: `log`, `truncate_log` and `progress` of `training.loop.fit`.
+    log: as for `training.loop.fit`, like the rest.
+    truncate_log: called once, with the first update.
+    progress: wraps the iterable of updates.
 
   Returns:
     The model with the lowest validation loss, on the host.
@@ -189,43 +207,60 @@ def fit(
   buckets = batches.training_buckets(examples.lengths, examples.limit, plan.updates)
   padded = [batches.bucket(length, buckets) for length in examples.lengths]
   rows_of = batches.order_by_bucket(padded, batch_size, seed)
-  tx, _ = optimizer.adamw(
-    learning_rate=config.learning_rate,
-    updates=plan.updates,
-    warmup=config.warmup_steps,
-    b2=0.98,
-    weight_decay=config.weight_decay,
-  )
-  statics: dict[str, Any] = {'config': model.config, 'dtype': dtype}
-  measure = parallel.map_forward(losses, **statics)
+  step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
   best = training.fit(
     name,
     training.Learner(
       optimizer.placed_state(model.params, tx), best=parallel.replicate(model.params)
     ),
     (),
-    parallel.map_update(
-      update,
-      losses=losses,
-      tx=tx,
-      micro_batch=runtime.micro_batch,
-      rematerialise=runtime.rematerialise,
-      **statics,
-    ),
-    lambda step: examples.batch(rows_of(step), buckets),
+    step,
+    lambda number: examples.batch(rows_of(number), buckets),
     lambda params: validate(measure, params, validation, batch_size, buckets),
     plan,
     folder,
     runtime,
+    log=log,
+    truncate_log=truncate_log,
+    progress=progress,
     fingerprint=fingerprint.of(
       {config.key.rstrip('.'): config, 'seed': seed},
       examples=_digest(examples),
       validation_examples=_digest(validation),
       starting_model=fingerprint.of_params(model.params),
     ),
-    **reporting,
   )
   return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
+
+
+def _compile_functions(
+  model: pretrained.Pretrained,
+  losses: TextLosses,
+  config: config_lib.Supervised,
+  updates: int,
+  dtype: DTypeLike,
+  runtime: config_lib.Runtime,
+) -> tuple[Callable, Callable, optax.GradientTransformation]:
+  """Returns `update` and the losses mapped over the devices, and the optimiser."""
+  tx, _ = optimizer.adamw(
+    learning_rate=config.learning_rate,
+    updates=updates,
+    warmup=config.warmup_steps,
+    b2=0.98,
+    weight_decay=config.weight_decay,
+  )
+  statics: dict[str, Any] = {'config': model.config, 'dtype': dtype}
+  saving = dict(micro_batch=runtime.micro_batch, rematerialise=runtime.rematerialise)
+  return (
+    parallel.map_update(update, losses=losses, tx=tx, **saving, **statics),
+    parallel.map_forward(losses, **statics),
+    tx,
+  )
+
+
+def _digest(examples: examples_lib.Examples) -> str:
+  labels = None if examples.labels is None else examples.labels.tolist()
+  return fingerprint.of_rows([list(map(list, examples.sequences)), labels])
 
 
 def train_language_model(
@@ -235,12 +270,7 @@ def train_language_model(
   config: config_lib.Supervised,
   seed: int,
   folder: pathlib.Path,
-  *,
-  dtype: DTypeLike = jnp.float32,
-  runtime: config_lib.Runtime = config_lib.Runtime(),
-  log: training.Log,
-  truncate_log: Callable[[int], None] = lambda step: None,
-  progress: training.Progress = iter,
+  **options: Unpack[Options],
 ) -> pretrained.Decoder:
   """Trains all parameters of a causal language model on texts.
 
@@ -252,29 +282,12 @@ def train_language_model(
   Raises:
     DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
-  encode = functools.partial(
-    examples_lib.language_model_examples, model, max_tokens=config.max_tokens
+  examples, held = (
+    examples_lib.language_model_examples(model, some, max_tokens=config.max_tokens)
+    for some in (texts, validation)
   )
-  return fit(
-    'sft',
-    model,
-    language_model_losses,
-    encode(texts),
-    encode(validation),
-    config,
-    seed,
-    folder,
-    dtype,
-    runtime,
-    log=log,
-    truncate_log=truncate_log,
-    progress=progress,
-  )
-
-
-def _digest(examples: examples_lib.Examples) -> str:
-  labels = None if examples.labels is None else examples.labels.tolist()
-  return fingerprint.of_rows([list(map(list, examples.sequences)), labels])
+  losses = language_model_losses
+  return fit('sft', model, losses, examples, held, config, seed, folder, **options)
 
 
 def train_classifier(
@@ -284,12 +297,7 @@ def train_classifier(
   config: config_lib.Supervised,
   seed: int,
   folder: pathlib.Path,
-  *,
-  dtype: DTypeLike = jnp.float32,
-  runtime: config_lib.Runtime = config_lib.Runtime(),
-  log: training.Log,
-  truncate_log: Callable[[int], None] = lambda step: None,
-  progress: training.Progress = iter,
+  **options: Unpack[Options],
 ) -> pretrained.Classifier:
   """Trains all parameters of a text classifier on (texts, labels).
 
@@ -301,19 +309,9 @@ def train_classifier(
   Raises:
     DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
-  encode = functools.partial(examples_lib.classifier_examples, model, max_tokens=config.max_tokens)
-  return fit(
-    'classifier',
-    model,
-    classifier_losses,
-    encode(*labelled),
-    encode(*validation),
-    config,
-    seed,
-    folder,
-    dtype,
-    runtime,
-    log=log,
-    truncate_log=truncate_log,
-    progress=progress,
+  examples, held = (
+    examples_lib.classifier_examples(model, *some, max_tokens=config.max_tokens)
+    for some in (labelled, validation)
   )
+  losses = classifier_losses
+  return fit('classifier', model, losses, examples, held, config, seed, folder, **options)
