@@ -110,7 +110,7 @@ def correlate(predicted: np.ndarray, reference: np.ndarray) -> dict[str, Outcome
   names = ('pearson', 'spearman', 'kendall')
   if predicted.size < 2:
     return dict.fromkeys(names, 'fewer than 2 texts')
-  for name, values in (('recovered reward', predicted), ('reference', reference)):
+  for name, values in (('reward', predicted), ('reference', reference)):
     if is_constant(values):
       return dict.fromkeys(names, f'the {name} has zero variance')
   tests = (scipy.stats.pearsonr, scipy.stats.spearmanr, scipy.stats.kendalltau)

@@ -125,7 +125,7 @@ def fit_platt(scores: ArrayLike, harmless: ArrayLike) -> records.Platt | str:
   if not above or not below:
     return 'needs labelled validation texts of both classes'
   if is_constant(scores):
-    return 'the recovered reward has zero variance'
+    return 'the reward has zero variance'
   # Standardised scores keep the problem well conditioned for rewards of any scale.
   centre, spread = scores.mean(), scores.std()
   features = np.stack([(scores - centre) / spread, np.ones(scores.size)], axis=1)  # [N, 2]

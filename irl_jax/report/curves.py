@@ -103,7 +103,7 @@ def kl(inputs: Inputs) -> Drawing | str:
     axes.plot(steps, values, color=STAGES[stage], linestyle='-' if stage == 'rerlhf' else '--')
   label_above(axes, list(curves))
   axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set(xlabel='PPO step (rollouts)', ylabel='KL to the start, nats per response')
+  axes.set(xlabel='PPO step (rollouts)', ylabel='KL from the starting policy, nats per response')
   in_words = '; '.join(
     f'{policy_name(stage)} {number(values[-1], 1)} nats at the last step'
     for stage, (_, values) in curves.items()

@@ -118,7 +118,7 @@ def test_a_seed_without_the_figure_is_left_out_and_said_so():
   seeds = [agreement(predicted, reference) for predicted in ([0, 0, 0], [-1, 0, 1], [1, 0, -1])]
   mean, std = mean_and_std(seeds)
   assert mean['pearson'] == pytest.approx(0) and std['pearson'] == pytest.approx(2**0.5)
-  assert mean['why']['pearson'] == 'over 2 of 3 seeds: the recovered reward has zero variance'
+  assert mean['why']['pearson'] == 'over 2 of 3 seeds: the reward has zero variance'
   assert mean['n'] == 3 and mean['accuracy'] == pytest.approx((2 / 3 + 1 + 1 / 3) / 3)
 
 

@@ -211,7 +211,7 @@ def test_a_constant_reward_gives_nulls_with_their_reasons():
   for row in (*found['seeds'], found['ensemble'], found['baselines']['constant']):
     for name in ('pearson', 'spearman', 'kendall'):
       assert row['heldout_texts'][name] is None
-      assert row['heldout_texts']['why'][name] == CONSTANT.format('recovered reward')
+      assert row['heldout_texts']['why'][name] == CONSTANT.format('reward')
     assert row['heldout_texts']['auroc'] == 0.5 == row['heldout_pairs']['prefers_aligned']
 
 

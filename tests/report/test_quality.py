@@ -106,7 +106,7 @@ def test_a_share_without_an_interval_claims_nothing(make_summary, share):
   recovery = parse(summary).recovery
   assert quality.tells_apart(recovery) is None
   text = quality.on_pairs(recovery)
-  assert f'{100 * share:.1f}' in text and 'holds no interval' in text
+  assert f'{100 * share:.1f}' in text and 'has no interval' in text
   assert 'tells the two models apart' not in text
   assert findings.find(parse(summary)).headline.startswith('Not verified')
 

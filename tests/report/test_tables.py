@@ -49,7 +49,7 @@ def test_policies_share_their_start(make_summary):
     '10.0 %\n[8.0, 12.0]',
     '8.0 %\n[6.0, 10.0]',
   ]
-  assert rows['KL to the start, nats per response'] == ['0.00', '2.50', '4.00']
+  assert rows['KL from the starting policy, nats per response'] == ['0.00', '2.50', '4.00']
   assert rows['p of the change (McNemar)'] == ['', '< 0.0001', '< 0.0001']
   assert rows['toxic before only / after only'] == ['', '50 / 2', '50 / 2']
 
