@@ -198,15 +198,20 @@ def over_texts(
       return ([*prefix, *sequence] or list(instead_of_empty) for sequence in sequences)
 
     scores = apply([len(one) for one in distinct], read)
-    if sum(cut):
-      logging.warning(
-        '%d of %s %s longer than the %d tokens that %s reads: cut on the left',
-        sum(cut),
-        terminal.count(len(distinct), 'text'),
-        terminal.plural(sum(cut), 'is', 'are'),
-        limit - len(prefix),
-        model.source,
-      )
+    _warn_of_cut(sum(cut), len(distinct), limit - len(prefix), model.source)
     return scores[[place[one] for one in texts]]
 
   return score
+
+
+def _warn_of_cut(cut: int, count: int, limit: int, source: str) -> None:
+  """Warns that `cut` of `count` texts were longer than the tokens that a model reads."""
+  if cut:
+    logging.warning(
+      '%d of %s %s longer than the %d tokens that %s reads: cut on the left',
+      cut,
+      terminal.count(count, 'text'),
+      terminal.plural(cut, 'is', 'are'),
+      limit,
+      source,
+    )

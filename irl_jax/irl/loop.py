@@ -154,15 +154,27 @@ def train(
     log=log,
     truncate_log=truncate_log,
     progress=progress,
-    fingerprint=fingerprint.of(
-      {'irl': irl, 'seed': seed},
-      pairs=fingerprint.of_rows(pairs),
-      validation_pairs=fingerprint.of_rows(validation),
-      prompts=fingerprint.of_rows([] if prompts is None else list(map(str, prompts))),
-      starting_model=fingerprint.of_params(base.params),
-    ),
+    fingerprint=fingerprint_of(base, pairs, validation, irl, seed, prompts),
   )
   return jax.device_get((best, frozen))
+
+
+def fingerprint_of(
+  base: pretrained.Decoder,
+  pairs: Sequence[pairs_lib.Pair],
+  validation: Sequence[pairs_lib.Pair],
+  irl: config_lib.IRL,
+  seed: int,
+  prompts: Sequence[Hashable] | None,
+) -> fingerprint.Fingerprint:
+  """Returns what a training is of; only what results depend on."""
+  return fingerprint.of(
+    {'irl': irl, 'seed': seed},
+    pairs=fingerprint.of_rows(pairs),
+    validation_pairs=fingerprint.of_rows(validation),
+    prompts=fingerprint.of_rows([] if prompts is None else list(map(str, prompts))),
+    starting_model=fingerprint.of_params(base.params),
+  )
 
 
 def _plan(irl: config_lib.IRL, per_epoch: int) -> training.Plan:

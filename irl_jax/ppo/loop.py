@@ -165,6 +165,19 @@ def conclude(
   return dataclasses.replace(learner, kl_coefficient=coefficient), metrics | progress
 
 
+def with_probe(
+  learner: Learner,
+  reward: rewards.Reward,
+  sampled: rollout_lib.Sampled,
+  prompts: rollout_lib.Prompts,
+) -> Learner:
+  """Returns the learner with a probe of the reward, made of the first texts that were scored."""
+  if learner.probe is not None:
+    return learner
+  originals = prompts.original_scores[sampled.rows]
+  return dataclasses.replace(learner, probe=probe_lib.of(reward, sampled, originals))
+
+
 def with_trained(
   policy: pretrained.Pretrained, state: structs.TrainState, trained_blocks: int
 ) -> pretrained.Pretrained:
@@ -243,9 +256,7 @@ def train(
       pending = pending or start_sampling(step)
       sampled = rollout_lib.score(pending, prompts, policy.tokenizer, reward)
       checks.check_scores(sampled.scores, step, checkpoints.saved)
-      if learner.probe is None:
-        originals = prompts.original_scores[sampled.rows]
-        learner = dataclasses.replace(learner, probe=probe_lib.of(reward, sampled, originals))
+      learner = with_probe(learner, reward, sampled, prompts)
       check = step == first
       learner, outcome = learn(functions, learner, frozen, sampled, config, step, check)
       last = step + 1 == ppo.steps
