@@ -29,6 +29,7 @@ from typing import Any
 
 from absl import flags
 import finished_run
+import variant_results
 
 from irl_jax.command_line import launch as command_line
 from irl_jax.config import OBJECTIVES
@@ -150,108 +151,6 @@ def read_texts(path: str, fields: Sequence[str]) -> list[str]:
   return [row[name] for name in fields for row in rows]
 
 
-@dataclasses.dataclass(frozen=True)
-class Texts:
-  """The data to evaluate every variant on: M pairs, N texts with their r*, and unlabelled texts."""
-
-  aligned: list[str]
-  base: list[str]
-  texts: list[str]
-  true: Any  # [N]
-  paired: bool  # whether the second half of the texts rewrites the first
-  unlabelled: list[str]
-
-
-def scores_of(scorers: Sequence, evaluated: Texts) -> dict[str, Any]:
-  """Returns R̂ of every seed minus its own zero: texts [K, N], completions [K, M, 2]."""
-  import numpy as np
-
-  from irl_jax.evaluation import zero
-
-  zeros = np.array([zero.otsu(scorer(evaluated.unlabelled)) for scorer in scorers])[:, None]
-  of = lambda texts: np.stack([scorer(texts) for scorer in scorers]).astype(float) - zeros
-  return {
-    'texts': of(evaluated.texts),
-    'completions': np.stack([of(evaluated.aligned), of(evaluated.base)], axis=2),
-    'zeros': zeros,
-  }
-
-
-def results(scores: dict[str, Any], evaluated: Texts, seconds: float) -> dict[str, Any]:
-  """Returns one row of the table: results of every seed, their agreement, and saturation."""
-  import numpy as np
-
-  from irl_jax.evaluation import agreement
-  from irl_jax.evaluation import identifiability
-
-  texts, completions = scores['texts'], scores['completions']
-  ordered = (
-    [float(np.mean(second > first)) for first, second in (np.split(row, 2) for row in texts)]
-    if evaluated.paired
-    else None
-  )
-  return {
-    'auroc': [agreement.auroc(row, evaluated.true < 0) for row in texts],
-    'accuracy': [agreement.accuracy(row < 0, evaluated.true < 0) for row in texts],
-    'ordered': ordered,
-    'seed_spearman': identifiability.seed_spearman(texts),
-    'prefers_aligned': np.mean(completions[..., 0] > completions[..., 1], axis=1).tolist(),
-    'saturated': float(np.mean(np.abs(texts + scores['zeros']) > 0.9)),
-    'seconds': seconds,
-  }
-
-
-def describe(name: str, row: dict[str, Any]) -> str:
-  """Returns one line of the table, in Markdown: means over seeds, and AUROC of every seed."""
-  import numpy as np
-
-  mean = lambda values: f'{np.mean(values):.3f}' if values else '–'
-  cells = [
-    name,
-    ' '.join(f'{value:.3f}' for value in row['auroc']),
-    mean(row['auroc']),
-    mean(row['accuracy']),
-    mean(row['ordered']),
-    mean(row['prefers_aligned']),
-    mean(row['seed_spearman']),
-    f'{row["saturated"]:.2f}',
-    f'{row["seconds"]:.0f}',
-  ]
-  return '| ' + ' | '.join(cells) + ' |'
-
-
-TITLES = (
-  'variant',
-  'AUROC of each seed',
-  'mean',
-  'accuracy at 0',
-  'ordered',
-  'prefers the aligned',
-  'Spearman',
-  '\\|R̂\\| > .9',
-  's a seed',
-)
-
-
-def compared(scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  """Compares all variants and r* pairwise, by the means of their seeds."""
-  import numpy as np
-
-  from irl_jax.evaluation import identifiability
-
-  mean = lambda name: [np.mean(found[name], axis=0) for found in scores.values()]
-  return identifiability.compare_rewards(list(scores), mean('texts'), mean('completions'))
-
-
-def show_compared(matrices: dict[str, Any]) -> None:
-  """Prints the three matrices (Spearman, agreement of sign, EPIC distance), names first."""
-  print('\n' + '\n'.join(f'{index}: {name}' for index, name in enumerate(matrices['names'])))
-  for title in ('spearman', 'sign_agreement', 'epic_distance'):
-    print(f'\n{title}')
-    for row in matrices[title]:
-      print(' '.join('  – ' if value is None else f'{value:5.2f}' for value in row))
-
-
 def left_out(settings: dict[str, Any], run, sources: dict[str, Any]) -> str:
   """Returns why a variant cannot run, or ''."""
   of_groups = OBJECTIVES[settings.get('objective', run.config.irl.objective)]
@@ -269,7 +168,7 @@ def sources_of(run, human: str) -> dict[str, Sequence[Rows]]:
   return sources | ({'human': human_pairs(human)} if human else {})
 
 
-def texts_of(run, validation: Rows, path: str, fields: Sequence[str]) -> Texts:
+def texts_of(run, validation: Rows, path: str, fields: Sequence[str]) -> variant_results.Texts:
   """Returns the texts that every variant is evaluated on.
 
   Raises:
@@ -288,10 +187,12 @@ def texts_of(run, validation: Rows, path: str, fields: Sequence[str]) -> Texts:
     raise errors.InputError(
       f'r* puts all {len(texts)} texts into one class: give others with --texts'
     )
-  return Texts(aligned, base, texts, true, len(fields) == 2, recovery.unlabelled_texts(run))
+  return variant_results.Texts(
+    aligned, base, texts, true, len(fields) == 2, recovery.unlabelled_texts(run)
+  )
 
 
-def of_true_reward(evaluated: Texts, validation: Rows) -> dict[str, Any]:
+def of_true_reward(evaluated: variant_results.Texts, validation: Rows) -> dict[str, Any]:
   """Returns r* in the form of `scores_of`, as if it were a variant of one seed."""
   import numpy as np
 
@@ -303,11 +204,11 @@ def run_variants(
   options: flags.FlagValues,
   why_not: Callable[[dict[str, Any]], str],
   recover_variant: Callable[[dict[str, Any]], list],
-  evaluated: Texts,
+  evaluated: variant_results.Texts,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
   """Runs the variants that --variant names and prints their rows; returns scores and rows."""
   scores, table = {}, {}
-  print(f'| {" | ".join(TITLES)} |\n' + '|---' * len(TITLES) + '|')
+  print(f'| {" | ".join(variant_results.TITLES)} |\n' + '|---' * len(variant_results.TITLES) + '|')
   for name, settings in VARIANTS.items():
     if options.variant and name not in options.variant:
       continue
@@ -315,10 +216,10 @@ def run_variants(
       print(f'{name}: left out, {reason}', file=sys.stderr)
       continue
     start = time.monotonic()
-    scores[name] = scores_of(recover_variant(settings), evaluated)
+    scores[name] = variant_results.scores_of(recover_variant(settings), evaluated)
     seconds = (time.monotonic() - start) / options.seeds
-    table[name] = results(scores[name], evaluated, seconds)
-    print(describe(name, table[name]), flush=True)
+    table[name] = variant_results.results(scores[name], evaluated, seconds)
+    print(variant_results.describe(name, table[name]), flush=True)
   return scores, table
 
 
@@ -339,8 +240,8 @@ def main(options: flags.FlagValues) -> None:
     evaluated,
   )
   scores['r*'] = of_true_reward(evaluated, validation)
-  matrices = compared(scores)
-  show_compared(matrices)
+  matrices = variant_results.compared(scores)
+  variant_results.show_compared(matrices)
   pathlib.Path(options.output).write_text(
     json.dumps(
       {
