@@ -195,11 +195,11 @@ def trunk_scorer(
   batch_size: int = BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
-  **statics: Any,
+  **more: Any,
 ) -> Reward:
   """Returns a function of whole texts [N] -> `forward(params, batch, *, config, dtype, <statics>)`.
 
-  An empty text is read as a single EOS.
+  An empty text is read as a single EOS. Other arguments are those of `scoring.over_texts`.
   """
   config = model.config
   return scoring.over_texts(
@@ -211,7 +211,7 @@ def trunk_scorer(
     dtype,
     instead_of_empty=[config.eos_token_id],
     progress=progress,
-    **statics,
+    **more,
   )
 
 
@@ -232,18 +232,8 @@ def log_prob_scorer(
   progress: scoring.Progress = iter,
 ) -> Callable[[Sequence[str]], np.ndarray]:
   """Returns a function of texts [N] -> [N, 2]: log-probability given EOS, nats, and tokens."""
-  config = model.config
-  return scoring.over_texts(
-    text_log_prob_of,
-    model,
-    config.max_position_embeddings,
-    config.eos_token_id,
-    batch_size,
-    dtype,
-    prefix=[config.eos_token_id],
-    shape=(2,),
-    progress=progress,
-  )
+  eos = [model.config.eos_token_id]
+  return trunk_scorer(text_log_prob_of, model, batch_size, dtype, progress, prefix=eos, shape=(2,))
 
 
 def text_log_prob(
