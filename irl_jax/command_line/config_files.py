@@ -90,7 +90,7 @@ def load(spec: str) -> config_lib.Config:
     config = from_fields(read_fields(path)) if path.suffix in DATA else run(path)
   except ConfigError as error:
     raise ConfigError(f'--config={spec}: {error}') from error
-  except Exception as error:  # a config file may fail in any way
+  except (Exception, SystemExit) as error:  # a config file may fail in any way, or exit
     raise ConfigError(f'--config={spec}: {type(error).__name__}: {error}') from error
   if not isinstance(config, config_lib.Config):
     raise ConfigError(
@@ -120,16 +120,44 @@ def read_fields(path: pathlib.Path) -> Any:
   """Reads a file of fields; of the config.json of a run, the config that it ran.
 
   Raises:
-    ConfigError: it is not JSON or YAML.
+    ConfigError: it is not JSON or YAML, or gives a field twice.
   """
   try:
     text = path.read_text(encoding='utf-8-sig')
-    fields = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
+    if path.suffix == '.json':
+      fields = json.loads(text, object_pairs_hook=_unique)
+    else:
+      fields = yaml.load(text, _UniqueKeys)
+  except ConfigError:
+    raise
   except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
     kind = 'JSON' if path.suffix == '.json' else 'YAML'
     raise ConfigError(f'is not {kind}: {" ".join(str(error).split())}') from error
   run_wrote = isinstance(fields, Mapping) and 'versions' in fields and 'config' in fields
   return fields['config'] if run_wrote else fields
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Returns an object of JSON.
+
+  Raises:
+    ConfigError: a key comes twice. JSON's reader would take the last, and lose a section.
+  """
+  _check_unique([name for name, _ in pairs])
+  return dict(pairs)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+  """Refuses a key that comes twice, like `_unique`."""
+
+  def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    _check_unique([str(key.value) for key, _ in node.value])
+    return super().construct_mapping(node, deep)
+
+
+def _check_unique(names: list[str]) -> None:
+  if twice := [name for name in names if names.count(name) > 1]:
+    raise ConfigError(f'gives {twice[0]!r} twice; put its fields together')
 
 
 def from_fields(fields: Any) -> config_lib.Config:
