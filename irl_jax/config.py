@@ -5,6 +5,7 @@ existing `Config` is valid. `configs/*.py` return one from `get_config()`. The c
 overrides single fields (`--config.ppo.learning_rate=1e-6`), and so does `irl_jax.recover`.
 """
 
+import codecs
 import dataclasses
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from irl_jax.settings import Section
 from irl_jax.settings import setting
 
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
+# Codecs of Python that are not those of text files
+NOT_OF_FILES = ('idna', 'punycode', 'unicode-escape', 'raw-unicode-escape')
 # The objectives of IRL, and whether each compares all samples of a prompt at once (a group) or
 # single pairs.
 OBJECTIVES = {
@@ -91,15 +94,22 @@ class Data(Section):
         raise ConfigError(
           f'config.data.{name} = {getattr(self, name)!r}: needs config.data.{needed} too'
         )
-    if len(self.delimiter.replace(r'\t', '\t')) > 1 or self.delimiter in ('"', '\n', '\r'):
+    if len(self.column_delimiter) > 1 or self.delimiter in ('"', '\n', '\r'):
       raise ConfigError(f'config.data.delimiter = {self.delimiter!r}: must be one character')
     try:
       ''.encode(self.encoding or 'utf-8')
+      if codecs.lookup(self.encoding or 'utf-8').name in NOT_OF_FILES:
+        raise LookupError(self.encoding)
     except (LookupError, ValueError) as error:
       raise ConfigError(
         f'config.data.encoding = {self.encoding!r}: is not a text encoding of Python, such as '
         'cp1252, utf-16-le or gb18030'
       ) from error
+
+  @property
+  def column_delimiter(self) -> str:
+    """The delimiter, with a tab written as a tab."""
+    return self.delimiter.replace(r'\t', '\t')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +148,8 @@ class Sampling(Section):
   top_p: float = setting(1.0, above=0, high=1)  # 1: off
   temperature: float = setting(1.0, low=0)  # 0: greedy, for `generate` only
   batch_size: int = setting(128, low=1)  # prompts in one decode batch, over all devices
+  # Leave a model's special tokens out of completions; EOS always is. False: for `generate` only
+  skip_special_tokens: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

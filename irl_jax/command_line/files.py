@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -25,6 +26,7 @@ from irl_jax import api
 from irl_jax.command_line import partial_output
 from irl_jax.config import Sampling
 from irl_jax.data import rows as rows_lib
+from irl_jax.data.row_values import Layout
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
@@ -56,6 +58,7 @@ class Job:
   bad_rows: str
   label: str  # of the progress bar
   part: int
+  layout: Layout
 
 
 def score(
@@ -66,6 +69,7 @@ def score(
   batch_size: int = 32,
   bad_rows: str = 'error',
   label: str = '',
+  layout: Layout = Layout(),
 ) -> None:
   """Writes the rows of a file, each followed by a model's scores (`api.load_scorer`).
 
@@ -78,6 +82,7 @@ def score(
     bad_rows: what to do with an unreadable row: 'error' refuses the file; 'skip' writes the row
       with null in place of its scores, and why.
     label: the name or number of a classifier's toxic label; '': found by the labels' names.
+    layout: encoding and delimiter of the file to read.
 
   Raises:
     ConfigError: a path cannot be read or written, another call's rows are in the way, or the model
@@ -91,7 +96,7 @@ def score(
     scorer = api.load_scorer(model, batch_size, progress=progress, label=label)
     return lambda texts, _: scorer(texts), scorer([])
 
-  job = Job(source, output, (field,), bad_rows, 'score', SCORED)
+  job = Job(source, output, (field,), bad_rows, 'score', SCORED, layout)
   _write(job, model, {'--field': field, '--label': label}, load)
 
 
@@ -103,6 +108,7 @@ def generate(
   sampling: Sampling,
   seed: int = 0,
   bad_rows: str = 'error',
+  layout: Layout = Layout(),
 ) -> None:
   """Writes the rows of a file, each followed by a language model's `completion`.
 
@@ -114,6 +120,7 @@ def generate(
     sampling: length, truncation, temperature and batch size.
     seed: the same seed gives the same completions.
     bad_rows: as for `score`.
+    layout: as for `score`.
 
   Raises:
     ConfigError: a path cannot be read or written, another call's rows are in the way, or
@@ -130,7 +137,7 @@ def generate(
   settings = {f'--{name}': value for name, value in dataclasses.asdict(sampling).items()}
   del settings['--batch_size']  # completions do not depend on it
   part = max(COMPLETED, BATCHES * sampling.batch_size)
-  job = Job(source, output, fields, bad_rows, 'generate', part)
+  job = Job(source, output, fields, bad_rows, 'generate', part, layout)
   _write(job, model, {'--field': field, '--seed': seed, **settings}, load)
 
 
@@ -150,16 +157,21 @@ def _write(
   """
   check_output(job.output, job.source)
   output = pathlib.Path(job.output)
+  if output.is_symlink():  # the file behind a link is written, and the link stays
+    output = output.resolve()
+    check_output(output, job.source)
   partial: partial_output.PartialOutput | None = None
   are_kept = partial_output.path_of(output).exists  # rows of this call, or of one before
   with interruption.handled(), exhaustion.disk_explained(output, are_kept):
     try:
-      survey = rows_lib.survey(job.source, job.fields, job.bad_rows)
+      survey = rows_lib.survey(job.source, job.fields, job.bad_rows, job.layout)
       call = {
         'command': job.label,
         'irl_jax': __version__,
         '--model': api.fingerprint(model),
         '--input': _sha256(job.source),
+        '--encoding': job.layout.encoding,
+        '--delimiter': job.layout.delimiter,
         **settings,
       }
       with partial_output.opened(output, call, job.part) as partial:
@@ -185,7 +197,7 @@ def _append_parts(
   one_part = survey.rows <= job.part
   results, names = load(functools.partial(bar, unit='chunk') if one_part else iter)
   check_names(survey, names, job.source)
-  rows = rows_lib.examined(job.source, job.fields)
+  rows = rows_lib.examined(job.source, job.fields, dataclasses.replace(job.layout, quiet=True))
   done = sum(not row.problem for row in itertools.islice(rows, partial.kept))
   parts: Iterable[list[rows_lib.Examined]] = _parts(rows, job.part)
   if not one_part:
@@ -196,7 +208,11 @@ def _append_parts(
     partial.append(with_columns(part, results(texts, done) if texts else names, job.source))
     done += len(texts)
   if (partial.kept, partial.kept - done) != (survey.rows, survey.bad):
-    raise InputError(f'{job.source}: was changed while it was read; run the same command again')
+    partial.discard()
+    raise InputError(
+      f'{job.source}: was changed while it was read, so nothing is kept; run the same command '
+      'again when it is complete'
+    )
 
 
 def _parts(rows: Iterator[rows_lib.Examined], size: int) -> Iterator[list[rows_lib.Examined]]:
@@ -218,13 +234,17 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
     CheckpointError: the disk is full.
   """
   path = pathlib.Path(output)
-  if path.suffix != '.jsonl' or path.is_dir():
+  if path.suffix != '.jsonl' or os.path.isdir(path):
     raise ConfigError(f'--output={output}: must be the name of a .jsonl file')
+  if os.path.exists(path) and not os.path.isfile(path):
+    raise ConfigError(f'--output={output}: is no file, but a pipe or device; give another name')
   if path.exists() and os.path.exists(source) and path.samefile(source):
     raise ConfigError(f'--output={output}: is the input itself; give another name')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=path.parent).close()
+    with contextlib.suppress(FileNotFoundError):
+      os.lstat(partial_output.described(path))  # fails if the name is too long
   except OSError as error:
     raise unwritable(f'--output={output}: {path.parent} cannot be written', error) from error
 

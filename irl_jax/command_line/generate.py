@@ -63,4 +63,5 @@ def main(options: flags.FlagValues) -> None:
     sampling=sampling,
     seed=options.seed,
     bad_rows=options.bad_rows,
+    layout=launch.layout_of(options),
   )

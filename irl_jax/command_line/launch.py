@@ -21,6 +21,8 @@ from irl_jax import settings
 from irl_jax.command_line import config_files
 from irl_jax.command_line import config_flags
 from irl_jax.command_line import suggestions
+from irl_jax.config import Data
+from irl_jax.data.row_values import Layout
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import ConfigError
 from irl_jax.errors import DISK_FULL
@@ -174,6 +176,31 @@ def define_file_flags(flag_values: flags.FlagValues) -> None:
     'what to do with an unreadable row',
     flag_values=flag_values,
   )
+  flags.DEFINE_string(
+    'encoding',
+    '',
+    "of a text file, such as cp1252 (default: UTF-8, or its byte order mark's)",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'delimiter',
+    '',
+    'between the columns of a .csv or .tsv file (default: what its header shows)',
+    flag_values=flag_values,
+  )
+
+
+def layout_of(flag_values: flags.FlagValues) -> Layout:
+  """Returns how the file to read is laid out by --encoding and --delimiter.
+
+  Raises:
+    ConfigError: there is no such encoding, or the delimiter is not one character.
+  """
+  try:
+    described = Data(encoding=flag_values.encoding, delimiter=flag_values.delimiter)
+  except ConfigError as error:
+    raise ConfigError(str(error).replace('config.data.', '--')) from None
+  return Layout(described.encoding, described.column_delimiter, flags='--')
 
 
 def usage_in_clone(command: types.ModuleType) -> str:

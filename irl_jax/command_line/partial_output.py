@@ -39,15 +39,15 @@ class PartialOutput:
       ConfigError: the rows are those of another call.
     """
     self.kept, size = _whole_parts(self._file, part)
-    described = _described(self._output)
-    if self.kept and (other := _differing(described, self._call)):
+    description = described(self._output)
+    if self.kept and (other := _differing(description, self._call)):
       raise ConfigError(
         f'--output={self._output}: {self.path.name} contains the first {self.kept} rows of another '
         f'call (another {", ".join(other)}). Give that call again to continue it, delete the file '
         'to start over, or give another --output'
       )
     self._file.truncate(size)
-    atomic.write(described, json.dumps(self._call, indent=2).encode())
+    atomic.write(description, json.dumps(self._call, indent=2).encode())
 
   def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes the rows of one part to the disk.
@@ -61,10 +61,15 @@ class PartialOutput:
     os.fsync(self._file.fileno())
     self.kept += len(lines)
 
+  def discard(self) -> None:
+    """Drops all rows, because they are not those of the input."""
+    self._file.truncate(0)
+    self.kept = 0
+
   def finish(self) -> None:
     """Renames the complete file to its final name."""
     os.replace(self.path, self._output)
-    _described(self._output).unlink(missing_ok=True)
+    described(self._output).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -82,6 +87,11 @@ def opened(
     ConfigError: another process writes the same output, or there are rows of another call.
   """
   output = pathlib.Path(output)
+  if path_of(output).exists() and not path_of(output).is_file():
+    raise ConfigError(
+      f'--output={output}: {path_of(output).name} is in the way, and is no file; remove it, or '
+      'give another name'
+    )
   with path_of(output).open('a+b') as file:
     _lock(file, output)
     partial = PartialOutput(output, call, file)
@@ -91,7 +101,7 @@ def opened(
     finally:
       if not partial.kept:
         path_of(output).unlink(missing_ok=True)
-        _described(output).unlink(missing_ok=True)
+        described(output).unlink(missing_ok=True)
 
 
 def path_of(output: pathlib.Path) -> pathlib.Path:
@@ -99,7 +109,8 @@ def path_of(output: pathlib.Path) -> pathlib.Path:
   return output.with_name(f'{output.name}.partial')
 
 
-def _described(output: pathlib.Path) -> pathlib.Path:
+def described(output: pathlib.Path) -> pathlib.Path:
+  """Returns the file that says which call wrote the partial file of an output."""
   return output.with_name(f'{output.name}.partial.json')
 
 
@@ -113,10 +124,10 @@ def _lock(file: BinaryIO, output: pathlib.Path) -> None:
     ) from None
 
 
-def _differing(described: pathlib.Path, call: Mapping[str, Any]) -> list[str]:
+def _differing(description: pathlib.Path, call: Mapping[str, Any]) -> list[str]:
   """Returns the names of the differences from the call that a file describes."""
   try:
-    saved = dict(json.loads(described.read_text(encoding='utf-8')))
+    saved = dict(json.loads(description.read_text(encoding='utf-8')))
   except (OSError, ValueError, TypeError):
     return ['command']
   return [name for name in {**saved, **call} if saved.get(name) != call.get(name)]

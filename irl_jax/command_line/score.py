@@ -49,5 +49,6 @@ def main(options: flags.FlagValues) -> None:
     field=options.field,
     batch_size=options.batch_size,
     bad_rows=options.bad_rows,
+    layout=launch.layout_of(options),
     label=options.label,
   )

@@ -9,7 +9,7 @@ from typing import Any
 
 from irl_jax.config import Data
 from irl_jax.data import chat
-from irl_jax.data.row_formats import BadRow
+from irl_jax.data.row_values import BadRow
 from irl_jax.data.rows import first_field
 from irl_jax.data.rows import text_of
 

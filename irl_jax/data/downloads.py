@@ -25,6 +25,15 @@ _BINARY = {
   b'\x89PNG': 'an image',
   b'\xff\xd8\xff': 'an image',
 }
+# Endings of files that are not read, and what to do with them
+UNPACK = {
+  '.zst': 'unpack it (zstd -d)',
+  '.bz2': 'unpack it (bunzip2)',
+  '.xz': 'unpack it (unxz)',
+  '.zip': 'unpack it (unzip)',
+  '.xlsx': 'save its table as .csv in UTF-8',
+  '.xls': 'save its table as .csv in UTF-8',
+}
 # What servers write in place of a file, as the whole of it or as a value of a JSON object
 _ANSWER = (
   rb'(404: )?(file |page |entry |repository )?not found|(401 )?unauthorized|(403 )?forbidden'

@@ -18,6 +18,14 @@ _MARKS = (  # byte order marks; that of UTF-32 begins with that of UTF-16
 UNDECODED = re.compile('[\udc80-\udcff]')
 _NO_TEXT = re.compile('[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]')  # what no text has, but most binary files
 _WORD = re.compile('[a-zA-Z\udc80-\udcff]+')
+# Which of four bytes are 0 in ASCII
+_UNMARKED = {
+  (False, True, False, True): 'utf-16-le',
+  (True, False, True, False): 'utf-16-be',
+  (False, True, True, True): 'utf-32-le',
+  (True, True, True, False): 'utf-32-be',
+}
+MANY, FEW = 0.7, 0.3  # shares of 0s; a file that was not written to its end has only 0s there
 _AROUND = 12  # characters to show on both sides of a byte
 WESTERN = 0.5  # share of letters beyond ASCII that no Western language reaches in a line
 
@@ -26,39 +34,47 @@ class BadFile(ValueError):
   """The reason why a file cannot be read as rows at all."""
 
 
-def open_text(file: Binary, encoding: str, newline: str) -> io.TextIOWrapper:
+def open_text(file: Binary, encoding: str, newline: str, flag: str) -> io.TextIOWrapper:
   """Returns the file as text; bytes that the encoding does not have become UNDECODED characters.
 
   Args:
     file: at its beginning.
     encoding: a codec of Python; '': that of the byte order mark, or UTF-8.
     newline: as in `open`.
+    flag: the flag that names the encoding, for messages.
 
   Raises:
-    BadFile: the file looks like UTF-16 and does not say so.
+    BadFile: the file looks like UTF-16 and does not say so, or is of another encoding than said.
   """
-  name = _named(file, encoding) if encoding else encoding_of(file)
+  name = _named(file, encoding, flag) if encoding else encoding_of(file, flag)
   escaped = not name.startswith(('utf-16', 'utf-32'))  # those have bytes that cannot be escaped
   return io.TextIOWrapper(
     file, name, errors='surrogateescape' if escaped else 'strict', newline=newline
   )
 
 
-def encoding_of(file: Binary) -> str:
+def encoding_of(file: Binary, flag: str) -> str:
   """Returns the encoding that the byte order mark names, or UTF-8.
 
+  Args:
+    file: at its beginning.
+    flag: the flag that names the encoding, for messages.
+
   Raises:
-    BadFile: every other byte is 0.
+    BadFile: 0s alternate with other bytes, as in UTF-16, or are three of four, as in UTF-32.
   """
   head = _head(file)
   if marked := _marked(head):
     return marked
-  for zeros, name in ((head[1::2], 'utf-16-le'), (head[::2], 'utf-16-be')):
-    if len(head) >= 4 and zeros.count(0) > 0.7 * len(zeros):
-      raise BadFile(
-        f'looks like UTF-16 without a byte order mark. Convert it (iconv -f {name} -t utf-8), or '
-        f'in a training run set --config.data.encoding={name}'
-      )
+  # The share of 0s among the bytes at each place of four
+  zeros = [head[place::4].count(0) / max(len(head[place::4]), 1) for place in range(4)]
+  shape = tuple(share > MANY for share in zeros) if len(head) >= 4 and min(zeros) < FEW else ()
+  if shape in _UNMARKED:
+    name = _UNMARKED[shape]
+    raise BadFile(
+      f'looks like {name[:6].upper()} without a byte order mark. Convert it (iconv -f {name} -t '
+      f'utf-8), or set {flag}={name}'
+    )
   return 'utf-8-sig'
 
 
@@ -72,10 +88,16 @@ def _marked(head: bytes) -> str:
   return next((name for mark, name in _MARKS if head.startswith(mark)), '')
 
 
-def _named(file: Binary, encoding: str) -> str:
-  """Returns a codec that also reads past a byte order mark of its own kind."""
+def _named(file: Binary, encoding: str, flag: str) -> str:
+  """Returns a codec that also reads past a byte order mark of its own kind.
+
+  Raises:
+    BadFile: the byte order mark is of another kind.
+  """
   name, marked = codecs.lookup(encoding).name, _marked(_head(file))
-  return marked if marked.startswith(name[:6]) else name
+  if marked and not marked.startswith(name[:6]):
+    raise BadFile(f'begins with the byte order mark of {marked[:6]}; leave out {flag}={encoding}')
+  return marked or name
 
 
 def misread(text: str) -> str:

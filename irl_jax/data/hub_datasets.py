@@ -4,19 +4,40 @@ This module adds what `datasets` does not do on its own: it fails within seconds
 and reads nothing outside the folder or repository.
 """
 
+from collections.abc import Collection
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import os
 import pathlib
 import re
+from typing import Any
+
+from absl import logging
 
 from irl_jax.data import downloads
-from irl_jax.data.row_formats import Numbered
+from irl_jax.data.row_files import read_numbered
 from irl_jax.data.row_formats import READERS
+from irl_jax.data.row_values import Layout
+from irl_jax.data.row_values import Numbered
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import hub_limits
 
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?')
+# Settings of `datasets` that do not say how a file is read, or that we read off it
+_WHERE = {
+  'name',
+  'version',
+  'data_dir',
+  'data_files',
+  'description',
+  'sep',
+  'delimiter',
+  'features',
+}
+SHOWN = 3  # files that the log names
 _TIMEOUT = 10  # seconds for the hub's first answer; `datasets` alone would retry for half a minute
 _ELSEWHERE = (
   'download it on another machine and pass the file or folder (config.data.source=PATH, or '
@@ -29,22 +50,66 @@ def is_hub_id(place: str) -> bool:
   return bool(_HUB_ID.fullmatch(place)) and pathlib.PurePath(place).suffix not in (*READERS, '.gz')
 
 
-def read_folder(folder: str, split: str) -> Numbered:
+def is_row_file(file: str) -> bool:
+  """Returns True for a file on this machine that one of our readers reads."""
+  name = os.path.basename(file).lower().removesuffix('.gz')
+  return os.path.isfile(file) and os.path.splitext(name)[1] in READERS
+
+
+def read_folder(folder: str, split: str, used: Collection[str], layout: Layout) -> Numbered:
   """Reads a split of a local folder (data/train-00000-of-00001.parquet, train.jsonl, ...).
+
+  `datasets` finds the files of the split by their names or by the README. Files of rows are read as
+  if they were named one by one, others by `datasets`.
+
+  Args:
+    folder: the folder.
+    split: its name.
+    used: as in `read_numbered`.
+    layout: of its files of rows.
 
   Raises:
     ConfigError: no such split.
     InputError: the folder has no readable data, or its README names files outside.
   """
   root = os.path.abspath(folder)
-  return _load(
-    root,
-    None,
-    split,
-    inside=root + os.sep,
-    where=folder,
-    remedy='pass one of its files to see the row',
-  )
+  remedy = 'pass one of its files to see the row'
+  builder = _builder(root, None, inside=root + os.sep, where=folder, remedy=remedy)
+  files = (builder.config.data_files or {}).get(split, ())
+  if not files or not all(map(is_row_file, files)) or _has_options(builder.config):
+    return _prepared(builder, split, where=folder, remedy=remedy)
+  names = [os.path.relpath(file, root) for file in files]
+  logging.info('%s: reads the split %s of %s', folder, split, _listed(names))
+  known = {file for part in builder.config.data_files.values() for file in part}
+  if left := sorted(filter(is_row_file, map(str, set(_visible(root)) - known))):
+    listed = _listed([os.path.relpath(file, root) for file in left])
+    logging.warning('%s: %s: of no split, and not read; name one file to read it', folder, listed)
+  return _rows_of(dict(zip(names, files)), used, layout)
+
+
+def _visible(root: str) -> Iterator[str]:
+  """Yields the files of a folder; not those of hidden folders, such as .git."""
+  for folder, inner, names in os.walk(root):
+    inner[:] = [name for name in inner if not name.startswith('.')]
+    yield from (os.path.join(folder, name) for name in names if not name.startswith('.'))
+
+
+def _listed(names: Sequence[str]) -> str:
+  return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' * (len(names) > SHOWN))
+
+
+def _has_options(config: Any) -> bool:
+  """Returns True if the README sets how files are read, which only `datasets` understands."""
+  default = type(config)()
+  names = {field.name for field in dataclasses.fields(config)} - _WHERE
+  return any(getattr(config, name) != getattr(default, name) for name in names)
+
+
+def _rows_of(files: Mapping[str, str], used: Collection[str], layout: Layout) -> Numbered:
+  """Yields the rows of several files, with their numbers and the names of their files."""
+  for name, file in files.items():
+    for number, row in read_numbered(file, used, layout):
+      yield f'{number} of {name}', row
 
 
 def read_hub(place: str, split: str) -> Numbered:
@@ -63,20 +128,18 @@ def read_hub(place: str, split: str) -> Numbered:
       huggingface_hub.HfApi().dataset_info(repository, revision=revision or None, timeout=_TIMEOUT)
     except Exception as error:  # the errors of several libraries have no common base
       raise InputError(f'{where}: {_refusal(error)}; {_ELSEWHERE}') from error
-  return _load(
-    repository,
-    revision or None,
-    split,
-    inside=os.path.normpath(f'hf://datasets/{repository}@'),
-    where=where,
-    remedy=_ELSEWHERE,
+  inside = os.path.normpath(f'hf://datasets/{repository}@')
+  builder = _builder(repository, revision or None, inside=inside, where=where, remedy=_ELSEWHERE)
+  of = _listed(
+    [os.path.basename(file) for file in (builder.config.data_files or {}).get(split, ())]
   )
+  of = f' ({of})' if of else ''
+  logging.info('%s: reads the split %s of commit %s%s', where, split, builder.hash, of)
+  return _prepared(builder, split, where=where, remedy=_ELSEWHERE)
 
 
-def _load(
-  place: str, revision: str | None, split: str, *, inside: str, where: str, remedy: str
-) -> Numbered:
-  """Reads a split with `datasets`, after checking that all its files are `inside`."""
+def _builder(place: str, revision: str | None, *, inside: str, where: str, remedy: str) -> Any:
+  """Returns a builder of `datasets`, after checking that all its files are `inside`."""
   import datasets
 
   datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # no telemetry
@@ -89,16 +152,22 @@ def _load(
         for files in (builder.config.data_files or {}).values()
         for file in files
       ]
-      outside = [file for file in files if not file.startswith(inside)]
-      pointers = [] if outside else _pointers(files)
-      if not outside and not pointers:
-        builder.download_and_prepare()
   except Exception as error:  # as above
     raise InputError(f'{where}: {_first_line(error.__cause__ or error)}; {remedy}') from error
-  if outside:
+  if outside := [file for file in files if not file.startswith(inside)]:
     raise InputError(f'{where}: its README names a file outside of it ({outside[0]}); refused')
-  if pointers:
+  if pointers := _pointers(files):
     raise InputError(f'{pointers[0]}: {downloads.POINTER}')
+  return builder
+
+
+def _prepared(builder: Any, split: str, *, where: str, remedy: str) -> Numbered:
+  """Downloads or converts the data of a builder, and returns the rows of a split."""
+  try:
+    with hub_limits.limited():
+      builder.download_and_prepare()
+  except Exception as error:  # as above
+    raise InputError(f'{where}: {_first_line(error.__cause__ or error)}; {remedy}') from error
   try:
     return enumerate(builder.as_dataset(split), 1)
   except ValueError as error:

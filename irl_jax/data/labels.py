@@ -14,8 +14,8 @@ from typing import Any
 from absl import logging
 
 from irl_jax.config import Data
-from irl_jax.data.row_formats import BadRow
-from irl_jax.data.row_formats import kind_of
+from irl_jax.data.row_values import BadRow
+from irl_jax.data.row_values import kind_of
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import terminal

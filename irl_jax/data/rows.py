@@ -4,35 +4,27 @@ A row that cannot be used is named by file and number. It is refused, or skipped
 never repaired silently.
 """
 
-import collections
 from collections.abc import Callable
-from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import gzip
 import json
 import os
 import pathlib
+import shlex
 from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
-import zlib
 
 from absl import logging
-import pyarrow as pa
 
-from irl_jax.data import downloads
-from irl_jax.data.encodings import Binary
-from irl_jax.data.row_formats import BadRow
-from irl_jax.data.row_formats import kind_of
-from irl_jax.data.row_formats import Layout
-from irl_jax.data.row_formats import Numbered
-from irl_jax.data.row_formats import READERS
-from irl_jax.data.row_formats import Unusable
-from irl_jax.data.row_formats import USUAL_REMEDY
-from irl_jax.errors import ConfigError
+from irl_jax.data.row_files import read_numbered
+from irl_jax.data.row_values import BadRow
+from irl_jax.data.row_values import kind_of
+from irl_jax.data.row_values import Layout
+from irl_jax.data.row_values import Numbered
+from irl_jax.data.row_values import USUAL_REMEDY
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
 from irl_jax.runtime import atomic
@@ -80,23 +72,21 @@ def read_rows(
 class Examined(NamedTuple):
   """One row of a file, usable or not."""
 
-  number: int
+  number: int | str
   row: Row  # {}: its fields could not be read
   problem: str  # why the row cannot be used; '': it can
   remedy: str = ''  # what to do about it
 
 
-def examined(
-  path: str | os.PathLike, fields: Sequence[str], quiet: bool = True
-) -> Iterator[Examined]:
+def examined(path: str | os.PathLike, fields: Sequence[str], layout: Layout) -> Iterator[Examined]:
   """Yields every row of a file; in a usable one, the first of `fields` that it has is a string.
 
-  An unusable value of another field is None; unless `quiet`, a warning counts them.
+  An unusable value of another field is None.
 
   Raises:
     ConfigError, InputError: as `read_numbered`.
   """
-  for number, row in read_numbered(path, fields, quiet=quiet):
+  for number, row in read_numbered(path, fields, layout):
     if isinstance(row, BadRow):
       yield Examined(number, {}, str(row), row.remedy)
       continue
@@ -116,13 +106,14 @@ class Survey(NamedTuple):
   fields: set[str]  # that any row has
 
 
-def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str) -> Survey:
+def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str, layout: Layout) -> Survey:
   """Reads a file to its end, so that its errors are known before any work is done.
 
   Args:
     path: as for `read_rows`.
     fields: as for `examined`.
     bad_rows: 'error' raises at the first bad row; 'skip' logs how many there are.
+    layout: as for `read_numbered`.
 
   Raises:
     ConfigError, InputError: as `read_rows`.
@@ -130,7 +121,7 @@ def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str) -> Sur
   total, bad, names = 0, 0, set[str]()
   shown: list[str] = []
   first_remedy = ''
-  for number, row, problem, remedy in examined(path, fields, quiet=False):
+  for number, row, problem, remedy in examined(path, fields, layout):
     total += 1
     names.update(row)
     if problem:
@@ -158,7 +149,7 @@ def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str) -> Sur
   return Survey(total, bad, names)
 
 
-def refusal(where: str, number: int, problem: object, remedy: str) -> InputError:
+def refusal(where: str, number: int | str, problem: object, remedy: str) -> InputError:
   """Returns the error for a row that cannot be used."""
   return InputError(f'{where}, row {number}: {problem}; {remedy}')
 
@@ -224,8 +215,8 @@ class MissingField(BadRow):
   def __init__(self, wanted: Sequence[str], row: Mapping[str, Any], flag: str) -> None:
     texts = [field for field, value in row.items() if isinstance(value, str)]
     lower = {name.lower() for name in wanted}
-    named = [field for field in texts if field.strip().lower() in lower] or texts
-    choice = named[0] if len(named) == 1 else 'NAME'
+    named = [field for field in texts if field.strip('\ufeff \t').lower() in lower] or texts
+    choice = shlex.quote(named[0]) if len(named) == 1 else 'NAME'
     remedy = (f'set {flag}={choice}',) if flag and row else ()
     tables = [field for field, value in row.items() if _is_table(value)]
     if tables and not texts:
@@ -264,86 +255,6 @@ def first_field(row: Mapping[str, Any], fields: Sequence[str], flag: str = '') -
     if field in row:
       return field
   raise MissingField(fields, row, flag)
-
-
-def read_numbered(
-  path: str | os.PathLike,
-  used: Collection[str] | None = None,
-  *,
-  encoding: str = '',
-  delimiter: str = '',
-  quiet: bool = False,
-) -> Numbered:
-  """Yields each row, or the reason why it is bad, with its number from 1.
-
-  Args:
-    path: the file.
-    used: the fields that are needed; an unusable value of another field becomes None, and a warning
-      counts them. None: all.
-    encoding: of a text file; '': that of its byte order mark, or UTF-8.
-    delimiter: of a .csv or .tsv file; '': what its header shows.
-    quiet: whether to log nothing about the detected layout and about values that become None.
-
-  Raises:
-    ConfigError: no such file, not readable, or an unknown format.
-    InputError: the file as a whole is not of its format.
-  """
-  path = pathlib.Path(path)
-  if path.is_dir():
-    raise ConfigError(f'{path}: is a folder; name one file of rows')
-  if not path.is_file():
-    raise ConfigError(f'{path}: no such file')
-  ending = pathlib.PurePath(path.name.lower().removesuffix('.gz')).suffix
-  if ending not in READERS:
-    raise ConfigError(f'{path}: unknown format; use {", ".join(READERS)}, also with .gz appended')
-  tell = lambda told: None if quiet else logging.info('%s: %s', path, told)
-  layout = Layout(encoding, delimiter, tell)
-  with _open(path) as file:
-    try:
-      yield from _needed(READERS[ending](file, layout), used, path, quiet)
-    except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
-      reason = (str(error).splitlines() or [type(error).__name__])[0]
-      cut = isinstance(error, EOFError | zlib.error | UnicodeError)
-      again = '. Download it again' if cut else ''
-      raise InputError(f'{path}: is not a readable {ending} file: {reason}{again}') from error
-
-
-def _needed(
-  numbered: Numbered, used: Collection[str] | None, path: pathlib.Path, quiet: bool
-) -> Numbered:
-  """Turns unusable values into bad rows, or into None if they are not needed."""
-  emptied: collections.Counter[str] = collections.Counter()
-  for number, row in numbered:
-    if not isinstance(row, BadRow):
-      for field, value in row.items():
-        if not isinstance(value, Unusable):
-          continue
-        if used is None or field in used:
-          row = value.bad_row(field)
-          break
-        row[field] = None
-        emptied[f'field {field!r} {value.reason}'.partition(' (')[0]] += 1
-    yield number, row
-  for reason, count in emptied.most_common(0 if quiet else SHOWN):
-    where = terminal.count(count, 'row')
-    logging.warning('%s: in %s %s; it is not needed, and null there', path, where, reason)
-
-
-def _open(path: pathlib.Path) -> Binary:
-  """Opens a file, unpacking it if its name ends in .gz.
-
-  Raises:
-    ConfigError: it cannot be read.
-    InputError: it is something else, such as a Git LFS pointer.
-  """
-  try:
-    with path.open('rb') as file:
-      problem = downloads.problem(file.read(downloads.SIZE), path.name)
-    if problem:
-      raise InputError(f'{path}: {problem}')
-    return gzip.open(path) if path.name.lower().endswith('.gz') else path.open('rb')
-  except OSError as error:
-    raise ConfigError(f'{path}: {error.strerror}') from error
 
 
 def read_jsonl(path: str | os.PathLike) -> list[Row]:

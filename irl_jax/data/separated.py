@@ -148,6 +148,8 @@ def rows_of(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[dict[str, str]
       yield f'line {record.first_line} has {terminal.count(len(cells), "cell")}, ' + (
         f'but the header has {len(header)}'
       )
+    elif len(header) > 1 and cells == header:
+      yield f'line {record.first_line} repeats the header, as if several files were joined'
     elif any(cells[width:]):
       yield f'line {record.first_line} has a cell in a column that the header does not name'
     else:
@@ -161,7 +163,7 @@ def _delimiter_of(text: io.TextIOWrapper, usual: str) -> str:
   for delimiter in DELIMITERS:
     reader = _records(text, Dialect(delimiter, DOUBLED, []))
     header = next(reader, None)
-    if header is None or (delimiter == usual and len(header.cells) != 1):
+    if header is None or (delimiter == usual and len(header.cells) > 1):
       return usual
     if len(header.cells) > 1:
       some = itertools.islice(reader, LOOKED_AT)
@@ -293,6 +295,7 @@ class _Lines:
     self.ended = not line
     if not line:
       raise StopIteration
+    line = line.removeprefix('\ufeff')  # files with a byte order mark each may have been joined
     self._kept.append(line)
     return _ESCAPED.sub(_doubled, line) if self._escaped else line
 

@@ -21,15 +21,17 @@ from irl_jax.data.hub_datasets import is_hub_id
 from irl_jax.data.hub_datasets import read_folder
 from irl_jax.data.hub_datasets import read_hub
 from irl_jax.data.prompts import cut_prompt
-from irl_jax.data.row_formats import BadRow
-from irl_jax.data.row_formats import Numbered
+from irl_jax.data.row_files import read_numbered
+from irl_jax.data.row_values import BadRow
+from irl_jax.data.row_values import Layout
+from irl_jax.data.row_values import Numbered
 from irl_jax.data.rows import first_field
-from irl_jax.data.rows import read_numbered
 from irl_jax.data.rows import Row
 from irl_jax.data.rows import text_of
 from irl_jax.data.rows import usable_rows
 from irl_jax.data.text import clean
 from irl_jax.errors import ConfigError
+from irl_jax.runtime import hub_cache
 from irl_jax.runtime import terminal
 from irl_jax.runtime.records import CutText
 
@@ -81,6 +83,20 @@ def load_rows(
     'labelled': len(given) - given.count(None),
     'toxic': given.count(1),
   }
+
+
+def cached(source: str) -> pathlib.Path | None:
+  """Returns the cached folder of a hub data set, named after its commit; None: there is none.
+
+  Args:
+    source: as in `Data`.
+  """
+  name, _, place = source.partition(':')
+  place = (place or READY_MADE[name][0]) if name in READY_MADE else source
+  if not is_hub_id(place) or pathlib.Path(place).exists():
+    return None
+  repository, _, revision = place.partition('@')
+  return hub_cache.snapshot(repository, revision, 'dataset')
 
 
 def _labelled(
@@ -141,11 +157,11 @@ def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
 
 
 def _read(place: str, data: Data, used: Collection[str]) -> Numbered:
+  layout = Layout(data.encoding, data.column_delimiter)
   if place and pathlib.Path(place).is_dir():
-    return read_folder(place, data.split)
+    return read_folder(place, data.split, used, layout)
   if place and pathlib.Path(place).exists():
-    delimiter = data.delimiter.replace(r'\t', '\t')
-    return read_numbered(place, used, encoding=data.encoding, delimiter=delimiter)
+    return read_numbered(place, used, layout)
   if is_hub_id(place):
     return read_hub(place, data.split)
   raise ConfigError(

@@ -11,7 +11,7 @@ from irl_jax.data import chat
 from irl_jax.data import chat_rows
 from irl_jax.data import text
 from irl_jax.data.playground import tokenizers as playground_tokenizers
-from irl_jax.data.row_formats import BadRow
+from irl_jax.data.row_values import BadRow
 
 CHATML = (
   "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim }}"

@@ -1,10 +1,12 @@
 """Rows of every format, and all kinds of bad rows, files and paths."""
 
+import bz2
 import contextlib
 import csv
 import functools
 import gzip
 import json
+import lzma
 import os
 import pathlib
 import random
@@ -133,7 +135,7 @@ NOT_BY_ROWS = {  # content of a .json file: what the message says
   '{"text": ["a", "b"], "id": [1, 2]}': BY_COLUMNS,
   '{"columns": ["text"], "index": [0], "data": [["a"]]}': BY_COLUMNS,
   '{"count": 1, "rows": [{"text": "a"}]}': "the rows are those in 'rows', save that list as a file",
-  '[{"Text ": "a", "id": "b"}]': "its fields: 'Text ', 'id'; set --field=Text ",
+  '[{"Text ": "a", "id": "b"}]': "its fields: 'Text ', 'id'; set --field='Text '",
   '[{"text": "a", "text": "b"}]': "row 1: field 'text' comes twice in its row; leave one of",
   '{"text": "a"},\n{"text": "b"}\n': 'its first value is followed by something else',
   '{"text": "a", "x": ' + '[' * 99999 + '\n{"text": "b"}\n': 'row 1: is nested too deeply',
@@ -333,6 +335,92 @@ def test_a_file_of_another_kind_is_named(tmp_path, ending, content, message):
     rows.read_rows(tmp_path / f'x.{ending}', bad_rows='skip')
 
 
+@pytest.mark.parametrize(
+  'name, content, message',
+  [
+    ('x.txt', b'%PDF-1.4\n', 'is a PDF document'),
+    ('x.txt', b'\x89PNG\r\n\x1a\n', 'is an image'),
+    ('x.csv', b'\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1', 'is a document of an old Microsoft Office'),
+    ('x.csv', b'SQLite format 3\0', 'is an SQLite database'),
+    ('x.jsonl', b'\x80\x04\x95\x0b\0', 'is a pickle'),
+    ('x.jsonl', b'\x28\xb5\x2f\xfd', 'is packed with zstd'),
+    ('x.jsonl', bz2.compress(b'{"text": "a"}'), 'is packed with bzip2'),
+    ('x.jsonl', lzma.compress(b'{"text": "a"}'), 'is packed with xz'),
+    ('x.jsonl.gz', gzip.compress(gzip.compress(b'{}')), 'within it is gzipped'),
+    ('x.jsonl.gz', gzip.compress(POINTER), 'within it is a Git LFS pointer'),
+    ('x.txt', b'a\rb\rc\r', r"end in carriage returns alone, .*\(tr '\\r' '\\n'\)"),
+    ('x.jsonl', b'{"text": "a"}\r{"text": "b"}\r', 'end in carriage returns alone'),
+    ('x.csv', 'text\nä\n'.encode('utf-32-le'), 'looks like UTF-32 without a byte order mark'),
+  ],
+)
+def test_what_is_no_text_is_named(tmp_path, name, content, message):
+  (tmp_path / name).write_bytes(content)
+  for bad_rows in ('error', 'skip'):
+    with pytest.raises(InputError, match=message):
+      rows.read_rows(tmp_path / name, fields=('text',), bad_rows=bad_rows)
+
+
+@pytest.mark.parametrize('name', ['x.txt', 'x.jsonl', 'x.csv'])
+def test_the_zeros_of_a_file_that_was_not_written_whole_are_no_row(tmp_path, name):
+  good = {'x.txt': b'a\n', 'x.jsonl': b'{"text": "a"}\n', 'x.csv': b'text,id\na,1\n'}[name]
+  (tmp_path / name).write_bytes(good + bytes(5000))
+  with pytest.raises(InputError, match='row 2: (holds nothing but control|line 3 has 1 cell)'):
+    rows.read_rows(tmp_path / name, fields=('text',))
+  assert len(rows.read_rows(tmp_path / name, fields=('text',), bad_rows='skip')[0]) == 1
+
+
+def test_joined_tables_repeat_their_header_and_byte_order_mark(tmp_path):
+  (tmp_path / 'x.csv').write_bytes('\ufefftext,id\na,1\n\ufeff"b, c",2\ntext,id\n'.encode())
+  with pytest.raises(InputError, match='row 3: line 4 repeats the header'):
+    rows.read_rows(tmp_path / 'x.csv')
+  assert [row['text'] for row in rows.read_rows(tmp_path / 'x.csv', bad_rows='skip')[0]] == [
+    'a',
+    'b, c',
+  ]
+
+
+@pytest.mark.parametrize('text', ['привет', '日本語の文章', '\xff'])
+def test_windows_1252_is_not_advised_for_other_scripts(tmp_path, text):
+  encoding = {'п': 'cp1251', '日': 'shift_jis'}.get(text[0], 'latin-1')
+  (tmp_path / 'x.txt').write_bytes(text.encode(encoding))
+  with pytest.raises(InputError) as caught:
+    rows.read_rows(tmp_path / 'x.txt')
+  assert 'NAME (such as cp1251, gb18030' in str(caught.value) and 'cp1252' not in str(caught.value)
+
+
+def test_a_fifo_a_dangling_link_and_stdin_are_no_files(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  os.mkfifo('pipe.jsonl')
+  os.symlink('loop.jsonl', 'loop.jsonl')
+  for name, message in (
+    ('pipe.jsonl', 'is no file, but a pipe or device; write its rows to a file'),
+    ('loop.jsonl', 'is a link to nothing'),
+    ('-', 'no such file .standard input is not read; write it to a file'),
+    ('x' * 300 + '.jsonl', 'no such file'),
+    ('x.jsonl.zst', r'no such file'),
+  ):
+    with pytest.raises(ConfigError, match=message):
+      rows.read_rows(name)
+  pathlib.Path('x.jsonl.zst').write_bytes(b'')
+  with pytest.raises(ConfigError, match=r'x.jsonl.zst: .zst is not read; unpack it \(zstd -d\)'):
+    rows.read_rows('x.jsonl.zst')
+
+
+def test_values_of_parquet_that_python_cannot_hold(tmp_path):
+  path = tmp_path / 'x.parquet'
+  late = pa.array([2**62, 0], pa.timestamp('us'))
+  lists = pa.array([['a'], [LATIN]], pa.list_(pa.binary()))
+  pyarrow.parquet.write_table(pa.table({'text': ['a', 'b'], 'late': late, 'lists': lists}), path)
+  assert rows.read_rows(path, fields=('text',))[0] == [
+    {'text': 'a', 'late': None, 'lists': ['a']},
+    {'text': 'b', 'late': '1970-01-01 00:00:00', 'lists': None},
+  ]
+  twice = pa.table([pa.array(['a']), pa.array(['b'])], names=['text', 'text'])
+  pyarrow.parquet.write_table(twice, path)
+  with pytest.raises(InputError, match="field 'text' comes twice in its row"):
+    rows.read_rows(path, fields=('text',))
+
+
 def test_a_wrong_name_is_named(tmp_path):
   (tmp_path / 'x.csv').write_bytes(gzip.compress(b'text\na\n'))
   with pytest.raises(InputError, match=r'x.csv: is gzipped, .* Add .gz to its name'):
@@ -387,6 +475,7 @@ def test_a_byte_order_mark_names_the_encoding(tmp_path, name, encoding):
   [
     ({'chosen': 'a', 'id': 1}, 'set --field=chosen'),
     ({'chosen': 'a', 'rejected': 'b'}, 'set --field=NAME'),
+    ({'chosen': 'a', 'Text ': 'b'}, "set --field='Text '"),
   ],
 )
 def test_the_advice_for_a_missing_field_is_its_flag(tmp_path, row, remedy):

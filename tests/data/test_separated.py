@@ -9,15 +9,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 import pytest
 
+from irl_jax.data import row_files
 from irl_jax.data import rows
+from irl_jax.data.row_values import Layout
 from irl_jax.errors import InputError
 
 TEXTS = ['plain', 'say "hi", you', 'a; b | c', 'café “quoted”', ' two\nlines ']
 
 
-def read(path, content, **how):
+def read(path, content, used=None, **how):
   path.write_bytes(content)
-  return [row for _, row in rows.read_numbered(path, **how)]
+  return [row for _, row in row_files.read_numbered(path, used, Layout(**how))]
 
 
 def table(delimiter, encoding='utf-8', header=('text', 'toxic'), end='\r\n'):

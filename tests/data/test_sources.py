@@ -151,6 +151,13 @@ def test_a_field_that_is_not_used_cannot_spoil_a_row(tmp_path):
     load(path, label_field='id')
 
 
+def test_a_byte_order_mark_and_another_encoding_contradict(tmp_path):
+  (tmp_path / 'x.csv').write_bytes('text\na b\n'.encode('utf-16'))
+  with pytest.raises(InputError, match='mark of utf-16; leave out --config.data.encoding=cp1252'):
+    load(tmp_path / 'x.csv', encoding='cp1252')
+  assert len(load(tmp_path / 'x.csv', encoding='utf-16-le')[0]) == 1
+
+
 @pytest.mark.parametrize('flag', ['text_field', 'prompt_field'])
 def test_the_advice_for_a_missing_field_is_its_flag(tmp_path, flag):
   path = file_of(tmp_path, {'chosen': 'a b'})
@@ -258,7 +265,7 @@ def test_folder_laid_out_like_the_hub(tmp_path, name):
   with pytest.raises(ConfigError, match="config.data.split = 'dev'"):
     load(folder, split='dev')
   with pytest.raises(
-    InputError, match="set, row 1: has no field 'text'; its fields: 'en_toxic_comment'"
+    InputError, match="set, row 1 of data/.*: has no field 'text'; its fields: 'en_toxic_comment'"
   ):
     load(folder)
 
@@ -272,6 +279,24 @@ def test_nested_rows_in_a_folder(tmp_path):
   assert load(f'real-toxicity-prompts:{tmp_path / "set"}')[0] == [
     {'prompt': 'a', 'original': ' b', 'label': 1}
   ]
+
+
+def test_files_of_a_folder_that_are_not_read_are_named(tmp_path, logged):
+  (tmp_path / 'set').mkdir()
+  (tmp_path / 'set' / 'a.csv').write_text('text\na b\n')
+  (tmp_path / 'set' / 'b.jsonl').write_text('{"text": "c d"}\n')
+  assert len(load(tmp_path / 'set')[0]) == 1
+  assert any('of no split, and not read; name one file to read it' in line for line in logged)
+
+
+def test_a_folder_whose_readme_says_how_it_is_read_is_read_so(tmp_path):
+  (tmp_path / 'set').mkdir()
+  (tmp_path / 'set' / 'train.csv').write_text('a b,1\nc d,0\n')
+  (tmp_path / 'set' / 'README.md').write_text(
+    '---\nconfigs:\n- config_name: default\n  data_files: train.csv\n  header: null\n'
+    '  names: [text, toxic]\n---\n'
+  )
+  assert [row['prompt'] for row in load(tmp_path / 'set')[0]] == ['a', 'c']
 
 
 @pytest.mark.parametrize('outside', ['../secret.jsonl', '{absolute}'])
@@ -292,9 +317,23 @@ def test_broken_and_empty_folders(tmp_path):
   with pytest.raises(InputError, match='set: '):
     load(tmp_path / 'set')
   (tmp_path / 'set' / 'train.jsonl').write_text('{"text": "a"}\nnot json')
-  with pytest.raises(InputError, match='pass one of its files') as caught:
+  with pytest.raises(InputError, match='set, row 2 of train.jsonl: is not valid JSON'):
     load(tmp_path / 'set')
-  assert '\n' not in str(caught.value)
+  assert load(tmp_path / 'set', bad_rows='skip')[1]['bad_rows'] == 1
+
+
+def test_a_folder_of_tables_is_read_as_its_files_are(tmp_path, logged):
+  (tmp_path / 'set').mkdir()
+  (tmp_path / 'set' / 'train-0.csv').write_bytes('text;toxic\ncafé au;1\n'.encode('cp1252'))
+  (tmp_path / 'set' / 'train-1.csv').write_bytes(b'text\ttoxic\na, b\t\n')
+  read, _ = load(tmp_path / 'set', encoding='cp1252', label_field='toxic')
+  assert [(row['prompt'] + row['original'], row['label']) for row in read] == [
+    ('café au', 1),
+    ('a, b', None),
+  ]
+  assert f'{tmp_path}/set: reads the split train of train-0.csv, train-1.csv' in logged
+  with pytest.raises(InputError, match="set, row 1 of train-0.csv: field 'text' is not UTF-8"):
+    load(tmp_path / 'set')
 
 
 def test_a_folder_of_git_lfs_pointers_is_named(tmp_path):

@@ -17,7 +17,7 @@ ROOT = documented.PAGE.parents[1]
 def test_every_fault_of_the_page_is_named_by_a_test():
   tests = '\n'.join(
     path.read_text(encoding='utf-8')
-    for folder in ('.', 'command_line', 'faults', 'runtime', 'distributed', 'ppo', 'stages')
+    for folder in ('.', 'command_line', 'data', 'faults', 'runtime', 'distributed', 'ppo', 'stages')
     for path in (ROOT / 'tests' / folder).glob('test_*.py')
   )
   assert len(documented.rows()) > 60

@@ -1,11 +1,13 @@
 """score.py: rows keep their fields and order, the columns of each kind, and what is refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from irl_jax import api
+from irl_jax.command_line import files
 from irl_jax.errors import InputError
 
 
@@ -71,6 +73,9 @@ def test_fields_and_order_are_kept(launch, rows, lengths, tmp_path):
     (('--output=',), 2, '--output is missing'),
     (('--output=in.jsonl',), 2, 'is the input itself'),
     (('--output=in.jsonl/out.jsonl',), 2, 'cannot be written'),
+    ((f'--output={"x" * 240}.jsonl',), 2, 'cannot be written: File name too long'),
+    (('--encoding=unicode_escape',), 2, "--encoding = 'unicode_escape': is no text encoding"),
+    (('--delimiter=ab',), 2, "--delimiter = 'ab': must be one character"),
     (('--input=nowhere.jsonl',), 2, 'nowhere.jsonl'),
     (('--field=txet',), 3, "row 1: has no field 'txet'"),
     (('--batch_size=0',), 2, '--batch_size=0'),
@@ -86,6 +91,45 @@ def test_mistakes_leave_no_output(
   shown = capsys.readouterr().err
   assert message in shown and shown.count('\n') == 1
   assert [path.name for path in tmp_path.iterdir()] == ['in.jsonl'] and rows.read_text() == before
+
+
+def test_encoding_and_delimiter_of_the_input(launch, lengths, tmp_path, capsys):
+  source, output = tmp_path / 'in.csv', tmp_path / 'out.jsonl'
+  source.write_bytes('text~id\nприв~1\n'.encode('cp1251'))
+  assert score(launch, source, output, '--encoding=cp1251', '--delimiter=~') == 0
+  row = json.loads(output.read_text(encoding='utf-8'))
+  assert (row['text'], row['id'], row['reward']) == ('прив', '1', 4.0)
+
+
+def test_an_output_that_is_a_link_stays_one_and_a_pipe_is_refused(
+  launch, rows, lengths, tmp_path, capsys
+):
+  (tmp_path / 'link.jsonl').symlink_to('real.jsonl')
+  assert score(launch, rows, tmp_path / 'link.jsonl') == 0
+  assert (tmp_path / 'link.jsonl').is_symlink()
+  assert len((tmp_path / 'real.jsonl').read_text().splitlines()) == 3
+  os.mkfifo(tmp_path / 'pipe.jsonl')
+  (tmp_path / 'x.jsonl.partial').mkdir()
+  for name, message in (
+    ('pipe.jsonl', 'is no file, but a pipe or device; give another name'),
+    ('x.jsonl', 'x.jsonl.partial is in the way, and is no file; remove it'),
+  ):
+    assert score(launch, rows, tmp_path / name) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_is_kept_of_an_input_that_changes(launch, rows, monkeypatch, tmp_path, capsys):
+  def scorer(texts):
+    if texts:
+      with rows.open('a') as file:
+        file.write('{"text": "more"}\n')
+    return {'reward': np.ones(len(texts), np.float32)}
+
+  monkeypatch.setattr(files, 'SCORED', 2)
+  monkeypatch.setattr(api, 'load_scorer', lambda *_, **__: scorer)
+  assert score(launch, rows, tmp_path / 'out.jsonl') == 3
+  assert 'was changed while it was read, so nothing is kept' in capsys.readouterr().err
+  assert not list(tmp_path.glob('out.jsonl*'))
 
 
 def test_a_field_that_would_be_overwritten_is_refused_before_any_work(
