@@ -132,6 +132,7 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
     )
     with exhaustion.memory_explained(stage, current.config, current.folder), timed:
       STAGES[stage](current)
+    processes.on_first(read_files.record)(current, stage)
     if interruption.requested(wait=True):
       interruption.stop()
 

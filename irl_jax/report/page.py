@@ -227,8 +227,10 @@ def facts(inputs: Inputs) -> dict[str, str]:
   if inputs.texts and inputs.true_rewards() is None:
     result['true reward'] = 'none'
   for name, files in inputs.summary.inputs.items():
+    commits = {(file['repository'], file['commit']) for file in files if 'commit' in file}
     result[f'files of {name}'] = '; '.join(
-      f'{file["name"]}, {file["size"]:,} bytes, sha256 {file["sha256"][:16]}…' for file in files
+      [f'{repository}, commit {commit}' for repository, commit in sorted(commits)]
+      + [f'{file["name"]}, {file["size"]:,} bytes, sha256 {file["sha256"][:16]}…' for file in files]
     )
   if seeds := inputs.recovery.seeds:
     result['recovery'] = f'{irl.get("objective")}, {count(len(seeds), "seed")}'

@@ -309,13 +309,15 @@ class ReadFile(TypedDict):
   name: str
   size: int  # bytes
   sha256: str
+  repository: NotRequired[str]  # of the hub; absent for a local file
+  commit: NotRequired[str]  # of the repository
 
 
 class Summary(TypedDict, total=False):
   """summary.json; a stage that did not run is absent."""
 
   schema: int
-  inputs: dict[str, list[ReadFile]]  # local files of rows and models, by config field
+  inputs: dict[str, list[ReadFile]]  # files of rows and models, by config field
   true_reward: TrueRewardQuality
   rlhf: PolicyTraining
   irl: Recovery

@@ -1,7 +1,9 @@
 """The files that a run reads: their sizes and sha256 sums, by stage, in the run's read_files.json.
 
-A path tells where an input was, not what was in it. A stage that is finished, or has begun to
-write, is bound to the files that it read: if they have changed, its results belong to other files.
+A path, or the name of a repository, says where an input was, not what it held. A stage that is
+finished, or has begun to write, is bound to what it read: if that has changed since, its results
+are of something else. A repository of the hub is known by its commit, and by what the hub's cache
+holds of it.
 """
 
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ import pathlib
 from typing import Any
 
 from irl_jax import errors
+from irl_jax.data import sources
+from irl_jax.models.huggingface import hub
 from irl_jax.models.huggingface import weight_files
 from irl_jax.runtime import workdir
 from irl_jax.runtime.records import ReadFile
@@ -20,8 +24,10 @@ from irl_jax.stages.run import Run
 
 NAME = 'read_files.json'
 FIELDS = {'base': 'base', 'start': 'sft', 'aligned': 'aligned', 'classifier': 'classifier'}
+SHOWN = 12  # characters of a commit
 SMALL = ('.json', '.txt', '.model')  # next to the weights: config, tokenizer
 Files = dict[str, list[dict[str, Any]]]  # of each input, named after its config field
+HUB = ('repository', 'commit')  # which files of the hub have in addition
 
 
 def update(run: Run, stages: Sequence[str], bound: Sequence[str]) -> None:
@@ -41,7 +47,7 @@ def update(run: Run, stages: Sequence[str], bound: Sequence[str]) -> None:
   now = {}
   for stage in {*saved, *stages}:
     now[stage] = {
-      name: [described(file, known) for file in files]
+      name: [described(file, known) | marks for file, marks in files]
       for name, files in inputs_of(run, stage).items()
     }
   for stage in bound:
@@ -59,15 +65,41 @@ def update(run: Run, stages: Sequence[str], bound: Sequence[str]) -> None:
     workdir.write_json(path, saved)
 
 
+def record(run: Run, stage: str) -> None:
+  """Adds what a stage has downloaded from the hub; at its start, the cache need not hold it."""
+  path = run.folder / NAME
+  saved: dict[str, Files] = workdir.read_json(path) if path.exists() else {}
+  known = {file['path']: file for files in saved.values() for file in flat(files)}
+  for name, files in inputs_of(run, stage).items():
+    now = [described(file, known) | marks for file, marks in files if 'commit' in marks]
+    before = saved.get(stage, {}).get(name, [])
+    if now and commits(before) in ({None}, set(), commits(now)):
+      saved.setdefault(stage, {})[name] = now
+  if saved:
+    workdir.write_json(path, saved)
+
+
 def summary(run: Run) -> dict[str, list[ReadFile]]:
-  """Returns name, size and sha256 of the files of each input, without paths; {} if unknown."""
+  """Returns name, size and sha256 of the files of each input, without paths; {} if unknown.
+
+  Files of the hub have their repository and its commit, too.
+  """
   path = run.folder / NAME
   saved: dict[str, Files] = workdir.read_json(path) if path.exists() else {}
   merged = {name: files for stage in saved.values() for name, files in stage.items()}
-  return {
-    name: [{'name': file['name'], 'size': file['size'], 'sha256': file['sha256']} for file in files]
-    for name, files in sorted(merged.items())
-  }
+  return {name: [_without_path(file) for file in files] for name, files in sorted(merged.items())}
+
+
+def _without_path(file: dict[str, Any]) -> ReadFile:
+  read = ReadFile(name=file['name'], size=file['size'], sha256=file['sha256'])
+  if 'commit' in file:
+    read['repository'], read['commit'] = file['repository'], file['commit']
+  return read
+
+
+def commits(files: Sequence[dict[str, Any]]) -> set[str | None]:
+  """Returns the commits of files of the hub; {None} for local ones."""
+  return {file.get('commit') for file in files}
 
 
 def flat(files: Files) -> Iterator[dict[str, Any]]:
@@ -77,9 +109,16 @@ def flat(files: Files) -> Iterator[dict[str, Any]]:
 
 
 def difference(there: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[str]:
-  """Describes each file that differs, by its name."""
+  """Describes each file that differs, by its name, or the commits of a repository."""
   before, after = ({file['name']: file for file in files} for files in (there, now))
   changes = []
+  if commits(there) != commits(now):
+    old, new = (files[0].get('commit', 'none')[:SHOWN] for files in (there, now))
+    return [f'{now[0].get("repository", "it")} (commit {old} there, {new} now)']
+  if commits(now) != {None}:  # of one commit, the cache may hold more or less
+    before, after = (
+      {name: part[name] for name in {*before} & {*after}} for part in (before, after)
+    )
   for name in sorted({*before, *after}):
     if name not in before or name not in after:
       changes.append(f'{name} is {"new" if name in after else "gone"}')
@@ -106,24 +145,43 @@ def described(path: pathlib.Path, known: dict[str, dict[str, Any]]) -> dict[str,
   }
 
 
-def inputs_of(run: Run, stage: str) -> dict[str, list[pathlib.Path]]:
-  """Returns the local files that a stage reads from outside the run's folder, by config field.
+def inputs_of(run: Run, stage: str) -> dict[str, list[tuple[pathlib.Path, dict[str, str]]]]:
+  """Returns the files that a stage reads from outside the run's folder, by config field.
 
-  Files on the hub are left out: a revision names them.
+  Each comes with its name, and those of the hub with HUB. Of a repository of the hub, the files are
+  those that the cache holds.
   """
   inputs = {}
   if stage == 'data':
     for name in ('source', 'unlabelled'):
-      inputs[f'config.data.{name}'] = source_files(getattr(run.config.data, name))
+      source = getattr(run.config.data, name)
+      inputs[f'config.data.{name}'] = _marked(source_files(source), sources.cached(source))
   for role in preflight.roles(run, [stage]):
     field = FIELDS[role] if getattr(run.config.models, FIELDS[role]) else 'base'
     if role in ('base', 'start') or field != 'base':
-      inputs[f'config.models.{field}'] = model_files(getattr(run.config.models, field))
-  return {name: [path.absolute() for path in paths] for name, paths in inputs.items() if paths}
+      spec = getattr(run.config.models, field)
+      inputs[f'config.models.{field}'] = _marked(model_files(spec), hub.cached(spec))
+  return {name: files for name, files in inputs.items() if files}
+
+
+def _marked(
+  paths: Sequence[pathlib.Path], snapshot: pathlib.Path | None
+) -> list[tuple[pathlib.Path, dict[str, str]]]:
+  """Returns absolute paths, each with its name, and repository and commit if it is of the hub."""
+  marks: dict[str, str] = {}
+  if snapshot:
+    repository = snapshot.parents[1].name.partition('--')[2].replace('--', '/')
+    marks = dict(zip(HUB, (repository, snapshot.name)))
+  folder = os.path.commonpath([path.parent for path in paths]) if paths else ''
+  return [
+    (path.absolute(), {'name': path.relative_to(folder).as_posix(), **marks}) for path in paths
+  ]
 
 
 def source_files(source: str) -> list[pathlib.Path]:
-  """Returns the files of a data source; [] if it is not a local file or folder."""
+  """Returns the files of a data source; [] if it is neither local nor in the hub's cache."""
+  if snapshot := sources.cached(source):
+    return sorted(path for path in snapshot.rglob('*') if path.is_file())
   for place in (source, source.partition(':')[2]):
     path = pathlib.Path(os.path.expanduser(place))
     if place and path.is_file():
@@ -137,12 +195,13 @@ def source_files(source: str) -> list[pathlib.Path]:
 
 
 def model_files(spec: str) -> list[pathlib.Path]:
-  """Returns the weights of a model's folder, its config and its tokenizer; [] of a hub model."""
-  folder = pathlib.Path(os.path.expanduser(spec))
+  """Returns the weights of a model, its config and its tokenizer; [] if they are not here."""
+  snapshot = hub.cached(spec)
+  folder = snapshot or pathlib.Path(os.path.expanduser(spec))
   if not spec or not folder.is_dir():
     return []
-  small = (path for path in folder.iterdir() if path.is_file() and path.suffix in SMALL)
+  small = {path for path in folder.iterdir() if path.is_file() and path.suffix in SMALL}
   try:
     return sorted({*small, *weight_files.find_files(folder)})
-  except errors.InputError:  # its stage says what is missing
-    return []
+  except errors.InputError:  # its stage says what is missing, or downloads it
+    return sorted(small) if snapshot else []

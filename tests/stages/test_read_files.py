@@ -5,12 +5,14 @@ import hashlib
 import json
 
 import documented
+import huggingface_hub
 import pytest
 
 from irl_jax import config as c
 from irl_jax import errors
 from irl_jax import pipeline
 from irl_jax.models import pretrained
+from irl_jax.models.huggingface import hub as hub_lib
 from irl_jax.runtime import metrics_log
 from irl_jax.stages import read_files
 from irl_jax.stages.run import Run
@@ -89,6 +91,87 @@ def test_a_file_whose_time_has_not_changed_is_not_read_again(run, monkeypatch):
 def test_a_folder_of_an_older_version_continues(run):
   read_files.update(run, (), ('data', 'irl'))
   assert read_files.summary(run) == {} and not (run.folder / read_files.NAME).exists()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+  """Puts a commit into a cache like that of the hub: `hub('models--org--base', 'a', files)`."""
+  cache = tmp_path / 'cache'
+  monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(cache))
+
+  def put(folder, letter, files):
+    commit = letter * 40
+    for name, content in files.items():
+      blob = cache / folder / 'blobs' / hashlib.sha256(content).hexdigest()
+      blob.parent.mkdir(parents=True, exist_ok=True)
+      blob.write_bytes(content)
+      link = cache / folder / 'snapshots' / commit / name
+      link.parent.mkdir(parents=True, exist_ok=True)
+      link.unlink(missing_ok=True)
+      link.symlink_to(blob)
+    (cache / folder / 'refs').mkdir(exist_ok=True)
+    (cache / folder / 'refs' / 'main').write_text(commit)
+
+  return put
+
+
+def of_hub(run, **fields):
+  """The run with models and data of the hub."""
+  config = run.config
+  for section, name in (('models', 'base'), ('data', 'source')):
+    if name in fields:
+      changed = dataclasses.replace(getattr(config, section), **{name: fields[name]})
+      config = dataclasses.replace(config, **{section: changed})
+  return dataclasses.replace(run, config=config)
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit_and_files(run, tmp_path, hub):
+  files = {path.name: path.read_bytes() for path in (tmp_path / 'base').iterdir()}
+  config = {'config.json': files['config.json']}
+  hub('models--org--base', 'a', config)
+  run = of_hub(run, base='org/base')
+  read_files.update(run, ('data', 'irl'), ())
+  hub('models--org--base', 'a', files)  # the stage has downloaded the weights
+  read_files.record(run, 'irl')
+  inputs = read_files.summary(run)['config.models.base']
+  assert {'config.json', 'model.safetensors', 'tokenizer.json'} <= {file['name'] for file in inputs}
+  assert {(file['repository'], file['commit']) for file in inputs} == {('org/base', 'a' * 40)}
+  weights = next(file for file in inputs if file['name'] == 'model.safetensors')
+  assert weights['sha256'] == hashlib.sha256(files['model.safetensors']).hexdigest()
+  read_files.update(run, (), ('data', 'irl'))
+  hub('models--org--base', 'b', files)
+  with pytest.raises(errors.ConfigError) as caught:
+    read_files.update(run, (), ('data', 'irl'))
+  documented.check(
+    'a model of the hub of another commit', f'error: {caught.value}', 2, tmp_path / 'run'
+  )
+  read_files.record(run, 'irl')  # does not hide it
+  assert read_files.summary(run)['config.models.base'] == inputs
+  hub('models--org--base', 'a', files | {'model.safetensors': b'replaced'})
+  with pytest.raises(errors.ConfigError, match=r'model.safetensors \(\d+ bytes there, 8 bytes now'):
+    read_files.update(run, (), ('data', 'irl'))
+
+
+def test_a_data_set_of_the_hub_is_recorded_when_it_has_come(run, tmp_path, hub):
+  run = of_hub(run, source='org/rows')
+  read_files.update(run, ('data',), ())
+  assert 'config.data.source' not in read_files.summary(run)
+  hub('datasets--org--rows', 'c', {'data/train.jsonl': b'{}', 'test/train.jsonl': b'[]'})
+  read_files.record(run, 'data')
+  read_files.update(run, (), ('data',))
+  assert [file['name'] for file in read_files.summary(run)['config.data.source']] == [
+    'data/train.jsonl',
+    'test/train.jsonl',
+  ]
+  hub('datasets--org--rows', 'd', {'data/train.jsonl': b'{"text": "a"}'})
+  with pytest.raises(errors.ConfigError, match=r'org/rows \(commit c{12} there, d{12} now\)'):
+    read_files.update(run, (), ('data',))
+
+
+def test_a_revision_of_the_hub_is_found_in_its_cache(hub):
+  hub('models--org--base', 'e', {'config.json': b'{}'})
+  assert hub_lib.cached('org/base') == hub_lib.cached(f'org/base@{"e" * 40}')
+  assert hub_lib.cached('org/base@v1') is None and hub_lib.cached('org/other') is None
 
 
 def test_the_folder_of_a_source_is_read_whole_but_for_hidden_files(tmp_path):

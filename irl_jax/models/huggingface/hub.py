@@ -15,6 +15,7 @@ from irl_jax.errors import DISK_FULL
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
 from irl_jax.models.huggingface import weight_files
+from irl_jax.runtime import hub_cache
 from irl_jax.runtime import hub_limits
 
 # The revision of a repository that is used if the user names none.
@@ -67,6 +68,15 @@ def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
       f'hub model {repo} (revision {revision or "main"}): {error}. {_INSTEAD}'
     ) from error
   return folder
+
+
+def cached(spec: str) -> pathlib.Path | None:
+  """Returns the cached folder of a hub model, named after its commit; None: there is none."""
+  match = _HUB_ID.fullmatch(spec)
+  if not match or os.path.exists(os.path.expanduser(spec)):
+    return None
+  revision = match['revision'] or PINNED.get(match['repo'], '')
+  return hub_cache.snapshot(match['repo'], revision, 'model')
 
 
 def fingerprint(spec: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
