@@ -324,4 +324,5 @@ def complete(
   limit = model.config.max_position_embeddings - sampling.max_new_tokens
   ids, _ = prompt_ids(model.tokenizer, prompts, limit)
   responses, _ = complete_ids(model, ids, sampling, seed, dtype, progress, first)
-  return [text.decode(model.tokenizer, response) for response in responses]
+  skips = sampling.skip_special_tokens
+  return [text.decode(model.tokenizer, response, skips) for response in responses]

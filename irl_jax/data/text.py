@@ -162,14 +162,23 @@ def report_cut(cut: int, of: str, max_tokens: int, side: str = 'left') -> None:
     )
 
 
-def decode(tokenizer: Any, ids: Iterable[int]) -> str:
-  """Converts sampled ids to text, exactly as sampled; ends before the first EOS."""
+def decode(tokenizer: Any, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+  """Converts sampled ids to text, exactly as sampled; ends before the first EOS.
+
+  Args:
+    tokenizer: a fast Hugging Face tokenizer.
+    ids: of a response.
+    skip_special_tokens: whether to leave special tokens out. In a text that keeps them they can no
+      longer be told from typed ones, which `encode` makes plain text.
+  """
   before_eos = []
   for token in map(int, ids):
     if token == tokenizer.eos_token_id:
       break
     before_eos.append(token)
-  return tokenizer.decode(before_eos, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+  return tokenizer.decode(
+    before_eos, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+  )
 
 
 def check(tokenizer: Any, source: str) -> None:

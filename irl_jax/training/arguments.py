@@ -128,11 +128,17 @@ def check_settings(config: config_lib.Config) -> None:
   """Checks settings that are valid in a config but impossible in this run.
 
   Raises:
-    ConfigError: sampling is greedy, or a batch cannot be split evenly over the devices.
+    ConfigError: sampling is greedy or keeps special tokens, or a batch cannot be split evenly over
+      the devices.
   """
   if config.sampling.temperature == 0:
     raise ConfigError(
       'config.sampling.temperature = 0.0: must be > 0; a run trains on what it samples'
+    )
+  if not config.sampling.skip_special_tokens:
+    raise ConfigError(
+      'config.sampling.skip_special_tokens = False: must be true in a run, whose rewards read '
+      'special tokens as plain text; only generate keeps them'
     )
   devices = parallel.device_count()
   for name in ('rollouts_per_step', 'minibatch_size'):

@@ -12,6 +12,7 @@ FLAGS = (
   '--config.ppo.steps=99999999999',
   '--config.ppo.minibatch_size=5',
   '--config.stages=data,ril',
+  '--config.sampling.skip_special_tokens=false',
 )
 FAULTS = {flag: flag for flag in FLAGS} | {
   'a stray argument': 'stray',

@@ -44,6 +44,22 @@ def test_special_tokens_of_its_own_are_told_once(folder, language_model, caplog)
   assert text.decode(model.tokenizer, ids) == typed + end
 
 
+def test_special_tokens_are_kept_if_they_are_wanted_but_never_eos(folder, language_model):
+  with_specials(folder, language_model, '<|user|>')
+  model = pretrained.load(str(folder))
+  (special,) = model.tokenizer.convert_tokens_to_ids(['<|user|>'])
+  sampled = [4, special, 5, 0, 6]  # 0 is EOS
+  assert text.decode(model.tokenizer, sampled) == text.decode(model.tokenizer, [4, 5])
+  around = [text.decode(model.tokenizer, [one]) for one in (4, 5)]
+  assert text.decode(model.tokenizer, sampled, False) == '<|user|>'.join(around)
+  kept, left_out = (
+    sampling.complete(model, ['a'] * 40, Sampling(max_new_tokens=16, skip_special_tokens=skips))
+    for skips in (False, True)
+  )
+  assert any('<|user|>' in one for one in kept) and all('endoftext' not in one for one in kept)
+  assert [one.replace('<|user|>', '') for one in kept] == left_out
+
+
 @pytest.mark.parametrize('ends, named', [([0, 5], '5'), (7, '7'), ([5, 0, 6], '5, 6')])
 def test_other_ends_of_a_response_are_told(folder, ends, named, caplog):
   (folder / 'generation_config.json').write_text(json.dumps({'eos_token_id': ends}))
