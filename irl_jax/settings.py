@@ -1,4 +1,4 @@
-"""What settings are made of: fields with a range, sections that check them, and paths.
+"""Building blocks of settings: fields with a range, sections that check them, and paths.
 
 Paths are as users write them: ~ is the home folder, and buckets are refused. No shell expands the ~
 of `--workdir=~/runs`. Taken literally, it and `gs://bucket` would become folders with these names.
