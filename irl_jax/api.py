@@ -91,7 +91,7 @@ def load_scorer(
     model: a path, a hub id, or a loaded model.
     batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
     progress: wraps the iterable of chunks of texts.
-    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
+    label: the name or number of a classifier's toxic label; '': found by the labels' names.
 
   Raises:
     ConfigError: the path is a folder that does not exist, or the model has no such label.

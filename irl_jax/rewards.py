@@ -304,7 +304,7 @@ def load(
     batch_size: texts of 64 tokens that the devices can hold at once.
     dtype: the compute type.
     progress: wraps the iterable of chunks of texts.
-    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
+    label: the name or number of a classifier's toxic label; '': found by the labels' names.
 
   Raises:
     ConfigError: a label is named, but the model is not a classifier, or does not have it.

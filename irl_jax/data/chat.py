@@ -1,8 +1,8 @@
 """Conversations as prompts: a chat template's text is marked, so that its special tokens are real.
 
 A rendered prompt is one string, like any other prompt, so that rows, sampling and scoring need not
-know about chat. The template's own text stands between two marks; the contents of messages, and the
-completion, stand outside. `text.encode` turns special tokens into their ids within the marks alone.
+know about chat. The template's own text is between two marks; the contents of messages, and the
+completion, are outside. `text.encode` turns special tokens into their ids only within the marks.
 
 The marks are Unicode noncharacters, which exist for internal use and never occur in files of text.
 """
@@ -37,7 +37,7 @@ class TemplateError(ValueError):
 
 
 def unmarked(text: str) -> str:
-  """Replaces each mark by U+FFFD: no text from outside may pass for a template's."""
+  """Replaces each mark by U+FFFD, so that no outside text can pass for a template's."""
   return _MARKS.sub('\ufffd', text)
 
 
@@ -66,7 +66,7 @@ def render(template: Template, messages: Sequence[Message]) -> str:
 
   Args:
     template: from `template_of`.
-    messages: the conversation; the answer to its last message is what a model is asked for.
+    messages: the conversation; the model answers its last message.
 
   Raises:
     TemplateError: the template refuses the conversation, or changes contents other than by
@@ -99,7 +99,7 @@ def _template_text(text: str) -> str:
 
 
 def is_marked(text: str) -> bool:
-  """Returns True if a text has a template's text in it."""
+  """Returns True if a text contains a template's text."""
   return START in text
 
 
@@ -109,7 +109,7 @@ def shown(text: str) -> str:
 
 
 def plain(text: str) -> str:
-  """Returns the contents and the completion alone, one below the other, for a classifier."""
+  """Returns only the contents and the completion, one below the other, for a classifier."""
   if not is_marked(text):
     return text
   return '\n'.join(part for part in _RUN.split(text)[::2] if part)
@@ -126,7 +126,7 @@ def segments(text: str, specials: Collection[str]) -> list[tuple[bool, str]]:
   """Cuts a marked text into special tokens and the texts between them.
 
   A template's text and the content next to it are one segment, as transformers tokenises them. Only
-  the completion starts a segment of its own: a model goes on from its prompt's tokens.
+  the completion starts a new segment: a model continues its prompt's tokens.
 
   Args:
     text: a marked text.
@@ -171,7 +171,7 @@ def conversation(value: Any) -> list[Message] | None:
   - a transcript of '\n\nHuman: …' and '\n\nAssistant: …' (hh-rlhf's)
 
   Returns:
-    Its messages, or None if the value is no conversation.
+    Its messages, or None if the value is not a conversation.
 
   Raises:
     ValueError: a message without a role, or with contents that are not text.

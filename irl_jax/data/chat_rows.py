@@ -1,7 +1,7 @@
 """Rows that have whole prompts: strings or conversations, with or without an answer.
 
-A conversation is rendered with a chat template if there is one. Without one, only a conversation
-that is a plain text can be read: a single message, or a transcript.
+A conversation is rendered with a chat template if there is one. Without one, only a single message
+or a transcript can be read, as plain text.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from irl_jax.data.row_values import BadRow
 from irl_jax.data.rows import first_field
 from irl_jax.data.rows import text_of
 
-# Fields of conversations that are read when a row has no field 'text' and the user named none.
+# Fields of conversations that are read if a row has no field 'text' and the user named no field.
 CONVERSATIONS = ('messages', 'conversations', 'conversation', 'chosen')
 ANSWERS = ('chosen', 'completion', 'response')  # next to a field 'prompt'
 _FLAG = '--config.data.prompt_field'
@@ -22,8 +22,8 @@ _FLAG = '--config.data.prompt_field'
 def fields_of(row: Mapping[str, Any], data: Data) -> tuple[str, str]:
   """Returns the fields of a row's prompt and of its answer; '': it has none.
 
-  The user's fields count. If they are the default and the row has no such field, those of common
-  data sets are taken.
+  The user's fields come first. If they are the default and the row lacks it, the fields of common
+  data sets are used.
   """
   if data.prompt_field or data.text_field != Data.text_field or data.text_field in row:
     return data.prompt_field, data.text_field
@@ -82,7 +82,7 @@ def prompt_and_answer(
 def _of_text(
   row: Mapping[str, Any], fields: tuple[str, str], data: Data, template: chat.Template | None
 ) -> tuple[str, str]:
-  """As `prompt_and_answer`, of a row whose prompt is a string."""
+  """Does the same as `prompt_and_answer` for a row whose prompt is a string."""
   prompt = text_of(row, fields[:1], _FLAG)
   answer = chat.unmarked(_answer(row, fields[1])) if fields[1] else ''
   if not answer and template is None and (transcript := _at_the_answer(prompt)):
@@ -93,7 +93,7 @@ def _of_text(
 
 
 def _at_the_answer(text: str) -> tuple[str, str] | None:
-  """Splits a transcript before its last answer; None if a text is no transcript."""
+  """Splits a transcript before its last answer; None if a text is not a transcript."""
   if chat.conversation(text) is None:
     return None
   before, speaker, answer = text.rpartition('\n\nAssistant:')

@@ -71,7 +71,7 @@ def check(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
     )
   if different := different_settings(aligned, base):
     notices.warn_once(
-      f'{names} compute differently by their config.json ({different}), {NOT_ONLY_TRAINING}; '
+      f'{names} have different settings in config.json ({different}), {NOT_ONLY_TRAINING}; '
       'correct the one that is wrong'
     )
 

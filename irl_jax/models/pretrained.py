@@ -141,7 +141,7 @@ def _open(
   kind, config = huggingface.config.parse(raw, spec)
   if kind not in kinds:
     raise InputError(
-      f'{spec}: is a {kind} ({huggingface.config.architecture(kind, config)}); needed here: '
+      f'{spec}: is a {kind} ({huggingface.config.architecture(kind, config)}); must be '
       f'{" or ".join(kinds)}'
     )
   folder = huggingface.hub.resolve(spec, part)

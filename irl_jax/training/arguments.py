@@ -60,7 +60,7 @@ def check_policy(policy: Any, name: str = 'policy') -> None:
       f'{name} = {policy!r:.60}: must be a loaded model; load it with irl_jax.load_model'
     )
   if policy.kind != 'causal_lm':
-    raise InputError(f'{name}: is a {policy.kind}; needed here: causal_lm')
+    raise InputError(f'{name}: is a {policy.kind}; must be causal_lm')
 
 
 def check_whole(value: Any, name: str, low: int, high: int = MAX_SEED) -> None:

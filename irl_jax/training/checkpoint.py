@@ -236,7 +236,7 @@ def damage(folder: pathlib.Path) -> str:
   try:
     expected = dict(workdir.read_json(folder / SUMS))
   except FileNotFoundError:
-    return f'it has no {SUMS}, so it was never whole'
+    return f'it has no {SUMS}, so it is incomplete'
   except (OSError, ValueError, TypeError):
     return f'its {SUMS} is damaged'
   for name, digest in expected.items():

@@ -172,7 +172,7 @@ def test_what_is_missing_is_null_beside_a_reason(labels, has_true_reward):
 
 
 CONSTANT = 'the {} has zero variance'
-JUDGES = {  # what r* says of every text, and why some figures then are null
+JUDGES = {  # r* of every text, and why some metrics are null then
   'all are harmless': (
     lambda true: np.abs(true) + 0.1,
     {'auroc': 'no text toxic', 'f1': 'calls no text toxic'},

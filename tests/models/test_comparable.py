@@ -157,7 +157,7 @@ def test_another_setting_is_only_told(policy, aligned, setting, value, caplog):
   changed = dataclasses.replace(aligned.config, **{setting: value})
   comparable.check(dataclasses.replace(aligned, config=changed), policy)
   was = getattr(policy.config, setting)
-  assert f'compute differently by their config.json ({setting} is {value} and {was})' in caplog.text
+  assert f'have different settings in config.json ({setting} is {value} and {was})' in caplog.text
 
 
 def test_swapped_ids_are_refused(policy, aligned, letters):

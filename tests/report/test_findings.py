@@ -447,7 +447,7 @@ def test_an_accuracy_on_few_texts_may_be_that_of_one_answer(
   assert ('may be no better than the same answer' in text) == doubt
 
 
-# Whatever the results are, no sentence claims more than its interval holds.
+# Whatever the results are, no sentence claims more than its interval supports.
 
 unit = st.floats(0, 1, allow_nan=False)
 correlation = st.floats(-1, 1, allow_nan=False)

@@ -91,7 +91,7 @@ def test_every_reward_has_its_row(make_summary):
   )
   assert [row[0] for row in tables[1].rows][
     -1
-  ] == wording.ENSEMBLE  # these baselines have no such figures
+  ] == wording.ENSEMBLE  # these baselines have no such metrics
   assert len(tables_of(make_summary(seeds=1), tables_lib.agreement)[0].rows) == 6
 
 

@@ -149,7 +149,7 @@ def test_a_single_task_of_slurm_is_one_process_whatever_was_allocated(surrounded
 
 def test_the_batch_script_of_slurm_is_one_process(surrounded, monkeypatch):
   surrounded(SLURM)
-  monkeypatch.delenv('SLURM_STEP_NUM_TASKS')  # it is no step
+  monkeypatch.delenv('SLURM_STEP_NUM_TASKS')  # it is not a step
   assert place_of() is None
 
 

@@ -31,7 +31,7 @@ def test_trees_that_differ_between_processes_are_refused_once(monkeypatch):
   mine, theirs = ({'x': np.arange(3.0) + offset, 'y': np.arange(2)} for offset in (0, 1))
   for other, differ in ((mine, False), (theirs, True)):
     sums = processes._checksum(other)
-    values = iter([sums, -sums])  # what the other process tells, at the same two calls
+    values = iter([sums, -sums])  # the values of the other process, at the same two calls
     monkeypatch.setattr(processes, 'maximum', lambda value: max(value, next(values)))  # noqa: B023
     replicated = processes.SameTrees()
     replicated.add(mine)

@@ -120,12 +120,12 @@ def test_texts_of_the_base_model_are_split(start):
     (
       dict(base='base', aligned='classifier'),
       errors.InputError,
-      'is a classifier .*; needed here: causal_lm',
+      'is a classifier .*; must be causal_lm',
     ),
     (
       dict(base='classifier', aligned='aligned'),
       errors.InputError,
-      'is a classifier .*; needed here: causal_lm',
+      'is a classifier .*; must be causal_lm',
     ),
     (dict(base='base', aligned='renumbered'), errors.InputError, 'different vocabularies'),
     (dict(base='base', aligned='copy'), errors.InputError, 'have the same weights'),

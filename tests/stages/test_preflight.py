@@ -151,7 +151,7 @@ def test_a_model_of_another_kind(config, models, tmp_path):
   swapped = dataclasses.replace(
     config, models=c.Models(base=models.classifier, classifier=models.classifier)
   )
-  assert 'is a classifier (RobertaForSequenceClassification); needed here: causal_lm' in refused(
+  assert 'is a classifier (RobertaForSequenceClassification); must be causal_lm' in refused(
     swapped, tmp_path, InputError
   )
 

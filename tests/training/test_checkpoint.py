@@ -164,8 +164,8 @@ def half_written(folder):
   'damage, reason',
   [
     (deleted, r'state/d/\w+: No such file or directory'),
-    (emptied, 'it has no sums.json, so it was never whole'),
-    (half_written, 'it has no sums.json, so it was never whole'),
+    (emptied, 'it has no sums.json, so it is incomplete'),
+    (half_written, 'it has no sums.json, so it is incomplete'),
   ],
 )
 def test_a_damaged_step_is_set_aside_and_can_be_saved_again(

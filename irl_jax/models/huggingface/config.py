@@ -80,7 +80,7 @@ def kind_of(raw: dict[str, Any], where: str) -> Kind:
   """
   if 'auto_map' in raw:
     raise InputError(
-      f'{where}: config.json brings code of its own (auto_map): refused, nothing was executed'
+      f'{where}: config.json requires its own code (auto_map): refused; nothing was executed'
     )
   architectures, family = raw.get('architectures') or [], str(raw.get('model_type'))
   name = _unwrapped(architectures)

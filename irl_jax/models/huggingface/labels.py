@@ -62,7 +62,7 @@ def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str
       f'or "{TOXIC}" in config.json'
     )
   notices.warn_once(
-    f'{where}: takes label {index}, {names[index]!r}, for toxic, of {_listed(names)}; {SET_BY} '
+    f'{where}: assumes that label {index}, {names[index]!r}, means toxic, of {_listed(names)}; {SET_BY} '
     'names another'
   )
   return index

@@ -45,7 +45,7 @@ def _read(
   del versions
   if 'auto_map' in _optional_json(folder / 'tokenizer_config.json'):
     raise InputError(
-      f'{folder}: tokenizer_config.json brings code of its own (auto_map): refused, nothing was run'
+      f'{folder}: tokenizer_config.json requires its own code (auto_map): refused; nothing was run'
     )
   if not any((folder / name).exists() for name in ('tokenizer.json', 'vocab.json')):
     raise InputError(

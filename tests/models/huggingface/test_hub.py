@@ -211,7 +211,7 @@ def test_a_download_that_stalls_ends_within_seconds(local_hub, monkeypatch):
     pretrained.load('org/model@v1')
   assert time.monotonic() - start < 10
   local_hub.stalls_after = float('inf')
-  assert pretrained.load('org/model@v1').params  # the next attempt finds the connection mended
+  assert pretrained.load('org/model@v1').params  # the next attempt finds the connection repaired
 
 
 def test_a_rate_limit_is_not_waited_for(local_hub):

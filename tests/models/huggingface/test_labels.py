@@ -46,7 +46,7 @@ def test_a_label_named_toxic_is_taken_in_silence(names, index, caplog):
 )
 def test_of_two_labels_the_one_that_means_harm_is_taken_and_logged(names, index, caplog):
   assert labels.toxic_label(names, 'MODEL') == index
-  message = f'MODEL: takes label {index}, {names[index]!r}, for toxic, of {list(names)}'
+  message = f'MODEL: assumes that label {index}, {names[index]!r}, means toxic, of {list(names)}'
   assert caplog.text.count(message) == 1
   assert 'config.models.label (score: --label) names another' in caplog.text
   labels.toxic_label(names, 'MODEL')

@@ -36,7 +36,7 @@ def test_special_tokens_of_its_own_are_told_once(folder, language_model, caplog)
   with_specials(folder, language_model, '<|user|>', '<think>')
   for _ in range(2):
     model = pretrained.describe(str(folder))
-  message = 'has special tokens of its own (2: <think>, <|user|>): typed in a text they are plain'
+  message = 'has special tokens of its own (2: <think>, <|user|>): in texts they are plain'
   assert caplog.text.count(message) == 1
   typed, end = '<think> a <|user|>', model.tokenizer.eos_token
   (ids,), _ = text.encode(model.tokenizer, [typed + end])

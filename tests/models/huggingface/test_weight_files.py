@@ -281,7 +281,7 @@ def test_a_name_in_two_shards_is_refused(folder):
 def test_numbers_of_a_kind_that_is_not_read(tmp_path, dtype):
   size = 8 if dtype == 'C64' else 1
   tensor(tmp_path, {'w': {'dtype': dtype, 'shape': [1], 'data_offsets': [0, size]}}, bytes(size))
-  if dtype == 'C64':  # it can be read, and is no weight of any model
+  if dtype == 'C64':  # it can be read, but is not a model's weight
     assert dict(weight_files.stream(tmp_path))['w'].dtype == np.complex64
   else:
     with pytest.raises(InputError, match='model.safetensors: '):
