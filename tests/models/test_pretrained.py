@@ -273,7 +273,7 @@ def test_torch_is_not_needed(tmp_path, classifier):
 
 def test_another_kind_of_model_is_refused(tmp_path, classifier):
   pretrained.save(tmp_path / 'model', classifier, '')
-  with pytest.raises(InputError, match='is a classifier .* needed here: causal_lm or reward'):
+  with pytest.raises(InputError, match='is a classifier .* must be causal_lm or reward'):
     pretrained.load(str(tmp_path / 'model'), kinds=('causal_lm', 'reward'))
 
 
@@ -310,7 +310,7 @@ def test_a_kind_of_model_is_loaded_by_its_name(tmp_path, language_model, classif
   loaders = [pretrained.load_language_model, pretrained.load_classifier]
   for load, place, other in zip(loaders, places, reversed(places)):
     assert load(place).source == place
-    with pytest.raises(InputError, match='needed here'):
+    with pytest.raises(InputError, match='must be'):
       load(other)
-  with pytest.raises(InputError, match='is a classifier .*needed here: causal_lm'):
+  with pytest.raises(InputError, match='is a classifier .*must be causal_lm'):
     pretrained.load_tokenizer(places[1], kinds=('causal_lm',))

@@ -132,7 +132,7 @@ def test_texts_of_the_base_model_are_split(start):
     (
       dict(base='base', aligned='aligned', classifier='base'),
       errors.InputError,
-      'needed here: classifier',
+      'must be classifier',
     ),
   ],
 )

@@ -148,7 +148,7 @@ def _read_zip(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
       raise ValueError('its members are compressed, which torch.save never does')
     pickles = [name for name in archive.namelist() if name.endswith('/data.pkl')]
     if len(pickles) != 1:
-      raise ValueError('it is a zip archive, but not one of torch.save')
+      raise ValueError('it is a zip archive, but torch.save did not write it')
     base = pickles[0].removesuffix('data.pkl')
     if base + 'byteorder' in archive.namelist() and archive.read(base + 'byteorder') != b'little':
       raise ValueError('it was written on a big-endian machine')
@@ -165,7 +165,7 @@ def _read_legacy(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
       raise ValueError('it is the beginning of a zip archive')
     file.seek(0)
     if _load(file) != _LEGACY_MAGIC or _load(file) != _LEGACY_PROTOCOL:
-      raise ValueError('it is not a file of torch.save')
+      raise ValueError('torch.save did not write it')
     if not _load(file).get('little_endian'):
       raise ValueError('it was written on a big-endian machine')
     tensors = _named_tensors(_load(file))
