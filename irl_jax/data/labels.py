@@ -88,7 +88,7 @@ def read(values: Sequence[Any], data: Data) -> list[int | BadRow | None]:
   names = {key: value for key, value in zip(reversed(keys), reversed(values))}
   counts = collections.Counter(keys)
   _check(by_key, counts, names, data)
-  _tell(by_key, counts, names, len(missing), data)
+  _report(by_key, counts, names, len(missing), data)
   bad = {
     key: BadRow(f'field {data.label_field!r} is {names[key]!r:.40}, which is not a label')
     for key, label in by_key.items()
@@ -192,7 +192,7 @@ def _check(
     raise InputError(f'{field} contains {values}, and no {data.positive!r} (config.data.positive)')
 
 
-def _tell(
+def _report(
   by_key: dict[Key, int | None],
   counts: dict[Key, int],
   names: dict[Key, Any],

@@ -37,8 +37,8 @@ def _separated(file: Binary, layout: Layout, usual: str) -> Numbered:
   """Reads a table with a header, in the dialect that `separated.dialect_of` finds."""
   text = opened(file, layout, '')
   dialect = separated.dialect_of(text, layout.delimiter, usual)
-  if dialect.told:
-    layout.tell(dialect.told)
+  if dialect.notes:
+    layout.log(dialect.notes)
   if UNDECODED.search(''.join(dialect.header)):
     problem = not_decoded(''.join(dialect.header), layout)
     raise BadFile(f'the header {problem.reason}; {problem.remedy}')

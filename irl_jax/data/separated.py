@@ -41,7 +41,7 @@ class Dialect:
   skipped: int = 0  # lines before the header
   spaced: bool = False  # a space after a delimiter is not part of the cell
   trailing: bool = False  # every row but the header ends in a delimiter: the last name is ''
-  told: str = ''  # its unusual features, in words
+  notes: str = ''  # its unusual features, in words
 
 
 @dataclasses.dataclass
@@ -79,7 +79,7 @@ def dialect_of(text: io.TextIOWrapper, delimiter: str, usual: str) -> Dialect:
   standard = _with_header(text, Dialect(shown, DOUBLED, [], skipped))
   if shown != usual and not delimiter:
     name = NAMES.get(shown, repr(shown))
-    standard = dataclasses.replace(standard, told=f'its columns are separated by {name}')
+    standard = dataclasses.replace(standard, notes=f'its columns are separated by {name}')
   if len(standard.header) > 1 and all(name.startswith(' ') for name in standard.header[1:]):
     standard = _changed(text, standard, 'a space follows each delimiter', spaced=True)
   if _is_sound(text, standard):
@@ -95,21 +95,21 @@ def dialect_of(text: io.TextIOWrapper, delimiter: str, usual: str) -> Dialect:
 def _others(text: io.TextIOWrapper, standard: Dialect) -> Iterator[Dialect]:
   """Yields the dialects that a file may be in if it is not sound in the usual one."""
   columns = len(standard.header)
-  told = 'quotes within its cells come after a backslash'
-  yield _changed(text, standard, told, quoting=BACKSLASH)
+  notes = 'quotes within its cells come after a backslash'
+  yield _changed(text, standard, notes, quoting=BACKSLASH)
   if standard.delimiter == '\t' and columns > 1 and not _may_be_quoted(text, standard):
     yield _changed(text, standard, 'its quotes are part of the texts', quoting=PLAIN)
   if columns > 1:
     yield _changed(text, standard, 'each row ends in a delimiter', trailing=True)
   if columns == 1 and _is_list(text, standard):
-    told = 'its only column is not quoted, so each line is one text'
-    yield _changed(text, standard, told, quoting=PLAIN, delimiter=NOT_SEPARATED)
+    notes = 'its only column is not quoted, so each line is one text'
+    yield _changed(text, standard, notes, quoting=PLAIN, delimiter=NOT_SEPARATED)
 
 
-def _changed(text: io.TextIOWrapper, dialect: Dialect, told: str, **fields: Any) -> Dialect:
+def _changed(text: io.TextIOWrapper, dialect: Dialect, notes: str, **fields: Any) -> Dialect:
   """Returns a dialect with other fields, its header read again, and a remark added."""
-  told = '; '.join(filter(None, (dialect.told, told)))
-  return _with_header(text, dataclasses.replace(dialect, told=told, **fields))
+  notes = '; '.join(filter(None, (dialect.notes, notes)))
+  return _with_header(text, dataclasses.replace(dialect, notes=notes, **fields))
 
 
 def _is_list(text: io.TextIOWrapper, dialect: Dialect) -> bool:

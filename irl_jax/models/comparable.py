@@ -145,8 +145,8 @@ def without_unshared_tokens(
   """
   unshared = _unshared_tokens(aligned, base, special=True)
   paddings = {aligned.tokenizer.pad_token, base.tokenizer.pad_token}
-  if told := sorted(unshared - paddings):
-    named = ', '.join(told[:MOST_NAMED]) + (' …' if len(told) > MOST_NAMED else '')
+  if dropped := sorted(unshared - paddings):
+    named = ', '.join(dropped[:MOST_NAMED]) + (' …' if len(dropped) > MOST_NAMED else '')
     notices.warn_once(
       f'only one of {aligned.source} and {base.source} has the special tokens {named}; they are '
       'never sampled, because the models could not be compared otherwise'

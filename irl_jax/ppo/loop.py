@@ -237,7 +237,7 @@ def train(
   arguments.check_positions(config, policy, max(map(len, prompts.ids)))
   learner = Learner(state, reward_scale.RunningMoments(), ppo.kl_coefficient)
   key = parallel.key(config.seed)
-  holds = fingerprint_of(policy, rows, config)
+  this_training = fingerprint_of(policy, rows, config)
 
   def start_sampling(step: int) -> rollout_lib.Pending:
     inputs = (learner.state.params, frozen.params, frozen.allowed, key)
@@ -246,7 +246,7 @@ def train(
 
   with (
     interruption.deferred(),
-    checkpoint.Checkpoints(folder, runtime.keep_checkpoints, holds) as checkpoints,
+    checkpoint.Checkpoints(folder, runtime.keep_checkpoints, this_training) as checkpoints,
   ):
     first, learner = restored_or(learner, checkpoints)
     _check_continues(first, learner, reward, config, checkpoints.folder)

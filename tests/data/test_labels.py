@@ -51,7 +51,7 @@ def test_labels_mean_what_is_named(values, positive, negative, expected, logged)
   assert read(values, positive=positive, negative=negative) == expected
 
 
-def test_what_labels_mean_is_told(logged):
+def test_what_labels_mean_is_logged(logged):
   read(['NOT', 'OFF', 'off', '?', None], positive='OFF', negative='NOT')
   assert logged == [
     "x.jsonl: field 'label': toxic is 'OFF' (2 rows); not toxic is 'NOT' (1 row); "

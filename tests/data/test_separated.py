@@ -52,14 +52,14 @@ def test_a_line_of_excel_names_the_delimiter(tmp_path):
   ]
 
 
-def test_what_was_read_off_is_told(tmp_path, monkeypatch):
-  told = []
-  monkeypatch.setattr(rows.logging, 'info', lambda message, *args: told.append(message % args))
+def test_what_was_read_off_is_logged(tmp_path, monkeypatch):
+  logged = []
+  monkeypatch.setattr(rows.logging, 'info', lambda message, *args: logged.append(message % args))
   read(tmp_path / 'x.csv', table(','))
-  assert not told
+  assert not logged
   read(tmp_path / 'x.csv', table(';'))
   read(tmp_path / 'x.tsv', b'text\ttoxic\n"a\t1\n')
-  assert [line.partition('x.')[2] for line in told] == [
+  assert [line.partition('x.')[2] for line in logged] == [
     'csv: its columns are separated by semicolons',
     'tsv: its quotes are part of the texts',
   ]

@@ -116,7 +116,7 @@ def fixture_logged(monkeypatch):
   return lines
 
 
-def test_what_joins_prompt_and_answer_is_told_and_can_be_set(tmp_path, logged):
+def test_what_joins_prompt_and_answer_is_logged_and_can_be_set(tmp_path, logged):
   written = [{'prompt': f'What is {n}?', 'text': f'The answer {n}'} for n in range(4)]
   path = file_of(tmp_path, *written, {'prompt': 'a', 'text': ''}, {'prompt': '', 'text': 'b'})
   read, _ = load(path, prompt_field='prompt')

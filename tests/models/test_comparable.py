@@ -65,7 +65,7 @@ def test_equal_weights_are_refused(policy):
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
-def test_weights_that_differ_by_rounding_alone_are_told(policy, dtype, caplog):
+def test_weights_that_differ_by_rounding_alone_are_logged(policy, dtype, caplog):
   rounded = jax.tree.map(
     lambda leaf: np.asarray(leaf).astype(jnp.dtype(dtype)).astype(np.float32), policy.params
   )
@@ -153,7 +153,7 @@ def test_nothing_is_left_out_of_one_vocabulary(policy, aligned, caplog):
     ('num_attention_heads', 4),
   ],
 )
-def test_another_setting_is_only_told(policy, aligned, setting, value, caplog):
+def test_another_setting_is_only_logged(policy, aligned, setting, value, caplog):
   changed = dataclasses.replace(aligned.config, **{setting: value})
   comparable.check(dataclasses.replace(aligned, config=changed), policy)
   was = getattr(policy.config, setting)
@@ -188,7 +188,7 @@ def test_another_eos_is_refused(policy, aligned, letters):
     comparable.check(dataclasses.replace(aligned, tokenizer=other), policy)
 
 
-def test_another_shape_is_only_told(policy, aligned, caplog):
+def test_another_shape_is_only_logged(policy, aligned, caplog):
   shallower = aligned.params | {
     'blocks': jax.tree.map(lambda leaf: leaf[:2], aligned.params['blocks'])
   }

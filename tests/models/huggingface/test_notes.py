@@ -32,7 +32,7 @@ def test_a_usual_model_gives_nothing_to_tell(folder, caplog):
   assert not caplog.text
 
 
-def test_special_tokens_of_its_own_are_told_once(folder, language_model, caplog):
+def test_special_tokens_of_its_own_are_logged_once(folder, language_model, caplog):
   with_specials(folder, language_model, '<|user|>', '<think>')
   for _ in range(2):
     model = pretrained.describe(str(folder))
@@ -61,7 +61,7 @@ def test_special_tokens_are_kept_if_they_are_wanted_but_never_eos(folder, langua
 
 
 @pytest.mark.parametrize('ends, named', [([0, 5], '5'), (7, '7'), ([5, 0, 6], '5, 6')])
-def test_other_ends_of_a_response_are_told(folder, ends, named, caplog):
+def test_other_ends_of_a_response_are_logged(folder, ends, named, caplog):
   (folder / 'generation_config.json').write_text(json.dumps({'eos_token_id': ends}))
   pretrained.describe(str(folder))
   assert f'also ends a response at {named}, but irl_jax only at 0' in caplog.text
