@@ -192,7 +192,9 @@ def test_splits_far_from_their_shares_are_told(monkeypatch):
   check_splits(cut(f'{number:03} word' for number in range(300)))
   assert not told
   check_splits(cut(f'{number % 20:03} word {number}' for number in range(300)))
-  assert len(told) == 1 and '300 different texts have 20 different prompts; the most common, ' in told[0]
+  assert (
+    len(told) == 1 and '300 different texts have 20 different prompts; the most common, ' in told[0]
+  )
   assert 'has 15 of them; raise config.data.prompt_fraction' in told[0]
 
 
