@@ -101,10 +101,10 @@ def _named(file: Binary, encoding: str, flag: str) -> str:
 
 
 def misread(text: str) -> str:
-  """Returns how a text with UNDECODED characters would read in Windows-1252, in words.
+  """Describes how a text with UNDECODED characters reads in Windows-1252.
 
-  '' if it is hardly in Windows-1252: if it has control characters, other characters in UTF-8, or
-  more characters beyond ASCII than Western languages have, as every other alphabet would.
+  Returns '' if Windows-1252 is unlikely: if the text has control characters, other UTF-8
+  characters, or more non-ASCII characters than Western languages have, as other alphabets would.
   """
   found = UNDECODED.search(text)
   if not found or _NO_TEXT.search(text) or not UNDECODED.sub('', text).isascii():
@@ -121,9 +121,9 @@ def misread(text: str) -> str:
 
 
 def utf8(text: str, encoding: str) -> str:
-  """Returns how a text reads in UTF-8 that was read in another encoding; '' if it is not UTF-8.
+  """Decodes a text as UTF-8 that was read in another encoding; '' if it is not valid UTF-8.
 
-  Text of another encoding is hardly ever valid UTF-8, unless it is ASCII alone.
+  Text in another encoding is almost never valid UTF-8, unless it is pure ASCII.
   """
   if not encoding or text.isascii() or codecs.lookup(encoding).name.startswith('utf'):
     return ''

@@ -93,7 +93,7 @@ def dialect_of(text: io.TextIOWrapper, delimiter: str, usual: str) -> Dialect:
 
 
 def _others(text: io.TextIOWrapper, standard: Dialect) -> Iterator[Dialect]:
-  """Yields the dialects that a file may be in if it is not sound in the usual one."""
+  """Yields the dialects that a file may be in if it is not valid in the usual one."""
   columns = len(standard.header)
   notes = 'quotes within its cells come after a backslash'
   yield _changed(text, standard, notes, quoting=BACKSLASH)
@@ -107,15 +107,15 @@ def _others(text: io.TextIOWrapper, standard: Dialect) -> Iterator[Dialect]:
 
 
 def _changed(text: io.TextIOWrapper, dialect: Dialect, notes: str, **fields: Any) -> Dialect:
-  """Returns a dialect with other fields, its header read again, and a remark added."""
+  """Returns a dialect with changed fields, its header read again, and a note added."""
   notes = '; '.join(filter(None, (dialect.notes, notes)))
   return _with_header(text, dataclasses.replace(dialect, notes=notes, **fields))
 
 
 def _is_list(text: io.TextIOWrapper, dialect: Dialect) -> bool:
-  """Returns True if the rows of a single column are unquoted texts, of which some have commas.
+  """Returns True if the rows of a single column are unquoted texts, some of them with commas.
 
-  If all had the same number of cells above one, the header might lack a name instead.
+  If each row has several cells, the header may lack a name instead.
   """
   single = False
   for record in _after_header(text, dialect, checked=False):
