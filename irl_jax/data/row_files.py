@@ -49,9 +49,9 @@ def read_numbered(
   path = pathlib.Path(path)
   reader, ending = _reader_of(path)
   if not layout.quiet:
-    layout = dataclasses.replace(layout, tell=lambda told: logging.info('%s: %s', path, told))
+    layout = dataclasses.replace(layout, log=lambda notes: logging.info('%s: %s', path, notes))
   if layout.delimiter and ending not in SEPARATED:
-    layout.tell('has no columns to separate, so the delimiter is not used')
+    layout.log('has no columns to separate, so the delimiter is not used')
   with _open(path) as file:
     try:
       if isinstance(file, gzip.GzipFile) and (

@@ -52,7 +52,7 @@ class Layout:
   delimiter: str = ''
   flags: str = '--config.data.'  # what the names of the two flags begin with, for messages
   quiet: bool = False  # whether to say nothing about what was read off, or is not needed
-  tell: Callable[[str], None] = lambda told: None  # is called with what was read off
+  log: Callable[[str], None] = lambda notes: None  # called with the detected layout
 
 
 # Rows are counted from 1; in .jsonl and .txt files the number is that of the line. If there are

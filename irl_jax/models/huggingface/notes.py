@@ -27,8 +27,8 @@ def report(folder: pathlib.Path, tokenizer: Any, config: ModelConfig, where: str
   """
   if own := own_specials(tokenizer):
     notices.warn_once(
-      f'{where}: has special tokens of its own ({len(own)}: {_listed(own)}): typed in a text they '
-      'are plain text, and completions omit them, although they can be sampled (generate '
+      f'{where}: has special tokens of its own ({len(own)}: {_listed(own)}): in texts they are '
+      'plain text, and completions omit them, although they can be sampled (generate '
       'keeps them with --skip_special_tokens=false)'
     )
   if ends := other_ends(folder, config.eos_token_id, where):
