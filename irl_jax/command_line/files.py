@@ -237,7 +237,7 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
   if path.suffix != '.jsonl' or os.path.isdir(path):
     raise ConfigError(f'--output={output}: must be the name of a .jsonl file')
   if os.path.exists(path) and not os.path.isfile(path):
-    raise ConfigError(f'--output={output}: is no file, but a pipe or device; give another name')
+    raise ConfigError(f'--output={output}: is not a file, but a pipe or device; give another name')
   if path.exists() and os.path.exists(source) and path.samefile(source):
     raise ConfigError(f'--output={output}: is the input itself; give another name')
   try:

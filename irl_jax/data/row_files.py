@@ -1,4 +1,4 @@
-"""Files of rows: opened, checked for being what their names say, and read row by row."""
+"""Files of rows: opened, checked against their names, and read row by row."""
 
 import collections
 from collections.abc import Collection
@@ -40,7 +40,7 @@ def read_numbered(
     used: the fields that are needed; an unusable value of another field becomes None, and a warning
       counts them. None: all.
     layout: encoding of a text file ('': that of its byte order mark, or UTF-8), delimiter of a .csv
-      or .tsv file ('': what its header shows), and whether to say what was read off the file.
+      or .tsv file ('': what its header shows), and whether to log the detected layout.
 
   Raises:
     ConfigError: no such file, not readable, or an unknown format.
@@ -69,7 +69,7 @@ def read_numbered(
 
 
 def _reader_of(path: pathlib.Path) -> tuple[Reader, str]:
-  """Returns how the rows of a file are read, and the ending of its name.
+  """Returns the reader for a file's rows, and the ending of its name.
 
   Raises:
     ConfigError: there is no such file, or its name has another ending.
@@ -77,7 +77,7 @@ def _reader_of(path: pathlib.Path) -> tuple[Reader, str]:
   if os.path.isdir(path):
     raise ConfigError(f'{path}: is a folder; name one file of rows')
   if os.path.exists(path) and not os.path.isfile(path):
-    raise ConfigError(f'{path}: is no file, but a pipe or device; write its rows to a file')
+    raise ConfigError(f'{path}: is not a file, but a pipe or device; write its rows to a file')
   if not os.path.isfile(path):
     dangling = os.path.islink(path)
     instead = ' (standard input is not read; write it to a file)' if str(path) == '-' else ''

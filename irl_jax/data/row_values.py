@@ -1,4 +1,4 @@
-"""What readers of rows share: bad rows, values that cannot be used, and the settings of a file."""
+"""Shared parts of the readers of rows: bad rows, unusable values, and the settings of a file."""
 
 import collections
 from collections.abc import Callable
@@ -50,8 +50,8 @@ class Layout:
 
   encoding: str = ''
   delimiter: str = ''
-  flags: str = '--config.data.'  # what the names of the two flags begin with, for messages
-  quiet: bool = False  # whether to say nothing about what was read off, or is not needed
+  flags: str = '--config.data.'  # prefix of the two flags' names, for messages
+  quiet: bool = False  # whether to log nothing about the layout and about values not needed
   log: Callable[[str], None] = lambda notes: None  # called with the detected layout
 
 
@@ -93,19 +93,19 @@ def first_unusable(value: Any) -> Unusable | None:
 
 
 def by_name(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Returns the fields of an object; of a name that comes twice, neither value can be used."""
+  """Returns the fields of an object; if a name occurs twice, neither value can be used."""
   row = dict(pairs)
   if len(row) < len(pairs):
     counts = collections.Counter(name for name, _ in pairs)
-    twice = Unusable('comes twice in its row', 'leave one of the two out')
+    twice = Unusable('occurs twice in its row', 'leave one of the two out')
     row |= dict.fromkeys((name for name, count in counts.items() if count > 1), twice)
   return row
 
 
 def filler(line: str) -> BadRow | None:
-  """Returns why a line without any text is bad, if it is of NULs or DOS's end-of-file mark."""
+  """Explains a line without text that consists of NULs or DOS's end-of-file mark."""
   if line.strip('\r\n') and not line.strip(_FILLER + '\r\n'):
-    return BadRow('holds nothing but control characters, as if the file was not written to its end')
+    return BadRow('contains only control characters, as if the file was not written to its end')
   return None
 
 

@@ -167,9 +167,9 @@ def decode(tokenizer: Any, ids: Iterable[int], skip_special_tokens: bool = True)
 
   Args:
     tokenizer: a fast Hugging Face tokenizer.
-    ids: of a response.
-    skip_special_tokens: whether to leave special tokens out. In a text that keeps them they can no
-      longer be told from typed ones, which `encode` makes plain text.
+    ids: the token ids of a response.
+    skip_special_tokens: whether to omit special tokens. If they are kept, they look like typed
+      ones, which `encode` makes plain text.
   """
   before_eos = []
   for token in map(int, ids):

@@ -1,7 +1,7 @@
 """The quality of a reward: how well it ranks, and whether simpler things explain it.
 
-It may rank texts by AUROC, or at least tell the two models apart. Words, length and style may do as
-well: baselines, confounds and a ceiling show it. Dims: K seeds.
+AUROC shows how well it ranks texts, and held-out pairs whether it tells the two models apart.
+Baselines, confounds and a ceiling show whether words, length and style do as well. Dims: K seeds.
 """
 
 from collections.abc import Sequence

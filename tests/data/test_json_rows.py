@@ -129,4 +129,4 @@ def test_a_gzipped_table_is_unpacked_in_pieces_to_the_disk():
 
 def test_a_key_that_an_object_has_twice_has_no_value():
   (row,) = read('[{"text": "a", "n": 1, "text": "b"}]')
-  assert row['n'] == 1 and row['text'].reason == 'comes twice in its row'
+  assert row['n'] == 1 and row['text'].reason == 'occurs twice in its row'

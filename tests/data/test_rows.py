@@ -136,7 +136,7 @@ NOT_BY_ROWS = {  # content of a .json file: what the message says
   '{"columns": ["text"], "index": [0], "data": [["a"]]}': BY_COLUMNS,
   '{"count": 1, "rows": [{"text": "a"}]}': "the rows are those in 'rows', save that list as a file",
   '[{"Text ": "a", "id": "b"}]': "its fields: 'Text ', 'id'; set --field='Text '",
-  '[{"text": "a", "text": "b"}]': "row 1: field 'text' comes twice in its row; leave one of",
+  '[{"text": "a", "text": "b"}]': "row 1: field 'text' occurs twice in its row; leave one of",
   '{"text": "a"},\n{"text": "b"}\n': 'its first value is followed by something else',
   '{"text": "a", "x": ' + '[' * 99999 + '\n{"text": "b"}\n': 'row 1: is nested too deeply',
 }
@@ -234,7 +234,7 @@ def test_bad_rows_in_parquet(tmp_path):
   assert rows.read_rows(path, bad_rows='skip')[1] == {'rows_read': 3, 'bad_rows': 1}
   columns = [pa.array(['a']), pa.array(['b'])]
   pyarrow.parquet.write_table(pa.Table.from_arrays(columns, names=['text', 'text']), path)
-  with pytest.raises(InputError, match="row 1: field 'text' comes twice in its row"):
+  with pytest.raises(InputError, match="row 1: field 'text' occurs twice in its row"):
     rows.read_rows(path)
 
 
@@ -364,7 +364,7 @@ def test_what_is_no_text_is_named(tmp_path, name, content, message):
 def test_the_zeros_of_a_file_that_was_not_written_whole_are_no_row(tmp_path, name):
   good = {'x.txt': b'a\n', 'x.jsonl': b'{"text": "a"}\n', 'x.csv': b'text,id\na,1\n'}[name]
   (tmp_path / name).write_bytes(good + bytes(5000))
-  with pytest.raises(InputError, match='row 2: (holds nothing but control|line 3 has 1 cell)'):
+  with pytest.raises(InputError, match='row 2: (contains only control|line 3 has 1 cell)'):
     rows.read_rows(tmp_path / name, fields=('text',))
   assert len(rows.read_rows(tmp_path / name, fields=('text',), bad_rows='skip')[0]) == 1
 
@@ -393,7 +393,7 @@ def test_a_fifo_a_dangling_link_and_stdin_are_no_files(tmp_path, monkeypatch):
   os.mkfifo('pipe.jsonl')
   os.symlink('loop.jsonl', 'loop.jsonl')
   for name, message in (
-    ('pipe.jsonl', 'is no file, but a pipe or device; write its rows to a file'),
+    ('pipe.jsonl', 'is not a file, but a pipe or device; write its rows to a file'),
     ('loop.jsonl', 'is a link to nothing'),
     ('-', 'no such file .standard input is not read; write it to a file'),
     ('x' * 300 + '.jsonl', 'no such file'),
@@ -417,7 +417,7 @@ def test_values_of_parquet_that_python_cannot_hold(tmp_path):
   ]
   twice = pa.table([pa.array(['a']), pa.array(['b'])], names=['text', 'text'])
   pyarrow.parquet.write_table(twice, path)
-  with pytest.raises(InputError, match="field 'text' comes twice in its row"):
+  with pytest.raises(InputError, match="field 'text' occurs twice in its row"):
     rows.read_rows(path, fields=('text',))
 
 
