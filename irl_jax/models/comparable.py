@@ -115,7 +115,7 @@ def different_vocabulary(first: pretrained.Decoder, second: pretrained.Decoder) 
 
 
 def _unshared_tokens(first: pretrained.Decoder, second: pretrained.Decoder, special: bool) -> set:
-  """Returns the tokens without a common id: those that are special wherever they are, or others."""
+  """Returns the tokens without a common id: those that are special in each tokenizer, or others."""
   vocabularies = [model.tokenizer.get_vocab() for model in (first, second)]
   specials = [pretrained.special_tokens(model.tokenizer) for model in (first, second)]
   left, right = vocabularies
@@ -139,9 +139,9 @@ def different_settings(first: pretrained.Decoder, second: pretrained.Decoder) ->
 def without_unshared_tokens(
   aligned: pretrained.Decoder, base: pretrained.Decoder
 ) -> tuple[pretrained.Decoder, pretrained.Decoder]:
-  """Returns both models so that neither samples a special token that only one of them has.
+  """Returns both models; neither samples a special token that only one of them has.
 
-  The padding of each is left out of what the other samples, too. What is left out is logged.
+  Each model's padding is excluded from the other's sampling, too. Excluded tokens are logged.
   """
   unshared = _unshared_tokens(aligned, base, special=True)
   paddings = {aligned.tokenizer.pad_token, base.tokenizer.pad_token}
@@ -155,7 +155,7 @@ def without_unshared_tokens(
 
 
 def _without(model: pretrained.Decoder, tokens: set[str]) -> pretrained.Decoder:
-  """Returns the model without these tokens in what it samples; its EOS stays."""
+  """Returns the model with these tokens excluded from sampling; its EOS stays."""
   vocabulary = model.tokenizer.get_vocab()
   ids = {vocabulary[token] for token in tokens if token in vocabulary}
   return dataclasses.replace(model, never_sampled=tuple(sorted(ids - {model.config.eos_token_id})))

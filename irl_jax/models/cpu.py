@@ -61,9 +61,9 @@ def transposed_kernels(params: Any) -> Any:
 
 
 def unroll(depth: int) -> bool:
-  """Returns whether a stack of this many layers is compiled layer by layer, not as a loop.
+  """Returns True if a stack of this many layers is compiled layer by layer, not as a loop.
 
-  A loop copies a layer's parameters out of their stacks, and what the backward pass needs into
-  other stacks, which it first fills with zeros. A deep stack would take too long to compile.
+  A loop copies a layer's parameters out of their stacks. It copies the values for the backward pass
+  into other stacks, which it first fills with zeros. A deep stack would take too long to compile.
   """
   return depth <= SHALLOW

@@ -162,7 +162,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-  """One layer: attention and MLP, next to each other or one after the other."""
+  """One layer: attention and MLP, in parallel or in sequence."""
 
   config: GPTNeoXConfig
   dtype: DTypeLike = jnp.float32

@@ -17,12 +17,12 @@ MASKED = -1e9  # a masked score: finite, so that a row without any visible posit
 
 
 def init(module: nn.Module, key: jax.Array, *inputs: Any) -> Params:
-  """Returns random parameters of a module for such inputs."""
+  """Returns random parameters of a module for inputs of these shapes."""
   return module.init(key, *inputs)['params']
 
 
 def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
-  """Returns what a module computes from its inputs with these parameters."""
+  """Applies a module with these parameters to its inputs."""
   return module.apply({'params': params}, *inputs)
 
 

@@ -39,7 +39,7 @@ class LlamaConfig:
     score/kernel [D, 1]                              score.weight, of a reward
     score/bias [1]                                   minus config.json's reward_zero, of a reward
 
-  A scale is what the file holds, also where the norm multiplies by 1 + scale.
+  A scale is stored as in the file, even if the norm multiplies by 1 + scale.
   """
 
   vocab_size: int

@@ -66,7 +66,7 @@ Classifier = Pretrained[EncoderConfig]
 
 
 def read_config(spec: str) -> dict[str, Any]:
-  """Reads the config.json of a model as it stands; of a hub repository nothing else is downloaded.
+  """Reads a model's config.json, unchanged; from a hub repository, nothing else is downloaded.
 
   Args:
     spec: a folder, a hub id, or `id@revision`.
@@ -135,7 +135,7 @@ def load_tokenizer(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Any:
 def _open(
   spec: str, kinds: tuple[Kind, ...], part: huggingface.hub.Part
 ) -> tuple[Pretrained, pathlib.Path]:
-  """Returns a model without its weights, and the folder that holds this part of it."""
+  """Returns a model without its weights, and the folder of these files."""
   # config.json comes first: a model that cannot be used is refused before it is downloaded.
   raw = read_config(spec)
   kind, config = huggingface.config.parse(raw, spec)

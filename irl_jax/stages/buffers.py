@@ -156,7 +156,7 @@ def decoding(
 ) -> list[Buffer]:
   """Returns what sampling adds to the parameters.
 
-  `gpt_neox.decode_layers` holds the weights of all blocks a second time, transposed.
+  `gpt_neox.decode_layers` makes a transposed copy of all blocks' weights.
   """
   blocks = count(huggingface_weights.shapes('causal_lm', shape)['blocks'])
   cache = key_value_cache(shape, rows, prompt + response, width)

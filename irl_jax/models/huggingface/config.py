@@ -72,7 +72,7 @@ def kind_of(raw: dict[str, Any], where: str) -> Kind:
   """Returns the kind of model that a config.json describes.
 
   Args:
-    raw: the file as it stands.
+    raw: the content of the file.
     where: the name of the model in an error.
 
   Raises:
@@ -144,7 +144,7 @@ def _end(fields: dict[str, Any], where: str) -> dict[str, Any]:
 def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
   """Returns rotary_pct and rotary_emb_base from either spelling.
 
-  If both are there the newer one holds, as in transformers.
+  If both are present, the newer one counts, as in transformers.
   """
   rope = raw.get('rope_scaling') or raw.get('rope_parameters') or {}
   if not isinstance(rope, dict):
@@ -259,7 +259,7 @@ def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any
     'model_type': model_type(config),
     'dtype': 'float32',
     'pad_token_id': pad_token_id,
-    **dataclasses.asdict(config),  # RoBERTa's own pad_token_id holds: it fixes its positions
+    **dataclasses.asdict(config),  # RoBERTa keeps its own pad_token_id, which fixes its positions
   }
   if isinstance(config, EncoderConfig):
     del raw['labels']

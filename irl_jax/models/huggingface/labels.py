@@ -99,7 +99,7 @@ def _of_two(first: str, second: str) -> int | None:
 
 
 def _meaning(name: str, other: str) -> Meaning:
-  """Returns what the name of a label says of the texts that have it."""
+  """Returns the meaning of a label's name for the texts that have it."""
   words, others = _words(name), _words(other)
   negated = len(words) > 1 and words[0] in NEGATIONS
   if negated:
@@ -126,7 +126,7 @@ def _words(name: str) -> list[str]:
 
 
 def activation(raw: dict[str, Any], count: int) -> Activation:
-  """Returns what makes probabilities of a classifier's logits, as in transformers' pipeline.
+  """Returns the function that makes probabilities of logits, as in transformers' pipeline.
 
   Args:
     raw: config.json as it stands; its problem_type is read.

@@ -14,7 +14,7 @@ from irl_jax.models.huggingface import torch_bin
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
 INDEXED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 ADAPTER = 'adapter_config.json'
-# What other tools leave in place of weights: files that show it, and what to do.
+# Files that other tools leave in place of weights, and the advice for each.
 OTHER_FORMATS = {
   'model-*-of-*.safetensors': 'parts without their index: copy model.safetensors.index.json too',
   'pytorch_model-*-of-*.bin': 'parts without their index: copy pytorch_model.bin.index.json too',

@@ -142,7 +142,7 @@ def _listed(problems: Sequence[str]) -> str:
 
 
 class _Filling:
-  """Weights of a file on their way into the parameters that `views` shows, and what is wrong."""
+  """Copies the weights of a file into the parameters that `views` shows, and lists problems."""
 
   def __init__(self, views: dict[str, np.ndarray], names: _Names, kind: Kind, where: str) -> None:
     self.views, self.names, self.kind, self.where = views, names, kind, where
@@ -152,7 +152,7 @@ class _Filling:
     self.tied_head: np.ndarray | None = None
 
   def fill(self, weights: Iterable[tuple[str, np.ndarray]]) -> list[str]:
-    """Copies weights into the parameters, and returns what does not fit."""
+    """Copies weights into the parameters, and returns the problems."""
     for whole_name, weight in weights:
       self._refuse_adapters(whole_name)
       prefix, name = self._split(whole_name)
