@@ -62,8 +62,8 @@ def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str
       f'or "{TOXIC}" in config.json'
     )
   notices.warn_once(
-    f'{where}: assumes that label {index}, {names[index]!r}, means toxic, of {_listed(names)}; {SET_BY} '
-    'names another'
+    f'{where}: assumes that label {index}, {names[index]!r}, means toxic, of {_listed(names)}; '
+    f'{SET_BY} names another'
   )
   return index
 
