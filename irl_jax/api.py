@@ -9,10 +9,12 @@ stays.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
 import os
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
 from irl_jax import settings
 from irl_jax.config import Sampling
+from irl_jax.data import chat_rows
 from irl_jax.data import text
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
@@ -129,22 +132,25 @@ def score(
 
 def generate(
   model: Model,
-  prompts: Sequence[str],
+  prompts: Sequence[str | Sequence[Mapping[str, Any]]],
   sampling: Sampling = Sampling(max_new_tokens=64),
   seed: int = 0,
   progress: Callable = iter,
   first: int = 0,
+  chat: bool = False,
 ) -> list[str]:
   """Completes N prompts with a causal language model.
 
   Args:
     model: a path, a hub id, or a loaded model.
-    prompts: N texts; an empty one is completed from EOS, a long one is cut on the left.
+    prompts: N texts; an empty one is completed from EOS, a long one is cut on the left. Or
+      conversations (lists of {'role', 'content'}), which the model's chat template renders.
     sampling: length, truncation, temperature (0: greedy) and batch size.
     seed: the same seed gives the same completions, regardless of the batches.
     progress: wraps the iterable of batches.
     first: the number of prompts in earlier calls; with it, several calls give the same samples as
       one.
+    chat: whether each text is the message of a user, to be rendered by the chat template too.
 
   Returns:
     N completions, each with its leading space and without EOS.
@@ -152,19 +158,22 @@ def generate(
   Raises:
     ConfigError: the path is a folder that does not exist, max_new_tokens leaves no room for a
       prompt, prompts is a lone string, or another argument is wrong.
-    InputError: the model cannot be loaded or is not a causal language model, or a prompt is not a
-      string.
+    InputError: the model cannot be loaded or is not a causal language model, or a prompt is neither
+      a string nor a conversation that it can answer.
   """
-  prompts = text.check_texts(prompts, 'prompts')
+  checked = chat_rows.check_prompts(prompts)
   arguments.check_model(model, 'model')
   arguments.check_config(sampling, Sampling, 'sampling')
   arguments.check_whole(seed, 'seed', low=-(2**31), high=2**32 - 1)
   _check_positions(model, sampling)
   _check_completes(model)
   (loaded,) = _models(model)
-  if not prompts:
+  if not checked:
     return []
-  return sampling_lib.complete(loaded, prompts, sampling, seed=seed, progress=progress, first=first)
+  rendered = chat_rows.render_all(loaded.tokenizer, checked, chat, loaded.source or 'the model')
+  return sampling_lib.complete(
+    loaded, rendered, sampling, seed=seed, progress=progress, first=first
+  )
 
 
 def _check_positions(model: Model, sampling: Sampling) -> None:

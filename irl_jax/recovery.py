@@ -21,9 +21,8 @@ from irl_jax import rewards as rewards_lib
 from irl_jax import settings
 from irl_jax.command_line import config_files
 from irl_jax.command_line import suggestions
-from irl_jax.data import chat
+from irl_jax.data import chat_rows
 from irl_jax.data import rows as rows_lib
-from irl_jax.data import text
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
@@ -216,7 +215,7 @@ def _input_rows(prompts: Any, texts: Any) -> list[Row] | None:
   if prompts is not None and texts is not None:
     raise ConfigError('prompts and texts: pass only one of the two; prompts are cut from texts')
   if prompts is not None:
-    rows = [{'prompt': prompt} for prompt in _checked_prompts(prompts)]
+    rows = [{'prompt': prompt} for prompt in chat_rows.check_prompts(prompts)]
   elif texts is not None:
     if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
       raise ConfigError(
@@ -232,24 +231,6 @@ def _input_rows(prompts: Any, texts: Any) -> list[Row] | None:
       'write the texts'
     )
   return rows
-
-
-def _checked_prompts(prompts: Any) -> list[Any]:
-  """Returns strings and conversations as they are.
-
-  Raises:
-    ConfigError, InputError: as `text.check_texts`; or a conversation cannot be answered.
-  """
-  prompts = text.check_list(prompts, 'prompts')
-  for number, prompt in enumerate(prompts):
-    if not isinstance(prompt, list):
-      text.check_text(prompt, f'prompts[{number}]')
-      continue
-    try:
-      chat.prompt_and_answer(chat.conversation(prompt) or [])
-    except ValueError as error:
-      raise InputError(f'prompts[{number}]: {error}') from error
-  return prompts
 
 
 def _text_row(number: int, value: Any) -> Row:

@@ -4,6 +4,7 @@ Most of a test's time is compilation, and much of that is LLVM's optimisation. T
 The commands that they start do not: these run as they do for a user.
 """
 
+import copy
 import dataclasses
 import os
 
@@ -38,6 +39,10 @@ LONGEST = (
 
 # Ġ is a space. The last letters spell "Hello world", which checks a tokenizer, and its EOS.
 ALPHABET = 'ĠabcdefghijklmnopqrstuvwxH<|>/'
+CHAT_TEMPLATE = (
+  "{% for m in messages %}{{ '<|im_start|>' + m['content'] + '<|im_end|>' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|im_start|>a' }}{% endif %}"
+)
 
 
 def pytest_configure(config):
@@ -186,6 +191,19 @@ def audited(policy, classifier, tmp_path_factory) -> dict[str, pathlib.Path]:
   for name, model in models.items():
     pretrained.save(root / name, model, '')
   return {name: root / name for name in models}
+
+
+@pytest.fixture(scope='session')
+def speakers(audited, tmp_path_factory):
+  """The folders of two models with the special tokens of a chat; the aligned one has a template."""
+  root = tmp_path_factory.mktemp('speakers')
+  for name in ('base', 'aligned'):
+    model = pretrained.load_language_model(str(audited[name]))
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.add_special_tokens({'additional_special_tokens': ['<|im_start|>', '<|im_end|>']})
+    tokenizer.chat_template = CHAT_TEMPLATE if name == 'aligned' else None
+    pretrained.save(root / name, dataclasses.replace(model, tokenizer=tokenizer), '')
+  return {name: root / name for name in ('base', 'aligned')}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import irl_jax
 from irl_jax import api
 from irl_jax.config import Sampling
+from irl_jax.data import chat
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
@@ -146,6 +147,32 @@ def test_completions_are_those_of_the_seed(audited):
   completions = api.generate(audited['base'], prompts, SHORT)
   assert len(completions) == 2 and completions == api.generate(audited['base'], prompts, SHORT)
   assert api.generate(audited['base'], [], SHORT) == []
+
+
+def test_conversations_are_rendered_and_plain_prompts_are_not(speakers):
+  model = api.load_model(speakers['aligned'])
+  asked = [{'role': 'user', 'content': 'abc'}]
+  rendered = chat.render(chat.template_of(model.tokenizer), asked)
+  sample = lambda prompts, **more: api.generate(model, prompts, SHORT, **more)
+  assert sample(['abc', asked]) == sample(['abc', rendered])
+  assert sample(['abc'], chat=True) == sample([rendered]) != sample(['abc'])
+
+
+@pytest.mark.parametrize(
+  'prompts, message',
+  [
+    ([[{'role': 'user', 'content': 'a'}]], 'base: has no chat template; give plain prompts'),
+    ([[{'role': 'user'}]], r'prompts\[0\]: message 1 must have a role and a content'),
+    ([[]], r'prompts\[0\]: has no message of a user before the answer'),
+    (
+      [[{'role': 'user', 'content': 'a'}, {'role': 'assistant', 'content': 'b'}]],
+      r'prompts\[0\]: ends with an answer; leave the last message out',
+    ),
+  ],
+)
+def test_conversations_that_cannot_be_answered_are_refused(speakers, prompts, message):
+  with pytest.raises(InputError, match=message):
+    api.generate(speakers['base'], prompts, SHORT)
 
 
 @pytest.mark.parametrize('call', [api.score, api.generate])

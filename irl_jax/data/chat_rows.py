@@ -5,18 +5,78 @@ or a transcript can be read, as plain text.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from irl_jax.config import Data
 from irl_jax.data import chat
+from irl_jax.data import text
 from irl_jax.data.row_values import BadRow
 from irl_jax.data.rows import first_field
 from irl_jax.data.rows import text_of
+from irl_jax.errors import InputError
 
 # Fields of conversations that are read if a row has no field 'text' and the user named no field.
 CONVERSATIONS = ('messages', 'conversations', 'conversation', 'chosen')
 ANSWERS = ('chosen', 'completion', 'response')  # next to a field 'prompt'
 _FLAG = '--config.data.prompt_field'
+
+
+def check_prompts(values: Any) -> list[str | list[chat.Message]]:
+  """Returns strings and conversations as a list, if they are nothing else.
+
+  Args:
+    values: what a caller passed as prompts.
+
+  Raises:
+    ConfigError, InputError: as `text.check_texts`; or a conversation cannot be answered.
+  """
+  return [
+    _checked(value, f'prompts[{number}]')
+    for number, value in enumerate(text.check_list(values, 'prompts'))
+  ]
+
+
+def _checked(value: Any, name: str) -> str | list[chat.Message]:
+  if not isinstance(value, list):
+    return text.check_text(value, name)
+  try:
+    messages, answer = chat.prompt_and_answer(chat.conversation(value) or [])
+  except ValueError as error:
+    raise InputError(f'{name}: {error}') from error
+  if answer:
+    raise InputError(f'{name}: ends with an answer; leave the last message out')
+  return messages
+
+
+def render_all(
+  tokenizer: Any, prompts: Sequence[str | list[chat.Message]], strings_too: bool, source: str
+) -> list[str]:
+  """Renders conversations, and with `strings_too` strings as well, by a model's chat template.
+
+  Args:
+    tokenizer: the model's.
+    prompts: from `check_prompts`.
+    strings_too: whether a string is the only message of a conversation, or plain text.
+    source: the model's name, for messages.
+
+  Raises:
+    InputError: there is something to render, but no template, or the template refuses it.
+  """
+  if not strings_too and all(isinstance(prompt, str) for prompt in prompts):
+    return [str(prompt) for prompt in prompts]
+  template = chat.template_of(tokenizer)
+  if template is None:
+    raise InputError(f'{source}: has no chat template; give plain prompts')
+  rendered = []
+  for number, prompt in enumerate(prompts):
+    try:
+      messages = [chat.Message(role='user', content=prompt)] if isinstance(prompt, str) else prompt
+      plain = isinstance(prompt, str) and not strings_too
+      rendered.append(str(prompt) if plain else chat.render(template, messages))
+    except chat.TemplateError as error:
+      raise InputError(f'prompts[{number}]: {error}') from error
+  return rendered
 
 
 def fields_of(row: Mapping[str, Any], data: Data) -> tuple[str, str]:
@@ -92,11 +152,11 @@ def _of_text(
   return _joined(prompt, answer, data)
 
 
-def _at_the_answer(text: str) -> tuple[str, str] | None:
+def _at_the_answer(transcript: str) -> tuple[str, str] | None:
   """Splits a transcript before its last answer; None if a text is not a transcript."""
-  if chat.conversation(text) is None:
+  if chat.conversation(transcript) is None:
     return None
-  before, speaker, answer = text.rpartition('\n\nAssistant:')
+  before, speaker, answer = transcript.rpartition('\n\nAssistant:')
   return chat.unmarked(before + speaker), chat.unmarked(answer)
 
 

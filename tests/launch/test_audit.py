@@ -1,7 +1,5 @@
 """An audit from the command line: without texts and true reward, then with both and labels."""
 
-import copy
-import dataclasses
 import itertools
 import json
 import pathlib
@@ -12,7 +10,6 @@ import pytest
 from irl_jax import rewards
 from irl_jax.data import chat
 from irl_jax.data import rows as rows_lib
-from irl_jax.models import pretrained
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'audit.py'
 SMALL = [
@@ -111,25 +108,6 @@ def test_with_texts_labels_and_a_true_reward(launch, models, tmp_path):
   assert isinstance(row['true_reward_aligned'], float) and isinstance(
     row['true_reward_base'], float
   )
-
-
-TEMPLATE = (
-  "{% for m in messages %}{{ '<|im_start|>' + m['content'] + '<|im_end|>' }}{% endfor %}"
-  "{% if add_generation_prompt %}{{ '<|im_start|>a' }}{% endif %}"
-)
-
-
-@pytest.fixture(scope='module')
-def speakers(audited, tmp_path_factory):
-  """The folders of two models with the special tokens of a chat; the aligned one has a template."""
-  root = tmp_path_factory.mktemp('speakers')
-  for name in ('base', 'aligned'):
-    model = pretrained.load_language_model(str(audited[name]))
-    tokenizer = copy.deepcopy(model.tokenizer)
-    tokenizer.add_special_tokens({'additional_special_tokens': ['<|im_start|>', '<|im_end|>']})
-    tokenizer.chat_template = TEMPLATE if name == 'aligned' else None
-    pretrained.save(root / name, dataclasses.replace(model, tokenizer=tokenizer), '')
-  return {name: root / name for name in ('base', 'aligned')}
 
 
 @pytest.mark.slow
