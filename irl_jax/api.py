@@ -28,7 +28,6 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
-from irl_jax.models.huggingface import hub
 from irl_jax.recovery import recover
 from irl_jax.recovery import RecoveryResult
 from irl_jax.runtime import notices
@@ -204,7 +203,7 @@ def _models(model: Model) -> tuple[pretrained.Pretrained, ...]:
   if isinstance(model, pretrained.Pretrained):
     return (_placed(model),)
   specs = _specs(settings.local_path(model, 'model'))
-  return _loaded(specs, tuple(map(hub.fingerprint, specs)))
+  return _loaded(specs, tuple(map(pretrained.fingerprint, specs)))
 
 
 def _specs(model: str) -> tuple[str, ...]:
@@ -219,7 +218,7 @@ def fingerprint(model: str | os.PathLike[str]) -> tuple[object, ...]:
     ConfigError: the path is a folder that does not exist.
     InputError: the hub does not answer.
   """
-  return tuple(map(hub.fingerprint, _specs(settings.local_path(model, 'model'))))
+  return tuple(map(pretrained.fingerprint, _specs(settings.local_path(model, 'model'))))
 
 
 def _check_completes(model: Model) -> None:

@@ -27,7 +27,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
 from irl_jax.models import pretrained
-from irl_jax.models.huggingface import hub
+from irl_jax.models.huggingface import adapter
 from irl_jax.runtime import records
 from irl_jax.runtime import workdir as workdir_lib
 from irl_jax.settings import Section
@@ -291,7 +291,8 @@ def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
 def _default_workdir(config: config_lib.Config, rows: Sequence[Row] | None) -> str:
   """Returns runs/recover-<hash of the arguments and of the files in local model folders>."""
   models = [config.models.base, config.models.aligned]
-  files = [hub.fingerprint(spec) for spec in models if os.path.isdir(spec)]
+  local = [spec for spec in models if os.path.isdir(adapter.split(spec)[0])]
+  files = [one for spec in local for one in pretrained.fingerprint(spec)]
   content = json.dumps([dataclasses.asdict(config), rows, files], sort_keys=True)
   return f'runs/recover-{hashlib.sha256(content.encode()).hexdigest()[:8]}'
 

@@ -211,7 +211,8 @@ def usage_in_clone(command: types.ModuleType) -> str:
 
 def _names_a_base_model(flag_values: flags.FlagValues) -> bool:
   """Returns True if the run uses an existing base model instead of training a small one."""
-  return 'config' in flag_values and bool(flag_values.config and flag_values.config.models.base)
+  models = flag_values.config.models if 'config' in flag_values and flag_values.config else None
+  return models is not None and bool(models.base or models.aligned)
 
 
 def _hide_torch() -> None:

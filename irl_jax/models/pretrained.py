@@ -7,6 +7,7 @@ from typing import Any
 from typing import Generic
 from typing import TypeVar
 
+from absl import logging
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -27,7 +28,9 @@ __all__ = (
   'Decoder',
   'Kind',
   'Pretrained',
+  'base_of',
   'describe',
+  'fingerprint',
   'load',
   'load_classifier',
   'load_language_model',
@@ -68,24 +71,45 @@ Classifier = Pretrained[EncoderConfig]
 def read_config(spec: str) -> dict[str, Any]:
   """Reads a model's config.json, unchanged; from a hub repository, nothing else is downloaded.
 
+  That of an adapter is its base's.
+
   Args:
-    spec: a folder, a hub id, or `id@revision`.
+    spec: a folder, a hub id, or `id@revision`; `ADAPTER+BASE` names the base of an adapter, too.
 
   Raises:
     ConfigError: spec is a path that does not exist.
-    InputError: there is no readable config.json, or the hub does not answer.
+    InputError: there is no readable config.json, an adapter that cannot be merged, or the hub does
+      not answer.
   """
-  folder = huggingface.hub.resolve(spec, 'config')
-  if not (folder / 'config.json').exists():
-    huggingface.weight_files.check_adapter(folder)
-  return huggingface.weight_files.read_json(folder / 'config.json')
+  adapter = huggingface.adapter.find(spec)
+  return huggingface.weight_files.read_json(_folder(spec, adapter, 'config') / 'config.json')
+
+
+def base_of(spec: str) -> str:
+  """Returns the folder or hub id of the base that an adapter is merged into; '' for a whole model.
+
+  Errors are those of `read_config`.
+  """
+  adapter = huggingface.adapter.find(spec)
+  return adapter.base if adapter else ''
+
+
+def fingerprint(spec: str) -> tuple[object, ...]:
+  """Returns a value that changes whenever the files of a model, or of an adapter's base, do.
+
+  Errors are those of `read_config`.
+  """
+  place, _ = huggingface.adapter.split(spec)
+  return tuple(map(huggingface.hub.fingerprint, filter(None, (place, base_of(spec)))))
 
 
 def describe(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
   """Loads a model without its weights, which are neither read nor downloaded: `params` is {}.
 
+  Only the weights of an adapter, which are small, are downloaded.
+
   Args:
-    spec: a folder, a hub id, or `id@revision`.
+    spec: as for `read_config`.
     kinds: the kinds of model to accept.
 
   Raises:
@@ -97,18 +121,21 @@ def describe(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
 
 
 def load(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
-  """Loads a model from a Hugging Face folder or from the hub.
+  """Loads a model from a Hugging Face folder or from the hub; an adapter is merged into its base.
 
   Args:
-    spec: a folder, a hub id, or `id@revision`.
+    spec: as for `read_config`.
     kinds: the kinds of model to accept.
 
   Raises:
     ConfigError: spec is a path that does not exist.
     InputError: as `describe`, or weights that are missing, damaged, unsafe or do not fit.
   """
-  model, folder = _open(spec, kinds, 'all')
+  model, folder, adapter = _open(spec, kinds, 'all')
   stream = huggingface.weight_files.stream(folder)
+  if adapter:
+    logging.info('%s: merged into its base %s', adapter.where, adapter.base)
+    stream = adapter.merge(stream, model.hf_config.get('tie_word_embeddings', False))
   params = huggingface.weights.to_params(model.kind, model.config, stream, spec)
   return dataclasses.replace(model, params=params)
 
@@ -132,23 +159,43 @@ def load_tokenizer(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Any:
   return describe(spec, kinds).tokenizer
 
 
+def _folder(
+  spec: str, adapter: huggingface.adapter.Adapter | None, part: huggingface.hub.Part
+) -> pathlib.Path:
+  """Returns the folder that holds this part of a model, or of an adapter's base."""
+  if adapter:
+    return huggingface.adapter.base_folder(adapter, part)
+  return huggingface.hub.resolve(spec, part)
+
+
 def _open(
   spec: str, kinds: tuple[Kind, ...], part: huggingface.hub.Part
-) -> tuple[Pretrained, pathlib.Path]:
-  """Returns a model without its weights, and the folder of these files."""
+) -> tuple[Pretrained, pathlib.Path, huggingface.adapter.Adapter | None]:
+  """Returns a model without its weights, the folder that holds this part of it, and its adapter.
+
+  Of an adapter the folder is its base's.
+  """
   # config.json comes first: a model that cannot be used is refused before it is downloaded.
-  raw = read_config(spec)
+  adapter = huggingface.adapter.find(spec)
+  raw = huggingface.weight_files.read_json(_folder(spec, adapter, 'config') / 'config.json')
+  if adapter:
+    adapter = adapter.downloaded()
+    raw = adapter.resized(raw)
   kind, config = huggingface.config.parse(raw, spec)
   if kind not in kinds:
     raise InputError(
       f'{spec}: is a {kind} ({huggingface.config.architecture(kind, config)}); must be '
       f'{" or ".join(kinds)}'
     )
-  folder = huggingface.hub.resolve(spec, part)
-  tokenizer = huggingface.tokenizer.load(folder, config)
+  folder = _folder(spec, adapter, part)
+  tokenizer_folder = folder
+  if adapter:
+    adapter.check_task(kind)
+    tokenizer_folder = adapter.folder if adapter.has_tokenizer else folder
+  tokenizer = huggingface.tokenizer.load(tokenizer_folder, config)
   if kind == 'causal_lm':
     huggingface.notes.report(folder, tokenizer, config, spec)
-  return Pretrained(kind, config, {}, tokenizer, raw, spec), folder
+  return Pretrained(kind, config, {}, tokenizer, raw, spec), folder, adapter
 
 
 def toxic_label(model: Classifier, chosen: str = '') -> int:

@@ -21,6 +21,7 @@ from irl_jax.runtime.terminal import printable
 from irl_jax.stages import buffers
 from irl_jax.stages import memory
 from irl_jax.stages import preflight
+from irl_jax.stages import run as run_lib
 
 ROLES = ('base', 'sft', 'aligned', 'classifier')  # fields of config.models that name a model
 WIDTHS = {'float32': 4, 'bfloat16': 2}  # bytes of a number, by compute type
@@ -40,8 +41,8 @@ def describe(config: Config, workdir: str, stages: Sequence[str]) -> str:
   lines += ['', f'workdir: {workdir}', f'stages: {", ".join(stages)}']
   lines += _new_models(config, stages)
   known = {}
-  for role in ROLES:
-    if spec := getattr(config.models, role):
+  for role, spec in _specs(config).items():
+    if spec:
       known[role], described = _describe_model(spec)
       lines += ['', f'models.{role}: {spec}', *described]
   return '\n'.join([*lines, *_memory(config, _shapes(config, known), stages)])
@@ -71,6 +72,15 @@ def _new_models(config: Config, stages: Sequence[str]) -> list[str]:
         f'  {settings.layers} layers, width {settings.hidden_size}, {settings.heads} heads',
       ]
   return lines
+
+
+def _specs(config: Config) -> dict[str, str]:
+  """Returns the model that the config names for each role, or ''; an adapter names its base."""
+  specs = {role: getattr(config.models, role) for role in ROLES}
+  try:
+    return specs | {'base': run_lib.named_base(config)}
+  except InputError:  # the description of the aligned model says why
+    return specs
 
 
 def _describe_model(spec: str) -> tuple[Any, list[str]]:

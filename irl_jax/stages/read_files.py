@@ -15,6 +15,8 @@ from typing import Any
 
 from irl_jax import errors
 from irl_jax.data import sources
+from irl_jax.models import pretrained
+from irl_jax.models.huggingface import adapter
 from irl_jax.models.huggingface import hub
 from irl_jax.models.huggingface import weight_files
 from irl_jax.runtime import workdir
@@ -160,7 +162,8 @@ def inputs_of(run: Run, stage: str) -> dict[str, list[tuple[pathlib.Path, dict[s
     field = FIELDS[role] if getattr(run.config.models, FIELDS[role]) else 'base'
     if role in ('base', 'start') or field != 'base':
       spec = getattr(run.config.models, field)
-      inputs[f'config.models.{field}'] = _marked(model_files(spec), hub.cached(spec))
+      for name, part in (('', adapter.split(spec)[0]), ('base of ', adapters_base(spec))):
+        inputs[f'{name}config.models.{field}'] = _marked(model_files(part), hub.cached(part))
   return {name: files for name, files in inputs.items() if files}
 
 
@@ -195,13 +198,27 @@ def source_files(source: str) -> list[pathlib.Path]:
 
 
 def model_files(spec: str) -> list[pathlib.Path]:
-  """Returns the weights of a model, its config and its tokenizer; [] if they are not here."""
+  """Returns the weights of a model or adapter, its config and tokenizer; [] without its files."""
   snapshot = hub.cached(spec)
   folder = snapshot or pathlib.Path(os.path.expanduser(spec))
   if not spec or not folder.is_dir():
     return []
   small = {path for path in folder.iterdir() if path.is_file() and path.suffix in SMALL}
   try:
+    if (folder / weight_files.ADAPTER).is_file():
+      return sorted({*small, weight_files.adapter_file(folder)})
     return sorted({*small, *weight_files.find_files(folder)})
   except errors.InputError:  # its stage says what is missing, or downloads it
     return sorted(small) if snapshot else []
+
+
+def adapters_base(spec: str) -> str:
+  """Returns the base of an adapter whose files are here; '' of a whole model."""
+  place, base = adapter.split(spec)
+  folder = hub.cached(place) or pathlib.Path(os.path.expanduser(place))
+  if base or not place or not folder.is_dir():
+    return base
+  try:
+    return pretrained.base_of(str(folder))
+  except (errors.ConfigError, errors.InputError):  # its stage says what is wrong
+    return ''

@@ -71,12 +71,12 @@ class Run:
   @property
   def base(self) -> str:
     """The hub id or folder of the base model."""
-    return self.model_place('base', 'sft/policy')
+    return self.model_place('base', 'sft/policy', otherwise=named_base(self.config))
 
   @property
   def start(self) -> str:
     """The hub id or folder of the model that RLHF starts from."""
-    return self.model_place('sft', 'sft/policy', otherwise=self.config.models.base)
+    return self.model_place('sft', 'sft/policy', otherwise=named_base(self.config))
 
   @property
   def aligned(self) -> str:
@@ -171,6 +171,16 @@ class Run:
   def progress(self, what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
     """Returns an iterable with a progress bar, which only the first process shows."""
     return functools.partial(terminal.bar, label=what) if processes.is_first() else iter
+
+
+def named_base(config: Config) -> str:
+  """Returns config.models.base, or if it is empty, the base that an aligned adapter names, or ''.
+
+  Raises:
+    ConfigError, InputError: the aligned model is an adapter that cannot be merged.
+  """
+  models = config.models
+  return models.base or (pretrained.base_of(models.aligned) if models.aligned else '')
 
 
 def full_texts(rows: Sequence[Mapping[str, Any]], field: str = 'original') -> list[str]:

@@ -75,11 +75,34 @@ def unmerged_weights(model: pathlib.Path) -> None:
   rewrite_weights(model, rename, **lora)
 
 
-def adapter_folder(model: pathlib.Path) -> None:
-  (model / 'config.json').unlink()
-  (model / 'model.safetensors').rename(model / 'adapter_model.safetensors')
-  adapter = {'peft_type': 'LORA', 'base_model_name_or_path': 'EleutherAI/pythia-70m'}
-  (model / 'adapter_config.json').write_text(json.dumps(adapter))
+def adapter(**settings) -> Callable[[pathlib.Path], None]:
+  """Makes the model an adapter of its former self, which is named base."""
+
+  def edit(model: pathlib.Path) -> None:
+    model.rename(model.parent / 'base')
+    model.mkdir()
+    named = {'peft_type': 'LORA', 'base_model_name_or_path': '../base', 'r': 2, 'lora_alpha': 4}
+    (model / 'adapter_config.json').write_text(json.dumps(named | settings))
+    module = 'base_model.model.gpt_neox.layers.0.attention.dense'
+    factors = {f'{module}.lora_A.weight': (2, 16), f'{module}.lora_B.weight': (16, 2)}
+    tensors = {name: np.ones(shape, np.float32) for name, shape in factors.items()}
+    safetensors.numpy.save_file(tensors, model / 'adapter_model.safetensors')
+
+  return edit
+
+
+def other_adapter(model: pathlib.Path) -> None:
+  """Makes the model an adapter whose modules the base does not have."""
+  adapter()(model)
+  file = model / 'adapter_model.safetensors'
+  renamed = lambda name: name.replace('gpt_neox.layers', 'model.layers')
+  tensors = {renamed(name): array for name, array in safetensors.numpy.load_file(file).items()}
+  safetensors.numpy.save_file(tensors, file)
+
+
+def adapter_without_weights(model: pathlib.Path) -> None:
+  adapter()(model)
+  (model / 'adapter_model.safetensors').unlink()
 
 
 def no_tokenizer(model: pathlib.Path) -> None:
@@ -152,7 +175,15 @@ FAULTS: dict[str, Callable[[pathlib.Path], None]] = {
   'several ends in generation_config.json': two_ends_of_generation,
   'no tokenizer': no_tokenizer,
   'a value head, and a prefix before all names': wrapped_weights,
-  'a LoRA adapter': adapter_folder,
+  'a LoRA adapter': adapter(),
+  'an adapter with DoRA': adapter(use_dora=True),
+  'an adapter that is not LoRA': adapter(peft_type='IA3'),
+  'an adapter that began with PiSSA': adapter(init_lora_weights='pissa'),
+  'an adapter that names no base': adapter(base_model_name_or_path=None),
+  'an adapter whose base is elsewhere': adapter(base_model_name_or_path='/models/other'),
+  'an adapter of another kind of model': adapter(task_type='SEQ_CLS'),
+  'an adapter of another base': other_adapter,
+  'an adapter without weights': adapter_without_weights,
   'weights with a LoRA adapter that is not merged': unmerged_weights,
   'a checkpoint of DeepSpeed': write_weights('zero_to_fp32.py', ''),
 }

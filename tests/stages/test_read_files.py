@@ -48,6 +48,31 @@ def test_the_summary_names_the_files_of_rows_and_models_without_paths(run, tmp_p
   assert 'README.md' not in names and str(tmp_path) not in json.dumps(inputs)
 
 
+def test_an_adapter_is_read_with_its_base(run, tmp_path):
+  (tmp_path / 'adapter').mkdir()
+  settings = {'peft_type': 'LORA', 'r': 1, 'lora_alpha': 1, 'base_model_name_or_path': '../base'}
+  (tmp_path / 'adapter' / 'adapter_config.json').write_text(json.dumps(settings))
+  (tmp_path / 'adapter' / 'adapter_model.safetensors').write_bytes(b'factors')
+  models = c.Models(aligned=str(tmp_path / 'adapter'))
+  run = dataclasses.replace(run, config=dataclasses.replace(run.config, models=models))
+  assert (tmp_path / 'adapter' / run.base).resolve() == tmp_path / 'base'
+  assert run.start == run.base
+  places = lambda inputs: {
+    name: [path.resolve() for path, _ in files] for name, files in inputs.items()
+  }
+  inputs = places(read_files.inputs_of(run, 'demos'))
+  assert [path.name for path in inputs['config.models.aligned']] == [
+    'adapter_config.json',
+    'adapter_model.safetensors',
+  ]
+  names = {path.name for path in inputs['base of config.models.aligned']}
+  assert {'config.json', 'model.safetensors', 'tokenizer.json'} <= names
+  # A base that the spec names counts, too.
+  named = c.Models(aligned=f'{tmp_path / "adapter"}+{tmp_path / "base"}')
+  run = dataclasses.replace(run, config=dataclasses.replace(run.config, models=named))
+  assert places(read_files.inputs_of(run, 'demos')) == inputs
+
+
 def test_rows_that_changed_after_their_stage_are_refused(run, tmp_path):
   read_files.update(run, ('data', 'irl'), ())
   read_files.update(run, ('irl',), ('data',))

@@ -3,6 +3,7 @@
 Files are read strictly, without torch, and code that comes with a model is never run.
 """
 
+from irl_jax.models.huggingface import adapter
 from irl_jax.models.huggingface import card
 from irl_jax.models.huggingface import config
 from irl_jax.models.huggingface import hub
@@ -14,6 +15,7 @@ from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface import weights
 
 __all__ = (
+  'adapter',
   'card',
   'config',
   'hub',

@@ -32,9 +32,15 @@ _SMALL = (
   'added_tokens.json',
   'vocab.json',
   'merges.txt',
+  weight_files.ADAPTER,
 )
 _WEIGHTS = weight_files.SINGLE + weight_files.INDEXED
 _INSTEAD = "Pass a local folder instead, with config.json, the weights and the tokenizer's files"
+
+
+def is_id(spec: str) -> bool:
+  """Returns whether a model's name can be a hub id, or `id@revision`."""
+  return _HUB_ID.fullmatch(spec) is not None and not spec.startswith(('.', '~'))
 
 
 def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
@@ -42,8 +48,8 @@ def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
 
   Args:
     spec: a folder, a hub id, or `id@revision`.
-    part: what to download of a hub repository: config.json alone; the tokenizer as well; or all,
-      with the weights.
+    part: what to download of a hub repository: the config alone; the tokenizer as well; or all,
+      with the weights. Of an adapter, all has its weights, and the tokenizer may be its base's.
 
   Raises:
     ConfigError: spec is a path that does not exist, or neither a path nor a hub id.
@@ -53,7 +59,7 @@ def resolve(spec: str, part: Part = 'all') -> pathlib.Path:
   if os.path.isdir(spec):
     return pathlib.Path(spec)
   match = _HUB_ID.fullmatch(spec)
-  if os.path.exists(spec) or not match or spec.startswith(('.', '~')):
+  if os.path.exists(spec) or not match or not is_id(spec):
     raise ConfigError(
       f'{spec!r}: is neither a folder nor a hub id; pass a Hugging Face folder, a hub id, or '
       'id@revision'
@@ -98,18 +104,17 @@ def fingerprint(spec: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
 
 
 def _check_whole(folder: pathlib.Path, part: Part) -> None:
-  """Refuses a repository without the files that every model has, and names all missing ones."""
+  """Refuses a repository without the files that every model, or adapter, has, and names them."""
   has = lambda *names: all((folder / name).exists() for name in names)
+  if has(weight_files.ADAPTER):
+    if part == 'all':
+      weight_files.adapter_file(folder)
+    return
   missing = [] if has('config.json') else ['config.json']
   if part != 'config' and not (has('tokenizer.json') or has('vocab.json', 'merges.txt')):
     missing.append('tokenizer.json (or vocab.json and merges.txt)')
   if part == 'all' and not any(map(has, _WEIGHTS)):
     missing.append(' or '.join(weight_files.SINGLE))
-  whole = has('config.json') and (part != 'all' or any(map(has, _WEIGHTS)))
-  if not whole and has(weight_files.ADAPTER):
-    raise InputError(
-      'is a PEFT adapter, not a whole model; merge the adapter first (merge_and_unload)'
-    )
   if missing:
     raise InputError(f'has no {", no ".join(missing)}')
   if part == 'all':
@@ -123,11 +128,10 @@ def _download(repo: str, revision: str | None, part: Part) -> pathlib.Path:
   except Exception as error:  # network libraries raise many types, and they change
     return _cached(repo, revision, error)
   present = [sibling.rfilename for sibling in listing.siblings or []]
-  small = (*_SMALL, weight_files.ADAPTER)
   wanted = {
     'config': ('config.json', weight_files.ADAPTER),
-    'tokenizer': small,
-    'all': small + _weights(present),
+    'tokenizer': _SMALL,
+    'all': _SMALL + _weights(present),
   }[part]
   try:
     # Ask by the revision's name, not its hash: then the cache knows the name when offline.
@@ -145,6 +149,8 @@ def _download(repo: str, revision: str | None, part: Part) -> pathlib.Path:
 
 def _weights(present: list[str]) -> tuple[str, ...]:
   """Returns patterns of the weight files to fetch, of one of the formats in the repository."""
+  if weight_files.ADAPTER in present:
+    return next(((name,) for name in weight_files.ADAPTER_WEIGHTS if name in present), ())
   if any(name in present for name in (weight_files.SINGLE[0], weight_files.INDEXED[0])):
     return ('model.safetensors', 'model-*.safetensors', 'model.safetensors.index.json')
   return ('pytorch_model.bin', 'pytorch_model-*.bin', 'pytorch_model.bin.index.json')

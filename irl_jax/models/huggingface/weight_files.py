@@ -13,7 +13,8 @@ from irl_jax.models.huggingface import torch_bin
 
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
 INDEXED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
-ADAPTER = 'adapter_config.json'
+ADAPTER = 'adapter_config.json'  # what makes a folder an adapter (huggingface/adapter.py)
+ADAPTER_WEIGHTS = ('adapter_model.safetensors', 'adapter_model.bin')
 # Files that other tools leave in place of weights, and the advice for each.
 OTHER_FORMATS = {
   'model-*-of-*.safetensors': 'parts without their index: copy model.safetensors.index.json too',
@@ -84,26 +85,24 @@ def find_files(folder: pathlib.Path) -> list[pathlib.Path]:
       return [folder / single]
     if (folder / index).exists():
       return _shards(folder / index)
-  check_adapter(folder)
   for pattern, meaning in OTHER_FORMATS.items():
     if any(folder.glob(pattern)):
       raise InputError(f'{folder}: has no weights of its own, but {meaning}')
   raise InputError(f'{folder}: has no weights; expected one of {", ".join(SINGLE + INDEXED)}')
 
 
-def check_adapter(folder: pathlib.Path) -> None:
-  """Refuses a folder of adapter weights (LoRA and its like), which are not a model.
+def adapter_file(folder: pathlib.Path) -> pathlib.Path:
+  """Returns the weight file of an adapter's folder; safetensors are preferred to `.bin`.
 
   Raises:
-    InputError: names the base model, and how to merge the two.
+    InputError: there is none.
   """
-  if not (folder / ADAPTER).is_file():
-    return
-  base = read_json(folder / ADAPTER).get('base_model_name_or_path')
-  named = f' of {base}' if isinstance(base, str) and base else ''
+  for name in ADAPTER_WEIGHTS:
+    if (folder / name).exists():
+      return folder / name
   raise InputError(
-    f'{folder}: is a PEFT adapter{named}, not a whole model; merge the adapter first '
-    '(merge_and_unload), save the merged model with its tokenizer, and pass that folder'
+    f'{folder}: has {ADAPTER}, but no {" or ".join(ADAPTER_WEIGHTS)}; copy it too, or remove '
+    f'{ADAPTER} if the folder has a whole model'
   )
 
 
@@ -142,6 +141,16 @@ def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     ) from error
 
 
+def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields every tensor of a weight file as (name, array), in its stored dtype.
+
+  Raises:
+    InputError: the file is missing, damaged or unsafe.
+  """
+  check_file(path)
+  yield from (torch_bin.read if path.suffix == '.bin' else _read_safetensors)(path)
+
+
 def stream(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
   """Yields every tensor of a folder as (name, array), in its stored dtype.
 
@@ -150,8 +159,7 @@ def stream(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
   """
   seen: set[str] = set()
   for path in find_files(folder):
-    check_file(path)
-    for name, array in (torch_bin.read if path.suffix == '.bin' else _read_safetensors)(path):
+    for name, array in read(path):
       if name in seen:
         raise InputError(f'{path}: {name} is also in another file of the folder')
       seen.add(name)

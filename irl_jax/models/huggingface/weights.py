@@ -71,7 +71,7 @@ _HEADS = re.compile(r'(?:[^\W\d]\w*\.)*(?!lm_head\b)\w+_heads?\..*')
 _SCORE = re.compile(r'(?:[^\W\d]\w*\.)*score\.(weight|bias)')
 # Weights of an adapter that was not merged into its model (PEFT: LoRA, DoRA, IA3)
 _ADAPTER = re.compile(r'.*\b(lora_\w+|ia3_\w+|base_layer|modules_to_save|original_module)\..*')
-_DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
+DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
 _LISTED = 6  # problems that a message names; a large model would have thousands
 
 
@@ -105,7 +105,7 @@ def _problem(view: np.ndarray, weight: np.ndarray) -> str:
   """Returns why a weight does not fit its parameter, or ''."""
   if weight.shape != view.shape:
     return f'is {list(weight.shape)}, must be {list(view.shape)}'
-  if weight.dtype not in _DTYPES:
+  if weight.dtype not in DTYPES:
     return f'is {weight.dtype}, must be float16, bfloat16 or float32'
   return '' if np.isfinite(weight).all() else 'is not finite'
 

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import shutil
 import threading
 import time
 import types
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from safetensors.numpy import save_file
 
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
@@ -144,6 +146,42 @@ def test_the_cache_serves_when_the_hub_does_not(local_hub, language_model, spec)
   local_hub.status = 503
   model = pretrained.load(spec)
   jax.tree.map(np.testing.assert_array_equal, model.params, language_model.params)
+
+
+def test_an_adapter_of_the_hub(local_hub, tmp_path, monkeypatch):
+  (local_hub.folder).rename(tmp_path / 'base')
+  local_hub.folder.mkdir()
+  settings = {'peft_type': 'LORA', 'r': 2, 'lora_alpha': 4, 'revision': 'v3'}
+  settings |= {'base_model_name_or_path': 'org/another'}
+  (local_hub.folder / 'adapter_config.json').write_text(json.dumps(settings))
+  module = 'base_model.model.gpt_neox.layers.0.attention.dense'
+  factors = {f'{module}.lora_A.weight': (2, 32), f'{module}.lora_B.weight': (32, 2)}
+  save_file(
+    {name: np.ones(shape, np.float32) for name, shape in factors.items()},
+    local_hub.folder / 'adapter_model.safetensors',
+  )
+  assert pretrained.base_of('org/model') == 'org/another@v3'
+  assert fetched(local_hub) == {'adapter_config.json'}
+  with pytest.raises(InputError, match='org/model: its base: hub model org/another .revision v3.'):
+    pretrained.load('org/model')
+  spec = f'org/model@v1+{tmp_path / "base"}'
+  assert pretrained.describe(spec).source == spec
+  model = pretrained.load(spec)
+  assert fetched(local_hub) == {'adapter_config.json', 'adapter_model.safetensors'}
+  before = pretrained.load(str(tmp_path / 'base'))
+  dense = lambda model: model.params['blocks']['attention']['dense']['kernel']
+  np.testing.assert_allclose(dense(model)[0] - dense(before)[0], 4.0, atol=1e-5)
+  # The cache serves both files when the hub does not.
+  local_hub.status = 503
+  np.testing.assert_array_equal(dense(pretrained.load(spec)), dense(model))
+  # A base in the hub's cache: its folder is that of a snapshot.
+  monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+  cached = tmp_path / 'cache' / 'models--org--another'
+  (cached / 'refs').mkdir(parents=True)
+  (cached / 'refs' / 'v3').write_text(SHA)
+  shutil.copytree(tmp_path / 'base', cached / 'snapshots' / SHA)
+  found = pretrained.load('org/model@v1')
+  np.testing.assert_array_equal(dense(found), dense(model))
 
 
 def test_files_that_are_missing_are_named(local_hub):

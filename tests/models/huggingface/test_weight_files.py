@@ -242,17 +242,6 @@ def test_what_other_tools_leave_in_place_of_weights_is_named(folder, left, messa
     pretrained.load(str(folder))
 
 
-@pytest.mark.parametrize('missing', ['config.json', 'model.safetensors'])
-def test_an_adapter_is_named_with_its_base(folder, missing):
-  (folder / missing).unlink()
-  adapter = {'peft_type': 'LORA', 'base_model_name_or_path': 'EleutherAI/pythia-70m'}
-  (folder / 'adapter_config.json').write_text(json.dumps(adapter))
-  with pytest.raises(
-    InputError, match='is a PEFT adapter of EleutherAI/pythia-70m, .*; merge the adapter first'
-  ):
-    pretrained.load(str(folder))
-
-
 def test_a_model_without_tokenizer_says_what_to_copy(folder):
   for name in ('tokenizer.json', 'tokenizer_config.json'):
     (folder / name).unlink()
