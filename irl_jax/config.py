@@ -15,7 +15,7 @@ from irl_jax.settings import Section
 from irl_jax.settings import setting
 
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
-# Codecs of Python that are not those of text files
+# Codecs of Python that are not for text files
 NOT_OF_FILES = ('idna', 'punycode', 'unicode-escape', 'raw-unicode-escape')
 # The objectives of IRL, and whether each compares all samples of a prompt at once (a group) or
 # single pairs.
@@ -148,7 +148,7 @@ class Sampling(Section):
   top_p: float = setting(1.0, above=0, high=1)  # 1: off
   temperature: float = setting(1.0, low=0)  # 0: greedy, for `generate` only
   batch_size: int = setting(128, low=1)  # prompts in one decode batch, over all devices
-  # Leave a model's special tokens out of completions; EOS always is. False: for `generate` only
+  # Omit a model's special tokens from completions, as EOS always is. False: for `generate` only
   skip_special_tokens: bool = True
 
 

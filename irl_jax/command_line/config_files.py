@@ -141,14 +141,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   """Returns an object of JSON.
 
   Raises:
-    ConfigError: a key comes twice. JSON's reader would take the last, and lose a section.
+    ConfigError: a key occurs twice. JSON's reader would take the last, and lose a section.
   """
   _check_unique([name for name, _ in pairs])
   return dict(pairs)
 
 
 class _UniqueKeys(yaml.SafeLoader):
-  """Refuses a key that comes twice, like `_unique`."""
+  """Refuses a key that occurs twice, like `_unique`."""
 
   def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     _check_unique([str(key.value) for key, _ in node.value])

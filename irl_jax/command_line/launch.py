@@ -191,7 +191,7 @@ def define_file_flags(flag_values: flags.FlagValues) -> None:
 
 
 def layout_of(flag_values: flags.FlagValues) -> Layout:
-  """Returns how the file to read is laid out by --encoding and --delimiter.
+  """Returns the layout of the input file by --encoding and --delimiter.
 
   Raises:
     ConfigError: there is no such encoding, or the delimiter is not one character.

@@ -62,7 +62,7 @@ class PartialOutput:
     self.kept += len(lines)
 
   def discard(self) -> None:
-    """Drops all rows, because they are not those of the input."""
+    """Drops all rows, because they do not belong to the input."""
     self._file.truncate(0)
     self.kept = 0
 
@@ -110,7 +110,7 @@ def path_of(output: pathlib.Path) -> pathlib.Path:
 
 
 def described(output: pathlib.Path) -> pathlib.Path:
-  """Returns the file that says which call wrote the partial file of an output."""
+  """Returns the file that describes the call that wrote an output's partial file."""
   return output.with_name(f'{output.name}.partial.json')
 
 

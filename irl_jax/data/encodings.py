@@ -44,7 +44,7 @@ def open_text(file: Binary, encoding: str, newline: str, flag: str) -> io.TextIO
     flag: the flag that names the encoding, for messages.
 
   Raises:
-    BadFile: the file looks like UTF-16 and does not say so, or is of another encoding than said.
+    BadFile: the file looks like UTF-16 without saying so, or contradicts the given encoding.
   """
   name = _named(file, encoding, flag) if encoding else encoding_of(file, flag)
   escaped = not name.startswith(('utf-16', 'utf-32'))  # those have bytes that cannot be escaped

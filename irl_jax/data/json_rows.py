@@ -73,7 +73,7 @@ class Values:
     self._window = self._window.removeprefix('\ufeff')
 
   def peek(self) -> str:
-    """Returns the next character that is no white space; '' at the end."""
+    """Returns the next character that is not white space; '' at the end."""
     while True:
       space = _SPACE.match(self._window, self._at)
       self._at = space.end() if space else self._at
@@ -82,13 +82,13 @@ class Values:
       self._read_on()
 
   def take(self) -> str:
-    """Returns the next character that is no white space, and moves past it."""
+    """Returns the next character that is not white space, and moves past it."""
     taken = self.peek()
     self._at += len(taken)
     return taken
 
   def take_value(self) -> tuple[Any, bool]:
-    """Returns the next value, and whether it holds UNDECODED characters.
+    """Returns the next value, and whether it contains UNDECODED characters.
 
     Raises:
       JSONDecodeError, RecursionError: what follows is no value.
@@ -98,7 +98,7 @@ class Values:
       try:
         value, end = _DECODER.raw_decode(self._window, self._at)
       except json.JSONDecodeError as error:
-        # A string may end behind the window, and anything may go on at its end.
+        # A string may end beyond the window, and anything may go on at its end.
         cut = error.msg.startswith('Unterminated') or error.pos + _TAIL > len(self._window)
         if self._ended or not cut:
           raise
@@ -156,7 +156,7 @@ def _counted(values: Values) -> Iterator[int]:
 
 
 def _is_by_columns(value: dict[str, Any]) -> bool:
-  """Returns True if an object is a table by its columns, as pandas writes it by default."""
+  """Returns True if an object is a table stored by columns, as pandas writes it by default."""
   if {'columns', 'data'} <= value.keys() and isinstance(value['columns'], list):
     return True
   columns = list(value.values())

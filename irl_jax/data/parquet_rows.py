@@ -24,7 +24,7 @@ BUFFER = 2**20  # bytes of a column that are read at once; else the whole column
 
 def parquet(file: Binary, layout: Layout) -> Numbered:
   """Reads parquet as JSON values: dates and decimals become strings, NaN becomes null."""
-  del layout  # parquet says its encoding itself
+  del layout  # parquet states its own encoding
   number = 0
   with _seekable(file) as plain:
     source = pyarrow.parquet.ParquetFile(plain, buffer_size=BUFFER)
@@ -66,7 +66,7 @@ def _cell(scalar: pa.Scalar) -> Any:
       scalar.as_buffer().to_pybytes() if is_text else Unusable('holds a text that is not UTF-8')
     )
   except (ValueError, OverflowError):
-    return Unusable(f'has a value of type {scalar.type} that Python cannot hold')
+    return Unusable(f'has a value of type {scalar.type} that Python cannot represent')
 
 
 def _text(value: bytes) -> str | Unusable:

@@ -1,6 +1,6 @@
 """Words and phrases of the playground's world: by topic, by tone, and those that all share.
 
-Tables are ordered from the commonest entry to the rarest.
+Tables are ordered from the most common entry to the rarest.
 """
 
 

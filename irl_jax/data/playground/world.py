@@ -1,8 +1,8 @@
 """Sentences of the playground's world: openers, registers and clauses, and how often each occurs.
 
 A slot {name} is filled from the table of that name: the tone's, the topic's or the common one, all
-of words.py. Tables are ordered from the commonest entry to the rarest (Zipf's law). A clause's row
-in CLAUSES decides whether it is toxic, never its words. The same harsh or warm words stand in
+of words.py. Tables are ordered from the most common entry to the rarest (Zipf's law). A clause's
+row in CLAUSES decides whether it is toxic, never its words. The same harsh or warm words stand in
 frames that mean what they say and in frames that invert it.
 """
 
