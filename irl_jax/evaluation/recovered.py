@@ -14,6 +14,7 @@ from typing import Any
 from typing import cast
 
 import numpy as np
+import scipy
 
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import baselines
@@ -29,7 +30,6 @@ from irl_jax.evaluation.heldout import Scores
 from irl_jax.evaluation.metrics import annotate
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import Outcome
-from irl_jax.evaluation.toxicity import wilson
 from irl_jax.runtime import records
 
 NO_PAIR = 'no pair'
@@ -188,7 +188,7 @@ def on_pairs(scores: Scores, held: Reference) -> dict[str, Any]:
 
 
 def preference(scores: Scores, held: Reference) -> records.Preference:
-  """Measures how often R̂ prefers the aligned of two different texts, with a Wilson interval.
+  """Measures how often R̂ prefers the aligned of two different texts, with an exact interval.
 
   A pair of two equal texts is always a tie, so it would only narrow the interval.
   """
@@ -201,7 +201,7 @@ def preference(scores: Scores, held: Reference) -> records.Preference:
     return cast(records.Preference, collect({**missing, **counts}))
   aligned, base = scores.aligned[rows], scores.base[rows]
   rate = float(np.mean((aligned > base) + 0.5 * (aligned == base)))
-  low, high = cautious_wilson(rate, independent_pairs(rows, held.prompts))
+  low, high = exact_interval(rate, independent_pairs(rows, held.prompts))
   return cast(records.Preference, {'rate': rate, 'low': low, 'high': high, **counts})
 
 
@@ -214,10 +214,17 @@ def independent_pairs(rows: np.ndarray, prompts: Sequence[Hashable]) -> int:
   return max(round(sum(uses) ** 2 / sum(use**2 for use in uses)), 1)
 
 
-def cautious_wilson(rate: float, n: int) -> tuple[float, float]:
-  """Returns the Wilson interval of a share of n; a fraction of a success is rounded towards 1/2."""
+def exact_interval(rate: float, n: int) -> tuple[float, float]:
+  """Returns the 95 % interval of a share of n (Clopper and Pearson 1934).
+
+  A fraction of a success is rounded towards 1/2. A reward that knows nothing is above 1/2 by this
+  interval at most once in 40 audits. Wilson's narrower one is right on average, but too sure where
+  few pairs differ: with 4, all of them agree by chance once in 16.
+  """
   successes = round(rate * n, 6)
-  return wilson(math.floor(successes) if successes > n / 2 else math.ceil(successes), n)
+  whole = math.floor(successes) if successes > n / 2 else math.ceil(successes)
+  bounds = scipy.stats.binomtest(whole, n).proportion_ci(0.95, method='exact')
+  return float(bounds.low), float(bounds.high)
 
 
 def distance_to_truth(scores: Scores, held: Reference) -> Outcome:

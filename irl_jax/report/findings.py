@@ -6,6 +6,7 @@ verdicts.py, and gives the reason in words that need no background.
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import statistics
 
 from irl_jax.report import verdicts as v
@@ -166,34 +167,29 @@ def recoveries(recovery: Recovery) -> Line:
       f'Not known: {count(texts or 0, "held-out text")} are too few to say (interval '
       f'{numbers(bounds)}). {text}'
     )
-  if verdict != v.NO and hardly_moved(recovery.start):
-    return v.UNKNOWN, f'Not known: {from_one_start(recovery.start)} {text}'
+  threshold = v.SPEARMAN_YES if verdict == v.YES else v.SPEARMAN_PARTLY
+  alone = from_start_alone(recovery.start)
+  # The interval counts too: an agreement that may be no more than that of the starts shows nothing.
+  if verdict != v.NO and alone >= min(threshold, bounds[0] if bounds else 1.0):
+    return v.UNKNOWN, (
+      'Not known: the seeds began alike and stayed near their start, which alone gives a Spearman '
+      f'correlation of {number(alone)}, so their agreement is no evidence. {text}'
+    )
   start = {v.YES: '', v.PARTLY: PARTLY_AGREE, v.NO: 'Do not read one seed as the answer. '}[verdict]
   return verdict, start + text
 
 
-def hardly_moved(start: Start) -> bool:
-  """Returns whether the seeds began alike and training left one near its start.
+def from_start_alone(start: Start) -> float:
+  """Returns the Spearman correlation of two seeds whose changes in training have nothing in common.
 
-  Two such seeds agree regardless of the pairs, and one is enough to raise the agreement of all.
+  If all that seeds a and b share is their start s, their partial correlation given s is 0, so that
+  r(a, b) = r(a, s) r(s, b) (Yule 1907). With two starts, their own correlation is a third factor.
+  Of several seeds, the two least alike count, as in the verdict. -1 if a correlation is not known.
   """
   moved = [value for value in start.with_start if value is not None]
-  return (
-    start.between_seeds is not None
-    and start.between_seeds >= v.UNMOVED
-    and bool(moved)
-    and max(moved) >= v.UNMOVED
-  )
-
-
-def from_one_start(start: Start) -> str:
-  """Says that the agreement of the seeds is that of their starts."""
-  return (
-    'training hardly moved the seeds, and they began alike, so their agreement is no evidence '
-    f'(Spearman {number(start.between_seeds)} before training; up to '
-    f'{number(max(value for value in start.with_start if value is not None))} between a reward and '
-    'its own start).'
-  )
+  if start.between_seeds is None or len(moved) < 2:
+    return -1.0
+  return start.between_seeds * min(a * b for a, b in itertools.combinations(moved, 2))
 
 
 def sign(recovery: Recovery, reference: SetName | None) -> Line:

@@ -73,7 +73,8 @@ def grade(auroc: float, bounds: Interval | None) -> str:
   low, high = bounds
   if low <= v.CHANCE:
     return v.NO
-  if low < v.AUROC_PARTLY < high and high - low > v.TOO_WIDE:
+  # An interval that holds both a no and a yes decides nothing, however wide it is.
+  if low < v.AUROC_PARTLY and high >= v.AUROC_YES:
     return v.UNKNOWN
   verdict = v.grade(auroc, v.AUROC_YES, v.AUROC_PARTLY)
   return v.PARTLY if verdict == v.YES and low < v.AUROC_PARTLY else verdict
@@ -91,8 +92,11 @@ def against_chance(bounds: Interval | None) -> str:
 def labels_reversed(
   aurocs: Sequence[float], bounds: Sequence[Interval | None], reference: SetName
 ) -> str:
-  """Says that the labels may be the other way round; '' unless every seed is far below chance."""
-  if max(aurocs) > v.REVERSED or any(ends and ends[1] >= v.CHANCE for ends in bounds):
+  """Says that the labels may be the other way round; '' if the ranking stays a no with those.
+
+  That takes no threshold of its own: an AUROC of a turned round is 1 - a, and so is its interval.
+  """
+  if any(grade(1 - auroc, v.turned_round(ends)) == v.NO for auroc, ends in zip(aurocs, bounds)):
     return ''
   whose = 'of the true reward' if reference == 'heldout_texts' else 'of the texts'
   return f' The labels may be the other way round: check which label {whose} means toxic.'
@@ -167,7 +171,9 @@ def on_pairs(recovery: Recovery) -> str:
     )
   bounds = [share.bounds for share in shares if share.bounds]
   rate, low, high = min(bounds, key=lambda ends: abs(ends[0] - v.CHANCE))
-  few = ' Few pairs differ: give more prompts.' if first.n < v.FEW_PAIRS else ''
+  # So few that neither chance nor a share that would be worth a "partly" is ruled out.
+  undecided = low <= v.CHANCE and high >= v.AUROC_PARTLY
+  few = ' Few pairs differ: give more prompts.' if undecided else ''
   where = f'of the held-out pairs that differ ({first.n:,} of {first.pairs:,})'
   which = '' if len(shares) == 1 else ', in the seed nearest to chance'
   shows = {

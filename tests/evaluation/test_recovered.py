@@ -284,7 +284,7 @@ def test_only_pairs_that_differ_count_in_the_interval_of_preference():
   held = pairs_of(same + longer + ['a'] * 2, same + ['a'] * 8 + ['abc'] * 2)
   found = recovered.preference(heldout.score(blind, held), held)
   assert (found['rate'], found['n'], found['pairs']) == (0.8, 10, 100)
-  expected = scipy.stats.binomtest(8, 10).proportion_ci(method='wilson')
+  expected = scipy.stats.binomtest(8, 10).proportion_ci(method='exact')
   assert (found['low'], found['high']) == (expected.low, expected.high)
 
 
@@ -293,8 +293,15 @@ def test_samples_of_one_prompt_count_as_one_pair():
   alone = recovered.preference(heldout.score(blind, held := pairs_of(aligned, base)), held)
   held = pairs_of(aligned, base, prompts=['first'] * 4 + ['second'] * 4)
   together = recovered.preference(heldout.score(blind, held), held)
-  expected = scipy.stats.binomtest(2, 2).proportion_ci(method='wilson')
+  expected = scipy.stats.binomtest(2, 2).proportion_ci(method='exact')
   assert together['n'] == alone['n'] == 8 and together['low'] == expected.low < alone['low']
+
+
+@pytest.mark.parametrize('n', range(1, 60, 3))
+def test_a_reward_that_knows_nothing_is_above_chance_once_in_40_audits(n):
+  counts = np.arange(n + 1)
+  above = [recovered.exact_interval(count / n, n)[0] > 0.5 for count in counts]
+  assert scipy.stats.binom.pmf(counts, n, 0.5)[above].sum() <= 0.025
 
 
 @pytest.mark.parametrize('ties', [1, 3, 35])

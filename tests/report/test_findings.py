@@ -388,9 +388,11 @@ def test_only_what_was_measured_of_the_text_is_named(make_summary, missing, verd
 @pytest.mark.parametrize(
   'between, moved, verdict',
   [
-    (0.95, [0.2, 0.95, 0.2], 'unknown'),
-    (0.949, [0.99, 0.99, 0.99], 'yes'),
-    (1.0, [0.949, 0.9, 0.9], 'yes'),
+    (1.0, [0.95, 0.95, 0.95], 'unknown'),  # 0.9025 by the start alone
+    (0.97, [0.95, 0.95, 0.95], 'yes'),
+    (1.0, [0.99, 0.95, 0.9], 'yes'),
+    (0.5, [1.0, 1.0, 1.0], 'yes'),
+    (1.0, [1.0, None, None], 'yes'),
     (None, [None, None, None], 'yes'),
   ],
 )
@@ -400,7 +402,16 @@ def test_seeds_that_began_alike_and_hardly_moved_are_no_evidence(
   summary = make_summary()
   summary['irl']['start'] = {'between_seeds': between, 'with_start': moved}
   found, text = line(summary, RECOVERIES)
-  assert found == verdict and ('hardly moved the seeds' in text) == (verdict == 'unknown')
+  assert found == verdict and ('stayed near their start' in text) == (verdict == 'unknown')
+
+
+def test_an_agreement_that_may_be_that_of_the_starts_is_no_evidence(make_summary):
+  summary = make_summary(seeds=2)
+  summary['irl']['identifiability'] |= {'n': 40, 'spearman': [[1, 0.8], [0.8, 1]]}
+  low, _ = verdicts.spearman_interval(0.8, 40)
+  for alone, verdict in ((low + 0.01, 'unknown'), (low - 0.01, 'partly')):
+    summary['irl']['start'] = {'between_seeds': alone, 'with_start': [1.0, 1.0]}
+    assert line(summary, RECOVERIES)[0] == verdict
 
 
 def test_seeds_that_disagree_disagree_wherever_they_began(make_summary):
@@ -539,7 +550,8 @@ def test_no_sentence_claims_more_than_its_interval_holds(summary):
   if verdict_of[RECOVERIES] in ('yes', 'partly'):
     low, _ = verdicts.spearman_interval(irl['seed_spearman'], irl['identifiability']['n'])
     assert low > (0.7 - 1e-9 if verdict_of[RECOVERIES] == 'yes' else 0)
-    assert min(irl['start']['between_seeds'], irl['start']['with_start'][0]) < verdicts.UNMOVED
+    alone = irl['start']['between_seeds'] * irl['start']['with_start'][0] ** 2
+    assert alone < min(low, 0.9 if verdict_of[RECOVERIES] == 'yes' else 0.7)
   if verdict_of[SIGN] == 'yes':
     constant = irl['baselines']['constant']['heldout_texts']['accuracy']
     for seed in seeds:

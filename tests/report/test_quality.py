@@ -5,7 +5,6 @@ import pytest
 from irl_jax.report import findings
 from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import quality
-from irl_jax.report import verdicts
 
 NO_REFERENCE = {'heldout_texts': None, 'heldout_texts_human': None, 'confounds': None}
 
@@ -76,9 +75,13 @@ def test_partly_does_not_stand_beside_not_known(make_summary):
   assert found.lines[1].verdict == 'unknown' and 'Partly' not in found.lines[1].text
 
 
-@pytest.mark.parametrize('n, few', [(verdicts.FEW_PAIRS - 1, True), (verdicts.FEW_PAIRS, False)])
-def test_few_pairs_that_differ_are_called_few(make_summary, n, few):
-  summary = audit(make_summary, preference(0.6, 0.4, 0.8, n=n))
+@pytest.mark.parametrize(
+  'low, high, few', [(0.5, 0.75, True), (0.5, 0.749, False), (0.501, 0.9, False)]
+)
+def test_pairs_that_leave_both_chance_and_more_possible_are_called_few(
+  make_summary, low, high, few
+):
+  summary = audit(make_summary, preference(0.6, low, high))
   text = quality.on_pairs(parse(summary).recovery)
   assert ('Few pairs differ' in text) == few
 
