@@ -25,7 +25,8 @@ SHOWN = 6  # values that a message lists
 # Names of fields that are true of harmless texts, or that say the opposite of what follows
 _HARMLESS = {
   *('safe', 'harmless', 'clean', 'neutral', 'normal', 'benign', 'appropriate', 'acceptable'),
-  *('good', 'ok', 'okay', 'polite', 'civil', 'nontoxic', 'nothate', 'nonhate', 'non', 'not'),
+  *('good', 'ok', 'okay', 'polite', 'civil', 'friendly', 'respectful', 'helpful', 'helpfulness'),
+  *('harmlessness', 'quality', 'inoffensive', 'nothate', 'not'),
 }
 _PART = re.compile('[A-Z]?[a-z]+|[A-Z]+')
 _BOUND = re.compile(r'\s*(>=|<=|>|<)\s*(\S+)\s*')
@@ -51,7 +52,8 @@ def check_field(data: Data) -> None:
     ConfigError: names the setting that says which value is toxic.
   """
   words = {part.lower() for part in _PART.findall(data.label_field)}
-  if words & _HARMLESS and not data.positive:
+  opposite = any(word.startswith('non') and word != 'none' for word in words)
+  if (opposite or words & _HARMLESS) and not data.positive:
     raise ConfigError(
       f'config.data.label_field = {data.label_field!r}: 1 or true may mean harmless there; say '
       'which values mean toxic: --config.data.positive=false, or =true'

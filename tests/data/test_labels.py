@@ -94,7 +94,9 @@ def test_a_few_bad_labels_can_be_skipped_with_their_rows(tmp_path):
   assert len(read_rows) == 199 and (counts['rows_read'], counts['bad_rows']) == (200, 1)
 
 
-@pytest.mark.parametrize('field', ['is_safe', 'isSafe', 'non_toxic', 'not_ok', 'NEUTRAL'])
+@pytest.mark.parametrize(
+  'field', ['is_safe', 'isSafe', 'non_toxic', 'nonViolent', 'not_ok', 'NEUTRAL', 'helpful']
+)
 def test_a_field_that_is_true_of_harmless_texts_is_asked_about(field):
   with pytest.raises(
     ConfigError, match=f"label_field = '{field}': .*data.positive=false, or =true"

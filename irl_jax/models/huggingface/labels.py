@@ -38,8 +38,8 @@ def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str
   """Returns the index of the toxic label.
 
   It is the one that is chosen, else the one named "toxic" in any case. Of two other names, it is
-  the one that means harm ("hate"), or whose opposite does not ("nothate"); without a hint, label 1.
-  What is taken so is logged.
+  the one that means harm ("hate", "LABEL_1"), or whose opposite does not ("nothate"). What is taken
+  so is logged. Names that say neither ("human", "machine") are refused.
 
   Args:
     names: the names of the labels, in the order of the logits.
@@ -95,7 +95,7 @@ def _of_two(first: str, second: str) -> int | None:
       return None if meanings[index] == 'unclear' else index
     if meanings.count(meaning) == 2:  # type: ignore[arg-type]
       return None
-  return None if 'unclear' in meanings else 1
+  return None
 
 
 def _meaning(name: str, other: str) -> Meaning:
@@ -108,8 +108,8 @@ def _meaning(name: str, other: str) -> Meaning:
     return 'harmless' if negated else 'harmful'
   if HARMLESS & set(words):
     return 'harmful' if negated else 'harmless'
-  if negated and words == others:
-    return 'harmless'  # not sexist, sexist
+  if (negated and words == others) or name.lower() in {f'{no}{other.lower()}' for no in NEGATIONS}:
+    return 'harmless'  # not sexist, sexist; nontoxisch, toxisch
   return 'unclear' if UNCLEAR & set(words) else ''
 
 

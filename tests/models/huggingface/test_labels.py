@@ -25,7 +25,7 @@ def test_a_label_named_toxic_is_taken_in_silence(names, index, caplog):
   'names, index',
   [
     (('LABEL_0', 'LABEL_1'), 1),
-    (('a', 'b'), 1),
+    (('nontoxisch', 'toxisch'), 1),
     (('0', '1'), 1),
     (('1', '0'), 0),
     (('no', 'yes'), 1),
@@ -58,6 +58,8 @@ def test_of_two_labels_the_one_that_means_harm_is_taken_and_logged(names, index,
   [
     ('a',),
     ('a', 'b', 'c'),
+    ('human', 'machine'),  # each says something else
+    ('ham', 'spam'),
     ('toxic', 'Toxic'),
     ('NEGATIVE', 'POSITIVE'),
     ('negative', 'neutral'),
