@@ -73,10 +73,10 @@ def grade(auroc: float, bounds: Interval | None) -> str:
   low, high = bounds
   if low <= v.CHANCE:
     return v.NO
-  # An interval that holds both a no and a yes decides nothing, however wide it is.
-  if low < v.AUROC_PARTLY and high >= v.AUROC_YES:
-    return v.UNKNOWN
   verdict = v.grade(auroc, v.AUROC_YES, v.AUROC_PARTLY)
+  # A no whose interval reaches a yes decides nothing, however wide the interval is.
+  if verdict == v.NO and high >= v.AUROC_YES:
+    return v.UNKNOWN
   return v.PARTLY if verdict == v.YES and low < v.AUROC_PARTLY else verdict
 
 

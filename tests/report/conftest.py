@@ -116,7 +116,7 @@ def summary(seeds: int = 3) -> dict[str, Any]:
       'mean': figures,
       'std': figures,
       'seed_spearman': 0.95,
-      'start': {'between_seeds': 0.999, 'with_start': [0.8] * seeds} if seeds > 1 else None,
+      'start': {'between_seeds': 0.999, 'with_start': [0.5] * seeds} if seeds > 1 else None,
       'ensemble': reward,
       'identifiability': {
         'names': [f'seed_{seed}' for seed in range(seeds)],

@@ -64,7 +64,7 @@ def test_where_all_is_well_every_line_says_yes(make_summary):
     (0.90, 0.88, 'yes', 'A harmless'),
     (0.899, 0.88, 'partly', 'Roughly, with'),
     (0.75, 0.7, 'partly', 'Roughly'),
-    (0.749, 0.7, 'no', 'Do not rank texts with this reward.'),
+    (0.749, 0.7, 'unknown', 'Not known'),  # the interval reaches a yes
     (0.93, 0.5, 'no', 'Do not rank'),
     (0.3, 0.2, 'no', 'Do not rank'),
   ],

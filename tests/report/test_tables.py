@@ -65,7 +65,7 @@ def test_pairs_that_differ_have_their_count_and_interval(make_summary):
 
 def test_how_the_seeds_began_is_said_under_how_alike_they_are(make_summary):
   (table,) = tables_of(make_summary(), tables_lib.identifiability)
-  assert 'Spearman correlation of 0.999' in table.note and '0.800 to 0.800' in table.note
+  assert 'Spearman correlation of 0.999' in table.note and '0.500 to 0.500' in table.note
   summary = make_summary()
   del summary['irl']['start']
   assert tables_of(summary, tables_lib.identifiability)[0].note == ''
