@@ -181,6 +181,27 @@ def decode(tokenizer: Any, ids: Iterable[int], skip_special_tokens: bool = True)
   )
 
 
+def check_reads(tokenizer: Any, source: str) -> None:
+  """Refuses the tokenizer of a classifier that knows no word.
+
+  Such a tokenizer may lose case and white space, as the classifier was trained. Text is never read
+  back from its ids.
+
+  Args:
+    tokenizer: a fast Hugging Face tokenizer.
+    source: its name in messages.
+
+  Raises:
+    InputError: every word is unknown to it.
+  """
+  (ids,), _ = encode(tokenizer, ['Hello world'])
+  if set(ids) <= {tokenizer.unk_token_id}:
+    raise InputError(
+      f"{source}: its tokenizer reads 'Hello world' as {ids}, unknown words alone; its vocabulary "
+      'is missing or damaged'
+    )
+
+
 def check(tokenizer: Any, source: str) -> None:
   """Refuses a tokenizer that loses text, or whose merges are missing.
 

@@ -1,4 +1,8 @@
-"""RoBERTa sequence classifier: Linen modules, nested and named as in its checkpoints.
+"""Encoder classifiers: RoBERTa, XLM-RoBERTa, BERT and DistilBERT, as one Linen module.
+
+They differ in three switches of the config: where positions start, whether tokens have a segment,
+and the activation in the head. Parameters are nested and named as RoBERTa's; the names of the
+other families' files are in huggingface/weights.py.
 
 Dims: B batch, S positions (right-padded), H heads, E head size, D width, F feed-forward, C labels.
 """
@@ -6,6 +10,7 @@ Dims: B batch, S positions (right-padded), H heads, E head size, D width, F feed
 from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Literal
 
 import chex
 from flax import linen as nn
@@ -19,24 +24,31 @@ from irl_jax.models import layers
 Params = layers.Params
 
 
+Family = Literal['roberta', 'xlm-roberta', 'bert', 'distilbert']  # model_type in config.json
+# Positions are counted from behind the padding's own, which old fairseq code kept free.
+_AFTER_PADDING = ('roberta', 'xlm-roberta')
+
+
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-  """Shape of a RoBERTa classifier, under the names of its Hugging Face config."""
+  """Shape of a classifier, under the names of RoBERTa's and BERT's Hugging Face config."""
 
   vocab_size: int
   hidden_size: int
   num_hidden_layers: int
   num_attention_heads: int
   intermediate_size: int
-  max_position_embeddings: int = 514  # pad_token_id + 1 more than the longest text
-  type_vocab_size: int = 1
+  # RoBERTa: pad_token_id + 1 more than the longest text; BERT and DistilBERT: the longest text
+  max_position_embeddings: int = 514
+  type_vocab_size: int = 1  # segments; 0: tokens have none (DistilBERT)
   layer_norm_eps: float = 1e-5
   hidden_act: str = 'gelu'
   initializer_range: float = 0.02
   pad_token_id: int = 1
-  bos_token_id: int = 0
+  bos_token_id: int = 0  # this and the next: of RoBERTa; BERT's [CLS] and [SEP] are not read here
   eos_token_id: int = 2
   labels: tuple[str, ...] = ('LABEL_0', 'LABEL_1')  # id2label, in the order of the logits
+  family: Family = 'roberta'
 
   @property
   def num_labels(self) -> int:
@@ -44,9 +56,19 @@ class EncoderConfig:
     return len(self.labels)
 
   @property
+  def first_position(self) -> int:
+    """Row of the position embeddings that the first token reads."""
+    return self.pad_token_id + 1 if self.family in _AFTER_PADDING else 0
+
+  @property
   def max_tokens(self) -> int:
-    """Tokens of the longest text, <s> and </s> included."""
-    return self.max_position_embeddings - self.pad_token_id - 1
+    """Tokens of the longest text, those around it (<s> and </s>) included."""
+    return self.max_position_embeddings - self.first_position
+
+  @property
+  def head_act(self) -> Callable[[jax.Array], jax.Array]:
+    """Activation between the two layers of the head."""
+    return jax.nn.relu if self.family == 'distilbert' else jnp.tanh
 
 
 def _norm(config: EncoderConfig, dtype: DTypeLike) -> nn.LayerNorm:
@@ -78,9 +100,10 @@ class Embeddings(nn.Module):
       dtype=self.dtype,
       embedding_init=nn.initializers.normal(config.initializer_range),
     )
-    positions = config.pad_token_id + 1 + jnp.arange(ids.shape[1])
+    positions = config.first_position + jnp.arange(ids.shape[1])
     hidden = embed(config.vocab_size, name='word_embeddings')(ids)  # [B, S, D]
-    hidden += embed(config.type_vocab_size, name='token_type_embeddings')(jnp.zeros_like(ids))
+    if config.type_vocab_size:
+      hidden += embed(config.type_vocab_size, name='token_type_embeddings')(jnp.zeros_like(ids))
     hidden += embed(config.max_position_embeddings, name='position_embeddings')(positions)[None]
     return _norm(config, self.dtype)(hidden)
 
@@ -159,9 +182,10 @@ class Block(nn.Module):
 
 
 class Classifier(nn.Module):
-  """Two dense layers over the state of <s>, in float32.
+  """Two dense layers over the state of the first token, in float32.
 
-  In bfloat16 a reward of 5 would be rounded to steps of .03.
+  BERT calls the first one its pooler, and DistilBERT its pre_classifier. In bfloat16 a reward of 5
+  would be rounded to steps of .03.
   """
 
   config: EncoderConfig
@@ -170,7 +194,7 @@ class Classifier(nn.Module):
   def __call__(self, first: jax.Array) -> jax.Array:
     """Returns logits [B, C] of the first tokens' states [B, D]."""
     dense = _dense(self.config, jnp.float32)
-    hidden = jnp.tanh(dense(self.config.hidden_size, name='dense')(first))
+    hidden = self.config.head_act(dense(self.config.hidden_size, name='dense')(first))
     return dense(self.config.num_labels, name='out_proj')(hidden)
 
 
@@ -202,7 +226,7 @@ def classify(
 
   Args:
     params: the parameters, as `init` returns them.
-    ids: [B, S] token ids, <s> first, right-padded; S <= config.max_tokens.
+    ids: [B, S] token ids, <s> or [CLS] first, right-padded; S <= config.max_tokens.
     valid: [B, S] bool, False at padding.
     config: the model's shape.
     dtype: the compute type.
@@ -218,7 +242,7 @@ def classify(
   chex.assert_equal_shape([ids, valid])
   if ids.shape[1] > config.max_tokens:
     raise ValueError(
-      f'a row has {ids.shape[1]} tokens, but this RoBERTa reads at most {config.max_tokens}'
+      f'a row has {ids.shape[1]} tokens, but this {config.family} reads at most {config.max_tokens}'
     )
   hidden = layers.apply(Embeddings(config, dtype), params['embeddings'], ids)
   block = Block(config, dtype)

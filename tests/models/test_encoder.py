@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax import rewards
 from irl_jax.models import encoder
 from irl_jax.models import huggingface
 from irl_jax.models import pretrained
@@ -80,6 +81,60 @@ def test_random_models_score_as_in_torch(tmp_path, changes):
     encoder.classify(params, ids, valid, config), expected, atol=1e-4, rtol=0
   )
   assert np.ptp(expected) > 1
+
+
+SHAPE = {
+  'vocab_size': 97,
+  'max_position_embeddings': 20,
+  'problem_type': 'multi_label_classification',
+}
+BERT = {
+  'hidden_size': 32,
+  'num_hidden_layers': 2,
+  'num_attention_heads': 4,
+  'intermediate_size': 48,
+}
+FAMILIES = {  # the class in transformers, and its config
+  'XLMRoberta': BERT | {'max_position_embeddings': 22},
+  'Bert': BERT,
+  'DistilBert': {'dim': 32, 'n_layers': 2, 'n_heads': 4, 'hidden_dim': 48},
+}
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_other_families_score_as_in_torch_and_are_written_as_they_were(tmp_path, name):
+  torch = pytest.importorskip('torch')
+  import transformers
+
+  torch.manual_seed(0)
+  shape = SHAPE | FAMILIES[name] | {'id2label': dict(enumerate(('toxic', 'obscene', 'threat')))}
+  config = getattr(transformers, f'{name}Config')(**shape)
+  model = getattr(transformers, f'{name}ForSequenceClassification')(config).eval()
+  for parameter in model.parameters():
+    parameter.data += 0.3 * torch.randn_like(parameter)
+  model.save_pretrained(tmp_path)
+  raw = huggingface.weight_files.read_json(tmp_path / 'config.json')
+  kind, ours = huggingface.config.parse(raw, name)
+  assert kind == 'classifier' and ours.max_tokens == 20
+  stream = dict(huggingface.weight_files.stream(tmp_path))
+  params = huggingface.weights.to_params(kind, ours, stream.items(), name)
+  ids, valid = batch(length=20)
+  ids = np.where(valid, ids, ours.pad_token_id)
+  with torch.no_grad():
+    expected = model(
+      torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()
+    ).logits.numpy()
+  logits = encoder.classify(params, ids, valid, ours)
+  np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+  assert np.ptp(expected) > 1
+  written = huggingface.weights.from_params(ours, params)
+  assert written.keys() == stream.keys()
+  assert all(np.array_equal(written[name], stream[name]) for name in stream)
+  back = huggingface.config.to_json(kind, ours, ours.pad_token_id)
+  assert huggingface.config.parse(back, name) == (kind, ours)
+  assert (
+    rewards.activation_of(pretrained.Pretrained('classifier', ours, params, None, raw)) == 'sigmoid'
+  )
 
 
 def test_the_trained_classifier_scores_as_in_torch(shared):

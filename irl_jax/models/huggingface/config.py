@@ -9,6 +9,7 @@ from typing import Literal
 from irl_jax.errors import InputError
 from irl_jax.models.encoder import EncoderConfig
 from irl_jax.models.gpt_neox import GPTNeoXConfig
+from irl_jax.models.huggingface import encoder_config
 
 Kind = Literal['causal_lm', 'reward', 'classifier']
 ModelConfig = GPTNeoXConfig | EncoderConfig
@@ -21,6 +22,9 @@ ARCHITECTURES: dict[str, dict[Kind, str]] = {
   for family, name, heads in (
     ('gpt_neox', 'GPTNeoX', _DECODER),
     ('roberta', 'Roberta', _CLASSIFIER),
+    ('xlm-roberta', 'XLMRoberta', _CLASSIFIER),
+    ('bert', 'Bert', _CLASSIFIER),
+    ('distilbert', 'DistilBert', _CLASSIFIER),
   )
 }
 # What other tools add to the name of a model's class: accelerate's wrapper before it, TRL's and
@@ -45,7 +49,6 @@ POSITIVE = (
   'num_attention_heads',
   'intermediate_size',
   'max_position_embeddings',
-  'type_vocab_size',
   'rotary_emb_base',
 )
 MOST_LABELS = 10_000
@@ -60,7 +63,7 @@ ONLY = {
 
 def model_type(config: ModelConfig) -> str:
   """Returns Hugging Face's name of a config's family."""
-  return 'roberta' if isinstance(config, EncoderConfig) else 'gpt_neox'
+  return config.family if isinstance(config, EncoderConfig) else 'gpt_neox'
 
 
 def architecture(kind: Kind, config: ModelConfig) -> str:
@@ -198,11 +201,8 @@ def _check_consistency(config: ModelConfig, where: str) -> None:
       f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and '
       f'rotary_pct × head size ({config.head_dim}) must be an even number'
     )
-  if isinstance(config, EncoderConfig) and config.max_tokens < 3:
-    raise InputError(
-      f'{where}: config.json: max_position_embeddings = {config.max_position_embeddings}: no text '
-      'fits between its special tokens'
-    )
+  if isinstance(config, EncoderConfig):
+    encoder_config.check(config, where)
 
 
 def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
@@ -223,6 +223,8 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
       'model as it was before, or save it again after model.dequantize(), as float16, bfloat16 or '
       'float32'
     )
+  if kind == 'classifier':
+    raw = encoder_config.spelled(raw)
   for name, only in ONLY.items():
     if raw.get(name, only) != only:
       raise InputError(
@@ -259,11 +261,12 @@ def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any
     'model_type': model_type(config),
     'dtype': 'float32',
     'pad_token_id': pad_token_id,
-    **dataclasses.asdict(config),  # RoBERTa keeps its own pad_token_id, which fixes its positions
   }
   if isinstance(config, EncoderConfig):
-    del raw['labels']
+    # RoBERTa keeps its own pad_token_id, which fixes its positions.
+    raw |= encoder_config.written(dataclasses.asdict(config))
     return raw | {'problem_type': 'single_label_classification'} | _numbered(config.labels)
+  raw |= dataclasses.asdict(config)
   raw['rope_parameters'] = {
     'rope_type': 'default',
     'rope_theta': config.rotary_emb_base,

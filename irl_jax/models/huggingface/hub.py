@@ -32,6 +32,7 @@ _SMALL = (
   'added_tokens.json',
   'vocab.json',
   'merges.txt',
+  'vocab.txt',
   weight_files.ADAPTER,
 )
 _WEIGHTS = weight_files.SINGLE + weight_files.INDEXED

@@ -8,9 +8,12 @@ import transformers
 
 from irl_jax.data import text
 from irl_jax.errors import InputError
+from irl_jax.models.encoder import EncoderConfig
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface.config import ModelConfig
 
+VOCABULARIES = ('vocab.json', 'vocab.txt')
+WORD_PIECES = ('bert', 'distilbert')  # families whose texts end in [SEP], which is no EOS
 PADDING = '<|padding|>'  # Pythia's, id 1: in its vocabulary, but not declared
 
 
@@ -47,19 +50,23 @@ def _read(
     raise InputError(
       f'{folder}: tokenizer_config.json requires its own code (auto_map): refused; nothing was run'
     )
-  if not any((folder / name).exists() for name in ('tokenizer.json', 'vocab.json')):
+  if not any((folder / name).exists() for name in ('tokenizer.json', *VOCABULARIES)):
     raise InputError(
       f'{folder}: has no tokenizer; copy the files of the model that it was trained from: '
-      'tokenizer.json (or vocab.json and merges.txt), tokenizer_config.json'
+      'tokenizer.json (or vocab.json and merges.txt, or vocab.txt), tokenizer_config.json'
     )
   try:
     tokenizer = transformers.AutoTokenizer.from_pretrained(
       folder, local_files_only=True, trust_remote_code=False
     )
     _check_vocabulary(tokenizer, folder, config)
-    _set_eos(tokenizer, folder, config)
+    if not isinstance(config, EncoderConfig) or config.family not in WORD_PIECES:
+      _set_eos(tokenizer, folder, config)
     _set_padding(tokenizer, folder)
-    text.check(tokenizer, str(folder))
+    if isinstance(config, EncoderConfig) and config.family != 'roberta':
+      text.check_reads(tokenizer, str(folder))
+    else:
+      text.check(tokenizer, str(folder))
   except InputError:
     raise
   except Exception as error:  # a damaged file raises many types, some only at the first use

@@ -40,12 +40,26 @@ class _Names:
   # What files may contain although no model needs it: buffers, or modules that we do not use
   unused: re.Pattern[str]
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)  # other names of weights
+  # Modules whose path is not ours: by our path, of those in a layer without the layer
+  modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def module(self, root: str, path: Sequence[str], layer: int | None) -> str:
+    """Returns the name of a module, by its path in our tree of parameters."""
+    if layer is not None:
+      inner = '.'.join(path)
+      return f'{self.layers}.{layer}.{self.modules.get(inner, inner)}'
+    return self.modules.get('.'.join([root, *path])) or '.'.join([self.roots[root], *path])
 
   def weight(self, root: str) -> str:
     """Returns the name of the weight of a top-level module, or '' if the family has none."""
     return f'{self.roots[root]}.weight' if root in self.roots else ''
 
 
+_ROBERTA = _Names(
+  {'embeddings': 'roberta.embeddings', 'classifier': 'classifier'},
+  layers='roberta.encoder.layer',
+  unused=re.compile(r'roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)'),
+)
 NAMES = {
   'gpt_neox': _Names(
     {
@@ -58,10 +72,30 @@ NAMES = {
     unused=re.compile(r'(.*\.)?(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)'),
     aliases={'lm_head.weight': 'embed_out.weight'},  # transformers 5's name in memory
   ),
-  'roberta': _Names(
-    {'embeddings': 'roberta.embeddings', 'classifier': 'classifier'},
-    layers='roberta.encoder.layer',
-    unused=re.compile(r'roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)'),
+  'roberta': _ROBERTA,
+  'xlm-roberta': _ROBERTA,
+  'bert': _Names(
+    {'embeddings': 'bert.embeddings'},
+    layers='bert.encoder.layer',
+    unused=re.compile(r'bert\.embeddings\.(position_ids|token_type_ids)'),
+    modules={'classifier.dense': 'bert.pooler.dense', 'classifier.out_proj': 'classifier'},
+  ),
+  'distilbert': _Names(
+    {'embeddings': 'distilbert.embeddings'},
+    layers='distilbert.transformer.layer',
+    unused=re.compile(r'distilbert\.embeddings\.position_ids'),
+    modules={
+      'classifier.dense': 'pre_classifier',
+      'classifier.out_proj': 'classifier',
+      'attention.self.query': 'attention.q_lin',
+      'attention.self.key': 'attention.k_lin',
+      'attention.self.value': 'attention.v_lin',
+      'attention.output.dense': 'attention.out_lin',
+      'attention.output.LayerNorm': 'sa_layer_norm',
+      'intermediate.dense': 'ffn.lin1',
+      'output.dense': 'ffn.lin2',
+      'output.LayerNorm': 'output_layer_norm',
+    },
   ),
 }
 _LEAVES = {'kernel': 'weight', 'embedding': 'weight', 'scale': 'weight', 'bias': 'bias'}
@@ -96,8 +130,8 @@ def named_views(family: str, params: Params) -> dict[str, np.ndarray]:
     modules, leaf = path[:-1], path[-1]
     layers = enumerate(array) if root == 'blocks' else [(None, array)]
     for layer, weight in layers:
-      prefix = names.roots[root] if layer is None else f'{names.layers}.{layer}'
-      views['.'.join([prefix, *modules, _LEAVES[leaf]])] = weight.T if leaf == 'kernel' else weight
+      module = names.module(root, modules, layer)
+      views[f'{module}.{_LEAVES[leaf]}'] = weight.T if leaf == 'kernel' else weight
   return views
 
 

@@ -57,6 +57,23 @@ def test_the_papers_classifier(shared):
   assert huggingface.labels.toxic_label(config.labels) == 1
 
 
+def test_encoders_without_a_field_for_it_have_the_defaults_of_their_family():
+  bert = {**ROBERTA, 'architectures': ['BertForSequenceClassification'], 'model_type': 'bert'}
+  _, config = parse(bert, pad_token_id=None)
+  assert (config.family, config.pad_token_id, config.first_position) == ('bert', 0, 0)
+  with pytest.raises(InputError, match='type_vocab_size = 0: must be > 0'):
+    parse(bert, type_vocab_size=0)
+  distilbert = {'vocab_size': 9, 'dim': 8, 'n_layers': 1, 'n_heads': 2, 'hidden_dim': 8} | {
+    'architectures': ['DistilBertForSequenceClassification'],
+    'model_type': 'distilbert',
+    'max_position_embeddings': 16,
+  }
+  _, config = parse(distilbert)
+  assert (config.hidden_size, config.type_vocab_size, config.layer_norm_eps) == (8, 0, 1e-12)
+  with pytest.raises(InputError, match="hidden_act = 'relu' is not supported"):
+    parse(distilbert, activation='relu')
+
+
 def test_both_rotary_spellings():
   _, old = parse(NEOX)
   new = {

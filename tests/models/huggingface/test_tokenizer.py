@@ -10,6 +10,7 @@ import shutil
 import pytest
 import transformers
 
+from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
@@ -61,6 +62,40 @@ def test_the_papers_classifier_has_no_tokenizer_json(tmp_path, shared):
   assert tokenizer('Hello world')['input_ids'] == [0, 31414, 232, 2]
   with pytest.raises(InputError, match='50265 ids, its model embeddings for 100'):
     huggingface.tokenizer.load(tmp_path, dataclasses.replace(config, vocab_size=100))
+
+
+BERT = encoder.EncoderConfig(
+  vocab_size=12,
+  hidden_size=8,
+  num_hidden_layers=1,
+  num_attention_heads=1,
+  intermediate_size=8,
+  max_position_embeddings=32,
+  pad_token_id=0,
+  family='bert',
+)
+PIECES = '[PAD] [UNK] [CLS] [SEP] [MASK] hello world you s ##ep [ ]'.split()  # noqa: SIM905
+
+
+def bert_folder(folder, pieces=PIECES):
+  (folder / 'config.json').write_text(json.dumps({'model_type': 'bert'}))
+  (folder / 'vocab.txt').write_text('\n'.join(pieces) + '\n')
+  (folder / 'tokenizer_config.json').write_text(json.dumps({'tokenizer_class': 'BertTokenizer'}))
+  return folder
+
+
+def test_berts_word_pieces_are_read_without_an_eos(tmp_path):
+  tokenizer = huggingface.tokenizer.load(bert_folder(tmp_path), BERT)
+  assert tokenizer.pad_token_id == 0
+  (whole, typed), _ = text.encode(tokenizer, ['Hello  World', 'you [SEP]'], specials=True)
+  assert whole == [2, 5, 6, 3]
+  assert typed == [2, 7, 10, 8, 9, 11, 3]  # plain text, not the real [SEP]
+
+
+def test_a_tokenizer_that_knows_no_word_is_refused(tmp_path):
+  folder = bert_folder(tmp_path, PIECES[:5])
+  with pytest.raises(InputError, match="reads 'Hello world' as .*, unknown words alone"):
+    huggingface.tokenizer.load(folder, BERT)
 
 
 def test_eos_must_be_one_thing(pythia_folder):
