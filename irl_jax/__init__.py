@@ -13,9 +13,11 @@ from irl_jax.version import __version__ as __version__
 
 if TYPE_CHECKING:
   from irl_jax.api import generate
+  from irl_jax.api import load_log_ratio
   from irl_jax.api import load_model
   from irl_jax.api import load_reward
   from irl_jax.api import load_scorer
+  from irl_jax.api import log_ratio
   from irl_jax.api import recover
   from irl_jax.api import RecoveryResult
   from irl_jax.api import score
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
 __all__ = (
   'RecoveryResult',
   'generate',
+  'load_log_ratio',
   'load_model',
   'load_reward',
   'load_scorer',
+  'log_ratio',
   'recover',
   'score',
 )

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from irl_jax import likelihoods
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
 from irl_jax import settings
@@ -26,6 +27,7 @@ from irl_jax.data import chat_rows
 from irl_jax.data import text
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.models import comparable
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.recovery import recover
@@ -37,14 +39,17 @@ from irl_jax.training import arguments
 __all__ = (
   'RecoveryResult',
   'generate',
+  'load_log_ratio',
   'load_model',
   'load_reward',
   'load_scorer',
+  'log_ratio',
   'recover',
   'score',
 )
 Model = arguments.Model
 Scorer = Callable[[Sequence[str]], dict[str, np.ndarray]]
+LogRatio = Callable[[Sequence[str], Sequence[str] | None], dict[str, np.ndarray]]
 CACHED = 2  # models that `score` and `generate` keep: a policy and a reward, or two policies
 
 
@@ -127,6 +132,61 @@ def score(
   """
   texts = text.check_texts(texts, 'texts')
   return load_scorer(model, batch_size, label=label)(texts)
+
+
+def load_log_ratio(
+  model: Model, reference: Model, batch_size: int = 32, progress: Callable = iter
+) -> LogRatio:
+  """Returns a function of N texts, and N prompts or None, that compares two language models.
+
+  With prompts, a text is what follows its prompt, and only its own tokens are counted. The
+  function returns `log_ratio` (nats, summed over the text's tokens: how much likelier `model` makes
+  it than `reference`), `log_ratio_per_token`, `log_prob`, `reference_log_prob` and `tokens`, [N].
+
+  Args:
+    model: a path, a hub id, or a loaded model.
+    reference: the model that it is compared with, such as the one that it was trained from.
+    batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
+    progress: wraps the iterable of chunks of texts, of each model.
+
+  Raises:
+    ConfigError: a path is a folder that does not exist.
+    InputError: a model cannot be loaded or is not a causal language model, or the two do not give
+      a text the same tokens.
+  """
+  arguments.check_whole(batch_size, 'batch_size', low=1)
+  pair: list[pretrained.Pretrained] = []
+  for name, given in (('model', model), ('reference', reference)):
+    arguments.check_model(given, name)
+    _check_completes(given, 'gives the log-probability of a text')
+    pair += _models(given)
+  comparable.check_vocabularies(*pair)
+  of_model, of_reference = (
+    likelihoods.log_prob_scorer(one, batch_size, progress=progress) for one in pair
+  )
+
+  def compare(texts: Sequence[str], prompts: Sequence[str] | None) -> dict[str, np.ndarray]:
+    texts = text.check_texts(texts, 'texts')
+    before = [''] * len(texts) if prompts is None else text.check_texts(prompts, 'prompts')
+    if len(before) != len(texts):
+      raise ConfigError(
+        f'prompts: has {len(before)} for {len(texts)} texts; must have one for each'
+      )
+    pairs = list(zip(before, texts))
+    return likelihoods.columns(of_model(pairs), of_reference(pairs))
+
+  return compare
+
+
+def log_ratio(
+  model: Model,
+  reference: Model,
+  texts: Sequence[str],
+  prompts: Sequence[str] | None = None,
+  batch_size: int = 32,
+) -> dict[str, np.ndarray]:
+  """Compares two language models on N texts; `load_log_ratio` lists the results and errors."""
+  return load_log_ratio(model, reference, batch_size)(texts, prompts)
 
 
 def generate(
@@ -221,7 +281,7 @@ def fingerprint(model: str | os.PathLike[str]) -> tuple[object, ...]:
   return tuple(map(pretrained.fingerprint, _specs(settings.local_path(model, 'model'))))
 
 
-def _check_completes(model: Model) -> None:
+def _check_completes(model: Model, does: str = 'completes prompts') -> None:
   """Refuses all but causal language models, before any weights are read."""
   if isinstance(model, pretrained.Pretrained):
     name, kind = model.source or 'the model', model.kind
@@ -229,7 +289,7 @@ def _check_completes(model: Model) -> None:
     name = settings.local_path(model, 'model')
     kind, _ = huggingface_config.parse(pretrained.read_config(name), name)
   if kind != 'causal_lm':
-    raise InputError(f'{name}: is a {kind}; only a causal language model completes prompts')
+    raise InputError(f'{name}: is a {kind}; only a causal language model {does}')
 
 
 @functools.lru_cache(maxsize=CACHED)

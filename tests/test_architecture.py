@@ -11,7 +11,7 @@ ROWS = (  # as in docs/architecture.md, from the bottom up
   ('runtime',),
   ('data',),
   ('models',),
-  ('distribution', 'sampling', 'scoring', 'rewards'),
+  ('distribution', 'sampling', 'scoring', 'rewards', 'likelihoods'),
   ('training',),
   ('ppo', 'irl'),
   ('evaluation',),

@@ -39,8 +39,8 @@ from irl_jax.version import __version__
 Row = dict[str, Any]
 Columns = Mapping[str, Sequence[Any] | np.ndarray]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
-# (texts, number of texts before them) -> their results
-Results = Callable[[list[str], int], Columns]
+# (texts, or pairs of prompt and text; their number before these) -> their results
+Results = Callable[[list[Any], int], Columns]
 
 SCORED = 4096  # rows of a part; texts of similar length are batched within it
 COMPLETED = 1024  # rows of a part, since completing takes longer than scoring; but at least
@@ -59,6 +59,12 @@ class Job:
   label: str  # of the progress bar
   part: int
   layout: Layout
+  prompt_field: str = ''
+
+  def read(self, row: Row) -> Any:
+    """Returns a row's text, or, with a prompt field, (prompt, text)."""
+    text = rows_lib.text_of(row, self.fields)
+    return (rows_lib.text_of(row, (self.prompt_field,)), text) if self.prompt_field else text
 
 
 def score(
@@ -70,8 +76,12 @@ def score(
   bad_rows: str = 'error',
   label: str = '',
   layout: Layout = Layout(),
+  reference: str = '',
+  prompt_field: str = '',
 ) -> None:
-  """Writes the rows of a file, each followed by a model's scores (`api.load_scorer`).
+  """Writes the rows of a file, each followed by a model's scores.
+
+  They are those of `api.load_scorer`, or, with a reference, those of `api.load_log_ratio`.
 
   Args:
     model: a hub id, `id@revision`, or a folder.
@@ -83,6 +93,8 @@ def score(
       with null in place of its scores, and why.
     label: the name or number of a classifier's toxic label; '': found by the labels' names.
     layout: encoding and delimiter of the file to read.
+    reference: the language model that the model is compared with; '': none.
+    prompt_field: with a reference, the field of the prompt that the text follows; '': none.
 
   Raises:
     ConfigError: a path cannot be read or written, another call's rows are in the way, or the model
@@ -96,8 +108,22 @@ def score(
     scorer = api.load_scorer(model, batch_size, progress=progress, label=label)
     return lambda texts, _: scorer(texts), scorer([])
 
-  job = Job(source, output, (field,), bad_rows, 'score', SCORED, layout)
-  _write(job, model, {'--field': field, '--label': label}, load)
+  def load_pair(progress: Progress) -> tuple[Results, Columns]:
+    compare = api.load_log_ratio(model, reference, batch_size, progress)
+    given = lambda pairs: compare([text for _, text in pairs], [prompt for prompt, _ in pairs])
+    alone = lambda texts: compare(texts, None)
+    results = given if prompt_field else alone
+    return lambda texts, _: results(texts), results([])
+
+  if prompt_field and not reference:
+    raise ConfigError('--prompt_field: needs --reference, the model to compare with; name both')
+  if label and reference:
+    raise ConfigError('--label: is of a classifier; leave it out, or leave out --reference')
+  job = Job(source, output, (field,), bad_rows, 'score', SCORED, layout, prompt_field)
+  settings: dict[str, Any] = {'--field': field, '--label': label}
+  if reference:
+    settings |= {'--reference': api.fingerprint(reference), '--prompt_field': prompt_field}
+  _write(job, model, settings, load_pair if reference else load)
 
 
 def generate(
@@ -164,7 +190,7 @@ def _write(
   are_kept = partial_output.path_of(output).exists  # rows of this call, or of one before
   with interruption.handled(), exhaustion.disk_explained(output, are_kept):
     try:
-      survey = rows_lib.survey(job.source, job.fields, job.bad_rows, job.layout)
+      survey = rows_lib.survey(job.source, job.fields, job.bad_rows, job.layout, job.prompt_field)
       call = {
         'command': job.label,
         'irl_jax': __version__,
@@ -197,14 +223,15 @@ def _append_parts(
   one_part = survey.rows <= job.part
   results, names = load(functools.partial(bar, unit='chunk') if one_part else iter)
   check_names(survey, names, job.source)
-  rows = rows_lib.examined(job.source, job.fields, dataclasses.replace(job.layout, quiet=True))
+  layout = dataclasses.replace(job.layout, quiet=True)
+  rows = rows_lib.examined(job.source, job.fields, layout, job.prompt_field)
   done = sum(not row.problem for row in itertools.islice(rows, partial.kept))
   parts: Iterable[list[rows_lib.Examined]] = _parts(rows, job.part)
   if not one_part:
     left = -(-(survey.rows - partial.kept) // job.part)
     parts = bar(parts, unit=f'{job.part} rows', total=left)
   for part in parts:
-    texts = [rows_lib.text_of(row, job.fields) for _, row, problem, _ in part if not problem]
+    texts = [job.read(row) for _, row, problem, _ in part if not problem]
     partial.append(with_columns(part, results(texts, done) if texts else names, job.source))
     done += len(texts)
   if (partial.kept, partial.kept - done) != (survey.rows, survey.bad):

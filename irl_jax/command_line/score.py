@@ -9,6 +9,10 @@ the scores:
   classifier              `logits` and, if a label is toxic, `reward` = -logit[toxic]
   recovered reward        `reward`
   ensemble                `reward` (the mean) and `reward_std`
+
+With --reference=MODEL two language models are compared: `log_ratio` (nats, summed over the tokens,
+how much likelier the first makes the text), `log_ratio_per_token`, `log_prob`,
+`reference_log_prob` and `tokens`. With --prompt_field they are those of the text given its prompt.
 """
 
 from absl import flags
@@ -25,6 +29,18 @@ def define_flags() -> flags.FlagValues:
     'label',
     '',
     "name or number of a classifier's toxic label, if the labels' names do not say it",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'reference',
+    '',
+    'a language model to compare --model with, such as the one that it was trained from',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'prompt_field',
+    '',
+    'with --reference, the field of the prompt that the text follows',
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
@@ -51,4 +67,6 @@ def main(options: flags.FlagValues) -> None:
     bad_rows=options.bad_rows,
     layout=launch.layout_of(options),
     label=options.label,
+    reference=options.reference,
+    prompt_field=options.prompt_field,
   )

@@ -78,10 +78,12 @@ class Examined(NamedTuple):
   remedy: str = ''  # what to do about it
 
 
-def examined(path: str | os.PathLike, fields: Sequence[str], layout: Layout) -> Iterator[Examined]:
+def examined(
+  path: str | os.PathLike, fields: Sequence[str], layout: Layout, prompt_field: str = ''
+) -> Iterator[Examined]:
   """Yields every row of a file; in a usable one, the first of `fields` that it has is a string.
 
-  An unusable value of another field is None.
+  So is its `prompt_field`, if one is named. An unusable value of another field is None.
 
   Raises:
     ConfigError, InputError: as `read_numbered`.
@@ -93,6 +95,8 @@ def examined(path: str | os.PathLike, fields: Sequence[str], layout: Layout) -> 
     problem = remedy = ''
     try:
       text_of(row, fields, '--field')
+      if prompt_field:
+        text_of(row, (prompt_field,), '--prompt_field')
     except BadRow as error:
       problem, remedy = str(error), error.remedy
     yield Examined(number, row, problem, remedy)
@@ -106,7 +110,13 @@ class Survey(NamedTuple):
   fields: set[str]  # that any row has
 
 
-def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str, layout: Layout) -> Survey:
+def survey(
+  path: str | os.PathLike,
+  fields: Sequence[str],
+  bad_rows: str,
+  layout: Layout,
+  prompt_field: str = '',
+) -> Survey:
   """Reads a file to its end, so that its errors are known before any work is done.
 
   Args:
@@ -114,6 +124,7 @@ def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str, layout
     fields: as for `examined`.
     bad_rows: 'error' raises at the first bad row; 'skip' logs how many there are.
     layout: as for `read_numbered`.
+    prompt_field: as for `examined`.
 
   Raises:
     ConfigError, InputError: as `read_rows`.
@@ -121,12 +132,14 @@ def survey(path: str | os.PathLike, fields: Sequence[str], bad_rows: str, layout
   total, bad, names = 0, 0, set[str]()
   shown: list[str] = []
   first_remedy = ''
-  for number, row, problem, remedy in examined(path, fields, layout):
+  for number, row, problem, remedy in examined(path, fields, layout, prompt_field):
     total += 1
     names.update(row)
     if problem:
       if bad_rows == 'error':
-        missing = remedy.startswith('set --field') and total > 1  # but the rows before have it
+        missing = (
+          remedy.startswith(('set --field', 'set --prompt_field')) and total > 1
+        )  # but the rows before have it
         raise refusal(str(path), number, problem, USUAL_REMEDY if missing else remedy)
       bad += 1
       first_remedy = first_remedy or remedy

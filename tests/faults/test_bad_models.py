@@ -238,6 +238,7 @@ def name_labels(folder: pathlib.Path, *names: str, **changes) -> None:
     ('labels of which one means toxic', ('hate', 'nothate'), ''),
     ('labels that do not say which is toxic', ('NEGATIVE', 'POSITIVE'), ''),
     ('--label=hat', ('hate', 'nothate'), '--label=hat'),
+    ('--prompt_field without --reference', ('neutral', 'toxic'), '--prompt_field=prompt'),
   ],
 )
 def test_labels_are_told_when_texts_are_scored(fault, names, flag, folder, ends_as_documented):

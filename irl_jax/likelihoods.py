@@ -1,0 +1,99 @@
+"""Log-ratio of two language models: how much likelier one of them makes a text than the other.
+
+It is the implicit reward of DPO (Rafailov et al. 2023, section 4), which needs no training. Dims: B
+texts of a batch, S padded length, N texts.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+import numpy as np
+
+from irl_jax import distribution
+from irl_jax import sampling
+from irl_jax import scoring
+from irl_jax import structs
+from irl_jax.data import text
+from irl_jax.models import gpt_neox
+from irl_jax.models import pretrained
+from irl_jax.runtime import terminal
+
+Prompted = tuple[str, str]  # (prompt, completion)
+
+
+def completion_log_prob_of(
+  params: gpt_neox.Params,
+  batch: structs.TextBatch,
+  *,
+  config: gpt_neox.GPTNeoXConfig,
+  dtype: DTypeLike,
+) -> jax.Array:
+  """Returns the log-probability of the tokens after the prompt, nats, and their number [B, 2].
+
+  The batch's ids of a prompt are complements (~id, below 0), which tells them from a completion's.
+  """
+  ids = jnp.where(batch.ids < 0, ~batch.ids, batch.ids)
+  log_probs, valid = distribution.text_log_probs(
+    params, structs.TextBatch(ids=ids, valid=batch.valid), config, dtype
+  )
+  counted = valid & (batch.ids[:, 1:] >= 0)
+  return jnp.stack([jnp.sum(log_probs * counted, axis=1), jnp.sum(counted, axis=1)], axis=1)
+
+
+def log_prob_scorer(
+  model: pretrained.Decoder,
+  batch_size: int,
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
+) -> Callable[[Sequence[Prompted]], np.ndarray]:
+  """Returns a function of N pairs (prompt, completion) -> [N, 2], as `completion_log_prob_of`.
+
+  Both are tokenised apart, as completions are sampled. An empty prompt is EOS. A pair that is
+  longer than the model's positions is cut on the left.
+  """
+  limit = model.config.max_position_embeddings
+  apply = scoring.over_tokens(
+    completion_log_prob_of, model, limit, model.config.eos_token_id, batch_size, dtype, progress
+  )
+
+  def score(pairs: Sequence[Prompted]) -> np.ndarray:
+    if not pairs:
+      return np.zeros((0, 2), np.float32)
+    prompts, _ = sampling.prompt_ids(model.tokenizer, [prompt for prompt, _ in pairs], None)
+    completions, _ = text.encode(model.tokenizer, [completion for _, completion in pairs])
+    joined = [[~id_ for id_ in before] + after for before, after in zip(prompts, completions)]
+    if cut := sum(len(ids) > limit for ids in joined):
+      logging.warning(
+        '%d of %s %s longer than the %d tokens that %s reads: cut on the left',
+        cut,
+        terminal.count(len(joined), 'text'),
+        terminal.plural(cut, 'is', 'are'),
+        limit,
+        model.source,
+      )
+    return apply([ids[-limit:] for ids in joined])
+
+  return score
+
+
+def columns(of_model: np.ndarray, of_reference: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the scores of N texts by name, from the `log_prob_scorer` [N, 2] of both models.
+
+  Returns:
+    log_prob and reference_log_prob (nats, summed over the tokens), their difference log_ratio,
+    log_ratio_per_token (0 without a token), and tokens; all [N].
+  """
+  log_prob, tokens = of_model.astype(np.float64).T
+  reference = of_reference[:, 0].astype(np.float64)
+  ratio = log_prob - reference
+  return {
+    'log_prob': log_prob,
+    'reference_log_prob': reference,
+    'log_ratio': ratio,
+    'log_ratio_per_token': ratio / np.maximum(tokens, 1),
+    'tokens': tokens.astype(int),
+  }
