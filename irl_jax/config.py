@@ -112,6 +112,12 @@ class Data(Section):
     return self.delimiter.replace(r'\t', '\t')
 
 
+def labelled_by(source: str) -> str:
+  """Returns who made the labels of a source's texts: 'program', 'Perspective' or 'people'."""
+  name = source.partition(':')[0]
+  return {'playground': 'program', 'real-toxicity-prompts': 'Perspective'}.get(name, 'people')
+
+
 @dataclasses.dataclass(frozen=True)
 class Supervised(Section):
   """Training of a language model or a classifier on the training split."""

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 from typing import Any
+from typing import ClassVar
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,7 @@ from irl_jax.models.huggingface.labels import Activation
 
 Reward = user_rewards.Reward
 BATCH_SIZE = 64
+TRUE_KINDS: tuple[pretrained.Kind, ...] = ('classifier', 'reward')  # of a true reward's model
 
 
 def class_logits_of(
@@ -113,6 +116,8 @@ class TrueReward:
   class_logits: Callable[[Sequence[str]], np.ndarray]  # texts [N] -> [N, labels]
   toxic: int  # index of the toxic label
   activation: Activation = 'softmax'  # turns logits into probabilities
+  label: str = ''  # name of the toxic label
+  has_classes: ClassVar[bool] = True  # below 0 a text is toxic
 
   def __call__(self, texts: Sequence[str]) -> np.ndarray:
     """Returns -logit[toxic] [N]: higher is less toxic, and below 0 a text is toxic."""
@@ -137,6 +142,40 @@ class TrueReward:
   def of_kind(self, kind: str) -> Reward:
     """Returns the form that config.ppo.reward names: 'logit' or 'probability'."""
     return self.probability if kind == 'probability' else self
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalarReward:
+  """The true reward r* of a reward model: higher is better; no value is the border of a class."""
+
+  score: Reward
+  label: ClassVar[str] = ''
+  has_classes: ClassVar[bool] = False
+
+  def __call__(self, texts: Sequence[str]) -> np.ndarray:
+    """Returns the model's scores [N]."""
+    return self.score(texts)
+
+  def of_kind(self, kind: str) -> Reward:
+    """Returns the form that config.ppo.reward names; there is only the score itself.
+
+    Raises:
+      InputError: a probability is asked for.
+    """
+    if kind == 'probability':
+      refuse_probability('the true reward')
+    return self
+
+
+def refuse_probability(where: str) -> NoReturn:
+  """Refuses probabilities of a scalar reward model.
+
+  Raises:
+    InputError: names the setting.
+  """
+  raise errors.InputError(
+    f'{where}: is a scalar reward model, which has no probabilities; use --config.ppo.reward=logit'
+  )
 
 
 def check_probability(activation: Activation, where: str) -> None:
@@ -179,7 +218,8 @@ def true_reward(
   """
   toxic = pretrained.toxic_label(model, label)
   scorer = class_scorer(model, batch_size, dtype, progress)
-  return TrueReward(_without_template(scorer), toxic, activation_of(model))
+  name = pretrained.label_names(model)[toxic]
+  return TrueReward(_without_template(scorer), toxic, activation_of(model), name)
 
 
 def _without_template(
@@ -187,6 +227,55 @@ def _without_template(
 ) -> Callable[[Sequence[str]], np.ndarray]:
   """Returns a scorer that reads what was said, without a chat template's text around it."""
   return lambda texts: scorer([chat.plain(one) for one in text.check_texts(texts, 'texts')])
+
+
+def load_true_reward(
+  spec: str,
+  batch_size: int = BATCH_SIZE,
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
+  label: str = '',
+) -> TrueReward | ScalarReward:
+  """Loads r*: a classifier's, or a reward model of one label, whose score it is.
+
+  Args:
+    spec: a hub id, `id@revision`, or a folder.
+    batch_size: texts of 64 tokens that the devices can hold at once.
+    dtype: the compute type.
+    progress: wraps the iterable of chunks of texts.
+    label: of a classifier, name or number of the toxic label; '': found by the labels' names.
+
+  Raises:
+    ConfigError: a label is named, but the model is not a classifier, or does not have it.
+    InputError: there is no such model, or it is neither.
+  """
+  model = pretrained.load(spec, TRUE_KINDS)
+  if model.kind == 'classifier':
+    return true_reward(model, batch_size, dtype, progress, label)
+  refuse_label(label, spec)
+  return ScalarReward(recovered_reward(model, batch_size, dtype, progress))
+
+
+def describe_true_reward(model: pretrained.Pretrained, label: str = '') -> str:
+  """Says in a line what the true reward of a model is.
+
+  Args:
+    model: a classifier or a reward model; its weights are not read.
+    label: as for `load_true_reward`.
+
+  Raises:
+    ConfigError, InputError: as `load_true_reward`.
+  """
+  if model.kind != 'classifier':
+    refuse_label(label, model.source)
+    return 'its score: higher is better, without a toxic class and without a zero'
+  toxic, names = pretrained.toxic_label(model, label), pretrained.label_names(model)
+  several = ', one of several that a text can have' if _several(model) else ''
+  return f'minus the logit of label {toxic}, {names[toxic]!r}{several}'
+
+
+def _several(model: pretrained.Classifier) -> bool:
+  return model.hf_config.get('problem_type') == 'multi_label_classification'
 
 
 def trunk_scorer(
@@ -315,11 +404,8 @@ def load(
   if len(members) > 1:
     refuse_label(label, spec)
     return ensemble([load(str(member), batch_size, dtype, progress) for member in members])
-  model = pretrained.load(str(members[0]) if members else spec, ('reward', 'classifier'))
-  if model.kind == 'classifier':
-    return true_reward(model, batch_size, dtype, progress, label)
-  refuse_label(label, spec)
-  return recovered_reward(model, batch_size, dtype, progress)
+  place = str(members[0]) if members else spec
+  return load_true_reward(place, batch_size, dtype, progress, label)
 
 
 def refuse_label(label: str, spec: str) -> None:

@@ -76,10 +76,11 @@ MEAN = REWARD | {'confounds': CONFOUNDS, 'calibration': ZERO | PROBABILITY}
 ENSEMBLE = SEED | {'calibration': PROBABILITY | {'reliability': None}}
 BASELINE = REWARD | PREFERENCE | {'intervals': INTERVALS, 'ensemble_gain': INTERVALS}
 TEST = {'before_only', 'after_only', 'both', 'neither', 'p_value'}
-STAGE = {'before': POLICY, 'after': POLICY, 'mcnemar': TEST}
+WON = {'rate', 'low', 'high', 'n'}
+STAGE = {'before': POLICY, 'after': POLICY, 'win_rate': WON, 'mcnemar': TEST}
 SUMMARY = {
   'schema': None,
-  'true_reward': {'human_accuracy'},
+  'true_reward': {'kind', 'label', 'labelled_by', 'human_accuracy'},
   'rlhf': STAGE,
   'irl': {
     'seeds': [SEED] * len(SEEDS),

@@ -1,4 +1,4 @@
-"""Agreement of a recovered reward with the true reward, or with human labels (paper, section 4).
+"""Agreement of a recovered reward with the true reward, or with labels (paper, section 4).
 
 Dims: N texts, M pairs of them.
 """
@@ -13,23 +13,29 @@ import scipy
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
+from irl_jax.evaluation.metrics import NO_CLASSES
 from irl_jax.evaluation.metrics import Outcome
 from irl_jax.runtime import records
 from irl_jax.runtime import terminal
 
-METRICS = ('accuracy', 'f1', 'auroc', 'pearson', 'spearman', 'kendall', 'pairwise_accuracy')
+OF_CLASSES = ('accuracy', 'f1', 'auroc')  # these need a toxic class
+METRICS = (*OF_CLASSES, 'pearson', 'spearman', 'kendall', 'pairwise_accuracy')
 
 
 def agreement(
-  predicted: ArrayLike, reference: ArrayLike, pairs: tuple[ArrayLike, ArrayLike] | None = None
+  predicted: ArrayLike,
+  reference: ArrayLike,
+  pairs: tuple[ArrayLike, ArrayLike] | None = None,
+  has_classes: bool = True,
 ) -> records.Agreement:
   """Compares a centred recovered reward with a reference; a text is toxic if its reward is below 0.
 
   Args:
     predicted: [N], the centred recovered reward.
-    reference: [N], the true reward, or human labels through `labels_to_reward`.
+    reference: [N], the true reward, or labels through `labels_to_reward`.
     pairs: two integer arrays [M]: the texts that pairwise accuracy compares, such as both
       completions of a prompt. None: all N (N - 1) / 2 pairs.
+    has_classes: whether a reference below 0 means toxic. If not, there is no accuracy, F1 or AUROC.
 
   Returns:
     accuracy, f1 (positive class: toxic), auroc (that a non-toxic text ranks above a toxic one, ties
@@ -54,9 +60,7 @@ def agreement(
     pairwise, ties = order_pairs(predicted, reference, *pairs)
   results = collect(
     {
-      'accuracy': accuracy(predicted < 0, reference < 0),
-      'f1': f1(predicted < 0, reference < 0),
-      'auroc': auroc(predicted, reference < 0),
+      **(verdicts(predicted, reference) if has_classes else dict.fromkeys(OF_CLASSES, NO_CLASSES)),
       **correlations,
       'pairwise_accuracy': pairwise,
       'n': predicted.size,
@@ -67,7 +71,7 @@ def agreement(
 
 
 def labels_to_reward(labels: Iterable[int | bool]) -> np.ndarray:
-  """Converts human labels [N] (1 or True: toxic, 0 or False: not) into rewards [N] of -1 and +1.
+  """Converts labels [N] (1 or True: toxic, 0 or False: not) into rewards [N] of -1 and +1.
 
   Raises:
     ValueError: a label is neither 0 nor 1. Leave out texts without a label before the call.
@@ -77,6 +81,15 @@ def labels_to_reward(labels: Iterable[int | bool]) -> np.ndarray:
     if label not in (0, 1):
       raise ValueError(f'labels[{index}] is {label!r}: must be 0 or 1')
   return 1.0 - 2.0 * np.asarray(labels, dtype=np.float64)
+
+
+def verdicts(predicted: np.ndarray, reference: np.ndarray) -> dict[str, Outcome]:
+  """Compares the signs of two rewards [N], and ranks texts by the sign of the reference."""
+  return {
+    'accuracy': accuracy(predicted < 0, reference < 0),
+    'f1': f1(predicted < 0, reference < 0),
+    'auroc': auroc(predicted, reference < 0),
+  }
 
 
 def accuracy(predicted: np.ndarray, reference: np.ndarray) -> Outcome:

@@ -30,6 +30,7 @@ class Reference:
   validation: Sequence[str] = ()  # the validation split's original texts
   validation_labels: Labels = ()  # [V]
   prompts: Sequence[Hashable] = ()  # [M] the prompt of each pair; (): every pair has its own
+  has_classes: bool = True  # r* < 0 means toxic; False: r* is a score without a zero
 
   @property
   def labelled(self) -> np.ndarray:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
+from irl_jax.evaluation.metrics import NO_CLASSES
 from irl_jax.runtime import records
 
 LEVEL = 0.95
@@ -40,21 +41,21 @@ class Resampled:
 
   auroc: np.ndarray  # [K, R]
   spearman: np.ndarray  # [K, R]
+  has_classes: bool = True  # whether the reference has a toxic class, which AUROC needs
 
   def intervals(self, index: int) -> records.MetricIntervals:
     """Returns the 95 % intervals of one reward; None with a 'why' if there is none."""
-    return both_intervals(self.auroc[index], self.spearman[index])
+    return self._intervals(self.auroc[index], self.spearman[index])
 
   def gains(self, index: int, other: int) -> records.MetricIntervals:
     """Returns the intervals of reward `index`'s metrics minus those of `other`."""
     auroc = self.auroc[index] - self.auroc[other]
-    return both_intervals(auroc, self.spearman[index] - self.spearman[other])
+    return self._intervals(auroc, self.spearman[index] - self.spearman[other])
 
-
-def both_intervals(auroc: np.ndarray, spearman: np.ndarray) -> records.MetricIntervals:
-  """Returns the intervals of resamples [R] of both metrics."""
-  results = collect({'auroc': percentiles(auroc), 'spearman': percentiles(spearman)})
-  return cast(records.MetricIntervals, results)
+  def _intervals(self, auroc: np.ndarray, spearman: np.ndarray) -> records.MetricIntervals:
+    of_auroc = percentiles(auroc) if self.has_classes else NO_CLASSES
+    results = collect({'auroc': of_auroc, 'spearman': percentiles(spearman)})
+    return cast(records.MetricIntervals, results)
 
 
 def resample(
@@ -63,6 +64,7 @@ def resample(
   samples: int,
   seed: int,
   unit: np.ndarray | None = None,
+  has_classes: bool = True,
 ) -> Resampled:
   """Computes AUROC and Spearman of rewards in bootstrap resamples of the texts (Efron 1979).
 
@@ -74,6 +76,7 @@ def resample(
       the same ones.
     unit: [N] int, which of the units 0, 1, … each text belongs to. Units are drawn with all their
       texts, such as both completions of a prompt. None: texts are drawn.
+    has_classes: whether a reference below 0 means toxic; if not, no AUROC is read from the result.
 
   Raises:
     ValueError: a value is not finite, or there is no text.
@@ -103,7 +106,8 @@ def resample(
       metrics[1, index, chunk] = divide(
         dot(weighted, true_ranks), np.sqrt(dot(weighted, ranks) * true_variance)
       )
-  return Resampled(*metrics)
+  auroc, spearman = metrics
+  return Resampled(auroc, spearman, has_classes)
 
 
 def draw(units: int, samples: int, seed: int, texts: int) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Outcome = float | str  # a result, or the reason why there is none
+NO_CLASSES = 'the true reward is a score: it has no toxic class and no zero'
 
 
 def collect(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Metrics of a policy on held-out prompts: toxicity, KL, perplexity, length, variety.
+"""Metrics of a policy on held-out prompts: true reward, toxicity, KL, perplexity, length, variety.
 
 Dims: B prompts of a batch, P prompt, T response, S = P + T, N prompts.
 """
@@ -25,6 +25,7 @@ from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.evaluation import toxicity
 from irl_jax.evaluation.metrics import collect
+from irl_jax.evaluation.metrics import NO_CLASSES
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
@@ -143,6 +144,7 @@ def evaluate(
   config: config_lib.Config,
   dtype: DTypeLike = jnp.float32,
   progress: Progress = iter,
+  has_classes: bool = True,
 ) -> tuple[records.PolicyMetrics, np.ndarray]:
   """Measures a policy on all held-out prompts, one completion each.
 
@@ -151,20 +153,18 @@ def evaluate(
     reference: the policy that PPO started from; KL is measured against it.
     base: the base model; perplexity is measured under it.
     rows: held-out rows (records.PromptRow).
-    true_reward: r*; toxic if < 0.
+    true_reward: r*.
     config: `sampling` and `seed`, which are the same before and after PPO.
     dtype: the compute type.
     progress: wraps the iterable of batches.
+    has_classes: whether a text is toxic if its r* is below 0; if not, there is no toxicity.
 
   Returns:
-    The metrics, and which completions are toxic [N] bool.
+    The metrics, and r* of the completions [N].
   """
   seed = config.seed + 1  # not the rollouts' seed
   drawn = sample(policy, rows, config, seed, dtype, progress=progress)
   scores = true_reward(drawn.completions)
-  prompts = [row['prompt'] for row in rows]
-  harmless = np.flatnonzero(true_reward(prompts) >= 0)
-  full = true_reward([prompts[row] + drawn.completions[row] for row in harmless])
   lengths = np.array([len(response) for response in drawn.responses])
   # KL is that of the untruncated policy: top-k and top-p would need separate samples.
   untruncated = drawn
@@ -181,8 +181,8 @@ def evaluate(
   under_base = log_probs(base, drawn)
   measured = collect(
     {
-      'toxicity': toxicity.toxicity(scores),
-      'toxicity_full': toxicity.toxicity(full),
+      'toxicity': toxicity.toxicity(scores) if has_classes else NO_CLASSES,
+      'toxicity_full': of_full_texts(rows, drawn, true_reward) if has_classes else NO_CLASSES,
       'true_reward': float(np.mean(scores)),
       'kl': float(np.mean(kl)),
       'kl_per_token': float(np.sum(kl) / sum(map(len, untruncated.responses))),
@@ -191,4 +191,13 @@ def evaluate(
       'distinct_2': toxicity.distinct_2(drawn.completions) or toxicity.NO_BIGRAM,
     }
   )
-  return cast(records.PolicyMetrics, measured), scores < 0
+  return cast(records.PolicyMetrics, measured), scores
+
+
+def of_full_texts(
+  rows: Sequence[Mapping[str, Any]], drawn: Sampled, true_reward: rewards.Reward
+) -> records.Share:
+  """Returns the toxicity of prompt + completion, of the rows whose prompt is harmless."""
+  prompts = [row['prompt'] for row in rows]
+  harmless = np.flatnonzero(true_reward(prompts) >= 0)
+  return toxicity.toxicity(true_reward([prompts[row] + drawn.completions[row] for row in harmless]))

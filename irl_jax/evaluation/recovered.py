@@ -9,12 +9,10 @@ from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import math
 from typing import Any
 from typing import cast
 
 import numpy as np
-import scipy
 
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import baselines
@@ -29,7 +27,9 @@ from irl_jax.evaluation.heldout import Reference
 from irl_jax.evaluation.heldout import Scores
 from irl_jax.evaluation.metrics import annotate
 from irl_jax.evaluation.metrics import collect
+from irl_jax.evaluation.metrics import NO_CLASSES
 from irl_jax.evaluation.metrics import Outcome
+from irl_jax.evaluation.toxicity import exact_interval
 from irl_jax.runtime import records
 
 NO_PAIR = 'no pair'
@@ -155,7 +155,7 @@ def agree(scores: Scores, held: Reference) -> records.Agreements:
   """Measures the agreement of one reward on every set; None with a 'why' if a set is missing."""
   on_texts = on_labels = None
   if held.true_texts is not None:
-    on_texts = agreement.agreement(scores.texts, held.true_texts)
+    on_texts = agreement.agreement(scores.texts, held.true_texts, has_classes=held.has_classes)
   if held.labelled.any():
     on_labels = agreement.agreement(scores.texts[held.labelled], held.human)
   results = collect(
@@ -182,7 +182,9 @@ def on_pairs(scores: Scores, held: Reference) -> dict[str, Any]:
     missing = dict.fromkeys((*agreement.METRICS, 'n', 'ties'), NO_TRUE_REWARD)
     return collect({**missing, **extra, 'epic_distance': NO_TRUE_REWARD})
   rows = np.arange(count)
-  agreed = agreement.agreement(scores.pairs, held.true_pairs, pairs=(rows, count + rows))
+  agreed = agreement.agreement(
+    scores.pairs, held.true_pairs, (rows, count + rows), held.has_classes
+  )
   extra['epic_distance'] = distance_to_truth(scores, held) if count else NO_PAIR
   return annotate({**agreed, **collect(extra)}, agreed.get('why', {}))
 
@@ -214,19 +216,6 @@ def independent_pairs(rows: np.ndarray, prompts: Sequence[Hashable]) -> int:
   return max(round(sum(uses) ** 2 / sum(use**2 for use in uses)), 1)
 
 
-def exact_interval(rate: float, n: int) -> tuple[float, float]:
-  """Returns the 95 % interval of a share of n (Clopper and Pearson 1934).
-
-  A fraction of a success is rounded towards 1/2. A reward that knows nothing is above 1/2 by this
-  interval at most once in 40 audits. Wilson's narrower one is right on average, but too sure where
-  few pairs differ: with 4, all of them agree by chance once in 16.
-  """
-  successes = round(rate * n, 6)
-  whole = math.floor(successes) if successes > n / 2 else math.ceil(successes)
-  bounds = scipy.stats.binomtest(whole, n).proportion_ci(0.95, method='exact')
-  return float(bounds.low), float(bounds.high)
-
-
 def distance_to_truth(scores: Scores, held: Reference) -> Outcome:
   """Returns the EPIC distance of a reward and r* on the pairs."""
   true = held.true_pairs.reshape(2, -1)  # aligned, base
@@ -244,14 +233,18 @@ def resample(
   result: dict[str, intervals.Resampled | None] = dict.fromkeys(SETS)
   if held.true_texts is not None and len(held.texts):
     texts = [row.texts for row in scores]
-    result['heldout_texts'] = intervals.resample(texts, held.true_texts, samples, seed)
+    result['heldout_texts'] = intervals.resample(
+      texts, held.true_texts, samples, seed, has_classes=held.has_classes
+    )
   if held.labelled.any():
     labelled = [row.texts[held.labelled] for row in scores]
     result['heldout_texts_human'] = intervals.resample(labelled, held.human, samples, seed)
   if held.true_texts is not None and len(held.aligned):
     prompt = np.tile(np.arange(len(held.aligned)), 2)
     pairs = [row.pairs for row in scores]
-    result['heldout_pairs'] = intervals.resample(pairs, held.true_pairs, samples, seed, prompt)
+    result['heldout_pairs'] = intervals.resample(
+      pairs, held.true_pairs, samples, seed, prompt, held.has_classes
+    )
   return result
 
 
@@ -275,8 +268,9 @@ def missing(why: str) -> records.BaselineResults:
 
 def human_accuracy(held: Reference) -> records.TrueRewardQuality:
   """Measures how often r* agrees with the labels: the `true_reward` part of summary.json."""
-  if held.true_texts is None or not held.labelled.any():
-    why = NO_TRUE_REWARD if held.true_texts is None else NO_LABELS
+  if held.true_texts is None or not held.has_classes or not held.labelled.any():
+    why = NO_LABELS if held.has_classes else NO_CLASSES
+    why = NO_TRUE_REWARD if held.true_texts is None else why
     return cast(records.TrueRewardQuality, collect({'human_accuracy': why}))
   agrees = (held.true_texts[held.labelled] < 0) == (held.human < 0)
   return {'human_accuracy': float(np.mean(agrees))}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import itertools
+import math
 from typing import cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.runtime import records
 
+NO_PROMPT = 'no prompt'
 NO_BIGRAM = 'no completion has two words'
 
 
@@ -70,10 +72,40 @@ def mcnemar(before: ArrayLike, after: ArrayLike) -> records.McNemar:
       'after_only': after_only,
       'both': int(np.sum(before & after)),
       'neither': int(np.sum(~before & ~after)),
-      'p_value': p_value if before.size else 'no prompt',
+      'p_value': p_value if before.size else NO_PROMPT,
     }
   )
   return cast(records.McNemar, results)
+
+
+def win_rate(before: ArrayLike, after: ArrayLike) -> records.Share:
+  """Returns the share of prompts whose reward [N] rose, ties counted half, with its interval.
+
+  Raises:
+    ValueError: the two differ in length, or a reward is not finite.
+  """
+  before, after = finite_vector(before, 'before'), finite_vector(after, 'after')
+  if before.size != after.size:
+    raise ValueError(f'before has {before.size} rewards and after {after.size}: must be the same')
+  if not before.size:
+    missing = dict.fromkeys(('rate', 'low', 'high'), NO_PROMPT)
+    return cast(records.Share, collect({**missing, 'n': 0}))
+  rate = float(np.mean((after > before) + 0.5 * (after == before)))
+  low, high = exact_interval(rate, before.size)
+  return {'rate': rate, 'low': low, 'high': high, 'n': before.size}
+
+
+def exact_interval(rate: float, n: int) -> tuple[float, float]:
+  """Returns the 95 % interval of a share of n (Clopper and Pearson 1934).
+
+  A fraction of a success is rounded towards 1/2. A reward that knows nothing is above 1/2 by this
+  interval at most once in 40 audits. Wilson's narrower one is right on average, but too sure where
+  few pairs differ: with 4, all of them agree by chance once in 16.
+  """
+  successes = round(rate * n, 6)
+  whole = math.floor(successes) if successes > n / 2 else math.ceil(successes)
+  bounds = scipy.stats.binomtest(whole, n).proportion_ci(0.95, method='exact')
+  return float(bounds.low), float(bounds.high)
 
 
 def distinct_2(completions: Sequence[str]) -> float | None:

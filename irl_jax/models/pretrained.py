@@ -31,6 +31,8 @@ __all__ = (
   'base_of',
   'describe',
   'fingerprint',
+  'kind_of',
+  'label_names',
   'load',
   'load_classifier',
   'load_language_model',
@@ -101,6 +103,11 @@ def fingerprint(spec: str) -> tuple[object, ...]:
   """
   place, _ = huggingface.adapter.split(spec)
   return tuple(map(huggingface.hub.fingerprint, filter(None, (place, base_of(spec)))))
+
+
+def kind_of(spec: str) -> Kind:
+  """Returns the kind of a model from its config.json alone; errors are those of `read_config`."""
+  return huggingface.config.kind_of(read_config(spec), spec)
 
 
 def describe(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
@@ -210,9 +217,13 @@ def toxic_label(model: Classifier, chosen: str = '') -> int:
     InputError: the names do not say which label is toxic.
   """
   where = model.source or 'the classifier'
+  return huggingface.labels.toxic_label(label_names(model), where, chosen)
+
+
+def label_names(model: Classifier) -> tuple[str, ...]:
+  """Returns the names of a classifier's labels, in the order of its logits."""
   raw = model.hf_config
-  names = huggingface.config.labels(raw, where) if raw else model.config.labels
-  return huggingface.labels.toxic_label(names, where, chosen)
+  return huggingface.config.labels(raw, model.source) if raw else model.config.labels
 
 
 def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:

@@ -39,30 +39,36 @@ def scatter(inputs: Inputs) -> Drawing | str:
     return 'the texts have no true reward' if inputs.texts else NO_TEXTS
   recovered = inputs.rewards().mean(axis=1)
   shown = np.arange(0, len(true), -(-len(true) // POINTS))
-  differ = (true < 0) != (recovered < 0)
+  is_score = inputs.summary.truth.is_score
+  differ = ((true < 0) != (recovered < 0)) & (not is_score)
   figure, axes = drawing.subplots()
   for mask, colour, marker in ((~differ, drawing.RECOVERED, 'o'), (differ, drawing.TOXIC, 'D')):
     rows = shown[mask[shown]]
     axes.plot(
       true[rows], recovered[rows], marker, color=colour, markersize=2, alpha=0.45, markeredgewidth=0
     )
-  axes.axhline(0, color=drawing.MUTED, linewidth=0.6)
-  axes.axvline(0, color=drawing.MUTED, linewidth=0.6)
+  if not is_score:
+    axes.axhline(0, color=drawing.MUTED, linewidth=0.6)
+    axes.axvline(0, color=drawing.MUTED, linewidth=0.6)
   margin = 0.14 * max(np.ptp(recovered), 1e-6)
   axes.set(
-    xlabel='true reward r*, logits (below 0: toxic)',
+    xlabel='true reward r*' + ('' if is_score else ', logits (below 0: toxic)'),
     ylabel='recovered reward R̂, mean of seeds',
     ylim=(recovered.min() - margin, recovered.max() + margin),
   )
-  counts = label_quadrants(axes, true, recovered)
+  counts = {} if is_score else label_quadrants(axes, true, recovered)
   in_words = '; '.join(f'{label}: {n:,}' for label, n in counts.items())
+  caption = (
+    'The numbers count the texts of each quarter: blue if both rewards have the same sign, orange '
+    'if not.'
+  )
   fewer = f' {len(shown):,} of them are drawn.' if len(shown) < len(true) else ''
   return Drawing(
     'scatter',
     'R̂ against r*',
-    f'The recovered against the true reward of {count(len(true), "text")}. {in_words}.',
-    'The numbers count the texts of each quarter: blue if both rewards have the same sign, orange '
-    f'if not.{fewer}',
+    f'The recovered against the true reward of {count(len(true), "text")}. {in_words}'.rstrip(' .')
+    + '.',
+    ('Each point is a text.' if is_score else caption) + fewer,
     figure,
     {
       'true_reward': true[shown].tolist(),

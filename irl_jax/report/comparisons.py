@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irl_jax.report import drawing
+from irl_jax.report import verdicts
 from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
 from irl_jax.report.quality import trained_ceiling
@@ -21,7 +22,7 @@ from irl_jax.report.wording import number
 from irl_jax.report.wording import percent
 from irl_jax.report.wording import POLICIES
 from irl_jax.report.wording import policy_name
-from irl_jax.report.wording import REFERENCES
+from irl_jax.report.wording import reference as named
 from irl_jax.report.wording import share
 from irl_jax.report.wording import SPACE
 
@@ -32,15 +33,42 @@ DARK, PALE = '#005f99', '#e9eef3'  # of the heat map, on any background
 ON_DARK, ON_PALE = '#fefefe', '#1c2127'
 
 
-def toxicity(inputs: Inputs) -> Drawing | str:
-  """Draws the share of toxic completions at the start and after each PPO, with Wilson intervals."""
-  shares = toxicity_of_policies(inputs.summary)
+def policies(inputs: Inputs) -> Drawing | str:
+  """Draws what training changed: toxicity, or, if r* has no toxic class, how often it rose."""
+  return win_rates(inputs) if inputs.summary.truth.is_score else toxicity(inputs)
+
+
+def win_rates(inputs: Inputs) -> Drawing | str:
+  """Draws the share of prompts whose true reward each PPO raised, with Wilson intervals."""
+  shares = {
+    policy_name(training.stage): training.win_rate
+    for training in inputs.summary.trainings
+    if training.win_rate.bounds
+  }
   if not shares:
     return 'no policy was measured (stages rlhf and rerlhf)'
   figure, axes = drawing.subplots(0.85 + 0.42 * len(shares))
+  axes.axvline(50, color=drawing.MUTED, linewidth=0.8, linestyle=':')
+  draw_shares(axes, shares)
+  axes.set(xlabel=f'prompts whose true reward rose, %, with 95{SPACE}% interval', xlim=(0, 108))
+  in_words = '; '.join(f'{label} {share(won)}' for label, won in shares.items())
+  prompts = count(next(iter(shares.values())).n, 'held-out prompt')
+  return Drawing(
+    'win_rates',
+    'True reward after training',
+    f'Share of prompts whose true reward rose, with 95{SPACE}% intervals: {in_words}.',
+    f'The completion after training against the one before, for each of {prompts}; ties count '
+    f'half. 50{SPACE}% is chance.',
+    figure,
+    {label: dataclasses.asdict(won) for label, won in shares.items()},
+  )
+
+
+def draw_shares(axes: 'Axes', shares: dict[str, Share]) -> float:
+  """Draws shares with their intervals, the first on top, and returns the furthest end."""
   furthest = 0.01
-  for height, (label, toxic) in enumerate(reversed(shares.items())):
-    rate, low, high = toxic.bounds or (0.0, 0.0, 0.0)
+  for height, (label, one) in enumerate(reversed(shares.items())):
+    rate, low, high = one.bounds or (0.0, 0.0, 0.0)
     furthest = max(furthest, high)
     colour = {'start': drawing.PLAIN, POLICIES['rlhf']: drawing.TRUE}.get(label, drawing.RECOVERED)
     axes.plot([100 * low, 100 * high], [height] * 2, color=colour, linewidth=2)
@@ -48,13 +76,19 @@ def toxicity(inputs: Inputs) -> Drawing | str:
     axes.annotate(
       f'{label}: {percent(rate)}', (0, height), xytext=(2, 6), textcoords='offset points'
     )
-  axes.set(
-    ylim=(-0.5, len(shares) - 0.3),
-    yticks=[],
-    xlabel=f'toxic completions, %, with 95{SPACE}% interval',
-    xlim=(0, 108 * furthest),
-  )
+  axes.set(ylim=(-0.5, len(shares) - 0.3), yticks=[])
   axes.spines['left'].set_visible(False)
+  return furthest
+
+
+def toxicity(inputs: Inputs) -> Drawing | str:
+  """Draws the share of toxic completions at the start and after each PPO, with Wilson intervals."""
+  shares = toxicity_of_policies(inputs.summary)
+  if not shares:
+    return 'no policy was measured (stages rlhf and rerlhf)'
+  figure, axes = drawing.subplots(0.85 + 0.42 * len(shares))
+  furthest = draw_shares(axes, shares)
+  axes.set(xlabel=f'toxic completions, %, with 95{SPACE}% interval', xlim=(0, 108 * furthest))
   in_words = '; '.join(f'{label} {share(toxic)}' for label, toxic in shares.items())
   prompts = count(next(iter(shares.values())).n, 'held-out prompt')
   return Drawing(
@@ -138,10 +172,10 @@ def blend(strength: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A reward in the comparison: its AUROC, interval and mark."""
+  """A reward in the comparison: its AUROC or correlation, interval and mark."""
 
   label: str
-  auroc: float
+  value: float
   interval: Interval | None
   colour: str
   marker: str
@@ -149,64 +183,66 @@ class Row:
   @property
   def ends(self) -> list[float]:
     """Everything drawn of it, on the axis."""
-    return [self.auroc, *(self.interval or ())]
+    return [self.value, *(self.interval or ())]
 
 
 def baselines(inputs: Inputs) -> Drawing | str:
-  """Draws the AUROC of the ceiling, the seeds, their mean, and every baseline."""
+  """Draws the AUROC, or the correlation with a score, of ceiling, seeds, their mean, baselines."""
   reference = inputs.recovery.reference
   if reference is None:
     return 'comparing rewards needs a true reward or labels, and there are none'
+  by = verdicts.yardstick(inputs.recovery, reference)
   rows = compared_rewards(inputs.recovery, reference)
   figure, axes = drawing.subplots(0.75 + 0.21 * len(rows))
-  axes.axvline(0.5, color=drawing.MUTED, linewidth=0.8, linestyle=':')
+  axes.axvline(by.chance, color=drawing.MUTED, linewidth=0.8, linestyle=':')
   for height, row in enumerate(reversed(rows)):
     if row.interval:
       axes.plot(row.interval, [height] * 2, color=row.colour, linewidth=1.5)
-    axes.plot([row.auroc], [height], row.marker, color=row.colour)
+    axes.plot([row.value], [height], row.marker, color=row.colour)
     axes.annotate(
-      number(row.auroc),
+      number(row.value),
       (max(row.ends), height),
       xytext=(5, 0),
       textcoords='offset points',
       va='center',
       color=row.colour,
     )
-  low = min(0.5, *(min(row.ends) for row in rows)) - 0.03
+  low = min(by.chance, *(min(row.ends) for row in rows)) - 0.03
   axes.set(
     yticks=range(len(rows)),
     yticklabels=[row.label for row in reversed(rows)],
     ylim=(-0.6, len(rows) - 0.4),
     xlim=(low, 1.06),
-    xticks=[tick / 10 for tick in range(11) if tick / 10 >= low],
-    xlabel=f'AUROC against {REFERENCES[reference].who} (0.5: chance)',
+    xticks=[tick / 10 for tick in range(-10, 11, by.ticks) if tick / 10 >= low],
+    xlabel=f'{by.against} {named(reference, inputs.recovery.truth).who} ({by.chance:g}: chance)',
   )
   axes.tick_params(axis='y', length=0)
   axes.grid(False, axis='y')
   axes.spines['left'].set_visible(False)
-  in_words = ', '.join(f'{row.label} {number(row.auroc)}' for row in rows)
+  in_words = ', '.join(f'{row.label} {number(row.value)}' for row in rows)
   return Drawing(
     'baselines',
     'Compared with simpler rewards, and the ceiling',
-    f'AUROC: {in_words}.',
-    f'How often a harmless text scores above a toxic one. Lines: 95{SPACE}% intervals, if '
+    f'{by.name}: {in_words}.',
+    f'{by.meaning} Lines: 95{SPACE}% intervals, if '
     f'computed.{describe_ceiling(inputs.recovery, reference)}',
     figure,
-    {row.label: {'auroc': row.auroc, 'interval': row.interval} for row in rows},
+    {row.label: {by.metric: row.value, 'interval': row.interval} for row in rows},
   )
 
 
 def describe_ceiling(recovery: Recovery, reference: SetName) -> str:
   """Says what the ceiling was trained on; '' if there is none."""
-  if recovery.ceiling.on(reference).auroc is None:
+  if verdicts.yardstick(recovery, reference).value(recovery.ceiling.on(reference)) is None:
     return ''
   return f' Ceiling: {trained_ceiling(recovery.ceiling)}.'
 
 
 def compared_rewards(recovery: Recovery, reference: SetName) -> list[Row]:
-  """Returns every reward with an AUROC: ceiling, mean of seeds, seeds, baselines from the best."""
+  """Returns all rewards that can be compared: ceiling, mean of seeds, seeds, baselines by rank."""
+  by = verdicts.yardstick(recovery, reference)
   best_first = sorted(
-    recovery.baselines.items(), key=lambda item: -(item[1].on(reference).auroc or 0.0)
+    recovery.baselines.items(), key=lambda item: -(by.value(item[1].on(reference)) or 0.0)
   )
   rewards: list[tuple[str, Reward, str, str]] = [
     ('ceiling', recovery.ceiling, drawing.TRUE, 'D'),
@@ -217,6 +253,6 @@ def compared_rewards(recovery: Recovery, reference: SetName) -> list[Row]:
   rows = []
   for label, reward, colour, marker in rewards:
     agreement = reward.on(reference)
-    if agreement.auroc is not None:
-      rows.append(Row(label, agreement.auroc, agreement.auroc_interval, colour, marker))
+    if (value := by.value(agreement)) is not None:
+      rows.append(Row(label, value, by.interval(agreement), colour, marker))
   return rows

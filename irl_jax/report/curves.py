@@ -42,13 +42,17 @@ IRL = (
     'validation pairs in order, %',
     percent=True,
   ),
-  Curve(
-    'reported/auroc',
-    'irl_auroc',
-    'IRL: AUROC against r*',
-    'AUROC against r*',
-    note=' r* is shown for reference and is not used for selection.',
-  ),
+)
+SHOWN = ' r* is shown for reference and is not used for selection.'
+AUROC = Curve(
+  'reported/auroc', 'irl_auroc', 'IRL: AUROC against r*', 'AUROC against r*', note=SHOWN
+)
+SPEARMAN = Curve(  # where r* is a score without a toxic class
+  'reported/spearman',
+  'irl_spearman',
+  'IRL: Spearman with r*',
+  'Spearman correlation with r*',
+  note=SHOWN,
 )
 
 
@@ -104,6 +108,7 @@ def kl(inputs: Inputs) -> Drawing | str:
   label_above(axes, list(curves))
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set(xlabel='PPO step (rollouts)', ylabel='KL from the starting policy, nats per response')
+  cheap = 'A high reward' if inputs.summary.truth.is_score else 'Low toxicity'
   in_words = '; '.join(
     f'{policy_name(stage)} {number(values[-1], 1)} nats at the last step'
     for stage, (_, values) in curves.items()
@@ -112,7 +117,7 @@ def kl(inputs: Inputs) -> Drawing | str:
     'policy_kl',
     'How far the policies moved',
     f'KL over PPO steps: {in_words}.',
-    'Low toxicity at a large KL can mean a broken model: compare it with the table below.',
+    f'{cheap} at a large KL can mean a broken model: compare it with the table below.',
     figure,
     {stage: {'step': steps, 'kl': values} for stage, (steps, values) in curves.items()},
   )
@@ -130,6 +135,11 @@ def label_above(axes: 'Axes', stages: Sequence[str]) -> None:
       textcoords='offset points',
       color=STAGES[stage],
     )
+
+
+def against_truth(inputs: Inputs) -> Drawing | str:
+  """Draws how well the seeds agreed with r* over their training."""
+  return irl(inputs, SPEARMAN if inputs.summary.truth.is_score else AUROC)
 
 
 def irl(inputs: Inputs, curve: Curve) -> Drawing | str:

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import statistics
 
+from irl_jax.report import training
 from irl_jax.report import verdicts as v
 from irl_jax.report.quality import AT_CHANCE
 from irl_jax.report.quality import BACKWARDS
@@ -17,20 +18,16 @@ from irl_jax.report.quality import may_be_chance
 from irl_jax.report.quality import ranking
 from irl_jax.report.quality import shortcuts
 from irl_jax.report.quality import tells_apart
-from irl_jax.report.summary import Policy
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import SetName
 from irl_jax.report.summary import Start
 from irl_jax.report.summary import Summary
 from irl_jax.report.wording import count
-from irl_jax.report.wording import join
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
 from irl_jax.report.wording import percent
 from irl_jax.report.wording import percents
-from irl_jax.report.wording import REFERENCES
-from irl_jax.report.wording import share
-from irl_jax.report.wording import SPACE
+from irl_jax.report.wording import reference as named
 
 PARTLY_AGREE = 'Partly. '
 NOTHING = {
@@ -61,7 +58,7 @@ def find(summary: Summary) -> Findings:
   """Says what was recovered and how far to trust it."""
   recovery = summary.recovery
   reference = recovery.reference
-  does = REFERENCES[reference or 'heldout_texts'].does
+  does = named(reference, recovery.truth).does
   ranks = ranking(recovery, reference)
   apart = tells_apart(recovery)
   # A reward that ranks texts correctly has learned something, even if a few pairs do not show it.
@@ -70,11 +67,11 @@ def find(summary: Summary) -> Findings:
   lines = (
     Finding(f'Does it rank texts as {does}?', *ranks),
     Finding('Do independent recoveries agree?', *doubt(recoveries(recovery), v.UNKNOWN)),
-    Finding('Can its sign be used (below 0: toxic)?', *doubt(sign(recovery, reference), v.NO)),
+    Finding(question_of_sign(recovery), *doubt(sign(recovery, reference), v.NO)),
     Finding(
       'Is it more than words, length and style?', *doubt(shortcuts(recovery, reference), v.UNKNOWN)
     ),
-    Finding('Does training on it work?', *training(summary)),
+    Finding('Does training on it work?', *training.verdict(summary)),
   )
   verdicts = [line.verdict for line in lines]
   if not recovery.seeds:
@@ -106,7 +103,7 @@ def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
 
   Args:
     verdicts: of the five lines.
-    does: 'the true reward does' or 'people do'.
+    does: such as 'the true reward does' or 'people do'.
     chance: whether the ranking may be that of chance.
   """
   ranks, alike, zero, more, _ = verdicts
@@ -160,7 +157,8 @@ def recoveries(recovery: Recovery) -> Line:
     f'{count(seeds, "seed")} rank the held-out texts with a mean Spearman correlation of '
     f'{number(mean)}{least} (1: the same order, 0: unrelated).'
   )
-  if same_sign := alike.seed_pairs(alike.sign_agreement):
+  same_sign = alike.seed_pairs(alike.sign_agreement)
+  if same_sign and not recovery.truth.is_score:
     text += f' Any two agree on the sign of at least {percent(min(same_sign))} of the texts.'
   if verdict == v.UNKNOWN:
     return verdict, (
@@ -192,8 +190,22 @@ def from_start_alone(start: Start) -> float:
   return start.between_seeds * min(a * b for a, b in itertools.combinations(moved, 2))
 
 
+def question_of_sign(recovery: Recovery) -> str:
+  """Returns the question about 0: what below 0 would mean, if the true reward says it."""
+  return (
+    'Can its sign be used?'
+    if recovery.truth.is_score
+    else ('Can its sign be used (below 0: toxic)?')
+  )
+
+
 def sign(recovery: Recovery, reference: SetName | None) -> Line:
   """Judges whether 0 is reliable, and right."""
+  if recovery.truth.is_score:
+    return v.NO, (
+      'Do not use the sign of this reward: the true reward is a score without a zero, so no sign '
+      'could be recovered. Only differences between rewards mean something.'
+    )
   calibrations = recovery.of_seeds(lambda seed: seed.calibration)
   if not calibrations:
     return v.UNKNOWN, 'Not known: the run did not calibrate its rewards.'
@@ -268,77 +280,3 @@ def constant_accuracy(recovery: Recovery, reference: SetName | None) -> float | 
   constant = recovery.baselines.get('constant')
   accuracy = constant.on(reference).accuracy if constant else None
   return None if accuracy is None else max(accuracy, 1 - accuracy)
-
-
-def training(summary: Summary) -> Line:
-  """Judges the effect of PPO on the recovered reward: on toxicity, and on the text."""
-  stage = summary.training('rerlhf')
-  if stage is None:
-    return v.UNKNOWN, 'Not tried: no model was trained on the recovered reward (stage rerlhf).'
-  if not (stage.before.toxicity.bounds and stage.after.toxicity.bounds):
-    return v.UNKNOWN, (
-      'Not known: a model was trained on the recovered reward, but its toxic completions were not '
-      'counted.'
-    )
-  old_rate, old_low, old_high = stage.before.toxicity.bounds
-  rate, low, high = stage.after.toxicity.bounds
-  change = f'from {share(stage.before.toxicity)} to {share(stage.after.toxicity)}'
-  if low > old_high:
-    return v.NO, f'Do not train on this reward: toxic completions rose {change}.'
-  if high >= old_low:
-    return v.NO, (
-      f'Nothing shows that it helped: toxic completions went {change}; the intervals overlap.'
-    )
-  faults = text_faults(stage.before, stage.after)
-  measured = measured_of_text(stage.before, stage.after)
-  fine = measured and not faults
-  verdict = v.YES if rate <= v.TOXICITY_LEFT * old_rate and fine else v.PARTLY
-  text = 'What became of the text was not measured.'
-  if measured:
-    limits = 'its limit' if len(measured) == 1 else 'their limits'
-    text = f'{join(measured).capitalize()} of the text stayed within {limits}.'
-  if faults:
-    text = f'But the text got worse: {join(faults)}.'
-  compared = after_rlhf(summary)
-  return verdict, f'Toxic completions fell {change}{at_kl(stage.after)}{compared}. {text}'
-
-
-def after_rlhf(summary: Summary) -> str:
-  """Says how toxic RLHF on the true reward left the model; '' if it did not run."""
-  stage = summary.training('rlhf')
-  if stage is None or stage.after.toxicity.rate is None:
-    return ''
-  rate = percent(stage.after.toxicity.rate)
-  return f'; RLHF on the true reward left {rate}{at_kl(stage.after)}'
-
-
-def at_kl(policy: Policy) -> str:
-  """Says how far a policy moved for its toxicity."""
-  return '' if policy.kl is None else f', at a KL of {number(policy.kl, 1)}{SPACE}nats'
-
-
-def measured_of_text(before: Policy, after: Policy) -> list[str]:
-  """Names the metrics of the text that are known before and after."""
-  metrics = {
-    'variety': (before.distinct_2, after.distinct_2),
-    'length': (before.response_tokens, after.response_tokens),
-    'perplexity': (before.perplexity_under_base, after.perplexity_under_base),
-  }
-  return [label for label, values in metrics.items() if None not in values]
-
-
-def text_faults(before: Policy, after: Policy) -> list[str]:
-  """Names the metrics of the text that got worse than the thresholds allow."""
-  limits = (
-    ('variety (distinct_2)', 2, before.distinct_2, after.distinct_2, v.DISTINCT_LEFT),
-    ('length', 1, before.response_tokens, after.response_tokens, v.TOKENS_LEFT),
-  )
-  faults = [
-    f'{label} {number(old, digits)} → {number(new, digits)}'
-    for label, digits, old, new, least in limits
-    if old is not None and new is not None and new < least * old
-  ]
-  old, new = before.perplexity_under_base, after.perplexity_under_base
-  if old is not None and new is not None and new > v.PERPLEXITY_TIMES * old:
-    faults.append(f'perplexity {number(old, 1)} → {number(new, 1)}')
-  return faults

@@ -18,7 +18,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from irl_jax import config as config_lib
 from irl_jax.errors import ConfigError
+from irl_jax.report import summary as summary_lib
+from irl_jax.report import wording
 from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Calibration
 from irl_jax.report.summary import Confounds
@@ -34,6 +37,7 @@ from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
 from irl_jax.report.summary import Summary
+from irl_jax.report.summary import Truth
 from irl_jax.runtime import records
 
 Json = dict[str, Any]
@@ -68,18 +72,19 @@ class Inputs:
     return self._column('true_reward')
 
   def labels(self) -> np.ndarray | None:
-    """Returns people's labels of the texts, [N] (1 toxic), or None if a text has none."""
+    """Returns the labels of the texts, [N] (1 toxic), or None if a text has none."""
     return self._column('label')
 
   def toxic(self) -> tuple[np.ndarray, str] | None:
     """Returns which texts are toxic, [N] bool, by r* or else by the labels, and who says so.
 
-    None if there is neither.
+    None if there is neither. A true reward without a toxic class says nothing of it.
     """
-    if (true_rewards := self.true_rewards()) is not None:
+    truth = self.summary.truth
+    if not truth.is_score and (true_rewards := self.true_rewards()) is not None:
       return true_rewards < 0, 'the true reward'
     if (labels := self.labels()) is not None:
-      return labels == 1, "people's labels"
+      return labels == 1, wording.labels(truth).who
     return None
 
   def stage_log(self, stage: str) -> list[LogRow]:
@@ -107,9 +112,11 @@ def read(folder: pathlib.Path) -> Inputs:
     )
   config = read_object(folder / 'config.json')
   rows_of = lambda name: read_rows(folder / 'evaluation' / f'{name}.jsonl')
+  plain = config.get('config') or {}
+  source = (plain.get('data') or {}).get('source') or ''
   return Inputs(
-    read_summary(folder / 'summary.json'),
-    config.get('config') or {},
+    summary_lib.labelled(read_summary(folder / 'summary.json'), config_lib.labelled_by(source)),
+    plain,
     config.get('versions') or {},
     read_log(folder / 'log.jsonl'),
     cast(list[records.ScoredText], rows_of('texts')),
@@ -139,14 +146,19 @@ def parse_summary(node: Node) -> Summary:
       f'summary.json has schema {schema!r} and this version of irl_jax reads {records.SCHEMA} at '
       'most: install the version that wrote it'
     )
+  trainings = tuple(
+    parse_training(stage, value)
+    for stage, value in node.items()
+    if isinstance(value, Mapping) and {'before', 'after'} <= value.keys()
+  )
+  truth = build(Truth, part(node, 'true_reward'))
+  # A run without the stage evaluate says it by what its policies lack.
+  if truth.kind is None and any(map(without_toxicity, trainings)):
+    truth = dataclasses.replace(truth, kind='score')
   return Summary(
-    human_accuracy=part(node, 'true_reward').get('human_accuracy'),
-    trainings=tuple(
-      parse_training(stage, value)
-      for stage, value in node.items()
-      if isinstance(value, Mapping) and {'before', 'after'} <= value.keys()
-    ),
-    recovery=parse_recovery(part(node, 'irl')),
+    truth=truth,
+    trainings=trainings,
+    recovery=dataclasses.replace(parse_recovery(part(node, 'irl')), truth=truth),
     reasons=tuple(find_reasons(node)),
     inputs=part(node, 'inputs'),
   )
@@ -156,7 +168,14 @@ def parse_training(stage: str, node: Node) -> PolicyTraining:
   """Reads the results of one stage that trained a policy."""
   before, after = (parse_policy(part(node, when)) for when in ('before', 'after'))
   test = part(node, 'mcnemar')
-  return PolicyTraining(stage, before, after, build(McNemar, test) if test else None)
+  won = build(Share, part(node, 'win_rate'))
+  return PolicyTraining(stage, before, after, build(McNemar, test) if test else None, won)
+
+
+def without_toxicity(training: PolicyTraining) -> bool:
+  """Returns whether completions had a true reward, but none could be called toxic."""
+  before = training.before
+  return before.true_reward is not None and before.toxicity == Share()
 
 
 def parse_policy(node: Node) -> Policy:
@@ -192,6 +211,7 @@ def parse_reward(node: Node) -> Reward:
         auroc_interval=interval.get('auroc'),
         spearman_interval=interval.get('spearman'),
         auroc_gain=part(part(node, 'ensemble_gain'), name).get('auroc'),
+        spearman_gain=part(part(node, 'ensemble_gain'), name).get('spearman'),
       )
   calibration = part(node, 'calibration')
   return Reward(

@@ -31,9 +31,11 @@ from irl_jax.report import verdicts
 from irl_jax.report import wording
 from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
+from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Summary
 from irl_jax.report.tables import Table
 from irl_jax.report.wording import count
+from irl_jax.report.wording import labels
 from irl_jax.report.wording import percent
 from irl_jax.report.wording import SPACE
 from irl_jax.report.wording import visible
@@ -75,7 +77,7 @@ SECTIONS = (
     'A policy is a language model that PPO trains on a reward. RLHF trains it on the true reward, '
     'r*. Then, from the same start, RLHF trains it on the recovered reward, R̂, alone.',
     [
-      ('Toxic completions', comparisons.toxicity),
+      ('What became of the completions', comparisons.policies),
       ('KL over training', curves.kl),
       ('Reward over RLHF', functools.partial(curves.scores, stage='rlhf')),
       ('Reward over RLHF on R̂', functools.partial(curves.scores, stage='rerlhf')),
@@ -86,7 +88,7 @@ SECTIONS = (
     'agreement',
     'The recovered reward against the true one',
     'R̂ was recovered from completions alone. Here it scores texts that nothing was trained on, and '
-    'is compared with the true reward or with people.',
+    'is compared with the true reward or with labels.',
     [
       ('R̂ against r*', agreement_figures.scatter),
       ('ROC of each seed', agreement_figures.roc),
@@ -112,7 +114,10 @@ SECTIONS = (
     'Recovery over training',
     'IRL trains R̂ to score the aligned completion of each pair above that of the other model. The '
     'parameters with the lowest loss on validation pairs are kept; r* is not used for selection.',
-    [(curve.title, functools.partial(curves.irl, curve=curve)) for curve in curves.IRL],
+    [
+      *((curve.title, functools.partial(curves.irl, curve=curve)) for curve in curves.IRL),
+      ('IRL: agreement with r*', curves.against_truth),
+    ],
   ),
   Section(
     'metrics',
@@ -202,7 +207,8 @@ def render(inputs: Inputs, sections: Sequence[DrawnSection]) -> str:
     svg=svg,
     sections=sections,
     verdicts=verdicts.LABELS,
-    rules=verdicts.RULES,
+    rules=verdicts.rules(inputs.summary.truth.is_score),
+    is_score=inputs.summary.truth.is_score,
     findings=findings.find(inputs.summary),
     facts=facts(inputs),
     groups=texts.groups(inputs),
@@ -224,6 +230,11 @@ def facts(inputs: Inputs) -> dict[str, str]:
     'aligned model': models.get('aligned') or made,
     'true reward': models.get('classifier') or made,
   }
+  truth = inputs.summary.truth
+  if truth.is_score:
+    result['true reward'] += ': its score, without a toxic class and without a zero'
+  elif truth.label:
+    result['true reward'] += f': minus the logit of the label {truth.label!r}'
   if inputs.texts and inputs.true_rewards() is None:
     result['true reward'] = 'none'
   for name, files in inputs.summary.inputs.items():
@@ -239,9 +250,9 @@ def facts(inputs: Inputs) -> dict[str, str]:
     result['held out'] = (
       f'{count(len(inputs.texts), "text")}, {count(len(inputs.pairs), "pair")} ({differ:,} differ)'
     )
-  if inputs.summary.human_accuracy is not None:
-    agrees = percent(inputs.summary.human_accuracy)
-    result['true reward agrees with people'] = f'on {agrees} of the texts'
+  if truth.human_accuracy is not None:
+    agrees = percent(truth.human_accuracy)
+    result[f'true reward agrees with {labels(truth).who}'] = f'on {agrees} of the texts'
   return result
 
 
@@ -298,7 +309,7 @@ def content_security_policy(css: str) -> str:
 
 
 UNNAMED = {  # keys on the way to a reason that do not name whose result it is
-  *wording.SETS,
+  *SETS,
   'irl',
   'seeds',
   'baselines',

@@ -1,7 +1,8 @@
 """The quality of a reward: how well it ranks, and whether simpler things explain it.
 
-AUROC shows how well it ranks texts, and held-out pairs whether it tells the two models apart.
-Baselines, confounds and a ceiling show whether words, length and style do as well. Dims: K seeds.
+AUROC or correlation shows how well it ranks texts, and held-out pairs whether it tells the two
+models apart. Baselines, confounds and a ceiling show whether words, length and style do as well.
+Dims: K seeds.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from irl_jax.report.summary import SetName
 from irl_jax.report.wording import BASELINES
 from irl_jax.report.wording import count
 from irl_jax.report.wording import join
+from irl_jax.report.wording import labels
 from irl_jax.report.wording import name
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
@@ -31,53 +33,113 @@ CHANCE = f'chance is 50{SPACE}%'
 
 
 def ranking(recovery: Recovery, reference: SetName | None) -> Line:
-  """Judges the agreement with r*, or else with labels: AUROC, with the worst seed's interval."""
+  """Judges the agreement with r*, or else with labels, with the worst seed's interval.
+
+  It is measured by AUROC, or against a true reward without classes by Spearman's correlation.
+  """
   if reference is None:
     return v.UNKNOWN, nothing_to_compare_with(recovery)
-  aurocs = recovery.of_seeds(lambda seed: seed.on(reference).auroc)
-  bounds = [seed.on(reference).auroc_interval for seed in recovery.seeds]
-  seeds = [(grade(auroc, ends), auroc, ends) for auroc, ends in zip(aurocs, bounds)]
+  by = v.yardstick(recovery, reference)
+  values = recovery.of_seeds(lambda seed: by.value(seed.on(reference)))
+  bounds = [by.interval(seed.on(reference)) for seed in recovery.seeds]
+  seeds = [(grade(value, ends, by), value, ends) for value, ends in zip(values, bounds)]
   order = (v.YES, v.PARTLY, v.UNKNOWN, v.NO)
-  verdict, auroc, worst_bounds = max(seeds, key=lambda seed: (order.index(seed[0]), -seed[1]))
+  verdict, value, worst_bounds = max(seeds, key=lambda seed: (order.index(seed[0]), -seed[1]))
   pairs = '' if tells_apart(recovery) in (None, APART) else f' {on_pairs(recovery)}'
-  if verdict == v.UNKNOWN:
-    assert worst_bounds is not None
-    return verdict, (
-      'Not known: the held-out texts have too few of one of the two classes. The AUROC of the '
-      f'worst seed is {percent(auroc)}, with an interval of {percents(*worst_bounds)} '
-      f'({CHANCE}). Check it on texts of both classes.{pairs}'
-    )
-  start = {
-    v.YES: '',
-    v.PARTLY: 'Roughly, with mistakes. ',
-    v.NO: 'Do not rank texts with this reward. ',
-  }[verdict]
-  text = (
-    f'{start}A harmless text scores above a toxic one in '
-    f'{comparisons(aurocs, worst_bounds, auroc)}{against_chance(worst_bounds)}'
-    f'{labels_reversed(aurocs, bounds, reference)}'
-  )
-  people: SetName = 'heldout_texts_human'
-  if reference == 'heldout_texts' and (values := recovery.of_seeds(lambda s: s.on(people).auroc)):
-    lowest = min(range(len(values)), key=values.__getitem__)
-    ends = recovery.seeds[lowest].on(people).auroc_interval
-    end = against_chance(ends) if ends and ends[0] <= v.CHANCE else '.'
-    text += f" Against people's labels: {comparisons(values, ends)}{end}"
+  agrees = of_order if by is v.ORDER else of_classes
+  text = agrees(recovery, reference, verdict, values, value, worst_bounds)
+  if reference == 'heldout_texts' and verdict != v.UNKNOWN:
+    text += against_labels(recovery)
   return verdict, text + pairs
 
 
-def grade(auroc: float, bounds: Interval | None) -> str:
-  """Returns the verdict on the AUROC of one seed."""
+STARTS = {
+  v.YES: '',
+  v.PARTLY: 'Roughly, with mistakes. ',
+  v.NO: 'Do not rank texts with this reward. ',
+}
+
+
+def of_classes(
+  recovery: Recovery,
+  reference: SetName,
+  verdict: str,
+  aurocs: Sequence[float],
+  auroc: float,
+  worst_bounds: Interval | None,
+) -> str:
+  """Writes how the seeds rank texts of two classes: their AUROC, and the worst one's interval."""
+  bounds = [seed.on(reference).auroc_interval for seed in recovery.seeds]
+  if verdict == v.UNKNOWN:
+    assert worst_bounds is not None
+    return (
+      'Not known: the held-out texts have too few of one of the two classes. The AUROC of the '
+      f'worst seed is {percent(auroc)}, with an interval of {percents(*worst_bounds)} '
+      f'({CHANCE}). Check it on texts of both classes.'
+    )
+  return (
+    f'{STARTS[verdict]}A harmless text scores above a toxic one in '
+    f'{comparisons(aurocs, worst_bounds, auroc)}{against_chance(worst_bounds)}'
+    f'{labels_reversed(aurocs, bounds, reference)}'
+  )
+
+
+def of_order(
+  recovery: Recovery,
+  reference: SetName,
+  verdict: str,
+  correlations: Sequence[float],
+  correlation: float,
+  worst_bounds: Interval | None,
+) -> str:
+  """Writes how the seeds order texts: Spearman with the true reward, and the share of pairs."""
+  several = len(correlations) > 1
+  mean = f'{number(statistics.fmean(correlations))} on average over ' if several else ''
+  of = f'{mean}{count(len(correlations), "seed")}, ' if several else ''
+  worst = f'{number(correlation)} {numbers(worst_bounds)}'.strip()
+  which = ' in the worst' if several else ', in the only seed'
+  text = (
+    f'Its Spearman correlation with the true reward is {of}{worst}{which} (1: the same order, '
+    '0: unrelated).'
+  )
+  if verdict == v.UNKNOWN:
+    return f'Not known: the held-out texts are too few to say. {text}'
+  if worst_bounds and worst_bounds[0] <= 0:
+    below = worst_bounds[1] < 0
+    text += ' That is the reverse order.' if below else ' That cannot be told from no order at all.'
+  if pairs := recovery.of_seeds(lambda seed: seed.on(reference).pairwise_accuracy):
+    text += (
+      ' Of two held-out texts, the one with the higher true reward scores higher in '
+      f'{comparisons(pairs)} ({CHANCE}).'
+    )
+  return STARTS[verdict] + text
+
+
+def against_labels(recovery: Recovery) -> str:
+  """Writes how the seeds rank texts against the labels; '' if there are none."""
+  by_labels: SetName = 'heldout_texts_human'
+  values = recovery.of_seeds(lambda seed: seed.on(by_labels).auroc)
+  if not values:
+    return ''
+  lowest = min(range(len(values)), key=values.__getitem__)
+  ends = recovery.seeds[lowest].on(by_labels).auroc_interval
+  end = against_chance(ends) if ends and ends[0] <= v.CHANCE else '.'
+  ranks = 'a harmless text scores above a toxic one in ' if recovery.truth.is_score else ''
+  return f' Against {labels(recovery.truth).who}: {ranks}{comparisons(values, ends)}{end}'
+
+
+def grade(value: float, bounds: Interval | None, by: v.Yardstick = v.AUROC) -> str:
+  """Returns the verdict on the ranking of one seed."""
   if bounds is None:
-    return v.grade(auroc, v.AUROC_YES, v.AUROC_PARTLY)
+    return v.grade(value, by.yes, by.partly)
   low, high = bounds
-  if low <= v.CHANCE:
+  if low <= by.chance:
     return v.NO
-  verdict = v.grade(auroc, v.AUROC_YES, v.AUROC_PARTLY)
+  verdict = v.grade(value, by.yes, by.partly)
   # A no whose interval reaches a yes decides nothing, however wide the interval is.
-  if verdict == v.NO and high >= v.AUROC_YES:
+  if verdict == v.NO and high >= by.yes:
     return v.UNKNOWN
-  return v.PARTLY if verdict == v.YES and low < v.AUROC_PARTLY else verdict
+  return v.PARTLY if verdict == v.YES and low < by.partly else verdict
 
 
 def against_chance(bounds: Interval | None) -> str:
@@ -103,9 +165,10 @@ def labels_reversed(
 
 
 def may_be_chance(recovery: Recovery, reference: SetName | None) -> bool:
-  """Returns whether the interval of some seed's AUROC includes chance."""
-  bounds = [seed.on(reference).auroc_interval for seed in recovery.seeds]
-  return any(ends and ends[0] <= v.CHANCE <= ends[1] for ends in bounds)
+  """Returns whether the interval of some seed's ranking includes chance."""
+  by = v.yardstick(recovery, reference)
+  bounds = [by.interval(seed.on(reference)) for seed in recovery.seeds]
+  return any(ends and ends[0] <= by.chance <= ends[1] for ends in bounds)
 
 
 def comparisons(
@@ -231,42 +294,45 @@ def shortcuts(recovery: Recovery, reference: SetName | None) -> Line:
 
 
 def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | None:
-  """Compares the seeds with the best baseline by AUROC, and with the ceiling."""
-  aurocs = recovery.of_seeds(lambda seed: seed.on(reference).auroc)
+  """Compares the ranking of the seeds with that of the best baseline, and with the ceiling."""
+  by = v.yardstick(recovery, reference)
+  values = recovery.of_seeds(lambda seed: by.value(seed.on(reference)))
   others = {
-    key: baseline.on(reference)
+    key: known
     for key, baseline in recovery.baselines.items()
-    if key != 'constant' and baseline.on(reference).auroc is not None
+    if key != 'constant' and (known := by.value(baseline.on(reference))) is not None
   }
-  if not aurocs or not others:
+  if not values or not others:
     return None
-  best = max(others, key=lambda key: others[key].auroc or 0.0)
-  mean, value, gain = statistics.fmean(aurocs), others[best].auroc or 0.0, others[best].auroc_gain
+  best = max(others, key=others.__getitem__)
+  mean, value = statistics.fmean(values), others[best]
+  gain = by.gain(recovery.baselines[best].on(reference))
   named = f'{BASELINES.get(best) or name(best)} ({number(value)})'
-  ceiling = distance_to_ceiling(mean, recovery.ceiling, reference)
+  ceiling = distance_to_ceiling(mean, recovery, reference)
   if mean <= value:
     return v.NO, (
-      f'A simple baseline does as well or better than this reward (AUROC {number(mean)}): {named}.'
-      + ceiling
+      f'A simple baseline does as well or better than this reward ({by.name} {number(mean)}): '
+      f'{named}.{ceiling}'
     )
-  if min(aurocs) <= value:
+  if min(values) <= value:
     return v.PARTLY, (
-      f'Its mean AUROC of {number(mean)} is above the best baseline, {named}, but not in every '
+      f'Its mean {by.name} of {number(mean)} is above the best baseline, {named}, but not in every '
       f'seed.{ceiling}'
     )
   if gain and gain[0] <= 0:
     return v.PARTLY, (
-      f'Its AUROC of {number(mean)} is above the best baseline, {named}, but not by more than '
+      f'Its {by.name} of {number(mean)} is above the best baseline, {named}, but not by more than '
       f'chance.{ceiling}'
     )
   return v.YES, (
-    f'Its AUROC of {number(mean)} beats the best baseline, {named}, in every seed.{ceiling}'
+    f'Its {by.name} of {number(mean)} beats the best baseline, {named}, in every seed.{ceiling}'
   )
 
 
-def distance_to_ceiling(mean: float, ceiling: Reward, reference: SetName | None) -> str:
+def distance_to_ceiling(mean: float, recovery: Recovery, reference: SetName | None) -> str:
   """Says how far the seeds are from the same model trained on the right order; '' if unknown."""
-  value, gain = ceiling.on(reference).auroc, ceiling.on(reference).auroc_gain
+  by, ceiling = v.yardstick(recovery, reference), recovery.ceiling
+  value, gain = by.value(ceiling.on(reference)), by.gain(ceiling.on(reference))
   if value is None:
     return ''
   start = f' The ceiling, {trained_ceiling(ceiling)},'

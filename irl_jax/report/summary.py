@@ -76,6 +76,7 @@ class PolicyTraining:
   before: Policy
   after: Policy
   mcnemar: McNemar | None
+  win_rate: Share = Share()  # prompts whose true reward rose; ties count half
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Agreement:
   epic_distance: float | None = None
   auroc_interval: Interval | None = None
   spearman_interval: Interval | None = None
-  auroc_gain: Interval | None = None  # of the ensemble over this reward
+  auroc_gain: Interval | None = None  # of the ensemble over this reward, as the next
+  spearman_gain: Interval | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +180,21 @@ class Start:
 
 
 @dataclasses.dataclass(frozen=True)
+class Truth:
+  """What the rewards are compared with: the true reward, and who made the labels."""
+
+  kind: str | None = None  # 'classifier', 'score' (no toxic class and no zero), None: not known
+  label: str | None = None  # the classifier's label that means toxic
+  labelled_by: str | None = None  # 'people', 'program' (the playground's), 'Perspective'
+  human_accuracy: float | None = None
+
+  @property
+  def is_score(self) -> bool:
+    """True if nothing is toxic by the true reward: it only orders texts."""
+    return self.kind == 'score'
+
+
+@dataclasses.dataclass(frozen=True)
 class Recovery:
   """The recovered rewards, and the rewards that they are compared with."""
 
@@ -190,6 +207,7 @@ class Recovery:
   seed_spearman: float | None = None
   identifiability: Identifiability = Identifiability()
   start: Start = Start()
+  truth: Truth = Truth()
 
   def of_seeds(self, metric: Callable[[Reward], T | None]) -> list[T]:
     """Returns a metric of every seed; [] if a seed does not have it."""
@@ -206,8 +224,16 @@ class Recovery:
   def reference(self) -> SetName | None:
     """The set that verdicts are drawn from: against r* if all seeds have it, else the labels."""
     candidates: tuple[SetName, ...] = ('heldout_texts', 'heldout_texts_human')
-    has_auroc = lambda name: bool(self.of_seeds(lambda seed: seed.on(name).auroc))
-    return next(filter(has_auroc, candidates), None)
+    measured = lambda name: bool(self.of_seeds(lambda seed: self.by_rank(name, seed.on(name))))
+    return next(filter(measured, candidates), None)
+
+  def is_score(self, name: SetName | None) -> bool:
+    """Returns whether the reference of a set is a true reward without a toxic class."""
+    return self.truth.is_score and name != 'heldout_texts_human'
+
+  def by_rank(self, name: SetName | None, row: Agreement) -> float | None:
+    """Returns what a ranking of a set is judged by: its AUROC, or Spearman against a score."""
+    return row.spearman if self.is_score(name) else row.auroc
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +249,7 @@ class Reason:
 class Summary:
   """All results of a run."""
 
-  human_accuracy: float | None = None
+  truth: Truth = Truth()
   trainings: Sequence[PolicyTraining] = ()
   recovery: Recovery = Recovery()
   reasons: Sequence[Reason] = ()
@@ -232,6 +258,13 @@ class Summary:
   def training(self, stage: str) -> PolicyTraining | None:
     """Returns the results of rlhf or rerlhf, or None if it did not run."""
     return next((training for training in self.trainings if training.stage == stage), None)
+
+
+def labelled(summary: Summary, by: str) -> Summary:
+  """Returns a summary that says who made the labels; an older one does not."""
+  truth = dataclasses.replace(summary.truth, labelled_by=summary.truth.labelled_by or by)
+  recovery = dataclasses.replace(summary.recovery, truth=truth)
+  return dataclasses.replace(summary, truth=truth, recovery=recovery)
 
 
 def complete(values: Iterable[T | None]) -> list[T]:

@@ -18,15 +18,17 @@ from irl_jax.report.summary import Policy
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
+from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
+from irl_jax.report.summary import Summary
 from irl_jax.report.wording import ENSEMBLE
 from irl_jax.report.wording import MISSING
 from irl_jax.report.wording import name
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
 from irl_jax.report.wording import policy_name
-from irl_jax.report.wording import SETS
+from irl_jax.report.wording import set_title
 from irl_jax.report.wording import share
 from irl_jax.report.wording import SPACE
 from irl_jax.report.wording import spread
@@ -47,12 +49,15 @@ class PolicyMetric(NamedTuple):
 
   label: str
   value: Callable[[Policy], Share | float | None]
+  of_classes: bool = False  # needs a true reward with a toxic class
 
 
 POLICY_METRICS = (
-  PolicyMetric('toxic completions', lambda policy: policy.toxicity),
-  PolicyMetric('toxic, prompt and completion', lambda policy: policy.toxicity_full),
-  PolicyMetric('true reward, logits', lambda policy: policy.true_reward),
+  PolicyMetric('toxic completions', lambda policy: policy.toxicity, of_classes=True),
+  PolicyMetric(
+    'toxic, prompt and completion', lambda policy: policy.toxicity_full, of_classes=True
+  ),
+  PolicyMetric('mean true reward', lambda policy: policy.true_reward),
   PolicyMetric('KL from the starting policy, nats per response', lambda policy: policy.kl),
   PolicyMetric('KL from the starting policy, nats per token', lambda policy: policy.kl_per_token),
   PolicyMetric('perplexity under the base model', lambda policy: policy.perplexity_under_base),
@@ -61,8 +66,13 @@ POLICY_METRICS = (
 )
 
 
+def policy_metrics(summary: Summary) -> list[PolicyMetric]:
+  """Returns the rows of the policies' table that this run can have."""
+  return [m for m in POLICY_METRICS if not (m.of_classes and summary.truth.is_score)]
+
+
 def policies(inputs: Inputs) -> list[Table]:
-  """Tabulates every policy: its toxicity, and the cost of it."""
+  """Tabulates every policy: its toxicity and true reward, and what they cost."""
   trainings = inputs.summary.trainings
   columns: dict[str, Policy] = {}
   for training in trainings:
@@ -73,21 +83,28 @@ def policies(inputs: Inputs) -> list[Table]:
   if not columns:
     return []
   rows = []
-  for metric in POLICY_METRICS:
+  for metric in policy_metrics(inputs.summary):
     values = [metric.value(policy) for policy in columns.values()]
     rows.append([metric.label + shared_count(values), *map(policy_cell, values)])
-  tests = {
-    policy_name(training.stage): training.mcnemar for training in trainings if training.mcnemar
-  }
-  return [
-    Table(
-      'Policies, on held-out prompts',
-      ('', *columns),
-      rows + mcnemar_rows([tests.get(label) for label in columns]),
-      'Silence, gibberish and one phrase for everything are the cheapest ways to be harmless. Read '
-      'no toxicity without length, perplexity and variety.',
-    )
-  ]
+  by_label = {policy_name(training.stage): training for training in trainings}
+  trained = [by_label.get(label) for label in columns]
+  rows += win_rate_rows([training.win_rate if training else Share() for training in trained])
+  rows += mcnemar_rows([training.mcnemar if training else None for training in trained])
+  what = 'true reward' if inputs.summary.truth.is_score else 'toxicity'
+  note = '' if inputs.summary.truth.is_score else CHEAP
+  note += f'Read no {what} without length, perplexity and variety.'
+  return [Table('Policies, on held-out prompts', ('', *columns), rows, note)]
+
+
+CHEAP = 'Silence, gibberish and one phrase for everything are the cheapest ways to be harmless. '
+
+
+def win_rate_rows(shares: Sequence[Share]) -> list[list[str]]:
+  """Writes how often each training raised the true reward; [] if none was measured."""
+  if not any(won.bounds for won in shares):
+    return []
+  cells = [policy_cell(won) if won.bounds else '' for won in shares]
+  return [['true reward rose, share of prompts (ties half)', *cells]]
 
 
 def shared_count(values: Iterable[Share | float | None]) -> str:
@@ -125,12 +142,13 @@ class Metric(NamedTuple):
   label: str
   value: Callable[[Agreement], float | None]
   interval: Callable[[Agreement], Interval | None] = lambda agreement: None
+  of_classes: bool = False  # needs a reference with a toxic class
 
 
 AGREEMENT = (
-  Metric(name('auroc'), lambda row: row.auroc, lambda row: row.auroc_interval),
-  Metric(name('accuracy'), lambda row: row.accuracy),
-  Metric(name('f1'), lambda row: row.f1),
+  Metric(name('auroc'), lambda row: row.auroc, lambda row: row.auroc_interval, of_classes=True),
+  Metric(name('accuracy'), lambda row: row.accuracy, of_classes=True),
+  Metric(name('f1'), lambda row: row.f1, of_classes=True),
   Metric(name('spearman'), lambda row: row.spearman, lambda row: row.spearman_interval),
   Metric(name('pearson'), lambda row: row.pearson),
   Metric(name('kendall'), lambda row: row.kendall),
@@ -152,7 +170,8 @@ def agreement_on(recovery: Recovery, set_name: SetName) -> list[Table]:
   counts = [seed.on(set_name).n for seed in recovery.seeds if set_name in seed.sets]
   if not counts:
     return []
-  metrics = AGREEMENT + (ON_PAIRS if set_name == 'heldout_pairs' else ())
+  metrics = [m for m in AGREEMENT if not (m.of_classes and recovery.is_score(set_name))]
+  metrics += ON_PAIRS if set_name == 'heldout_pairs' else ()
   rows = [
     agreement_row(f'seed {index}', seed.on(set_name), metrics)
     for index, seed in enumerate(recovery.seeds)
@@ -166,7 +185,7 @@ def agreement_on(recovery: Recovery, set_name: SetName) -> list[Table]:
     for label, reward in others(recovery)
     if set_name in reward.sets
   ]
-  title = f'{SETS[set_name]} (n{SPACE}{number(counts[0])})'
+  title = f'{set_title(set_name, recovery.truth)} (n{SPACE}{number(counts[0])})'
   return [Table(title, ('', *(metric.label for metric in metrics)), rows)]
 
 
@@ -202,6 +221,13 @@ def agreement_row(label: str, row: Agreement, metrics: Sequence[Metric]) -> list
   return [label, *(cell.strip() for cell in cells)]
 
 
+ZERO = ('', 'zero', f'95{SPACE}% interval', 'reliable', f'share with |R̂|{SPACE}>{SPACE}0.9')
+PROBABILITIES = (
+  *('Platt slope', 'Platt intercept', 'ECE', 'ECE, if calibrated'),
+  *('Brier', 'Brier, constant'),
+)
+
+
 def calibration(inputs: Inputs) -> list[Table]:
   """Tabulates the zero of each reward, and its probabilities."""
   rows = [
@@ -209,27 +235,20 @@ def calibration(inputs: Inputs) -> list[Table]:
     for label, reward in seeds_and_ensemble(inputs.recovery)
     if reward.calibration
   ]
-  columns = (
-    '',
-    'zero',
-    f'95{SPACE}% interval',
-    'reliable',
-    f'share with |R̂|{SPACE}>{SPACE}0.9',
-    'Platt slope',
-    'Platt intercept',
-    'ECE',
-    'ECE, if calibrated',
-    'Brier',
-    'Brier, constant',
-  )
-  note = (
+  if not rows:
+    return []
+  zero = (
     'The zero, before centring, is the best split of unlabelled texts into two groups; it is '
-    'reliable if there are two. Platt turns R̂ '
-    'into the probability that a text is harmless, and is fitted on labels. ECE and Brier are the '
-    'errors of that probability. Next to them: the errors of a calibrated reward, and of one '
-    'constant probability.'
+    'reliable if there are two.'
   )
-  return [Table('Zero and probabilities', columns, rows, note)] if rows else []
+  if not any(seed.calibration and seed.calibration.platt for seed in inputs.recovery.seeds):
+    return [Table('Zero', ZERO, [row[: len(ZERO)] for row in rows], zero)]
+  note = (
+    f'{zero} Platt turns R̂ into the probability that a text is harmless, and is fitted on labels. '
+    'ECE and Brier are the errors of that probability. Next to them: the errors of a calibrated '
+    'reward, and of one constant probability.'
+  )
+  return [Table('Zero and probabilities', (*ZERO, *PROBABILITIES), rows, note)]
 
 
 def calibration_row(label: str, row: Calibration) -> list[str]:

@@ -3,6 +3,7 @@
 Generated text is never trusted: terminal escapes are stripped, and nothing in it is read as markup.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -23,20 +24,33 @@ from rich.text import Text
 
 from irl_jax.report import findings
 from irl_jax.report import inputs
+from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Calibration
 from irl_jax.report.summary import Preference
 from irl_jax.report.summary import Reason
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
+from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Summary
-from irl_jax.report.tables import POLICY_METRICS
+from irl_jax.report.summary import Truth
+from irl_jax.report.tables import policy_metrics
+from irl_jax.report.wording import labels
 from irl_jax.report.wording import MISSING
-from irl_jax.report.wording import SETS
+from irl_jax.report.wording import set_title
 from irl_jax.runtime.terminal import printable
 
-COLUMNS = ('acc', 'F1', 'AUROC', 'Pears', 'Spear', 'Kend', 'pairs')
+Column = tuple[str, Callable[[Agreement], float | None]]
+COLUMNS: tuple[Column, ...] = (  # the first three need a reference with a toxic class
+  ('acc', lambda row: row.accuracy),
+  ('F1', lambda row: row.f1),
+  ('AUROC', lambda row: row.auroc),
+  ('Pears', lambda row: row.pearson),
+  ('Spear', lambda row: row.spearman),
+  ('Kend', lambda row: row.kendall),
+  ('pairs', lambda row: row.pairwise_accuracy),
+)
 NOT_SHOWN = {  # the report has them
   'mean',
   'std',
@@ -113,9 +127,7 @@ def results_table(node: Mapping[str, Any]) -> Group:
   """Tabulates a run's summary.json; a stage that did not run is left out."""
   summary = inputs.parse_summary(node)
   parts: list[RenderableType] = []
-  if summary.human_accuracy is not None:
-    agrees = f'{summary.human_accuracy:.1%}'
-    parts.append(Text(f'true reward: agrees with people on {agrees} of the labelled texts\n'))
+  parts += map(Text, truth_lines(summary.truth))
   parts += policy_tables(summary, 'rlhf', 'rlhf: PPO on the true reward')
   parts += reward_tables(summary.recovery)
   parts += policy_tables(summary, 'rerlhf', 'rerlhf: PPO on the recovered reward')
@@ -125,6 +137,19 @@ def results_table(node: Mapping[str, Any]) -> Group:
   return Group(*parts)
 
 
+def truth_lines(truth: Truth) -> list[str]:
+  """Says what the true reward is, and how often its sign agrees with the labels."""
+  if truth.is_score:
+    return ['true reward: a score, without a toxic class and without a zero\n']
+  lines = [f'true reward: minus the logit of the label {truth.label!r}\n'] if truth.label else []
+  if truth.human_accuracy is not None:
+    agrees = f'{truth.human_accuracy:.1%}'
+    lines.append(
+      f'true reward: agrees with {labels(truth).who} on {agrees} of the labelled texts\n'
+    )
+  return lines
+
+
 def policy_tables(summary: Summary, stage: str, title: str) -> list[Grid]:
   """Tabulates the policy before and after one PPO; [] if the stage did not run."""
   training = summary.training(stage)
@@ -132,8 +157,10 @@ def policy_tables(summary: Summary, stage: str, title: str) -> list[Grid]:
     return []
   rows = [
     (metric.label, cell(metric.value(training.before)), cell(metric.value(training.after)))
-    for metric in POLICY_METRICS
+    for metric in policy_metrics(summary)
   ]
+  if training.win_rate.bounds:
+    rows.append(('true reward rose, share of prompts (ties half)', '', cell(training.win_rate)))
   if test := training.mcnemar:
     p_value = MISSING if test.p_value is None else f'p {test.p_value:.2g}'
     rows.append(
@@ -149,10 +176,12 @@ def policy_tables(summary: Summary, stage: str, title: str) -> list[Grid]:
 def reward_tables(recovery: Recovery) -> Iterator[RenderableType]:
   """Tabulates the agreement of all rewards, then their preferences and their zeros."""
   named = dict(named_rewards(recovery))
-  for set_name, title in SETS.items():
+  for set_name in SETS:
     rewards = {name: reward for name, reward in named.items() if set_name in reward.sets}
     if rewards:
-      yield agreement_table(f'irl: {title[0].lower()}{title[1:]}', rewards, set_name)
+      title = set_title(set_name, recovery.truth)
+      metrics = COLUMNS[3:] if recovery.is_score(set_name) else COLUMNS
+      yield agreement_table(f'irl: {title[0].lower()}{title[1:]}', rewards, set_name, metrics)
   preferred = [
     (name, number(reward.on('heldout_pairs').prefers_aligned), differing(reward.preference))
     for name, reward in named.items()
@@ -191,26 +220,16 @@ def named_rewards(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
   yield 'ceiling', recovery.ceiling
 
 
-def agreement_table(title: str, rewards: Mapping[str, Reward], set_name: SetName) -> Grid:
+def agreement_table(
+  title: str, rewards: Mapping[str, Reward], set_name: SetName, columns: Sequence[Column]
+) -> Grid:
   """Tabulates the agreement with a reference, a row per reward."""
   rows = {name: reward.on(set_name) for name, reward in rewards.items()}
   first = next(iter(rows.values()))
   return Grid(
     f'{title} (n {number(first.n, 0)}, ties {number(first.ties, 0)})',
-    ('', *COLUMNS),
-    [
-      (
-        name,
-        number(row.accuracy),
-        number(row.f1),
-        number(row.auroc),
-        number(row.pearson),
-        number(row.spearman),
-        number(row.kendall),
-        number(row.pairwise_accuracy),
-      )
-      for name, row in rows.items()
-    ],
+    ('', *(column for column, _ in columns)),
+    [(name, *(number(value(row)) for _, value in columns)) for name, row in rows.items()],
   )
 
 

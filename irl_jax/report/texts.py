@@ -119,7 +119,7 @@ def facts(
     percentile = f'{100 * ranks["r*"][index]:.0f}'
     result.append(f'r* {number(row["true_reward"], 2)} (percentile {percentile})')
   if row.get('label') is not None:
-    result.append('people: ' + ('toxic' if row['label'] == 1 else 'not toxic'))
+    result.append('label: ' + ('toxic' if row['label'] == 1 else 'not toxic'))
   return result
 
 

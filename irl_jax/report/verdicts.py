@@ -5,13 +5,19 @@ also needs its interval: it claims no more than the interval supports.
 """
 
 import math
+from typing import Literal
+from typing import NamedTuple
 
+from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Interval
+from irl_jax.report.summary import Recovery
+from irl_jax.report.summary import SetName
 
 YES, PARTLY, NO, UNKNOWN = 'yes', 'partly', 'no', 'unknown'
 LABELS = {YES: 'Yes', PARTLY: 'Partly', NO: 'No', UNKNOWN: 'Not known'}
 
 AUROC_YES, AUROC_PARTLY = 0.90, 0.75  # AUROC of the worst seed
+ORDER_YES, ORDER_PARTLY = 0.80, 0.50  # Spearman of the worst seed with a score
 CHANCE = 0.5  # AUROC, and share of pairs, of a reward that knows nothing
 SPEARMAN_YES, SPEARMAN_PARTLY = 0.90, 0.70  # Spearman of the two seeds least alike
 ACCURACY_YES, ACCURACY_PARTLY = 0.80, 0.70  # at 0, of the worst seed
@@ -22,8 +28,68 @@ LENGTH_NOTED = 0.30  # |Spearman| of reward and length
 LENGTH_MUCH = 0.50  # |Spearman| that the interval of a reward free of length does not reach
 LENGTH_LEFT = 0.5  # share of the correlation with r* that must remain given length
 CORRELATED = 0.10  # Spearman with r* below which there is nothing that length could explain
+WON = 2 / 3  # share of the prompts whose true reward rose
 TOXICITY_LEFT = 2 / 3  # share of the start's toxicity
 DISTINCT_LEFT, TOKENS_LEFT, PERPLEXITY_TIMES = 0.5, 0.8, 3.0  # relative to the start
+
+
+class Yardstick(NamedTuple):
+  """The metric that a ranking is judged by, and its thresholds."""
+
+  metric: Literal['auroc', 'spearman']
+  name: str
+  yes: float
+  partly: float
+  chance: float  # the value of a reward that knows nothing
+  against: str  # on an axis, before the reference
+  meaning: str
+  ticks: int  # tenths between two ticks of an axis
+
+  def value(self, row: Agreement) -> float | None:
+    """Returns the metric of a reward."""
+    return row.auroc if self.metric == 'auroc' else row.spearman
+
+  def interval(self, row: Agreement) -> Interval | None:
+    """Returns its interval."""
+    return row.auroc_interval if self.metric == 'auroc' else row.spearman_interval
+
+  def gain(self, row: Agreement) -> Interval | None:
+    """Returns the interval of the ensemble's metric minus that of the reward."""
+    return row.auroc_gain if self.metric == 'auroc' else row.spearman_gain
+
+
+AUROC = Yardstick(
+  'auroc',
+  'AUROC',
+  AUROC_YES,
+  AUROC_PARTLY,
+  CHANCE,
+  'AUROC against',
+  'How often a harmless text scores above a toxic one.',
+  ticks=1,
+)
+# Against a true reward without a toxic class, where there are no two classes to rank.
+ORDER = Yardstick(
+  'spearman',
+  'Spearman correlation',
+  ORDER_YES,
+  ORDER_PARTLY,
+  0.0,
+  'Spearman correlation with',
+  'How alike they order the texts (1: the same order).',
+  ticks=2,
+)
+
+
+def yardstick(recovery: Recovery, name: SetName | None) -> Yardstick:
+  """Returns what a ranking of a set is judged by."""
+  return ORDER if recovery.is_score(name) else AUROC
+
+
+def rules(is_score: bool) -> tuple[str, ...]:
+  """Returns the rules of the verdicts, in words, for a true reward with or without classes."""
+  return tuple(OF_SCORES.get(rule.partition(':')[0], rule) if is_score else rule for rule in RULES)
+
 
 RULES = (
   f'Ranking: "yes" if the worst seed has an AUROC of at least {AUROC_YES:.2f}; "partly" if at '
@@ -56,6 +122,17 @@ RULES = (
   f'falls to two thirds or less, while distinct_2 keeps {DISTINCT_LEFT:.0%}, length keeps '
   f'{TOKENS_LEFT:.0%}, and perplexity grows at most {PERPLEXITY_TIMES:.0f} times.',
 )
+OF_SCORES = {  # where the true reward has no toxic class, by the rule's first words
+  'Ranking': 'Ranking: "yes" if the worst seed has a Spearman correlation of at least '
+  f'{ORDER_YES:.2f} with the true reward; "partly" if at least {ORDER_PARTLY:.2f}. "No" below '
+  'that, or if its interval includes 0. At most "partly" if the interval extends below '
+  f'{ORDER_PARTLY:.2f}; "not known" instead of "no" if it reaches {ORDER_YES:.2f} but not 0.',
+  'Sign': 'Sign: "no", because the true reward is a score without a zero.',
+  'Training on it': 'Training on it: "no" unless the interval of the share of prompts whose true '
+  f'reward rose lies above one half. "Yes" if the share is at least {WON:.0%}, while distinct_2 '
+  f'keeps {DISTINCT_LEFT:.0%}, length keeps {TOKENS_LEFT:.0%}, and perplexity grows at most '
+  f'{PERPLEXITY_TIMES:.0f} times.',
+}
 
 
 def grade(value: float, yes: float, partly: float) -> str:

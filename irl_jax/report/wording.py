@@ -1,6 +1,5 @@
 """Formats of numbers and names in the report, shared by sentences, tables and drawings."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 import unicodedata
@@ -8,6 +7,7 @@ import unicodedata
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import SetName
 from irl_jax.report.summary import Share
+from irl_jax.report.summary import Truth
 
 SPACE = '\u00a0'  # a number and its unit stay on one line
 MISSING = '–'  # in place of a number that could not be computed
@@ -20,15 +20,13 @@ class Reference(NamedTuple):
   does: str  # who, with a verb
 
 
-REFERENCES: Mapping[SetName, Reference] = {
-  'heldout_texts': Reference('the true reward', 'the true reward does'),
-  'heldout_texts_human': Reference("people's labels", 'people do'),
+TRUE_REWARD = Reference('the true reward', 'the true reward does')
+LABELS = {  # by who made them
+  'people': Reference("people's labels", 'people do'),
+  'program': Reference("the playground's labels", "the playground's labels do"),
+  'Perspective': Reference("Perspective's labels", 'Perspective does'),
 }
-SETS: Mapping[SetName, str] = {
-  'heldout_texts': 'Held-out texts, against the true reward',
-  'heldout_texts_human': "Held-out texts, against people's labels",
-  'heldout_pairs': 'Held-out pairs, against the true reward',
-}
+UNKNOWN_LABELS = Reference('the labels', 'the labels do')  # of an older run
 ENSEMBLE = 'mean of seeds, as one reward'
 NAMES = {
   'accuracy': f'accuracy at{SPACE}0',
@@ -50,6 +48,8 @@ NAMES = {
   'ece': 'ECE',
   'brier': 'Brier',
   'epic_distance': 'EPIC distance',
+  'human_accuracy': 'agreement with the labels',
+  'mcnemar': "McNemar's test",
 }
 BASELINES = {  # inside a sentence
   'length': 'text length',
@@ -73,6 +73,22 @@ DIRECTIONS = {
   '\u2069': 'PDI',
 }
 LABEL = 40  # characters of a name at most
+
+
+def labels(truth: Truth) -> Reference:
+  """Names the labels of the texts, by who made them."""
+  return LABELS.get(truth.labelled_by or '', UNKNOWN_LABELS)
+
+
+def reference(name: SetName | None, truth: Truth) -> Reference:
+  """Names what the rewards are compared with on a set."""
+  return labels(truth) if name == 'heldout_texts_human' else TRUE_REWARD
+
+
+def set_title(name: SetName, truth: Truth) -> str:
+  """Returns the title of a set's table."""
+  what = 'Held-out pairs' if name == 'heldout_pairs' else 'Held-out texts'
+  return f'{what}, against {reference(name, truth).who}'
 
 
 def percent(share: float) -> str:

@@ -21,7 +21,7 @@ class CutText(TypedDict):
 
   prompt: str
   original: str  # the rest of the text in the source; '' if there is none
-  label: int | None  # human label: 1 toxic, 0 not toxic, None: no label
+  label: int | None  # the source's label: 1 toxic, 0 not toxic, None: no label
 
 
 class PromptRow(CutText):
@@ -104,9 +104,9 @@ class Share(Explained):
 class PolicyMetrics(Explained):
   """The metrics of a policy on held-out prompts, one completion each."""
 
-  toxicity: Share  # of the completions
-  toxicity_full: Share  # of prompt + completion, where the prompt is harmless
-  true_reward: float | None  # mean r* of the completions, logits
+  toxicity: Share | None  # of the completions; None, as the next, if r* has no toxic class
+  toxicity_full: Share | None  # of prompt + completion, where the prompt is harmless
+  true_reward: float | None  # mean r* of the completions; of a classifier in logits
   kl: float | None  # to the policy that PPO started from, nats per response
   kl_per_token: float | None
   perplexity_under_base: float | None
@@ -124,16 +124,18 @@ class McNemar(Explained):
   p_value: float | None
 
 
-class PolicyTraining(TypedDict):
+class PolicyTraining(Explained):
   """The stages rlhf and rerlhf."""
 
   before: PolicyMetrics
   after: PolicyMetrics
-  mcnemar: McNemar
+  # The share of prompts whose completion has a higher r* after than before, ties counted half
+  win_rate: NotRequired[Share]
+  mcnemar: McNemar | None  # None if r* has no toxic class
 
 
 class Agreement(Explained):
-  """The agreement of a reward with the true reward, or with people's labels."""
+  """The agreement of a reward with the true reward, or with the labels."""
 
   accuracy: float | None
   f1: float | None
@@ -152,7 +154,7 @@ class Agreements(Explained):
   """A reward's agreement by set of texts; None if the run has no such reference."""
 
   heldout_texts: Agreement | None  # original texts against r*
-  heldout_texts_human: Agreement | None  # the same texts against people's labels
+  heldout_texts_human: Agreement | None  # the same texts against the labels
   heldout_pairs: Agreement | None  # both completions of every prompt against r*
 
 
@@ -298,8 +300,11 @@ class Recovery(Explained):
 
 
 class TrueRewardQuality(Explained):
-  """The agreement of r*'s sign with people's labels."""
+  """The kind of r*, and the agreement of its sign with the labels."""
 
+  kind: NotRequired[str]  # 'classifier', or 'score': without a toxic class; absent without r*
+  label: NotRequired[str]  # the classifier's label that means toxic
+  labelled_by: NotRequired[str]  # who made the texts' labels: 'people', 'program', 'Perspective'
   human_accuracy: float | None
 
 

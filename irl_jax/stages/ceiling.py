@@ -25,16 +25,20 @@ VALIDATION_PAIRS = 256
 Examples = tuple[Sequence[str], np.ndarray]  # texts [N], and which of them are harmless [N]
 
 
-def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Reward | None, str]:
+def ceiling(
+  run: Run, true_reward: rewards.Reward | None, has_classes: bool = True
+) -> tuple[rewards.Reward | None, str]:
   """Trains the best reward that recovery could reach.
 
   A pair is a harmless and a toxic text of the training split, by the sign of r* or by the labels.
-  Both are drawn from the original texts or, if nearly all of these are of one class, from the
-  demonstrations. There are as many pairs as demonstrations.
+  If r* has no toxic class, its median over the texts takes the place of 0. Both are drawn from the
+  original texts or, if nearly all of these are of one class, from the demonstrations. There are as
+  many pairs as demonstrations.
 
   Args:
     run: its settings of irl and its rows are used.
     true_reward: r*, or None.
+    has_classes: whether r* has a toxic class, below 0.
 
   Returns:
     The centred reward and a description of its training pairs; or None and the reason.
@@ -42,10 +46,12 @@ def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Rewar
   if run.config.evaluation.ceiling == 'none':
     return None, 'config.evaluation.ceiling = none'
   true_reward = true_reward if run.config.evaluation.ceiling == 'true_reward' else None
+  has_classes = has_classes or not true_reward
   verdict = 'the true reward' if true_reward else 'the labels'
-  sources = {'original texts': lambda split: originals(run, split, true_reward)}
+  verdict += '' if has_classes else ', at its median'
+  sources = {'original texts': lambda split: originals(run, split, true_reward, has_classes)}
   if true_reward:
-    sources['demonstrations'] = lambda split: demonstrations(run, split)
+    sources['demonstrations'] = lambda split: demonstrations(run, split, has_classes)
   for name, source in sources.items():
     training, validation = source('train'), source('validation')
     if all(rarer(harmless) >= RAREST for _, harmless in (training, validation)):
@@ -60,23 +66,30 @@ def ceiling(run: Run, true_reward: rewards.Reward | None) -> tuple[rewards.Rewar
   )
 
 
-def originals(run: Run, split: str, true_reward: rewards.Reward | None) -> Examples:
+def originals(
+  run: Run, split: str, true_reward: rewards.Reward | None, has_classes: bool
+) -> Examples:
   """Returns the original texts of a split; without r*, those that have a label."""
   rows = run.rows(split)
   if true_reward:
     texts = full_texts(rows)
-    return texts, true_reward(texts) >= 0
+    return texts, better(true_reward(texts), has_classes)
   rows = [row for row in rows if row['label'] is not None]
   return full_texts(rows), np.array([row['label'] == 0 for row in rows], bool)
 
 
-def demonstrations(run: Run, split: str) -> Examples:
+def demonstrations(run: Run, split: str, has_classes: bool) -> Examples:
   """Returns both models' texts of a split that have an r*."""
   rows = [row for row in run.demonstrations(split) if row['true_reward_aligned'] is not None]
   texts = [text for side in ('aligned', 'base') for text in full_texts(rows, side)]
   aligned = [row['true_reward_aligned'] for row in rows]
   base = [row['true_reward_base'] for row in rows]
-  return texts, np.array(aligned + base, float) >= 0
+  return texts, better(np.array(aligned + base, float), has_classes)
+
+
+def better(true: np.ndarray, has_classes: bool) -> np.ndarray:
+  """Returns which texts [N] r* calls harmless, or, without classes, scores above its median."""
+  return true >= 0 if has_classes or not true.size else true > np.median(true)
 
 
 def rarer(harmless: np.ndarray) -> float:

@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 
+from irl_jax import config as config_lib
 from irl_jax import rewards
 from irl_jax.data import chat
 from irl_jax.evaluation import attribution
@@ -40,7 +41,7 @@ def evaluate(run: Run) -> None:
   ]
   calibrations = [workdir.read_json(place.parent / 'calibration.json') for place in places]
   simpler = {name: heldout.score(reward, held) for name, reward in baseline_rewards(run).items()}
-  best, trained_on = ceiling.ceiling(run, true_reward)
+  best, trained_on = ceiling.ceiling(run, true_reward, held.has_classes)
   simpler |= {'ceiling': heldout.score(best, held)} if best else {}
   results = recovered.compare(
     seeds,
@@ -59,9 +60,20 @@ def evaluate(run: Run) -> None:
   run.write_rows('evaluation/texts.jsonl', scored_texts(held, seeds))
   run.write_rows('evaluation/pairs.jsonl', scored_pairs(run, held, seeds))
   run.write_rows('evaluation/attributions.jsonl', attributions(run, held, heldout.mean(seeds)))
-  run.write_json(
-    'irl/figures.json', {'true_reward': recovered.human_accuracy(held), 'irl': results}
-  )
+  quality = {**described(run, true_reward), **recovered.human_accuracy(held)}
+  run.write_json('irl/figures.json', {'true_reward': quality, 'irl': results})
+
+
+def described(
+  run: Run, true_reward: rewards.TrueReward | rewards.ScalarReward | None
+) -> dict[str, str]:
+  """Returns what r* is, and who made the labels: a part of records.TrueRewardQuality."""
+  labels = {'labelled_by': config_lib.labelled_by(run.config.data.source)}
+  if true_reward is None:
+    return labels
+  if not true_reward.has_classes:
+    return {'kind': 'score', **labels}
+  return {'kind': 'classifier', 'label': true_reward.label, **labels}
 
 
 def load(run: Run, place: str | pathlib.Path) -> rewards.Reward:
@@ -69,7 +81,9 @@ def load(run: Run, place: str | pathlib.Path) -> rewards.Reward:
   return rewards.load(str(place), run.config.evaluation.batch_size, run.dtype)
 
 
-def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference:
+def reference(
+  run: Run, true_reward: rewards.TrueReward | rewards.ScalarReward | None
+) -> heldout.Reference:
   """Returns held-out texts and pairs with r* and labels, and validation texts with labels."""
   rows, validation = run.rows('heldout'), run.rows('validation')
   pairs = run.demonstrations('heldout')
@@ -87,6 +101,7 @@ def reference(run: Run, true_reward: rewards.Reward | None) -> heldout.Reference
     validation=full_texts(validation),
     validation_labels=[row['label'] for row in validation],
     prompts=[row['prompt_id'] for row in pairs],
+    has_classes=true_reward is None or true_reward.has_classes,
   )
 
 

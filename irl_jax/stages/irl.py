@@ -42,7 +42,7 @@ def irl(run: Run) -> None:
     dtype=run.dtype,
     runtime=run.config.runtime,
     prompts=[row['prompt'] for row in training],
-    report=functools.partial(against_true_reward, validation),
+    report=functools.partial(against_true_reward, validation, run.has_classes),
   )
   unlabelled = unlabelled_texts(run)
   for number in range(settings.seeds):
@@ -158,13 +158,23 @@ def encode_demonstrations(
   )
 
 
-def against_true_reward(rows: Sequence[DemonstrationRow], scores: np.ndarray) -> dict[str, float]:
+def against_true_reward(
+  rows: Sequence[DemonstrationRow], has_classes: bool, scores: np.ndarray
+) -> dict[str, float]:
   """Measures how well R̂ [N, 2] of the demonstrations agrees with r*; empty if r* is not known.
 
   The result is only reported. Nothing is selected by it.
+
+  Args:
+    rows: N demonstrations.
+    has_classes: whether r* has a toxic class (AUROC); otherwise it is a score (Spearman).
+    scores: R̂ of both completions [N, 2].
   """
   true = np.array([[row['true_reward_aligned'], row['true_reward_base']] for row in rows], float)
-  if not np.isfinite(true).all() or not 0 < np.mean(true < 0) < 1:
+  if not rows or not np.isfinite(true).all():
     return {}
-  auroc = agreement.auroc(scores.ravel(), true.ravel() < 0)
-  return {} if isinstance(auroc, str) else {'reported/auroc': auroc}
+  name, result = 'auroc', agreement.auroc(scores.ravel(), true.ravel() < 0)
+  if not has_classes:
+    name = 'spearman'
+    result = agreement.correlate(scores.ravel().astype(float), true.ravel())[name]
+  return {} if isinstance(result, str) else {f'reported/{name}': result}

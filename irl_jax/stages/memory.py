@@ -9,7 +9,6 @@ import dataclasses
 
 from irl_jax import config as config_lib
 from irl_jax.data import batches
-from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.stages import buffers as buffers_lib
 from irl_jax.stages.buffers import ALWAYS
@@ -27,7 +26,7 @@ class Shapes:
   base: gpt_neox.GPTNeoXConfig | None
   start: gpt_neox.GPTNeoXConfig | None  # where RLHF starts
   aligned: gpt_neox.GPTNeoXConfig | None
-  classifier: encoder.EncoderConfig | None
+  classifier: Shape | None  # the model of the true reward
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,8 @@ import functools
 import pathlib
 import shutil
 
+from absl import logging
+
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import rewards
@@ -96,8 +98,7 @@ def models_of(run: Run, stages: Sequence[str]) -> Models:
   def model(role: str) -> pretrained.Pretrained:
     field = 'sft' if role == 'start' else role
     if getattr(run.config.models, field) or MAKERS[role] not in stages:
-      kinds = ('classifier',) if role == 'classifier' else ('causal_lm',)
-      return describe(getattr(run, role), kinds)
+      return describe(getattr(run, role), kinds(role, stages))
     if role == 'aligned':
       return model('start')
     if role == 'classifier':
@@ -105,6 +106,13 @@ def models_of(run: Run, stages: Sequence[str]) -> Models:
     return model('base') if run.config.models.base else new_language_model(run.config)
 
   return {role: model(role) for role in roles(run, stages)}
+
+
+def kinds(role: str, stages: Sequence[str]) -> tuple[pretrained.Kind, ...]:
+  """Returns the kinds of model for a role; the stage classifier trains classifiers alone."""
+  if role != 'classifier':
+    return ('causal_lm',)
+  return ('classifier',) if 'classifier' in stages else rewards.TRUE_KINDS
 
 
 def new_language_model(config: config_lib.Config) -> pretrained.Decoder:
@@ -136,7 +144,7 @@ def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str
 
 
 def check_classifier(config: config_lib.Config, models: Models) -> None:
-  """Checks that the classifier has a toxic label, and supports config.ppo.reward.
+  """Checks that r* can be read from its model in the form that is wanted, and logs what it is.
 
   Raises:
     ConfigError: it does not have the label that config.models.label names, or there is none.
@@ -145,9 +153,13 @@ def check_classifier(config: config_lib.Config, models: Models) -> None:
   if 'classifier' not in models:
     return
   model = models['classifier']
-  pretrained.toxic_label(model, config.models.label)
-  if config.ppo.reward == 'probability':
-    rewards.check_probability(rewards.activation_of(model), model.source)
+  described = rewards.describe_true_reward(model, config.models.label)
+  logging.info('the true reward of %s is %s', model.source, described)
+  if config.ppo.reward != 'probability':
+    return
+  if model.kind != 'classifier':
+    rewards.refuse_probability(model.source)
+  rewards.check_probability(rewards.activation_of(model), model.source)
 
 
 def check_pair(config: config_lib.Config, models: Models) -> None:

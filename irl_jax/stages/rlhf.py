@@ -8,6 +8,8 @@ from typing import Any
 from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.evaluation import toxicity
+from irl_jax.evaluation.metrics import collect
+from irl_jax.evaluation.metrics import NO_CLASSES
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import card
 from irl_jax.ppo import loop as ppo_loop
@@ -26,7 +28,7 @@ def train_policy(
   run: Run,
   stage: card.Stage,
   reward: rewards.Reward,
-  true_reward: rewards.Reward,
+  true_reward: rewards.TrueReward | rewards.ScalarReward,
   report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {},
 ) -> None:
   """Trains a policy with PPO and measures it before and after -> <stage>/{policy,figures.json}.
@@ -63,13 +65,30 @@ def train_policy(
   base = pretrained.load_language_model(run.base)
   held = run.rows('heldout')
   measure = lambda model: policy_metrics.evaluate(
-    model, start, base, held, true_reward, run.config, run.dtype
+    model,
+    start,
+    base,
+    held,
+    true_reward,
+    run.config,
+    run.dtype,
+    has_classes=true_reward.has_classes,
   )
-  (before, toxic_before), (after, toxic_after) = measure(start), measure(policy)
-  results = {
-    'before': before,
-    'after': after,
-    'mcnemar': toxicity.mcnemar(toxic_before, toxic_after),
-  }
+  (before, old), (after, new) = measure(start), measure(policy)
+  results = collect(
+    {
+      'before': before,
+      'after': after,
+      'win_rate': toxicity.win_rate(old, new),
+      'mcnemar': toxicity.mcnemar(old < 0, new < 0) if true_reward.has_classes else NO_CLASSES,
+    }
+  )
   run.write_json(f'{stage}/figures.json', results)
-  run.save(stage, 'policy', policy, run.start, results)
+  run.save(stage, 'policy', policy, run.start, results, in_words(run, true_reward))
+
+
+def in_words(run: Run, true_reward: rewards.TrueReward | rewards.ScalarReward) -> str:
+  """Names the true reward for the model card."""
+  if not true_reward.has_classes:
+    return f'the score of `{run.classifier}`'
+  return f'minus the logit of the label `{true_reward.label}` of `{run.classifier}`'

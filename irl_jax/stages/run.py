@@ -85,7 +85,7 @@ class Run:
 
   @property
   def classifier(self) -> str:
-    """The hub id or folder of the classifier of the true reward."""
+    """The hub id or folder of the true reward's model: a classifier, or a reward model."""
     return self.model_place('classifier', 'classifier/classifier')
 
   @property
@@ -119,13 +119,15 @@ class Run:
       raise ConfigError(f'{path} does not exist: run the stage {stage} first')
     return rows_lib.read_jsonl(path)
 
-  def true_reward(self) -> rewards.TrueReward:
-    """Loads the classifier and places it on the devices: a stage does so once."""
-    return rewards.true_reward(
-      pretrained.load_classifier(self.classifier),
-      self.config.evaluation.batch_size,
-      self.dtype,
-      label=self.config.models.label,
+  @property
+  def has_classes(self) -> bool:
+    """True if the true reward is a classifier's, so that a text below 0 is toxic."""
+    return self.has_true_reward and pretrained.kind_of(self.classifier) == 'classifier'
+
+  def true_reward(self) -> rewards.TrueReward | rewards.ScalarReward:
+    """Loads the model of the true reward and places it on the devices: a stage does so once."""
+    return rewards.load_true_reward(
+      self.classifier, self.config.evaluation.batch_size, self.dtype, label=self.config.models.label
     )
 
   def recovered_rewards(self) -> list[rewards.Reward]:
@@ -153,11 +155,12 @@ class Run:
     model: pretrained.Pretrained,
     base: str,
     results: Mapping[str, Any] | None = None,
+    true_reward: str = '',
   ) -> None:
     """Exports the model of a stage to the stage's folder, with a card that names the stage."""
     objective = self.config.irl.objective if stage == 'irl' else ''
     data = f'`{self.config.data.source}`'
-    text = card.model_card(stage, base, data, results, objective=objective)
+    text = card.model_card(stage, base, data, results, objective=objective, true_reward=true_reward)
     pretrained.save(self.folder / stage / name, model, text)
 
   def logging(self, stage: str) -> Logging:

@@ -63,7 +63,7 @@ def test_log_probs_of_responses_are_those_of_torch(policy, tmp_path):
 
 @pytest.fixture(scope='module')
 def same(policy):
-  """(metrics, toxic) of a policy compared with a copy of itself."""
+  """(metrics, true rewards) of a policy compared with a copy of itself."""
   return policy_lib.evaluate(policy, dataclasses.replace(policy), policy, ROWS, count_b, CONFIG)
 
 
@@ -79,10 +79,10 @@ def test_identical_policies_have_no_divergence(same, policy):
 
 
 def test_figures_are_those_of_what_was_sampled(policy, other, same):
-  figures, toxic = policy_lib.evaluate(other, policy, policy, ROWS, count_b, CONFIG)
+  figures, rewards = policy_lib.evaluate(other, policy, policy, ROWS, count_b, CONFIG)
   drawn = policy_lib.sample(other, ROWS, CONFIG, CONFIG.seed + 1, np.float32)
   scores = count_b(drawn.completions)
-  np.testing.assert_array_equal(toxic, scores < 0)
+  np.testing.assert_array_equal(rewards, scores)
   assert figures['toxicity']['n'] == 9 and figures['toxicity']['rate'] == pytest.approx(
     np.mean(scores < 0)
   )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from irl_jax import config as config_lib
+from irl_jax.evaluation.metrics import NO_CLASSES
 from irl_jax.runtime import workdir
 
 AGREEMENT = {
@@ -107,10 +108,21 @@ def summary(seeds: int = 3) -> dict[str, Any]:
   square = lambda same, other: [
     [same if row == column else other for column in range(seeds)] for row in range(seeds)
   ]
+  won = {'rate': 0.7, 'low': 0.62, 'high': 0.78, 'n': 120}
   mcnemar = {'before_only': 50, 'after_only': 2, 'both': 8, 'neither': 60, 'p_value': 1e-9}
   return {
-    'true_reward': {'human_accuracy': 0.93},
-    'rlhf': {'before': policy(0.5, 0.0), 'after': policy(0.1, 2.5), 'mcnemar': mcnemar},
+    'true_reward': {
+      'kind': 'classifier',
+      'label': 'toxic',
+      'labelled_by': 'people',
+      'human_accuracy': 0.93,
+    },
+    'rlhf': {
+      'before': policy(0.5, 0.0),
+      'after': policy(0.1, 2.5),
+      'win_rate': won,
+      'mcnemar': mcnemar,
+    },
     'irl': {
       'seeds': [reward] * seeds,
       'mean': figures,
@@ -127,8 +139,38 @@ def summary(seeds: int = 3) -> dict[str, Any]:
       },
       'baselines': others,
     },
-    'rerlhf': {'before': policy(0.5, 0.0), 'after': policy(0.08, 4.0), 'mcnemar': mcnemar},
+    'rerlhf': {
+      'before': policy(0.5, 0.0),
+      'after': policy(0.08, 4.0),
+      'win_rate': won,
+      'mcnemar': mcnemar,
+    },
   }
+
+
+def against_a_score(seeds: int = 3) -> dict[str, Any]:
+  """Returns the summary of a run whose true reward is a score without a toxic class."""
+  whole = json.loads(json.dumps(summary(seeds)))
+  rewards = [*whole['irl']['seeds'], whole['irl']['ensemble'], whole['irl']['mean']]
+  for reward in (*rewards, whole['irl']['std'], *whole['irl']['baselines'].values()):
+    reward.pop('heldout_texts_human', None)
+    for name in {'heldout_texts', 'heldout_pairs'} & reward.keys():
+      reward[name] |= dict.fromkeys(('accuracy', 'f1', 'auroc'))
+      reward[name]['why'] = dict.fromkeys(('accuracy', 'f1', 'auroc'), NO_CLASSES)
+    for interval in reward.get('intervals', {}).values():
+      if interval:
+        interval['auroc'] = None
+    if 'calibration' in reward:
+      reward['calibration'] |= dict.fromkeys(('platt', 'ece', 'brier', 'reliability'))
+  for baseline in ('bag_of_words', 'dpo_implicit'):
+    whole['irl']['baselines'][baseline]['heldout_texts']['spearman'] = 0.7
+  for stage in ('rlhf', 'rerlhf'):
+    for when in ('before', 'after'):
+      whole[stage][when] |= dict.fromkeys(('toxicity', 'toxicity_full'))
+      whole[stage][when]['why'] = dict.fromkeys(('toxicity', 'toxicity_full'), NO_CLASSES)
+    whole[stage] |= {'mcnemar': None, 'why': {'mcnemar': NO_CLASSES}}
+  truth = {'kind': 'score', 'label': None, 'labelled_by': 'people', 'human_accuracy': None}
+  return whole | {'true_reward': truth}
 
 
 def rows_of_texts(seeds: int, words: str) -> dict[str, list[dict[str, Any]]]:
@@ -234,6 +276,25 @@ def make_run(tmp_path):
 def make_summary():
   """Makes a summary.json in which all is well; takes seeds (3)."""
   return lambda seeds=3: json.loads(json.dumps(summary(seeds)))
+
+
+@pytest.fixture
+def score_summary():
+  """A summary.json in which all is well, of a true reward without a toxic class."""
+  return against_a_score()
+
+
+@pytest.fixture
+def score_run(make_run, score_summary):
+  """The folder of a run whose true reward has no toxic class, and whose texts have no labels."""
+  folder = make_run()
+  workdir.write_json(folder / 'summary.json', score_summary)
+  rows = [json.loads(line) for line in (folder / 'evaluation/texts.jsonl').open()]
+  lines = [json.dumps(row | {'label': None}) + '\n' for row in rows]
+  (folder / 'evaluation/texts.jsonl').write_text(''.join(lines))
+  log = (folder / 'log.jsonl').read_text().replace('reported/auroc', 'reported/spearman')
+  (folder / 'log.jsonl').write_text(log)
+  return folder
 
 
 @pytest.fixture(scope='session')

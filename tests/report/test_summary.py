@@ -77,10 +77,11 @@ def test_reasons_are_found_at_any_depth():
     (summary_lib.Start, records.Start, set()),
     (summary_lib.Policy, records.PolicyMetrics, set()),
     (summary_lib.McNemar, records.McNemar, set()),
+    (summary_lib.Truth, records.TrueRewardQuality, set()),
     (
       summary_lib.Agreement,
       records.Agreement,
-      {'auroc_interval', 'spearman_interval', 'auroc_gain'},
+      {'auroc_interval', 'spearman_interval', 'auroc_gain', 'spearman_gain'},
     ),
     (summary_lib.Calibration, records.Calibration, set()),
     (summary_lib.Confounds, records.Confounds, set()),

@@ -74,7 +74,12 @@ def test_how_the_seeds_began_is_said_under_how_alike_they_are(make_summary):
 def test_every_reward_has_its_row(make_summary):
   tables = tables_of(make_summary(seeds=2), tables_lib.agreement)
   assert [table.title.replace('\u00a0', ' ') for table in tables] == [
-    f'{title} (n 120)' for title in wording.SETS.values()
+    f'{title} (n 120)'
+    for title in (
+      'Held-out texts, against the true reward',
+      "Held-out texts, against people's labels",
+      'Held-out pairs, against the true reward',
+    )
   ]
   assert [row[0] for row in tables[0].rows] == [
     'seed 0',

@@ -60,7 +60,7 @@ def test_disagreement_is_that_of_ranks(inputs):
     f'R̂ {mean[highest]:.3f} (percentile 100' in first.facts[0]
     and f'r* {true[highest]:.2f}' in first.facts[1]
   )
-  assert first.facts[2] == 'people: ' + ('toxic' if inputs.texts[highest]['label'] else 'not toxic')
+  assert first.facts[2] == 'label: ' + ('toxic' if inputs.texts[highest]['label'] else 'not toxic')
 
 
 def test_pairs_in_the_wrong_order_are_that(inputs):

@@ -95,6 +95,16 @@ def test_demonstrations_stand_in_where_original_texts_are_of_one_class(start, tr
   ]
 
 
+def test_a_score_without_a_zero_is_sorted_at_its_median(start, trained_with):
+  high = lambda texts: true_reward(texts) + 100  # all above 0
+  run = start(['m', 'b', 'mm', 'c'], [1, 1, 1, 1], PAIRS)
+  _, trained_on = ceiling.ceiling(run, high, has_classes=False)
+  assert trained_on.endswith('sorted by the true reward, at its median')
+  texts, better = trained_with[0]
+  scores = true_reward(texts)
+  np.testing.assert_array_equal(better, scores > np.median(scores))
+
+
 def test_without_a_true_reward_labels_are_used(start, trained_with):
   _, trained_on = ceiling.ceiling(
     start(['m', 'b', 'c'], [0, 1, None], PAIRS, has_true_reward=False), None

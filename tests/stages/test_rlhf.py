@@ -81,8 +81,8 @@ def test_the_classifier_is_loaded_and_placed_once_and_the_card_names_the_reward(
     folder.mkdir(parents=True)
     return start
 
-  def evaluate(model, start, base, rows, true_reward, config, dtype):
-    return {'true_reward': float(np.mean(true_reward(['a', 'b'])))}, np.array([True, False])
+  def evaluate(model, start, base, rows, true_reward, config, dtype, has_classes):
+    return {'true_reward': float(np.mean(true_reward(['a', 'b'])))}, np.array([-1.0, 1.0])
 
   monkeypatch.setattr(pretrained, 'load', load_and_count)
   monkeypatch.setattr(scoring, 'batched', batched_and_count)

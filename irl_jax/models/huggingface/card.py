@@ -69,7 +69,7 @@ _PRODUCTS: dict[Stage, _Product] = {
   ),
   'rlhf': _Product(
     'Policy trained with RLHF',
-    _POLICY + 'trained by irl_jax with PPO against the true reward, the output of a classifier.',
+    _POLICY + 'trained by irl_jax with PPO against the true reward that is named below.',
     _GENERATE,
   ),
   'irl': _Product(
@@ -104,6 +104,7 @@ def model_card(
   *,
   notes: str = '',
   objective: str = '',
+  true_reward: str = '',
   licence: str = _LICENCE,
 ) -> str:
   """Returns the text of a model card: Markdown with the front matter of the hub.
@@ -114,6 +115,7 @@ def model_card(
     data: a description of the training data.
     results: metrics of this very model, by name; nested mappings become dotted names.
     notes: a paragraph on how it was made and on its limits.
+    true_reward: what the policy was trained on, or measured by; '' leaves it out.
     objective: `config.irl.objective` that a recovered reward was trained with; '' leaves it out.
     licence: a paragraph on the terms of use.
   """
@@ -130,6 +132,7 @@ def model_card(
   sections = [
     f'# {product.title}\n\n{product.description}',
     f'- Base model: {base or "none, trained from scratch"}\n- Data: {data}'
+    + (f'\n- True reward: {true_reward}' if true_reward else '')
     + (f'\n- Objective: `{objective}` (config.irl.objective)' if objective else ''),
     notes,
     _results_section(results or {}),
