@@ -16,7 +16,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from irl_jax import structs
-from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
+from irl_jax.models.layers import soft_cap
 
 FORBIDDEN = -1e9  # the logit of a forbidden token
 # Bytes of float32 logits in one chunk: few enough to stay in a CPU's cache, and enough to keep
@@ -33,13 +34,13 @@ class Allowed:
   """The tokens that may come next, and the temperature."""
 
   forbidden: structs.Array  # [V] bool: ids that the tokenizer does not have, and its padding
-  eos: structs.Array  # [] int32
+  ends: structs.Array  # [V] bool: EOS, of which a model may have several
   temperature: structs.Array  # [] float32 > 0
 
 
 def allowed_for(
   tokenizer: PreTrainedTokenizerBase,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   temperature: float,
   never_sampled: Sequence[int] = (),
 ) -> Allowed:
@@ -53,11 +54,11 @@ def allowed_for(
   """
   ids = np.arange(config.vocab_size)
   forbidden = ~np.isin(ids, list(tokenizer.get_vocab().values()))  # its ids may have gaps
-  pad = tokenizer.pad_token_id
-  if pad is not None and pad != config.eos_token_id:
-    forbidden = forbidden | (ids == pad)
+  pad, ends = tokenizer.pad_token_id, np.isin(ids, config.eos_token_ids)
+  if pad is not None:
+    forbidden = forbidden | ((ids == pad) & ~ends)
   forbidden[list(never_sampled)] = True
-  return Allowed(forbidden, np.int32(config.eos_token_id), np.float32(temperature))
+  return Allowed(forbidden, ends, np.float32(temperature))
 
 
 def constrain(
@@ -71,14 +72,17 @@ def constrain(
     allowed: the constraints and the temperature.
     first: the id of the first of the C tokens.
   """
-  tokens = first + jnp.arange(logits.shape[0])
-  forbidden = jax.lax.dynamic_slice_in_dim(allowed.forbidden, first, logits.shape[0])
-  blocked = forbidden[:, None] | ((tokens == allowed.eos)[:, None] & too_early[None])
+  of_tokens = lambda x: jax.lax.dynamic_slice_in_dim(x, first, logits.shape[0])[:, None]
+  blocked = of_tokens(allowed.forbidden) | (of_tokens(allowed.ends) & too_early[None])
   return jnp.where(blocked, FORBIDDEN, logits / allowed.temperature)
 
 
 def next_logits(
-  params: gpt_neox.Params, hidden: jax.Array, too_early: jax.Array, allowed: Allowed
+  params: trunk.Params,
+  hidden: jax.Array,
+  too_early: jax.Array,
+  allowed: Allowed,
+  config: trunk.Config,
 ) -> jax.Array:
   """Returns float32 logits [V, N] of the allowed distribution.
 
@@ -87,19 +91,20 @@ def next_logits(
     hidden: normalised hidden states [N, D].
     too_early: [N] bool, positions where EOS may not come.
     allowed: the constraints and the temperature.
+    config: the model's shape.
   """
-  rows = gpt_neox.output_embedding(params).astype(hidden.dtype)
-  return constrain(
-    jnp.einsum('vd,nd->vn', rows, hidden, preferred_element_type=jnp.float32), too_early, allowed
-  )
+  rows = trunk.output_embedding(params).astype(hidden.dtype)
+  logits = jnp.einsum('vd,nd->vn', rows, hidden, preferred_element_type=jnp.float32)
+  return constrain(soft_cap(logits, config.final_logit_softcapping), too_early, allowed)
 
 
 def log_probs(
-  params: gpt_neox.Params,
+  params: trunk.Params,
   hidden: jax.Array,
   targets: jax.Array,
   too_early: jax.Array,
   allowed: Allowed,
+  config: trunk.Config,
 ) -> jax.Array:
   """Returns the log-probability [...] of each target [...], nats, given states [..., D].
 
@@ -113,12 +118,14 @@ def log_probs(
     targets: token ids.
     too_early: [...] bool, where EOS may not come.
     allowed: the constraints and the temperature.
+    config: the model's shape.
   """
   chex.assert_equal_shape([targets, too_early])
   chex.assert_shape(hidden, (*targets.shape, None))
   flat = _log_probs(
+    config.final_logit_softcapping,
     hidden.reshape(-1, hidden.shape[-1]),
-    gpt_neox.output_embedding(params),
+    trunk.output_embedding(params),
     targets.reshape(-1),
     too_early.reshape(-1),
     allowed,
@@ -127,9 +134,9 @@ def log_probs(
 
 
 def text_log_probs(
-  params: gpt_neox.Params,
+  params: trunk.Params,
   batch: structs.TextBatch,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   rematerialise: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
@@ -137,22 +144,22 @@ def text_log_probs(
 
   Both are [B, S - 1]. Nothing is forbidden and the temperature is 1.
   """
-  hidden = gpt_neox.hidden_states(params, batch.ids, batch.valid, config, dtype, rematerialise)
+  hidden = trunk.hidden_states(params, batch.ids, batch.valid, config, dtype, rematerialise)
   targets = batch.ids[:, 1:]
-  anything = Allowed(
-    jnp.zeros(config.vocab_size, bool), jnp.int32(config.eos_token_id), jnp.float32(1)
-  )
+  nothing = jnp.zeros(config.vocab_size, bool)
+  anything = Allowed(nothing, nothing, jnp.float32(1))
   too_early = jnp.zeros(targets.shape, bool)
-  return log_probs(params, hidden[:, :-1], targets, too_early, anything), batch.valid[:, 1:]
+  return log_probs(params, hidden[:, :-1], targets, too_early, anything, config), batch.valid[:, 1:]
 
 
 def response_log_probs(
-  params: gpt_neox.Params,
+  params: trunk.Params,
   hidden: jax.Array,
   ids: jax.Array,
   response_length: int,
   min_new_tokens: int,
   allowed: Allowed,
+  config: trunk.Config,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the log-probabilities of response tokens, nats, and the states that predict them.
 
@@ -165,15 +172,17 @@ def response_log_probs(
     response_length: T.
     min_new_tokens: EOS may not come before this many response tokens.
     allowed: the constraints and the temperature that the responses were sampled with.
+    config: the model's shape.
   """
   hidden = hidden[:, -response_length - 1 : -1]
   targets = ids[:, -response_length:]
   too_early = jnp.broadcast_to(jnp.arange(response_length) < min_new_tokens, targets.shape)
-  return log_probs(params, hidden, targets, too_early, allowed), hidden
+  return log_probs(params, hidden, targets, too_early, allowed, config), hidden
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _log_probs(
+  cap: float | None,
   hidden: jax.Array,
   embedding: jax.Array,
   targets: jax.Array,
@@ -181,7 +190,7 @@ def _log_probs(
   allowed: Allowed,
 ) -> jax.Array:
   """Returns log-probs [N] of targets [N] given hidden [N, D] and the output embedding [V, D]."""
-  return _forward(hidden, embedding, targets, too_early, allowed, keep=False)[0]
+  return _forward(cap, hidden, embedding, targets, too_early, allowed, keep=False)[0]
 
 
 def _chunks(hidden: jax.Array, vocabulary: int) -> tuple[int, jax.Array]:
@@ -204,6 +213,7 @@ def _rows_of_chunk(
 def _chunk_logits(
   number: jax.Array,
   chunk: int,
+  cap: float | None,
   hidden: jax.Array,
   embedding: jax.Array,
   too_early: jax.Array,
@@ -212,11 +222,12 @@ def _chunk_logits(
   """Returns the logits [C, N] of a chunk; tokens that the chunk before it had are forbidden."""
   tokens, rows = _rows_of_chunk(number, chunk, embedding)
   logits = jnp.einsum('cd,nd->cn', rows, hidden, preferred_element_type=jnp.float32)
-  logits = constrain(logits, too_early, allowed, tokens[0])
+  logits = constrain(soft_cap(logits, cap), too_early, allowed, tokens[0])
   return jnp.where((tokens < number * chunk)[:, None], FORBIDDEN, logits)
 
 
 def _forward_for_backward(
+  cap: float | None,
   hidden: jax.Array,
   embedding: jax.Array,
   targets: jax.Array,
@@ -226,11 +237,12 @@ def _forward_for_backward(
   """Returns the log-probs and residuals; the logits are among them if KEPT_BYTES allows."""
   size = 4 * hidden.shape[0] * embedding.shape[0]
   return _forward(
-    hidden, embedding, targets, too_early, allowed, size <= KEPT_BYTES[jax.default_backend()]
+    cap, hidden, embedding, targets, too_early, allowed, size <= KEPT_BYTES[jax.default_backend()]
   )
 
 
 def _forward(
+  cap: float | None,
   hidden: jax.Array,
   embedding: jax.Array,
   targets: jax.Array,
@@ -247,16 +259,14 @@ def _forward(
     carry: tuple[jax.Array, jax.Array], number: jax.Array
   ) -> tuple[tuple[jax.Array, jax.Array], jax.Array | None]:
     largest, total = carry
-    logits = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
+    logits = _chunk_logits(number, chunk, cap, hidden, rows, too_early, allowed)
     larger = jnp.maximum(largest, jnp.max(logits, axis=0))
     total = total * jnp.exp(largest - larger) + jnp.sum(jnp.exp(logits - larger[None]), axis=0)
     return (larger, total), logits if keep else None
 
-  picked = (
-    jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32)
-    / allowed.temperature
-  )
-  blocked = allowed.forbidden[targets] | (too_early & (targets == allowed.eos))
+  picked = jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32)
+  picked = soft_cap(picked, cap) / allowed.temperature
+  blocked = allowed.forbidden[targets] | (too_early & allowed.ends[targets])
   # The target's own logit is a safe first maximum: it is finite, and its sum starts at 0.
   (largest, total), logits = jax.lax.scan(
     add,
@@ -272,7 +282,7 @@ def _forward(
 
 
 def _backward(
-  residuals: tuple[Any, ...], cotangent: jax.Array
+  cap: float | None, residuals: tuple[Any, ...], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, None, None, None]:
   """Returns the gradients of hidden [N, D] and embedding [V, D], summed in float32."""
   hidden, embedding, targets, too_early, allowed, normaliser, kept_logits = residuals
@@ -290,9 +300,12 @@ def _backward(
     number, logits = of_chunk
     tokens, chunk_rows = _rows_of_chunk(number, chunk, rows)
     if logits is None:
-      logits = _chunk_logits(number, chunk, hidden, rows, too_early, allowed)
+      logits = _chunk_logits(number, chunk, cap, hidden, rows, too_early, allowed)
     is_target = (tokens[:, None] == targets[None]) & (logits > FORBIDDEN)
-    of_logits = (scale * (is_target - jnp.exp(logits - normaliser[None]))).astype(hidden.dtype)
+    of_logits = scale * (is_target - jnp.exp(logits - normaliser[None]))
+    if cap is not None:  # the derivative of c tanh(x / c) is 1 - tanh(x / c)^2
+      of_logits *= 1 - jnp.square(logits * (allowed.temperature / cap))
+    of_logits = of_logits.astype(hidden.dtype)
     of_rows = jax.lax.dynamic_slice_in_dim(of_embedding, tokens[0], chunk) + product(
       'cn,nd->cd', of_logits, hidden
     )

@@ -31,9 +31,9 @@ from irl_jax.data import chat
 from irl_jax.data import text
 from irl_jax.data import user_rewards
 from irl_jax.models import encoder
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.models.huggingface import labels
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface.labels import Activation
@@ -55,29 +55,21 @@ def class_logits_of(
 
 
 def recovered_reward_of(
-  params: gpt_neox.Params,
-  batch: structs.TextBatch,
-  *,
-  config: gpt_neox.GPTNeoXConfig,
-  dtype: DTypeLike,
+  params: trunk.Params, batch: structs.TextBatch, *, config: trunk.Config, dtype: DTypeLike
 ) -> jax.Array:
   """Returns R̂ [B] at the last token.
 
-  Its zero and scale are part of the final layer norm (irl/export.py).
+  Its zero and scale are part of the final norm and the score (irl/export.py).
   """
-  hidden = gpt_neox.run_blocks(
-    params['blocks'], gpt_neox.embed(params, batch.ids, dtype), batch.valid, config
+  hidden = trunk.run_blocks(
+    params['blocks'], trunk.embed(params, batch.ids, config, dtype), batch.valid, config
   )
   last = heads.last_token(hidden, batch.valid).astype(jnp.float32)
-  return (gpt_neox.final_norm(params, last, config) @ params['score']['kernel'])[:, 0]
+  return trunk.score(params, last, config)
 
 
 def text_log_prob_of(
-  params: gpt_neox.Params,
-  batch: structs.TextBatch,
-  *,
-  config: gpt_neox.GPTNeoXConfig,
-  dtype: DTypeLike,
+  params: trunk.Params, batch: structs.TextBatch, *, config: trunk.Config, dtype: DTypeLike
 ) -> jax.Array:
   """Returns the log-probability of all tokens after the first, and their number [B, 2]."""
   log_probs, valid = distribution.text_log_probs(params, batch, config, dtype)

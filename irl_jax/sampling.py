@@ -23,8 +23,8 @@ from irl_jax import distribution
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.runtime import parallel
 from irl_jax.runtime import terminal
 
@@ -41,7 +41,7 @@ class DecodeState:
   log_probs: jax.Array  # [B, T] float32
   length: jax.Array  # [B] int32: with EOS
   done: jax.Array  # [B] bool
-  caches: list[gpt_neox.Cache]
+  caches: list[trunk.Cache]
 
 
 @struct.dataclass
@@ -141,10 +141,10 @@ def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) ->
 
 
 def sample(
-  inputs: tuple[gpt_neox.Params, distribution.Allowed, jax.Array],
+  inputs: tuple[trunk.Params, distribution.Allowed, jax.Array],
   batch: structs.PromptBatch,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   max_new_tokens: int,
   min_new_tokens: int,
@@ -181,7 +181,7 @@ def sample(
     """Adds the token that follows hidden states [B, D]."""
     too_early = jnp.full(rows, state.step < min_new_tokens)
     logits = distribution.next_logits(
-      params, gpt_neox.final_norm(params, hidden, config), too_early, allowed
+      params, trunk.final_norm(params, hidden, config), too_early, allowed, config
     )
     blocks = in_blocks(logits)
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, state.step)
@@ -197,16 +197,16 @@ def sample(
       ids=state.ids.at[:, state.step].set(token),
       log_probs=state.log_probs.at[:, state.step].set(jnp.where(state.done, 0.0, log_prob)),
       length=state.length + ~state.done,
-      done=state.done | (token == config.eos_token_id),
+      done=state.done | allowed.ends[token],
     )
 
   def decode(state: DecodeState) -> DecodeState:
     """Runs the model on the last token, and adds the next one."""
     last = state.step - 1
     slot = prompt + last
-    hidden, caches = gpt_neox.decode_blocks(
+    hidden, caches = trunk.decode_blocks(
       layers,
-      gpt_neox.embed(params, state.token[:, None], dtype),
+      trunk.embed(params, state.token[:, None], config, dtype),
       prompt_length + last,
       slot,
       visible & (jnp.arange(slots) <= slot)[None],
@@ -215,9 +215,9 @@ def sample(
     )
     return append(dataclasses.replace(state, caches=caches), hidden[:, 0])
 
-  embedded = gpt_neox.embed(params, batch.ids, dtype)
-  layers = gpt_neox.decode_layers(params['blocks'])
-  hidden, caches = gpt_neox.prefill(params['blocks'], embedded, batch.valid, config, slots)
+  embedded = trunk.embed(params, batch.ids, config, dtype)
+  layers = trunk.decode_layers(params['blocks'])
+  hidden, caches = trunk.prefill(params['blocks'], embedded, batch.valid, config, slots)
   empty = DecodeState(
     step=jnp.int32(0),
     token=jnp.zeros(rows, jnp.int32),
@@ -233,7 +233,7 @@ def sample(
 
 
 def sampler(
-  config: gpt_neox.GPTNeoXConfig, sampling: config_lib.Sampling, dtype: DTypeLike
+  config: trunk.Config, sampling: config_lib.Sampling, dtype: DTypeLike
 ) -> Callable[[Any, structs.PromptBatch], structs.Responses]:
   """Maps `sample` over the devices: (inputs, sharded PromptBatch) -> sharded Responses."""
   statics: dict[str, Any] = {'config': config, 'dtype': dtype}
@@ -324,5 +324,5 @@ def complete(
   limit = model.config.max_position_embeddings - sampling.max_new_tokens
   ids, _ = prompt_ids(model.tokenizer, prompts, limit)
   responses, _ = complete_ids(model, ids, sampling, seed, dtype, progress, first)
-  skips = sampling.skip_special_tokens
-  return [text.decode(model.tokenizer, response, skips) for response in responses]
+  ends, skips = model.config.eos_token_ids, sampling.skip_special_tokens
+  return [text.decode(model.tokenizer, response, ends, skips) for response in responses]

@@ -126,7 +126,7 @@ def test_the_update_of_ppo_traces_at_its_real_shapes(path, dtype):
   )
   stored = lambda tree: jax.eval_shape(functools.partial(cut_lib.stored, dtype=dtype), tree)
   allowed = distribution.Allowed(
-    array((model_config.vocab_size,), jnp.bool), array((), jnp.int32), array((), jnp.float32)
+    *[array((model_config.vocab_size,), jnp.bool)] * 2, array((), jnp.float32)
   )
   reference = {name: value for name, value in trained.items() if name != 'value_head'}
   frozen = ppo_update.Frozen(stored(frozen), stored(reference), allowed)

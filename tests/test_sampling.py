@@ -15,6 +15,7 @@ from irl_jax import sampling
 from irl_jax.data import batches
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 
 # Sixteen slots with padding. Tests share shapes and settings, since a new one compiles for seconds.
 PROMPTS = [
@@ -54,7 +55,7 @@ def on_one_device(policy, prompts, index, temperature=1.0, seed=0, **settings):
 
 @functools.partial(jax.jit, static_argnames='config')
 def forward(params, ids, valid, config):
-  return gpt_neox.logits(params, gpt_neox.hidden_states(params, ids, valid, config))
+  return trunk.logits(params, trunk.hidden_states(params, ids, valid, config), config)
 
 
 def whole_logits(policy, ids, valid):

@@ -4,6 +4,7 @@ The whole package calls tokenizers through these functions, so that training, sa
 agree.
 """
 
+from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -162,18 +163,21 @@ def report_cut(cut: int, of: str, max_tokens: int, side: str = 'left') -> None:
     )
 
 
-def decode(tokenizer: Any, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+def decode(
+  tokenizer: Any, ids: Iterable[int], ends: Container[int] = (), skip_special_tokens: bool = True
+) -> str:
   """Converts sampled ids to text, exactly as sampled; ends before the first EOS.
 
   Args:
-    tokenizer: a fast Hugging Face tokenizer.
+    tokenizer: a fast Hugging Face tokenizer; its EOS ends a text.
     ids: the token ids of a response.
+    ends: other ids that end a text, such as the EOS ids of a model.
     skip_special_tokens: whether to omit special tokens. If they are kept, they look like typed
       ones, which `encode` makes plain text.
   """
   before_eos = []
   for token in map(int, ids):
-    if token == tokenizer.eos_token_id:
+    if token == tokenizer.eos_token_id or token in ends:
       break
     before_eos.append(token)
   return tokenizer.decode(

@@ -26,8 +26,8 @@ from irl_jax.data import text
 from irl_jax.evaluation import toxicity
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import NO_CLASSES
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.runtime import parallel
 from irl_jax.runtime import records
 
@@ -38,7 +38,7 @@ def response_log_probs_of(
   inputs: tuple[Any, distribution.Allowed],
   batch: tuple[jax.Array, jax.Array],
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   response_length: int,
   min_new_tokens: int,
@@ -55,9 +55,9 @@ def response_log_probs_of(
   """
   params, allowed = inputs
   ids, valid = batch
-  hidden = gpt_neox.hidden_states(params, ids, valid, config, dtype)
+  hidden = trunk.hidden_states(params, ids, valid, config, dtype)
   log_probs, _ = distribution.response_log_probs(
-    params, hidden, ids, response_length, min_new_tokens, allowed
+    params, hidden, ids, response_length, min_new_tokens, allowed, config
   )
   return log_probs
 
@@ -130,8 +130,9 @@ def sample(
   responses, _ = sampling.complete_ids(
     policy, prompts, limits or config.sampling, seed, dtype, progress
   )
+  ends = policy.config.eos_token_ids
   return Sampled(
-    prompts, responses, [text.decode(policy.tokenizer, response) for response in responses]
+    prompts, responses, [text.decode(policy.tokenizer, response, ends) for response in responses]
   )
 
 

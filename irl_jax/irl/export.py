@@ -1,4 +1,4 @@
-"""A recovered reward as an ordinary GPTNeoXForSequenceClassification of transformers.
+"""A recovered reward as an ordinary ForSequenceClassification of transformers.
 
 Bound, zero and scale are folded into its parameters, exactly.
 
@@ -14,8 +14,8 @@ from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk as trunk_lib
 
 
 def check(irl: config_lib.IRL) -> None:
@@ -32,31 +32,22 @@ def check(irl: config_lib.IRL) -> None:
     )
 
 
-def fold(trunk: gpt_neox.Params, direction: np.ndarray, zero: float) -> gpt_neox.Params:
+def fold(
+  trunk: trunk_lib.Params, direction: np.ndarray, zero: float, config: trunk_lib.Config
+) -> trunk_lib.Params:
   """Returns parameters whose score is (R̂ - zero) / (1 + |zero|), which still lies within [-1, 1].
-
-  R̂ = <w, z> / sqrt(D) with unit w [D] and normalised last state z. The final layer norm gets the
-  gain 1 / (sqrt(D) (1 + |zero|)) and the bias -zero / (1 + |zero|) w. The score gets w. The bias
-  then adds -zero / (1 + |zero|), because <w, w> = 1.
 
   Args:
     trunk: embed_in and blocks.
     direction: the reward head's direction [D], of any norm.
     zero: the R̂ that becomes 0.
+    config: the model's shape.
   """
-  # The score stores the direction in float32. The bias uses the stored direction, so that the two
-  # agree to the last bit, whichever zero is folded in.
+  # The score stores the direction in float32. What the zero becomes uses the stored direction, so
+  # that the two agree to the last bit, whichever zero is folded in.
   unit = _unit(_unit(direction).astype(np.float32))
-  shrink = 1 / (1 + abs(zero))
-  return {
-    'embed_in': trunk['embed_in'],
-    'blocks': trunk['blocks'],
-    'final_layer_norm': {
-      'scale': np.full(len(unit), shrink / len(unit) ** 0.5, np.float32),
-      'bias': (-zero * shrink * unit).astype(np.float32),
-    },
-    'score': {'kernel': unit.astype(np.float32)[:, None]},
-  }
+  kept = {name: trunk[name] for name in ('embed_in', 'blocks')}
+  return kept | trunk_lib.fold(unit, zero, config)
 
 
 def _unit(direction: np.ndarray) -> np.ndarray:
@@ -77,5 +68,5 @@ def reward_model(
   """
   trained, frozen = jax.device_get(parts)
   params = cut_lib.join(trained, frozen)
-  folded = fold(params, params['reward_head']['direction'], zero)
+  folded = fold(params, params['reward_head']['direction'], zero, base.config)
   return dataclasses.replace(base, kind='reward', params=jax.tree.map(np.asarray, folded))

@@ -24,8 +24,8 @@ from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.runtime import parallel
 from irl_jax.training import arguments
 from irl_jax.training import fingerprint
@@ -35,7 +35,7 @@ from irl_jax.training import optimizer
 
 
 def pairs_at_once(
-  dataset: pairs_lib.PairDataset, most: int, config: gpt_neox.GPTNeoXConfig, dtype: DTypeLike
+  dataset: pairs_lib.PairDataset, most: int, config: trunk.Config, dtype: DTypeLike
 ) -> int:
   """Returns the pairs of one forward pass: `most`, or on a CPU as many as fit in its cache."""
   fitting = micro_batch_lib.size(0, config, 2, max(dataset.padded), dtype)
@@ -53,7 +53,7 @@ def validation_metrics(scores: np.ndarray, irl: config_lib.IRL) -> dict[str, flo
 
 
 def compile_functions(
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   irl: config_lib.IRL,
   updates: int,
   dtype: DTypeLike,

@@ -15,8 +15,8 @@ from irl_jax import config as config_lib
 from irl_jax import structs
 from irl_jax.irl import objectives
 from irl_jax.irl import reward as reward_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
+from irl_jax.models import trunk
 
 
 def rewards(
@@ -24,14 +24,14 @@ def rewards(
   frozen: reward_lib.Params,
   batch: structs.PairBatch,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   rematerialise: bool,
 ) -> list[jax.Array]:
   """Returns R̂ [B, S] of every prefix of the aligned texts, and of the base texts."""
   texts = reward_lib.both_texts(batch)
   hidden = reward_lib.hidden_states(trained, frozen, texts, config, dtype, rematerialise)
-  return jnp.split(heads.bounded_reward(trained['reward_head'], hidden, config.layer_norm_eps), 2)
+  return jnp.split(heads.bounded_reward(trained['reward_head'], hidden, config), 2)
 
 
 def at_ends(prefixes: Sequence[jax.Array], batch: structs.PairBatch) -> list[jax.Array]:

@@ -23,6 +23,7 @@ from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import heads
 from irl_jax.models import pretrained
+from irl_jax.models import trunk as trunk_lib
 from irl_jax.runtime import parallel
 
 DIRECTION_PAIRS = 2000  # training pairs, drawn by the seed, that determine the first head
@@ -50,11 +51,11 @@ def initial_parts(
   else:
     rows = np.random.default_rng(seed).permutation(len(pairs))[:DIRECTION_PAIRS]
     states = features(base, [pairs[row] for row in rows], irl, (trained, frozen), dtype)
-    head = difference_head(states, base.config.layer_norm_eps)
+    head = difference_head(states, base.config)
   return trained | {'reward_head': head}, frozen
 
 
-def difference_head(states: np.ndarray, epsilon: float) -> reward_lib.Params:
+def difference_head(states: np.ndarray, config: trunk_lib.Config) -> reward_lib.Params:
   """Returns a head along the mean normalised state of aligned texts minus that of base texts.
 
   This is the direction that one step of matching feature expectations gives (Abbeel & Ng 2004).
@@ -63,10 +64,10 @@ def difference_head(states: np.ndarray, epsilon: float) -> reward_lib.Params:
 
   Args:
     states: the states of the aligned and the base texts [N, 2, D].
-    epsilon: the epsilon of the layer norm.
+    config: the trunk's shape.
   """
   aligned, base = (
-    jnp.mean(heads.normalise(jnp.asarray(states[:, side]), epsilon), axis=0) for side in (0, 1)
+    jnp.mean(trunk_lib.normalise(jnp.asarray(states[:, side]), config), axis=0) for side in (0, 1)
   )
   return jax.device_get(heads.reward_head_along(aligned - base))
 

@@ -14,11 +14,11 @@ from jax.typing import DTypeLike
 from irl_jax import rewards
 from irl_jax import structs
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 
-Params = gpt_neox.Params
+Params = trunk.Params
 Parts = tuple[Params, Params]  # (trained, frozen) parameters of a reward
 POOL = {'last': heads.last_token, 'mean': heads.mean_token}
 
@@ -27,7 +27,7 @@ def hidden_states(
   trained: Params,
   frozen: Params,
   batch: structs.TextBatch,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   rematerialise: bool = False,
 ) -> jax.Array:
@@ -52,7 +52,7 @@ def features(
   parts: Parts,
   batch: structs.TextBatch,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   pooling: str,
   rematerialise: bool = False,
@@ -66,7 +66,7 @@ def reward(
   frozen: Params,
   batch: structs.TextBatch | structs.Features,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   pooling: str,
   rematerialise: bool = False,
@@ -84,7 +84,7 @@ def reward(
       rematerialise=rematerialise,
     )
   )
-  return heads.bounded_reward(trained['reward_head'], pooled, config.layer_norm_eps)
+  return heads.bounded_reward(trained['reward_head'], pooled, config)
 
 
 def both_texts(batch: structs.PairBatch) -> Any:

@@ -17,7 +17,7 @@ from irl_jax.irl import objectives
 from irl_jax.irl import prefixes
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 from irl_jax.training import gradients
 from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
@@ -28,7 +28,7 @@ def total_loss(
   frozen: reward_lib.Params,
   batch: structs.PairBatch,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   irl: config_lib.IRL,
   progress: jax.Array | float = 1.0,
@@ -74,7 +74,7 @@ def update(
   updates: int,
   tx: optax.GradientTransformation,
   axis_name: str | None,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   micro_batch: int = 0,
   rematerialise: bool = False,
@@ -117,11 +117,7 @@ def update(
 
 
 def cut_hidden(
-  frozen: reward_lib.Params,
-  batch: structs.PairBatch,
-  *,
-  config: gpt_neox.GPTNeoXConfig,
-  dtype: DTypeLike,
+  frozen: reward_lib.Params, batch: structs.PairBatch, *, config: trunk.Config, dtype: DTypeLike
 ) -> jax.Array:
   """Returns the frozen blocks' outputs [B, 2, S, D] for the aligned and the base texts."""
   texts = reward_lib.both_texts(batch)

@@ -33,15 +33,25 @@ PROBES = (  # texts on which tokenizers of one vocabulary differ if their merges
 )
 
 
-# Settings that change what a model computes, but not the shapes of its weights.
-SETTINGS = (
-  'num_attention_heads',
-  'rotary_pct',
-  'rotary_emb_base',
-  'layer_norm_eps',
-  'use_parallel_residual',
-  'hidden_act',
-)
+# Settings that show in the shapes of weights, or do not change what a model computes from a text.
+NO_SETTINGS = {
+  'vocab_size',
+  'hidden_size',
+  'num_hidden_layers',
+  'head_dim',
+  'intermediate_size',
+  'max_position_embeddings',
+  'attention_bias',
+  'qkv_bias',
+  'o_bias',
+  'mlp_bias',
+  'tie_word_embeddings',
+  'initializer_range',
+  'bos_token_id',
+  'eos_token_ids',
+  'pad_token_id',
+  'model_type',
+}
 NOT_ONLY_TRAINING = 'so they may differ in more than a reward'
 
 
@@ -128,11 +138,20 @@ def _unshared_tokens(first: pretrained.Decoder, second: pretrained.Decoder, spec
 
 
 def different_settings(first: pretrained.Decoder, second: pretrained.Decoder) -> str:
-  """Returns the settings without weights that differ, with both values, or ''."""
+  """Returns the settings without weights that differ, with both values, or ''.
+
+  Models of two families have different shapes and no settings in common.
+  """
+  settings = lambda model: {
+    name: value
+    for name, value in dataclasses.asdict(model.config).items()
+    if name not in NO_SETTINGS
+  }
+  left, right = settings(first), settings(second)
   return ', '.join(
-    f'{name} is {getattr(first.config, name)} and {getattr(second.config, name)}'
-    for name in SETTINGS
-    if getattr(first.config, name) != getattr(second.config, name)
+    f'{name} is {left[name]} and {right[name]}'
+    for name in left
+    if left[name] != right.get(name, left[name])
   )
 
 
@@ -158,7 +177,9 @@ def _without(model: pretrained.Decoder, tokens: set[str]) -> pretrained.Decoder:
   """Returns the model with these tokens excluded from sampling; its EOS stays."""
   vocabulary = model.tokenizer.get_vocab()
   ids = {vocabulary[token] for token in tokens if token in vocabulary}
-  return dataclasses.replace(model, never_sampled=tuple(sorted(ids - {model.config.eos_token_id})))
+  return dataclasses.replace(
+    model, never_sampled=tuple(sorted(ids - set(model.config.eos_token_ids)))
+  )
 
 
 def shapes(model: pretrained.Decoder, rows: int | None = None) -> list[tuple[str, tuple[int, ...]]]:

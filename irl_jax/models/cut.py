@@ -1,4 +1,4 @@
-"""A GPT-NeoX model cut below its lowest trained block.
+"""A decoder cut below its lowest trained block.
 
 What is below the cut is frozen, shared with the reference, and computed once.
 
@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from irl_jax.models import gpt_neox
 from irl_jax.models import layers
+from irl_jax.models import trunk
 
-Params = gpt_neox.Params
+Params = trunk.Params
 
 
 def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
@@ -79,14 +79,14 @@ def below(
   frozen: Params,
   ids: jax.Array,
   valid: jax.Array,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike = jnp.float32,
 ) -> jax.Array | None:
   """Returns the hidden states [B, S, D] at the cut, or None if nothing is frozen."""
   if not frozen:
     return None
-  hidden = gpt_neox.embed(frozen, ids, dtype)
-  return gpt_neox.run_blocks(frozen['lower_blocks'], hidden, valid, config)
+  hidden = trunk.embed(frozen, ids, config, dtype)
+  return trunk.run_blocks(frozen['lower_blocks'], hidden, valid, config)
 
 
 def above(
@@ -95,7 +95,7 @@ def above(
   cut_hidden: jax.Array | None,
   ids: jax.Array,
   valid: jax.Array,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike = jnp.float32,
   normalise: bool = True,
   rematerialise: bool = False,
@@ -116,7 +116,11 @@ def above(
   Returns:
     hidden states [B, S, D].
   """
-  hidden = gpt_neox.embed(trained, ids, dtype) if cut_hidden is None else cut_hidden.astype(dtype)
+  if cut_hidden is None:
+    hidden = trunk.embed(trained, ids, config, dtype)
+  else:
+    hidden = cut_hidden.astype(dtype)
   if 'blocks' in trained:
-    hidden = gpt_neox.run_blocks(trained['blocks'], hidden, valid, config, rematerialise)
-  return gpt_neox.final_norm({**frozen, **trained}, hidden, config) if normalise else hidden
+    first_layer = config.num_hidden_layers - layers.depth(trained['blocks'])
+    hidden = trunk.run_blocks(trained['blocks'], hidden, valid, config, rematerialise, first_layer)
+  return trunk.final_norm({**frozen, **trained}, hidden, config) if normalise else hidden

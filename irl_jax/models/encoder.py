@@ -51,6 +51,14 @@ class EncoderConfig:
   family: Family = 'roberta'
 
   @property
+  def block_states(self) -> int:
+    """The numbers of each token that the gradient of one block needs, as XLA keeps them on a CPU.
+
+    tests/stages/test_memory.py compares the sum with the compiler's own number.
+    """
+    return 9 * self.hidden_size + 2 * self.intermediate_size
+
+  @property
   def num_labels(self) -> int:
     """Number of labels, C."""
     return len(self.labels)

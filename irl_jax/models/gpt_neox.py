@@ -11,10 +11,10 @@ import functools
 
 import chex
 from flax import linen as nn
-from flax import struct
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+import numpy as np
 
 from irl_jax.models import cpu
 from irl_jax.models import layers as layers_lib
@@ -41,7 +41,29 @@ class GPTNeoXConfig:
   hidden_act: str = 'gelu'
   initializer_range: float = 0.02
   bos_token_id: int = 0
-  eos_token_id: int = 0
+  eos_token_ids: tuple[int, ...] = (0,)  # any of them ends a response
+
+  @property
+  def eos_token_id(self) -> int:
+    """The EOS that starts and pads a text: the first."""
+    return self.eos_token_ids[0]
+
+  @property
+  def final_logit_softcapping(self) -> None:
+    """The cap of the logits: there is none."""
+
+  @property
+  def key_value_size(self) -> int:
+    """The numbers of a token's keys in one layer, and of its values."""
+    return self.hidden_size
+
+  @property
+  def block_states(self) -> int:
+    """The numbers of each token that the gradient of one block needs, as XLA keeps them on a CPU.
+
+    tests/stages/test_memory.py compares the sum with the compiler's own number.
+    """
+    return 9 * self.hidden_size + 2 * self.intermediate_size
 
   @property
   def head_dim(self) -> int:
@@ -54,48 +76,13 @@ class GPTNeoXConfig:
     return int(self.head_dim * self.rotary_pct)
 
 
-@struct.dataclass
-class Rotary:
-  """Cosine and sine of every position's rotation, float32."""
-
-  cos: jax.Array  # [B, S, 1, R]
-  sin: jax.Array  # [B, S, 1, R]
-
-
-@struct.dataclass
-class Cache:
-  """Keys and values of one layer, carried through the decode loop."""
-
-  keys: jax.Array  # [B, H, K, E]
-  values: jax.Array  # [B, H, K, E]
-
-
-def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> Rotary:
-  """Returns the rotary tables (Su et al. 2021, arXiv:2104.09864) of positions [B, S]."""
+def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> layers_lib.Rotary:
+  """Returns the rotary tables of positions [B, S]."""
   dims = config.rotary_ndims
   frequencies = config.rotary_emb_base ** (
     -jnp.arange(0, dims, 2, dtype=jnp.float32) / max(dims, 1)
   )
-  angles = positions.astype(jnp.float32)[..., None] * frequencies[None, None]  # [B, S, R/2]
-  angles = jnp.concatenate([angles, angles], -1)[:, :, None]  # [B, S, 1, R]
-  return Rotary(jnp.cos(angles), jnp.sin(angles))
-
-
-def rotate(x: jax.Array, rotary: Rotary) -> jax.Array:
-  """Rotates the first R dims of each head of x [B, S, H, E], in GPT-NeoX's rotate-half form."""
-  dims = rotary.cos.shape[-1]
-  if not dims:
-    return x
-  rotated, rest = x[..., :dims], x[..., dims:]
-  half = jnp.concatenate([-rotated[..., dims // 2 :], rotated[..., : dims // 2]], -1)
-  rotated = (rotated * rotary.cos + half * rotary.sin).astype(x.dtype)
-  return jnp.concatenate([rotated, rest], -1)
-
-
-def write(cache: Cache, new: Cache, slot: jax.Array) -> Cache:
-  """Writes keys and values of new tokens into the cache, from a slot [] on."""
-  update = lambda full, x: jax.lax.dynamic_update_slice_in_dim(full, x.astype(full.dtype), slot, 2)
-  return Cache(update(cache.keys, new.keys), update(cache.values, new.values))
+  return layers_lib.rotary_tables(positions, frequencies)
 
 
 class Attention(nn.Module):
@@ -109,11 +96,11 @@ class Attention(nn.Module):
   def __call__(
     self,
     hidden: jax.Array,
-    rotary: Rotary,
+    rotary: layers_lib.Rotary,
     mask: jax.Array,
-    cache: Cache | None = None,
+    cache: layers_lib.Cache | None = None,
     slot: jax.Array | None = None,
-  ) -> tuple[jax.Array, Cache]:
+  ) -> tuple[jax.Array, layers_lib.Cache]:
     """Returns the output [B, S, D], and the keys and values that were attended to."""
     batch, length, width = hidden.shape
     config = self.config
@@ -127,10 +114,11 @@ class Attention(nn.Module):
     # The checkpoints interleave query, key and value by head: [H, 3, E].
     qkv = qkv.reshape(batch, length, config.num_attention_heads, 3 * config.head_dim)
     query, key, value = jnp.split(qkv, 3, axis=-1)  # [B, S, H, E]
+    query, key = layers_lib.rotate(query, rotary), layers_lib.rotate(key, rotary)
     heads_first = lambda x: x.transpose(0, 2, 1, 3)
-    query, key, value = map(heads_first, (rotate(query, rotary), rotate(key, rotary), value))
-    own = Cache(key, value)
-    cache = own if cache is None or slot is None else write(cache, own, slot)
+    query, key, value = map(heads_first, (query, key, value))
+    own = layers_lib.Cache(key, value)
+    cache = own if cache is None or slot is None else layers_lib.write(cache, own, slot)
     mixed = layers_lib.merge_heads(layers_lib.attend(query, cache.keys, cache.values, mask))
     return cpu.on_tokens(dense(width, name='dense'), mixed), cache
 
@@ -172,11 +160,11 @@ class Block(nn.Module):
   def __call__(
     self,
     hidden: jax.Array,
-    rotary: Rotary,
+    rotary: layers_lib.Rotary,
     mask: jax.Array,
-    cache: Cache | None = None,
+    cache: layers_lib.Cache | None = None,
     slot: jax.Array | None = None,
-  ) -> tuple[jax.Array, Cache]:
+  ) -> tuple[jax.Array, layers_lib.Cache]:
     """Returns the new hidden state [B, S, D], and the keys and values that were attended to."""
     norm = functools.partial(
       nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype, use_fast_variance=False
@@ -212,17 +200,12 @@ def init(key: jax.Array, config: GPTNeoXConfig) -> Params:
   return params if config.tie_word_embeddings else params | {'embed_out': normal(out_key)}
 
 
-def embed(params: Params, ids: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+def embed(
+  params: Params, ids: jax.Array, config: GPTNeoXConfig, dtype: DTypeLike = jnp.float32
+) -> jax.Array:
   """Returns the token embeddings [B, S, D] of ids [B, S]."""
+  del config
   return params['embed_in']['embedding'].astype(dtype)[ids]
-
-
-def positions_of(valid: jax.Array) -> jax.Array:
-  """Returns every token's position [B, S]: the number of valid tokens before it.
-
-  Padding may be on either side.
-  """
-  return jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
 
 
 def run_blocks(
@@ -231,6 +214,7 @@ def run_blocks(
   valid: jax.Array,
   config: GPTNeoXConfig,
   rematerialise: bool = False,
+  first_layer: int = 0,
 ) -> jax.Array:
   """Runs stacked blocks with causal attention.
 
@@ -240,10 +224,12 @@ def run_blocks(
     valid: [B, S] bool; positions where it is False are masked.
     config: the model's shape.
     rematerialise: keep only each block's input for the backward pass.
+    first_layer: the layer of the first block; all layers of a GPT-NeoX are alike.
 
   Returns:
     hidden [B, S, D] after the last block.
   """
+  del first_layer
   return _scan_blocks(blocks, hidden, valid, config, rematerialise)[0]
 
 
@@ -253,30 +239,22 @@ def _scan_blocks(
   valid: jax.Array,
   config: GPTNeoXConfig,
   rematerialise: bool = False,
-) -> tuple[jax.Array, Cache]:
+) -> tuple[jax.Array, layers_lib.Cache]:
   """As `run_blocks`; also returns the keys and values of every block, stacked [L, ...]."""
   chex.assert_rank([hidden, valid], [3, 2])
-  length = hidden.shape[1]
-  rotary = rotary_tables(positions_of(valid), config)
-  causal = jnp.tril(jnp.ones((length, length), bool))
-  mask = (causal[None] & valid[:, None])[:, None]  # [B, 1, S, S]
+  rotary = rotary_tables(layers_lib.positions_of(valid), config)
+  mask = layers_lib.causal_mask(valid)
   block = Block(config, hidden.dtype)
   run = lambda hidden, params: layers_lib.apply(block, params, hidden, rotary, mask)
   return layers_lib.scan_layers(run, hidden, blocks, rematerialise)
 
 
-def decode_layers(blocks: Params) -> list[Params]:
-  """Returns the parameters of each block as `decode_blocks` reads them: kernels are [out, in]."""
-  return [cpu.transposed_kernels(layer) for layer in layers_lib.unstacked(blocks)]
-
-
 def prefill(
   blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, slots: int
-) -> tuple[jax.Array, list[Cache]]:
+) -> tuple[jax.Array, list[layers_lib.Cache]]:
   """As `run_blocks`; also returns the cache of each block, with room for `slots` positions."""
   hidden, written = _scan_blocks(blocks, hidden, valid, config)
-  room = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, slots - x.shape[3]), (0, 0)))
-  return hidden, layers_lib.unstacked(jax.tree.map(room, written))
+  return hidden, layers_lib.with_room(written, slots)
 
 
 def decode_blocks(
@@ -285,9 +263,9 @@ def decode_blocks(
   position: jax.Array,
   slot: jax.Array,
   visible: jax.Array,
-  caches: Sequence[Cache],
+  caches: Sequence[layers_lib.Cache],
   config: GPTNeoXConfig,
-) -> tuple[jax.Array, list[Cache]]:
+) -> tuple[jax.Array, list[layers_lib.Cache]]:
   """Runs one new token through all blocks.
 
   The blocks are unrolled. A scan would copy each layer's parameters and cache out of their stacks
@@ -323,25 +301,22 @@ def final_norm(params: Params, hidden: jax.Array, config: GPTNeoXConfig) -> jax.
   return layers_lib.apply(norm, params['final_layer_norm'], hidden)
 
 
-def output_embedding(params: Params) -> jax.Array:
-  """Returns the output head [V, D]: the input embedding if the two are tied."""
-  return (params['embed_out'] if 'embed_out' in params else params['embed_in'])['embedding']
+def normalise(hidden: jax.Array, config: GPTNeoXConfig) -> jax.Array:
+  """Applies the final norm without its parameters to states [..., D] -> float32."""
+  return layers_lib.layer_normalised(hidden, config.layer_norm_eps)
 
 
-def logits(params: Params, hidden: jax.Array) -> jax.Array:
-  """Returns next-token logits [..., V], float32, of normalised hidden states [..., D]."""
-  embedding = output_embedding(params).astype(hidden.dtype)
-  return jnp.einsum('...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32)
+def fold(direction: np.ndarray, zero: float, config: GPTNeoXConfig) -> Params:
+  """Writes a bounded reward into the final norm and the score (`trunk.fold`).
 
-
-def hidden_states(
-  params: Params,
-  ids: jax.Array,
-  valid: jax.Array,
-  config: GPTNeoXConfig,
-  dtype: DTypeLike = jnp.float32,
-  rematerialise: bool = False,
-) -> jax.Array:
-  """Returns hidden states [B, S, D] after the final norm, of ids [B, S] where valid [B, S]."""
-  hidden = run_blocks(params['blocks'], embed(params, ids, dtype), valid, config, rematerialise)
-  return final_norm(params, hidden, config)
+  The norm gets the gain 1 / (sqrt(D) (1 + |zero|)) and the bias -zero / (1 + |zero|) w. The score
+  gets w. The bias then adds -zero / (1 + |zero|), because <w, w> = 1.
+  """
+  shrink = 1 / (1 + abs(zero))
+  return {
+    'final_layer_norm': {
+      'scale': np.full(len(direction), shrink / len(direction) ** 0.5, np.float32),
+      'bias': (-zero * shrink * direction).astype(np.float32),
+    },
+    'score': {'kernel': direction.astype(np.float32)[:, None]},
+  }

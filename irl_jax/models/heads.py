@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from irl_jax.models import layers
+from irl_jax.models import trunk
 
 Params = layers.Params
 
@@ -53,24 +54,13 @@ def reward_head_along(direction: jax.Array) -> Params:
   return {'direction': 0.02 * unit(jnp.asarray(direction, jnp.float32)) * direction.shape[0] ** 0.5}
 
 
-def normalise(hidden: chex.Array, epsilon: float) -> jax.Array:
-  """Applies a layer norm without parameters to hidden states [..., D].
-
-  Returns:
-    [..., D] float32, with mean 0 and variance 1 over the width.
-  """
-  hidden = jnp.asarray(hidden, jnp.float32)
-  centred = hidden - jnp.mean(hidden, -1, keepdims=True)
-  return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + epsilon)
-
-
 def unit(direction: jax.Array) -> jax.Array:
   """Scales a direction [D] to Euclidean norm 1."""
   return direction * jax.lax.rsqrt(jnp.sum(direction**2) + 1e-12)
 
 
-def bounded_reward(head: Params, hidden: jax.Array, epsilon: float) -> jax.Array:
-  """Returns R̂(h) = <w / |w|, normalise(h)> / sqrt(D).
+def bounded_reward(head: Params, hidden: jax.Array, config: trunk.Config) -> jax.Array:
+  """Returns R̂(h) = <w / |w|, z> / sqrt(D) of the normalised state z (`trunk.normalise`).
 
   The bound is part of the objective. Without it max-margin IRL has no maximum (Ng & Russell 2000;
   Abbeel & Ng 2004 ask for |w| <= 1), and rewards of the paper's released code ran to +-15,000. A
@@ -79,13 +69,13 @@ def bounded_reward(head: Params, hidden: jax.Array, epsilon: float) -> jax.Array
   Args:
     head: a reward head.
     hidden: states h [..., D].
-    epsilon: the trunk's layer_norm_eps.
+    config: the trunk's shape.
 
   Returns:
     rewards [...], float32, within [-1, 1].
   """
   chex.assert_equal_shape_suffix([hidden, head['direction']], 1)
-  return normalise(hidden, epsilon) @ unit(head['direction']) / hidden.shape[-1] ** 0.5
+  return trunk.normalise(hidden, config) @ unit(head['direction']) / hidden.shape[-1] ** 0.5
 
 
 def last_token(hidden: jax.Array, valid: jax.Array) -> jax.Array:

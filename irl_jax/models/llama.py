@@ -1,77 +1,333 @@
 """Llama, and its relatives by switches: Mistral, Qwen 2 and 3, OLMo 2, Gemma 2 and 3 (text).
 
-Dims: B batch, S positions, H query heads, N key/value heads, E head size, D width, I inner width,
-L layers, V vocabulary.
+Dims: B batch, S positions, K keys or cache slots, H query heads, N key and value heads, E head
+size, D width, L layers, V vocabulary.
 """
 
-import dataclasses
+from collections.abc import Callable
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+import chex
+from flax import linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+import numpy as np
+
+from irl_jax.models import cpu
+from irl_jax.models import layers as layers_lib
+from irl_jax.models.llama_config import LlamaConfig
+from irl_jax.models.llama_config import Rope
+
+Params = layers_lib.Params
+ACTIVATIONS = {
+  'silu': jax.nn.silu,
+  'gelu_pytorch_tanh': functools.partial(jax.nn.gelu, approximate=True),
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Rope:
-  """Rotary positions of a layer: the wave lengths, and how they are stretched for long texts."""
+@struct.dataclass
+class View:
+  """The rotary tables of the tokens that a layer reads, and the keys that it sees."""
 
-  theta: float = 10000.0
-  kind: str = 'default'  # 'default' | 'linear' (every angle / factor) | 'llama3'
-  factor: float = 1.0  # of 'linear' and 'llama3'
-  low_freq_factor: float = 1.0  # of 'llama3', as the two below
-  high_freq_factor: float = 4.0
-  original_max_position_embeddings: int = 8192
+  rotary: layers_lib.Rotary
+  mask: jax.Array  # [B, 1, S, K] bool
 
 
-@dataclasses.dataclass(frozen=True)
-class LlamaConfig:
-  """Shape of a model of the Llama kind. Every difference between the families is a field.
+def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
+  """Returns the angles of one position [E/2], float32.
 
-  Parameters, named after Hugging Face's modules. Kernels are [in, out], as everywhere in irl_jax:
+  Llama 3 (arXiv:2407.21783; transformers' `_compute_llama3_parameters`) divides those whose wave is
+  longer than the original texts by `factor`, keeps the short ones, and goes over between them.
+  """
+  plain = (1 / rope.theta ** (np.arange(0, head_dim, 2, np.float32) / head_dim)).astype(np.float32)
+  if rope.kind == 'default':
+    return plain
+  if rope.kind == 'linear':
+    return plain / np.float32(rope.factor)
+  assert rope.kind == 'llama3', rope.kind
+  waves = rope.original_max_position_embeddings * plain / (2 * np.pi)  # in an original text
+  kept = (waves - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+  kept = np.clip(kept, 0, 1)
+  return (plain * (kept + (1 - kept) / rope.factor)).astype(np.float32)
 
-    embed_in/embedding [V, D]                        model.embed_tokens.weight
-    blocks/ (each stacked on [L, ...])               model.layers.<layer>.
-      self_attn/{q,k,v,o}_proj/kernel                bias where qkv_bias, o_bias
-      self_attn/{q,k}_norm/scale                     where qk_norm: [E] ('head'), [H E], [N E]
-      mlp/{gate,up,down}_proj/kernel                 bias where mlp_bias
-      input_layernorm/scale [D]                      not with norm_placement 'post'
-      post_attention_layernorm/scale [D]
-      pre_feedforward_layernorm/scale [D]            only with 'sandwich'
-      post_feedforward_layernorm/scale [D]           only with 'post' and 'sandwich'
-    final_layer_norm/scale [D]                       model.norm.weight
-    embed_out/embedding [V, D]                       lm_head.weight, unless tied
-    score/kernel [D, 1]                              score.weight, of a reward
-    score/bias [1]                                   minus config.json's reward_zero, of a reward
 
-  A scale is stored as in the file, even if the norm multiplies by 1 + scale.
+def _views(
+  positions: jax.Array, seen: jax.Array, mask: jax.Array, config: LlamaConfig
+) -> tuple[View, View]:
+  """Returns what a full and a sliding layer see.
+
+  Args:
+    positions: [B, S] of the tokens that are read.
+    seen: [B, K] positions of the keys.
+    mask: [B, 1, S, K] bool, the keys that a full layer sees.
+    config: the model's shape.
+  """
+  tables = lambda rope: layers_lib.rotary_tables(positions, frequencies(rope, config.head_dim))
+  full = View(tables(config.rope), mask)
+  if not any(config.slides):
+    return full, full
+  rotary = tables(config.local_rope) if config.local_rope else full.rotary
+  behind = positions[:, None, :, None] - seen[:, None, None]
+  return full, View(rotary, mask & (behind < config.sliding_window))
+
+
+class RMSNorm(nn.Module):
+  """The root-mean-square norm (Zhang & Sennrich 2019), in the float types of each family."""
+
+  config: LlamaConfig
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns x [..., D], of root mean square 1, times the scale."""
+    kind = self.config.norm_weight
+    start = nn.initializers.zeros if kind == 'one_plus' else nn.initializers.ones
+    scale = self.param('scale', start, (x.shape[-1],)).reshape([1] * (x.ndim - 1) + [-1])
+    normalised = layers_lib.rms_normalised(x, self.config.rms_norm_eps)
+    if kind == 'cast':
+      return normalised.astype(self.dtype) * scale.astype(self.dtype)
+    scale = scale.astype(jnp.float32) + (kind == 'one_plus')
+    return (normalised * scale).astype(self.dtype)
+
+
+class Attention(nn.Module):
+  """Self-attention over its own keys, or over a cache into which they are written first.
+
+  Several query heads share a key and a value (Ainslie et al. 2023, arXiv:2305.13245). The cache
+  holds each once.
   """
 
-  vocab_size: int
-  hidden_size: int
-  num_hidden_layers: int
-  num_attention_heads: int
-  num_key_value_heads: int
-  head_dim: int
-  intermediate_size: int
-  model_type: str = 'llama'  # Hugging Face's: llama mistral qwen2 qwen3 olmo2 gemma2 gemma3_text
-  max_position_embeddings: int = 2048
-  hidden_act: str = 'silu'  # 'silu' | 'gelu_pytorch_tanh'
-  qkv_bias: bool = False
-  o_bias: bool = False
-  mlp_bias: bool = False
-  rms_norm_eps: float = 1e-6
-  # Where a layer's norms are: 'pre' x + f(N(x)); 'post' x + N(f(x)); 'sandwich' x + N(f(N(x))).
-  norm_placement: str = 'pre'
-  # 'cast' multiplies in the type of the computation (llama); 'float32' before the cast (olmo2);
-  # 'one_plus' also in float32, by 1 + scale (gemma).
-  norm_weight: str = 'cast'
-  qk_norm: str = 'none'  # 'head' after the split into heads | 'projection' before it | 'none'
-  query_pre_attn_scalar: float | None = None  # scores are divided by its root; None: head_dim
-  rope: Rope = Rope()
-  local_rope: Rope | None = None  # of the layers that slide; None: as the others
-  sliding_window: int | None = None  # positions that a sliding layer sees, its own among them
-  sliding_layers: tuple[bool, ...] = ()  # which layers slide, [L]; (): none
-  attn_logit_softcapping: float | None = None  # transformers 5 applies it in gemma2, not in gemma3
-  final_logit_softcapping: float | None = None
-  scale_embedding: bool = False  # multiply embeddings by sqrt(D), rounded to their type (gemma)
-  tie_word_embeddings: bool = False
-  initializer_range: float = 0.02
-  bos_token_id: int | None = None
-  eos_token_ids: tuple[int, ...] = (0,)  # any of them ends a response; the first pads and starts
-  pad_token_id: int | None = None
+  config: LlamaConfig
+  dtype: DTypeLike
+  dense: Callable[..., nn.Module] = nn.Dense
+
+  @nn.compact
+  def __call__(
+    self,
+    hidden: jax.Array,
+    view: View,
+    cache: layers_lib.Cache | None = None,
+    slot: jax.Array | None = None,
+  ) -> tuple[jax.Array, layers_lib.Cache]:
+    """Returns the output [B, S, D], and the keys and values that were attended to."""
+    config = self.config
+    heads, shared = config.num_attention_heads, config.num_key_value_heads
+    query = self._projected(hidden, 'q', heads)
+    key, value = self._projected(hidden, 'k', shared), self._projected(hidden, 'v', shared)
+    query, key = layers_lib.rotate(query, view.rotary), layers_lib.rotate(key, view.rotary)
+    query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
+    own = layers_lib.Cache(key, value)
+    cache = own if cache is None or slot is None else layers_lib.write(cache, own, slot)
+    mixed = layers_lib.attend(
+      query,
+      cache.keys,
+      cache.values,
+      view.mask,
+      (config.query_pre_attn_scalar or config.head_dim) ** -0.5,
+      config.attn_logit_softcapping,
+    )
+    dense = _dense(self, config.o_bias)(config.hidden_size, name='o_proj')
+    return cpu.on_tokens(dense, layers_lib.merge_heads(mixed)), cache
+
+  def _projected(self, hidden: jax.Array, name: str, heads: int) -> jax.Array:
+    """Returns queries, keys or values [B, S, H, E], normalised where the family does so."""
+    config = self.config
+    dense = _dense(self, config.qkv_bias)(heads * config.head_dim, name=f'{name}_proj')
+    x = cpu.on_tokens(dense, hidden)
+    norm = lambda x: RMSNorm(config, self.dtype, name=f'{name}_norm')(x) if name != 'v' else x
+    if config.qk_norm == 'projection':
+      x = norm(x)
+    x = x.reshape(*x.shape[:2], heads, config.head_dim)
+    return norm(x) if config.qk_norm == 'head' else x
+
+
+def _dense(module: Any, use_bias: bool) -> Callable[..., nn.Module]:
+  """Returns the dense layers of a module, but for their width and their name."""
+  return functools.partial(
+    module.dense,
+    dtype=module.dtype,
+    use_bias=use_bias,
+    kernel_init=nn.initializers.normal(module.config.initializer_range),
+  )
+
+
+class MLP(nn.Module):
+  """The gated MLP, down(act(gate x) * up x) (Shazeer 2020, arXiv:2002.05202).
+
+  The backward pass recomputes the product, so that only its two factors are stored.
+  """
+
+  config: LlamaConfig
+  dtype: DTypeLike
+  dense: Callable[..., nn.Module] = nn.Dense
+
+  @nn.compact
+  def __call__(self, hidden: jax.Array) -> jax.Array:
+    """Returns the output [B, S, D]."""
+    config = self.config
+    dense = _dense(self, config.mlp_bias)
+    inner = lambda name: cpu.on_tokens(dense(config.intermediate_size, name=name), hidden)
+    down = lambda self, gate, up: cpu.on_tokens(
+      dense(config.hidden_size, name='down_proj'), ACTIVATIONS[config.hidden_act](gate) * up
+    )
+    return nn.remat(down, prevent_cse=False)(self, inner('gate_proj'), inner('up_proj'))
+
+
+class Block(nn.Module):
+  """One layer: attention, then the MLP, each added to its input."""
+
+  config: LlamaConfig
+  dtype: DTypeLike = jnp.float32
+  dense: Callable[..., nn.Module] = nn.Dense
+
+  @nn.compact
+  def __call__(
+    self,
+    hidden: jax.Array,
+    view: View,
+    cache: layers_lib.Cache | None = None,
+    slot: jax.Array | None = None,
+  ) -> tuple[jax.Array, layers_lib.Cache]:
+    """Returns the new hidden state [B, S, D], and the keys and values that were attended to."""
+    placement = self.config.norm_placement
+    before, after = placement != 'post', placement != 'pre'
+    norm = lambda name, x, wanted: RMSNorm(self.config, self.dtype, name=name)(x) if wanted else x
+    attention = Attention(self.config, self.dtype, self.dense, name='self_attn')
+    mlp = MLP(self.config, self.dtype, self.dense, name='mlp')
+    attended, cache = attention(norm('input_layernorm', hidden, before), view, cache, slot)
+    hidden = hidden + norm('post_attention_layernorm', attended, after)
+    second = 'pre_feedforward_layernorm' if after else 'post_attention_layernorm'
+    changed = mlp(norm(second, hidden, before))
+    return hidden + norm('post_feedforward_layernorm', changed, after), cache
+
+
+@functools.partial(jax.jit, static_argnames='config')
+def init(key: jax.Array, config: LlamaConfig) -> Params:
+  """Draws random parameters, float32; those of the blocks are stacked on a layer axis [L, ...]."""
+  embed_key, block_key, out_key = jax.random.split(key, 3)
+  shape = (config.vocab_size, config.hidden_size)
+  normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, shape)}
+  dummy, valid = jnp.zeros((1, 1, config.hidden_size)), jnp.ones((1, 1), bool)
+  view, _ = _views(jnp.int32(valid), jnp.int32(valid), valid[None, None], config)
+  init_block = lambda k: layers_lib.init(Block(config), k, dummy, view)
+  params = {
+    'embed_in': normal(embed_key),
+    'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
+    'final_layer_norm': layers_lib.init(RMSNorm(config, jnp.float32), key, dummy),
+  }
+  return params if config.tie_word_embeddings else params | {'embed_out': normal(out_key)}
+
+
+def embed(
+  params: Params, ids: jax.Array, config: LlamaConfig, dtype: DTypeLike = jnp.float32
+) -> jax.Array:
+  """Returns the token embeddings [B, S, D] of ids [B, S], scaled where the family does so."""
+  embedded = params['embed_in']['embedding'].astype(dtype)[ids]
+  scale = jnp.asarray(config.hidden_size**0.5, dtype)
+  return embedded * scale if config.scale_embedding else embedded
+
+
+def run_blocks(
+  blocks: Params,
+  hidden: jax.Array,
+  valid: jax.Array,
+  config: LlamaConfig,
+  rematerialise: bool = False,
+  first_layer: int = 0,
+) -> jax.Array:
+  """Runs stacked blocks with causal attention (`trunk.run_blocks`)."""
+  return _scan_blocks(blocks, hidden, valid, config, rematerialise, first_layer)[0]
+
+
+def _scan_blocks(
+  blocks: Params,
+  hidden: jax.Array,
+  valid: jax.Array,
+  config: LlamaConfig,
+  rematerialise: bool = False,
+  first_layer: int = 0,
+) -> tuple[jax.Array, layers_lib.Cache]:
+  """As `run_blocks`; also returns the keys and values of every block, stacked [L, ...]."""
+  chex.assert_rank([hidden, valid], [3, 2])
+  slides = config.slides[first_layer : first_layer + layers_lib.depth(blocks)]
+  assert len(slides) == layers_lib.depth(blocks), 'more blocks than the model has layers'
+  positions = layers_lib.positions_of(valid)
+  views = _views(positions, positions, layers_lib.causal_mask(valid), config)
+  block = Block(config, hidden.dtype)
+  if len(set(slides)) < 2:
+    view = views[any(slides)]
+    run = lambda hidden, params: layers_lib.apply(block, params, hidden, view)
+    return layers_lib.scan_layers(run, hidden, blocks, rematerialise)
+  # Layers differ: whether one slides is scanned beside its parameters, and picks its view.
+  both = jax.tree.map(lambda *x: jnp.stack(x), *views)
+
+  def run_either(hidden: jax.Array, layer: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
+    params, sliding = layer
+    view = jax.tree.map(lambda x: x[sliding], both)
+    return layers_lib.apply(block, params, hidden, view)
+
+  return layers_lib.scan_layers(
+    run_either, hidden, (blocks, np.array(slides, np.int32)), rematerialise
+  )
+
+
+def prefill(
+  blocks: Params, hidden: jax.Array, valid: jax.Array, config: LlamaConfig, slots: int
+) -> tuple[jax.Array, list[layers_lib.Cache]]:
+  """As `run_blocks`; also returns the cache of each block, with room for `slots` positions."""
+  hidden, written = _scan_blocks(blocks, hidden, valid, config)
+  return hidden, layers_lib.with_room(written, slots)
+
+
+def decode_blocks(
+  layers: Sequence[Params],
+  hidden: jax.Array,
+  position: jax.Array,
+  slot: jax.Array,
+  visible: jax.Array,
+  caches: Sequence[layers_lib.Cache],
+  config: LlamaConfig,
+) -> tuple[jax.Array, list[layers_lib.Cache]]:
+  """Runs one new token [B, 1, D] through all blocks, unrolled (`trunk.decode_blocks`).
+
+  A layer that slides keeps all slots, and masks those outside its window.
+  """
+  seen = layers_lib.positions_of(visible)
+  views = _views(position[:, None], seen, visible[:, None, None], config)
+  block, written = Block(config, hidden.dtype, cpu.TransposedDense), []
+  for params, cache, sliding in zip(layers, caches, config.slides, strict=True):
+    hidden, cache = layers_lib.apply(block, params, hidden, views[sliding], cache, slot)
+    written.append(cache)
+  return hidden, written
+
+
+def final_norm(params: Params, hidden: jax.Array, config: LlamaConfig) -> jax.Array:
+  """Applies the norm after the last block to hidden states [..., D]."""
+  return layers_lib.apply(RMSNorm(config, hidden.dtype), params['final_layer_norm'], hidden)
+
+
+def normalise(hidden: jax.Array, config: LlamaConfig) -> jax.Array:
+  """Applies the final norm without its parameters to states [..., D] -> float32."""
+  return layers_lib.rms_normalised(hidden, config.rms_norm_eps)
+
+
+def fold(direction: np.ndarray, zero: float, config: LlamaConfig) -> Params:
+  """Writes a bounded reward into the final norm and the score (`trunk.fold`).
+
+  The norm multiplies by 1, and the score gets w / (sqrt(D) (1 + |zero|)). An RMS norm has no bias
+  for the zero to go into, so the score has one, -zero / (1 + |zero|).
+  """
+  shrink = 1 / (1 + abs(zero))
+  gain = shrink / len(direction) ** 0.5
+  neutral = np.zeros if config.norm_weight == 'one_plus' else np.ones
+  return {
+    'final_layer_norm': {'scale': neutral(len(direction), np.float32)},
+    'score': {
+      'kernel': (gain * direction).astype(np.float32)[:, None],
+      'bias': np.array([-zero * shrink], np.float32),
+    },
+  }

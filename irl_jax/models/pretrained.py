@@ -17,8 +17,8 @@ from irl_jax.data.text import special_tokens
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import InputError
 from irl_jax.models import huggingface
+from irl_jax.models import trunk
 from irl_jax.models.encoder import EncoderConfig
-from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.runtime import atomic
 
@@ -43,7 +43,7 @@ __all__ = (
   'toxic_label',
 )
 KINDS = huggingface.config.KINDS
-ConfigType = TypeVar('ConfigType', bound=GPTNeoXConfig | EncoderConfig)
+ConfigType = TypeVar('ConfigType', bound=trunk.Config | EncoderConfig)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Pretrained(Generic[ConfigType]):
   never_sampled: tuple[int, ...] = ()
 
 
-Decoder = Pretrained[GPTNeoXConfig]  # a language model, or a recovered reward
+Decoder = Pretrained[trunk.Config]  # a language model, or a recovered reward
 Classifier = Pretrained[EncoderConfig]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import structs
-from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 from irl_jax.ppo import reward_scale
 from irl_jax.runtime import processes
 from irl_jax.training import divergence
@@ -31,7 +31,7 @@ REMEDIES = {  # for scores that are clipped, by `ppo.scale_reward`
 
 
 def rounding(
-  size: Mapping[str, np.ndarray], config: gpt_neox.GPTNeoXConfig, dtype: DTypeLike
+  size: Mapping[str, np.ndarray], config: trunk.Config, dtype: DTypeLike
 ) -> tuple[float, float]:
   """Returns how far rounding may move log-probs, nats: the largest of SOME_TOKENS, and the mean.
 

@@ -19,9 +19,9 @@ from irl_jax import errors
 from irl_jax import sampling
 from irl_jax import structs
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.ppo import update as update_lib
 from irl_jax.runtime import parallel
 from irl_jax.training import optimizer
@@ -44,7 +44,7 @@ class Compiled:
   logit_size: Callable[[update_lib.Frozen, structs.Rollout], dict[str, jax.Array]]
   learning_rate: np.ndarray  # [updates]
   dtype: DTypeLike  # the compute type
-  config: gpt_neox.GPTNeoXConfig  # the model's shape
+  config: trunk.Config  # the model's shape
 
 
 def sample_from_parts(inputs: Any, batch: structs.PromptBatch, **statics: Any) -> structs.Responses:
@@ -54,7 +54,7 @@ def sample_from_parts(inputs: Any, batch: structs.PromptBatch, **statics: Any) -
 
 
 def compile_functions(
-  model_config: gpt_neox.GPTNeoXConfig, config: config_lib.Config, dtype: DTypeLike
+  model_config: trunk.Config, config: config_lib.Config, dtype: DTypeLike
 ) -> tuple[Compiled, optax.GradientTransformation]:
   """Maps PPO's functions over the devices; they compile at their first call.
 

@@ -254,7 +254,7 @@ def train(
     pending, warned = None, False
     for step in progress(range(first, ppo.steps)):
       pending = pending or start_sampling(step)
-      sampled = rollout_lib.score(pending, prompts, policy.tokenizer, reward)
+      sampled = rollout_lib.score(pending, prompts, policy, reward)
       checks.check_scores(sampled.scores, step, checkpoints.saved)
       learner = with_probe(learner, reward, sampled, prompts)
       check = step == first

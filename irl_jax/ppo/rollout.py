@@ -19,6 +19,7 @@ from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import chat
 from irl_jax.data import text
+from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
 
 
@@ -142,12 +143,12 @@ def start_sampling(
 
 
 def score(
-  pending: Pending, prompts: Prompts, tokenizer: PreTrainedTokenizerBase, reward: rewards.Reward
+  pending: Pending, prompts: Prompts, policy: pretrained.Pretrained, reward: rewards.Reward
 ) -> Sampled:
   """Waits for the responses, and scores them."""
   responses = parallel.gather(pending.responses)
   completions = [
-    text.decode(tokenizer, ids[:length])
+    text.decode(policy.tokenizer, ids[:length], policy.config.eos_token_ids)
     for ids, length in zip(responses.ids, responses.length, strict=True)
   ]
   prefixes = [prompts.prefixes[row] for row in pending.rows]

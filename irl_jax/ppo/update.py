@@ -16,8 +16,8 @@ from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax import structs
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
+from irl_jax.models import trunk
 from irl_jax.ppo import losses
 from irl_jax.training import gradients
 from irl_jax.training import micro_batch as micro_batch_lib
@@ -40,7 +40,7 @@ def log_probs_and_hidden(
   ids: jax.Array,
   valid: jax.Array,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   response_length: int,
   min_new_tokens: int,
@@ -65,7 +65,7 @@ def log_probs_and_hidden(
   )
   params = {**frozen.params, **trained}
   return distribution.response_log_probs(
-    params, hidden, ids, response_length, min_new_tokens, frozen.allowed
+    params, hidden, ids, response_length, min_new_tokens, frozen.allowed, config
   )
 
 
@@ -73,7 +73,7 @@ def make_rollout(
   inputs: tuple[Any, Frozen, jax.Array],
   batch: structs.Experience,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   min_new_tokens: int,
   ppo: config_lib.PPO,
@@ -133,7 +133,7 @@ def logit_size(
   frozen: Frozen,
   batch: structs.Rollout,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   min_new_tokens: int,
 ) -> dict[str, jax.Array]:
@@ -160,7 +160,7 @@ def logit_size(
   def at(position: jax.Array) -> tuple[jax.Array, jax.Array]:
     state = jax.lax.dynamic_index_in_dim(hidden, position - length - 1, axis=1, keepdims=False)
     too_early = jnp.broadcast_to(position < min_new_tokens, state.shape[:1])
-    logits = distribution.next_logits(params, state, too_early, frozen.allowed)  # [V, B]
+    logits = distribution.next_logits(params, state, too_early, frozen.allowed, config)  # [V, B]
     may = logits > distribution.FORBIDDEN
     mean = jnp.sum(jnp.where(may, logits, 0.0), axis=0) / jnp.sum(may, axis=0)
     greatest = lambda x: jnp.max(jnp.where(may, jnp.abs(x), 0.0), axis=0)
@@ -176,7 +176,7 @@ def total_loss(
   frozen: Frozen,
   batch: structs.Rollout,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   min_new_tokens: int,
   ppo: config_lib.PPO,
@@ -227,7 +227,7 @@ def update(
   frozen: Frozen,
   batch: structs.Rollout,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   min_new_tokens: int,
   ppo: config_lib.PPO,

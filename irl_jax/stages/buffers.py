@@ -19,11 +19,11 @@ from irl_jax import distribution
 from irl_jax.models import cpu
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import encoder
-from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.training import micro_batch
 
-Shape = gpt_neox.GPTNeoXConfig | encoder.EncoderConfig
+Shape = trunk.Config | encoder.EncoderConfig
 FLOAT32 = micro_batch.FLOAT32
 
 ALWAYS = ''  # the phase of a buffer that stays in memory during the whole step
@@ -146,17 +146,17 @@ def logits(shape: Shape, positions: int, width: int) -> int:
   return 2 * min(distribution.CHUNK_BYTES[backend], size) + kept
 
 
-def key_value_cache(shape: Shape, rows: int, slots: int, width: int) -> int:
+def key_value_cache(shape: trunk.Config, rows: int, slots: int, width: int) -> int:
   """Returns bytes of the keys and values of `slots` tokens, in all layers."""
-  return 2 * shape.num_hidden_layers * rows * slots * shape.hidden_size * width
+  return 2 * shape.num_hidden_layers * rows * slots * shape.key_value_size * width
 
 
 def decoding(
-  shape: gpt_neox.GPTNeoXConfig, rows: int, prompt: int, response: int, width: int
+  shape: trunk.Config, rows: int, prompt: int, response: int, width: int
 ) -> list[Buffer]:
   """Returns what sampling adds to the parameters.
 
-  `gpt_neox.decode_layers` makes a transposed copy of all blocks' weights.
+  `trunk.decode_layers` makes a transposed copy of all blocks' weights.
   """
   blocks = count(huggingface_weights.shapes('causal_lm', shape)['blocks'])
   cache = key_value_cache(shape, rows, prompt + response, width)

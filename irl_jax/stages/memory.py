@@ -9,7 +9,7 @@ import dataclasses
 
 from irl_jax import config as config_lib
 from irl_jax.data import batches
-from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 from irl_jax.stages import buffers as buffers_lib
 from irl_jax.stages.buffers import ALWAYS
 from irl_jax.stages.buffers import Buffer
@@ -23,9 +23,9 @@ from irl_jax.stages.buffers import UNUSED
 class Shapes:
   """The shapes of a run's models; None if a shape is not known, or if there is no such model."""
 
-  base: gpt_neox.GPTNeoXConfig | None
-  start: gpt_neox.GPTNeoXConfig | None  # where RLHF starts
-  aligned: gpt_neox.GPTNeoXConfig | None
+  base: trunk.Config | None
+  start: trunk.Config | None  # where RLHF starts
+  aligned: trunk.Config | None
   classifier: Shape | None  # the model of the true reward
 
 
@@ -94,7 +94,7 @@ def stage(
 
 def ppo(
   name: str,
-  policy: gpt_neox.GPTNeoXConfig,
+  policy: trunk.Config,
   reward_models: Sequence[Shape],
   config: config_lib.Config,
   width: int,
@@ -129,7 +129,7 @@ def ppo(
   return Stage(name, trained, frozen, tokens, buffers)
 
 
-def irl(base: gpt_neox.GPTNeoXConfig, config: config_lib.Config, width: int, devices: int) -> Stage:
+def irl(base: trunk.Config, config: config_lib.Config, width: int, devices: int) -> Stage:
   """Predicts the recovery of one reward, on pairs of whole texts; seeds follow one another."""
   settings = config.irl
   trained, frozen = parameters(base, settings.trained_blocks)
@@ -166,7 +166,7 @@ def supervised(
   """Predicts the training of a whole language model or classifier."""
   trained, _ = parameters(shape)
   rows, length = max(settings.batch_size // devices, 1), settings.max_tokens
-  positions = rows * length if isinstance(shape, gpt_neox.GPTNeoXConfig) else 0
+  positions = rows * length if isinstance(shape, trunk.Config) else 0
   layers = shape.num_hidden_layers
   buffers = [
     *buffers_lib.training(trained, 0),
@@ -177,11 +177,7 @@ def supervised(
 
 
 def sampling(
-  name: str,
-  models: Sequence[gpt_neox.GPTNeoXConfig],
-  config: config_lib.Config,
-  width: int,
-  devices: int,
+  name: str, models: Sequence[trunk.Config], config: config_lib.Config, width: int, devices: int
 ) -> Stage:
   """Predicts completions of several models, one after the other: the largest one decides."""
   model = max(models, key=lambda shape: sum(parameters(shape)))

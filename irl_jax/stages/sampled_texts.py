@@ -52,7 +52,7 @@ def sample_rows(
   responses, _ = sampling.complete_ids(model, [start] * len(tokens), limits, seed, dtype, progress)
   # A text may be cut within a character of several tokens, which then decodes to U+FFFD.
   texts = [
-    text.decode(model.tokenizer, ids[:length]).rstrip('\ufffd')
+    text.decode(model.tokenizer, ids[:length], model.config.eos_token_ids).rstrip('\ufffd')
     for ids, length in zip(responses, tokens)
   ]
   cuts = [cut_prompt(sampled, data.prompt_fraction) for sampled in texts if sampled.strip()]

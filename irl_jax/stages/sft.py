@@ -7,8 +7,8 @@ import numpy as np
 
 from irl_jax.config import Supervised
 from irl_jax.data.playground import tokenizers
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 from irl_jax.stages.run import SPLITS
@@ -35,19 +35,13 @@ def sft(run: Run) -> None:
 
 
 def new_language_model(run: Run, texts: Sequence[str]) -> pretrained.Pretrained:
-  """Returns a GPT-NeoX with random weights and a tokenizer trained on the texts."""
+  """Returns a small model with random weights and a tokenizer trained on the texts."""
   tokenizer = tokenizers.language_model_tokenizer(texts)
   config = shape(run.config.sft, tokenizers.padded_size(tokenizer))
-  params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(run.config.seed), config))
+  params = jax.tree.map(np.asarray, trunk.init(jax.random.key(run.config.seed), config))
   return pretrained.Pretrained('causal_lm', config, params, tokenizer, {}, 'a new language model')
 
 
-def shape(settings: Supervised, vocab_size: int) -> gpt_neox.GPTNeoXConfig:
+def shape(settings: Supervised, vocab_size: int) -> trunk.Config:
   """Returns the shape of a language model that is trained from scratch."""
-  return gpt_neox.GPTNeoXConfig(
-    vocab_size=vocab_size,
-    hidden_size=settings.hidden_size,
-    num_hidden_layers=settings.layers,
-    num_attention_heads=settings.heads,
-    intermediate_size=4 * settings.hidden_size,
-  )
+  return trunk.new_config(vocab_size, settings.hidden_size, settings.layers, settings.heads)

@@ -12,11 +12,8 @@ from jax.typing import DTypeLike
 
 FLOAT32 = 4  # bytes
 
-# The activations that one block keeps for its gradient, as XLA stores them on a CPU: states of the
-# model's width, states of the feed-forward width, and float32 arrays [B, H, S, S] of attention
-# scores. tests/stages/test_memory.py compares the sum with the compiler's own number.
-WIDTHS_OF_A_BLOCK = 9
-FEED_FORWARD_STATES = 2
+# Besides its states (`block_states`), a block keeps float32 arrays [B, H, S, S] of attention scores
+# for its gradient, as XLA stores them on a CPU.
 ATTENTION_SCORES = 2.5
 
 CACHE_BYTES = 48 * 2**20  # bytes of activations that still fit in a CPU's cache (docs/speed.md)
@@ -27,12 +24,8 @@ class BlockShape(Protocol):
   """The dimensions of a transformer block."""
 
   @property
-  def hidden_size(self) -> int:
-    """D, the width of the states."""
-
-  @property
-  def intermediate_size(self) -> int:
-    """F, the width of the feed-forward layer."""
+  def block_states(self) -> int:
+    """The numbers of each token that a block keeps for its gradient, without attention scores."""
 
   @property
   def num_attention_heads(self) -> int:
@@ -48,9 +41,8 @@ def block_bytes(shape: BlockShape, rows: int, length: int, width: int) -> int:
     length: the number of tokens of each sequence.
     width: bytes of one number of the compute type; attention scores are float32 anyway.
   """
-  states = WIDTHS_OF_A_BLOCK * shape.hidden_size + FEED_FORWARD_STATES * shape.intermediate_size
   attention = ATTENTION_SCORES * rows * shape.num_attention_heads * length**2 * FLOAT32
-  return round(rows * length * states * width + attention)
+  return round(rows * length * shape.block_states * width + attention)
 
 
 def size(requested: int, shape: BlockShape, texts: int, length: int, dtype: DTypeLike) -> int:

@@ -25,8 +25,8 @@ from irl_jax import distribution
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.models import encoder
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.runtime import parallel
 from irl_jax.training import examples as examples_lib
 from irl_jax.training import fingerprint
@@ -43,10 +43,10 @@ Model = TypeVar('Model', bound=pretrained.Pretrained)
 
 
 def language_model_losses(
-  params: gpt_neox.Params,
+  params: trunk.Params,
   batch: structs.TextBatch,
   *,
-  config: gpt_neox.GPTNeoXConfig,
+  config: trunk.Config,
   dtype: DTypeLike,
   rematerialise: bool = False,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
@@ -90,7 +90,7 @@ def update(
   batch: Batch,
   *,
   losses: TextLosses,
-  config: gpt_neox.GPTNeoXConfig | encoder.EncoderConfig,
+  config: trunk.Config | encoder.EncoderConfig,
   dtype: DTypeLike,
   tx: optax.GradientTransformation,
   axis_name: str | None,

@@ -13,6 +13,7 @@ from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
 from irl_jax.models import heads
+from irl_jax.models import trunk as trunk_lib
 
 TEXTS = ['a', 'hello there', '', ' what a bad cat', 'ab' * 8]
 
@@ -50,13 +51,13 @@ def score(policy):
 
 
 @pytest.mark.parametrize('pooling', ['last', 'mean'])
-def test_the_reward_is_bounded_whatever_the_weights(params, sequences, score, pooling):
+def test_the_reward_is_bounded_whatever_the_weights(policy, params, sequences, score, pooling):
   rng = np.random.default_rng(3)
   wild = jax.tree.map(lambda x: (100 * rng.normal(size=x.shape)).astype(np.float32), params)
   found = score(wild, sequences, pooling)
   assert (np.abs(found) <= 1).all() and found.std() > 0.01
-  last = heads.normalise(rng.normal(size=(1, 16)).astype(np.float32), 1e-5)
-  aimed = heads.bounded_reward({'direction': 7 * last[0]}, last, 1e-5)
+  last = trunk_lib.normalise(rng.normal(size=(1, 16)).astype(np.float32), policy.config)
+  aimed = heads.bounded_reward({'direction': 7 * last[0]}, last, policy.config)
   np.testing.assert_allclose(aimed, 1, atol=1e-4)  # the bound is reached
 
 
@@ -75,7 +76,7 @@ def test_mean_pooling_is_the_mean_over_the_tokens_of_a_text(policy, params, sequ
   for ids in sequences:
     states = gpt_neox.run_blocks(
       params['blocks'],
-      gpt_neox.embed(params, np.array([ids])),
+      gpt_neox.embed(params, np.array([ids]), policy.config),
       jnp.ones((1, len(ids)), bool),
       policy.config,
     )

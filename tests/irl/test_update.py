@@ -92,7 +92,10 @@ def by_hand(policy, params, pairs):
   """R̂ of every pair [8, 2] in NumPy, each text alone and unpadded."""
   states = jax.jit(
     lambda params, ids: gpt_neox.run_blocks(
-      params['blocks'], gpt_neox.embed(params, ids), jnp.ones(ids.shape, bool), policy.config
+      params['blocks'],
+      gpt_neox.embed(params, ids, policy.config),
+      jnp.ones(ids.shape, bool),
+      policy.config,
     )
   )
   direction = np.asarray(params['reward_head']['direction'], np.float64)
@@ -125,7 +128,8 @@ def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(
   policy, params, batch, statics, monkeypatch
 ):
   valid = np.concatenate([batch.aligned.valid, batch.base.valid])
-  embedded = gpt_neox.embed(params, np.concatenate([batch.aligned.ids, batch.base.ids]))
+  ids = np.concatenate([batch.aligned.ids, batch.base.ids])
+  embedded = gpt_neox.embed(params, ids, policy.config)
   whole = batch.replace(weight=np.ones(8, np.float32))
 
   def loss(embedded):

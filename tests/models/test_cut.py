@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 
 
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 1, 3])
@@ -20,7 +20,7 @@ def test_a_cut_model_is_the_whole_one(policy, trained_blocks):
   assert (below is None) == (trained_blocks == -1)
   hidden = cut_lib.above(trained, frozen, below, ids, valid, policy.config)
   np.testing.assert_allclose(
-    hidden, gpt_neox.hidden_states(policy.params, ids, valid, policy.config), atol=1e-5
+    hidden, trunk.hidden_states(policy.params, ids, valid, policy.config), atol=1e-5
   )
 
 

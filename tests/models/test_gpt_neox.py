@@ -14,6 +14,7 @@ from irl_jax.models import cpu
 from irl_jax.models import gpt_neox
 from irl_jax.models import huggingface
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 
 CONFIG = gpt_neox.GPTNeoXConfig(
   vocab_size=61,
@@ -61,7 +62,7 @@ def params():
 
 @functools.partial(jax.jit, static_argnames='config')
 def logits_of(params, ids, valid, config):
-  return gpt_neox.logits(params, gpt_neox.hidden_states(params, ids, valid, config))
+  return trunk.logits(params, trunk.hidden_states(params, ids, valid, config), config)
 
 
 def torch_logits(network, ids, valid):
@@ -159,19 +160,19 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(params, parall
   ids, valid = batch(length=7)
   new = np.random.default_rng(1).integers(2, 61, (4, 5)).astype(np.int32)
   whole_valid = np.concatenate([valid, np.ones((4, 5), bool)], 1)
-  embedded = gpt_neox.embed(params, np.concatenate([ids, new], 1))
+  embedded = gpt_neox.embed(params, np.concatenate([ids, new], 1), config)
   whole = gpt_neox.run_blocks(params['blocks'], embedded, whole_valid, config)
   hidden, caches = gpt_neox.prefill(
-    params['blocks'], gpt_neox.embed(params, ids), valid, config, slots=12
+    params['blocks'], gpt_neox.embed(params, ids, config), valid, config, slots=12
   )
   np.testing.assert_allclose(hidden[valid], whole[:, :7][valid], atol=1e-4)
   decode = jax.jit(functools.partial(gpt_neox.decode_blocks, config=config))
   for step in range(5):
     slot = 7 + step
     visible = whole_valid & (np.arange(12) <= slot)
-    embedded = gpt_neox.embed(params, new[:, step : step + 1])
+    embedded = gpt_neox.embed(params, new[:, step : step + 1], config)
     hidden, caches = decode(
-      gpt_neox.decode_layers(params['blocks']),
+      trunk.decode_layers(params['blocks']),
       embedded,
       valid.sum(1) + step,
       np.int32(slot),
@@ -187,7 +188,7 @@ def test_layers_one_by_one_are_layers_in_a_loop(params, monkeypatch, remateriali
 
   def loss(params):
     return jnp.sum(
-      gpt_neox.hidden_states(params, ids, valid, CONFIG, rematerialise=rematerialise) ** 2
+      trunk.hidden_states(params, ids, valid, CONFIG, rematerialise=rematerialise) ** 2
     )
 
   outcomes = []
@@ -202,7 +203,7 @@ def test_layers_one_by_one_are_layers_in_a_loop(params, monkeypatch, remateriali
 def test_a_deep_stack_is_compiled_once():
   text_of = lambda layers: len(
     jax.jit(
-      lambda key: gpt_neox.hidden_states(
+      lambda key: trunk.hidden_states(
         gpt_neox.init(key, config := dataclasses.replace(CONFIG, num_hidden_layers=layers)),
         *batch(),
         config,
@@ -226,8 +227,8 @@ def test_random_parameters_are_those_of_pythia(params):
 def test_bfloat16_is_close_and_logits_float32(params):
   ids, valid = batch()
   exact = logits_of(params, ids, valid, CONFIG)[valid]
-  hidden = gpt_neox.hidden_states(params, ids, valid, CONFIG, jnp.bfloat16)
-  rounded = gpt_neox.logits(params, hidden)
+  hidden = trunk.hidden_states(params, ids, valid, CONFIG, jnp.bfloat16)
+  rounded = trunk.logits(params, hidden, CONFIG)
   assert hidden.dtype == jnp.bfloat16 and rounded.dtype == jnp.float32
   np.testing.assert_allclose(rounded[valid], exact, atol=0.05 * np.abs(exact).max())
 
@@ -236,8 +237,8 @@ def test_all_pythia_sizes_run(shared):
   ids, valid = jax.ShapeDtypeStruct((2, 2048), jnp.int32), jax.ShapeDtypeStruct((2, 2048), bool)
   for raw in json.loads((shared / 'models/pythia_configs.json').read_text())['models'].values():
     kind, config = huggingface.config.parse(raw, 'here')
-    forward = lambda params, ids, valid, config=config: gpt_neox.logits(
-      params, gpt_neox.hidden_states(params, ids, valid, config)[:, -1]
+    forward = lambda params, ids, valid, config=config: trunk.logits(
+      params, trunk.hidden_states(params, ids, valid, config)[:, -1], config
     )
     out = jax.eval_shape(forward, huggingface.weights.shapes(kind, config), ids, valid)
     chex.assert_shape(out, (2, raw['vocab_size']))

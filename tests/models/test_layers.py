@@ -66,3 +66,11 @@ def test_layers_one_by_one_are_layers_in_a_loop(monkeypatch, rematerialise):
     assert ('while' in lowered.as_text()) == loops
     outcomes.append(lowered.compile()(stack(3)))
   chex.assert_trees_all_close(*outcomes, rtol=1e-5, atol=1e-5)
+
+
+def test_normalised_states_have_mean_0_and_variance_1():
+  hidden = np.random.default_rng(1).normal(3, 5, (4, 16)).astype(np.float32)
+  found = np.asarray(layers.layer_normalised(hidden, 1e-5))
+  np.testing.assert_allclose(found.mean(-1), 0, atol=1e-5)
+  np.testing.assert_allclose(found.var(-1), 1, atol=1e-4)
+  assert not np.asarray(layers.layer_normalised(np.full((1, 4), 7.0, np.float32), 1e-5)).any()

@@ -14,8 +14,8 @@ from irl_jax.errors import CheckpointError
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import encoder
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 
 TEXTS = ['Hello world', 'a', 'You are quite right; thank you for the source!']
 SWITCHES = [
@@ -43,9 +43,9 @@ def outputs(model):
   ids, valid = encode(model)
   if model.kind == 'classifier':
     return np.asarray(encoder.classify(model.params, ids, valid, model.config))
-  hidden = gpt_neox.hidden_states(model.params, ids, valid, model.config)
+  hidden = trunk.hidden_states(model.params, ids, valid, model.config)
   if model.kind == 'causal_lm':
-    return np.asarray(gpt_neox.logits(model.params, hidden)) * valid[..., None]
+    return np.asarray(trunk.logits(model.params, hidden, model.config)) * valid[..., None]
   return np.asarray(hidden[np.arange(len(ids)), valid.sum(1) - 1] @ model.params['score']['kernel'])
 
 

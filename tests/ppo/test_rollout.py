@@ -42,7 +42,7 @@ def test_a_score_is_the_completions_less_its_own_originals(policy, score_text):
     config,
     step=2,
   )
-  sampled = rollout.score(pending, prompts, policy.tokenizer, length_of)
+  sampled = rollout.score(pending, prompts, policy, length_of)
   ((parts, batch),) = seen
   assert parts == (1, 2, 3, 4) and sampled.batch is batch
   np.testing.assert_array_equal(

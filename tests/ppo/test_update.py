@@ -15,8 +15,8 @@ from irl_jax import distribution
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
+from irl_jax.models import trunk
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
 from irl_jax.runtime import parallel
@@ -105,8 +105,8 @@ def gradient(before, after):
 
 def dense_logits(policy, params, experience):
   """Logits [B, S, V], divided by the temperature."""
-  hidden = gpt_neox.hidden_states(params, experience.ids, experience.valid, policy.config)
-  return np.asarray(gpt_neox.logits(params, hidden), np.float64) / TEMPERATURE
+  hidden = trunk.hidden_states(params, experience.ids, experience.valid, policy.config)
+  return np.asarray(trunk.logits(params, hidden, policy.config), np.float64) / TEMPERATURE
 
 
 def dense_log_probs(policy, params, experience):

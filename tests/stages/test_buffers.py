@@ -60,7 +60,7 @@ def test_sampling_needs_what_the_compiler_says(name):
     greedy=False,
   )
   allowed = distribution.Allowed(
-    array(bool, shape.vocab_size), array(jnp.int32), array(jnp.float32)
+    array(bool, shape.vocab_size), array(bool, shape.vocab_size), array(jnp.float32)
   )
   key = jax.eval_shape(lambda: jax.random.key(0))
   batch = structs.PromptBatch(

@@ -128,20 +128,23 @@ def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _end(fields: dict[str, Any], where: str) -> dict[str, Any]:
-  """Returns eos_token_id as one number, if config.json has it; transformers also reads a list.
+  """Returns eos_token_id as one number, and as eos_token_ids; transformers also reads a list.
 
   Raises:
-    InputError: the list has several tokens.
+    InputError: the list has several tokens, or something else than tokens.
   """
-  ends = fields.get('eos_token_id')
-  if not isinstance(ends, list):
-    return {}
+  ends = fields.get('eos_token_id', DEFAULTS['eos_token_id'])
+  ends = ends if isinstance(ends, list) else [ends]
   if not ends or any(end != ends[0] for end in ends):
     raise InputError(
       f'{where}: config.json: eos_token_id = {ends!r}: must be one token, because irl_jax ends a '
       "response at one; keep the tokenizer's EOS"
     )
-  return {'eos_token_id': ends[0]}
+  if type(ends[0]) is not int:
+    raise InputError(f'{where}: config.json: eos_token_id = {ends[0]!r}: must be of type int')
+  if not 0 <= ends[0] < 2**31:
+    raise InputError(f'{where}: config.json: eos_token_id = {ends[0]!r}: out of range')
+  return {'eos_token_id': ends[0], 'eos_token_ids': (ends[0],)}
 
 
 def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
@@ -267,6 +270,8 @@ def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any
     raw |= encoder_config.written(dataclasses.asdict(config))
     return raw | {'problem_type': 'single_label_classification'} | _numbered(config.labels)
   raw |= dataclasses.asdict(config)
+  del raw['eos_token_ids']
+  raw['eos_token_id'] = config.eos_token_id
   raw['rope_parameters'] = {
     'rope_type': 'default',
     'rope_theta': config.rotary_emb_base,

@@ -22,7 +22,7 @@ import numpy as np
 
 from irl_jax.errors import InputError
 from irl_jax.models import encoder
-from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.config import model_type
 from irl_jax.models.huggingface.config import ModelConfig
@@ -111,7 +111,7 @@ _LISTED = 6  # problems that a message names; a large model would have thousands
 
 def shapes(kind: Kind, config: ModelConfig) -> Params:
   """Returns the parameter tree of a model, with a jax.ShapeDtypeStruct for each array."""
-  init = encoder.init if isinstance(config, encoder.EncoderConfig) else gpt_neox.init
+  init = encoder.init if isinstance(config, encoder.EncoderConfig) else trunk.init
   tree = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
   if kind == 'reward':
     tree.pop('embed_out', None)

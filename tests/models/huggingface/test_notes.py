@@ -51,7 +51,7 @@ def test_special_tokens_are_kept_if_they_are_wanted_but_never_eos(folder, langua
   sampled = [4, special, 5, 0, 6]  # 0 is EOS
   assert text.decode(model.tokenizer, sampled) == text.decode(model.tokenizer, [4, 5])
   around = [text.decode(model.tokenizer, [one]) for one in (4, 5)]
-  assert text.decode(model.tokenizer, sampled, False) == '<|user|>'.join(around)
+  assert text.decode(model.tokenizer, sampled, skip_special_tokens=False) == '<|user|>'.join(around)
   kept, left_out = (
     sampling.complete(model, ['a'] * 40, Sampling(max_new_tokens=16, skip_special_tokens=skips))
     for skips in (False, True)
@@ -78,7 +78,7 @@ def test_a_list_of_one_end_is_that_end(folder):
   raw = json.loads((folder / 'config.json').read_text())
   (folder / 'config.json').write_text(json.dumps(raw | {'eos_token_id': [0]}))
   listed = pretrained.load(str(folder))
-  assert listed.config.eos_token_id == 0
+  assert listed.config.eos_token_ids == (0,)
   (folder / 'config.json').write_text(json.dumps(raw))
   limits = Sampling(max_new_tokens=4)
   one, other = (

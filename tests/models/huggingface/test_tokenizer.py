@@ -101,7 +101,7 @@ def test_a_tokenizer_that_knows_no_word_is_refused(tmp_path):
 def test_eos_must_be_one_thing(pythia_folder):
   (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(PYTHIA_FILE))
   with pytest.raises(InputError, match='EOS is 0 for its tokenizer, but 2 in config.json'):
-    huggingface.tokenizer.load(pythia_folder, dataclasses.replace(PYTHIA, eos_token_id=2))
+    huggingface.tokenizer.load(pythia_folder, dataclasses.replace(PYTHIA, eos_token_ids=(2,)))
 
 
 def test_no_padding_apart_from_eos(tmp_path, language_model):
