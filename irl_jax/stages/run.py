@@ -18,7 +18,9 @@ from irl_jax import rewards
 from irl_jax.config import Config
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
+from irl_jax.models import huggingface
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.models.huggingface import card
 from irl_jax.runtime import processes
 from irl_jax.runtime import terminal
@@ -160,7 +162,16 @@ class Run:
     """Exports the model of a stage to the stage's folder, with a card that names the stage."""
     objective = self.config.irl.objective if stage == 'irl' else ''
     data = f'`{self.config.data.source}`'
-    text = card.model_card(stage, base, data, results, objective=objective, true_reward=true_reward)
+    text = card.model_card(
+      stage,
+      base,
+      data,
+      results,
+      architecture=huggingface.config.architecture(model.kind, model.config),
+      zero=trunk.reward_zero(model.params),
+      objective=objective,
+      true_reward=true_reward,
+    )
     pretrained.save(self.folder / stage / name, model, text)
 
   def logging(self, stage: str) -> Logging:

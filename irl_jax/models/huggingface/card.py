@@ -54,7 +54,7 @@ class _Product:
   use: _Use
 
 
-_POLICY = 'A GPT-NeoX language model (`GPTNeoXForCausalLM`), '
+_POLICY = 'A language model (`ARCHITECTURE`), '
 _PRODUCTS: dict[Stage, _Product] = {
   'sft': _Product(
     'Fine-tuned language model',
@@ -63,9 +63,7 @@ _PRODUCTS: dict[Stage, _Product] = {
     _GENERATE,
   ),
   'classifier': _Product(
-    'Text classifier',
-    'A RoBERTa text classifier (`RobertaForSequenceClassification`), trained by irl_jax.',
-    _CLASSIFY,
+    'Text classifier', 'A text classifier (`ARCHITECTURE`), trained by irl_jax.', _CLASSIFY
   ),
   'rlhf': _Product(
     'Policy trained with RLHF',
@@ -74,7 +72,7 @@ _PRODUCTS: dict[Stage, _Product] = {
   ),
   'irl': _Product(
     'Recovered reward model',
-    'A reward model (`GPTNeoXForSequenceClassification`, one label), recovered by inverse '
+    'A reward model (`ARCHITECTURE`, one label), recovered by inverse '
     'reinforcement learning from completions of an aligned model and of the model that it came '
     'from. Its score is read at the last token of a text, with nothing added before or after: '
     'higher is better, and below 0 it calls a text bad. It says what the aligned model seems to '
@@ -88,6 +86,11 @@ _PRODUCTS: dict[Stage, _Product] = {
     _GENERATE,
   ),
 }
+_OF_ZERO = (
+  'transformers gives a score that is larger by ZERO: the norms of this architecture have no bias '
+  'that the zero of the reward could be part of. irl_jax subtracts `reward_zero` of config.json. '
+  'With transformers, subtract it yourself, if it matters which texts are below 0.'
+)
 _LICENCE = (
   'No licence of its own. The weights are derived from the base model and were trained on '
   "completions derived from the data, so the licences of both apply (EleutherAI's Pythia is "
@@ -102,6 +105,8 @@ def model_card(
   data: str,
   results: Mapping[str, Any] | None = None,
   *,
+  architecture: str,
+  zero: float = 0.0,
   notes: str = '',
   objective: str = '',
   true_reward: str = '',
@@ -114,6 +119,8 @@ def model_card(
     base: the model that it was trained from: a hub id, a folder, or a description.
     data: a description of the training data.
     results: metrics of this very model, by name; nested mappings become dotted names.
+    architecture: the name of transformers' class.
+    zero: `reward_zero` of config.json: how much larger transformers' score of a reward is.
     notes: a paragraph on how it was made and on its limits.
     true_reward: what the policy was trained on, or measured by; '' leaves it out.
     objective: `config.irl.objective` that a recovered reward was trained with; '' leaves it out.
@@ -130,7 +137,8 @@ def model_card(
   if _is_hub_id(base):
     front.append(f'base_model: {base.split("@")[0]}')
   sections = [
-    f'# {product.title}\n\n{product.description}',
+    f'# {product.title}\n\n' + product.description.replace('ARCHITECTURE', architecture),
+    _OF_ZERO.replace('ZERO', f'{zero:.6g}') if zero else '',
     f'- Base model: {base or "none, trained from scratch"}\n- Data: {data}'
     + (f'\n- True reward: {true_reward}' if true_reward else '')
     + (f'\n- Objective: `{objective}` (config.irl.objective)' if objective else ''),
