@@ -7,6 +7,7 @@ L layers.
 from collections.abc import Callable
 from typing import Any
 
+import chex
 from flax import linen as nn
 from flax import struct
 import jax
@@ -92,7 +93,7 @@ def merge_heads(x: jax.Array) -> jax.Array:
   return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * size)
 
 
-def rotary_tables(positions: jax.Array, frequencies: jax.Array) -> Rotary:
+def rotary_tables(positions: jax.Array, frequencies: chex.Array) -> Rotary:
   """Returns the rotary tables (Su et al. 2021, arXiv:2104.09864) of positions [B, S].
 
   Args:
@@ -151,9 +152,9 @@ def decode_layers(blocks: Params) -> list[Params]:
 
 
 def scan_layers(
-  run: Callable[[jax.Array, Params], tuple[jax.Array, Any]],
+  run: Callable[[jax.Array, Any], tuple[jax.Array, Any]],
   hidden: jax.Array,
-  blocks: Params,
+  blocks: Any,
   rematerialise: bool,
 ) -> tuple[jax.Array, Any]:
   """Runs stacked layers one after the other, as `jax.lax.scan`.

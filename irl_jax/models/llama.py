@@ -23,7 +23,7 @@ from irl_jax.models.llama_config import LlamaConfig
 from irl_jax.models.llama_config import Rope
 
 Params = layers_lib.Params
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'silu': jax.nn.silu,
   'gelu_pytorch_tanh': functools.partial(jax.nn.gelu, approximate=True),
 }
@@ -43,7 +43,9 @@ def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
   Llama 3 (arXiv:2407.21783; transformers' `_compute_llama3_parameters`) divides those whose wave is
   longer than the original texts by `factor`, keeps the short ones, and goes over between them.
   """
-  plain = (1 / rope.theta ** (np.arange(0, head_dim, 2, np.float32) / head_dim)).astype(np.float32)
+  plain = (1 / rope.theta ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)).astype(
+    np.float32
+  )
   if rope.kind == 'default':
     return plain
   if rope.kind == 'linear':
@@ -68,7 +70,7 @@ def _views(
   """
   tables = lambda rope: layers_lib.rotary_tables(positions, frequencies(rope, config.head_dim))
   full = View(tables(config.rope), mask)
-  if not any(config.slides):
+  if config.sliding_window is None:
     return full, full
   rotary = tables(config.local_rope) if config.local_rope else full.rotary
   behind = positions[:, None, :, None] - seen[:, None, None]

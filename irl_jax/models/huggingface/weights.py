@@ -109,9 +109,9 @@ DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
 _LISTED = 6  # problems that a message names; a large model would have thousands
 
 
-def shapes(kind: Kind, config: ModelConfig) -> Params:
+def shapes(kind: Kind, config: ModelConfig | trunk.Config) -> Params:
   """Returns the parameter tree of a model, with a jax.ShapeDtypeStruct for each array."""
-  init = encoder.init if isinstance(config, encoder.EncoderConfig) else trunk.init
+  init: Any = encoder.init if isinstance(config, encoder.EncoderConfig) else trunk.init
   tree = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
   if kind == 'reward':
     tree.pop('embed_out', None)
