@@ -18,19 +18,15 @@ from irl_jax import sampling
 from irl_jax import scoring
 from irl_jax import structs
 from irl_jax.data import text
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.runtime import terminal
 
 Prompted = tuple[str, str]  # (prompt, completion)
 
 
 def completion_log_prob_of(
-  params: gpt_neox.Params,
-  batch: structs.TextBatch,
-  *,
-  config: gpt_neox.GPTNeoXConfig,
-  dtype: DTypeLike,
+  params: trunk.Params, batch: structs.TextBatch, *, config: trunk.Config, dtype: DTypeLike
 ) -> jax.Array:
   """Returns the log-probability of the tokens after the prompt, nats, and their number [B, 2].
 
