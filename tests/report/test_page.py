@@ -329,3 +329,15 @@ def test_reasons_name_whose_figure_it_is(make_summary):
     'seed 1: platt, ECE – no labels',
     'constant: Pearson – zero variance',
   ]
+
+
+def test_the_page_names_the_commit_and_the_files_of_the_hub(make_run):
+  folder = make_run()
+  hub = {'repository': 'org/base', 'commit': 'c' * 40}
+  file = {'name': 'config.json', 'size': 1234, 'sha256': 'ab' * 32}
+  read_files = {'config.models.base': [file | hub], 'config.data.source': [file]}
+  change(folder, 'summary.json', lambda summary: summary.update(inputs=read_files))
+  facts = page.facts(inputs.read(folder))
+  local = 'config.json, 1,234 bytes, sha256 abababababababab…'
+  assert facts['files of config.data.source'] == local
+  assert facts['files of config.models.base'] == f'org/base, commit {"c" * 40}; {local}'
