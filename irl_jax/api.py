@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from irl_jax import likelihoods
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
 from irl_jax import settings
@@ -27,6 +26,7 @@ from irl_jax.data import chat_rows
 from irl_jax.data import text
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.evaluation import likelihoods
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
@@ -113,7 +113,7 @@ def load_scorer(
   if loaded.kind != 'classifier':
     rewards.refuse_label(label, loaded.source or 'the model')
   if loaded.kind == 'causal_lm':
-    return _log_prob_scorer(rewards.log_prob_scorer(loaded, batch_size, progress=progress))
+    return _log_prob_scorer(likelihoods.log_prob_scorer(loaded, batch_size, progress=progress))
   if loaded.kind == 'reward':
     reward = rewards.recovered_reward(loaded, batch_size, progress=progress)
     return lambda texts: {'reward': reward(texts)}
@@ -162,7 +162,7 @@ def load_log_ratio(
     pair += _models(given)
   comparable.check_vocabularies(*pair)
   of_model, of_reference = (
-    likelihoods.log_prob_scorer(one, batch_size, progress=progress) for one in pair
+    likelihoods.completion_log_prob_scorer(one, batch_size, progress=progress) for one in pair
   )
 
   def compare(texts: Sequence[str], prompts: Sequence[str] | None) -> dict[str, np.ndarray]:

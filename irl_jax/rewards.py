@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
 
-from irl_jax import distribution
 from irl_jax import errors
 from irl_jax import scoring
 from irl_jax import settings
@@ -66,14 +65,6 @@ def recovered_reward_of(
   )
   last = heads.last_token(hidden, batch.valid).astype(jnp.float32)
   return trunk.score(params, last, config)
-
-
-def text_log_prob_of(
-  params: trunk.Params, batch: structs.TextBatch, *, config: trunk.Config, dtype: DTypeLike
-) -> jax.Array:
-  """Returns the log-probability of all tokens after the first, and their number [B, 2]."""
-  log_probs, valid = distribution.text_log_probs(params, batch, config, dtype)
-  return jnp.stack([jnp.sum(log_probs * valid, axis=1), jnp.sum(valid, axis=1)], axis=1)
 
 
 def class_scorer(
@@ -304,25 +295,6 @@ def recovered_reward(
 ) -> Reward:
   """Returns a recovered reward R̂, which reads the last token of a text (EOS of an empty one)."""
   return trunk_scorer(recovered_reward_of, model, batch_size, dtype, progress)
-
-
-def log_prob_scorer(
-  model: pretrained.Decoder,
-  batch_size: int = BATCH_SIZE,
-  dtype: DTypeLike = jnp.float32,
-  progress: scoring.Progress = iter,
-) -> Callable[[Sequence[str]], np.ndarray]:
-  """Returns a function of texts [N] -> [N, 2]: log-probability given EOS, nats, and tokens."""
-  eos = [model.config.eos_token_id]
-  return trunk_scorer(text_log_prob_of, model, batch_size, dtype, progress, prefix=eos, shape=(2,))
-
-
-def text_log_prob(
-  model: pretrained.Decoder, batch_size: int = BATCH_SIZE, dtype: DTypeLike = jnp.float32
-) -> Reward:
-  """Returns the log-probabilities of `log_prob_scorer` [N] as a reward."""
-  both = log_prob_scorer(model, batch_size, dtype)
-  return lambda texts: both(texts)[:, 0]
 
 
 def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:

@@ -9,6 +9,7 @@ import pytest
 
 from irl_jax import errors
 from irl_jax import rewards
+from irl_jax.evaluation import likelihoods
 from irl_jax.irl import export
 from irl_jax.models import heads
 from irl_jax.models import pretrained
@@ -68,24 +69,25 @@ def test_log_probs_of_the_shared_language_model_are_those_of_torch(shared):
       log_probs = torch.log_softmax(network(torch.tensor([ids])).logits[0], -1)
     expected.append(sum(log_probs[place, token].item() for place, token in enumerate(ids[1:])))
     counts.append(len(ids) - 1)
-  actual = rewards.text_log_prob(model)(texts)
+  actual = likelihoods.text_log_prob(model)(texts)
   np.testing.assert_allclose(actual, expected, atol=1e-3, rtol=1e-5)
   assert actual[-1] == 0
-  np.testing.assert_array_equal(rewards.log_prob_scorer(model)(texts)[:, 1], counts)
+  np.testing.assert_array_equal(likelihoods.log_prob_scorer(model)(texts)[:, 1], counts)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ['true_reward', 'recovered_reward', 'text_log_prob'])
 def test_a_score_does_not_depend_on_its_company(request, policy, classifier, recovered, kind):
   model = {'true_reward': classifier, 'recovered_reward': recovered, 'text_log_prob': policy}[kind]
-  reward = getattr(rewards, kind)(model, batch_size=8)
+  module = likelihoods if kind == 'text_log_prob' else rewards
+  reward = getattr(module, kind)(model, batch_size=8)
   scores = reward(TEXTS)
   assert scores.shape == (6,) and scores.dtype == np.float32 and np.ptp(scores) > 0.01
   np.testing.assert_allclose(np.concatenate([reward([text]) for text in TEXTS]), scores, atol=1e-4)
   order = [3, 0, 5, 1, 2, 4]
   np.testing.assert_allclose(reward([TEXTS[row] for row in order]), scores[order], atol=1e-4)
   np.testing.assert_allclose(reward(TEXTS * 5), np.tile(scores, 5), atol=1e-4)
-  assert reward([]).shape == (0,) and rewards.log_prob_scorer(policy)([]).shape == (0, 2)
+  assert reward([]).shape == (0,) and likelihoods.log_prob_scorer(policy)([]).shape == (0, 2)
 
 
 def test_an_empty_text_is_read_at_eos_alone(policy, recovered):

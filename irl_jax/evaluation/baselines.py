@@ -83,7 +83,7 @@ def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
 
   Args:
     aligned_log_prob: texts [N] -> log-probability of each under the aligned model
-      (rewards.text_log_prob).
+      (likelihoods.text_log_prob).
     base_log_prob: the same under the model that it is compared with.
   """
   return lambda texts: (

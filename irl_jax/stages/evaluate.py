@@ -14,6 +14,7 @@ from irl_jax.data import chat
 from irl_jax.evaluation import attribution
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import heldout
+from irl_jax.evaluation import likelihoods
 from irl_jax.evaluation import recovered
 from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
@@ -132,7 +133,7 @@ def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
   rows = run.demonstrations('train')
   aligned, base = full_texts(rows, 'aligned'), full_texts(rows, 'base')
   log_probs = {
-    side: rewards.text_log_prob(model, settings.batch_size, run.dtype)
+    side: likelihoods.text_log_prob(model, settings.batch_size, run.dtype)
     for side, model in models.items()
   }
   return {

@@ -16,6 +16,7 @@ from irl_jax.config import Evaluation
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
 from irl_jax.evaluation import heldout
+from irl_jax.evaluation import likelihoods
 from irl_jax.irl import export
 from irl_jax.irl import prepare
 from irl_jax.irl import reward
@@ -122,7 +123,7 @@ def test_what_needs_a_true_reward_is_null_and_the_rest_is_there(run):
     )
   ratio = lambda side: np.subtract(
     *(
-      rewards.text_log_prob(pretrained.load(str(run.folder / name)))(
+      likelihoods.text_log_prob(pretrained.load(str(run.folder / name)))(
         full_texts(demonstrations(), side)
       )
       for name in ('aligned', 'base')

@@ -1,6 +1,6 @@
-"""Log-ratio of two language models: how much likelier one of them makes a text than the other.
+"""Log-probabilities of texts, and the log-ratio of two language models.
 
-It is the implicit reward of DPO (Rafailov et al. 2023, section 4), which needs no training. Dims: B
+The ratio says how much likelier one model makes a text than the other. It is the implicit reward of DPO (Rafailov et al. 2023, section 4), which needs no training. Dims: B
 texts of a batch, S padded length, N texts.
 """
 
@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 import numpy as np
 
 from irl_jax import distribution
+from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax import scoring
 from irl_jax import structs
@@ -23,6 +24,35 @@ from irl_jax.models import trunk
 from irl_jax.runtime import terminal
 
 Prompted = tuple[str, str]  # (prompt, completion)
+
+
+def text_log_prob_of(
+  params: trunk.Params, batch: structs.TextBatch, *, config: trunk.Config, dtype: DTypeLike
+) -> jax.Array:
+  """Returns the log-probability of all tokens after the first, and their number [B, 2]."""
+  log_probs, valid = distribution.text_log_probs(params, batch, config, dtype)
+  return jnp.stack([jnp.sum(log_probs * valid, axis=1), jnp.sum(valid, axis=1)], axis=1)
+
+
+def log_prob_scorer(
+  model: pretrained.Decoder,
+  batch_size: int = rewards.BATCH_SIZE,
+  dtype: DTypeLike = jnp.float32,
+  progress: scoring.Progress = iter,
+) -> Callable[[Sequence[str]], np.ndarray]:
+  """Returns a function of texts [N] -> [N, 2]: log-probability given EOS, nats, and tokens."""
+  eos = [model.config.eos_token_id]
+  return rewards.trunk_scorer(
+    text_log_prob_of, model, batch_size, dtype, progress, prefix=eos, shape=(2,)
+  )
+
+
+def text_log_prob(
+  model: pretrained.Decoder, batch_size: int = rewards.BATCH_SIZE, dtype: DTypeLike = jnp.float32
+) -> rewards.Reward:
+  """Returns the log-probabilities of `log_prob_scorer` [N] as a reward."""
+  both = log_prob_scorer(model, batch_size, dtype)
+  return lambda texts: both(texts)[:, 0]
 
 
 def completion_log_prob_of(
@@ -40,7 +70,7 @@ def completion_log_prob_of(
   return jnp.stack([jnp.sum(log_probs * counted, axis=1), jnp.sum(counted, axis=1)], axis=1)
 
 
-def log_prob_scorer(
+def completion_log_prob_scorer(
   model: pretrained.Decoder,
   batch_size: int,
   dtype: DTypeLike = jnp.float32,
@@ -77,7 +107,7 @@ def log_prob_scorer(
 
 
 def columns(of_model: np.ndarray, of_reference: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns the scores of N texts by name, from the `log_prob_scorer` [N, 2] of both models.
+  """Returns the scores of N texts by name, from `completion_log_prob_scorer` of both models.
 
   Returns:
     log_prob and reference_log_prob (nats, summed over the tokens), their difference log_ratio,
