@@ -1,7 +1,9 @@
 """Log-probabilities of texts, and the log-ratio of two language models.
 
-The ratio says how much likelier one model makes a text than the other. It is the implicit reward of DPO (Rafailov et al. 2023, section 4), which needs no training. Dims: B
-texts of a batch, S padded length, N texts.
+The ratio says how much likelier one model makes a text than the other. It is the implicit reward of
+DPO (Rafailov et al. 2023, section 4), which needs no training.
+
+Dims: B texts of a batch, S padded length, N texts.
 """
 
 from collections.abc import Callable
