@@ -519,21 +519,21 @@ def changed(**ppo):
   'fault, changes, message',
   [
     (
-      'a training in the folder of another reward',
+      'a folder that contains a training run with another reward',
       {'reward': opposite},
       'its reward share_of_early_letters gave .*, opposite',
     ),
     (
-      'a training in the folder of other settings',
+      'a folder that contains a training run with other settings',
       {'config': changed(learning_rate=0.01)},
       r'config.ppo.learning_rate \(0.02 there, 0.01 now\)',
     ),
     (
-      'a training in the folder of fewer steps',
+      'a folder that contains a training run with more steps',
       {'config': changed(steps=4)},
       'it has done 8 steps, and config.ppo.steps = 4',
     ),
-    ('a training in the folder of other rows', {'rows': ROWS[1:]}, 'other rows'),
+    ('a folder that contains a training run with other rows', {'rows': ROWS[1:]}, 'other rows'),
   ],
 )
 def test_another_training_in_the_folder_is_refused(finished, policy, fault, changes, message):
