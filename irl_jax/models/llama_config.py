@@ -91,9 +91,11 @@ class LlamaConfig:
 
     tests/stages/test_memory.py compares the sum with the compiler's own number.
     """
-    queries = self.num_attention_heads * self.head_dim
-    widths = 6 * self.hidden_size + 3 * (queries + self.key_value_size)
-    return widths + 2 * self.intermediate_size
+    states = 16 if self.norm_placement == 'sandwich' else 10
+    projected = 1.5 if self.qk_norm == 'none' else 2.5
+    queries_and_keys = self.num_attention_heads * self.head_dim + self.key_value_size
+    widths = states * self.hidden_size + 2 * self.intermediate_size
+    return widths + round(projected * queries_and_keys)
 
   @property
   def slides(self) -> tuple[bool, ...]:

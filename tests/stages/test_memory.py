@@ -13,6 +13,7 @@ from irl_jax.irl import update as irl_update
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
+from irl_jax.models import llama
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.stages import buffers
 from irl_jax.stages import memory
@@ -99,6 +100,25 @@ PYTHIA = {
 }
 
 
+LLAMA = llama.LlamaConfig(
+  vocab_size=512,
+  hidden_size=64,
+  num_hidden_layers=3,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  head_dim=16,
+  intermediate_size=256,
+)
+GEMMA = dataclasses.replace(
+  LLAMA,
+  head_dim=32,
+  hidden_act='gelu_pytorch_tanh',
+  norm_placement='sandwich',
+  norm_weight='one_plus',
+  qk_norm='head',
+  sliding_window=4,
+  sliding_layers=(True, False, True),
+)
 SAVING = dict(micro_batch=8, rematerialise=True)
 
 
@@ -112,13 +132,26 @@ SAVING = dict(micro_batch=8, rematerialise=True)
     (PYTHIA['14m'], -1, 32, 128, {}),
     (PYTHIA['14m'], -1, 32, 128, SAVING),
     (PYTHIA['410m'], 3, 8, 192, {}),
+    (LLAMA, -1, 32, 32, {}),
+    (LLAMA, -1, 32, 128, {}),
+    (GEMMA, -1, 32, 32, {}),
   ],
-  ids=['small, short', 'small, long', '14m, short', '14m, long', '14m, saving', '410m'],
+  ids=[
+    'small, short',
+    'small, long',
+    '14m, short',
+    '14m, long',
+    '14m, saving',
+    '410m',
+    'llama',
+    'llama, long',
+    'gemma',
+  ],
 )
 def test_an_update_needs_what_the_compiler_says(shape, trained_blocks, pairs, length, saving):
   settings = c.IRL(batch_size=pairs, max_tokens=length, trained_blocks=trained_blocks)
   shapes = huggingface_weights.shapes('causal_lm', shape)
-  del shapes['embed_out']
+  shapes.pop('embed_out', None)
   trained, frozen = jax.eval_shape(
     functools.partial(cut_lib.split, trained_blocks=trained_blocks), shapes
   )
