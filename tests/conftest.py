@@ -23,7 +23,10 @@ import transformers  # noqa: E402
 
 from irl_jax.models import encoder  # noqa: E402
 from irl_jax.models import gpt_neox  # noqa: E402
+from irl_jax.models import llama  # noqa: E402
 from irl_jax.models import pretrained  # noqa: E402
+from irl_jax.models import trunk  # noqa: E402
+from irl_jax.models.llama_config import Rope  # noqa: E402
 from irl_jax.runtime import notices  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -127,6 +130,52 @@ def policy(letters) -> pretrained.Pretrained:
   )
   params = perturbed(gpt_neox.init(jax.random.key(0), config))
   return pretrained.Pretrained('causal_lm', config, params, letters, source='the tiny policy')
+
+
+# Settings of two relatives of Llama: one with few switches, and one with almost all of them.
+RELATIVES = {
+  'llama': {'num_key_value_heads': 1, 'rms_norm_eps': 1e-5},
+  'gemma3_text': {
+    'num_key_value_heads': 2,
+    'hidden_act': 'gelu_pytorch_tanh',
+    'norm_placement': 'sandwich',
+    'norm_weight': 'one_plus',
+    'qk_norm': 'head',
+    'query_pre_attn_scalar': 12.0,
+    'rope': Rope(1000.0, 'linear', 2.0),
+    'local_rope': Rope(50.0),
+    'sliding_window': 4,
+    'sliding_layers': (True, False, True),
+    'final_logit_softcapping': 20.0,
+    'scale_embedding': True,
+    'tie_word_embeddings': True,
+  },
+}
+
+
+@pytest.fixture(
+  scope='session',
+  params=['gpt_neox', *(pytest.param(name, marks=pytest.mark.slow) for name in RELATIVES)],
+)
+def any_policy(request, policy, letters) -> pretrained.Pretrained:
+  """The policy, and language models of its size from the other families of decoders."""
+  if request.param == 'gpt_neox':
+    return policy
+  config = llama.LlamaConfig(
+    model_type=request.param,
+    vocab_size=36,
+    hidden_size=16,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    head_dim=8,
+    intermediate_size=32,
+    max_position_embeddings=64,
+    bos_token_id=0,
+    pad_token_id=1,
+    **RELATIVES[request.param],
+  )
+  params = perturbed(trunk.init(jax.random.key(0), config))
+  return pretrained.Pretrained('causal_lm', config, params, letters, source='a tiny relative')
 
 
 @pytest.fixture(scope='session')
