@@ -25,6 +25,7 @@ import numpy as np
 from irl_jax import api
 from irl_jax.command_line import partial_output
 from irl_jax.config import Sampling
+from irl_jax.data import chat_rows
 from irl_jax.data import rows as rows_lib
 from irl_jax.data.row_values import Layout
 from irl_jax.errors import ConfigError
@@ -45,6 +46,7 @@ Results = Callable[[list[Any], int], Columns]
 SCORED = 4096  # rows of a part; texts of similar length are batched within it
 COMPLETED = 1024  # rows of a part, since completing takes longer than scoring; but at least
 BATCHES = 8  # this many batches
+PROMPTS = ('prompt', 'messages', 'conversations', 'text')  # fields to complete by default
 WHY = 'why'  # the field that says why a row has no results
 
 
@@ -60,11 +62,20 @@ class Job:
   part: int
   layout: Layout
   prompt_field: str = ''
+  conversations: bool = False  # whether a field may have one, in place of a text
 
   def read(self, row: Row) -> Any:
-    """Returns a row's text, or, with a prompt field, (prompt, text)."""
-    text = rows_lib.text_of(row, self.fields)
-    return (rows_lib.text_of(row, (self.prompt_field,)), text) if self.prompt_field else text
+    """Returns a row's text or conversation, or, with a prompt field, (prompt, text).
+
+    Raises:
+      BadRow: a field is missing, or has neither.
+    """
+    if self.conversations:
+      return chat_rows.prompt_of(row, self.fields, '--field')
+    text = rows_lib.text_of(row, self.fields, '--field')
+    if not self.prompt_field:
+      return text
+    return rows_lib.text_of(row, (self.prompt_field,), '--prompt_field'), text
 
 
 def score(
@@ -135,6 +146,7 @@ def generate(
   seed: int = 0,
   bad_rows: str = 'error',
   layout: Layout = Layout(),
+  chat: bool = False,
 ) -> None:
   """Writes the rows of a file, each followed by a language model's `completion`.
 
@@ -142,11 +154,13 @@ def generate(
     model: a hub id, `id@revision`, or a folder.
     source: the file to read.
     output: the .jsonl file to write.
-    field: the field to complete; '': prompt, or text in a row that has no prompt.
+    field: the field to complete, a text or a conversation; '': the first of prompt, messages,
+      conversations and text that a row has.
     sampling: length, truncation, temperature and batch size.
     seed: the same seed gives the same completions.
     bad_rows: as for `score`.
     layout: as for `score`.
+    chat: whether each text is a user's message, which the model's chat template renders.
 
   Raises:
     ConfigError: a path cannot be read or written, another call's rows are in the way, or
@@ -155,16 +169,16 @@ def generate(
   """
 
   def load(progress: Progress) -> tuple[Results, Columns]:
-    complete = functools.partial(api.generate, model, sampling=sampling, seed=seed)
+    complete = functools.partial(api.generate, model, sampling=sampling, seed=seed, chat=chat)
     results = lambda texts, first: {'completion': complete(texts, progress=progress, first=first)}
     return results, {'completion': []}
 
-  fields = (field,) if field else ('prompt', 'text')
+  fields = (field,) if field else PROMPTS
   settings = {f'--{name}': value for name, value in dataclasses.asdict(sampling).items()}
   del settings['--batch_size']  # completions do not depend on it
   part = max(COMPLETED, BATCHES * sampling.batch_size)
-  job = Job(source, output, fields, bad_rows, 'generate', part, layout)
-  _write(job, model, {'--field': field, '--seed': seed, **settings}, load)
+  job = Job(source, output, fields, bad_rows, 'generate', part, layout, conversations=True)
+  _write(job, model, {'--field': field, '--seed': seed, '--chat': chat, **settings}, load)
 
 
 def _write(
@@ -190,7 +204,7 @@ def _write(
   are_kept = partial_output.path_of(output).exists  # rows of this call, or of one before
   with interruption.handled(), exhaustion.disk_explained(output, are_kept):
     try:
-      survey = rows_lib.survey(job.source, job.fields, job.bad_rows, job.layout, job.prompt_field)
+      survey = rows_lib.survey(job.source, job.fields, job.bad_rows, job.layout, job.read)
       call = {
         'command': job.label,
         'irl_jax': __version__,
@@ -224,7 +238,7 @@ def _append_parts(
   results, names = load(functools.partial(bar, unit='chunk') if one_part else iter)
   check_names(survey, names, job.source)
   layout = dataclasses.replace(job.layout, quiet=True)
-  rows = rows_lib.examined(job.source, job.fields, layout, job.prompt_field)
+  rows = rows_lib.examined(job.source, job.fields, layout, job.read)
   done = sum(not row.problem for row in itertools.islice(rows, partial.kept))
   parts: Iterable[list[rows_lib.Examined]] = _parts(rows, job.part)
   if not one_part:

@@ -4,7 +4,8 @@ r"""Completes the prompts of a file with a causal language model.
       --max_new_tokens=64 --temperature=1 --top_p=0.9
 
 Every row is written with its own fields, followed by `completion`: the model's continuation of the
-prompt, with its leading space and without EOS.
+prompt, with its leading space and without EOS. A prompt may be a conversation, that is, a list of
+messages with `role` and `content`, if the model has a chat template.
 """
 
 from absl import flags
@@ -23,9 +24,19 @@ def define_flags() -> flags.FlagValues:
   flag_values = flags.FlagValues()
   launch.define_file_flags(flag_values)
   flags.DEFINE_string(
-    'field', '', 'the field to complete (default: prompt, else text)', flag_values=flag_values
+    'field',
+    '',
+    'the field to complete (default: prompt, messages, conversations or text)',
+    flag_values=flag_values,
   )
   config_flags.define(flag_values, DEFAULTS, '')
+  flags.DEFINE_boolean(
+    'chat',
+    False,
+    "whether a text is a user's message, which the model's chat template renders; "
+    'conversations are always rendered',
+    flag_values=flag_values,
+  )
   flags.DEFINE_integer(
     'seed',
     0,
@@ -64,4 +75,5 @@ def main(options: flags.FlagValues) -> None:
     seed=options.seed,
     bad_rows=options.bad_rows,
     layout=launch.layout_of(options),
+    chat=options.chat,
   )

@@ -79,6 +79,25 @@ def render_all(
   return rendered
 
 
+def prompt_of(row: Mapping[str, Any], fields: Sequence[str], flag: str) -> str | list[chat.Message]:
+  """Returns the prompt in the first of `fields` that a row has: a text or a conversation.
+
+  A conversation loses the answer at its end.
+
+  Raises:
+    BadRow: the row has none of the fields, or the value is neither.
+  """
+  field = first_field(row, fields, flag)
+  value = _unnested(row[field])
+  messages = None if isinstance(value, str) else _messages(value, field)
+  if messages is None:
+    return text_of({**row, field: value}, (field,))
+  try:
+    return chat.prompt_and_answer(messages)[0]
+  except ValueError as error:
+    raise BadRow(f'field {field!r} {error}') from error
+
+
 def fields_of(row: Mapping[str, Any], data: Data) -> tuple[str, str]:
   """Returns the fields of a row's prompt and of its answer; '': it has none.
 

@@ -79,11 +79,11 @@ class Examined(NamedTuple):
 
 
 def examined(
-  path: str | os.PathLike, fields: Sequence[str], layout: Layout, prompt_field: str = ''
+  path: str | os.PathLike, fields: Sequence[str], layout: Layout, read: Callable[[Row], Any]
 ) -> Iterator[Examined]:
-  """Yields every row of a file; in a usable one, the first of `fields` that it has is a string.
+  """Yields every row of a file; a row for which `read` raises BadRow cannot be used.
 
-  So is its `prompt_field`, if one is named. An unusable value of another field is None.
+  An unusable value of a field that is not one of `fields` is None.
 
   Raises:
     ConfigError, InputError: as `read_numbered`.
@@ -94,9 +94,7 @@ def examined(
       continue
     problem = remedy = ''
     try:
-      text_of(row, fields, '--field')
-      if prompt_field:
-        text_of(row, (prompt_field,), '--prompt_field')
+      read(row)
     except BadRow as error:
       problem, remedy = str(error), error.remedy
     yield Examined(number, row, problem, remedy)
@@ -115,7 +113,7 @@ def survey(
   fields: Sequence[str],
   bad_rows: str,
   layout: Layout,
-  prompt_field: str = '',
+  read: Callable[[Row], Any],
 ) -> Survey:
   """Reads a file to its end, so that its errors are known before any work is done.
 
@@ -124,7 +122,7 @@ def survey(
     fields: as for `examined`.
     bad_rows: 'error' raises at the first bad row; 'skip' logs how many there are.
     layout: as for `read_numbered`.
-    prompt_field: as for `examined`.
+    read: as for `examined`.
 
   Raises:
     ConfigError, InputError: as `read_rows`.
@@ -132,14 +130,13 @@ def survey(
   total, bad, names = 0, 0, set[str]()
   shown: list[str] = []
   first_remedy = ''
-  for number, row, problem, remedy in examined(path, fields, layout, prompt_field):
+  for number, row, problem, remedy in examined(path, fields, layout, read):
     total += 1
     names.update(row)
     if problem:
       if bad_rows == 'error':
-        missing = (
-          remedy.startswith(('set --field', 'set --prompt_field')) and total > 1
-        )  # but the rows before have it
+        # A field that the rows before have is not the wrong one.
+        missing = remedy.startswith(('set --field', 'set --prompt_field')) and total > 1
         raise refusal(str(path), number, problem, USUAL_REMEDY if missing else remedy)
       bad += 1
       first_remedy = first_remedy or remedy

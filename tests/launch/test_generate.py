@@ -13,8 +13,9 @@ def calls(monkeypatch):
   """Every call of the model, which repeats the prompt in capitals."""
   seen = []
 
-  def generate(path, prompts, sampling, seed, progress, first):
+  def generate(path, prompts, sampling, seed, progress, first, chat):
     seen.append((path, prompts, sampling, seed))
+    assert not chat
     return [' ' + prompt.upper() for prompt in prompts]
 
   monkeypatch.setattr(api, 'generate', generate)
@@ -41,6 +42,36 @@ def test_prompt_else_text_is_completed(run, calls):
   assert run('{"text": "b"}\n')[1] == [{'text': 'b', 'completion': ' B'}]
   assert run('{"prompt": "a", "text": "b"}\n', '--field=text')[1][0]['completion'] == ' B'
   assert calls[0] == ('M', ['a'], Sampling(max_new_tokens=64, batch_size=32), 0)
+
+
+def test_conversations_and_messages_of_users_are_rendered(launch, speakers, tmp_path):
+  source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+  asked = {'role': 'user', 'content': 'abc'}
+  rows = [
+    {'messages': [asked, {'role': 'assistant', 'content': 'b'}]},
+    {'prompt': {'text': 'abc', 'toxicity': 0.1}},
+    {'prompt': [asked]},
+  ]
+  source.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  arguments = [f'--model={speakers["aligned"]}', f'--input={source}', f'--output={output}']
+  arguments += ['--max_new_tokens=3', '--temperature=0']
+  written = lambda: [json.loads(line)['completion'] for line in output.open()]
+  assert launch('generate', *arguments) == 0
+  first, plain, third = written()
+  assert first == third
+  assert launch('generate', *arguments, '--chat') == 0
+  assert written() == [first] * 3 and plain != first
+
+
+def test_a_conversation_without_a_template_is_refused(launch, speakers, tmp_path, capsys):
+  source = tmp_path / 'in.jsonl'
+  source.write_text('{"prompt": [{"role": "user", "content": "a"}]}\n')
+  arguments = [f'--input={source}', f'--output={tmp_path / "out.jsonl"}', '--max_new_tokens=3']
+  assert launch('generate', f'--model={speakers["base"]}', *arguments) == 3
+  assert 'base: has no chat template; give plain prompts' in capsys.readouterr().err
+  source.write_text('{"prompt": [{"role": "assistant", "content": "a"}]}\n')
+  assert launch('generate', f'--model={speakers["aligned"]}', *arguments) == 3
+  assert "row 1: field 'prompt' has no message of a user before the" in capsys.readouterr().err
 
 
 def test_settings_reach_the_sampler(run, calls):
