@@ -79,11 +79,12 @@ def encode(
 ) -> tuple[list[list[int]], int]:
   """Converts texts to token ids; a typed '<|endoftext|>' or '</s>' becomes ordinary tokens.
 
-  Special tokens are real only in the text of a chat template (`chat.render`).
+  Special tokens are real only in the text of a chat template (`chat.render`). BOS comes before any
+  other text if the tokenizer puts it there (`front`): the model was trained on texts that begin so.
 
   Args:
     tokenizer: a fast Hugging Face tokenizer.
-    texts: any strings; an empty one gives no ids, or with `specials` the special ids alone.
+    texts: any strings; an empty one gives no ids, or BOS or with `specials` the special ids alone.
     max_tokens: maximum number of ids per text, special ids included; None: no limit. Longer texts
       are cut on the LEFT, so that the end (the response) stays.
     specials: whether to add the tokenizer's special ids (RoBERTa: <s> text </s>). The leading one
@@ -97,22 +98,40 @@ def encode(
   """
   if not texts:
     return [], 0
+  before = [] if specials else front(tokenizer)
   plain = iter(_plain_ids(tokenizer, [one for one in texts if not chat.is_marked(one)], specials))
-  rows = [_marked_ids(tokenizer, one) if chat.is_marked(one) else next(plain) for one in texts]
+  rows = [
+    _marked_ids(tokenizer, one) if chat.is_marked(one) else [*before, *next(plain)] for one in texts
+  ]
   if max_tokens is None:
     return rows, 0
-  around = tokenizer([''], add_special_tokens=specials)['input_ids'][0]
+  around = tokenizer([''], add_special_tokens=True)['input_ids'][0] if specials else before
   if max_tokens <= len(around):
     raise ValueError(
       f'max_tokens = {max_tokens}: must be > {len(around)}, the number of special tokens around a '
       'text'
     )
-  front = around[:1]
+  first = around[:1]
   shortened = [
-    front + ids[len(ids) - max_tokens + len(front) :] if len(ids) > max_tokens else ids
+    first + ids[len(ids) - max_tokens + len(first) :] if len(ids) > max_tokens else ids
     for ids in rows
   ]
   return shortened, sum(len(ids) > max_tokens for ids in rows)
+
+
+def front(tokenizer: Any) -> list[int]:
+  """Returns the ids that a tokenizer puts before a text: BOS (Llama 3, Gemma), or none (Pythia).
+
+  There are none either if it puts something behind a text as well, as a classifier's does.
+  """
+  whole, bare = (tokenizer('a', add_special_tokens=add)['input_ids'] for add in (True, False))
+  count = len(whole) - len(bare)
+  return list(whole[:count]) if whole[count:] == bare else []
+
+
+def start(tokenizer: Any) -> list[int]:
+  """Returns the ids that a whole text is sampled or scored after: `front`, or EOS if that is []."""
+  return front(tokenizer) or [tokenizer.eos_token_id]
 
 
 def _plain_ids(tokenizer: Any, texts: Sequence[str], specials: bool) -> list[list[int]]:
@@ -223,14 +242,20 @@ def check(tokenizer: Any, source: str) -> None:
   """
   probe = ' Hello  world' + (tokenizer.eos_token or '')
   (ids,), _ = encode(tokenizer, [probe])
+  ids = ids[len(front(tokenizer)) :]
   if tokenizer.eos_token_id in ids or decode(tokenizer, ids) != probe:
     raise InputError(
       f'{source}: its tokenizer loses text ({probe!r} comes back as {decode(tokenizer, ids)!r}); '
       'use a folder whose tokenizer.json is byte-level (GPT-NeoX, RoBERTa)'
     )
-  known = [tokenizer.get_vocab().get(word) for word in ('Hello', 'Ġworld')]
   (ids,), _ = encode(tokenizer, ['Hello world'])
-  if None not in known and ids != known:
+  if decode(tokenizer, ids[:-1]) + decode(tokenizer, ids[-1:]) != 'Hello world':
+    raise InputError(
+      f'{source}: its tokenizer drops the space before a completion (SentencePiece of Llama 2 and '
+      'Mistral); use a model whose tokenizer.json is byte-level, or like that of Gemma'
+    )
+  known = [tokenizer.get_vocab().get(word) for word in ('Hello', 'Ġworld')]
+  if None not in known and ids[len(front(tokenizer)) :] != known:
     raise InputError(
       f"{source}: its tokenizer splits 'Hello world' into {ids} instead of {known}, the two words "
       'of its vocabulary; its merges are missing or damaged'

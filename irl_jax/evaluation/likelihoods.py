@@ -42,10 +42,13 @@ def log_prob_scorer(
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
 ) -> Callable[[Sequence[str]], np.ndarray]:
-  """Returns a function of texts [N] -> [N, 2]: log-probability given EOS, nats, and tokens."""
-  eos = [model.config.eos_token_id]
+  """Returns a function of texts [N] -> [N, 2]: log-probability given EOS, nats, and tokens.
+
+  If the tokenizer puts BOS before a text, that one is given instead of EOS.
+  """
+  given = [] if text.front(model.tokenizer) else [model.config.eos_token_id]
   return rewards.trunk_scorer(
-    text_log_prob_of, model, batch_size, dtype, progress, prefix=eos, shape=(2,)
+    text_log_prob_of, model, batch_size, dtype, progress, prefix=given, shape=(2,)
   )
 
 
@@ -93,7 +96,10 @@ def completion_log_prob_scorer(
       return np.zeros((0, 2), np.float32)
     prompts, _ = sampling.prompt_ids(model.tokenizer, [prompt for prompt, _ in pairs], None)
     completions, _ = text.encode(model.tokenizer, [completion for _, completion in pairs])
-    joined = [[~id_ for id_ in before] + after for before, after in zip(prompts, completions)]
+    begin = len(text.front(model.tokenizer))  # BOS is the prompt's alone
+    joined = [
+      [~id_ for id_ in before] + after[begin:] for before, after in zip(prompts, completions)
+    ]
     if cut := sum(len(ids) > limit for ids in joined):
       logging.warning(
         '%d of %s %s longer than the %d tokens that %s reads: cut on the left',

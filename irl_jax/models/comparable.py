@@ -101,11 +101,13 @@ def check_vocabularies(aligned: pretrained.Decoder, base: pretrained.Decoder) ->
 def different_vocabulary(first: pretrained.Decoder, second: pretrained.Decoder) -> str:
   """Returns a short description of the first difference between two tokenizers, or ''.
 
-  A special token never comes from text, so those that only one tokenizer has are no difference.
+  A special token never comes from text, so those that only one tokenizer has are no difference. Nor
+  is an EOS that is a special token wherever it is: a chat model ends its turn at another one.
   """
-  ends = [model.tokenizer.eos_token_id for model in (first, second)]
-  if ends[0] != ends[1]:
-    return f'EOS is {ends[0]} and {ends[1]}'
+  ends = [_ends(model) for model in (first, second)]
+  if any(_is_text(model, end) for end in ends[0] ^ ends[1] for model in (first, second)):
+    of = lambda model: model.tokenizer.eos_token_id
+    return f'EOS is {of(first)} and {of(second)}'
   left, right = (model.tokenizer.get_vocab() for model in (first, second))
   if differing := sorted(_unshared_tokens(first, second, special=False)):
     of = lambda vocabulary: vocabulary.get(differing[0], 'missing')
@@ -122,6 +124,17 @@ def different_vocabulary(first: pretrained.Decoder, second: pretrained.Decoder) 
     if one != other
   )
   return next(differences, '')
+
+
+def _ends(model: pretrained.Decoder) -> set[int]:
+  """Returns the ids that end a response of a model."""
+  return {*model.config.eos_token_ids, model.tokenizer.eos_token_id}
+
+
+def _is_text(model: pretrained.Decoder, token: int) -> bool:
+  """Returns whether a tokenizer has this id, and not as a special token."""
+  in_vocabulary = token in model.tokenizer.get_vocab().values()
+  return in_vocabulary and token not in pretrained.special_tokens(model.tokenizer).values()
 
 
 def _unshared_tokens(first: pretrained.Decoder, second: pretrained.Decoder, special: bool) -> set:
@@ -160,7 +173,8 @@ def without_unshared_tokens(
 ) -> tuple[pretrained.Decoder, pretrained.Decoder]:
   """Returns both models; neither samples a special token that only one of them has.
 
-  Each model's padding is excluded from the other's sampling, too. Excluded tokens are logged.
+  Each model's padding is excluded from the other's sampling, too. A response of either ends at any
+  EOS of both. Excluded tokens and further ends are logged.
   """
   unshared = _unshared_tokens(aligned, base, special=True)
   paddings = {aligned.tokenizer.pad_token, base.tokenizer.pad_token}
@@ -170,7 +184,33 @@ def without_unshared_tokens(
       f'only one of {aligned.source} and {base.source} has the special tokens {named}; they are '
       'never sampled, because the models could not be compared otherwise'
     )
+  aligned, base = _with_shared_ends(aligned, base)
   return _without(aligned, unshared | paddings), _without(base, unshared | paddings)
+
+
+def _with_shared_ends(
+  aligned: pretrained.Decoder, base: pretrained.Decoder
+) -> tuple[pretrained.Decoder, pretrained.Decoder]:
+  """Returns both models so that their responses end at the same tokens, where both have them."""
+  ends = [tuple(model.config.eos_token_ids) for model in (aligned, base)]
+  if {*ends[0]} == {*ends[1]}:
+    return aligned, base
+  listed = [', '.join(map(str, own)) for own in ends]
+  notices.warn_once(
+    f'{aligned.source} ends a response at {listed[0]}, {base.source} at {listed[1]}: here both end '
+    'at any of these'
+  )
+  with_all = lambda model: dataclasses.replace(
+    model, config=dataclasses.replace(model.config, eos_token_ids=_all_ends(model, *ends))
+  )
+  return with_all(aligned), with_all(base)
+
+
+def _all_ends(model: pretrained.Decoder, *ends: tuple[int, ...]) -> tuple[int, ...]:
+  """Returns a model's EOS ids, then those of another one that it has."""
+  known = {*model.config.eos_token_ids, *pretrained.special_tokens(model.tokenizer).values()}
+  others = (end for own in ends for end in own if end in known)
+  return tuple(dict.fromkeys([*model.config.eos_token_ids, *others]))
 
 
 def _without(model: pretrained.Decoder, tokens: set[str]) -> pretrained.Decoder:

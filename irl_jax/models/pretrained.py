@@ -142,8 +142,9 @@ def load(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
   stream = huggingface.weight_files.stream(folder)
   if adapter:
     logging.info('%s: merged into its base %s', adapter.where, adapter.base)
-    stream = adapter.merge(stream, model.hf_config.get('tie_word_embeddings', False))
-  params = huggingface.weights.to_params(model.kind, model.config, stream, spec)
+    stream = adapter.merge(stream, getattr(model.config, 'tie_word_embeddings', False))
+  zero = huggingface.config.reward_zero(model.hf_config, spec)
+  params = huggingface.weights.to_params(model.kind, model.config, stream, spec, zero)
   return dataclasses.replace(model, params=params)
 
 
@@ -199,9 +200,13 @@ def _open(
   if adapter:
     adapter.check_task(kind)
     tokenizer_folder = adapter.folder if adapter.has_tokenizer else folder
+  if not isinstance(config, EncoderConfig):
+    config = huggingface.generation.with_ends(config, folder, spec)
   tokenizer = huggingface.tokenizer.load(tokenizer_folder, config)
+  if not isinstance(config, EncoderConfig):
+    config = huggingface.generation.with_tokens_of(config, tokenizer)
   if kind == 'causal_lm':
-    huggingface.notes.report(folder, tokenizer, config, spec)
+    huggingface.notes.report(tokenizer, spec)
   return Pretrained(kind, config, {}, tokenizer, raw, spec), folder, adapter
 
 
@@ -250,14 +255,25 @@ def save(folder: str | pathlib.Path, model: Pretrained, card: str) -> None:
 
 def _write(folder: pathlib.Path, model: Pretrained, card: str) -> None:
   raw = huggingface.config.to_json(model.kind, model.config, model.tokenizer.pad_token_id)
+  if 'bias' in model.params.get('score', {}):
+    raw['reward_zero'] = -float(model.params['score']['bias'][0])
   weights = huggingface.weights.from_params(model.config, model.params)
   config_file, weights_file = folder / 'config.json', folder / 'model.safetensors'
-  config_file.write_text(json.dumps(raw, indent=2, sort_keys=True) + '\n', encoding='utf-8')
+  _write_json(config_file, raw)
   (folder / 'README.md').write_text(card, encoding='utf-8')
+  if model.kind == 'causal_lm':
+    _write_json(
+      folder / huggingface.generation.FILE,
+      huggingface.generation.to_json(model.config, model.tokenizer.pad_token_id),
+    )
   model.tokenizer.save_pretrained(folder)
   safetensors.numpy.save_file(weights, weights_file, metadata={'format': 'pt'})
   weights_file.chmod(config_file.stat().st_mode)  # safetensors makes it readable to its owner alone
   _check_written(folder, model, weights)
+
+
+def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+  path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n', encoding='utf-8')
 
 
 def _check_written(folder: pathlib.Path, model: Pretrained, weights: dict[str, np.ndarray]) -> None:

@@ -48,7 +48,7 @@ def sample_rows(
   """
   tokens = lengths(data, model.config.max_position_embeddings - 1, seed)
   limits = dataclasses.replace(limits, max_new_tokens=int(tokens.max()), min_new_tokens=1)
-  start = [model.config.eos_token_id]
+  start = text.start(model.tokenizer)
   responses, _ = sampling.complete_ids(model, [start] * len(tokens), limits, seed, dtype, progress)
   # A text may be cut within a character of several tokens, which then decodes to U+FFFD.
   texts = [

@@ -48,11 +48,14 @@ def language_model_examples(
 ) -> Examples:
   """Returns each text between two EOS, so that the model learns how a text begins and ends.
 
+  If the tokenizer puts BOS before a text, that one takes the place of the first EOS.
+
   Longer texts are cut on the right to `max_tokens`.
   """
   eos = model.config.eos_token_id
   encoded, _ = text.encode(model.tokenizer, texts)
-  sequences = [[eos, *ids, eos] for ids in encoded]
+  begin = [] if text.front(model.tokenizer) else [eos]
+  sequences = [[*begin, *ids, eos] for ids in encoded]
   cut = sum(len(ids) > max_tokens for ids in sequences)
   text.report_cut(cut, f'{terminal.count(len(texts), "text")} of sft', max_tokens, 'right')
   sequences = [ids[:max_tokens] for ids in sequences]

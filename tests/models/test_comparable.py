@@ -188,6 +188,19 @@ def test_another_eos_is_refused(policy, aligned, letters):
     comparable.check(dataclasses.replace(aligned, tokenizer=other), policy)
 
 
+@pytest.mark.parametrize('known', [True, False])
+def test_another_special_eos_is_told_and_ends_both(policy, aligned, known, caplog):
+  """A chat model ends its turn at a token that its base has, or that was added to it."""
+  chat = with_tokens(aligned, '<|im_end|>', rows=36, eos_token='<|im_end|>')
+  chat = dataclasses.replace(chat, config=dataclasses.replace(chat.config, eos_token_ids=(32,)))
+  base = with_tokens(policy, '<|im_end|>', rows=36) if known else policy
+  comparable.check(chat, base)
+  one, other = comparable.without_unshared_tokens(chat, base)
+  assert one.config.eos_token_ids == (32, 0)
+  assert other.config.eos_token_ids == ((0, 32) if known else (0,))
+  assert 'aligned ends a response at 32, the tiny policy at 0: here both end at any' in caplog.text
+
+
 def test_another_shape_is_only_logged(policy, aligned, caplog):
   shallower = aligned.params | {
     'blocks': jax.tree.map(lambda leaf: leaf[:2], aligned.params['blocks'])

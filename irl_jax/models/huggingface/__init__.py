@@ -6,6 +6,7 @@ Files are read strictly, without torch, and code that comes with a model is neve
 from irl_jax.models.huggingface import adapter
 from irl_jax.models.huggingface import card
 from irl_jax.models.huggingface import config
+from irl_jax.models.huggingface import generation
 from irl_jax.models.huggingface import hub
 from irl_jax.models.huggingface import labels
 from irl_jax.models.huggingface import notes
@@ -18,6 +19,7 @@ __all__ = (
   'adapter',
   'card',
   'config',
+  'generation',
   'hub',
   'labels',
   'notes',

@@ -10,17 +10,27 @@ from irl_jax.errors import InputError
 from irl_jax.models.encoder import EncoderConfig
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface import encoder_config
+from irl_jax.models.huggingface import llama_families
+from irl_jax.models.llama_config import LlamaConfig
 
 Kind = Literal['causal_lm', 'reward', 'classifier']
-ModelConfig = GPTNeoXConfig | EncoderConfig
+ModelConfig = GPTNeoXConfig | LlamaConfig | EncoderConfig
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _DECODER: dict[Kind, str] = {'causal_lm': 'ForCausalLM', 'reward': 'ForSequenceClassification'}
 _CLASSIFIER: dict[Kind, str] = {'classifier': 'ForSequenceClassification'}
+_GEMMA3: dict[Kind, str] = {'causal_lm': 'ForCausalLM', 'reward': 'TextForSequenceClassification'}
 # The name of transformers' class for each kind of model, by model_type.
 ARCHITECTURES: dict[str, dict[Kind, str]] = {
   family: {kind: name + head for kind, head in heads.items()}
   for family, name, heads in (
     ('gpt_neox', 'GPTNeoX', _DECODER),
+    ('llama', 'Llama', _DECODER),
+    ('mistral', 'Mistral', _DECODER),
+    ('qwen2', 'Qwen2', _DECODER),
+    ('qwen3', 'Qwen3', _DECODER),
+    ('olmo2', 'Olmo2', _DECODER),
+    ('gemma2', 'Gemma2', _DECODER),
+    ('gemma3_text', 'Gemma3', _GEMMA3),
     ('roberta', 'Roberta', _CLASSIFIER),
     ('xlm-roberta', 'XLMRoberta', _CLASSIFIER),
     ('bert', 'Bert', _CLASSIFIER),
@@ -47,6 +57,8 @@ POSITIVE = (
   'hidden_size',
   'num_hidden_layers',
   'num_attention_heads',
+  'num_key_value_heads',
+  'head_dim',
   'intermediate_size',
   'max_position_embeddings',
   'rotary_emb_base',
@@ -63,12 +75,30 @@ ONLY = {
 
 def model_type(config: ModelConfig) -> str:
   """Returns Hugging Face's name of a config's family."""
+  if isinstance(config, LlamaConfig):
+    return config.model_type
   return config.family if isinstance(config, EncoderConfig) else 'gpt_neox'
 
 
 def architecture(kind: Kind, config: ModelConfig) -> str:
   """Returns the name of transformers' class for a model."""
   return ARCHITECTURES[model_type(config)][kind]
+
+
+def text_part(raw: dict[str, Any]) -> dict[str, Any]:
+  """Returns the config.json of the language model within a Gemma 3 that also sees images.
+
+  Without images the two compute the same. Any other config.json is returned as it is.
+  """
+  text, whole = raw.get('text_config'), raw.get('architectures')
+  if not isinstance(text, dict) or _unwrapped(whole) != 'Gemma3ForConditionalGeneration':
+    return raw
+  shared = ('auto_map', 'quantization_config', 'eos_token_id', 'tie_word_embeddings')
+  return (
+    text
+    | {name: raw[name] for name in shared if name in raw}
+    | {'model_type': 'gemma3_text', 'architectures': ['Gemma3ForCausalLM']}
+  )
 
 
 def kind_of(raw: dict[str, Any], where: str) -> Kind:
@@ -127,24 +157,33 @@ def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
   return tuple(str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0])))
 
 
-def _end(fields: dict[str, Any], where: str) -> dict[str, Any]:
-  """Returns eos_token_id as one number, and as eos_token_ids; transformers also reads a list.
+def reward_zero(raw: dict[str, Any], where: str) -> float:
+  """Returns what transformers' score of a reward gives for a reward of 0: 0 if it is not told.
+
+  An RMS norm has no bias that the zero of a recovered reward could be folded into.
 
   Raises:
-    InputError: the list has several tokens, or something else than tokens.
+    InputError: it is no finite number.
   """
-  ends = fields.get('eos_token_id', DEFAULTS['eos_token_id'])
-  ends = ends if isinstance(ends, list) else [ends]
-  if not ends or any(end != ends[0] for end in ends):
+  zero = raw.get('reward_zero', 0.0)
+  if type(zero) not in (int, float) or not abs(zero) < float('inf'):
+    raise InputError(f'{where}: config.json: reward_zero = {zero!r}: must be a finite number')
+  return float(zero)
+
+
+def _ends(raw: dict[str, Any], where: str) -> tuple[int, ...]:
+  """Returns the EOS ids of config.json, one or a list; () if it has none.
+
+  Raises:
+    InputError: they are something else than token ids.
+  """
+  ends = raw.get('eos_token_id')
+  listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+  if any(type(end) is not int or not 0 <= end < 2**31 for end in listed):
     raise InputError(
-      f'{where}: config.json: eos_token_id = {ends!r}: must be one token, because irl_jax ends a '
-      "response at one; keep the tokenizer's EOS"
+      f'{where}: config.json: eos_token_id = {ends!r}: must be a token id, or a list of them'
     )
-  if type(ends[0]) is not int:
-    raise InputError(f'{where}: config.json: eos_token_id = {ends[0]!r}: must be of type int')
-  if not 0 <= ends[0] < 2**31:
-    raise InputError(f'{where}: config.json: eos_token_id = {ends[0]!r}: out of range')
-  return {'eos_token_id': ends[0], 'eos_token_ids': (ends[0],)}
+  return tuple(dict.fromkeys(listed))
 
 
 def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
@@ -171,6 +210,8 @@ def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
 def _check_types(values: dict[str, Any], config_class: type, where: str) -> None:
   """Refuses values of another type than their field's, or out of range; integers become floats."""
   for field in dataclasses.fields(config_class):
+    if field.name not in values:  # what no file tells; the default is right
+      continue
     value = values[field.name]
     if field.type is float and type(value) is int:
       value = values[field.name] = float(value)
@@ -187,17 +228,13 @@ def _check_types(values: dict[str, Any], config_class: type, where: str) -> None
 
 def _check_consistency(config: ModelConfig, where: str) -> None:
   """Refuses fields that are valid alone and contradict each other."""
-  heads, special = config.num_attention_heads, ('bos_token_id', 'eos_token_id', 'pad_token_id')
-  if config.hidden_size % heads:
-    raise InputError(
-      f'{where}: config.json: num_attention_heads = {heads}: must divide hidden_size = '
-      f'{config.hidden_size}'
-    )
-  for name in special:
-    if getattr(config, name, 0) >= config.vocab_size:
+  _check_heads(config, where)
+  tokens = {name: getattr(config, name, None) or 0 for name in ('bos_token_id', 'pad_token_id')}
+  tokens['eos_token_id'] = max(getattr(config, 'eos_token_ids', ()), default=0)
+  for name, token in tokens.items():
+    if token >= config.vocab_size:
       raise InputError(
-        f'{where}: config.json: {name} = {getattr(config, name)}: must be < vocab_size = '
-        f'{config.vocab_size}'
+        f'{where}: config.json: {name} = {token}: must be < vocab_size = {config.vocab_size}'
       )
   if isinstance(config, GPTNeoXConfig) and (config.rotary_pct > 1 or config.rotary_ndims % 2):
     raise InputError(
@@ -206,6 +243,21 @@ def _check_consistency(config: ModelConfig, where: str) -> None:
     )
   if isinstance(config, EncoderConfig):
     encoder_config.check(config, where)
+
+
+def _check_heads(config: ModelConfig, where: str) -> None:
+  """Refuses heads that do not divide the width, or groups of them that are not equal."""
+  heads, width = config.num_attention_heads, config.hidden_size
+  refusal = lambda name, value, why: InputError(f'{where}: config.json: {name} = {value}: {why}')
+  own_size = isinstance(config, LlamaConfig) and config.head_dim != width // heads
+  if width % heads and not own_size:
+    raise refusal('num_attention_heads', heads, f'must divide hidden_size = {width}')
+  if isinstance(config, LlamaConfig):
+    groups = config.num_key_value_heads
+    if heads % groups:
+      raise refusal('num_key_value_heads', groups, f'must divide num_attention_heads = {heads}')
+    if config.head_dim % 2:
+      raise refusal('head_dim', config.head_dim, 'must be an even number')
 
 
 def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
@@ -219,6 +271,7 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
     InputError: a model that we would not run as transformers does, or a field that is missing or
       out of range.
   """
+  raw = text_part(raw)
   kind = kind_of(raw, where)
   if raw.get('quantization_config') is not None:
     raise InputError(
@@ -226,24 +279,12 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
       'model as it was before, or save it again after model.dequantize(), as float16, bfloat16 or '
       'float32'
     )
-  if kind == 'classifier':
-    raw = encoder_config.spelled(raw)
-  for name, only in ONLY.items():
-    if raw.get(name, only) != only:
-      raise InputError(
-        f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}'
-      )
-  config_class = EncoderConfig if kind == 'classifier' else GPTNeoXConfig
-  fields = {name: value for name, value in raw.items() if value is not None}
-  fields |= _end(fields, where)
-  fields |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
-  values = {
-    field.name: fields.get(field.name, DEFAULTS.get(field.name))
-    for field in dataclasses.fields(config_class)
-  }
-  missing = [name for name, value in values.items() if value is None]
-  if missing:
-    raise InputError(f'{where}: config.json has no {", ".join(missing)}')
+  config_class: type
+  if raw['model_type'] in llama_families.MODEL_TYPES:
+    config_class, values = LlamaConfig, llama_families.read(raw, _ends(raw, where), where)
+  else:
+    config_class = EncoderConfig if kind == 'classifier' else GPTNeoXConfig
+    values = _read(kind, config_class, raw, where)
   _check_types(values, config_class, where)
   if kind == 'reward' and len(labels(raw, where)) != 1:
     raise InputError(
@@ -252,6 +293,29 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
   config = config_class(**values)
   _check_consistency(config, where)
   return kind, config
+
+
+def _read(kind: Kind, config_class: type, raw: dict[str, Any], where: str) -> dict[str, Any]:
+  """Returns the fields of a GPTNeoXConfig or EncoderConfig; their types are not checked."""
+  if kind == 'classifier':
+    raw = encoder_config.spelled(raw)
+  for name, only in ONLY.items():
+    if raw.get(name, only) != only:
+      raise InputError(
+        f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}'
+      )
+  fields = {name: value for name, value in raw.items() if value is not None}
+  fields |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
+  fields['eos_token_ids'] = _ends(raw, where) or (DEFAULTS['eos_token_id'],)
+  fields['eos_token_id'] = fields['eos_token_ids'][0]
+  values = {
+    field.name: fields.get(field.name, DEFAULTS.get(field.name))
+    for field in dataclasses.fields(config_class)
+  }
+  missing = [name for name, value in values.items() if value is None]
+  if missing:
+    raise InputError(f'{where}: config.json has no {", ".join(missing)}')
+  return values
 
 
 def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any]:
@@ -269,17 +333,25 @@ def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any
     # RoBERTa keeps its own pad_token_id, which fixes its positions.
     raw |= encoder_config.written(dataclasses.asdict(config))
     return raw | {'problem_type': 'single_label_classification'} | _numbered(config.labels)
-  raw |= dataclasses.asdict(config)
+  written = (
+    llama_families.write(config) if isinstance(config, LlamaConfig) else _write_gpt_neox(config)
+  )
+  ends = config.eos_token_ids
+  raw |= written | {'eos_token_id': list(ends) if len(ends) > 1 else ends[0]}
+  return (
+    raw if kind == 'causal_lm' else raw | {'problem_type': 'regression'} | _numbered(('reward',))
+  )
+
+
+def _write_gpt_neox(config: GPTNeoXConfig) -> dict[str, Any]:
+  raw = dataclasses.asdict(config)
   del raw['eos_token_ids']
-  raw['eos_token_id'] = config.eos_token_id
   raw['rope_parameters'] = {
     'rope_type': 'default',
     'rope_theta': config.rotary_emb_base,
     'partial_rotary_factor': config.rotary_pct,
   }
-  return (
-    raw if kind == 'causal_lm' else raw | {'problem_type': 'regression'} | _numbered(('reward',))
-  )
+  return raw
 
 
 def _numbered(names: tuple[str, ...]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Tokenizers of Hugging Face folders, always from local files and never with their own code."""
 
+from collections.abc import Sequence
 import functools
 import pathlib
 from typing import Any
@@ -62,7 +63,7 @@ def _read(
     _check_vocabulary(tokenizer, folder, config)
     if not isinstance(config, EncoderConfig) or config.family not in WORD_PIECES:
       _set_eos(tokenizer, folder, config)
-    _set_padding(tokenizer, folder)
+    _set_padding(tokenizer, folder, config)
     if isinstance(config, EncoderConfig) and config.family != 'roberta':
       text.check_reads(tokenizer, str(folder))
     else:
@@ -97,20 +98,54 @@ def _check_vocabulary(tokenizer: Any, folder: pathlib.Path, config: ModelConfig)
 
 
 def _set_eos(tokenizer: Any, folder: pathlib.Path, config: ModelConfig) -> None:
+  """Takes the EOS of config.json if the tokenizer has none; the two must agree."""
+  ends = _ends(config)
+  if tokenizer.eos_token_id is None and ends:
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
   if tokenizer.eos_token_id is None:
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
-  if tokenizer.eos_token_id != config.eos_token_id:
     raise InputError(
-      f'{folder}: EOS is {tokenizer.eos_token_id} for its tokenizer, but {config.eos_token_id} in '
-      'config.json (eos_token_id); correct the one that is wrong'
+      f'{folder}: neither its tokenizer nor config.json has an EOS; add eos_token_id'
+    )
+  if ends and tokenizer.eos_token_id not in ends:
+    raise InputError(
+      f'{folder}: EOS is {tokenizer.eos_token_id} for its tokenizer, but '
+      f'{" or ".join(map(str, ends))} in config.json (eos_token_id); correct the one that is wrong'
     )
 
 
-def _set_padding(tokenizer: Any, folder: pathlib.Path) -> None:
-  # Padding that is EOS would hide real EOS tokens.
-  if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-    if PADDING not in tokenizer.get_vocab():
+def _ends(config: ModelConfig) -> tuple[int, ...]:
+  """Returns the EOS ids of a model."""
+  return (config.eos_token_id,) if isinstance(config, EncoderConfig) else config.eos_token_ids
+
+
+def _set_padding(tokenizer: Any, folder: pathlib.Path, config: ModelConfig) -> None:
+  # Padding that is an EOS would hide real EOS tokens.
+  if tokenizer.pad_token_id in (None, *_ends(config)):
+    padding = _padding(tokenizer, _ends(config))
+    if not padding:
       raise InputError(
         f'{folder}: its tokenizer has no padding token apart from EOS, and no {PADDING}'
       )
-    tokenizer.pad_token = PADDING
+    tokenizer.pad_token = padding
+
+
+def _padding(tokenizer: Any, ends: Sequence[int]) -> str:
+  """Returns a token that no text contains and that no model says, or '' if there is none.
+
+  It is Pythia's, or one that is made for padding ("<|finetune_right_pad_id|>"), or one that is
+  reserved for later; else the last special token without a role.
+  """
+  if PADDING in tokenizer.get_vocab():
+    return PADDING
+  roles = ('bos_token_id', 'eos_token_id', 'unk_token_id')
+  taken = {*ends, *(getattr(tokenizer, role) for role in roles)}
+  template = str(tokenizer.chat_template)
+  free = [
+    token
+    for token, number in sorted(text.special_tokens(tokenizer).items(), key=lambda item: item[1])
+    if number not in taken and token not in template
+  ]
+  for word in ('pad', 'reserved', 'unused', ''):
+    if matching := [token for token in free if word in token.lower()]:
+      return matching[0] if word == 'pad' else matching[-1]
+  return ''

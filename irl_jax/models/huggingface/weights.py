@@ -23,9 +23,11 @@ import numpy as np
 from irl_jax.errors import InputError
 from irl_jax.models import encoder
 from irl_jax.models import trunk
+from irl_jax.models.huggingface import llama_families
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.config import model_type
 from irl_jax.models.huggingface.config import ModelConfig
+from irl_jax.models.llama_config import LlamaConfig
 from irl_jax.runtime import terminal
 
 Params = dict[str, Any]
@@ -40,6 +42,7 @@ class _Names:
   # What files may contain although no model needs it: buffers, or modules that we do not use
   unused: re.Pattern[str]
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)  # other names of weights
+  wrappers: frozenset[str] = frozenset()  # modules that may be around ours
   # Modules whose path is not ours: by our path, of those in a layer without the layer
   modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -60,7 +63,23 @@ _ROBERTA = _Names(
   layers='roberta.encoder.layer',
   unused=re.compile(r'roberta\.(embeddings\.(position_ids|token_type_ids)|pooler\..*)'),
 )
+_LLAMA = _Names(
+  {
+    'embed_in': 'model.embed_tokens',
+    'final_layer_norm': 'model.norm',
+    'embed_out': 'lm_head',
+    'score': 'score',
+  },
+  layers='model.layers',
+  unused=re.compile(r'(.*\.)?rotary_emb\.inv_freq'),
+)
 NAMES = {
+  **dict.fromkeys(llama_families.MODEL_TYPES, _LLAMA),
+  'gemma3_text': dataclasses.replace(  # it may be a part of a model that also sees images
+    _LLAMA,
+    unused=re.compile(r'(.*\.)?(rotary_emb\.\w+|vision_tower\..*|multi_modal_projector\..*)'),
+    wrappers=frozenset({'language_model'}),
+  ),
   'gpt_neox': _Names(
     {
       'embed_in': 'gpt_neox.embed_in',
@@ -111,11 +130,14 @@ _LISTED = 6  # problems that a message names; a large model would have thousands
 
 def shapes(kind: Kind, config: ModelConfig | trunk.Config) -> Params:
   """Returns the parameter tree of a model, with a jax.ShapeDtypeStruct for each array."""
-  init: Any = encoder.init if isinstance(config, encoder.EncoderConfig) else trunk.init
-  tree = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
+  if isinstance(config, encoder.EncoderConfig):
+    return jax.eval_shape(lambda key: encoder.init(key, config), jax.random.key(0))
+  tree = jax.eval_shape(lambda key: trunk.init(key, config), jax.random.key(0))
   if kind == 'reward':
     tree.pop('embed_out', None)
     tree['score'] = {'kernel': jax.ShapeDtypeStruct((config.hidden_size, 1), np.float32)}
+    if isinstance(config, LlamaConfig):  # its norm has no bias that the zero could go into
+      tree['score']['bias'] = jax.ShapeDtypeStruct((1,), np.float32)
   return tree
 
 
@@ -128,6 +150,8 @@ def named_views(family: str, params: Params) -> dict[str, np.ndarray]:
   views, names = {}, NAMES[family]
   for (root, *path), array in traverse_util.flatten_dict(params).items():
     modules, leaf = path[:-1], path[-1]
+    if (root, leaf) == ('score', 'bias'):  # in config.json: transformers' score has no bias
+      continue
     layers = enumerate(array) if root == 'blocks' else [(None, array)]
     for layer, weight in layers:
       module = names.module(root, modules, layer)
@@ -145,7 +169,11 @@ def _problem(view: np.ndarray, weight: np.ndarray) -> str:
 
 
 def to_params(
-  kind: Kind, config: ModelConfig, weights: Iterable[tuple[str, np.ndarray]], where: str
+  kind: Kind,
+  config: ModelConfig,
+  weights: Iterable[tuple[str, np.ndarray]],
+  where: str,
+  zero: float = 0.0,
 ) -> Params:
   """Returns the parameters, float32, that the weights of a file make; known buffers are ignored.
 
@@ -154,6 +182,7 @@ def to_params(
     config: the model's shape.
     weights: pairs of name and array, read one at a time.
     where: the name of the model in a message.
+    zero: reward_zero of config.json: what transformers' score of a reward gives for 0.
 
   Raises:
     InputError: weights that are missing, unexpected, of another shape or dtype, or not finite; the
@@ -166,6 +195,8 @@ def to_params(
     raise InputError(
       f'{where}: the weights do not fit config.json ({len(problems)}): {_listed(problems)}'
     )
+  if 'bias' in params.get('score', {}):
+    params['score']['bias'][...] = -zero
   return params
 
 
@@ -227,7 +258,7 @@ class _Filling:
     """
     parts = name.split('.')
     for start, first in enumerate(parts):
-      inner = [part for part in parts[start:] if not part.startswith('_')]
+      inner = [part for part in parts[start:] if not self._is_wrapper(part)]
       end = '.'.join(inner)
       end = self.names.aliases.get(end, end)
       known = end in self.views or end == self.names.weight('embed_out')
@@ -235,6 +266,9 @@ class _Filling:
         self.wrappers |= {*parts[start:]} - {*inner}
         return ''.join(f'{part}.' for part in parts[:start]), end
     return '', name
+
+  def _is_wrapper(self, part: str) -> bool:
+    return part.startswith('_') or part in self.names.wrappers
 
   def _is_head(self, name: str, whole_name: str) -> bool:
     """Returns whether a weight is of a head next to the model, which no other weight depends on."""

@@ -60,11 +60,28 @@ def test_special_tokens_are_kept_if_they_are_wanted_but_never_eos(folder, langua
   assert [one.replace('<|user|>', '') for one in kept] == left_out
 
 
-@pytest.mark.parametrize('ends, named', [([0, 5], '5'), (7, '7'), ([5, 0, 6], '5, 6')])
-def test_other_ends_of_a_response_are_logged(folder, ends, named, caplog):
-  (folder / 'generation_config.json').write_text(json.dumps({'eos_token_id': ends}))
-  pretrained.describe(str(folder))
-  assert f'also ends a response at {named}, but irl_jax only at 0' in caplog.text
+@pytest.mark.parametrize(
+  'ends, more, expected',
+  [
+    ([0, 5], None, (0, 5)),
+    (0, [0, 5], (0, 5)),
+    ([5, 0], 7, (0, 5, 7)),  # the tokenizer's EOS comes first
+    (None, [5, 0, 5], (0, 5)),
+    (0, [300, -1, 5], (0, 5)),  # the model has 264 embeddings
+  ],
+)
+def test_any_end_of_both_files_ends_a_response(folder, ends, more, expected):
+  raw = json.loads((folder / 'config.json').read_text())
+  (folder / 'config.json').write_text(json.dumps(raw | {'eos_token_id': ends}))
+  (folder / 'generation_config.json').write_text(json.dumps({'eos_token_id': more}))
+  model = pretrained.load(str(folder))
+  assert model.config.eos_token_ids == expected
+  responses, _ = sampling.complete_ids(model, [[4]] * 64, Sampling(max_new_tokens=8), 0)
+  assert not {*expected} & {token for ids in responses for token in ids[:-1]}
+  pretrained.save(folder, model, '')
+  for name in ('config.json', 'generation_config.json'):
+    assert json.loads((folder / name).read_text())['eos_token_id'] == list(expected)
+  assert pretrained.load(str(folder)).config == model.config
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"eos_token_id": "x"}', '{"eos_token_id": null}'])

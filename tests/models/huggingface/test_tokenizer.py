@@ -3,19 +3,28 @@
 Pythia's has no padding, s-nlp's no tokenizer.json, and others are broken.
 """
 
+import copy
 import dataclasses
 import json
 import shutil
 
+import jax
+import numpy as np
 import pytest
+import tokenizers
 import transformers
 
+from irl_jax import sampling
 from irl_jax.data import text
 from irl_jax.errors import InputError
+from irl_jax.evaluation import likelihoods
+from irl_jax.irl import pairs
 from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import huggingface
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
+from irl_jax.training import examples
 
 PYTHIA = gpt_neox.GPTNeoXConfig(
   vocab_size=50304, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
@@ -105,16 +114,70 @@ def test_eos_must_be_one_thing(pythia_folder):
 
 
 def test_no_padding_apart_from_eos(tmp_path, language_model):
-  model = language_model.tokenizer
-  model.save_pretrained(tmp_path)
-  content = (tmp_path / 'tokenizer.json').read_text().replace('<|padding|>', '<|other|>')
-  (tmp_path / 'tokenizer.json').write_text(content)
+  language_model.tokenizer.save_pretrained(tmp_path)
+  path = tmp_path / 'tokenizer.json'
+  path.write_text(path.read_text().replace('<|padding|>', '<|other|>'))
   settings = json.loads((tmp_path / 'tokenizer_config.json').read_text())
   (tmp_path / 'tokenizer_config.json').write_text(
     json.dumps(settings | {'pad_token': '<|endoftext|>'})
   )
+  spare = huggingface.tokenizer.load(tmp_path, language_model.config)
+  assert spare.pad_token == '<|other|>'  # a special token without a role
+  content = json.loads(path.read_text())
+  content['added_tokens'] = [
+    token for token in content['added_tokens'] if token['content'] != '<|other|>'
+  ]
+  path.write_text(json.dumps(content))
   with pytest.raises(InputError, match='no padding token apart from EOS'):
     huggingface.tokenizer.load(tmp_path, language_model.config)
+
+
+@pytest.mark.parametrize(
+  'specials, padding',
+  [
+    (['<|user|>', '<|pad|>', '<|x|>'], '<|pad|>'),
+    (['<|reserved_0|>', '<|reserved_1|>', '<|x|>'], '<|reserved_1|>'),
+    (['<|user|>', '<|x|>'], '<|x|>'),
+    (['<|x|>', '<|user|>'], '<|x|>'),
+  ],
+)
+def test_padding_is_a_token_that_no_model_says(tmp_path, language_model, specials, padding):
+  words = copy.deepcopy(language_model.tokenizer)
+  words.add_tokens([tokenizers.AddedToken(token, special=True) for token in specials])
+  words.chat_template = "{{ '<|user|>' + messages[0]['content'] }}"
+  words.pad_token = '<|endoftext|>'
+  words.save_pretrained(tmp_path)
+  path = tmp_path / 'tokenizer.json'
+  path.write_text(path.read_text().replace('<|padding|>', '<unused by us>'))
+  content = json.loads(path.read_text())
+  content['added_tokens'] = [one for one in content['added_tokens'] if one['id'] != 1]
+  path.write_text(json.dumps(content))
+  assert huggingface.tokenizer.load(tmp_path, language_model.config).pad_token == padding
+
+
+def test_bos_comes_before_a_text_where_transformers_puts_it(language_model):
+  words = copy.deepcopy(language_model.tokenizer)
+  words.add_special_tokens({'bos_token': '<bos>'})
+  words.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+    single='<bos> $A', special_tokens=[('<bos>', words.bos_token_id)]
+  )
+  assert text.front(language_model.tokenizer) == []
+  assert text.front(words) == text.start(words) == [words.bos_token_id]
+  texts = ['Hello', '', 'What <bos> is']
+  ids, _ = text.encode(words, texts)
+  assert ids[:2] == words(texts[:2])['input_ids']
+  assert ids[2].count(words.bos_token_id) == 1  # a typed one is plain text
+  assert text.encode(words, ['Hello'], max_tokens=3)[0] == [[ids[0][0], *ids[0][-2:]]]
+  model = dataclasses.replace(language_model, tokenizer=words)
+  assert sampling.prompt_ids(words, texts, None)[0] == ids
+  assert pairs.encode_pairs(model, texts, texts, 64)[0] == (ids[0], ids[0])
+  assert examples.language_model_examples(model, texts, 64).sequences[0] == [*ids[0], 0]
+  log_probs = likelihoods.log_prob_scorer(model)(texts[:2])
+  assert log_probs[:, 1].tolist() == [5, 0]
+  hidden = trunk.hidden_states(model.params, np.array(ids[:1]), np.ones((1, 6), bool), model.config)
+  logits = jax.nn.log_softmax(trunk.logits(model.params, hidden, model.config)[0])
+  expected = sum(float(logits[place, token]) for place, token in enumerate(ids[0][1:]))
+  np.testing.assert_allclose(log_probs[0, 0], expected, rtol=1e-4)
 
 
 def test_code_of_its_own_is_refused(pythia_folder):
