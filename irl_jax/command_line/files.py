@@ -31,6 +31,7 @@ from irl_jax.data.row_values import Layout
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
+from irl_jax.evaluation import toxicity
 from irl_jax.runtime import compilation_cache
 from irl_jax.runtime import exhaustion
 from irl_jax.runtime import interruption
@@ -63,15 +64,18 @@ class Job:
   layout: Layout
   prompt_field: str = ''
   conversations: bool = False  # whether a field may have one, in place of a text
+  all_fields: bool = False  # whether a row needs a text in each field, or in one of them
 
   def read(self, row: Row) -> Any:
-    """Returns a row's text or conversation, or, with a prompt field, (prompt, text).
+    """Returns a row's text or conversation, its texts, or with a prompt field (prompt, text).
 
     Raises:
       BadRow: a field is missing, or has neither.
     """
     if self.conversations:
       return chat_rows.prompt_of(row, self.fields, '--field')
+    if self.all_fields:
+      return [rows_lib.text_of(row, (field,), '--field') for field in self.fields]
     text = rows_lib.text_of(row, self.fields, '--field')
     if not self.prompt_field:
       return text
@@ -98,7 +102,7 @@ def score(
     model: a hub id, `id@revision`, or a folder.
     source: the file to read.
     output: the .jsonl file to write.
-    field: the field to score.
+    field: the field to score; or several, by commas, such as chosen,rejected.
     batch_size: texts of 64 tokens to score at once, over all devices; more if they are shorter.
     bad_rows: what to do with an unreadable row: 'error' refuses the file; 'skip' writes the row
       with null in place of its scores, and why.
@@ -117,7 +121,8 @@ def score(
 
   def load(progress: Progress) -> tuple[Results, Columns]:
     scorer = api.load_scorer(model, batch_size, progress=progress, label=label)
-    return lambda texts, _: scorer(texts), scorer([])
+    results = functools.partial(_of_fields, scorer, fields) if len(fields) > 1 else scorer
+    return lambda texts, _: results(texts), results([])
 
   def load_pair(progress: Progress) -> tuple[Results, Columns]:
     compare = api.load_log_ratio(model, reference, batch_size, progress)
@@ -126,15 +131,61 @@ def score(
     results = given if prompt_field else alone
     return lambda texts, _: results(texts), results([])
 
+  fields = field.split(',')
+  if reference and len(fields) > 1:
+    raise ConfigError(f'--field={field}: must be one field with --reference')
+  if '' in fields or len(set(fields)) < len(fields):
+    raise ConfigError(f'--field={field}: must be different names, separated by commas')
   if prompt_field and not reference:
     raise ConfigError('--prompt_field: needs --reference, the model to compare with; name both')
   if label and reference:
     raise ConfigError('--label: is of a classifier; leave it out, or leave out --reference')
-  job = Job(source, output, (field,), bad_rows, 'score', SCORED, layout, prompt_field)
+  job = Job(
+    source,
+    output,
+    fields,
+    bad_rows,
+    'score',
+    SCORED,
+    layout,
+    prompt_field,
+    all_fields=len(fields) > 1,
+  )
   settings: dict[str, Any] = {'--field': field, '--label': label}
   if reference:
     settings |= {'--reference': api.fingerprint(reference), '--prompt_field': prompt_field}
   _write(job, model, settings, load_pair if reference else load)
+  if len(fields) == 2 and not reference:
+    print(terminal.printable(_in_order(output, fields)))
+
+
+def _of_fields(
+  scorer: api.Scorer, fields: Sequence[str], rows: Sequence[Sequence[str]]
+) -> dict[str, np.ndarray]:
+  """Scores every row's texts; each field has columns of its own, such as reward_chosen."""
+  columns = scorer([text for row in rows for text in row])
+  return {
+    f'{name}_{field}': values[number :: len(fields)]
+    for number, field in enumerate(fields)
+    for name, values in columns.items()
+  }
+
+
+def _in_order(output: str, fields: Sequence[str]) -> str:
+  """Says how often the first of two fields has the higher reward, among rows where they differ."""
+  first, second = (f'reward_{field}' for field in fields)
+  rows = (row for _, row in rows_lib.read_numbered(output, ()) if isinstance(row, dict))
+  gaps = [row[first] - row[second] for row in rows if row.get(first) is not None]
+  different = [gap for gap in gaps if gap]
+  if not different:
+    return f'{output}: no two rewards differ'
+  higher = sum(gap > 0 for gap in different)
+  low, high = toxicity.wilson(higher, len(different))
+  return (
+    f'{fields[0]} has the higher reward in {higher} of {terminal.count(len(different), "row")} '
+    f'({higher / len(different):.1%}, 95 % interval {low:.1%} to {high:.1%}); '
+    f'{len(gaps) - len(different)} more have equal rewards'
+  )
 
 
 def generate(

@@ -10,6 +10,9 @@ the scores:
   recovered reward        `reward`
   ensemble                `reward` (the mean) and `reward_std`
 
+With --field=chosen,rejected both texts of a row are scored (`reward_chosen`, `reward_rejected`).
+The command then prints how often the first one has the higher reward.
+
 With --reference=MODEL two language models are compared: `log_ratio` (nats, summed over the tokens,
 how much likelier the first makes the text), `log_ratio_per_token`, `log_prob`,
 `reference_log_prob` and `tokens`. With --prompt_field they are those of the text given its prompt.
@@ -24,7 +27,9 @@ def define_flags() -> flags.FlagValues:
   """Returns the command's flags, unparsed."""
   flag_values = flags.FlagValues()
   launch.define_file_flags(flag_values)
-  flags.DEFINE_string('field', 'text', 'the field to score', flag_values=flag_values)
+  flags.DEFINE_string(
+    'field', 'text', 'the field to score; or several, by commas', flag_values=flag_values
+  )
   flags.DEFINE_string(
     'label',
     '',
