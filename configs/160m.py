@@ -8,7 +8,8 @@ results, neither the paper's nor ours.
 PPO's hyper-parameters are those of the paper's released code for this size. Weight decay is the
 paper's for both other sizes. We interpolated between the paper's 70M and 410M: the KL coefficient
 (0.035 and 0.1) and the learning rate of IRL (1e-4 and 1e-5). The released code counts updates:
-10,000 are 278 rollouts of 48 prompts, each in minibatches of 8, 6 times over.
+its 10,000 are about 278 rollouts of 48 prompts, each rollout split into minibatches of 8 and
+used for 6 epochs.
 """
 
 from irl_jax import config as c

@@ -6,8 +6,8 @@ Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. Use 
 paper's minibatches of 2 can be split over at most two devices; on more, set
 --config.ppo.minibatch_size=8 or another divisor of 48.
 
-The paper's results, not run by us. They are from its released files: the best of 30 runs, selected
-and reported on the same texts, which are its training texts. Our texts are held out.
+The paper's results, which we have not reproduced, from its released files: the best of 30 runs,
+selected and reported on the same texts, which are its training texts. Our texts are held out.
   recovered reward against the true reward   accuracy at 0 .782, F1 .716, AUROC .736,
                                              Pearson .618, Spearman .415
   median of its 100 checkpoints              accuracy at 0 .538, AUROC .539
@@ -15,8 +15,8 @@ and reported on the same texts, which are its training texts. Our texts are held
                                              RLHF on the recovered reward 6.3 %
 
 Hyper-parameters are the paper's, or its released code's if the paper gives none. The KL
-coefficient is fixed. The paper counts updates: 12,000 are 100 rollouts of 48 prompts, each in
-minibatches of 2, 5 times over.
+coefficient is fixed. The paper counts updates: its 12,000 are 100 rollouts of 48 prompts, each
+rollout split into minibatches of 2 and used for 5 epochs.
 """
 
 from irl_jax import config as c

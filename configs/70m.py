@@ -4,8 +4,8 @@
 
 Models and data (Jigsaw comments, RLHF against toxicity) come from the hub. Use an accelerator.
 
-The paper's results, not run by us. They are from its released files: the best of 78 runs, selected
-and reported on the same texts, which are its training texts. Our texts are held out.
+The paper's results, which we have not reproduced, from its released files: the best of 78 runs,
+selected and reported on the same texts, which are its training texts. Our texts are held out.
   recovered reward against the true reward   accuracy at 0 .804, F1 .784, AUROC .816,
                                              Pearson .627, Spearman .531
   median of its 474 checkpoints              accuracy at 0 .528, AUROC .608
@@ -13,8 +13,8 @@ and reported on the same texts, which are its training texts. Our texts are held
                                              RLHF on the recovered reward 2.6 %
 
 Hyper-parameters are the paper's, or its released code's if the paper gives none. The KL
-coefficient is fixed. The paper counts updates: 600 are 38 rollouts of 32 prompts, each in
-minibatches of 16, 8 times over.
+coefficient is fixed. The paper counts updates: its 600 are about 38 rollouts of 32 prompts, each
+rollout split into minibatches of 16 and used for 8 epochs.
 """
 
 from irl_jax import config as c

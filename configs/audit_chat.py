@@ -10,7 +10,7 @@ from, not the one before instruction tuning.
 
 Only the top blocks are trained, and the states below them are computed once. With
 --config.irl.trained_blocks=0 only the head is trained, which takes the least memory.
-`--dry_run` predicts it. This config was not run by us on models of billions of parameters.
+`--dry_run` predicts it. We have not run this config on models with billions of parameters.
 """
 
 from irl_jax import config as c

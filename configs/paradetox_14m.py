@@ -3,8 +3,8 @@
   python launch/train.py --config=configs/paradetox_14m.py
 
 The models are given by hub id or folder. RLHF is strong here: few completions stay toxic, and the
-style of the others changes too. paradetox_14m_gentle.py trains less, and its reward is recovered
-better.
+style of the others changes too. paradetox_14m_gentle.py penalises the KL more strongly, and its
+reward is recovered better.
 """
 
 from irl_jax import config as c

@@ -44,7 +44,7 @@ def get_config() -> c.Config:
       checkpoint_every=10,
       samples_every=10,
     ),
-    # Chosen on validation texts: a softer loss and prefixes gave .03 of AUROC in one run of PPO and
+    # Chosen on validation texts: a softer loss and prefixes gained .03 AUROC in one PPO run and
     # nothing in another. One pass over many pairs is better than two over half of them.
     irl=c.IRL(
       seeds=3,

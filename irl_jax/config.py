@@ -60,7 +60,7 @@ class Data(Section):
   # 'playground', 'prompts' (texts that the base model writes after EOS), a file, a folder, a hub
   # id, or a known data set (irl_jax/data/sources.py lists them)
   source: str = 'playground'
-  split: str = 'train'  # the split of a hub data set to read
+  split: str = 'train'  # the split of a hub data set or a folder to read
   text_field: str = 'text'  # field of the whole text, or with prompt_field of its continuation
   prompt_field: str = ''  # field of the prompt; '': the prompt is cut from the text
   # Render prompts by the aligned model's chat template; auto: if it has one, and the source has

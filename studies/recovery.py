@@ -37,7 +37,10 @@ from irl_jax.config import OBJECTIVES
 FLAGS = flags.FlagValues()
 finished_run.define_flags(FLAGS)
 flags.DEFINE_string(
-  'texts', '', 'texts to compare with r* on, in any format that score.py reads', flag_values=FLAGS
+  'texts',
+  '',
+  'texts on which rewards are compared with r*, in any format that irl-jax score reads',
+  flag_values=FLAGS,
 )
 flags.DEFINE_list(
   'fields',
@@ -49,7 +52,7 @@ flags.DEFINE_string(
   'human', '', 'pairs that people wrote, with the fields toxic and neutral', flag_values=FLAGS
 )
 flags.DEFINE_multi_string(
-  'variant', [], 'a variant to run, may be repeated; default: all', flag_values=FLAGS
+  'variant', [], 'a variant to run; may be repeated (default: all)', flag_values=FLAGS
 )
 flags.DEFINE_integer('seeds', 2, 'rewards of each variant', lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer(
@@ -65,7 +68,7 @@ VARIANTS = {
   'logistic, top 2 blocks': dict(objective='logistic', trained_blocks=2),
   'logistic, whole texts only': WHOLE,
   'logistic, mean pooling': WHOLE | dict(pooling='mean'),
-  'logistic, random first head': dict(objective='logistic', initial_head='random'),
+  'logistic, random initial head': dict(objective='logistic', initial_head='random'),
   'logistic, 1/16 of the pairs': dict(objective='logistic', share=1 / 16),
   'logistic, 1/4 of the pairs': dict(objective='logistic', share=1 / 4),
   'logistic, 1/2 of the pairs': dict(objective='logistic', share=1 / 2),

@@ -5,8 +5,8 @@ r"""The cost of the faults in the paper's released code: each one switched on, o
 
 The faults are in released/training.py; the library has none of them. Every reward is trained on
 the same first training demonstrations of a run and selected by its loss on validation
-demonstrations. Seeds differ in the order of the pairs and in a random first head. The study runs
-twice: with the run's config, and with the paper's objective and a random first head.
+demonstrations. Seeds differ in the order of the pairs and in a random initial head. The study runs
+twice: with the run's config, and with the paper's objective and a random initial head.
 
 r* is read for the tables (released/tables.py), and by the fault that selects with it.
 docs/released_faults.md has the tables of a run.
@@ -34,7 +34,7 @@ flags.DEFINE_integer(
 
 STARTS = {
   'the default': {},
-  "the paper's objective, random first head": dict(objective='asymmetric', initial_head='random'),
+  "the paper's objective, random initial head": dict(objective='asymmetric', initial_head='random'),
 }
 
 

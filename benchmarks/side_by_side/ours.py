@@ -159,7 +159,7 @@ def irl(lap: turns.Lap, work: costs.Work) -> None:
 
 
 def irl_frozen(lap: turns.Lap, work: costs.Work) -> None:
-  """Runs whole trainings of a head on a frozen trunk."""
+  """Trains a head on a frozen trunk, from start to end."""
   model, log = language_model(work.shape), lambda *unused: None
   settings = {'epochs': work.epochs, 'trained_blocks': 0}
   turns.repeat(lap, lambda: train_irl(model, work, log, **settings))

@@ -15,13 +15,13 @@ TRAINING_STEPS = 5  # steps of ours per turn: our loop does not wait for each
 HEAD_EPOCHS = 10  # epochs of a head on a frozen trunk; the paper trains for 10 to 30
 OURS, TORCH, AUTHORS = 'ours', 'torch', "the authors'"
 TRL = (
-  'TRL 0.11.4 took 13.9 s (37 new tokens/s) on such a machine, in an old environment of its own: '
-  'quoted, not run'
+  'TRL 0.11.4 took 13.9 s (37 new tokens/s) in an earlier measurement on a similar machine; it is '
+  'not part of this run'
 )
 REWARDS = 'with the true rewards of all texts, which ours computes with the demonstrations'
 ALONE = (
-  'each takes all its turns before the next begins: together they need more memory than a small '
-  'machine has'
+  'each implementation runs all its turns before the next starts, because together they need too '
+  'much memory for a small machine'
 )
 
 
@@ -35,7 +35,7 @@ class Group:
   amount: float = 0.0  # number of `unit` in the whole work
   unit: str = ''
   note: str = ''
-  together: bool = True  # False: each takes all its turns before the next is started
+  together: bool = True  # False: each runs all its turns before the next starts
   rare: bool = False  # runs only if it is named
 
 
@@ -156,7 +156,10 @@ def irl(scorer: str, name: str, pairs: int, tokens: int, turn: int, their_turn: 
   everything = {'': costs.irl(work, math.ceil(pairs / IRL_BATCH))}
   head = {'': costs.irl_frozen(work) * (1 / HEAD_EPOCHS)}
   scale, note = pairs / turn, f'epochs of {turn} pairs, scaled'
-  head_scale, head_note = scale / HEAD_EPOCHS, f'a tenth of whole trainings of {HEAD_EPOCHS} {note}'
+  head_scale, head_note = (
+    scale / HEAD_EPOCHS,
+    f'a tenth of full training runs of {HEAD_EPOCHS} {note}',
+  )
   their_scale, their_note = pairs / their_turn, f'{their_turn} pairs per turn, scaled; {REWARDS}'
   contestants = (
     Contestant(OURS, 'ours.irl', (ours,), scale, everything, note),

@@ -47,7 +47,7 @@ class Preference:
   probability: np.ndarray
   # [N]: entropy of the choice if w were known, which more evidence does not reduce
   aleatoric: np.ndarray
-  # [N]: what the choice would tell about w, which more evidence reduces
+  # [N]: the information about w in the choice, which more evidence reduces
   epistemic: np.ndarray
 
   @property

@@ -71,7 +71,7 @@ def rows_of(scored: dict[str, Sequence[Scored]], sets: Sets) -> dict[str, dict[s
   at_once = results(scored[AT_ONCE], true[HELD], centred=False)
   return rows | {
     '4 uncentred 0': results(sound, true[HELD], centred=False)
-    | {'what': 'the verdict is the sign of the R̂ trained'},
+    | {'what': 'the verdict is the sign of the uncentred R̂'},
     '5 training texts': on(TRAINED_TEXTS, what="measured on the training prompts' original texts"),
     HELD_PAIRS: on(HELD_PAIRS, what='no fault; the row that the next one is compared with'),
     '5 training demonstrations': on(

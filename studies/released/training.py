@@ -50,7 +50,7 @@ class Variant:
 AT_ONCE = '1 to 4 at once'
 VARIANTS = {
   'no fault': Variant('the row that all others are compared with'),
-  'no training': Variant('the first head, before any update', trained=False),
+  'no training': Variant('the initial head, before any update', trained=False),
   '1 last character': Variant('trained on the last character only', seen='character'),
   '1 last token': Variant('trained on the last token only', seen='token'),
   '2 accumulated gradients': Variant(
