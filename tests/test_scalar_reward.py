@@ -69,7 +69,7 @@ def test_a_run_is_told_what_its_true_reward_is_before_it_starts(judge, tmp_path,
   with pytest.raises(InputError, match='is a scalar reward model, which has no probabilities'):
     likely = dataclasses.replace(CONFIG.ppo, reward='probability')
     preflight.check(dataclasses.replace(named(), ppo=likely), tmp_path / 'run', stages)
-  with pytest.raises(InputError, match='needed here: classifier'):
+  with pytest.raises(InputError, match='must be classifier'):
     preflight.check(named(), tmp_path / 'run', CONFIG.stages)
 
 
