@@ -117,6 +117,7 @@ def reload(folder, auto):
   return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('family', FAMILIES)
 def test_language_models_of_transformers_and_back(tmp_path, language_model, family):
   model = network(family)
@@ -139,6 +140,7 @@ def test_language_models_of_transformers_and_back(tmp_path, language_model, fami
   np.testing.assert_allclose(back[valid], theirs[valid], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'family', ['llama', 'mistral', 'qwen2', 'qwen3', 'olmo2', 'gemma2', 'gemma3']
 )
@@ -164,6 +166,7 @@ def test_rewards_of_transformers_and_back(tmp_path, language_model, family):
   np.testing.assert_allclose(torch_logits(reloaded)[:, 0], theirs, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_shards_in_bfloat16(tmp_path, language_model):
   torch = pytest.importorskip('torch')
   model = network('llama-biased').to(torch.bfloat16)
@@ -188,6 +191,7 @@ def test_another_padding_than_eos_is_written_and_read_back(tmp_path, language_mo
   assert pretrained.load(str(tmp_path / 'ours')).config == ours.config
 
 
+@pytest.mark.slow
 def test_the_language_model_of_a_gemma_3_that_sees_images(tmp_path, language_model, caplog):
   transformers = pytest.importorskip('transformers')
   text = network('gemma3')
