@@ -28,6 +28,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.evaluation import likelihoods
 from irl_jax.models import comparable
+from irl_jax.models import cut
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.recovery import recover
@@ -294,7 +295,12 @@ def _check_completes(model: Model, does: str = 'completes prompts') -> None:
 
 @functools.lru_cache(maxsize=CACHED)
 def _placed(model: pretrained.Pretrained) -> pretrained.Pretrained:
-  return dataclasses.replace(model, params=parallel.replicated(model.params))
+  return _on_devices(model)
+
+
+def _on_devices(model: pretrained.Pretrained) -> pretrained.Pretrained:
+  params = parallel.replicated(cut.stored(model.params, np.float32))  # the type of all our results
+  return dataclasses.replace(model, params=params)
 
 
 @functools.lru_cache(maxsize=CACHED)
@@ -303,10 +309,7 @@ def _loaded(
 ) -> tuple[pretrained.Pretrained, ...]:
   """Loads models; `fingerprints` makes the cache drop models whose files have changed."""
   del fingerprints
-  loaded = map(pretrained.load, specs)
-  return tuple(
-    dataclasses.replace(model, params=parallel.replicated(model.params)) for model in loaded
-  )
+  return tuple(_on_devices(pretrained.load(spec)) for spec in specs)
 
 
 def _reward(model: pretrained.Pretrained, batch_size: int, progress: Callable) -> rewards.Reward:

@@ -25,6 +25,7 @@ from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.models import trunk as trunk_lib
 from irl_jax.runtime import parallel
+from irl_jax.training import optimizer
 
 DIRECTION_PAIRS = 2000  # training pairs, drawn by the seed, that determine the first head
 
@@ -46,6 +47,7 @@ def initial_parts(
     trained, frozen = cut_lib.split(trunk, irl.trained_blocks)
   except ValueError as error:
     raise errors.ConfigError(f'config.irl.{error}') from error
+  trained = optimizer.masters(trained)
   if irl.initial_head == 'random':
     head = heads.init_reward_head(jax.random.key(seed), base.config.hidden_size)
   else:

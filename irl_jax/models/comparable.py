@@ -255,9 +255,37 @@ def _equal(
   """Returns whether all parameters are equal after `prepare`, up to the last shared token."""
   rows = _shared_rows(first, second)
   return shapes(first, rows) == shapes(second, rows) and all(
-    np.array_equal(prepare(one), prepare(other))
+    _equal_arrays(prepare(one), prepare(other))
     for one, other in zip(*(jax.tree.leaves(_with_rows(model, rows)) for model in (first, second)))
   )
+
+
+def _equal_arrays(one: Any, other: Any) -> bool:
+  """Returns whether two arrays have the same values, whatever types they are stored in."""
+  if one.dtype == other.dtype:
+    return np.array_equal(one, other)
+  return np.array_equal(np.asarray(one, np.float32), np.asarray(other, np.float32))
+
+
+def shared(
+  aligned: pretrained.Decoder, base: pretrained.Decoder
+) -> tuple[pretrained.Decoder, pretrained.Decoder]:
+  """Returns both models so that each array that they have in common is in memory once.
+
+  What a LoRA adapter, or training of the top blocks, leaves alone is equal in both.
+  """
+
+  def choose(path: Any, own: Any) -> Any:
+    other = of_base.get(jax.tree_util.keystr(path))
+    same = other is not None and (own.dtype, own.shape) == (other.dtype, other.shape)
+    return other if same and np.array_equal(own, other) else own
+
+  of_base = {
+    jax.tree_util.keystr(path): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(base.params)
+  }
+  params = jax.tree_util.tree_map_with_path(choose, aligned.params)
+  return dataclasses.replace(aligned, params=params), base
 
 
 def _shared_rows(first: pretrained.Decoder, second: pretrained.Decoder) -> int:

@@ -16,6 +16,7 @@ from irl_jax.models import layers
 from irl_jax.models import trunk
 
 Params = trunk.Params
+HEADS = {'classifier', 'reward_head', 'score', 'value_head'}  # computed in float32
 
 
 def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
@@ -52,15 +53,23 @@ def split(params: Params, trained_blocks: int) -> tuple[Params, Params]:
   return trained, frozen
 
 
-def stored(frozen: Params, dtype: DTypeLike) -> Params:
+def stored(frozen: Any, dtype: DTypeLike) -> Any:
   """Returns frozen parameters with their matrices in the type of the computation.
 
-  They are converted once and take only that type's memory. Layer norms and biases stay float32:
-  they are read in float32, and are small.
+  They are converted once and take only that type's memory. Layer norms, biases and heads, which are
+  read in float32 and small, are float32. Leaves that are one array are one array afterwards, too.
   """
+  converted: dict[tuple[int, Any], Any] = {}
 
-  def convert(path: Sequence[Any], x: jax.Array) -> jax.Array:
-    return x.astype(dtype) if path[-1].key in ('kernel', 'embedding') else x
+  def convert(path: Sequence[Any], x: Any) -> Any:
+    names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+    is_matrix = names[-1] in ('kernel', 'embedding') and not HEADS & {*names}
+    wanted = jnp.dtype(dtype if is_matrix else jnp.float32)
+    if x.dtype == wanted:
+      return x
+    if (id(x), wanted) not in converted:
+      converted[id(x), wanted] = x.astype(wanted)
+    return converted[id(x), wanted]
 
   return jax.tree_util.tree_map_with_path(convert, frozen)
 

@@ -57,7 +57,8 @@ class Pretrained(Generic[ConfigType]):
 
   kind: Kind
   config: ConfigType
-  params: dict[str, Any]  # nested; float32
+  # Nested; of the types that the weights are stored in, or float32 if an adapter changed them
+  params: dict[str, Any]
   tokenizer: Any  # a fast tokenizer of transformers; its padding is not its EOS
   # config.json as it was read; empty for a model that was made here
   hf_config: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -104,7 +104,13 @@ def replicated(tree: Any) -> Any:
   placed = all(
     isinstance(leaf, jax.Array) and leaf.sharding == sharding for leaf in jax.tree.leaves(tree)
   )
-  return tree if placed else replicate(tree)
+  if placed:
+    return tree
+  # What is one array, such as weights that two models share, is placed once.
+  leaves, structure = jax.tree.flatten(tree)
+  once = {id(leaf): number for number, leaf in reversed([*enumerate(leaves)])}
+  distinct = replicate({number: leaves[number] for number in sorted(once.values())})
+  return jax.tree.unflatten(structure, [distinct[once[id(leaf)]] for leaf in leaves])
 
 
 def key(seed: int) -> jax.Array:

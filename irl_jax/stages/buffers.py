@@ -1,7 +1,8 @@
 """Sizes of the arrays that training and sampling keep in memory, from a model's shape alone.
 
-Sizes are bytes on one device. The width of a number is that of the compute type, 4 or 2 bytes;
-parameters, moments, gradients, attention scores and logits are float32 anyway.
+Sizes are bytes on one device. The width of a number is that of the compute type, 4 or 2 bytes, in
+which frozen parameters are stored as well; trained parameters, moments, gradients, attention scores
+and logits are float32 anyway.
 
 Dims: B sequences, P prompt, T response, S = P + T, D width, F feed-forward, H heads, L layers,
 V vocabulary.
@@ -66,11 +67,14 @@ def trained_layers(shape: Shape, trained_blocks: int) -> int:
   return layers if trained_blocks == -1 else min(trained_blocks, layers)
 
 
-def training(trained: int, frozen: int) -> list[Buffer]:
-  """Returns what training always needs: parameters, and Adam's two moments of the trained ones."""
+def training(trained: int, frozen: int, width: int) -> list[Buffer]:
+  """Returns what training always needs: parameters, and Adam's two moments of the trained ones.
+
+  Frozen parameters are stored in the compute type (`cut.stored`).
+  """
   return [
     Buffer('trained parameters', FLOAT32 * trained),
-    Buffer('frozen parameters', FLOAT32 * frozen),
+    Buffer('frozen parameters', width * frozen),
     Buffer('optimiser state', 2 * FLOAT32 * trained),
   ]
 

@@ -68,6 +68,7 @@ def load_models(run: Run) -> dict[str, pretrained.Decoder]:
     'base': pretrained.load_language_model(base),
   }
   comparable.check(**models)
+  models = dict(zip(models, comparable.shared(**models)))
   return dict(zip(models, comparable.without_unshared_tokens(**models)))
 
 

@@ -4,6 +4,7 @@ Simpler rewards are measured for comparison.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -18,7 +19,9 @@ from irl_jax.evaluation import likelihoods
 from irl_jax.evaluation import recovered
 from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
+from irl_jax.models import cut
 from irl_jax.models import pretrained
+from irl_jax.runtime import parallel
 from irl_jax.runtime import workdir
 from irl_jax.runtime.records import AttributedText
 from irl_jax.runtime.records import ScoredPair
@@ -132,8 +135,13 @@ def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
   models, settings = demos.load_models(run), run.config.evaluation
   rows = run.demonstrations('train')
   aligned, base = full_texts(rows, 'aligned'), full_texts(rows, 'base')
+  # Placed together, so that weights that both models share are on the devices once.
+  params = {side: model.params for side, model in models.items()}
+  placed = parallel.replicated(cut.stored(params, run.dtype))
   log_probs = {
-    side: likelihoods.text_log_prob(model, settings.batch_size, run.dtype)
+    side: likelihoods.text_log_prob(
+      dataclasses.replace(model, params=placed[side]), settings.batch_size, run.dtype
+    )
     for side, model in models.items()
   }
   return {

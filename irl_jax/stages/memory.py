@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import dataclasses
 
 from irl_jax import config as config_lib
+from irl_jax import scoring
 from irl_jax.data import batches
 from irl_jax.models import trunk
 from irl_jax.stages import buffers as buffers_lib
@@ -64,7 +65,7 @@ def stages(
   Args:
     config: the run's config.
     shapes: the shapes of its models.
-    names: the names of stages; data, evaluate and report are left out.
+    names: the names of stages; data and report are left out.
     width: bytes of a number of the compute type.
     devices: number of devices that share a batch.
   """
@@ -87,6 +88,8 @@ def stage(
     return sampling(name, [base, shapes.aligned], config, width, devices)
   if name == 'irl' and base:
     return irl(base, config, width, devices)
+  if name == 'evaluate' and base and shapes.aligned:
+    return evaluation([base, shapes.aligned], config, width, devices)
   if name == 'rerlhf' and start and base and classifier:
     return ppo(name, start, [classifier, *[base] * config.irl.seeds], config, width, devices)
   return None
@@ -112,9 +115,9 @@ def ppo(
   logits = buffers_lib.logits(policy, minibatch * response, width)
   reward_parameters = sum(parameters(model)[0] for model in reward_models)
   buffers = [
-    *buffers_lib.training(trained, frozen),
-    Buffer('reference: the trained part as it was', FLOAT32 * trained),
-    Buffer('reward models', FLOAT32 * reward_parameters),
+    *buffers_lib.training(trained, frozen, width),
+    Buffer('reference: the trained part as it was', width * trained),
+    Buffer('reward models', width * reward_parameters),
     Buffer('parameters joined for sampling', width * (trained + frozen), 'sampling'),
     *buffers_lib.decoding(policy, rows, prompt, response, width),
     Buffer('rollout: activations at the cut', at_cut, 'update'),
@@ -138,7 +141,7 @@ def irl(base: trunk.Config, config: config_lib.Config, width: int, devices: int)
   length = min(settings.max_tokens, base.max_position_embeddings)
   pairs = max(settings.batch_size // devices, 1)
   buffers = [
-    *buffers_lib.training(trained, frozen),
+    *buffers_lib.training(trained, frozen, width),
     Buffer('the best parameters so far', FLOAT32 * trained),
     *buffers_lib.update(
       base,
@@ -169,7 +172,7 @@ def supervised(
   positions = rows * length if isinstance(shape, trunk.Config) else 0
   layers = shape.num_hidden_layers
   buffers = [
-    *buffers_lib.training(trained, 0),
+    *buffers_lib.training(trained, 0, width),
     Buffer('logits chunk', buffers_lib.logits(shape, positions, width), 'update'),
     *buffers_lib.update(shape, layers, rows, length, width, trained, runtime),
   ]
@@ -185,11 +188,32 @@ def sampling(
   rows = max(config.sampling.batch_size // devices, 1)
   total, _ = parameters(model)
   buffers = [
-    Buffer('parameters', FLOAT32 * total),
+    Buffer('parameters of one model at a time', width * total),
     *buffers_lib.decoding(model, rows, prompt, response, width),
   ]
   tokens = f'{rows * devices} x {response} sampled after {prompt}'
   return Stage(name, 0, total, tokens, buffers)
+
+
+def evaluation(
+  models: Sequence[gpt_neox.GPTNeoXConfig], config: config_lib.Config, width: int, devices: int
+) -> Stage:
+  """Predicts the log-ratio of two models, which are held at the same time.
+
+  Weights that the two share, such as those that an adapter leaves alone, are counted twice: shapes
+  do not tell them apart.
+  """
+  model = max(models, key=lambda shape: sum(parameters(shape)))
+  total = sum(sum(parameters(shape)) for shape in models)
+  tokens = scoring.TOKENS_OF_A_TEXT * config.evaluation.batch_size // devices
+  length = min(config.irl.max_tokens, model.max_position_embeddings)
+  rows = max(tokens // length, 1)
+  buffers = [
+    Buffer('parameters of both models', width * total),
+    Buffer('logits chunk', buffers_lib.logits(model, rows * length, width), 'scoring'),
+    Buffer('activations', buffers_lib.activations(model, 1, rows, length, width), 'scoring'),
+  ]
+  return Stage('evaluate', 0, total, f'{rows * devices} x {length}', buffers)
 
 
 def prompt_and_response(config: config_lib.Config) -> tuple[int, int]:

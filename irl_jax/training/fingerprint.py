@@ -49,11 +49,11 @@ def of_rows(rows: Sequence[Any]) -> str:
 
 
 def of_params(params: Any) -> str:
-  """Returns a digest of all arrays of a tree, by their paths."""
+  """Returns a digest of all arrays of a tree, by their paths, and of their values as float32."""
   checksum = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     checksum = zlib.crc32(jax.tree_util.keystr(path).encode(), checksum)
-    array = np.ascontiguousarray(np.asarray(leaf))
+    array = np.ascontiguousarray(np.asarray(leaf, np.float32))
     checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
   return f'{checksum:08x}'
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from irl_jax import structs
@@ -82,12 +83,17 @@ def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainSta
   )
 
 
+def masters(params: Any) -> Any:
+  """Returns parameters, on the host, as they are trained: float32, however they were stored."""
+  return jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+
+
 def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
   """Returns `new_state` on all devices.
 
   Only the parameters are transferred; the moments are computed there.
   """
-  return parallel.make_replicated(new_state, parallel.replicate(params), tx=tx)
+  return parallel.make_replicated(new_state, parallel.replicate(masters(params)), tx=tx)
 
 
 def apply_gradients(

@@ -208,11 +208,10 @@ def fit(
   padded = [batches.bucket(length, buckets) for length in examples.lengths]
   rows_of = batches.order_by_bucket(padded, batch_size, seed)
   step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
+  params = optimizer.masters(model.params)
   best = training.fit(
     name,
-    training.Learner(
-      optimizer.placed_state(model.params, tx), best=parallel.replicate(model.params)
-    ),
+    training.Learner(optimizer.placed_state(params, tx), best=parallel.replicate(params)),
     (),
     step,
     lambda number: examples.batch(rows_of(number), buckets),

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +52,16 @@ def vocabulary(letters):
 
 def test_models_that_differ_in_their_weights_alone_pass(policy, aligned):
   comparable.check(aligned, policy)
+
+
+def test_what_two_models_have_in_common_is_one_array(policy):
+  params = jax.tree.map(np.copy, policy.params)
+  params['blocks']['mlp']['dense_h_to_4h']['kernel'][1] += 0.5
+  tuned, base = comparable.shared(dataclasses.replace(policy, params=params), policy)
+  same = jax.tree.map(lambda one, other: one is other, tuned.params, base.params)
+  assert not same['blocks']['mlp']['dense_h_to_4h'].pop('kernel')
+  assert all(jax.tree.leaves(same)) and base is policy
+  chex.assert_trees_all_equal(tuned.params, params)
 
 
 def test_equal_weights_are_refused(policy):

@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,6 +23,22 @@ def test_a_cut_model_is_the_whole_one(policy, trained_blocks):
   np.testing.assert_allclose(
     hidden, trunk.hidden_states(policy.params, ids, valid, policy.config), atol=1e-5
   )
+
+
+def test_frozen_matrices_are_stored_in_the_type_of_the_computation(policy):
+  half = jax.tree.map(lambda leaf: leaf.astype(np.float16), policy.params)
+  shared = {'one': half, 'other': half | {'score': {'kernel': np.ones((4, 1), np.float16)}}}
+  stored = cut_lib.stored(shared, jnp.bfloat16)
+  types = jax.tree.map(lambda leaf: leaf.dtype.name, stored)
+  assert types['one']['embed_in']['embedding'] == 'bfloat16'
+  assert {*jax.tree.leaves(types['one']['final_layer_norm'])} == {'float32'}
+  assert types['other']['score']['kernel'] == 'float32'
+  for one, other in zip(jax.tree.leaves(stored['one']), jax.tree.leaves(stored['other'])):
+    assert one is other
+  # Nothing is copied that has its type already, and on a CPU nothing is rounded.
+  again = cut_lib.stored(stored, jnp.bfloat16)
+  assert all(x is y for x, y in zip(jax.tree.leaves(again), jax.tree.leaves(stored)))
+  chex.assert_trees_all_equal(cut_lib.stored(policy.params, jnp.float32), policy.params)
 
 
 def test_what_is_trained_above_a_cut(policy):

@@ -104,7 +104,6 @@ def test_language_models_of_torch(tmp_path, language_model, switch):
 @pytest.mark.parametrize('name', ['neox_14m', 'roberta_toxicity_mini'])
 def test_the_shared_checkpoints(shared, name):
   model = pretrained.load(str(shared / 'models' / name))
-  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(model.params))
   assert model.tokenizer.pad_token_id == 1
   assert model.tokenizer('Hello world')['input_ids'] == (
     [12092, 1533] if model.kind == 'causal_lm' else [0, 31414, 232, 2]

@@ -50,6 +50,14 @@ def test_what_is_replicated_is_a_copy_on_every_device():
   np.testing.assert_array_equal(first, [0, 1, 2])
 
 
+def test_one_array_of_several_trees_is_placed_once():
+  shared, own = np.arange(3.0), np.arange(3.0)
+  placed = parallel.replicated({'a': {'x': shared}, 'b': {'x': shared, 'y': own}})
+  assert placed['a']['x'] is placed['b']['x'] and placed['b']['y'] is not placed['b']['x']
+  np.testing.assert_array_equal(placed['b']['y'], own)
+  assert parallel.replicated(placed['b']) is placed['b']
+
+
 def test_the_same_arguments_share_what_was_compiled():
   forward = lambda params, batch, scale: params * batch * scale
   assert parallel.map_forward(forward, scale=2) is parallel.map_forward(forward, scale=2)

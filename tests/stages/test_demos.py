@@ -1,16 +1,25 @@
 """The demos stage with and without a true reward: samples, limits, and the texts of the zero."""
 
+import gc
+import json
+import weakref
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from irl_jax import errors
 from irl_jax.config import Config
 from irl_jax.config import Data
 from irl_jax.config import IRL
 from irl_jax.config import Models
+from irl_jax.config import Sampling
 from irl_jax.data import rows as rows_lib
+from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
+from irl_jax.runtime import parallel
 from irl_jax.stages import demos as demonstrations
 from irl_jax.stages import irl as recovery
 from irl_jax.stages.run import Run
@@ -54,6 +63,49 @@ def test_only_training_prompts_are_limited_and_sampled_several_times(start):
   ]
   assert numbers('train') == [(prompt, sample) for prompt in '01' for sample in range(3)]
   assert numbers('heldout') == [(prompt, 0) for prompt in '0123']
+
+
+def write_adapter(folder, base):
+  """Writes an adapter of the first layer's attention output."""
+  folder.mkdir()
+  settings = {'peft_type': 'LORA', 'r': 2, 'lora_alpha': 4, 'base_model_name_or_path': str(base)}
+  (folder / 'adapter_config.json').write_text(json.dumps(settings))
+  module = 'base_model.model.gpt_neox.layers.0.attention.dense'
+  shapes = {'lora_A': (2, 16), 'lora_B': (16, 2)}
+  factors = {
+    f'{module}.{name}.weight': np.ones(shape, np.float32) for name, shape in shapes.items()
+  }
+  save_file(factors, folder / 'adapter_model.safetensors')
+
+
+@pytest.mark.slow
+def test_an_adapter_and_its_own_base_hold_frozen_weights_once(start, tmp_path, policy, monkeypatch):
+  pretrained.save(tmp_path / 'base', policy, '')
+  write_adapter(tmp_path / 'adapter', tmp_path / 'base')
+  run = start(
+    models=Models(aligned=str(tmp_path / 'adapter')),
+    data=Data(max_prompt_tokens=8),
+    sampling=Sampling(max_new_tokens=4, batch_size=4),
+  )
+  models = demonstrations.load_models(run)
+  aligned, base = (models[side].params for side in ('aligned', 'base'))
+  same = jax.tree.map(lambda one, other: one is other, aligned, base)
+  assert not same['blocks']['attention']['dense'].pop('kernel') and all(jax.tree.leaves(same))
+  # On the devices there is one model at a time.
+  placed, place = [], parallel.replicated
+
+  def watch(tree):
+    gc.collect()
+    assert not any(leaf() is not None for leaf in placed)
+    there = place(tree)
+    placed.extend(map(weakref.ref, jax.tree.leaves(there)))
+    return there
+
+  for split in demonstrations.SPLITS:
+    write(run, 'data', split, [{'prompt_id': '0', 'prompt': 'hello'}] * 3)
+  monkeypatch.setattr(parallel, 'replicated', watch)
+  demonstrations.demos(run)
+  assert placed and len(run.demonstrations('heldout')) == 3
 
 
 def test_a_true_reward_is_there_where_one_is_named_made_or_was_made(start, tmp_path):

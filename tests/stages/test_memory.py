@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,15 @@ CLASSIFIER = encoder.EncoderConfig(
   vocab_size=512, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
 )
 SHAPES = memory.Shapes(base=SHAPE, start=SHAPE, aligned=SHAPE, classifier=CLASSIFIER)
+
+
+def configs_audit():
+  """Returns the config named audit."""
+  return runpy.run_path(str(pathlib.Path(__file__).parents[2] / 'configs' / 'audit.py'))[
+    'get_config'
+  ]()
+
+
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
 
 
@@ -58,10 +69,11 @@ def test_the_peak_is_what_is_always_held_and_the_largest_phase():
     'rlhf',
     'demos',
     'irl',
+    'evaluate',
     'rerlhf',
   ]
   unknown = memory.stages(c.Config(), dataclasses.replace(SHAPES, classifier=None), STAGES, 4)
-  assert [stage.name for stage in unknown] == ['sft', 'demos', 'irl']
+  assert [stage.name for stage in unknown] == ['sft', 'demos', 'irl', 'evaluate']
 
 
 def test_what_grows_with_what():
@@ -119,6 +131,47 @@ GEMMA = dataclasses.replace(
   sliding_window=4,
   sliding_layers=(True, False, True),
 )
+GIGABYTE = 10**9
+SEVEN_BILLION = {
+  'pythia': gpt_neox.GPTNeoXConfig(  # Pythia 6.9b
+    vocab_size=50432,
+    hidden_size=4096,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    intermediate_size=16384,
+    max_position_embeddings=2048,
+  ),
+  'llama': llama.LlamaConfig(  # Llama 2 7b
+    vocab_size=32000,
+    hidden_size=4096,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    head_dim=128,
+    intermediate_size=11008,
+  ),
+}
+
+
+@pytest.mark.parametrize('family', SEVEN_BILLION)
+@pytest.mark.parametrize('trained_blocks', [0, 2])
+def test_an_audit_of_seven_billion_weights_fits_a_device_of_80_gb(trained_blocks, family):
+  audit = configs_audit()
+  settings = dataclasses.replace(audit.irl, trained_blocks=trained_blocks)
+  config = dataclasses.replace(audit, irl=settings)
+  shape = SEVEN_BILLION[family]
+  shapes = memory.Shapes(shape, shape, shape, None)
+  predicted = memory.stages(config, shapes, config.stages, width=2)
+  assert [stage.name for stage in predicted] == ['demos', 'irl', 'evaluate']
+  peaks = {stage.name: stage.peak / GIGABYTE for stage in predicted}
+  print(peaks)  # pytest -rP shows them
+  assert max(peaks.values()) < 80
+  # Two models in float32 would not fit.
+  total = sum(buffers.parameters(shape))
+  assert predicted[0].phase_size('') == 2 * total and 6.7e9 < total < 7e9
+  assert predicted[2].phase_size('') == 2 * 2 * total
+
+
 SAVING = dict(micro_batch=8, rematerialise=True)
 
 

@@ -175,7 +175,10 @@ def to_params(
   where: str,
   zero: float = 0.0,
 ) -> Params:
-  """Returns the parameters, float32, that the weights of a file make; known buffers are ignored.
+  """Returns the parameters that the weights of a file make; known buffers are ignored.
+
+  A parameter has the type of its weights, which takes no more memory than the file does; it is
+  float32 if layers that are stacked in it have different types.
 
   Args:
     kind: the kind of model.
@@ -188,13 +191,14 @@ def to_params(
     InputError: weights that are missing, unexpected, of another shape or dtype, or not finite; the
       first of them are listed. Or an adapter that was not merged.
   """
-  params = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes(kind, config))
-  family = model_type(config)
-  problems = _Filling(named_views(family, params), NAMES[family], kind, where).fill(weights)
-  if problems:
+  # Memory that is not written to is not taken: a parameter's type is known with its first weight.
+  empty = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes(kind, config))
+  filling = _Filling(model_type(config), empty, kind, where)
+  if problems := filling.fill(weights):
     raise InputError(
       f'{where}: the weights do not fit config.json ({len(problems)}): {_listed(problems)}'
     )
+  params = traverse_util.unflatten_dict(filling.params)
   if 'bias' in params.get('score', {}):
     params['score']['bias'][...] = -zero
   return params
@@ -209,9 +213,15 @@ def _listed(problems: Sequence[str]) -> str:
 class _Filling:
   """Copies the weights of a file into the parameters that `views` shows, and lists problems."""
 
-  def __init__(self, views: dict[str, np.ndarray], names: _Names, kind: Kind, where: str) -> None:
-    self.views, self.names, self.kind, self.where = views, names, kind, where
-    self.missing, self.problems = set(views), list[str]()
+  def __init__(self, family: str, params: Params, kind: Kind, where: str) -> None:
+    self.family, self.names, self.kind, self.where = family, NAMES[family], kind, where
+    self.params = traverse_util.flatten_dict(params)
+    self.owners: dict[str, tuple[str, ...]] = {}  # the parameter that a weight is a part of
+    self.started = set[tuple[str, ...]]()  # parameters that have some of their weights
+    self.views: dict[str, np.ndarray] = {}
+    for path, array in self.params.items():
+      self._show(path, array)
+    self.missing, self.problems = set(self.views), list[str]()
     self.prefixes: dict[str, str] = {}  # each prefix, with a name that has it
     self.heads, self.wrappers = list[str](), set[str]()
     self.tied_head: np.ndarray | None = None
@@ -286,7 +296,25 @@ class _Filling:
     if problem:
       self.problems.append(f'{name} {problem}')
     else:
+      self._make_room(self.owners[name], weight.dtype)
       self.views[name][...] = weight
+
+  def _make_room(self, path: tuple[str, ...], dtype: np.dtype) -> None:
+    """Gives a parameter a type that holds its weights so far and one of this type."""
+    array = self.params[path]
+    if path not in self.started:
+      self.started.add(path)
+      if array.dtype != dtype:
+        self._show(path, np.empty(array.shape, dtype))
+    elif array.dtype not in (dtype, np.float32):
+      self._show(path, array.astype(np.float32))
+
+  def _show(self, path: tuple[str, ...], array: np.ndarray) -> None:
+    """Makes an array the parameter at this path."""
+    self.params[path] = array
+    views = named_views(self.family, traverse_util.unflatten_dict({path: array}))
+    self.views |= views
+    self.owners |= dict.fromkeys(views, path)
 
   def _check_tied(self) -> None:
     """Refuses an output head that is not the input embedding, if config.json ties the two."""

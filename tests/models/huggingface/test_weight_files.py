@@ -55,6 +55,24 @@ def test_every_dtype_on_disk(folder, language_model, dtype):
   save_file(weights, folder / 'model.safetensors')
   rounded = jax.tree.map(lambda leaf: leaf.astype(dtype).astype(np.float32), language_model.params)
   assert equal_params(folder, rounded)
+  # In memory weights take what they take on disk.
+  leaves = jax.tree.leaves(pretrained.load(str(folder)).params)
+  assert {leaf.dtype for leaf in leaves} == {np.dtype(dtype)}
+
+
+def test_layers_of_different_types_are_stacked_as_float32(folder, language_model):
+  weights = load_file(folder / 'model.safetensors')
+  half = {name: array.astype(np.float16) for name, array in weights.items()}
+  one = 'gpt_neox.layers.{}.mlp.dense_4h_to_h.weight'
+  for layer in (0, 1):
+    save_file(half | {one.format(layer): weights[one.format(layer)]}, folder / 'model.safetensors')
+    params = pretrained.load(str(folder)).params
+    types = jax.tree.map(lambda leaf: leaf.dtype.name, params)
+    assert types['blocks']['mlp']['dense_4h_to_h'].pop('kernel') == 'float32'
+    assert {*jax.tree.leaves(types)} == {'float16'}
+    kernel = params['blocks']['mlp']['dense_4h_to_h']['kernel']
+    np.testing.assert_array_equal(kernel[layer].T, weights[one.format(layer)])
+    np.testing.assert_array_equal(kernel[1 - layer].T, half[one.format(1 - layer)])
 
 
 def test_shards(folder, language_model):
