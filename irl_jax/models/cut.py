@@ -63,7 +63,7 @@ def stored(frozen: Any, dtype: DTypeLike) -> Any:
 
   def convert(path: Sequence[Any], x: Any) -> Any:
     names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-    is_matrix = names[-1] in ('kernel', 'embedding') and not HEADS & {*names}
+    is_matrix = names[-1:] in (['kernel'], ['embedding']) and not HEADS & {*names}
     wanted = jnp.dtype(dtype if is_matrix else jnp.float32)
     if x.dtype == wanted:
       return x

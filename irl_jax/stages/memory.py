@@ -196,7 +196,7 @@ def sampling(
 
 
 def evaluation(
-  models: Sequence[gpt_neox.GPTNeoXConfig], config: config_lib.Config, width: int, devices: int
+  models: Sequence[trunk.Config], config: config_lib.Config, width: int, devices: int
 ) -> Stage:
   """Predicts the log-ratio of two models, which are held at the same time.
 
