@@ -277,8 +277,9 @@ def shared(
 
   def choose(path: Any, own: Any) -> Any:
     other = of_base.get(jax.tree_util.keystr(path))
-    same = other is not None and (own.dtype, own.shape) == (other.dtype, other.shape)
-    return other if same and np.array_equal(own, other) else own
+    if other is None or (own.dtype, own.shape) != (other.dtype, other.shape):
+      return own
+    return other if np.array_equal(own, other) else own
 
   of_base = {
     jax.tree_util.keystr(path): leaf
