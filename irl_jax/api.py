@@ -28,7 +28,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.evaluation import likelihoods
 from irl_jax.models import comparable
-from irl_jax.models import cut
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.recovery import recover
@@ -299,7 +299,9 @@ def _placed(model: pretrained.Pretrained) -> pretrained.Pretrained:
 
 
 def _on_devices(model: pretrained.Pretrained) -> pretrained.Pretrained:
-  params = parallel.replicated(cut.stored(model.params, np.float32))  # the type of all our results
+  params = parallel.replicated(
+    cut_lib.stored(model.params, np.float32)
+  )  # the type of all our results
   return dataclasses.replace(model, params=params)
 
 

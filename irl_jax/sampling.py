@@ -23,7 +23,7 @@ from irl_jax import distribution
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
-from irl_jax.models import cut
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
 from irl_jax.runtime import parallel
@@ -290,7 +290,7 @@ def complete_ids(
   allowed = distribution.allowed_for(
     model.tokenizer, model.config, sampling.temperature or 1.0, model.never_sampled
   )
-  params = parallel.replicated(cut.stored(model.params, dtype))
+  params = parallel.replicated(cut_lib.stored(model.params, dtype))
   inputs = (params, parallel.replicate(allowed), jax.random.key(seed))
   run = sampler(model.config, sampling, dtype)
   count = parallel.device_count()

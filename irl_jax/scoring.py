@@ -21,7 +21,7 @@ import numpy as np
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
-from irl_jax.models import cut
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
 from irl_jax.runtime import terminal
@@ -99,7 +99,7 @@ def batched(
   """
   bound: dict[str, Any] = {'config': model.config, 'dtype': dtype, **statics}
   run = parallel.map_forward(forward, **bound)
-  params = parallel.replicated(cut.stored(model.params, dtype))
+  params = parallel.replicated(cut_lib.stored(model.params, dtype))
 
   def dispatch(
     rows: Sequence[int], sequences: Sequence[Tokens], length: int, size: int

@@ -26,7 +26,7 @@ from irl_jax.data import text
 from irl_jax.evaluation import toxicity
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import NO_CLASSES
-from irl_jax.models import cut
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
 from irl_jax.runtime import parallel
@@ -90,7 +90,7 @@ def response_log_probs(
   allowed = distribution.allowed_for(
     model.tokenizer, model.config, limits.temperature, model.never_sampled
   )
-  inputs = parallel.replicate((cut.stored(model.params, dtype), allowed))
+  inputs = parallel.replicate((cut_lib.stored(model.params, dtype), allowed))
   devices = parallel.device_count()
   batch_size = -(-min(limits.batch_size, len(prompts)) // devices) * devices
   out = np.zeros(len(prompts), np.float32)

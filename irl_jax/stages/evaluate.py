@@ -19,7 +19,7 @@ from irl_jax.evaluation import likelihoods
 from irl_jax.evaluation import recovered
 from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
-from irl_jax.models import cut
+from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
 from irl_jax.runtime import workdir
@@ -137,7 +137,7 @@ def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
   aligned, base = full_texts(rows, 'aligned'), full_texts(rows, 'base')
   # Placed together, so that weights that both models share are on the devices once.
   params = {side: model.params for side, model in models.items()}
-  placed = parallel.replicated(cut.stored(params, run.dtype))
+  placed = parallel.replicated(cut_lib.stored(params, run.dtype))
   log_probs = {
     side: likelihoods.text_log_prob(
       dataclasses.replace(model, params=placed[side]), settings.batch_size, run.dtype
