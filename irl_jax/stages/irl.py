@@ -154,7 +154,7 @@ def encode_demonstrations(
     full_texts(rows, 'aligned'),
     full_texts(rows, 'base'),
     settings.max_tokens,
-    [row['prompt_id'] for row in rows],
+    [row['prompt'] for row in rows],
   )
 
 
