@@ -31,7 +31,7 @@ OBJECTIVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Models(Section):
-  """The places of the models: each a hub id, `id@revision`, or a Hugging Face folder.
+  """Where the models are: each is a hub id, `id@revision`, or a Hugging Face folder.
 
   An empty field means that a stage of this run makes the model.
   """
@@ -63,12 +63,13 @@ class Data(Section):
   split: str = 'train'  # the split of a hub data set or a folder to read
   text_field: str = 'text'  # field of the whole text, or with prompt_field of its continuation
   prompt_field: str = ''  # field of the prompt; '': the prompt is cut from the text
-  # Render prompts by the aligned model's chat template; auto: if it has one, and the source has
-  # conversations or whole prompts
+  # When to render prompts with the aligned model's chat template; auto: if it has one and the
+  # source has conversations or a prompt field
   chat: str = setting('auto', choices=('auto', 'always', 'never'))
   joiner: str = ''  # put between prompt and continuation, such as ' '; \n is a new line
   label_field: str = ''  # field of the human label: 1 or true is toxic; '': no labels
-  # The labels that mean toxic, by commas (OFF,UNT) or as a bound ('>=4'); '': true, and 0.5 to 1
+  # The labels that mean toxic, separated by commas (OFF,UNT) or as a bound ('>=4'); '': true, and
+  # 0.5 to 1
   positive: str = ''
   negative: str = ''  # the labels that mean not toxic; others are ignored; '': all others
   encoding: str = ''  # of a text file, such as cp1252; '': UTF-8, or that of its byte order mark
@@ -185,7 +186,7 @@ class PPO(Section):
   clip_value: float = setting(0.2, above=0)
   value_coefficient: float = setting(1.0, low=0)  # weight of the value loss
   # running: divide scores by their running standard deviation; centred: subtract their running mean
-  # first, so that a constant added to the reward changes nothing; none: leave them as they are
+  # first, so that a constant added to the reward changes nothing; none: do not scale them
   scale_reward: str = setting('running', choices=('running', 'centred', 'none'))
   clip_reward: float = setting(10.0, above=0)  # scores are clipped to +- this after scaling
   max_gradient_norm: float = setting(1.0, above=0)
@@ -199,7 +200,7 @@ class PPO(Section):
     'full', choices=('full', 'completion')
   )  # the text that the reward scores
   subtract_original: bool = True  # subtract the reward of the prompt's original text
-  # For rerlhf: how many standard deviations over the seeds to subtract from their mean
+  # For rerlhf: how many standard deviations (over seeds) to subtract from the mean reward
   pessimism: float = setting(0.0, low=0)
   checkpoint_every: int = setting(50, low=1)  # PPO steps between two checkpoints
   samples_every: int = setting(50, low=1)  # PPO steps between two printed tables of samples
@@ -242,7 +243,7 @@ class IRL(Section):
   trained_blocks: int = setting(-1, low=-1)  # -1: everything; 0: only the head; k: the top k blocks
   # The state that is scored: that of the last token, or the mean over the tokens
   pooling: str = setting('last', choices=('last', 'mean'))
-  # The first head: the difference of the models' mean features, or a random direction
+  # The initial head: the difference of the models' mean features, or a random direction
   initial_head: str = setting('difference', choices=('difference', 'random'))
   # Share of the loss computed on a pair's prefixes; the rest is computed on whole texts
   prefix_weight: float = setting(0.0, low=0, high=1)
@@ -287,12 +288,12 @@ class Runtime(Section):
   key: ClassVar[str] = 'runtime.'
   # Compute type; auto: float32 on CPU, bfloat16 elsewhere
   dtype: str = setting('auto', choices=('auto', 'float32', 'bfloat16'))
-  # Latest checkpoints to keep; if one is damaged, the one before it is used
+  # Number of latest checkpoints to keep; if one is damaged, the one before it is used
   keep_checkpoints: int = setting(2, low=1)
   # End the run after this many consecutive updates without a finite gradient
   max_skipped_in_row: int = setting(10, low=1)
-  # Examples (or pairs) in one forward and backward pass on a device; 0: all, or on a CPU as many
-  # as fit in its cache
+  # Examples (or pairs) in one forward and backward pass on a device; 0: all (on a CPU, as many as
+  # fit in its cache)
   micro_batch: int = setting(0, low=0)
   rematerialise: bool = False  # recompute activations in the backward pass: slower, less memory
   # GiB of host memory for the outputs of IRL's frozen blocks, computed once for all pairs

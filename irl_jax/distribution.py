@@ -1,4 +1,4 @@
-"""The one distribution over next tokens: sampling, training and the KL all use it.
+"""The next-token distribution that sampling, training and the KL share.
 
 Dims: N positions, D width, V vocabulary, C tokens of a chunk of it, B texts, S length, T response.
 """
@@ -20,8 +20,8 @@ from irl_jax.models import trunk
 from irl_jax.models.layers import soft_cap
 
 FORBIDDEN = -1e9  # the logit of a forbidden token
-# Bytes of float32 logits in one chunk: few enough to stay in a CPU's cache, and enough to keep
-# other devices busy.
+# Bytes of float32 logits in one chunk: small enough to stay in a CPU's cache, and large enough to
+# keep accelerators busy.
 CHUNK_BYTES = {'cpu': 2**22, 'gpu': 2**28, 'tpu': 2**28}
 # Logits up to this size are kept for the backward pass; on a CPU, re-reading them is faster than
 # recomputing. Not tried on accelerators, whose matmuls are faster and whose memory is scarcer.
@@ -50,7 +50,7 @@ def allowed_for(
     tokenizer: the model's tokenizer.
     config: the model's shape.
     temperature: the number that logits are divided by.
-    never_sampled: more ids to forbid.
+    never_sampled: additional ids to forbid.
   """
   ids = np.arange(config.vocab_size)
   forbidden = ~np.isin(ids, list(tokenizer.get_vocab().values()))  # its ids may have gaps
@@ -219,7 +219,7 @@ def _chunk_logits(
   too_early: jax.Array,
   allowed: Allowed,
 ) -> jax.Array:
-  """Returns the logits [C, N] of a chunk; tokens that the chunk before it had are forbidden."""
+  """Returns the logits [C, N] of a chunk; tokens already in the previous chunk are forbidden."""
   tokens, rows = _rows_of_chunk(number, chunk, embedding)
   logits = jnp.einsum('cd,nd->cn', rows, hidden, preferred_element_type=jnp.float32)
   logits = constrain(soft_cap(logits, cap), too_early, allowed, tokens[0])

@@ -1,4 +1,4 @@
-"""Errors that a user can fix: a command prints one line for each, and ends with its exit code."""
+"""Errors that a user can fix: for each, a command prints one line and exits with its exit code."""
 
 import errno
 

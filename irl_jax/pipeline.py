@@ -87,14 +87,14 @@ def run(
     The results so far, in the form of summary.json.
 
   Raises:
-    ConfigError: another run uses the folder, or it belongs to another config; a stage's input is
-      missing, or has changed since it was read; `preflight.check` refuses the settings; or the
-      processes have different settings.
+    ConfigError: another run is using the folder, or the folder belongs to another config; a stage's
+      input is missing, or has changed since it was read; `preflight.check` refuses the settings; or
+      the processes have different settings.
     InputError: bad rows or weights, or a hub that does not answer.
     DivergedError: training diverged.
     CheckpointError: a checkpoint is damaged or cannot be written, or the disk is full.
     OutOfMemoryError: a stage needs more memory than there is.
-    Interrupted: SIGTERM or SIGINT came; everything is saved.
+    Interrupted: SIGTERM or SIGINT arrived; progress is saved.
   """
   folder, stages = (
     pathlib.Path(settings.local_path(workdir, '--workdir')),
@@ -119,7 +119,7 @@ def run(
 
 
 def run_stages(current: Run, stages: Sequence[str]) -> None:
-  """Runs the stages that are not finished, in order; the report is always written again."""
+  """Runs the stages that are not finished, in order; the report is always rewritten."""
   for stage in config_lib.STAGES:
     if stage not in stages:
       continue
@@ -144,7 +144,10 @@ def unfinished(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
 
 
 def bound(folder: pathlib.Path, stages: Sequence[str]) -> list[str]:
-  """Returns the stages that have finished, or have begun to write; data always starts over."""
+  """Returns the stages that have finished or started to write.
+
+  `data` does not count until it has finished, because it always starts over.
+  """
   return [
     stage
     for stage in stages

@@ -1,4 +1,4 @@
-"""`irl_jax.recover`: the reward that an aligned model was trained for, from Python.
+"""`irl_jax.recover`: recovers, from Python, the reward that an aligned model was trained on.
 
 It runs the audit of configs/audit.py: sample demonstrations from both models, recover a reward for
 each seed, measure the rewards on held-out prompts, write the report.
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Zero:
-  """The zero of one seed's reward, before it is subtracted; chosen without labels."""
+  """The zero of one seed's uncentred reward, chosen without labels."""
 
   value: float | None
   low: float | None  # 95 % interval
@@ -53,8 +53,8 @@ class Zero:
 class RecoveryResult:
   """Recovered rewards, and how far they can be trusted.
 
-  A reward takes N texts and returns float32 [N], higher is better; its zero is subtracted already.
-  Weights are read when a reward is first used.
+  A reward takes N texts and returns float32 [N], higher is better. Its zero has already been
+  subtracted. Weights are read when a reward is first used.
   """
 
   workdir: pathlib.Path  # the folder of the run
@@ -63,7 +63,7 @@ class RecoveryResult:
 
   @property
   def report(self) -> pathlib.Path:
-    """Returns the path of the report, a page for a browser."""
+    """The path of the report, an HTML page."""
     return self.workdir / 'report.html'
 
   @property
@@ -92,17 +92,17 @@ def recover(
   workdir: str | os.PathLike[str] | None = None,
   **overrides: Any,
 ) -> RecoveryResult:
-  """Recovers the reward that `aligned` was trained for, starting from `base`.
+  """Recovers the reward that `aligned` was trained on, given `base`, the model it came from.
 
   Without prompts and texts, prompts are cut from texts that the base model writes.
 
   Args:
-    base: the model before RLHF: a folder, a hub id, `id@revision`, or a loaded model, whose weights
-      are read again from where it was loaded.
+    base: the model before RLHF: a folder, a hub id, `id@revision`, or a loaded model; its weights
+      are read again from its source.
     aligned: the model after RLHF; both must have the same vocabulary.
     prompts: texts or conversations (lists of {'role', 'content'}) that both models answer. If the
-      aligned model has a chat template, it renders them; those of more than `max_prompt_tokens`
-      (32) are then left out. Others are cut on the left to that length.
+      aligned model has a chat template, it renders them, and prompts longer than
+      `max_prompt_tokens` (32) are left out. Without a template, longer prompts are cut on the left.
     texts: whole texts that prompts are cut from: strings, (text, label) pairs, or mappings with
       'text' and 'label'. Label 1 is toxic, 0 is not, None is unknown; rewards are compared with it.
     workdir: the folder of the run. By default runs/recover-<hash of the arguments>, so that the
@@ -197,7 +197,10 @@ def _checked(overrides: Mapping[str, Any], rows: Sequence[Row] | None) -> Mappin
 
 
 def _place(model: Model, name: str) -> str:
-  """Returns a model's spec, a folder as an absolute path, so that a later call finds the run."""
+  """Returns a model's spec, with folders as absolute paths.
+
+  A later call from another folder then finds the run.
+  """
   if isinstance(model, pretrained.Pretrained):
     if not model.source:
       raise ConfigError(
@@ -262,9 +265,10 @@ def _fields(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _write_inputs(folder: pathlib.Path, rows: Sequence[Row]) -> None:
-  """Writes the inputs into the run's folder, unless a run of the same inputs has begun there.
+  """Writes the inputs into the run's folder, unless a run with the same inputs has started there.
 
-  Other inputs are replaced if no stage has written anything, because the first one failed.
+  Different inputs replace them only if no stage has written anything (because the first stage
+  failed).
 
   Raises:
     ConfigError: the folder cannot be written to, contains a run of other inputs, or is in use.

@@ -49,10 +49,10 @@ class DecodeState:
 class Blocks:
   """Logits in blocks of the vocabulary, with each block's maximum and logsumexp.
 
-  The two show which blocks contain the largest logits, and how likely a sample lies in each block.
+  They show which blocks contain the largest logits, and how likely a sample falls in each block.
 
-  Tokens are the leading axis. XLA on CPU reads the rows of such a matmul at memory bandwidth,
-  and its sums over tokens fill the vector registers.
+  Tokens are the leading axis: with this layout, XLA on CPU reads the matmul's rows at memory
+  bandwidth, and its sums over tokens fill the vector registers.
   """
 
   logits: jax.Array  # [N, C, B] float32
@@ -60,7 +60,7 @@ class Blocks:
   total: jax.Array  # [N, B]: logsumexp
 
   def of_row(self, best: jax.Array) -> jax.Array:
-    """Returns the blocks [B, n, C] with the numbers best [B, n]."""
+    """Returns the blocks [B, n, C] whose numbers are `best` [B, n]."""
     return jax.vmap(lambda blocks, numbers: blocks[numbers], in_axes=(2, 0))(self.logits, best)
 
 
@@ -104,8 +104,8 @@ def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
 def by_blocks(keys: jax.Array, blocks: Blocks) -> jax.Array:
   """Samples one token per row [B]: first a block of the vocabulary, then a token of the block.
 
-  The distribution is that of `jax.random.categorical`, which draws noise for V entries and so takes
-  most of the time of a decode step with 50,000 tokens. This function draws noise for N + C entries.
+  The distribution is that of `jax.random.categorical`. That function draws noise for all V entries,
+  which takes most of a decode step if V is 50,000. This function draws noise for N + C entries.
 
   Args:
     keys: random keys [B].
@@ -123,7 +123,7 @@ def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) ->
   Args:
     keys: random keys [B].
     blocks: the blocks of the logits.
-    k: only the k largest logits may be sampled, and only these need random bits; 0 is off.
+    k: sample only from the k largest logits, so that only these need random bits; 0: off.
     top_p: see `keep_top_p`; 1 is off.
     greedy: whether to take the largest logit instead.
   """
@@ -282,10 +282,10 @@ def complete_ids(
     seed: prompt i uses the key fold_in(key(seed), first + i), regardless of the batches.
     dtype: the compute type.
     progress: wraps the iterable of batches.
-    first: the number of prompts of the same seed that came before these.
+    first: the number of earlier prompts sampled with the same seed.
 
   Returns:
-    The ids of each response, with EOS if it came, and their number [N].
+    The ids of each response (with EOS if it was sampled), and their number [N].
   """
   allowed = distribution.allowed_for(
     model.tokenizer, model.config, sampling.temperature or 1.0, model.never_sampled

@@ -38,7 +38,8 @@ TOKENS_OF_A_TEXT = 64  # converts a number of texts into a number of tokens
 TOKENS_ON_CPU = 1024
 # Minimum number of batches per call: in a single batch, all texts would be padded to the longest.
 BATCHES_OF_A_CALL = 8
-# Minimum size of a batch: each reads all weights, which for 16 texts took a third of the time.
+# Minimum tokens per batch: each batch reads all weights, which took a third of the time for 16
+# texts.
 LEAST_TOKENS = 512
 
 
@@ -60,7 +61,7 @@ def tokens_at_once(count: int, batch_size: int) -> int:
 def rows_at_once(length: int, tokens: int, count: int) -> int:
   """Returns the batch size B for a padded length, a multiple of the number of devices.
 
-  It depends only on the length, so that every length is compiled once.
+  Within a call it depends on the length alone, so each length is compiled only once.
   """
   devices = parallel.device_count()
   return max(min(tokens // length, _power_of_two(count)) // devices, 1) * devices
@@ -93,9 +94,9 @@ def batched(
     **statics: other arguments of `forward`.
 
   Returns:
-    A function (sizes [N], read) -> np.float32 [N, ...], for N > 0. `sizes` are the lengths of the
-    texts, in any unit; they may be rough, and only decide the order. `read` returns the token ids
-    of the texts of some rows.
+    A function (sizes [N], read) -> np.float32 [N, ...], for N > 0. `sizes` are the approximate
+    lengths of the texts, in any unit; they only decide the order. `read` returns the token ids of
+    the texts of some rows.
   """
   bound: dict[str, Any] = {'config': model.config, 'dtype': dtype, **statics}
   run = parallel.map_forward(forward, **bound)
@@ -175,8 +176,8 @@ def over_texts(
     progress: wraps the iterable of chunks.
     **statics: other arguments of `forward`.
 
-  Raises (the function):
-    ConfigError: it is given a lone string, or no list.
+  Raises (the returned function):
+    ConfigError: the argument is a single string, or not a list.
     InputError: one of the texts is not a string.
   """
   apply = batched(forward, model, limit, pad_id, batch_size, dtype, progress, **statics)

@@ -1,7 +1,7 @@
 """Building blocks of settings: fields with a range, sections that check them, and paths.
 
-Paths are as users write them: ~ is the home folder, and buckets are refused. No shell expands the ~
-of `--workdir=~/runs`. Taken literally, it and `gs://bucket` would become folders with these names.
+`~` in a path is the home folder, because no shell expands it in `--workdir=~/runs`. Buckets are
+refused. Taken literally, it and `gs://bucket` would become folders with these names.
 """
 
 from collections.abc import Sequence

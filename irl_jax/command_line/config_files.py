@@ -1,4 +1,4 @@
-"""Config files, given as a path or by name: Python, JSON, YAML, or what a run wrote.
+"""Config files, given by path or by name: Python, JSON, YAML, or the config of a run.
 
 A Python file has a `get_config()` that returns a `Config`. It is run, so it must be trusted. JSON
 and YAML list the fields that differ from the defaults; they are data, and nothing in them is run.

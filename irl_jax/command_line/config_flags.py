@@ -1,7 +1,7 @@
 """Flags for every field of a frozen Config, such as `--config.ppo.learning_rate=1e-6`.
 
-They are absl's own flags, one per field: absl reports unknown names and wrong types as for any
-other flag. The config is checked again when it is rebuilt from them.
+They are absl's own flags, one per field: absl reports unknown names and wrong types, as it does for
+any flag. The config is checked again when it is rebuilt from them.
 """
 
 import ast
@@ -41,7 +41,7 @@ class FieldParser(flags.ArgumentParser):
       return argument
     try:
       return _convert(argument, self.type)
-    # A tuple in Python's notation may raise the last three.
+    # ast.literal_eval raises the last three for malformed tuples.
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
       raise ValueError(f'must be {self.expects}') from None
 

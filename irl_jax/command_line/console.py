@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns its exit code.
 
   Args:
-    argv: with the program's name first; None for this process's, which may then restart
-      (`launch.run_main`).
+    argv: the program's name, then its arguments; None: those of this process, which may then
+      restart itself (`launch.run_main`).
   """
   arguments = list(sys.argv if argv is None else argv)[1:]
   name = arguments[0] if arguments else ''

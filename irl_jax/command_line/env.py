@@ -2,7 +2,7 @@
 
   irl-jax env
 
-If JAX cannot start, it says why. Secrets are never printed.
+If JAX cannot start, the output says why. Secrets are never printed.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ for device in jax.devices():
 
 
 def define_flags() -> flags.FlagValues:
-  """Returns the command's flags: none of its own."""
+  """Returns the command's flags; it has none of its own."""
   return flags.FlagValues()
 
 
@@ -76,7 +76,7 @@ def machine() -> Iterator[str]:
 
 
 def cpu_model() -> str:
-  """Returns the name of the CPU, or its architecture if the kernel does not say."""
+  """Returns the name of the CPU, or its architecture if the kernel does not report one."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
   except OSError:
@@ -86,7 +86,7 @@ def cpu_model() -> str:
 
 
 def devices(code: str = DEVICES, seconds: float = SECONDS) -> list[str]:
-  """Describes each JAX device in a line: number, platform, kind and memory; or says why not."""
+  """Describes each JAX device in a line (number, platform, kind, memory), or why JAX fails."""
   try:
     done = subprocess.run(
       [sys.executable, '-c', code], capture_output=True, text=True, timeout=seconds, check=False

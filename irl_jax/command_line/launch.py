@@ -1,6 +1,6 @@
 """The parts that all commands share: parsing, --help and --version, one-line errors, exit codes.
 
-This module is cheap to import, so that `--help` and `--version` answer before JAX is loaded.
+This module is cheap to import, so that `--help` and `--version` do not have to load JAX.
 """
 
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def exit_code(work: Callable[[], None], show_traceback: Callable[[], bool] = lam
 
 
 def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
-  """Parses argv into flag_values; a flag `config` gets the `Config` with its overrides as value.
+  """Parses argv into flag_values; a flag `config` becomes the `Config` with its overrides applied.
 
   Raises:
     ConfigError: a wrong name or value, a stray argument, or a config file that returns no Config.
@@ -273,7 +273,7 @@ def _unknown(name: str, names: Sequence[str]) -> str:
 
 
 def _flag_error(error: flags.Error) -> str:
-  """Rewords absl's message like our own."""
+  """Rewords an absl message to match our own."""
   return re.sub(
     r'invalid literal for int\(\).*', 'must be a whole number', str(error).removeprefix('flag ')
   )
@@ -282,7 +282,7 @@ def _flag_error(error: flags.Error) -> str:
 def _help(usage: str, flag_values: flags.FlagValues) -> str:
   """Returns the text that --help prints."""
   lines = [usage.strip(), '', 'Flags:']
-  # By their full names: absl lists one-letter names as flags of their own.
+  # Uses full names, because absl lists short names as separate flags.
   for name in dict.fromkeys(flag_values[key].name for key in flag_values):
     flag = flag_values[name]
     default = '' if flag.boolean or flag.value in (None, '') else f' (default: {flag.value})'

@@ -125,7 +125,7 @@ def _lock(file: BinaryIO, output: pathlib.Path) -> None:
 
 
 def _differing(description: pathlib.Path, call: Mapping[str, Any]) -> list[str]:
-  """Returns the names of the differences from the call that a file describes."""
+  """Returns the names of the settings in which this call differs from the saved one."""
   try:
     saved = dict(json.loads(description.read_text(encoding='utf-8')))
   except (OSError, ValueError, TypeError):

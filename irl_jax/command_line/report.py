@@ -2,9 +2,9 @@
 
   irl-jax report --workdir=runs/tiny
 
-The page says what was recovered and how far to trust it, and shows the results and single texts
-word by word. It is one file that loads nothing else. Every run writes it at its end; this command
-writes it again.
+The page says what was recovered and how far to trust it, and shows the results, and some texts with
+the contribution of each word. It is one file that loads nothing else. Every run writes it when it
+ends; this command rewrites it.
 """
 
 from absl import flags

@@ -5,11 +5,11 @@
   irl-jax train --config=audit --config.models.base=BASE --config.models.aligned=ALIGNED
 
 Everything is written to --workdir. A finished stage is skipped and an unfinished one resumes: after
-an interruption, run the same command again. A config of Python is run: use only those that you
-trust. A run's folder or its config.json in place of a config repeats that run.
+an interruption, run the same command again. A Python config is executed, so use only configs that
+you trust. To repeat a run, give its folder or its config.json as --config.
 
 Several processes: give each the same command and a --workdir that all share. SLURM, Open MPI,
-Kubernetes and Cloud TPU tell each process its number. Elsewhere add --distributed=manual
+Kubernetes and Cloud TPU tell each process its number. On other systems, add --distributed=manual
 --coordinator_address=HOST:PORT --num_processes=N --process_id=I.
 """
 

@@ -1,1 +1,1 @@
-"""Texts: their sources, and the way to prompts, splits, token ids and batches."""
+"""Texts: their sources, and their conversion to prompts, splits, token ids and batches."""

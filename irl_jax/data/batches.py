@@ -15,7 +15,7 @@ import numpy as np
 
 from irl_jax import structs
 
-# Padded lengths of prompts. They are few, because a decode loop takes long to compile.
+# Padded lengths of prompts. There are few, because a decode loop takes long to compile.
 BUCKETS = (8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 # Padded lengths of texts that are only read: more of them, so that there is less padding.
 TEXT_BUCKETS = (*range(8, 128, 8), *range(128, 512, 32), *range(512, 2049, 128))
@@ -34,7 +34,7 @@ def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
 
 
 def round_up(length: int) -> int:
-  """Returns the next multiple of 4: for texts whose padding costs more than another shape."""
+  """Returns the next multiple of 4, for texts whose padding costs more than one more shape."""
   return -(-length // 4) * 4
 
 
@@ -47,7 +47,7 @@ def training_buckets(lengths: Sequence[int], limit: int, updates: int) -> tuple[
   Args:
     lengths: the lengths of the texts, in tokens.
     limit: maximum padded length.
-    updates: number of updates; short trainings get one length, since compiling takes long too.
+    updates: number of updates; short runs get a single length, because compiling takes time too.
   """
   ordered = np.sort(lengths) if len(lengths) else np.ones(1, int)
   count = min(1 + updates // UPDATES_PER_BUCKET, MOST_BUCKETS)
@@ -87,7 +87,7 @@ def text_batch(
 def prompt_batch(
   sequences: Sequence[Tokens], index: np.ndarray, pad_id: int
 ) -> structs.PromptBatch:
-  """Returns left-padded prompts, to the bucket of the longest."""
+  """Returns prompts, left-padded to the bucket of the longest."""
   ids, valid = pad_left(sequences, bucket(max(map(len, sequences))), pad_id)
   return structs.PromptBatch(ids, valid, np.asarray(index, np.uint32))
 
@@ -110,7 +110,8 @@ def by_tokens(
 
   Args:
     chunks: (row, token ids) of some texts each, roughly from long to short; every row once.
-    rows_of: padded length -> texts per batch, so that each padded length is compiled once.
+    rows_of: padded length -> the number of texts per batch; it depends on the padded length alone,
+      so that each length is compiled once.
 
   Yields:
     The batches that a chunk completes; after the last chunk, what is left. Only the very last batch
@@ -154,9 +155,9 @@ def _cut_batches(
 def shuffled_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
   """Returns the examples [batch_size] of batch number `step`.
 
-  One permutation of the examples follows another, without a break. The result is a pure function of
-  (seed, step), so resuming is exact. This order is for prompts; training texts use
-  `order_by_bucket`.
+  Permutations of the examples follow one another without a break, so a batch may span two epochs.
+  The result is a pure function of (seed, step), so resuming is exact. This order is for prompts;
+  training texts use `order_by_bucket`.
   """
   first = step * batch_size
   numbers = range(first, first + batch_size)
@@ -172,13 +173,13 @@ def order_by_bucket(
 ) -> Callable[[int], np.ndarray]:
   """Orders training texts so that those of a batch are mostly of one bucket, with little padding.
 
-  Every epoch is another permutation, without the last texts that do not fill a batch. The texts of
+  Every epoch uses a new permutation, without the last texts that do not fill a batch. The texts of
   WINDOW batches are sorted by bucket and cut into batches, which come in random order. Texts of one
   bucket stay mixed.
 
   Args:
     padded: the bucket of every example.
-    batch_size: B; with fewer examples they come more than once.
+    batch_size: B; if there are fewer examples, some occur more than once.
     seed: random seed for the order.
 
   Returns:

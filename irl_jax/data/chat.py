@@ -116,7 +116,7 @@ def plain(text: str) -> str:
 
 
 def runs(text: str) -> Iterator[tuple[bool, str]]:
-  """Yields the runs of a text that are not empty: whether it is the template's, and the run."""
+  """Yields the non-empty runs of a text: (whether the run is the template's, the run)."""
   for number, run in enumerate(_RUN.split(text)):
     if run:
       yield bool(number % 2), run

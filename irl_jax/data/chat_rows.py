@@ -1,4 +1,4 @@
-"""Rows that have whole prompts: strings or conversations, with or without an answer.
+"""Rows with a prompt of their own (a string or a conversation), with or without an answer.
 
 A conversation is rendered with a chat template if there is one. Without one, only a single message
 or a transcript can be read, as plain text.

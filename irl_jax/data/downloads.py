@@ -25,7 +25,7 @@ _BINARY = {
   b'\x89PNG': 'an image',
   b'\xff\xd8\xff': 'an image',
 }
-# Endings of files that are not read, and what to do with them
+# File name extensions that are not supported, and what to do about them
 UNPACK = {
   '.zst': 'unpack it (zstd -d)',
   '.bz2': 'unpack it (bunzip2)',
@@ -34,7 +34,7 @@ UNPACK = {
   '.xlsx': 'save its table as .csv in UTF-8',
   '.xls': 'save its table as .csv in UTF-8',
 }
-# What servers write in place of a file, as the whole of it or as a value of a JSON object
+# Responses that servers send in place of a file, as plain text or as a value of a JSON object
 _ANSWER = (
   rb'(404: )?(file |page |entry |repository )?not found|(401 )?unauthorized|(403 )?forbidden'
   rb'|access denied|bad credentials|invalid username or password|rate limit exceeded'

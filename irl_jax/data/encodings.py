@@ -1,4 +1,4 @@
-"""Text files as strings: their encoding, and the treatment of bytes that it does not have."""
+"""Text files as strings: their encoding, and how invalid bytes are handled."""
 
 import codecs
 import gzip
@@ -35,7 +35,7 @@ class BadFile(ValueError):
 
 
 def open_text(file: Binary, encoding: str, newline: str, flag: str) -> io.TextIOWrapper:
-  """Returns the file as text; bytes that the encoding does not have become UNDECODED characters.
+  """Returns the file as text; bytes that are invalid in the encoding become UNDECODED characters.
 
   Args:
     file: at its beginning.

@@ -1,7 +1,7 @@
 """Data sets of the Hugging Face hub, and folders with the same layout, read through `datasets`.
 
-This module adds what `datasets` does not do on its own: it fails within seconds and in one line,
-and reads nothing outside the folder or repository.
+This module adds what `datasets` does not do on its own: failing within seconds and with a one-line
+error, and reading nothing outside the folder or repository.
 """
 
 from collections.abc import Collection
@@ -26,7 +26,7 @@ from irl_jax.errors import InputError
 from irl_jax.runtime import hub_limits
 
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?')
-# Settings of `datasets` that do not say how a file is read, or that we read off it
+# Settings of `datasets` that do not affect how a file is read, or that we detect from the file
 _WHERE = {
   'name',
   'version',
@@ -51,7 +51,7 @@ def is_hub_id(place: str) -> bool:
 
 
 def is_row_file(file: str) -> bool:
-  """Returns True for a file on this machine that one of our readers reads."""
+  """Returns True for a local file that one of our readers supports."""
   name = os.path.basename(file).lower().removesuffix('.gz')
   return os.path.isfile(file) and os.path.splitext(name)[1] in READERS
 
@@ -59,8 +59,8 @@ def is_row_file(file: str) -> bool:
 def read_folder(folder: str, split: str, used: Collection[str], layout: Layout) -> Numbered:
   """Reads a split of a local folder (data/train-00000-of-00001.parquet, train.jsonl, ...).
 
-  `datasets` finds the files of the split by their names or by the README. Files of rows are read as
-  if they were named one by one, others by `datasets`.
+  `datasets` finds the files of the split by their names or by the README. Row files are read by our
+  own readers, as if each had been given by its path; other files by `datasets`.
 
   Args:
     folder: the folder.
@@ -185,7 +185,7 @@ def _pointers(files: Sequence[str]) -> list[str]:
 
 
 def _refusal(error: Exception) -> str:
-  """Returns why the hub gave no data set, and what to do about it."""
+  """Returns why the data set could not be read from the hub, and what to do about it."""
   from huggingface_hub import errors
 
   reasons = {

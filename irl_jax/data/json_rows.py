@@ -1,4 +1,4 @@
-"""Rows of JSON: one object per line, or a list of objects, of which one is in memory at a time."""
+"""Rows of JSON: one object per line, or a list of objects, one of which is in memory at a time."""
 
 from collections.abc import Iterator
 import io
@@ -91,7 +91,7 @@ class Values:
     """Returns the next value, and whether it contains UNDECODED characters.
 
     Raises:
-      JSONDecodeError, RecursionError: what follows is no value.
+      JSONDecodeError, RecursionError: what follows is not a valid JSON value.
     """
     self.peek()
     while True:
@@ -120,7 +120,7 @@ def _listed(values: Values, layout: Layout) -> Numbered:
   """Reads the objects of one list.
 
   Raises:
-    BadFile: it is damaged; where the next object begins is not certain then.
+    BadFile: the list is damaged, so it is uncertain where the next object begins.
   """
   values.take()
   for number in _counted(values):

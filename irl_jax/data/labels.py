@@ -1,7 +1,7 @@
 """People's labels: the values of a column that mean toxic.
 
-The whole column decides, since one value does not show its scale. An ambiguous column is refused;
-`config.data.positive` settles it.
+The whole column is considered, because a single value does not show its scale. An ambiguous column
+is refused; `config.data.positive` settles it.
 """
 
 import collections
@@ -22,7 +22,7 @@ from irl_jax.runtime import terminal
 
 FEW = 0.01  # share of labels that `bad_rows=skip` may skip: more of them may be a class
 SHOWN = 6  # values that a message lists
-# Names of fields that are true of harmless texts, or that say the opposite of what follows
+# Field names that are true for harmless texts, and prefixes that negate the rest of the name
 _HARMLESS = {
   *('safe', 'harmless', 'clean', 'neutral', 'normal', 'benign', 'appropriate', 'acceptable'),
   *('good', 'ok', 'okay', 'polite', 'civil', 'friendly', 'respectful', 'helpful', 'helpfulness'),
@@ -46,7 +46,7 @@ class Missing:
 
 
 def check_field(data: Data) -> None:
-  """Refuses a label field whose name says that it is true of harmless texts.
+  """Refuses a label field whose name suggests that true means harmless.
 
   Raises:
     ConfigError: names the setting that says which value is toxic.
@@ -72,10 +72,10 @@ def read(values: Sequence[Any], data: Data) -> list[int | BadRow | None]:
 
   Returns:
     1 (toxic), 0 (not), None (null, '', NaN or no field: not labelled), or BadRow: with
-    bad_rows='skip', if so few rows have a label of another kind that they cannot be a class.
+    bad_rows='skip', if the rows with other values are too few to be a class.
 
   Raises:
-    InputError: a label of another kind, no row has the field, or no row has a positive value.
+    InputError: a label of another kind; or no row has the field, or a positive value.
   """
   missing = [value for value in values if isinstance(value, Missing)]
   if missing and len(missing) == len(values):
@@ -171,7 +171,7 @@ def _matcher(named: str) -> Callable[[Key], bool] | None:
 def _check(
   by_key: dict[Key, int | None], counts: dict[Key, int], names: dict[Key, Any], data: Data
 ) -> None:
-  """Refuses a column that `data` does not explain.
+  """Refuses a column whose meaning the settings in `data` do not determine.
 
   Raises:
     InputError: names the values of the column.

@@ -1,4 +1,4 @@
-"""Rows of parquet files, as JSON values; memory holds one batch of them."""
+"""Rows of parquet files, as JSON values; only one batch is in memory at a time."""
 
 from collections.abc import Iterator
 import contextlib

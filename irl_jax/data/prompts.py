@@ -1,4 +1,4 @@
-"""Prompts and splits: the cut of a text, and the texts that train, select and test.
+"""Prompts and splits: where texts are cut, and which texts train, select and test.
 
 Everything here depends only on the texts, not on their order, the machine or a seed.
 """
@@ -46,15 +46,16 @@ def split_rows(rows: Sequence[CutText]) -> tuple[dict[str, list[PromptRow]], dic
   """Splits rows 80/10/10 by a hash of the prompt, and drops exact duplicates.
 
   Near-duplicates stay in one split. Two rows are near-duplicates if their prompts, or their full
-  texts, are the same after folding case, white space and punctuation. Rows that are linked through
+  texts, are equal when case, white space and punctuation are ignored. Rows that are linked through
   other rows form one group, whose smallest folded prompt is hashed.
 
   Args:
     rows: texts of a source.
 
   Returns:
-    The rows of 'train', 'validation' and 'heldout', each sorted by prompt_id; and counts. Of rows
-    that differ only in the label one stays; its label is None if both 0 and 1 occurred.
+    The rows of 'train', 'validation' and 'heldout', each sorted by prompt_id; and counts. One of
+    several rows that differ only in their label is kept; its label is None if both 0 and 1
+    occurred.
   """
   distinct, conflicts = _without_duplicates(rows)
   splits: dict[str, list[PromptRow]] = {name: [] for name in dict.fromkeys(SPLITS)}
@@ -96,7 +97,7 @@ def describe_groups(rows: Sequence[CutText]) -> str:
 
 
 def are_uneven(splits: Mapping[str, Sequence[PromptRow]]) -> bool:
-  """Returns True if chance does not explain the splits' distance from 80/10/10."""
+  """Returns True if the splits are further from 80/10/10 than chance explains."""
   total = sum(map(len, splits.values()))
   allowed = max(UNEVEN, 5 * math.sqrt(0.1 * 0.9 / max(total, 1)))
   return any(

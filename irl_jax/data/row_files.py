@@ -44,7 +44,7 @@ def read_numbered(
 
   Raises:
     ConfigError: no such file, not readable, or an unknown format.
-    InputError: the file as a whole is not of its format.
+    InputError: the file is not in the format that its name says.
   """
   path = pathlib.Path(path)
   reader, ending = _reader_of(path)
@@ -72,7 +72,7 @@ def _reader_of(path: pathlib.Path) -> tuple[Reader, str]:
   """Returns the reader for a file's rows, and the ending of its name.
 
   Raises:
-    ConfigError: there is no such file, or its name has another ending.
+    ConfigError: there is no such file, or its extension is not supported.
   """
   if os.path.isdir(path):
     raise ConfigError(f'{path}: is a folder; name one file of rows')

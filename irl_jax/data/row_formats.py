@@ -1,7 +1,7 @@
 """Readers of file formats, one per format: an open binary file becomes numbered rows.
 
 A malformed row (not JSON, a cell too many) becomes a BadRow in its place. A single unusable value
-becomes an Unusable, which matters only if the value is needed.
+becomes an Unusable, which matters only if the field is needed.
 """
 
 from collections.abc import Callable

@@ -124,7 +124,7 @@ def decoded(row: dict[str, Any], layout: Layout, deep: bool = False) -> dict[str
 
 
 def not_decoded(text: str, layout: Layout) -> Unusable:
-  """Says that a text is not in its encoding, and how it reads in the most likely other one."""
+  """Describes a text that is invalid in its encoding, and how it reads in the likeliest one."""
   flag = f'{layout.flags}encoding'
   if layout.encoding:
     return Unusable(f'is not {layout.encoding}', f'convert the file to UTF-8, or set {flag}=NAME')

@@ -1,7 +1,7 @@
 """Tables of separated columns (.csv, .tsv): the dialect of a file, and its rows.
 
-A dialect is chosen only if the whole file is valid in it, so that no row is cut or merged by a
-guess. If no dialect fits, the usual one is used, and its bad rows are named.
+A dialect is chosen only if the whole file is valid in it, so that a wrong guess cannot cut or merge
+rows. If no dialect fits, the default is used, and errors name its bad rows.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,8 @@ LOOKED_AT = 100  # rows that show which delimiter a header means
 SWALLOWED = 9  # up to this many lines that look like rows may be one quoted text
 NOT_SEPARATED = '\x1f'  # a delimiter that texts do not contain: each line is one cell
 
-# How a quote within a quoted cell is written: twice, or after a backslash. PLAIN: none is.
+# How a quote inside a quoted cell is written: doubled, or after a backslash. PLAIN: cells are not
+# quoted.
 DOUBLED, BACKSLASH, PLAIN = 'doubled', 'backslash', 'plain'
 _ESCAPED = re.compile(r'\\(["\\])')
 _SEPARATOR_LINE = re.compile(r'sep=(.)\r?\n?')  # Excel's own first line
@@ -158,7 +159,7 @@ def rows_of(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[dict[str, str]
 
 
 def _delimiter_of(text: io.TextIOWrapper, usual: str) -> str:
-  """Returns the usual delimiter, or the one that makes columns of a header without it."""
+  """Returns the usual delimiter, or if the header lacks it, the one that splits it into columns."""
   counts = {}
   for delimiter in DELIMITERS:
     reader = _records(text, Dialect(delimiter, DOUBLED, []))
@@ -223,7 +224,7 @@ def _after_header(
 
 
 def _swallows(record: _Record, dialect: Dialect) -> bool:
-  """Returns True if it is not certain that the lines of a row are one row, or end where it ends."""
+  """Returns True if the lines of a row may be several rows, or may end elsewhere."""
   lines = record.lines
   if record.problem and not record.is_last and _is_open(lines, dialect):
     return True

@@ -1,7 +1,7 @@
 """Sources of texts: the playground, a file, a folder, a hub data set, and known data sets by name.
 
-`NAME` of a known data set reads it from the hub. `NAME:PLACE` reads a file, folder or hub id of the
-same form.
+`NAME` reads a known data set from the hub. `NAME:PLACE` reads a file, folder or hub id in the same
+format.
 """
 
 from collections.abc import Callable
@@ -51,13 +51,14 @@ def load_rows(
   Args:
     data: the source, its fields, how prompts are cut, and how many rows to keep.
     seed: random seed for the playground.
-    template: renders whole prompts, and with data.chat = always all; None: all are plain text.
+    template: renders prompts from a field, or all prompts if data.chat = always; None: all prompts
+      are plain text.
 
   Returns:
     The texts in the source's order, and counts: rows_read, bad_rows, rows, labelled, toxic.
 
   Raises:
-    ConfigError: no such file, format or split, or a label field whose meaning must be said.
+    ConfigError: no such file, format or split, or a label field whose meaning must be stated.
     InputError: unusable rows, labels that are not understood, or a hub that does not answer.
   """
   convert, numbered = _source(data, seed)
@@ -240,8 +241,8 @@ def _real_toxicity_prompts(row: Row, data: Data) -> CutText:
   return _whole(parts['prompt'], parts['continuation'], label)
 
 
-# Known data sets by name: the hub id, '' if every copy on the hub needs its terms accepted; and how
-# a row is converted.
+# Known data sets by name: the hub id ('' if users must accept terms for every copy on the hub), and
+# the function that converts a row.
 READY_MADE: dict[str, tuple[str, Converter]] = {
   'jigsaw-long-2000': ('jaredjoss/jigsaw-long-2000', _jigsaw_long_2000),
   'real-toxicity-prompts': ('allenai/real-toxicity-prompts', _real_toxicity_prompts),
@@ -251,7 +252,7 @@ READY_MADE: dict[str, tuple[str, Converter]] = {
 }
 
 
-# All fields that they read; a value elsewhere does not matter.
+# All fields that they read; values of other fields do not matter.
 READY_MADE_FIELDS = (
   *('text', 'comment_text', 'toxic', 'neutral', 'en_toxic_comment', 'en_neutral_comment'),
   *('prompt', 'original_output', 'continuation', 'prompt_toxicity', 'continuation_toxicity'),

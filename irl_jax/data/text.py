@@ -1,4 +1,4 @@
-"""Text to token ids and back: a text is always plain text, never a control token.
+"""Text to token ids and back: outside a chat template, special tokens are plain text.
 
 The whole package calls tokenizers through these functions, so that training, sampling and scoring
 agree.
@@ -31,7 +31,7 @@ def check_texts(values: Any, name: str) -> list[str]:
     name: its name, for the message.
 
   Raises:
-    ConfigError: a lone string, a table, or a value that cannot be iterated over in order.
+    ConfigError: a single string, a table, or an unordered or non-iterable value.
     InputError: one of the values is not a string.
   """
   return [
@@ -85,8 +85,8 @@ def encode(
   Args:
     tokenizer: a fast Hugging Face tokenizer.
     texts: any strings; an empty one gives no ids, or BOS or with `specials` the special ids alone.
-    max_tokens: maximum number of ids per text, special ids included; None: no limit. Longer texts
-      are cut on the LEFT, so that the end (the response) stays.
+    max_tokens: maximum number of ids per text, including special ids; None: no limit. Longer texts
+      are cut on the left, so that the end (the response) is kept.
     specials: whether to add the tokenizer's special ids (RoBERTa: <s> text </s>). The leading one
       stays in front of a text that is cut.
 
@@ -228,9 +228,9 @@ def check_reads(tokenizer: Any, source: str) -> None:
 def check(tokenizer: Any, source: str) -> None:
   """Refuses a tokenizer that loses text, or whose merges are missing.
 
-  transformers 5 can load RoBERTa's tokenizer so that every word is <unk>. If the vocabulary has
-  the two words of "Hello world" (Pythia's: 12092 1533, RoBERTa's: 31414 232), the text must become
-  these two ids.
+  Some versions of transformers 5 load RoBERTa's tokenizer such that every word becomes <unk>. If
+  the vocabulary has the two words of "Hello world" (Pythia's: 12092 1533, RoBERTa's: 31414 232),
+  the text must become these two ids.
 
   Args:
     tokenizer: a fast Hugging Face tokenizer.
@@ -238,7 +238,7 @@ def check(tokenizer: Any, source: str) -> None:
 
   Raises:
     InputError: a text does not come back whole, a typed EOS becomes the real one, or words of the
-      vocabulary fall into pieces.
+      vocabulary are split.
   """
   probe = ' Hello  world' + (tokenizer.eos_token or '')
   (ids,), _ = encode(tokenizer, [probe])

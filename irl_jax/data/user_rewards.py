@@ -29,8 +29,8 @@ def checked(reward: Reward, name: str = 'reward') -> Reward:
   """Returns the reward, with a check that it returns one number for each text.
 
   Its scores keep their type; [N, 1] and a list of one-element arrays become [N]. Non-finite scores
-  pass: training names the step at which they appear. The reward gets its own copy of the list, and
-  may change it.
+  pass: training names the step at which they appear. The reward gets its own copy of the list,
+  which it may modify.
 
   Args:
     reward: any callable, texts [N] -> N numbers.

@@ -19,7 +19,7 @@ from irl_jax.models import trunk as trunk_lib
 
 
 def check(irl: config_lib.IRL) -> None:
-  """Checks that the reward can be exported: only a reward read at the last token can be.
+  """Checks that the reward can be exported, which requires last-token pooling.
 
   Raises:
     ConfigError: the reward is the mean over all tokens.

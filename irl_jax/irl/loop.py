@@ -37,13 +37,13 @@ from irl_jax.training import optimizer
 def pairs_at_once(
   dataset: pairs_lib.PairDataset, most: int, config: trunk.Config, dtype: DTypeLike
 ) -> int:
-  """Returns the pairs of one forward pass: `most`, or on a CPU as many as fit in its cache."""
+  """Returns the number of pairs in one forward pass: `most`, or on a CPU what fits in its cache."""
   fitting = micro_batch_lib.size(0, config, 2, max(dataset.padded), dtype)
   return parallel.batch_size(fitting * parallel.device_count() or most, most)
 
 
 def validation_metrics(scores: np.ndarray, irl: config_lib.IRL) -> dict[str, float]:
-  """Returns the metrics of validation pairs, of whole texts, from their R̂ [N, 2]."""
+  """Returns the validation metrics of whole texts, from the pairs' R̂ [N, 2]."""
   delta = scores[:, 0] - scores[:, 1]
   return {
     'validation/loss': float(np.mean(objectives.pair_losses(delta, irl))),
@@ -102,7 +102,7 @@ def train(
     pairs: training pairs.
     validation: pairs whose loss selects the update.
     irl: hyper-parameters.
-    seed: random seed for the first head and the order of the data.
+    seed: random seed for the initial head and the order of the data.
     folder: where checkpoints are saved.
     dtype: the compute type.
     runtime: how checkpoints are kept, how many non-finite gradients in a row are tolerated, how
@@ -167,7 +167,7 @@ def fingerprint_of(
   seed: int,
   prompts: Sequence[Hashable] | None,
 ) -> fingerprint.Fingerprint:
-  """Returns what a training is of; only what results depend on."""
+  """Returns the fingerprint of this training run, which covers only what results depend on."""
   return fingerprint.of(
     {'irl': irl, 'seed': seed},
     pairs=fingerprint.of_rows(pairs),

@@ -20,8 +20,9 @@ import numpy as np
 
 from irl_jax import config as config_lib
 
-# Δ of pairs [B, ...]: a traced array in an update, a NumPy array in validation, where it stays one:
-# the same division by XLA differs in the last bit of the loss that selects the update.
+# Δ of pairs [B, ...]: a traced array in an update, a NumPy array in validation. Validation must
+# stay in NumPy, because XLA's division differs in the last bit, which can change the selected
+# update.
 Delta = jax.Array | np.ndarray
 
 TIGHT_MARGIN = 2.0  # margin of failures, as a multiple of config.irl.margin
@@ -53,13 +54,13 @@ def failure_aware(delta: Delta, margin: float, progress: jax.Array | float) -> j
   rises with progress in [0, 1]: from -margin (only clear errors) through 0 (every error) to
   NEAR_TIE * margin (also near ties).
 
-  After Failure-Aware IRL (Patel et al. 2025, arXiv 2510.06092). We had only its abstract and
-  others' summaries. From them we took the definition of a failure, the tighter margin, and the
-  order from clear errors to subtle ones. These choices are ours and not checked against the paper:
-  both constants, the linear threshold, the square, and that every batch determines its failures
-  again. (With a plain hinge, a larger margin does not change the slope of a pair that already
-  violates the smaller one.) The paper's second reward path, which corrects the first on failures,
-  is left out.
+  After Failure-Aware IRL (Patel et al. 2025, arXiv 2510.06092). We had access only to its abstract
+  and to summaries by others. From them we took the definition of a failure, the tighter margin, and
+  the order from clear errors to subtle ones. These choices are ours and not checked against the
+  paper: both constants, the linear threshold, the square, and that every batch determines its
+  failures again. (With a plain hinge, a larger margin does not change the slope of a pair that
+  already violates the smaller one.) The paper's second reward path, which corrects the first on
+  failures, is left out.
   """
   threshold = margin * ((1 + NEAR_TIE) * progress - 1)
   return jnp.where(delta < threshold, squared(delta, TIGHT_MARGIN * margin), squared(delta, margin))
@@ -103,7 +104,8 @@ def maximum_entropy(
   of_prompt, present = (
     x.reshape(-1, group_size, *x.shape[1:]) for x in (base / temperature, present)
   )
-  # A logsumexp over nothing is -inf, and its gradient nan: without any base text, all count.
+  # A logsumexp over nothing is -inf, and its gradient nan: if there is no base text, treat all as
+  # present.
   present = present | ~jnp.any(present, axis=1, keepdims=True)
   log_partition = jax.nn.logsumexp(of_prompt, axis=1, where=present) - jnp.log(
     jnp.sum(present, axis=1)
@@ -112,7 +114,7 @@ def maximum_entropy(
 
 
 class GroupLoss(Protocol):
-  """The signature that all objectives share."""
+  """The signature that all objectives share; a loss of single pairs is wrapped to match it."""
 
   def __call__(
     self,
@@ -153,10 +155,10 @@ def _pairwise(of_pair: PairLoss) -> Objective:
   return Objective(training, of_pair)
 
 
-# The names are those of `config.OBJECTIVES`, which says which of them need groups.
-# A single pair can validate maximum entropy, though not train it. The model's probability that the
-# aligned text of a pair is the aligned one is
-# p(y) p_base(y') / (p(y) p_base(y') + p(y') p_base(y)) = sigmoid(Δ / T): the partition cancels.
+# The names are those of `config.OBJECTIVES`, which says which of them need groups. A single pair
+# can validate maximum entropy but not train it. The model's probability that the aligned text of a
+# pair is the aligned one is p(y) p_base(y') / (p(y) p_base(y') + p(y') p_base(y)) = sigmoid(Δ / T):
+# the partition function cancels.
 OBJECTIVES = {
   'asymmetric': _pairwise(lambda delta, irl, progress: asymmetric(delta)),
   'hinge': _pairwise(lambda delta, irl, progress: hinge(delta, irl.margin)),

@@ -1,4 +1,6 @@
-"""Demonstrations as minibatches: pairs of texts, with the frozen outputs that are computed once.
+"""Demonstrations as minibatches: pairs of texts, with the outputs of frozen layers.
+
+The outputs are computed once.
 
 Dims: N pairs, G groups, K pairs of a group, B pairs of a minibatch, S padded length, D width.
 """
@@ -31,14 +33,15 @@ def encode_pairs(
   """Tokenises whole texts. Nothing is added around them, and an empty text becomes EOS.
 
   A text of more than `max_tokens` loses its beginning. Texts of one prompt lose the same number of
-  tokens, so that equal positions of theirs are still equally far from the prompt.
+  tokens, so that the same position in two texts still has the same distance from the prompt.
 
   Args:
     model: its tokenizer and its number of positions are used.
     aligned: N texts.
     base: N texts.
     max_tokens: the maximum number of tokens of a text.
-    prompts: the prompt of every pair [N]; None: the texts share none, and each is cut by itself.
+    prompts: the prompt of every pair [N]; None: the texts share no prompt, and each is cut on its
+      own.
   """
   limit = min(max_tokens, model.config.max_position_embeddings)
   ids, _ = text.encode(model.tokenizer, [*aligned, *base])
@@ -55,8 +58,8 @@ def _cut_alike(
 ) -> list[list[int]]:
   """Cuts texts on the left to at most `limit` tokens, all texts of a group by the same number.
 
-  What a group has in common is its prompt: no more than that is cut on the left. The rest is then
-  cut on the right.
+  At most the common beginning (the prompt) is cut on the left. What is still too long is cut on the
+  right.
   """
   members: dict[Hashable, list[int]] = {}
   for row, group in enumerate(groups):

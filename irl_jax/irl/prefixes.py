@@ -55,8 +55,9 @@ def present(batch: structs.PairBatch) -> jax.Array:
 def compared(batch: structs.PairBatch, group_size: int) -> jax.Array:
   """Returns which prefixes [B, S] are compared: aligned with base texts of the same length.
 
-  A prefix counts once the group's texts differ and enough base texts are that long: one, or two for
-  a mean over several. Every `group_size` consecutive pairs share a prompt.
+  A prefix counts once the group's texts differ and enough base texts are at least that long: one,
+  or two if the objective averages over several. Every `group_size` consecutive pairs share a
+  prompt.
   """
   in_groups = lambda x: x.reshape(-1, group_size, x.shape[1])
   texts = jnp.concatenate(

@@ -1,4 +1,4 @@
-"""The starting point of training: the first parameters, and the frozen layers' outputs.
+"""The starting point of training: the initial parameters, and the frozen layers' outputs.
 
 Dims: N pairs, S padded length, D width.
 """
@@ -61,8 +61,8 @@ def difference_head(states: np.ndarray, config: trunk_lib.Config) -> reward_lib.
   """Returns a head along the mean normalised state of aligned texts minus that of base texts.
 
   This is the direction that one step of matching feature expectations gives (Abbeel & Ng 2004).
-  Trunk and head then learn together. Under a random head the trunk would first have to adapt to
-  that head, a different one for each seed.
+  Trunk and head then learn together. With a random head, which differs for each seed, the trunk
+  would first have to adapt to it.
 
   Args:
     states: the states of the aligned and the base texts [N, 2, D].

@@ -116,7 +116,7 @@ def scorer(
   batch_size: int = rewards.BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
 ) -> rewards.Reward:
-  """Returns a function of texts [N] to R̂ [N], for a reward that is not exported.
+  """Returns a function from texts [N] to R̂ [N], for a reward that has not been exported.
 
   Args:
     base: the model whose shape and tokenizer are used.

@@ -111,8 +111,8 @@ def initial_state(
 ) -> tuple[structs.TrainState, update_lib.Frozen]:
   """Returns the trained state and the frozen parameters, placed on the devices.
 
-  The policy gets a fresh value head and is cut into trained and frozen parameters. Its trained
-  parameters as they are now become the frozen reference.
+  The policy gets a fresh value head and is cut into trained and frozen parameters. A copy of its
+  trained parameters becomes the frozen reference.
 
   Raises:
     ConfigError: the policy has fewer blocks than `ppo.trained_blocks`.

@@ -78,7 +78,7 @@ def minibatches(ppo: config_lib.PPO, seed: int, step: int) -> Iterator[np.ndarra
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """Results of one step; may still be computing on the devices."""
+  """The results of one step; the devices may still be computing them."""
 
   statistics: dict[str, jax.Array]  # statistics of each response [n, B / n]
   updates: list[dict[str, jax.Array]]  # metrics of each update
@@ -98,7 +98,7 @@ def learn(
 ) -> tuple[Learner, Outcome]:
   """Starts all updates of one step on the devices, without waiting for them.
 
-  The KL coefficient is not adapted yet: that needs the measured KL.
+  The KL coefficient is adapted later, in `conclude`, because that needs the measured KL.
   """
   moments = learner.moments.add(sampled.scores)
   scaled, clipped = reward_scale.clip(
@@ -208,11 +208,11 @@ def train(
     policy: the policy to start from, which is also the reference of the KL penalty.
     rows: the prompts, each as `{"prompt", "original"}`.
     reward: any callable, texts [B] -> scores [B]: one finite number for each text.
-    config: its `ppo`, `sampling`, `runtime`, `seed` and `data.max_prompt_tokens` are used.
+    config: the fields `ppo`, `sampling`, `runtime`, `seed` and `data.max_prompt_tokens` are used.
     folder: where checkpoints are saved.
     dtype: the compute type.
     log: called after every step with its number and metrics.
-    truncate_log: called once, with the first step that this run will do.
+    truncate_log: called once, with the number of the first step of this run.
     show_samples: called every `ppo.samples_every` steps with `{"prompt", "completion", "score"}`
       rows.
     report: computes more metrics to log, from the texts of a rollout; training does not use them.
@@ -299,7 +299,7 @@ def _check_continues(
   config: config_lib.Config,
   folder: pathlib.Path,
 ) -> None:
-  """Refuses to continue a training on another reward, or one with more steps than configured.
+  """Refuses to continue a run with another reward, or one that has more steps than configured.
 
   Raises:
     ConfigError: names the number of steps, or the scores that differ.
@@ -316,7 +316,7 @@ def _check_continues(
 def _check_arguments(
   policy: pretrained.Pretrained, rows: Sequence[Mapping[str, Any]], config: config_lib.Config
 ) -> None:
-  """Refuses arguments that training would fail on, in the launcher's words.
+  """Refuses arguments that training would fail on, with the same messages as the command line.
 
   Raises:
     ConfigError, InputError: as `train`.

@@ -1,6 +1,6 @@
 """A probe of the reward: a few texts and their scores, stored in a training's checkpoints.
 
-A function has no digest. Its scores for the same texts show whether it is still the same.
+A Python function cannot be hashed reliably, so its scores for a few texts identify it.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ from irl_jax.runtime import terminal
 from irl_jax.training import fingerprint
 
 TEXTS = 16
-# Of the largest score: another device or compute type changes a score by less, another reward by
-# more.
+# Tolerance, as a share of the largest score: another device or compute type changes a score by
+# less, and another reward by more.
 TOLERANCE = 0.05
 
 Probe = Mapping[str, Any]  # {'reward': its name, 'texts': [N], 'scores': [N]}, of JSON's types
 
 
 def of(reward: rewards.Reward, sampled: rollout.Sampled, originals: np.ndarray) -> Probe:
-  """Returns the probe of a rollout: its lowest and its highest scores, which differ most.
+  """Returns a probe made from a rollout: its texts with the lowest and the highest scores.
 
   The reward is not called again.
 

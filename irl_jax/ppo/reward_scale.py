@@ -41,7 +41,7 @@ class RunningMoments:
 def scale(scores: np.ndarray, moments: RunningMoments, scaling: str) -> np.ndarray:
   """Returns the scores [N] before they are clipped.
 
-  Unlike a min-max over a batch this is monotone: a better text never scores lower.
+  Unlike min-max scaling over a batch, this is monotone: a better text never scores lower.
 
   Args:
     scores: the reward's scores [N].

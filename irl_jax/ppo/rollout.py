@@ -103,10 +103,10 @@ def original_scores(
   reward: rewards.Reward,
   ppo: config_lib.PPO,
 ) -> np.ndarray:
-  """Returns the reward of each row's original text [N]; 0 for rows without one, or not used.
+  """Returns the reward [N] of each row's original text; 0 if a row has none or is not used.
 
   All are scored in one call, before the first step. The last bits of a score depend on its batch,
-  so scoring them as they are needed would make the scores depend on where a run was interrupted.
+  so scoring them on demand would make the scores depend on where a run was interrupted.
   """
   scores = np.zeros(len(rows), np.float32)
   with_original = [row for row in used if rows[row]['original']]

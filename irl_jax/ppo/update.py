@@ -196,7 +196,7 @@ def total_loss(
     min_new_tokens=min_new_tokens,
     rematerialise=rematerialise,
   )
-  # After EOS the ratio is 1 by definition: the model's log-probs there must not reach exp().
+  # After EOS the ratio is set to 1, so that log-probs there never reach exp().
   log_probs = jnp.where(mask, log_probs, batch.log_probs)
   values = heads.values(trained['value_head'], hidden)
   policy, policy_clipped = losses.policy_loss(

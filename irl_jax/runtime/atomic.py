@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, whenever the process ends.
+"""Atomic writes: files and folders appear completely or not at all, even if a process is killed.
 
 Both are written under a temporary name in the same folder and renamed once they are whole.
 """

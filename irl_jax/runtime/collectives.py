@@ -30,7 +30,7 @@ def vary(tree: Any, axis_name: str | None) -> Any:
 
 
 def in_own_slot(x: jax.Array, axis_name: str | None) -> jax.Array:
-  """Returns zeros [n] with x [] at this device's index: summed over the devices, the x of each."""
+  """Returns zeros [n] with x [] at this device's index; their sum over devices contains every x."""
   if not axis_name:
     return x[None]
   return jnp.where(jnp.arange(jax.lax.axis_size(axis_name)) == jax.lax.axis_index(axis_name), x, 0)

@@ -232,7 +232,7 @@ def connect(place: Place, options: flags.FlagValues) -> None:
   )
   import jax
 
-  # Otherwise JAX would handle SIGTERM, which interruption.py does.
+  # Otherwise, JAX would handle SIGTERM, but interruption.py must.
   jax.config.update('jax_enable_preemption_service', False)
   jax.distributed.initialize(
     place.address,
@@ -257,7 +257,8 @@ def agree(settings: dict[str, Any]) -> None:
     settings: this process's settings, in JSON's types.
 
   Raises:
-    ConfigError: on all processes; on those that differ from the first, it names the fields.
+    ConfigError: raised on all processes; on those that differ from the first, the message names the
+      fields.
   """
   from irl_jax.runtime import processes
   from irl_jax.runtime import workdir

@@ -1,4 +1,4 @@
-"""Errors for a lack of memory or disk space: what uses it, and which settings need less."""
+"""Errors for insufficient memory or disk space: what uses it, and which settings to lower."""
 
 import collections
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def disk_explained(
 
   Args:
     folder: where the block writes, if the error does not say.
-    is_saved: returns True if the same command continues the block's work.
+    is_saved: returns True if the same command can continue the block's work.
 
   Raises:
     CheckpointError: replaces an error of a full disk or quota.

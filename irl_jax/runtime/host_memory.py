@@ -17,8 +17,8 @@ HUGE_PAGES = 'glibc.malloc.hugetlb=1'
 KEEPING = f'{HUGE_PAGES}:glibc.malloc.arena_max=1'  # one heap for all threads
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
 TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536  # their defaults
-# Models larger than 1/8 of memory do not keep freed memory: with it, training was seen to use 7
-# times the size of its state.
+# Models larger than 1/8 of memory do not keep freed memory: keeping it took 7 times the size of the
+# training state.
 SHARE = 8
 CGROUP_LIMIT = pathlib.Path('/sys/fs/cgroup/memory.max')
 
@@ -53,8 +53,9 @@ def keep_freed(size: int) -> bool:
   """Keeps freed memory in the process so that the next step can reuse it, if the models are small.
 
   Args:
-    size: the bytes of the parameters or the training state on a CPU. The largest so far
-      decides: it must be small compared with the memory, since fragmented memory is kept too.
+    size: the bytes of the parameters or the training state on a CPU. The largest value so far
+      counts. It must be small compared with the machine's memory, because fragmented memory is kept
+      too.
 
   Returns:
     True if freed memory is kept: there is one heap (`use_one_heap`, or the environment sets

@@ -1,4 +1,4 @@
-"""The hub's cache on this machine: which commit of a repository it holds. Nobody is asked."""
+"""The hub's cache on this machine: which commit of a repository it contains. No network."""
 
 import pathlib
 from typing import Literal

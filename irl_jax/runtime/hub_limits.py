@@ -1,4 +1,4 @@
-"""Limits on the time that a run waits for the Hugging Face hub: seconds, never hours."""
+"""Limits on the time that a run waits for the Hugging Face hub: seconds or minutes, never hours."""
 
 from collections.abc import Iterator
 import contextlib
@@ -10,7 +10,7 @@ SILENCE = 5  # seconds without a byte; the hub's client makes six attempts
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-  """Lets a stalled download fail after six times `SILENCE` within the block, a rate limit at once.
+  """Makes a stalled download fail after six times `SILENCE`, and a rate-limited one at once.
 
   HF_HUB_DOWNLOAD_TIMEOUT replaces `SILENCE` if it is set. Without this limit, the hub's client
   waits as long as a server's Retry-After asks for.

@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT end a run with exit code 143 or 130, and lose nothing that is complete.
+"""SIGTERM and SIGINT end a run with exit code 143 or 130, and keep all completed work.
 
-Training first finishes and saves the current step. Everything else ends at once: its files appear
-whole or not at all, so the next start makes them again.
+Training first finishes and saves the current step. Everything else ends at once: files are written
+atomically, so the next start recreates them.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from irl_jax.runtime import processes
 
 
 class Interrupted(errors.IrlJaxError):
-  """Raised when the run was asked to stop, and has saved.
+  """Raised when the run was asked to stop, after its state was saved.
 
   Args:
     signum: the signal.
@@ -50,7 +50,7 @@ class Signals:
   def handled(self) -> Iterator[None]:
     """Raises Interrupted at the first signal within the block, and ignores further ones.
 
-    In a thread other than the main one the signals' handlers stay as they are.
+    In other threads than the main one, signal handlers are not changed.
     """
     handlers = {}
     # Python allows signal handlers in the main thread only.

@@ -36,8 +36,8 @@ class Log:
 class MetricsLog(Log):
   """A log in WORKDIR/log.jsonl, one JSON object per line, flushed at once.
 
-  A resumed stage first calls `truncate`, so that each step is in the log once. A line that a kill
-  cut short is dropped when the log is opened.
+  A resumed stage first calls `truncate`, so that each step is in the log once. A truncated last
+  line (after `kill -9`) is dropped when the log is opened.
   """
 
   def __init__(self, workdir: str | os.PathLike[str], wandb_project: str = '') -> None:
@@ -83,7 +83,7 @@ class MetricsLog(Log):
       )
 
   def truncate(self, stage: str, step: int) -> None:
-    """Drops the stage's lines of this step and later ones, which will run (again)."""
+    """Drops the stage's lines of this step and later ones, which will run again."""
     self._file.close()
     self._rewrite(
       record for record in self._records() if record['stage'] != stage or record['step'] < step
@@ -138,7 +138,7 @@ class MetricsLog(Log):
 
 
 def _plain(value: Any) -> Any:
-  """Returns a value of JSON's types: a number for an array of one element, None if not finite."""
+  """Returns a JSON value: a number for an array of one element, None if not finite."""
   if hasattr(value, 'item'):
     value = value.item()
   return None if isinstance(value, float) and not math.isfinite(value) else value

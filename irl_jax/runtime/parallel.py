@@ -1,6 +1,6 @@
 """Places parameters and batches on the devices, and maps updates over them.
 
-Only this module knows how many devices there are. An update is
+Other modules use the number of devices only to size batches and predict memory. An update is
 `update(state, frozen, batch, *, <statics>, axis_name) -> (state, metrics)`. State and frozen
 parameters are replicated and have no device axis, so checkpoints do not depend on the device count.
 Batches are split on their first axis.
@@ -38,7 +38,7 @@ def device_count() -> int:
 
 
 def batch_size(wanted: int, count: int) -> int:
-  """Returns the largest batch size that the devices divide, at most `wanted` and at most `count`.
+  """Returns the largest multiple of the number of devices that is at most `wanted` and `count`.
 
   It is at least one example per device, even if that is more than `wanted` or `count`.
   """
@@ -62,7 +62,7 @@ def _place(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array
 
 
 def _keep_freed(tree: Any) -> None:
-  """Tells a CPU's memory allocator how large the arrays are that training keeps."""
+  """Tells the CPU memory allocator the size of the arrays that training keeps."""
   if jax.default_backend() == 'cpu':
     host_memory.keep_freed(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
 

@@ -60,7 +60,7 @@ def _maximum() -> tuple[jax.sharding.NamedSharding, Callable[[jax.Array], jax.Ar
 
 
 def broadcast(value: Any) -> Any:
-  """Returns the first process's value, which must be of JSON's types, on every process."""
+  """Returns the first process's value, which must consist of JSON types, on every process."""
   if alone():
     return value
   text = json.dumps(value).encode() if is_first() else b''

@@ -17,7 +17,10 @@ Interval = list[float]  # [low, high], 95 %
 
 
 class CutText(TypedDict):
-  """A text of the source, cut into a prompt and the rest: prompt + original is the full text."""
+  """A text of the source, cut into a prompt and its original continuation.
+
+  prompt + original is the full text.
+  """
 
   prompt: str
   original: str  # the rest of the text in the source; '' if there is none
@@ -87,7 +90,7 @@ class AttributedText(TypedDict):
 
 
 class Explained(TypedDict, total=False):
-  """Results of which some may be None."""
+  """Results, some of which may be None."""
 
   why: dict[str, str]  # reasons by name; absent if everything was computed
 
@@ -159,7 +162,7 @@ class Agreements(Explained):
 
 
 class Preference(Share):
-  """The share of held-out pairs of two different texts in which R̂ prefers the aligned one.
+  """The share of held-out pairs with two different texts in which R̂ prefers the aligned text.
 
   Ties count half. `n` counts these pairs; the interval counts samples of one prompt as one pair.
   """

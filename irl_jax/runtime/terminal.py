@@ -80,7 +80,7 @@ def _is_closed_pipe(stream: TextIO | None) -> bool:
 
 
 def drop_output() -> None:
-  """Drops output that cannot be written, about which Python would complain at exit."""
+  """Drops output that cannot be written, because Python would report it at exit."""
   for stream in (sys.stdout, sys.stderr):
     try:
       if stream is not None:
@@ -94,8 +94,8 @@ def drop_output() -> None:
 def bar(items: Iterable, label: str, unit: str = 'batch', total: int | None = None) -> Iterable:
   """Yields the items and shows the progress on stderr.
 
-  On a terminal the bar appears after a second. Elsewhere only work of more than a minute is
-  reported, twice a minute.
+  On a terminal the bar appears after a second. Elsewhere, progress is printed twice a minute, and
+  only for work that takes more than a minute.
   """
   from tqdm import tqdm  # imported here to keep `--help` fast
 

@@ -1,7 +1,7 @@
 """A watchdog that ends a process that would wait forever for another one.
 
-Nothing else ends a process inside a collective. Each step, batch and file that all processes have
-finished feeds the watchdog. Before `start`, feeding has no effect.
+Nothing else can end a process that waits in a collective. The watchdog is fed after each step,
+batch and file that all processes have finished. Before `start`, feeding has no effect.
 """
 
 import os

@@ -38,7 +38,7 @@ FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folde
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a value of JSON's types, whole or not at all; NaN and infinity are a ValueError."""
+  """Writes a JSON value atomically; NaN and infinity raise a ValueError."""
   with atomic.file(path) as file:
     json.dump(value, file, indent=2, allow_nan=False, ensure_ascii=False)
     file.write('\n')
@@ -167,7 +167,8 @@ def locked(folder: pathlib.Path, name: str, instead: str, remove: bool = False) 
 def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
   """Writes config.json, or checks that the folder belongs to this config.
 
-  If no stage has written anything, because the first one failed, the folder takes the next config.
+  If no stage has written anything (because the first one failed), the folder accepts a different
+  config.
 
   Raises:
     ConfigError: it belongs to another config, a newer version of irl_jax, or an unknown run.

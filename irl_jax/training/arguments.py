@@ -1,6 +1,6 @@
 """Checks of the models, rows and settings that callers pass.
 
-The launcher and the Python API share them, so both print the same message for a mistake.
+The command line and the Python API share them, so both give the same message for a mistake.
 """
 
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ def check_path(path: Any, name: str) -> None:
   """Refuses a value that is neither a path nor a hub id.
 
   Raises:
-    ConfigError: it is not; a loaded model has its own message.
+    ConfigError: it is neither. If it is a loaded model, the message says so.
   """
   if isinstance(path, pretrained.Pretrained):
     raise ConfigError(f'{name}: is a loaded model; give its folder, a hub id, or id@revision')
@@ -90,7 +90,7 @@ def check_config(value: Any, kind: type[Section], name: str) -> None:
 
 
 def check_rows(rows: Any, fields: Sequence[str], name: str = 'rows') -> None:
-  """Refuses rows that lack the fields that are read.
+  """Refuses rows without the required fields.
 
   Args:
     rows: what a caller passed as a sequence of mappings.
@@ -98,8 +98,8 @@ def check_rows(rows: Any, fields: Sequence[str], name: str = 'rows') -> None:
     name: the name of the argument, for the message.
 
   Raises:
-    ConfigError: they are not a list of rows, or there are none.
-    InputError: a row lacks a field, or contains something else there.
+    ConfigError: rows is not a list of mappings, or is empty.
+    InputError: a row lacks a field, or the field is not a string.
   """
   needs = ' and '.join(map(repr, fields))
   if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
@@ -157,7 +157,8 @@ def check_positions(
   Args:
     config: its `data.max_prompt_tokens` and `sampling.max_new_tokens` are used.
     model: the language model.
-    longest: tokens of the longest prompt; None: unknown so far, so the allowed maximum is used.
+    longest: length of the longest prompt in tokens; None: not known yet, so data.max_prompt_tokens
+      is assumed.
 
   Raises:
     ConfigError: the model has too few positions.

@@ -1,7 +1,7 @@
 """Checkpoints of a stage, saved through Orbax, with a sha256 sum of every file.
 
 A stage keeps its latest checkpoints and continues from the newest one that is whole. A flipped bit
-raises no error in Orbax, and a folder that was cut short can look whole; the sums reveal both.
+raises no error in Orbax, and an incomplete folder can look complete; the checksums reveal both.
 """
 
 from collections.abc import Iterator
@@ -46,10 +46,10 @@ class Checkpoints:
     Args:
       folder: created if it is missing.
       keep: how many of the latest checkpoints to keep.
-      fingerprint: the training's; saved with each checkpoint, and compared on restore.
+      fingerprint: of this training run; saved with each checkpoint, and compared on restore.
 
     Raises:
-      ConfigError: another training is using the folder.
+      ConfigError: another training run is using the folder.
     """
     self.folder = pathlib.Path(settings.local_path(folder, 'folder')).absolute()
     self._fingerprint = fingerprint
@@ -117,7 +117,7 @@ class Checkpoints:
 
     Raises:
       CheckpointError: no checkpoint is whole, or the newest whole one does not fit `like`.
-      ConfigError: its fingerprint is another one; a checkpoint without any is not compared.
+      ConfigError: its fingerprint differs. A checkpoint without a fingerprint is not compared.
     """
     step = self._newest_whole()
     self._manager.reload()  # damaged steps may have been renamed
@@ -252,6 +252,6 @@ def damage(folder: pathlib.Path) -> str:
 def _last_cause(error: Exception) -> str:
   """Returns the end of an Orbax message, such as 'No space left on device'.
 
-  Orbax names every layer between itself and the disk before it.
+  Orbax puts the names of all layers between itself and the disk in front of it.
   """
   return re.sub(r' \[os_error_code.*', '', str(error).splitlines()[0]).rpartition(': ')[2]

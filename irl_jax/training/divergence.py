@@ -26,8 +26,9 @@ def check(
   Args:
     where: the stage and the step, for the message.
     values: numbers or arrays by their name in the message; all of them must be finite.
-    skipped_in_row: the most consecutive updates that were skipped for a non-finite gradient.
-    limit: how many consecutive updates are too many.
+    skipped_in_row: the largest number of consecutive updates skipped because of a non-finite
+      gradient.
+    limit: the number of consecutive skipped updates that ends training.
     saved: describes the newest checkpoint, for the message (`Checkpoints.saved`).
     remedy: a sentence that says what the user can try.
 

@@ -46,7 +46,7 @@ class Examples:
 def language_model_examples(
   model: pretrained.Decoder, texts: Sequence[str], max_tokens: int
 ) -> Examples:
-  """Returns each text between two EOS, so that the model learns how a text begins and ends.
+  """Returns each text between two EOS tokens, so that the model learns how a text begins and ends.
 
   If the tokenizer puts BOS before a text, that one takes the place of the first EOS.
 

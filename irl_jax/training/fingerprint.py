@@ -1,7 +1,7 @@
-"""The fingerprint of a training: its settings, and digests of its data and its first model.
+"""The fingerprint of a training run: its settings, and digests of its data and its initial model.
 
-Each checkpoint stores it, so that a folder of another training is recognised. Otherwise that
-training's policy would be continued, or returned as if it were this one's.
+Each checkpoint stores it, so that checkpoints of another run are recognised. Otherwise, that run's
+policy would be trained further, or returned as this run's.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from irl_jax.runtime import workdir
 from irl_jax.settings import Section
 
 Fingerprint = Mapping[str, Any]  # {'config': nested settings, 'inputs': digests by name}
-# Fields that a training may change when it continues.
+# Fields that may change when a run continues.
 FREE = ('steps', 'checkpoint_every', 'samples_every')
 
 
@@ -31,7 +31,7 @@ def of(settings: Mapping[str, Any], **inputs: str) -> Fingerprint:
 
   Args:
     settings: the config's sections or values that results depend on, by name.
-    **inputs: digests by name, an underscore for a space.
+    **inputs: digests by name; underscores stand for spaces.
   """
   plain = {
     name: _fields(value) if isinstance(value, Section) else value
@@ -44,7 +44,7 @@ def of(settings: Mapping[str, Any], **inputs: str) -> Fingerprint:
 
 
 def of_rows(rows: Sequence[Any]) -> str:
-  """Returns a digest of rows of JSON's types."""
+  """Returns a digest of rows that contain only JSON types."""
   return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -45,7 +45,9 @@ def of_mean(
   micro_batch: int = 0,
   group_size: int = 1,
 ) -> tuple[Any, dict[str, jax.Array]]:
-  """Returns the gradient of the mean loss and the means of all sums, the same on every device.
+  """Returns the gradient of the mean loss, and the mean of every metric.
+
+  Both are the same on every device.
 
   Args:
     loss: a loss summed over the examples of a batch.

@@ -31,7 +31,7 @@ Progress = Callable[[range], Iterable[int]]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """The schedule of a training; all fields count updates."""
+  """The schedule of a training run; all fields count updates."""
 
   updates: int  # all updates of the training
   per_epoch: int  # updates of one epoch, in which every example is seen once
@@ -46,8 +46,8 @@ class Learner:
   state: structs.TrainState
   best: Any  # parameters with the lowest validation loss
   best_loss: float = float('inf')
-  # Metrics of the updates since the last validation. The list grows by one at every update, and a
-  # copy per update would make an epoch quadratic in its length.
+  # Metrics of the updates since the last validation. The list is appended to in place, because
+  # copying it at each update would take quadratic time.
   history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
   def record_update(self, state: structs.TrainState, metrics: dict[str, Any]) -> None:
@@ -106,7 +106,7 @@ def fit(
     log: called after every validation with the number of the update and metrics.
     truncate_log: called once, with the first update that this run will do.
     progress: wraps the iterable of updates.
-    fingerprint: of the training; checkpoints of another one are refused.
+    fingerprint: of this training run; checkpoints with another one are refused.
 
   Returns:
     The parameters with the lowest validation loss, on the devices.
@@ -156,7 +156,7 @@ def as_floats(history: Sequence[dict[str, Any]]) -> list[Metrics]:
 
 
 def averaged(history: Sequence[Metrics]) -> Metrics:
-  """Returns the mean of every metric over updates; of skipped updates, the count so far."""
+  """Returns the mean of every metric over updates; for skipped updates, the count so far."""
   means = {name: float(np.mean([metrics[name] for metrics in history])) for name in history[0]}
   del means['skipped_in_row']
   return means | {'skipped': int(history[-1]['skipped'])}

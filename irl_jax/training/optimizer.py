@@ -25,13 +25,14 @@ def adamw(
   weight_decay: float = 0.0,
   max_norm: float = 1.0,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Returns AdamW behind a global-norm clip, and its learning-rate schedule.
+  """Returns AdamW preceded by clipping to a global norm, and its learning-rate schedule.
 
   Loshchilov & Hutter 2019, algorithm 2.
 
   Args:
     learning_rate: the peak.
-    updates: the total number of updates; a cosine ends there at `final` times the peak.
+    updates: the total number of updates; a cosine schedule ends after them at `final` times the
+      peak.
     schedule: 'cosine' or 'constant'.
     final: the last learning rate of a cosine, as a share of the peak, 0 to 1.
     warmup: updates of linear increase from 0; at most half of all updates are used.
@@ -76,7 +77,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
 def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
   """Returns the state before the first update.
 
-  It is compiled as a whole. Otherwise the zeros of each moment would be a separate program.
+  It is compiled as a whole. Otherwise, each array of zeros would be compiled as a separate program.
   """
   return structs.TrainState(
     jnp.int32(0), params, tx.init(params), skipped=jnp.int32(0), skipped_in_row=jnp.int32(0)

@@ -193,8 +193,8 @@ def fit(
     seed: random seed for the order of the data.
     folder: where checkpoints are saved.
     dtype: the compute type.
-    runtime: checkpoints kept, skipped updates tolerated, and how memory is saved.
-    log: as for `training.loop.fit`, like the rest.
+    runtime: its keep_checkpoints, max_skipped_in_row, micro_batch and rematerialise are used.
+    log: as for `training.loop.fit`.
     truncate_log: called once, with the first update.
     progress: wraps the iterable of updates.
 
@@ -273,7 +273,7 @@ def train_language_model(
 ) -> pretrained.Decoder:
   """Trains all parameters of a causal language model on texts.
 
-  The arguments are those of `fit`, with texts for examples.
+  The arguments are those of `fit`, except that examples are given as texts.
 
   Returns:
     The model with the lowest validation loss.

@@ -1,9 +1,9 @@
 """The playground: a generated world of short internet comments whose true labels are known.
 
 A comment is a neutral opening and two or three clauses. It is toxic if any of its clauses is an
-attack. Words are drawn from a friendly or a rude register, so insults occur together. In over a
-sixth of the sentences subject, negation or quotation reverse the label, so no word list classifies
-every comment correctly. The tables are in world.py and words.py.
+attack. Words are drawn from a friendly or a rude register, so insults occur together. In more than
+a sixth of the sentences, the subject, negation or quotation reverses the label, so no word list
+classifies every comment correctly. The tables are in world.py and words.py.
 """
 
 import bisect
@@ -31,7 +31,7 @@ class Sentence:
 
 
 def comments(n: int, seed: int) -> list[dict[str, str | int]]:
-  """Generates comments; fewer comments of the same seed are the first of these.
+  """Generates comments; a smaller n with the same seed gives the first n of them.
 
   Args:
     n: how many.

@@ -40,7 +40,7 @@ def language_model_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTok
 
 
 def classifier_tokenizer(texts: Iterable[str]) -> transformers.PreTrainedTokenizerFast:
-  """Trains a tokenizer like RoBERTa's, which makes <s> text </s> of a text.
+  """Trains a tokenizer like RoBERTa's, which encodes a text as <s> text </s>.
 
   The special ids are <s> 0, <pad> 1, </s> 2, <unk> 3 and <mask> 4.
 

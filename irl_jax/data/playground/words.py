@@ -1,4 +1,4 @@
-"""Words and phrases of the playground's world: by topic, by tone, and those that all share.
+"""Words and phrases of the playground's world: by topic, by tone, and common ones.
 
 Tables are ordered from the most common entry to the rarest.
 """

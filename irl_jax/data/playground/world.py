@@ -2,8 +2,8 @@
 
 A slot {name} is filled from the table of that name: the tone's, the topic's or the common one, all
 of words.py. Tables are ordered from the most common entry to the rarest (Zipf's law). A clause's
-row in CLAUSES decides whether it is toxic, never its words. The same harsh or warm words stand in
-frames that mean what they say and in frames that invert it.
+row in CLAUSES decides whether it is toxic, never its words. The same harsh or warm words occur in
+frames that keep their meaning and in frames that invert it.
 """
 
 import dataclasses
@@ -207,9 +207,9 @@ CLAUSES = {
   ),
 }
 
-# The share of each kind of clause in a register. The more are inverted, the harder a reward is to
-# recover: one prototype run each with 21, 20 and 18 % gave AUROC .92, .93 and .96 (from 5,000
-# pairs, against true labels).
+# The share of each kind of clause in a register. The more clauses are inverted, the harder a reward
+# is to recover: single prototype runs with 21, 20 and 18 % inverted clauses gave AUROC .92, .93 and
+# .96 (from 5,000 pairs, against true labels).
 SHARES = {
   'rude': {
     'attack': 0.47,
