@@ -60,8 +60,9 @@ class Data(Section):
   # 'playground', 'prompts' (texts that the base model writes after EOS), a file, a folder, a hub
   # id, or a known data set (irl_jax/data/sources.py lists them)
   source: str = 'playground'
-  split: str = 'train'  # the split of a hub data set or a folder to read
-  text_field: str = 'text'  # field of the whole text, or with prompt_field of its continuation
+  split: str = 'train'  # the split to read, of a hub data set or a folder
+  # Field of the text; if prompt_field is set, of the text after the prompt
+  text_field: str = 'text'
   prompt_field: str = ''  # field of the prompt; '': the prompt is cut from the text
   # When to render prompts with the aligned model's chat template; auto: if it has one and the
   # source has conversations or a prompt field
@@ -72,10 +73,13 @@ class Data(Section):
   # 0.5 to 1
   positive: str = ''
   negative: str = ''  # the labels that mean not toxic; others are ignored; '': all others
-  encoding: str = ''  # of a text file, such as cp1252; '': UTF-8, or that of its byte order mark
-  delimiter: str = ''  # between the columns of a .csv or .tsv file; '': what its header shows
-  prompt_fraction: float = setting(0.25, above=0, high=1)  # share of the words that is the prompt
-  max_prompt_tokens: int = setting(64, low=1)  # longer prompts are cut on the left, and counted
+  # Encoding of a text file, such as cp1252; '': that of its byte order mark, else UTF-8
+  encoding: str = ''
+  # The character between the columns of a .csv or .tsv file; '': detected from its header
+  delimiter: str = ''
+  prompt_fraction: float = setting(0.25, above=0, high=1)  # share of a text's words in the prompt
+  # Longer prompts are cut on the left, or left out with a chat template; the log says how many
+  max_prompt_tokens: int = setting(64, low=1)
   unlabelled: str = ''  # another source, whose texts are also used to choose the zero
   bad_rows: str = setting('error', choices=('error', 'skip'))  # what to do with an unreadable row
   # Use only this many rows, those with the smallest hashes; 0: all
@@ -179,7 +183,8 @@ class PPO(Section):
   kl_coefficient: float = setting(0.035, low=0)  # penalty per nat of KL, at each token
   # Nats per response that an adaptive KL coefficient aims at; 0: the coefficient is fixed
   kl_target: float = setting(0.0, low=0)
-  kl_horizon: int = setting(10000, low=1)  # samples over which an adaptive coefficient adapts
+  # Number of samples over which the coefficient adapts to kl_target
+  kl_horizon: int = setting(10000, low=1)
   discount: float = setting(1.0, above=0, high=1)  # gamma
   gae_lambda: float = setting(0.95, low=0, high=1)
   clip_ratio: float = setting(0.2, above=0)
@@ -253,7 +258,8 @@ class IRL(Section):
   contrast: str = setting('base', choices=('base', 'sft'))
   samples_per_prompt: int = setting(1, low=1)  # pairs per prompt; maximum_entropy: at least 2
   max_prompts: int = setting(0, low=0)  # the number of training prompts to complete; 0: all
-  max_tokens: int = setting(512, low=2)  # longer texts are cut on the left, and counted
+  # Longer texts are cut: the prompt on the left, then the rest on the right; the log says how many
+  max_tokens: int = setting(512, low=2)
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -310,7 +316,7 @@ class Config(Section):
   """
 
   name: str = 'run'  # the default work directory is runs/<name>
-  seed: int = setting(0, low=0, high=2**31 - 1)  # every random choice depends on it
+  seed: int = setting(0, low=0, high=2**31 - 1)  # the seed of every random choice
   stages: tuple = STAGES  # the stages to run, in the order of STAGES; finished ones are skipped
   models: Models = Models()
   data: Data = Data()

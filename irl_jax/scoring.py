@@ -33,7 +33,8 @@ Forward = Callable[Concatenate[Any, structs.TextBatch, ...], jax.Array]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 CHUNK = 1024  # texts that are tokenised at once
-TOKENS_OF_A_TEXT = 64  # converts a number of texts into a number of tokens
+# Assumed tokens per text, to convert a number of texts into a number of tokens
+TOKENS_OF_A_TEXT = 64
 # Per device. With more, the activations of RoBERTa-base leave the last-level cache: 1/6 slower.
 TOKENS_ON_CPU = 1024
 # Minimum number of batches per call: in a single batch, all texts would be padded to the longest.
@@ -131,7 +132,7 @@ def _in_order(count: int, results: Sequence[tuple[Sequence[int], np.ndarray]]) -
   """Puts the results [B, ...] of batches at their rows -> [N, ...]."""
   out = np.zeros((count, *results[0][1].shape[1:]), np.float32)
   for rows, values in results:
-    out[rows] = values[: len(rows)]  # the rest filled up the batch
+    out[rows] = values[: len(rows)]  # the rest is padding
   return out
 
 

@@ -39,7 +39,8 @@ class Responses:
 
   ids: Array  # [B, T] int32; EOS after the first EOS
   length: Array  # [B] int32: tokens with EOS
-  log_probs: Array  # [B, T] float32, as the decode loop saw them (untruncated distribution)
+  # [B, T] float32, as computed by the decode loop, under the untruncated distribution
+  log_probs: Array
 
 
 @struct.dataclass

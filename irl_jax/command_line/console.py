@@ -17,7 +17,7 @@ COMMANDS = {  # the module of each is irl_jax.command_line.<name>
   'report': 'rewrites the report of a finished run',
   'env': 'prints versions, devices and settings, for a bug report',
 }
-NO_RESTART = ('env',)  # reports the process as the user started it
+NO_RESTART = ('env',)  # env must describe the process as the user started it
 
 
 def overview() -> str:

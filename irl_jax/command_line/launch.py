@@ -34,7 +34,7 @@ from irl_jax.runtime.terminal import printable
 from irl_jax.runtime.terminal import redacted
 from irl_jax.version import __version__
 
-PIPE_CLOSED = 141  # 128 + SIGPIPE, as other commands end
+PIPE_CLOSED = 141  # 128 + SIGPIPE, like other commands
 PLACES = ('workdir', 'model', 'input', 'output')  # flags whose value is a path
 ROW_FILES = '.jsonl, .json, .csv, .tsv, .parquet or .txt (one text per line), also .gz'
 

@@ -186,7 +186,7 @@ def conversation(value: Any) -> list[Message] | None:
 def _message(turn: Mapping[str, Any], number: int) -> Message:
   role = turn.get('role', turn.get('from'))
   content = turn.get('content', turn.get('value'))
-  if isinstance(content, list):  # parts, of which only texts can be read
+  if isinstance(content, list):  # a list of parts; only text parts can be read
     parts = [part.get('text') if isinstance(part, Mapping) else None for part in content]
     content = ''.join(map(str, parts)) if None not in parts else None
   if not isinstance(role, str) or not isinstance(content, str):
@@ -196,7 +196,7 @@ def _message(turn: Mapping[str, Any], number: int) -> Message:
 
 def _transcript(text: str) -> list[Message] | None:
   before, *turns = _TURNS.split('\n\n' + text.lstrip('\n'))
-  if before.strip() or len(turns) < 4:  # a lone 'Human:' may be any text
+  if before.strip() or len(turns) < 4:  # a single 'Human:' occurs in ordinary texts too
     return None
   return [
     Message(role=_ROLES[speaker], content=said.strip())

@@ -16,7 +16,8 @@ _MARKS = (  # byte order marks; that of UTF-32 begins with that of UTF-16
 )
 # `surrogateescape` turns bytes that the encoding does not have into these characters.
 UNDECODED = re.compile('[\udc80-\udcff]')
-_NO_TEXT = re.compile('[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]')  # what no text has, but most binary files
+# Characters that texts do not contain, but most binary files do
+_NO_TEXT = re.compile('[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]')
 _WORD = re.compile('[a-zA-Z\udc80-\udcff]+')
 # Which of four bytes are 0 in ASCII
 _UNMARKED = {

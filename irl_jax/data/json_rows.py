@@ -23,8 +23,10 @@ from irl_jax.data.row_values import Numbered
 from irl_jax.data.row_values import opened
 from irl_jax.data.row_values import Unusable
 
-WINDOW = 2**16  # characters of a list that are read at once, and at least
-_TAIL = 16  # an error, or the end of a value, so near the end of the window may be due to it
+WINDOW = 2**16  # minimum number of characters of a list that are read at once
+# An error or the end of a value this close to the end of the window may be an artefact of the
+# window
+_TAIL = 16
 _SPACE = re.compile('[ \t\r\n]*')
 _REASONS = {  # of Python's json, in plain words
   'Invalid control character at': 'a string contains a line break, tab or other control character '

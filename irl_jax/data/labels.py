@@ -20,7 +20,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import terminal
 
-FEW = 0.01  # share of labels that `bad_rows=skip` may skip: more of them may be a class
+FEW = 0.01  # largest share of labels that `bad_rows=skip` may skip; more could be a whole class
 SHOWN = 6  # values that a message lists
 # Field names that are true for harmless texts, and prefixes that negate the rest of the name
 _HARMLESS = {
@@ -31,7 +31,7 @@ _HARMLESS = {
 _PART = re.compile('[A-Z]?[a-z]+|[A-Z]+')
 _BOUND = re.compile(r'\s*(>=|<=|>|<)\s*(\S+)\s*')
 
-Key = float | str | None  # a label as it is compared; None: not labelled
+Key = float | str | None  # a label in its normalised form for comparison; None: unlabelled
 
 
 class Missing:

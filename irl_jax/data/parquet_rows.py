@@ -19,7 +19,7 @@ from irl_jax.data.row_values import Numbered
 from irl_jax.data.row_values import Unusable
 
 ROWS_OF_A_BATCH = 1024  # in memory at once
-BUFFER = 2**20  # bytes of a column that are read at once; else the whole column of a row group is
+BUFFER = 2**20  # bytes of a column to read at once; by default, a row group's whole column is read
 
 
 def parquet(file: Binary, layout: Layout) -> Numbered:

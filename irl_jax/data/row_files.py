@@ -27,7 +27,7 @@ from irl_jax.errors import unwritable
 from irl_jax.runtime import terminal
 
 SEPARATED = ('.csv', '.tsv')
-SHOWN = 3  # reasons for values that are not needed, if few are wanted
+SHOWN = 3  # maximum number of reasons to log for unusable values of unneeded fields
 
 
 def read_numbered(

@@ -16,7 +16,7 @@ USUAL_REMEDY = 'fix it, or skip such rows with --bad_rows=skip'
 CARRIAGE_RETURNS = (
   "its lines end in carriage returns alone, as on old Macs; convert them (tr '\\r' '\\n')"
 )
-_FILLER = '\0\x1a'  # what a crash or DOS leaves at the end of a file
+_FILLER = '\0\x1a'  # characters that a crash or DOS leaves at the end of a file
 
 
 class BadRow(ValueError):

@@ -19,7 +19,7 @@ from irl_jax.runtime import terminal
 
 DELIMITERS = (',', ';', '\t', '|')
 NAMES = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars'}
-LOOKED_AT = 100  # rows that show which delimiter a header means
+LOOKED_AT = 100  # number of rows used to find the header's delimiter
 SWALLOWED = 9  # up to this many lines that look like rows may be one quoted text
 NOT_SEPARATED = '\x1f'  # a delimiter that texts do not contain: each line is one cell
 

@@ -37,7 +37,9 @@ from irl_jax.runtime.records import CutText
 
 Converter = Callable[[Row, Data], CutText]
 
-GLUED = 0.05  # share of texts that may begin within a word: prompts of some sets end there
+# Largest share of texts that may begin inside a word, because prompts of some data sets end inside
+# one
+GLUED = 0.05
 
 
 def load_rows(

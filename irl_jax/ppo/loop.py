@@ -47,7 +47,7 @@ class Learner:
   state: structs.TrainState
   moments: reward_scale.RunningMoments
   kl_coefficient: float
-  probe: probe_lib.Probe | None = None  # of the reward, by the first rollout
+  probe: probe_lib.Probe | None = None  # probe of the reward, made from the first rollout
 
   def meta(self) -> dict[str, Any]:
     """Returns everything but the state, in the form that a checkpoint stores."""

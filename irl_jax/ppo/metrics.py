@@ -43,7 +43,7 @@ def summarise(
       'objective/response_tokens': float(statistics['length'].mean()),
     }
     | averaged
-    | {  # counts, whose means over the updates would say little
+    | {  # counts, which are not averaged over updates
       'policy/skipped_updates': int(updates[-1]['policy/skipped_updates']),
       'policy/skipped_in_row': max(int(metrics['policy/skipped_in_row']) for metrics in updates),
     }

@@ -26,8 +26,8 @@ from irl_jax.version import __version__
 
 TPU = 'Cloud TPU'
 MANUAL = ('coordinator_address', 'num_processes', 'process_id')
-SHUTDOWN_SECONDS = 15  # a process that ends waits this long for the others to end
-VISIBLE_SECONDS = 60  # a network file system shows a new file on every machine within this time
+SHUTDOWN_SECONDS = 15  # time that a process waits for the others before it exits
+VISIBLE_SECONDS = 60  # maximum time until a network file system shows a new file on every machine
 
 
 @dataclasses.dataclass(frozen=True)

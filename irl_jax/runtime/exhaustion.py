@@ -15,7 +15,7 @@ from irl_jax.config import Config
 
 LARGEST = 6  # number of arrays that a message names
 SETTINGS: dict[str, tuple[str, ...]] = (
-  {  # the settings that a stage's memory depends on, strongest first
+  {  # the settings that a stage's memory depends on, most effective first
     'data': ('sampling.batch_size',),
     'sft': ('sft.batch_size', 'sft.max_tokens'),
     'classifier': ('classifier.batch_size', 'classifier.max_tokens'),

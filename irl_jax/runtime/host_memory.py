@@ -22,7 +22,7 @@ TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536  # their defaults
 SHARE = 8
 CGROUP_LIMIT = pathlib.Path('/sys/fs/cgroup/memory.max')
 
-_largest = 0  # bytes, of all calls of `keep_freed`: glibc has one setting for the process
+_largest = 0  # bytes: the largest size passed to `keep_freed`; glibc has one setting per process
 _one_heap = False  # set by `use_one_heap`
 
 

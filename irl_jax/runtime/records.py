@@ -9,9 +9,9 @@ from typing import Any
 from typing import NotRequired
 from typing import TypedDict
 
-SCHEMA = (
-  1  # version of summary.json: raised when the meaning of a field changes; a file without one has 1
-)
+# Version of summary.json: incremented when the meaning of a field changes; a file without it has
+# version 1
+SCHEMA = 1
 
 Interval = list[float]  # [low, high], 95 %
 
@@ -285,7 +285,7 @@ class Start(Explained):
   All are Spearman correlations on the held-out texts.
   """
 
-  between_seeds: float | None  # the first rewards of the two least similar seeds
+  between_seeds: float | None  # the initial rewards of the two least similar seeds
   with_start: list[float | None]  # every seed's reward against its own first reward
 
 

@@ -29,11 +29,14 @@ PACKAGES = (
   'transformers',
   'numpy',
 )
-SCHEMA = 1  # version of config.json; a folder with an older one is read, with a newer one refused
+# Version of config.json; folders with an older version are read, and those with a newer one are
+# refused
+SCHEMA = 1
 FOLDERS = (*config_lib.STAGES, 'evaluation', 'figures', 'tensorboard')  # that stages write into
 FILES = ('config.json', 'log.jsonl', 'timings.json', 'summary.json', 'report.html')
 RESULTS = ('summary.json', 'report.html')  # that a stage writes next to its folder
-ATTEMPTS = ('timings.json', 'read_files.json')  # of stages, finished or not
+# Written for every stage that was started, finished or not
+ATTEMPTS = ('timings.json', 'read_files.json')
 FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
 
 
@@ -146,7 +149,8 @@ def locked(folder: pathlib.Path, name: str, instead: str, remove: bool = False) 
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-        raise BlockingIOError  # its last holder removed this file; another may hold a new one
+        # The previous holder removed this lock file, and another process may hold a new one
+        raise BlockingIOError
     except BlockingIOError:
       file.seek(0)
       holder = file.read() or 'a run that has just started'

@@ -202,7 +202,7 @@ class Checkpoints:
     except (OSError, ValueError, RuntimeError) as error:
       failed, self._pending = self._pending, None
       if isinstance(error.__cause__ or error, jax.errors.JaxRuntimeError):
-        raise  # the disk is not the cause: another process is gone
+        raise  # not a disk error: another process is gone
       raise errors.CheckpointError(
         f'the checkpoint of step {failed} could not be saved: {_last_cause(error)}; '
         f'{self.saved}. Is there free space?'

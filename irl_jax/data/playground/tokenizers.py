@@ -14,7 +14,7 @@ from tokenizers import processors
 from tokenizers import trainers
 import transformers
 
-MAX_VOCABULARY = 4096  # far above what the playground needs, so that each of its words is one token
+MAX_VOCABULARY = 4096  # far more than the playground needs, so that each word is one token
 MIN_FREQUENCY = 2  # rarer pairs are not merged
 
 
