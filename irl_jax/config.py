@@ -214,8 +214,8 @@ class PPO(Section):
     super().__post_init__()
     if self.kl_target and not self.kl_coefficient:
       raise ConfigError(
-        f'config.ppo.kl_coefficient = 0.0: must be > 0 with config.ppo.kl_target = '
-        f'{self.kl_target}, which multiplies it'
+        f'config.ppo.kl_coefficient = 0.0: must be > 0 if config.ppo.kl_target = '
+        f'{self.kl_target}, because the target scales it'
       )
 
 

@@ -124,7 +124,7 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
     if stage not in stages:
       continue
     if processes.broadcast((current.folder / FINISHED[stage]).exists()) and stage != 'report':
-      logging.info('%s: finished before', stage)
+      logging.info('%s: already finished', stage)
       continue
     logging.info('%s: starts', stage)
     timed = (

@@ -113,8 +113,8 @@ def local_path(path: str | os.PathLike[str], what: str) -> str:
       ' (a repository of the hub is owner/name)' if scheme in ('hf', 'http', 'https') else ''
     )
     raise ConfigError(
-      f'{what}={text}: {scheme}:// is not read or written directly; give a mounted folder, or the '
-      f'path of a copy{instead}'
+      f'{what}={text}: {scheme}:// cannot be read or written directly; give a mounted folder, or '
+      f'the path of a copy{instead}'
     )
   return os.path.expanduser(text)
 

@@ -163,7 +163,7 @@ def test_conversations_are_rendered_and_plain_prompts_are_not(speakers):
   [
     ([[{'role': 'user', 'content': 'a'}]], 'base: has no chat template; give plain prompts'),
     ([[{'role': 'user'}]], r'prompts\[0\]: message 1 must have a role and a content'),
-    ([[]], r'prompts\[0\]: has no message of a user before the answer'),
+    ([[]], r'prompts\[0\]: has no user message before the answer'),
     (
       [[{'role': 'user', 'content': 'a'}, {'role': 'assistant', 'content': 'b'}]],
       r'prompts\[0\]: ends with an answer; leave the last message out',

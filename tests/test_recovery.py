@@ -88,8 +88,8 @@ def test_the_same_call_reads_the_results_again(result, audited, monkeypatch):
   [
     ({'texts': words(199)}, 'contains a run of other prompts or texts; use a different workdir'),
     ({'texts': None, 'prompts': words(200)}, 'contains a run of other prompts or texts'),
-    ({'texts': None}, r'contains a run of another config: config.data.source'),
-    ({'seeds': 3}, r'contains a run of another config: config.irl.seeds \(2 there, 3 now\)'),
+    ({'texts': None}, r'contains a run with another config: config.data.source'),
+    ({'seeds': 3}, r'contains a run with another config: config.irl.seeds \(2 there, 3 now\)'),
   ],
 )
 def test_a_folder_of_another_call_is_refused(result, audited, changed, message):
@@ -189,7 +189,7 @@ def test_a_list_of_stages_will_do(runs):
     ({'texts': iter(())}, ConfigError, 'texts is empty; leave it out'),
     ({'prompts': ['a'], 'texts': ['b']}, ConfigError, 'prompts and texts: pass only one'),
     ({'prompts': ['a', None]}, InputError, 'prompts[1] is None: must be a string'),
-    ({'prompts': ['a', []]}, InputError, 'prompts[1]: has no message of a user before the answer'),
+    ({'prompts': ['a', []]}, InputError, 'prompts[1]: has no user message before the answer'),
     ({'prompts': [[{'role': 'user'}]]}, InputError, 'prompts[0]: message 1 must have a role and a'),
     ({'texts': ['a', None]}, InputError, 'texts[1] is None: must be a string, a (text, label)'),
     ({'texts': [{'txt': 'a'}]}, InputError, "texts[0] is {'txt': 'a'}: must be a string, a (text"),

@@ -92,7 +92,7 @@ def test_flags_name_themselves(home):
     f'{home}/{name}' for name in ('m', 'in.csv', 'out.jsonl')
   )
   for flag in ('model', 'input', 'output'):
-    with pytest.raises(ConfigError, match=f'^--{flag}=s3://b/x: s3:// is not read or written'):
+    with pytest.raises(ConfigError, match=f'^--{flag}=s3://b/x: s3:// cannot be read or written'):
       launch.parse(['score', f'--{flag}=s3://b/x'], score.define_flags())
   options = train.define_flags()
   launch.parse(['train', '--config=tiny', '--workdir=~/run'], options)

@@ -94,7 +94,7 @@ def load(spec: str) -> config_lib.Config:
     raise ConfigError(f'--config={spec}: {type(error).__name__}: {error}') from error
   if not isinstance(config, config_lib.Config):
     raise ConfigError(
-      f'--config={spec}: must define get_config() returning an irl_jax.config.Config'
+      f'--config={spec}: must define get_config(), which returns an irl_jax.config.Config'
     )
   return config
 
@@ -157,7 +157,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def _check_unique(names: list[str]) -> None:
   if twice := [name for name in names if names.count(name) > 1]:
-    raise ConfigError(f'gives {twice[0]!r} twice; put its fields together')
+    raise ConfigError(f'has the key {twice[0]!r} twice; merge the two')
 
 
 def from_fields(fields: Any) -> config_lib.Config:

@@ -173,19 +173,19 @@ def define_file_flags(flag_values: flags.FlagValues) -> None:
     'bad_rows',
     'error',
     ['error', 'skip'],
-    'what to do with an unreadable row',
+    'what to do with an unreadable row: error refuses the file, skip writes null and the reason',
     flag_values=flag_values,
   )
   flags.DEFINE_string(
     'encoding',
     '',
-    "of a text file, such as cp1252 (default: UTF-8, or its byte order mark's)",
+    'encoding of a text file, such as cp1252 (default: that of its byte order mark, else UTF-8)',
     flag_values=flag_values,
   )
   flags.DEFINE_string(
     'delimiter',
     '',
-    'between the columns of a .csv or .tsv file (default: what its header shows)',
+    'character between the columns of a .csv or .tsv file (default: detected from its header)',
     flag_values=flag_values,
   )
 
@@ -246,7 +246,7 @@ def _define_common(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
       'verbosity',
       0,
-      '-1 warnings; 0 also progress; 1 also all logs and the traceback of an error',
+      '-1: only warnings; 0: also progress; 1: also all logs, and tracebacks of errors',
       lower_bound=-3,
       upper_bound=3,
       flag_values=flag_values,

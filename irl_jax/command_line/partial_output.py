@@ -89,7 +89,7 @@ def opened(
   output = pathlib.Path(output)
   if path_of(output).exists() and not path_of(output).is_file():
     raise ConfigError(
-      f'--output={output}: {path_of(output).name} is in the way, and is not a file; remove it, or '
+      f'--output={output}: {path_of(output).name} exists but is not a regular file; remove it, or '
       'give another name'
     )
   with path_of(output).open('a+b') as file:

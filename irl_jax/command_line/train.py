@@ -41,10 +41,7 @@ def define_flags() -> flags.FlagValues:
     flag_values=flag_values,
   )
   flags.DEFINE_list(
-    'stages',
-    None,
-    "run only these of the config's stages, such as rlhf,irl",
-    flag_values=flag_values,
+    'stages', None, 'run only these stages of the config, such as rlhf,irl', flag_values=flag_values
   )
   flags.DEFINE_enum(
     'bad_rows',

@@ -90,7 +90,7 @@ def render(template: Template, messages: Sequence[Message]) -> str:
     marked += found + _template_text(following)
     rest = rest[len(found) + len(following) :]
   if rest or shown(marked) != rendered:
-    raise TemplateError('the chat template changes with the contents of the messages')
+    raise TemplateError("the chat template's own text depends on the contents of the messages")
   return marked
 
 
@@ -126,7 +126,7 @@ def segments(text: str, specials: Collection[str]) -> list[tuple[bool, str]]:
   """Cuts a marked text into special tokens and the texts between them.
 
   A template's text and the content next to it are one segment, as transformers tokenises them. Only
-  the completion starts a new segment: a model continues its prompt's tokens.
+  the completion starts a new segment, because a model continues from its prompt's tokens.
 
   Args:
     text: a marked text.
@@ -213,5 +213,5 @@ def prompt_and_answer(messages: Sequence[Message]) -> tuple[list[Message], str]:
   answered = bool(messages) and messages[-1]['role'] == 'assistant'
   prompt = list(messages[:-1] if answered else messages)
   if not prompt or prompt[-1]['role'] == 'assistant':
-    raise ValueError('has no message of a user before the answer')
+    raise ValueError('has no user message before the answer')
   return prompt, messages[-1]['content'] if answered else ''

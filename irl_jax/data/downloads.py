@@ -19,7 +19,7 @@ _BINARY = {
   b'\x89HDF': 'an HDF5 file',
   b'\x93NUMPY': 'a NumPy array',
   b'\x80\x04\x95': 'a pickle',
-  b'\xd0\xcf\x11\xe0': 'a document of an old Microsoft Office, such as .xls',
+  b'\xd0\xcf\x11\xe0': 'an old Microsoft Office document, such as .xls',
   b'%PDF-': 'a PDF document',
   b'{\\rtf': 'an RTF document',
   b'\x89PNG': 'an image',
@@ -63,7 +63,7 @@ def problem(head: bytes, name: str) -> str:
     return _HTML
   if len(head) < SIZE and (answer := _REFUSAL.fullmatch(head.strip())):
     said = answer[2].decode('ascii')
-    return f'is the answer of a server ({said!r}), not the file itself. Download it again'
+    return f'is the error response of a server ({said!r}), not the file itself. Download it again'
   return _other_kind(head, name)
 
 
@@ -73,7 +73,7 @@ def _other_kind(head: bytes, name: str) -> str:
     return _ZIP
   for mark, kind in _PACKED.items():
     if head.startswith(mark):
-      return f'is packed with {kind}, which is not read. Unpack it, or pack it with gzip'
+      return f'is packed with {kind}, which is not supported. Unpack it, or compress it with gzip'
   for mark, kind in _BINARY.items():
     if head.startswith(mark):
       return f'is {kind}, not rows of text. Save its rows as .jsonl, .csv or .parquet'

@@ -83,7 +83,11 @@ def read_folder(folder: str, split: str, used: Collection[str], layout: Layout) 
   known = {file for part in builder.config.data_files.values() for file in part}
   if left := sorted(filter(is_row_file, map(str, set(_visible(root)) - known))):
     listed = _listed([os.path.relpath(file, root) for file in left])
-    logging.warning('%s: %s: of no split, and not read; name one file to read it', folder, listed)
+    logging.warning(
+      '%s: files of no split are not read: %s; to read one, give its path as the source',
+      folder,
+      listed,
+    )
   return _rows_of(dict(zip(names, files)), used, layout)
 
 
@@ -155,7 +159,7 @@ def _builder(place: str, revision: str | None, *, inside: str, where: str, remed
   except Exception as error:  # as above
     raise InputError(f'{where}: {_first_line(error.__cause__ or error)}; {remedy}') from error
   if outside := [file for file in files if not file.startswith(inside)]:
-    raise InputError(f'{where}: its README names a file outside of it ({outside[0]}); refused')
+    raise InputError(f'{where}: its README names a file outside its folder ({outside[0]}); refused')
   if pointers := _pointers(files):
     raise InputError(f'{pointers[0]}: {downloads.POINTER}')
   return builder

@@ -135,7 +135,7 @@ def _listed(values: Values, layout: Layout) -> Numbered:
     yield number, _only_object(value, layout, undecoded)
   if values.peek():
     raise BadFile(
-      f'goes on after its list, with {values.peek()!r}; write one list, or one object per line'
+      f'continues after its list with {values.peek()!r}; write one list, or one object per line'
     )
 
 
@@ -147,7 +147,9 @@ def _counted(values: Values) -> Iterator[int]:
   number = 0
   while True:
     if not values.peek():
-      raise BadFile(f'ends after row {number}, before its list is closed. Download it again')
+      raise BadFile(
+        f'its list ends after row {number} without a closing bracket. Download it again'
+      )
     number += 1
     yield number
     between = values.take()
@@ -192,10 +194,10 @@ def _not_by_lines(line: str, row: BadRow) -> BadRow:
   if '\r' in start and not line.endswith('\n'):
     raise BadFile(CARRIAGE_RETURNS)
   if start == '{':
-    raise BadFile('an object goes over several lines; write one on each line (jq -c .)')
+    raise BadFile('an object spans several lines; write one object per line (jq -c .)')
   if not LIST_OF_OBJECTS.match(start):
     return row
-  remedy = 'if the file is one list of objects, let its name end in .json'
+  remedy = 'if the file is one list of objects, rename it to end in .json'
   if start.endswith(']'):
     return BadRow(str(row), f'{remedy}; else {row.remedy}')
   raise BadFile(f'its first line begins a list; {remedy}')

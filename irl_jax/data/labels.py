@@ -55,8 +55,8 @@ def check_field(data: Data) -> None:
   opposite = any(word.startswith('non') and word != 'none' for word in words)
   if (opposite or words & _HARMLESS) and not data.positive:
     raise ConfigError(
-      f'config.data.label_field = {data.label_field!r}: 1 or true may mean harmless there; say '
-      'which values mean toxic: --config.data.positive=false, or =true'
+      f'config.data.label_field = {data.label_field!r}: in this field, 1 or true may mean '
+      'harmless; name the toxic values: --config.data.positive=false, or =true'
     )
 
 
@@ -184,11 +184,12 @@ def _check(
     shown = describe(unknown, counts, names)
     raise InputError(f'{field}: config.data.positive and negative both name {shown}')
   if unknown and not (data.bad_rows == 'skip' and share <= FEW):
-    minus = ' If -1 means not labelled, set --config.data.positive=1 --config.data.negative=0'
+    minus = '. If -1 means not labelled, set --config.data.positive=1 --config.data.negative=0'
     raise InputError(
-      f'{field} contains {values}: labels are numbers from 0 to 1, true or false, unless you name '
-      "those that mean toxic: --config.data.positive=VALUE,VALUE (or ='>=NUMBER'). With "
-      f'--config.data.negative=VALUE others are not labels.{minus if -1.0 in unknown else ""}'
+      f'{field} contains {values}: labels must be numbers from 0 to 1, true or false. For others, '
+      "name those that mean toxic: --config.data.positive=VALUE,VALUE (or ='>=NUMBER'), and to "
+      'ignore some labels, also those that mean not toxic: --config.data.negative=VALUE'
+      f'{minus if -1.0 in unknown else ""}'
     )
   if data.positive and 1 not in by_key.values() and not _BOUND.fullmatch(data.positive):
     raise InputError(f'{field} contains {values}, and no {data.positive!r} (config.data.positive)')

@@ -73,7 +73,7 @@ def _text(value: bytes) -> str | Unusable:
   try:
     return value.decode()
   except UnicodeDecodeError:
-    return Unusable('is not UTF-8', 'write its texts again, in UTF-8')
+    return Unusable('is not UTF-8', 'rewrite its texts in UTF-8')
 
 
 def _plain(value: Any) -> Any:

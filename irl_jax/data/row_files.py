@@ -1,4 +1,4 @@
-"""Files of rows: opened, checked against their names, and read row by row."""
+"""Row files: opened, checked against their names, and read row by row."""
 
 import collections
 from collections.abc import Collection
@@ -57,7 +57,7 @@ def read_numbered(
       if isinstance(file, gzip.GzipFile) and (
         problem := downloads.problem(file.peek(1), path.stem)
       ):
-        raise BadFile(f'within it {problem}')
+        raise BadFile(f'its content {problem}')
       yield from _needed(reader(file, layout), used, path, layout.quiet)
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
       if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -77,15 +77,15 @@ def _reader_of(path: pathlib.Path) -> tuple[Reader, str]:
   if os.path.isdir(path):
     raise ConfigError(f'{path}: is a folder; name one file of rows')
   if os.path.exists(path) and not os.path.isfile(path):
-    raise ConfigError(f'{path}: is not a file, but a pipe or device; write its rows to a file')
+    raise ConfigError(f'{path}: is a pipe or device, not a file; write its rows to a file')
   if not os.path.isfile(path):
     dangling = os.path.islink(path)
-    instead = ' (standard input is not read; write it to a file)' if str(path) == '-' else ''
-    what = 'is a link to nothing' if dangling else f'no such file{instead}'
+    instead = ' (standard input is not supported; write it to a file)' if str(path) == '-' else ''
+    what = 'is a broken link' if dangling else f'no such file{instead}'
     raise ConfigError(f'{path}: {what}')
   ending = pathlib.PurePath(path.name.lower().removesuffix('.gz')).suffix
   if ending in downloads.UNPACK:
-    raise ConfigError(f'{path}: {ending} is not read; {downloads.UNPACK[ending]}')
+    raise ConfigError(f'{path}: {ending} is not supported; {downloads.UNPACK[ending]}')
   if ending not in READERS:
     raise ConfigError(f'{path}: unknown format; use {", ".join(READERS)}, also with .gz appended')
   return READERS[ending], ending
@@ -109,7 +109,9 @@ def _needed(
     yield number, row
   for reason, count in emptied.most_common(0 if quiet else SHOWN):
     where = terminal.count(count, 'row')
-    logging.warning('%s: in %s %s; it is not needed, and null there', path, where, reason)
+    logging.warning(
+      '%s: in %s, %s; the field is not needed, so it becomes null', path, where, reason
+    )
 
 
 def _open(path: pathlib.Path) -> Binary:

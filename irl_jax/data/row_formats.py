@@ -43,7 +43,7 @@ def _separated(file: Binary, layout: Layout, usual: str) -> Numbered:
     problem = not_decoded(''.join(dialect.header), layout)
     raise BadFile(f'the header {problem.reason}; {problem.remedy}')
   twice = {
-    name: Unusable('is named twice by the header', 'rename one of the two columns')
+    name: Unusable('occurs twice in the header', 'rename one of the two columns')
     for name in dialect.header
     if name and dialect.header.count(name) > 1
   }

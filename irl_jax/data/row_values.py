@@ -14,7 +14,7 @@ from irl_jax.data.encodings import UNDECODED
 
 USUAL_REMEDY = 'fix it, or skip such rows with --bad_rows=skip'
 CARRIAGE_RETURNS = (
-  "its lines end in carriage returns alone, as on old Macs; convert them (tr '\\r' '\\n')"
+  "its lines end with carriage returns only, as on old Macs; convert them (tr '\\r' '\\n')"
 )
 _FILLER = '\0\x1a'  # characters that a crash or DOS leaves at the end of a file
 
@@ -97,7 +97,7 @@ def by_name(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   row = dict(pairs)
   if len(row) < len(pairs):
     counts = collections.Counter(name for name, _ in pairs)
-    twice = Unusable('occurs twice in its row', 'leave one of the two out')
+    twice = Unusable('occurs twice in its row', 'remove one of the two')
     row |= dict.fromkeys((name for name, count in counts.items() if count > 1), twice)
   return row
 

@@ -216,9 +216,9 @@ def _after_header(
     if checked and _swallows(record, dialect):
       raise BadFile(
         f'{record.where()} {_are(record)} not quoted correctly: '
-        f'{record.problem or "they look like rows, but are within one quoted cell"}; a quote may '
-        f'be missing or one too many, from line {record.first_line} on. Within a quoted cell, '
-        'write two quotes for one'
+        f'{record.problem or "they look like several rows, but form one quoted cell"}; from '
+        f'line {record.first_line} on, a quote may be missing or superfluous. Inside a quoted '
+        'cell, write each quote twice'
       )
     yield record
 

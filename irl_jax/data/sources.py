@@ -126,8 +126,8 @@ def _warn_of_glued(rows: list[CutText], data: Data) -> None:
   glued = [row for row in both if row['original'][0].isalnum() and not row['prompt'][-1].isspace()]
   if len(glued) > GLUED * len(both):
     logging.warning(
-      '%s: %d of %s %s with a letter or digit right after the prompt, as in %r; if they '
-      "are not one text, put something between them: --config.data.joiner=' ' (or '\\n')",
+      '%s: %d of %s %s with a letter or digit right after the prompt, as in %r; if prompt '
+      "and text should be separate words, set a separator: --config.data.joiner=' ' (or '\\n')",
       data.source,
       len(glued),
       terminal.count(len(both), 'text'),

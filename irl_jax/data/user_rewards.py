@@ -66,7 +66,7 @@ def _scores(given: Any, count: int, name: str) -> np.ndarray:
     raise errors.InputError(f'{name}: returned a coroutine; {wanted}: use def, not async def')
   try:
     values = _array(given)
-  except Exception as error:  # of another library's array, any
+  except Exception as error:  # any error that another library's array raises
     reason = next(iter(str(error).splitlines()), '')
     raise errors.InputError(
       f'{name}: returned {type(given).__name__}, which NumPy cannot read ({reason:.100}); {wanted}'
@@ -80,7 +80,7 @@ def _scores(given: Any, count: int, name: str) -> np.ndarray:
 def _array(given: Any) -> np.ndarray:
   try:
     return np.asarray(given)
-  except Exception:  # of another library's array, any
+  except Exception:  # any error that another library's array raises
     return np.asarray(_detached(given))
 
 

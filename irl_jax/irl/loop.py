@@ -119,8 +119,8 @@ def train(
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
 
   Raises:
-    ConfigError: config.irl.trained_blocks exceeds the model's blocks; another training is using the
-      folder, or has left its checkpoints there.
+    ConfigError: config.irl.trained_blocks exceeds the model's blocks; another training run is using
+      the folder, or has left its checkpoints there.
     InputError: there are no pairs, or no prompt has the two pairs that the objective needs.
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """

@@ -307,7 +307,8 @@ def _check_continues(
   if first > config.ppo.steps:
     fingerprint.refuse(
       folder,
-      f'it has done {terminal.count(first, "step")}, and config.ppo.steps = {config.ppo.steps}',
+      f'it has already done {terminal.count(first, "step")}, but config.ppo.steps = '
+      f'{config.ppo.steps}',
     )
   if learner.probe is not None:
     probe_lib.check(learner.probe, reward, folder)

@@ -60,7 +60,7 @@ def check(probe: Probe, reward: rewards.Reward, folder: pathlib.Path) -> None:
   if _differ(before, now):
     if _differ(now, np.asarray(reward(texts), np.float64)):
       logging.warning(
-        '%s: reward %s gives other scores each time; cannot be compared', folder, name
+        '%s: reward %s gives different scores at each call, so it cannot be compared', folder, name
       )
       return
     row = int(np.argmax(np.abs(now - before)))

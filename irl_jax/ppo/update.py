@@ -57,7 +57,7 @@ def log_probs_and_hidden(
     config: the model's shape.
     dtype: the compute type.
     response_length: T.
-    min_new_tokens: EOS may not come before this many response tokens.
+    min_new_tokens: sampling forbids EOS before this many response tokens.
     rematerialise: whether the backward pass recomputes each block.
   """
   hidden = cut_lib.above(
@@ -87,7 +87,7 @@ def make_rollout(
     batch: sampled sequences and their scores.
     config: the model's shape.
     dtype: the compute type.
-    min_new_tokens: the smallest number of response tokens; earlier, sampling masked EOS.
+    min_new_tokens: sampling forbids EOS before this many response tokens.
     ppo: hyper-parameters.
     axis_name: the mapped axis of the devices that share the rollout; None if there is only one.
 
@@ -146,7 +146,7 @@ def logit_size(
     batch: sampled sequences.
     config: the model's shape.
     dtype: the compute type.
-    min_new_tokens: the smallest number of response tokens.
+    min_new_tokens: sampling forbids EOS before this many response tokens.
 
   Returns:
     For each response [B]: 'largest' |logit|, and their largest distance from their mean, 'spread'.
@@ -244,7 +244,7 @@ def update(
     batch: rows of a rollout.
     config: the model's shape.
     dtype: the compute type.
-    min_new_tokens: the smallest number of response tokens; earlier, sampling masked EOS.
+    min_new_tokens: sampling forbids EOS before this many response tokens.
     ppo: hyper-parameters.
     tx: the optimiser.
     axis_name: the mapped axis of the devices that share the minibatch; None if there is only one.

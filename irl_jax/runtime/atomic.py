@@ -1,6 +1,6 @@
 """Atomic writes: files and folders appear completely or not at all, even if a process is killed.
 
-Both are written under a temporary name in the same folder and renamed once they are whole.
+Both are written under a temporary name in the same folder and renamed once they are complete.
 """
 
 from collections.abc import Iterator

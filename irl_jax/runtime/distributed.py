@@ -61,7 +61,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   integer('num_processes', None, 'number of processes', 1)
   integer('process_id', None, 'index of this process, from 0', 0)
   integer('initialization_timeout', 300, 'seconds within which all processes must connect', 1)
-  integer('heartbeat_timeout', 100, 'seconds without a heartbeat after which a process is lost', 1)
+  integer(
+    'heartbeat_timeout', 100, 'seconds without a heartbeat after which a process counts as lost', 1
+  )
   integer(
     'stuck_timeout',
     3600,
@@ -159,7 +161,7 @@ def detected_place(timeout: int) -> Place | None:
     if name == TPU:
       return None  # a single machine, in a container without access to the metadata server
   except (ImportError, AttributeError, TypeError) as error:
-    reason = f'this version of JAX has no detection that could be used ({error})'
+    reason = f'this version of JAX offers no usable detection ({error})'
   except (RuntimeError, OSError, ValueError, KeyError) as error:
     reason = str(error).splitlines()[0]
   raise ConfigError(
@@ -225,7 +227,7 @@ def connect(place: Place, options: flags.FlagValues) -> None:
   JAX ends this process with exit code 134 if they do not all connect in time.
   """
   print(
-    f'process {place.index} of {place.count}: connects to the others at {place.address}, within '
+    f'process {place.index} of {place.count}: connecting to the others at {place.address}, within '
     f'{options.initialization_timeout} s',
     file=sys.stderr,
     flush=True,

@@ -57,8 +57,8 @@ def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterat
     raise errors.OutOfMemoryError(
       f'stage {stage} is out of memory: '
       f'{reason.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")}. Each device holds {largest()}. '
-      f'Lower one of {settings} (and use a different --workdir), or continue this run on larger '
-      f'devices with the same command: the checkpoints in {folder} are whole'
+      f'Lower one of {settings} and start again with a different --workdir, or continue this run '
+      f'on larger devices with the same command: the checkpoints in {folder} are complete'
     ) from error
 
 

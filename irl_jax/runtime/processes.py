@@ -88,7 +88,7 @@ def on_all(check: Callable[P, None]) -> Callable[P, None]:
     if error:
       raise error
     if exit_code:
-      raise errors.OtherProcessError('another process failed; its message says why', exit_code)
+      raise errors.OtherProcessError('another process failed; see its error message', exit_code)
 
   return checked
 

@@ -183,7 +183,7 @@ def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
   elif names := _binding_differences(_read_saved(path), now):
     if has_results(folder):
       raise errors.ConfigError(
-        f'--workdir={folder} contains a run of another config: {"; ".join(names)}. '
+        f'--workdir={folder} contains a run with another config: {"; ".join(names)}. '
         'Use a different --workdir'
       )
     for name in ATTEMPTS:

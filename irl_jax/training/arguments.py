@@ -137,8 +137,8 @@ def check_settings(config: config_lib.Config) -> None:
     )
   if not config.sampling.skip_special_tokens:
     raise ConfigError(
-      'config.sampling.skip_special_tokens = False: must be true in a run, whose rewards read '
-      'special tokens as plain text; only generate keeps them'
+      'config.sampling.skip_special_tokens = False: must be true in a run, because rewards '
+      'read special tokens as plain text; only generate keeps them'
     )
   devices = parallel.device_count()
   for name in ('rollouts_per_step', 'minibatch_size'):

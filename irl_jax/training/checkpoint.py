@@ -1,6 +1,6 @@
 """Checkpoints of a stage, saved through Orbax, with a sha256 sum of every file.
 
-A stage keeps its latest checkpoints and continues from the newest one that is whole. A flipped bit
+A stage keeps its latest checkpoints and continues from the newest intact one. A flipped bit
 raises no error in Orbax, and an incomplete folder can look complete; the checksums reveal both.
 """
 
@@ -31,8 +31,8 @@ class Checkpoints:
   """The checkpoints of one stage; a context manager that waits for pending saves on exit.
 
   A checkpoint is a pytree of arrays (`state`) and a JSON object (`meta`) with exact counters and
-  floats. Its folder is named after its step and appears, with the sums of its files, once the
-  checkpoint is whole.
+  floats. Its folder is named after its step and appears, with the checksums of its files, once the
+  checkpoint is complete.
   """
 
   def __init__(
@@ -109,14 +109,14 @@ class Checkpoints:
         raise ValueError('Orbax declined')
 
   def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
-    """Returns (step, state, meta) of the newest whole checkpoint, or None if there is none yet.
+    """Returns (step, state, meta) of the newest intact checkpoint, or None if there is none yet.
 
     Args:
       like: a state of the same structure, shapes and types; the restored one is placed on the same
         devices.
 
     Raises:
-      CheckpointError: no checkpoint is whole, or the newest whole one does not fit `like`.
+      CheckpointError: no checkpoint is intact, or the newest intact one does not fit `like`.
       ConfigError: its fingerprint differs. A checkpoint without a fingerprint is not compared.
     """
     step = self._newest_whole()
@@ -147,7 +147,7 @@ class Checkpoints:
     except (OSError, ValueError, KeyError) as error:
       raise errors.CheckpointError(
         f'{self.folder / str(step)}: its {name} cannot be restored, although its files '
-        f'are whole: {_last_cause(error)}'
+        f'are intact: {_last_cause(error)}'
       ) from error
 
   @processes.on_first
@@ -167,20 +167,22 @@ class Checkpoints:
     if damaged:
       reasons = '; '.join(f'step {step}: {reason}' for step, reason in damaged.items())
       raise errors.CheckpointError(
-        f'{self.folder}: no checkpoint is whole ({reasons}). Delete the folder to retrain '
+        f'{self.folder}: no checkpoint is intact ({reasons}). Delete the folder to retrain '
         'this stage from scratch'
       )
     return None
 
   def _set_aside(self, damaged: dict[int, str], used: int) -> None:
     """Renames damaged steps, and logs why."""
-    message = '%s: the checkpoint of step %d is damaged: %s. That of step %d is used instead'
+    message = (
+      '%s: the checkpoint of step %d is damaged: %s. The checkpoint of step %d is used instead'
+    )
     for step, reason in damaged.items():
       logging.warning(message, self.folder, step, reason, used)
       (self.folder / str(step)).rename(self.folder / f'{step}.damaged')
 
   def _write_sums(self) -> None:
-    """Writes the sums of the pending step.
+    """Writes the checksums of the pending step.
 
     Orbax calls this once all files are written, just before it gives their folder its final name.
     """
@@ -188,7 +190,7 @@ class Checkpoints:
     write_sums(unnamed)
 
   def _wait(self) -> None:
-    """Waits until the pending save is whole."""
+    """Waits until the pending save is complete."""
     if self._pending is not None:
       with self._explained():
         self._manager.wait_until_finished()
@@ -205,7 +207,7 @@ class Checkpoints:
         raise  # not a disk error: another process is gone
       raise errors.CheckpointError(
         f'the checkpoint of step {failed} could not be saved: {_last_cause(error)}; '
-        f'{self.saved}. Is there free space?'
+        f'{self.saved}. Check that the disk has free space'
       ) from error
 
 
@@ -232,7 +234,7 @@ def sha256(path: pathlib.Path) -> str:
 
 
 def damage(folder: pathlib.Path) -> str:
-  """Describes in a few words how the folder differs from its sums; '' if it does not."""
+  """Describes in a few words how the folder differs from its checksums; '' if it does not."""
   try:
     expected = dict(workdir.read_json(folder / SUMS))
   except FileNotFoundError:

@@ -59,7 +59,7 @@ def of_params(params: Any) -> str:
 
 
 def check(saved: Fingerprint, now: Fingerprint, folder: pathlib.Path) -> None:
-  """Refuses to continue another training.
+  """Refuses to continue another training run.
 
   Raises:
     ConfigError: names the settings or inputs that differ.
@@ -73,10 +73,10 @@ def check(saved: Fingerprint, now: Fingerprint, folder: pathlib.Path) -> None:
 
 
 def refuse(folder: pathlib.Path, difference: str) -> None:
-  """Raises a ConfigError: the folder belongs to another training."""
+  """Raises a ConfigError: the folder belongs to another training run."""
   raise errors.ConfigError(
-    f'{folder}: contains another training: {difference}. Use a different folder, or delete this '
-    'one to train from scratch'
+    f'{folder}: contains another training run: {difference}. Use a different folder, or delete '
+    'this one to train from scratch'
   )
 
 

@@ -112,7 +112,7 @@ def fit(
     The parameters with the lowest validation loss, on the devices.
 
   Raises:
-    ConfigError: another training is using the folder, or has left its checkpoints there.
+    ConfigError: another training run is using the folder, or has left its checkpoints there.
     DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
   with (

@@ -167,7 +167,7 @@ def test_without_a_template_single_prompts_and_transcripts_are_plain_text():
 @pytest.mark.parametrize(
   'messages, message',
   [
-    ([{'role': 'assistant', 'content': 'Yes?'}], 'has no message of a user before the answer'),
+    ([{'role': 'assistant', 'content': 'Yes?'}], 'has no user message before the answer'),
     ([{'role': 'user'}], 'message 1 must have a role and a content'),
     ([{'content': 'x'}], 'message 1 must have a role and a content'),
     ([{'role': 'user', 'content': [{'type': 'image'}]}], 'message 1 must have a role'),

@@ -92,10 +92,10 @@ def test_a_damaged_list_gives_the_rows_that_json_reads_or_is_refused(data):
 @pytest.mark.parametrize(
   'text, message',
   [
-    ('[{"text": "a"},', 'ends after row 1, before its list is closed. Download it again'),
-    ('[', 'ends after row 0, before'),
+    ('[{"text": "a"},', 'its list ends after row 1 without a closing bracket. Download it again'),
+    ('[', 'its list ends after row 0 without'),
     ('[{"text": "a"} {"text": "b"}]', "row 1 of its list is followed by '{' instead of a comma"),
-    ('[{"text": "a"}]\n[{"text": "b"}]', r"goes on after its list, with '\['; write one list"),
+    ('[{"text": "a"}]\n[{"text": "b"}]', r"continues after its list with '\['; write one list"),
     ('[{"text": "a"}, {"text": }]', 'row 2 of its list is not valid JSON: Expecting value'),
     ('[{"text": "a"}, {"text": "b]', 'row 2 of its list is not valid JSON: Unterminated string'),
     ('[' * 100_000, 'row 1 of its list is nested too deeply'),

@@ -110,10 +110,10 @@ def test_parquet_values_become_what_json_has(tmp_path):
 
 LIST = '[{"text": "a"}, {"text": "b"}]'
 NOT_BY_LINES = {  # content: what the message says
-  '[\n{"text": "a"},\n{"text": "b"}\n]\n': 'begins a list; .* let its name end in .json',
-  '[{"text": "a"},\n {"text": "b"}]\n': 'begins a list; .* let its name end in .json',
+  '[\n{"text": "a"},\n{"text": "b"}\n]\n': 'begins a list; .* rename it to end in .json',
+  '[{"text": "a"},\n {"text": "b"}]\n': 'begins a list; .* rename it to end in .json',
   LIST: 'row 1: must be a JSON object, but is a list; .* end in .json; else fix it',
-  '{\n  "text": "a"\n}\n{\n  "text": "b"\n}\n': r'goes over several lines; .*\(jq -c .\)',
+  '{\n  "text": "a"\n}\n{\n  "text": "b"\n}\n': r'spans several lines; .*\(jq -c .\)',
   '{"text": "a\tb"}\n': 'row 1: is not valid JSON: a string contains a line break, tab or other',
 }
 
@@ -321,10 +321,13 @@ ENDINGS = ['jsonl', 'json', 'csv', 'tsv', 'txt', 'parquet', 'jsonl.gz', 'csv.gz'
     (POINTER, 'is a Git LFS pointer, not the file itself. Run `git lfs pull`'),
     (b'\n<!DOCTYPE html>\n<html>', 'is an HTML page, not the file itself: a failed download'),
     (b'PK\x03\x04\x14\0', 'is a zip archive, such as an Excel workbook'),
-    (b'BZh91AY&SY', 'is packed with bzip2, which is not read. Unpack it'),
+    (b'BZh91AY&SY', 'is packed with bzip2, which is not supported. Unpack it'),
     (b'%PDF-1.7\n%\xe2\xe3', 'is a PDF document, not rows of text'),
     (b'SQLite format 3\0' + bytes(90), 'is an SQLite database, not rows of text'),
-    (b'Entry not found', r"is the answer of a server \('Entry not found'\), not the file itself"),
+    (
+      b'Entry not found',
+      r"is the error response of a server \('Entry not found'\), not the file itself",
+    ),
     (b'{"error":"Repository not found"}\n', r"is the answer .* \('Repository not found'\)"),
     (b'../.git/annex/objects/a/b/SHA256-c.csv', 'is a git-annex pointer'),
   ],
@@ -340,16 +343,16 @@ def test_a_file_of_another_kind_is_named(tmp_path, ending, content, message):
   [
     ('x.txt', b'%PDF-1.4\n', 'is a PDF document'),
     ('x.txt', b'\x89PNG\r\n\x1a\n', 'is an image'),
-    ('x.csv', b'\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1', 'is a document of an old Microsoft Office'),
+    ('x.csv', b'\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1', 'is an old Microsoft Office document'),
     ('x.csv', b'SQLite format 3\0', 'is an SQLite database'),
     ('x.jsonl', b'\x80\x04\x95\x0b\0', 'is a pickle'),
     ('x.jsonl', b'\x28\xb5\x2f\xfd', 'is packed with zstd'),
     ('x.jsonl', bz2.compress(b'{"text": "a"}'), 'is packed with bzip2'),
     ('x.jsonl', lzma.compress(b'{"text": "a"}'), 'is packed with xz'),
-    ('x.jsonl.gz', gzip.compress(gzip.compress(b'{}')), 'within it is gzipped'),
-    ('x.jsonl.gz', gzip.compress(POINTER), 'within it is a Git LFS pointer'),
-    ('x.txt', b'a\rb\rc\r', r"end in carriage returns alone, .*\(tr '\\r' '\\n'\)"),
-    ('x.jsonl', b'{"text": "a"}\r{"text": "b"}\r', 'end in carriage returns alone'),
+    ('x.jsonl.gz', gzip.compress(gzip.compress(b'{}')), 'its content is gzipped'),
+    ('x.jsonl.gz', gzip.compress(POINTER), 'its content is a Git LFS pointer'),
+    ('x.txt', b'a\rb\rc\r', r"end with carriage returns only, .*\(tr '\\r' '\\n'\)"),
+    ('x.jsonl', b'{"text": "a"}\r{"text": "b"}\r', 'end with carriage returns only'),
     ('x.csv', 'text\nä\n'.encode('utf-32-le'), 'looks like UTF-32 without a byte order mark'),
   ],
 )
@@ -393,16 +396,18 @@ def test_a_fifo_a_dangling_link_and_stdin_are_no_files(tmp_path, monkeypatch):
   os.mkfifo('pipe.jsonl')
   os.symlink('loop.jsonl', 'loop.jsonl')
   for name, message in (
-    ('pipe.jsonl', 'is not a file, but a pipe or device; write its rows to a file'),
-    ('loop.jsonl', 'is a link to nothing'),
-    ('-', 'no such file .standard input is not read; write it to a file'),
+    ('pipe.jsonl', 'is a pipe or device, not a file; write its rows to a file'),
+    ('loop.jsonl', 'is a broken link'),
+    ('-', 'no such file .standard input is not supported; write it to a file'),
     ('x' * 300 + '.jsonl', 'no such file'),
     ('x.jsonl.zst', r'no such file'),
   ):
     with pytest.raises(ConfigError, match=message):
       rows.read_rows(name)
   pathlib.Path('x.jsonl.zst').write_bytes(b'')
-  with pytest.raises(ConfigError, match=r'x.jsonl.zst: .zst is not read; unpack it \(zstd -d\)'):
+  with pytest.raises(
+    ConfigError, match=r'x.jsonl.zst: .zst is not supported; unpack it \(zstd -d\)'
+  ):
     rows.read_rows('x.jsonl.zst')
 
 

@@ -158,7 +158,7 @@ def test_columns_without_a_name_are_no_columns(tmp_path):
 def test_a_name_that_comes_twice_matters_to_those_who_use_it(tmp_path):
   content = b'id,text,id\n1,a,2\n'
   assert read(tmp_path / 'x.csv', content, used=('text',)) == [{'id': None, 'text': 'a'}]
-  with pytest.raises(InputError, match="row 1: field 'id' is named twice by the header"):
+  with pytest.raises(InputError, match="row 1: field 'id' occurs twice in the header"):
     rows.read_rows(tmp_path / 'x.csv')
 
 

@@ -286,7 +286,7 @@ def test_files_of_a_folder_that_are_not_read_are_named(tmp_path, logged):
   (tmp_path / 'set' / 'a.csv').write_text('text\na b\n')
   (tmp_path / 'set' / 'b.jsonl').write_text('{"text": "c d"}\n')
   assert len(load(tmp_path / 'set')[0]) == 1
-  assert any('of no split, and not read; name one file to read it' in line for line in logged)
+  assert any('files of no split are not read: ' in line for line in logged)
 
 
 def test_a_folder_whose_readme_says_how_it_is_read_is_read_so(tmp_path):

@@ -74,7 +74,7 @@ def test_two_processes_run_the_whole_pipeline_and_one_of_them_writes(whole):
   for stage in (folder / 'tensorboard').iterdir():
     assert len(list(stage.iterdir())) == len(list((alone / 'tensorboard' / stage.name).iterdir()))
   assert 'rerlhf: starts' in said(first) and any('AUROC' in line for line in said(first))
-  assert said(second)[0].startswith('process 1 of 2: connects to the others at 127.0.0.1:')
+  assert said(second)[0].startswith('process 1 of 2: connecting to the others at 127.0.0.1:')
   assert not [line for line in said(second) if 'starts' in line or '/s]' in line or 'AUROC' in line]
 
 
@@ -124,7 +124,7 @@ def test_a_process_that_never_arrives_ends_the_other(start_train, tmp_path):
     f'--workdir={tmp_path / "run"}', '--initialization_timeout=5', each=(('--num_processes=2',),)
   )
   assert alone.wait(120) == -signal.SIGABRT
-  assert said(alone)[0].startswith('process 0 of 2: connects to the others at 127.0.0.1:')
+  assert said(alone)[0].startswith('process 0 of 2: connecting to the others at 127.0.0.1:')
   documented.check('a process that never arrives', said(alone)[0], 134, tmp_path)
   assert 'DEADLINE_EXCEEDED' in alone.printed
   assert not (tmp_path / 'run').exists()

@@ -149,4 +149,4 @@ def test_what_an_error_advises_is_not_refused_in_the_same_folder(rows, advised, 
   assert run('train', *arguments, advised).code == 0
   assert (folder / 'run' / 'data' / 'counts.json').exists()
   bound = run('train', *arguments)
-  assert bound.code == 2 and 'contains a run of another config' in bound.message
+  assert bound.code == 2 and 'contains a run with another config' in bound.message

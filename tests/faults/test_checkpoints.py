@@ -104,8 +104,10 @@ def test_without_a_whole_step_the_run_ends_and_touches_nothing(unfinished, train
     (path / 'sums.json').unlink()
   before = files_of(folder / 'sft')
   ended = train(folder, 'sft')
-  assert ended.code == 5 and 'no checkpoint is whole (step 12: it has no sums.json' in ended.message
-  documented.check('no checkpoint is whole', ended.message, ended.code, folder)
+  assert (
+    ended.code == 5 and 'no checkpoint is intact (step 12: it has no sums.json' in ended.message
+  )
+  documented.check('no checkpoint is intact', ended.message, ended.code, folder)
   assert files_of(folder / 'sft') == before
 
 

@@ -71,7 +71,7 @@ def test_a_conversation_without_a_template_is_refused(launch, speakers, tmp_path
   assert 'base: has no chat template; give plain prompts' in capsys.readouterr().err
   source.write_text('{"prompt": [{"role": "assistant", "content": "a"}]}\n')
   assert launch('generate', f'--model={speakers["aligned"]}', *arguments) == 3
-  assert "row 1: field 'prompt' has no message of a user before the" in capsys.readouterr().err
+  assert "row 1: field 'prompt' has no user message before the" in capsys.readouterr().err
 
 
 def test_settings_reach_the_sampler(run, calls):

@@ -112,7 +112,7 @@ def test_an_output_that_is_a_link_stays_one_and_a_pipe_is_refused(
   (tmp_path / 'x.jsonl.partial').mkdir()
   for name, message in (
     ('pipe.jsonl', 'is not a file, but a pipe or device; give another name'),
-    ('x.jsonl', 'x.jsonl.partial is in the way, and is not a file; remove it'),
+    ('x.jsonl', 'x.jsonl.partial exists but is not a regular file; remove it'),
   ):
     assert score(launch, rows, tmp_path / name) == 2
     assert message in capsys.readouterr().err

@@ -531,7 +531,7 @@ def changed(**ppo):
     (
       'a folder that contains a training run with more steps',
       {'config': changed(steps=4)},
-      'it has done 8 steps, and config.ppo.steps = 4',
+      'it has already done 8 steps, but config.ppo.steps = 4',
     ),
     ('a folder that contains a training run with other rows', {'rows': ROWS[1:]}, 'other rows'),
   ],
@@ -539,7 +539,9 @@ def changed(**ppo):
 def test_another_training_in_the_folder_is_refused(finished, policy, fault, changes, message):
   given = {'policy': policy, 'rows': ROWS, 'reward': share_of_early_letters, 'config': CONFIG}
   before = sorted(path for path in finished[3].rglob('*'))
-  with pytest.raises(errors.ConfigError, match=f'contains another training: {message}') as caught:
+  with pytest.raises(
+    errors.ConfigError, match=f'contains another training run: {message}'
+  ) as caught:
     loop.train(**given | changes, folder=finished[3], log=lambda *_: None)
   assert sorted(path for path in finished[3].rglob('*')) == before
   documented.check(fault, f'error: {caught.value}', caught.value.exit_code, finished[3])
@@ -555,4 +557,4 @@ def test_a_reward_that_is_noisy_or_renamed_continues(tmp_path, caplog):
   with caplog.at_level('WARNING'):
     probe.check(saved, lambda texts: rng.normal(size=2), tmp_path)
     probe.check(saved, renamed, tmp_path)
-  assert 'gives other scores each time' in caplog.text and 'is renamed now' in caplog.text
+  assert 'gives different scores at each call' in caplog.text and 'is renamed now' in caplog.text

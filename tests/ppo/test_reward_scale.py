@@ -97,6 +97,6 @@ def test_the_coefficient_stays_positive_and_finite_whatever_the_horizon(kl, hori
 
 
 def test_a_coefficient_of_0_cannot_adapt():
-  with pytest.raises(errors.ConfigError, match='kl_coefficient = 0.0: must be > 0 with config.ppo'):
+  with pytest.raises(errors.ConfigError, match='kl_coefficient = 0.0: must be > 0 if config.ppo'):
     config.PPO(kl_coefficient=0.0, kl_target=6.0)
   assert config.PPO(kl_coefficient=0.0).kl_target == 0

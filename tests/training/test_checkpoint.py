@@ -178,7 +178,7 @@ def test_a_damaged_step_is_set_aside_and_can_be_saved_again(
     with caplog.at_level('WARNING'):
       step, state, _ = checkpoints.restore(state_of(0))
     assert re.search(
-      f'{folder}: the checkpoint of step 4 is damaged: {reason}. That of step 2 is used',
+      f'{folder}: the checkpoint of step 4 is damaged: {reason}. The checkpoint of step 2 is used',
       caplog.text,
     )
     assert step == 2
@@ -200,7 +200,7 @@ def test_without_a_whole_step_nothing_is_touched_and_the_reasons_are_given(two_s
       checkpoint.Checkpoints(folder) as checkpoints,
       pytest.raises(
         errors.CheckpointError,
-        match='no checkpoint is whole .step 4: it has no sums.json, .*; step '
+        match='no checkpoint is intact .step 4: it has no sums.json, .*; step '
         '2: state/d/.*Delete the folder to retrain',
       ) as caught,
     ):
@@ -242,7 +242,7 @@ def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path):
   ):
     with (
       checkpoint.Checkpoints(tmp_path, fingerprint=now) as checkpoints,
-      pytest.raises(errors.ConfigError, match='contains another training: ') as caught,
+      pytest.raises(errors.ConfigError, match='contains another training run: ') as caught,
     ):
       checkpoints.restore(state_of(0))
     assert difference in str(caught.value) and 'Use a different folder' in str(caught.value)
