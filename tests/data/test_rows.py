@@ -136,7 +136,7 @@ NOT_BY_ROWS = {  # content of a .json file: what the message says
   '{"columns": ["text"], "index": [0], "data": [["a"]]}': BY_COLUMNS,
   '{"count": 1, "rows": [{"text": "a"}]}': "the rows are those in 'rows', save that list as a file",
   '[{"Text ": "a", "id": "b"}]': "its fields: 'Text ', 'id'; set --field='Text '",
-  '[{"text": "a", "text": "b"}]': "row 1: field 'text' occurs twice in its row; leave one of",
+  '[{"text": "a", "text": "b"}]': "row 1: field 'text' occurs twice in its row; remove one of",
   '{"text": "a"},\n{"text": "b"}\n': 'its first value is followed by something else',
   '{"text": "a", "x": ' + '[' * 99999 + '\n{"text": "b"}\n': 'row 1: is nested too deeply',
 }
@@ -328,7 +328,7 @@ ENDINGS = ['jsonl', 'json', 'csv', 'tsv', 'txt', 'parquet', 'jsonl.gz', 'csv.gz'
       b'Entry not found',
       r"is the error response of a server \('Entry not found'\), not the file itself",
     ),
-    (b'{"error":"Repository not found"}\n', r"is the answer .* \('Repository not found'\)"),
+    (b'{"error":"Repository not found"}\n', r"is the error response .* \('Repository not found'\)"),
     (b'../.git/annex/objects/a/b/SHA256-c.csv', 'is a git-annex pointer'),
   ],
 )
@@ -458,7 +458,7 @@ def test_a_field_that_is_not_needed_cannot_spoil_a_row(tmp_path, monkeypatch, na
     [{'text': 'a', 'note': None}],
     {'rows_read': 1, 'bad_rows': 0},
   )
-  assert len(logged) == 1 and f"{name}: in 1 row field 'note' {value}" in logged[0]
+  assert len(logged) == 1 and f"{name}: in 1 row, field 'note' {value}" in logged[0]
   with pytest.raises(InputError, match=f"row 1: field 'note' {value}"):
     rows.read_rows(tmp_path / name, fields=('note',))
 

@@ -147,7 +147,7 @@ def test_a_field_that_is_not_used_cannot_spoil_a_row(tmp_path):
   path = tmp_path / 'x.csv'
   path.write_bytes(b'text,id,id,note\na b,1,2,caf\xe9\n')
   assert len(load(path)[0]) == 1
-  with pytest.raises(InputError, match="field 'id' is named twice"):
+  with pytest.raises(InputError, match="field 'id' occurs twice"):
     load(path, label_field='id')
 
 
