@@ -160,7 +160,7 @@ def test_an_object_with_lists_may_be_one_row(tmp_path):
 @pytest.mark.parametrize('kept', [20, 40])
 def test_half_of_a_gzipped_file_is_named(tmp_path, kept):
   path = tmp_path / 'x.jsonl.gz'
-  path.write_bytes(gzip.compress(b'{"text": "a and b and c"}\n')[:kept])
+  path.write_bytes(gzip.compress(b'{"text": "a and b and c"}\n', mtime=0)[:kept])
   with pytest.raises(InputError, match=r'end-of-stream marker was reached\. Download it again'):
     rows.read_rows(path, bad_rows='skip')
 
@@ -349,8 +349,8 @@ def test_a_file_of_another_kind_is_named(tmp_path, ending, content, message):
     ('x.jsonl', b'\x28\xb5\x2f\xfd', 'is packed with zstd'),
     ('x.jsonl', bz2.compress(b'{"text": "a"}'), 'is packed with bzip2'),
     ('x.jsonl', lzma.compress(b'{"text": "a"}'), 'is packed with xz'),
-    ('x.jsonl.gz', gzip.compress(gzip.compress(b'{}')), 'its content is gzipped'),
-    ('x.jsonl.gz', gzip.compress(POINTER), 'its content is a Git LFS pointer'),
+    ('x.jsonl.gz', gzip.compress(gzip.compress(b'{}', mtime=0), mtime=0), 'its content is gzipped'),
+    ('x.jsonl.gz', gzip.compress(POINTER, mtime=0), 'its content is a Git LFS pointer'),
     ('x.txt', b'a\rb\rc\r', r"end with carriage returns only, .*\(tr '\\r' '\\n'\)"),
     ('x.jsonl', b'{"text": "a"}\r{"text": "b"}\r', 'end with carriage returns only'),
     ('x.csv', 'text\nä\n'.encode('utf-32-le'), 'looks like UTF-32 without a byte order mark'),
@@ -427,7 +427,7 @@ def test_values_of_parquet_that_python_cannot_hold(tmp_path):
 
 
 def test_a_wrong_name_is_named(tmp_path):
-  (tmp_path / 'x.csv').write_bytes(gzip.compress(b'text\na\n'))
+  (tmp_path / 'x.csv').write_bytes(gzip.compress(b'text\na\n', mtime=0))
   with pytest.raises(InputError, match=r'x.csv: is gzipped, .* Add .gz to its name'):
     rows.read_rows(tmp_path / 'x.csv')
   (tmp_path / 'x.csv.gz').write_bytes(b'text\na\n')
