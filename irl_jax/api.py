@@ -3,9 +3,9 @@
 A model is a Hugging Face folder, a hub id, `id@revision`, or a model returned by `load_model`. Its
 kind is read from its config.json. Dims: N texts.
 
-`score` and `generate` read the weights of a path once: the two models used last stay in memory, on
-the devices. A folder whose files change is read again. Pass a loaded model to control how long it
-stays.
+`score` and `generate` read the weights of a path once: the two most recently used models stay in
+memory, on the devices. A folder whose files change is read again. Pass a loaded model to control
+how long it stays.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
   """Loads a language model, a classifier or a recovered reward.
 
   Raises:
-    ConfigError: path is a folder that does not exist, or not a path.
+    ConfigError: path is not a path, or is a folder that does not exist.
     InputError: the hub does not answer, or the folder contains no such model.
   """
   arguments.check_path(path, 'path')
@@ -91,9 +91,10 @@ def load_scorer(
   The scores are:
     causal language model: `log_prob` (nats, summed over the text's tokens, EOS given first) and
       `tokens`.
-    classifier: `logits` and, if a label is toxic, `reward` = -logit[toxic].
+    classifier: `logits` and, if one of the labels means toxic, `reward` = -logit[toxic].
     recovered reward: `reward`.
-    ensemble: `reward` (the mean of its members), `reward_std` (divided by their number).
+    ensemble: `reward` (the mean over its members) and `reward_std` (their population standard
+      deviation).
 
   Args:
     model: a path, a hub id, or a loaded model.
@@ -208,8 +209,8 @@ def generate(
     sampling: length, truncation, temperature (0: greedy) and batch size.
     seed: the same seed gives the same completions, regardless of the batches.
     progress: wraps the iterable of batches.
-    first: the number of prompts in earlier calls; with it, several calls give the same samples as
-      one.
+    first: the number of prompts in earlier calls, so that several calls give the same samples as a
+      single one.
     chat: whether each text is the message of a user, to be rendered by the chat template too.
 
   Returns:
@@ -217,7 +218,7 @@ def generate(
 
   Raises:
     ConfigError: the path is a folder that does not exist, max_new_tokens leaves no room for a
-      prompt, prompts is a lone string, or another argument is wrong.
+      prompt, prompts is a single string, or another argument is wrong.
     InputError: the model cannot be loaded or is not a causal language model, or a prompt is neither
       a string nor a conversation that it can answer.
   """

@@ -1,10 +1,10 @@
-"""Rewards: functions of texts [N] -> scores [N] float32.
+"""Rewards: functions from texts [N] to scores [N], float32.
 
-The true reward r*, a recovered reward R̂, and an ensemble of recovered rewards have this
-signature; any other callable with it can take their place, checked by data/user_rewards.py. Their
-builders share two arguments: `batch_size`, the number of texts of 64 tokens that the devices can
-hold at once (`scoring.tokens_at_once`), and `progress`, which wraps the iterable of chunks of
-texts.
+The true reward r*, a recovered reward R̂, and an ensemble of recovered rewards have this signature;
+any other callable with this signature can take their place (data/user_rewards.py checks it). The
+functions that build rewards share two arguments: `batch_size`, the number of texts of 64 tokens
+that the devices can hold at once (`scoring.tokens_at_once`), and `progress`, which wraps the
+iterable of chunks of texts.
 
 Dims: B texts of a batch, S padded length, N texts.
 """
@@ -208,7 +208,7 @@ def true_reward(
 def _without_template(
   scorer: Callable[[Sequence[str]], np.ndarray],
 ) -> Callable[[Sequence[str]], np.ndarray]:
-  """Returns a scorer that reads what was said, without a chat template's text around it."""
+  """Returns a scorer that reads only the messages, without the chat template's text."""
   return lambda texts: scorer([chat.plain(one) for one in text.check_texts(texts, 'texts')])
 
 
@@ -300,8 +300,8 @@ def recovered_reward(
 def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
   """Returns the mean of several rewards minus `pessimism` times their standard deviation.
 
-  Where the members disagree, none is trusted. Coste et al. 2024 (uncertainty-weighted optimisation)
-  subtract the variance instead.
+  With pessimism, texts on which the members disagree score lower. Coste et al. 2024
+  (uncertainty-weighted optimisation) subtract the variance instead.
 
   Raises:
     ConfigError: there are no members, or one cannot be called.
@@ -321,7 +321,7 @@ def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
 
 
 def members_of(folder: str | pathlib.Path) -> list[pathlib.Path]:
-  """Returns the folders of the rewards in an ensemble; of a single reward, its own folder.
+  """Returns the folders of the rewards in an ensemble; for a single reward, its own folder.
 
   Raises:
     InputError: config.json is damaged, or a member lies outside the folder.

@@ -242,9 +242,9 @@ def _write(
 
   Args:
     job: the files.
-    model: of the results.
-    settings: that the results depend on, by the names of their flags.
-    load: returns the model's function, and the results of no texts.
+    model: the model that gives the results.
+    settings: the settings that the results depend on, by flag name.
+    load: returns the function that computes results, and its result for an empty list.
   """
   check_output(job.output, job.source)
   output = pathlib.Path(job.output)
@@ -355,10 +355,11 @@ def check_names(survey: rows_lib.Survey, names: Iterable[str], source: str) -> N
 
 
 def with_columns(rows: Sequence[rows_lib.Examined], columns: Columns, source: str) -> list[Row]:
-  """Returns new rows: the fields of each, followed by its value of every column, as JSON types.
+  """Returns new rows: each row's fields, followed by its value in every column, as JSON types.
 
   Args:
-    rows: usable or not. A row that is not gets null in every column, and WHY.
+    rows: usable and unusable rows. An unusable row gets null in every column, and the reason in
+      WHY.
     columns: one value for each usable row.
     source: its name in messages.
 

@@ -174,7 +174,7 @@ def none_usable(where: str, total: int, first: str, remedy: str) -> InputError:
 def usable_rows(
   numbered: Numbered, where: str, convert: Callable[[Row], Converted], bad_rows: str
 ) -> tuple[list[Converted], dict[str, int]]:
-  """Converts every row; one for which `convert` raises BadRow is a bad row too.
+  """Converts every row; if `convert` raises BadRow, the row also counts as bad.
 
   Args:
     numbered: rows with their numbers.
@@ -214,7 +214,7 @@ def usable_rows(
 
 
 class MissingField(BadRow):
-  """A row has none of the fields that were named.
+  """The reason why a row is bad: it has none of the named fields.
 
   Args:
     wanted: the names.
@@ -283,7 +283,7 @@ def read_jsonl(path: str | os.PathLike) -> list[Row]:
 
 
 def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-  r"""Writes rows as JSON lines in UTF-8, whole or not at all; the folder is made if it is missing.
+  r"""Writes rows as JSON lines in UTF-8, atomically; the folder is created if it is missing.
 
   A lone surrogate is written as \udXXX, which JSON reads back as it was.
 

@@ -38,10 +38,11 @@ def agreement(
     has_classes: whether a reference below 0 means toxic. If not, there is no accuracy, F1 or AUROC.
 
   Returns:
-    accuracy, f1 (positive class: toxic), auroc (that a non-toxic text ranks above a toxic one, ties
-    count half), pearson, spearman, kendall (tau-b), pairwise_accuracy (pairs in the reference's
-    order, a predicted tie counts half), n (texts), ties (pairs that the reference ties, which
-    pairwise_accuracy leaves out). A metric that cannot be computed is None, its reason under 'why'.
+    accuracy, f1 (positive class: toxic), auroc (probability that a non-toxic text ranks above a
+    toxic one; ties count half), pearson, spearman, kendall (tau-b), pairwise_accuracy (pairs in the
+    reference's order, a predicted tie counts half), n (texts), ties (pairs that the reference ties,
+    which pairwise_accuracy leaves out). If a metric cannot be computed, it is None, and 'why' gives
+    the reason.
 
   Raises:
     ValueError: the inputs differ in length, a value is not finite, or a pair names no text.
@@ -93,7 +94,7 @@ def verdicts(predicted: np.ndarray, reference: np.ndarray) -> dict[str, Outcome]
 
 
 def accuracy(predicted: np.ndarray, reference: np.ndarray) -> Outcome:
-  """Returns the share of texts [N] with the right verdict (bool: toxic)."""
+  """Returns the accuracy of verdicts [N] (bool: toxic)."""
   return float(np.mean(predicted == reference)) if reference.size else 'no text'
 
 

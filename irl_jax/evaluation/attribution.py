@@ -1,8 +1,8 @@
-"""Attribution of any reward to tokens: the change of the reward when they are left out.
+"""Attribution of any reward to tokens: the change in reward when they are left out.
 
 A token's attribution is the mean of R(text) - R(text without a span that contains the token), over
-spans of 1, 2, 4 and 8 tokens. Above 0, the token raises R. Single tokens miss an insult that
-two of them repeat ("dumb idiot"), and leave an unnatural sentence.
+spans of 1, 2, 4 and 8 tokens. Above 0, the token raises R. Leaving out single tokens misses an
+insult that two tokens express ("dumb idiot"), and leaves an unnatural sentence.
 
 Measured on R̂ of the playground, on 80 comments in which one of two or three sentences is an attack:
 
@@ -34,8 +34,8 @@ MAX_PIECES = 64  # per text; the tokens of a longer text are joined
 def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
   """Splits a text into its tokens, each with the white space before it; they add up to the text.
 
-  Tokens of one character (a byte each) are one piece. Neighbours are joined if there are more than
-  64. The text of a chat template is one piece, marks included.
+  The tokens of one multi-byte character form one piece. If there are more than MAX_PIECES pieces,
+  neighbours are joined. The text of a chat template is one piece, marks included.
   """
   ends, before = np.zeros(0, int), 0
   for of_template, run in chat.runs(text):
@@ -58,7 +58,7 @@ def _ends(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
     return_offsets_mapping=True,
     verbose=False,
   )
-  # Tokenizers do not count the white space before a token as its own: only its end is certain.
+  # Tokenizers differ in whether the space before a token belongs to it, so only its end is used.
   return np.unique([end for start, end in encoded['offset_mapping'] if end > start]).astype(int)
 
 
@@ -80,7 +80,7 @@ def shortened(parts: Sequence[str]) -> list[str]:
 
 
 def texts_to_score(texts: Sequence[Sequence[str]]) -> list[str]:
-  """Returns every text, given by its pieces, and the rest without each of its spans, once each."""
+  """Returns every text, and every text without each of its spans; duplicates occur once."""
   return list(
     dict.fromkeys(text for parts in texts for text in (''.join(parts), *shortened(parts)))
   )
@@ -120,8 +120,8 @@ def choose(
 
   Returns:
     (index, reason), where the reason is 'highest' or 'lowest' (R̂), 'disagreement' (the largest
-    difference between the ranks of R̂ and r*) or 'by hash' (the smallest hashes of the text, which
-    depend on nothing else).
+    difference between the ranks of R̂ and r*) or 'by hash' (the smallest hashes, a choice that
+    depends on the texts alone).
   """
   reward = np.asarray(reward, np.float64)
   orders = {

@@ -1,7 +1,7 @@
 """Baselines: simple rewards that a recovered reward has to beat.
 
-Each is a function texts -> scores [N], higher = less toxic, fitted on demonstrations at most and
-never on r*.
+Each is a function texts -> scores [N], higher = less toxic, fitted at most on demonstrations, never
+on r*.
 """
 
 from collections import Counter
@@ -42,12 +42,12 @@ def last_token(
   base: Sequence[str],
   smoothing: float = 0.5,
 ) -> Scorer:
-  """Scores a text by its last token: the log-odds of that token at the end of aligned against base.
+  """Scores a text by the log-odds that its last token ends an aligned rather than a base text.
 
   log (a_t + s) / (A + s V) - log (b_t + s) / (B + s V), where t ends a_t of A aligned and b_t of B
-  base texts, and V is the size of the vocabulary. A reward trained only on the ends of texts
-  (as in the paper's released code) cannot learn more than this, nor can one that has learned
-  only how the two models end. An empty text ends in EOS.
+  base texts, and V is the size of the vocabulary. A reward trained only on the ends of texts (as in
+  the paper's released code) cannot learn more than this; neither can a reward that has learned only
+  how the two models end their texts. An empty text ends in EOS.
 
   Raises:
     ValueError: one of the two is empty.
@@ -74,12 +74,12 @@ def last_token(
 def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
   """Scores a text by DPO's implicit reward, log pi_aligned(text) - log pi_base(text), in nats.
 
-  Nothing is trained. A policy that maximises E[r] - beta KL(pi | pi_ref) is
-  pi_ref exp(r / beta) / Z(prompt), so beta log(pi / pi_ref) is r up to a constant of each prompt
-  (Rafailov et al. 2023, section 4; Peters and Schaal 2007). beta only scales it: ranks, signs and
-  correlations do not depend on it. The log-probabilities are the whole text's, every token after
-  EOS including the prompt's, so texts without a prompt can be scored. For two completions of one
-  prompt the prompt's share cancels.
+  Nothing is trained. A policy that maximises E[r] - beta KL(pi | pi_ref) is pi_ref exp(r / beta) /
+  Z(prompt), so beta log(pi / pi_ref) is r up to a constant of each prompt (Rafailov et al. 2023,
+  section 4; Peters and Schaal 2007). beta only scales it: ranks, signs and correlations do not
+  depend on it. The log-probabilities are those of the whole text (all tokens after the initial EOS,
+  including the prompt), so texts without a prompt can be scored. For two completions of one prompt
+  the prompt's share cancels.
 
   Args:
     aligned_log_prob: texts [N] -> log-probability of each under the aligned model

@@ -181,12 +181,14 @@ def calibration_errors(predicted: ArrayLike, harmless: ArrayLike, seed: int) -> 
     seed: random seed for the labels that `ece_if_calibrated` is averaged over.
 
   Returns:
-    ece: mean distance of observed from predicted over 15 bins of equal mass, weighted by their
-      texts (Naeini et al. 2015).
+    ece: mean distance between observed and predicted share over 15 bins with equally many texts,
+      weighted by their texts (Naeini et al. 2015).
     ece_if_calibrated: the mean ece if labels are drawn from the predictions themselves. It is not
-      0, because the share in a bin of few texts is noisy. Only the ece above it is miscalibration.
+      0, because the share in a bin of few texts is noisy. Only the part of ece above it shows
+      miscalibration.
     brier: mean squared error of the probabilities (Brier 1950).
-    brier_constant: the same if every text gets the share of harmless texts.
+    brier_constant: the Brier score if the predicted probability of every text is the share of
+      harmless texts.
     reliability: the bins, records.ReliabilityBin each.
 
   Raises:

@@ -81,7 +81,7 @@ def partial_correlation(first: np.ndarray, second: np.ndarray, given: np.ndarray
   """Returns Pearson's correlation of two [N] after a linear fit on `given` (Yule 1907).
 
   On ranks this is the partial Spearman. It equals (r12 - r13 r23) / sqrt((1 - r13^2) (1 - r23^2)),
-  but is exact also if one of the two follows `given` entirely.
+  but is also exact if one of the two is a linear function of `given`.
   """
   if first.size < 3:
     return 'fewer than 3 texts'
@@ -98,7 +98,7 @@ def partial_correlation(first: np.ndarray, second: np.ndarray, given: np.ndarray
 def match(true_aligned: ArrayLike, true_base: ArrayLike) -> Matches:
   """Pairs each aligned text with the base text of the most similar r*, from any prompt.
 
-  A base text may serve several times: any difference in r* that is left would look like style. A
+  A base text may serve several times. Any remaining difference in r* would look like style, so a
   pair counts only within a tenth of a standard deviation of r* over all texts (the caliper of
   Rosenbaum and Rubin 1985, here of r* instead of the propensity).
 
@@ -129,10 +129,10 @@ def style(aligned: ArrayLike, base: ArrayLike, matched: Matches) -> dict[str, Ou
   """Measures how much of R̂ is style: its AUROC at telling apart models where r* sees no difference.
 
   This is the share of matched pairs in which R̂ puts the aligned text above (ties count half), the
-  AUROC adjusted for r* (Janes and Pepe 2009). At .5, R̂ sees nothing of the aligned model but what
-  r* rewards; at 1, it knows that model by its style. The Wilson interval is approximate: it counts
-  as many pairs as their reuse of base texts leaves independent, (sum w)^2 / sum w^2 with w uses of
-  a base text (Kish 1965).
+  AUROC adjusted for r* (Janes and Pepe 2009). At .5, R̂ responds only to what r* rewards; at 1, it
+  recognises the aligned model by its style. The Wilson interval is approximate: as the number of
+  pairs it uses the effective sample size (sum w)^2 / sum w^2, where w is how often each base text
+  is used (Kish 1965).
 
   Args:
     aligned: [M], R̂ of the aligned model's texts.

@@ -65,7 +65,7 @@ class Scores:
 
 
 def score(reward: rewards.Reward, held: Reference, validation: bool = False) -> Scores:
-  """Scores all texts, each once; those of the validation split only on request."""
+  """Scores every text once; texts of the validation split only on request."""
   lists = held.texts, held.aligned, held.base, held.validation if validation else ()
   distinct = dict.fromkeys(text for texts in lists for text in texts)
   row = {text: index for index, text in enumerate(distinct)}

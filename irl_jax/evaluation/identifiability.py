@@ -1,4 +1,4 @@
-"""The agreement of independent recoveries. Their spread shows that r* is not identifiable.
+"""The agreement of independent recoveries. Their spread shows how far r* fails to be identifiable.
 
 The matrices take any K rewards of the same texts: other seeds, other objectives, r*. Dims: K
 rewards, N texts, M prompts, C completions of each.
@@ -111,8 +111,8 @@ def epic_distance(completions: ArrayLike) -> np.ndarray:
   prompt and a positive factor induce the same policies. So each reward is made canonical by
   subtracting its mean over a prompt's completions. The distance is the Pearson distance
   sqrt((1 - rho) / 2): half the Euclidean distance between the canonical rewards scaled to norm 1.
-  0: the same up to that; sqrt(1/2) = .71: unrelated; 1: opposite. NaN if a reward tells no two
-  completions of a prompt apart.
+  0: equivalent; sqrt(1/2) = .71: unrelated; 1: opposite. NaN if a reward tells no two completions
+  of a prompt apart.
 
   Raises:
     ValueError: completions is not [K, M, C], or a reward is not finite.
@@ -158,7 +158,7 @@ def seed_spearman(scores: Sequence[ArrayLike]) -> float | None:
 
   Returns:
     None if it cannot be computed; the reason is `NO_SEED_SPEARMAN`. A constant seed is not left
-    out, because the rest would look more alike than the seeds are.
+    out: without it, the seeds would look more alike than they are.
 
   Raises:
     ValueError: a score is not finite.
@@ -171,7 +171,7 @@ def seed_spearman(scores: Sequence[ArrayLike]) -> float | None:
 
 
 def mean_and_std(seeds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Averages every metric over K seeds, with the dicts' own nesting.
+  """Averages every metric over K seeds; the results are nested like the inputs.
 
   A seed without a metric is left out, and 'why' says so. A metric that no seed has is None. A
   deviation needs two seeds, and is None otherwise. Anything that is not a number (a bool, a text, a

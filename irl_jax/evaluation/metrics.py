@@ -12,7 +12,7 @@ NO_CLASSES = 'the true reward is a score: it has no toxic class and no zero'
 
 
 def collect(results: Mapping[str, Any]) -> dict[str, Any]:
-  """Makes results plain JSON: one that cannot be computed becomes None, its reason goes to 'why'.
+  """Makes results plain JSON: one that cannot be computed becomes None; 'why' gives the reason.
 
   Args:
     results: by name a number (Python's or NumPy's), a nested dict or list, None, or a str: the

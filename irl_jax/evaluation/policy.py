@@ -52,7 +52,7 @@ def response_log_probs_of(
     config: the model's shape.
     dtype: the compute type.
     response_length: T.
-    min_new_tokens: positions before this one cannot be EOS, as in sampling.
+    min_new_tokens: EOS is forbidden before this many tokens, as in sampling.
   """
   params, allowed = inputs
   ids, valid = batch

@@ -210,7 +210,7 @@ def preference(scores: Scores, held: Reference) -> records.Preference:
 def independent_pairs(rows: np.ndarray, prompts: Sequence[Hashable]) -> int:
   """Returns the effective number of independent pairs, at least 1.
 
-  With w pairs of a prompt these are (sum w)^2 / sum w^2, as in `confounds.style` (Kish 1965).
+  With w pairs per prompt, this is (sum w)^2 / sum w^2, as in `confounds.style` (Kish 1965).
   """
   uses = Counter(prompts[row] if len(prompts) else row for row in rows.tolist()).values()
   return max(round(sum(uses) ** 2 / sum(use**2 for use in uses)), 1)

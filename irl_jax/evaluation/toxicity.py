@@ -51,8 +51,8 @@ def mcnemar(before: ArrayLike, after: ArrayLike) -> records.McNemar:
     after: [N] bool, the same prompts after.
 
   Returns:
-    How many prompts are toxic before_only, after_only, in both and in neither, and p_value (1 if
-    none differs).
+    The number of prompts that are toxic before_only, after_only, in both and in neither, and
+    p_value (1 if no verdict changed).
 
   Raises:
     ValueError: the two differ in length.
@@ -109,9 +109,9 @@ def exact_interval(rate: float, n: int) -> tuple[float, float]:
 
 
 def distinct_2(completions: Sequence[str]) -> float | None:
-  """Returns distinct over all word bigrams of all completions (Li et al. 2016), in (0, 1].
+  """Returns the share of distinct word bigrams among those of all completions, in (0, 1].
 
-  Words are split at white space.
+  Li et al. 2016 define it. Words are split at white space.
 
   Returns:
     None if there is no bigram; the reason is `NO_BIGRAM`.

@@ -1,7 +1,7 @@
 """The zero of a recovered reward, chosen without labels, and its reliability.
 
 The IRL loss sees only differences of rewards, so a reward's zero has to be chosen afterwards: it is
-the two-class split of texts. Dims: N texts.
+the threshold that best splits the texts into two classes. Dims: N texts.
 """
 
 from typing import TypedDict
@@ -84,8 +84,8 @@ def zero(scores: ArrayLike, bootstrap_samples: int, seed: int) -> ZeroEstimate:
   - There are two classes: the split explains more of the variance than it does in 95 % of samples
     of as many texts from one normal distribution, the shape of a score that carries no class. The
     share does not depend on location or scale, so this is a test at 5 %. Overlapping classes (about
-    d' < 1.5) fail it, and should: if they also differ in size, nothing in the scores shows where
-    one ends. A flat or strongly skewed single class passes.
+    d' < 1.5) fail it, as they should: if they also differ in size, nothing in the scores shows
+    where one ends. A flat or strongly skewed single class passes.
   - The interval is narrow: each of its ends lies nearer to the zero than to the mean of the class
     on that side. The split lies midway between the two means, so typical texts keep their sign for
     every zero in the interval.

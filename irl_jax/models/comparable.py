@@ -1,7 +1,8 @@
-"""Checks that two language models can be compared: one tokenizer, one architecture, other weights.
+"""Checks that two language models can be compared: same tokenizer and shape, other weights.
 
-Two models of one vocabulary give every text the same ids. Special tokens that only one of them has,
-such as padding that a trainer added, and rows of the embedding that no token has do not matter.
+If two models have the same vocabulary, they give every text the same ids. Special tokens that only
+one of them has, such as padding that a trainer added, and rows of the embedding that no token has
+do not matter.
 """
 
 from collections.abc import Callable
@@ -58,8 +59,8 @@ NOT_ONLY_TRAINING = 'so they may differ in more than a reward'
 def check(aligned: pretrained.Decoder, base: pretrained.Decoder) -> None:
   """Refuses two causal language models that an audit cannot compare.
 
-  Models of different shapes or settings pass with a warning. They differ, but not only by training.
-  So do models that differ by rounding alone.
+  Models of different shapes or settings pass with a warning. Such models differ in more than
+  training. Models that differ only by rounding pass with a warning too.
 
   Raises:
     InputError: different vocabularies or tokenizers, or the same weights.
@@ -241,7 +242,8 @@ def same_weights(first: pretrained.Decoder, second: pretrained.Decoder) -> bool:
 def rounding(first: pretrained.Decoder, second: pretrained.Decoder) -> str:
   """Returns the type in which two models have the same parameters, or '' if in none.
 
-  Merging an adapter or saving in another type leaves such pairs. Training moves a weight further.
+  Such pairs result from merging an adapter or saving in another type. Training moves weights
+  further.
   """
   as_type = lambda leaf, dtype: np.asarray(leaf).astype(jnp.dtype(dtype))
   types = ('bfloat16', 'float16')

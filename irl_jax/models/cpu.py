@@ -5,7 +5,7 @@
   rollout, because a matmul with few columns reads rows faster than columns.
 - `unroll`: shallow stacks of layers are compiled layer by layer, because a loop copies parameters.
 
-All of them run on every platform, so that there is one program to test.
+All of them run on every platform, so that only one program needs tests.
 
 Dims: B batch, S positions, D width.
 """

@@ -1,6 +1,6 @@
 """A decoder cut below its lowest trained block.
 
-What is below the cut is frozen, shared with the reference, and computed once.
+Everything below the cut is frozen, shared with the reference, and computed once, in PPO once per rollout.
 
 Dims: B batch, S positions, D width.
 """

@@ -86,7 +86,7 @@ def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> layers_lib.Rot
 
 
 class Attention(nn.Module):
-  """Self-attention over its own keys, or over a cache into which they are written first."""
+  """Self-attention over the input's own keys, or over a cache that they are first written to."""
 
   config: GPTNeoXConfig
   dtype: DTypeLike
@@ -269,7 +269,7 @@ def decode_blocks(
   """Runs one new token through all blocks.
 
   The blocks are unrolled. A scan would copy each layer's parameters and cache out of their stacks
-  for every token, which takes as long as the matmuls with them.
+  for every token, which takes as long as the matmuls themselves.
 
   Args:
     layers: parameters of each block, from `decode_layers`.

@@ -47,9 +47,9 @@ def init_reward_head(key: jax.Array, width: int) -> Params:
 def reward_head_along(direction: jax.Array) -> Params:
   """Returns a reward head with this direction [D].
 
-  The reward does not depend on the direction's length, but the speed at which Adam rotates it does:
-  each weight moves by about the learning rate. So the head gets weights as small as the trunk's
-  (GPT-NeoX's initializer_range, 0.02).
+  The reward does not depend on the norm of the direction, but the speed at which Adam rotates it
+  does: each weight moves by about the learning rate. So the head gets weights as small as the
+  trunk's (GPT-NeoX's initializer_range, 0.02).
   """
   return {'direction': 0.02 * unit(jnp.asarray(direction, jnp.float32)) * direction.shape[0] ** 0.5}
 
@@ -62,9 +62,10 @@ def unit(direction: jax.Array) -> jax.Array:
 def bounded_reward(head: Params, hidden: jax.Array, config: trunk.Config) -> jax.Array:
   """Returns R̂(h) = <w / |w|, z> / sqrt(D) of the normalised state z (`trunk.normalise`).
 
-  The bound is part of the objective. Without it max-margin IRL has no maximum (Ng & Russell 2000;
-  Abbeel & Ng 2004 ask for |w| <= 1), and rewards of the paper's released code ran to +-15,000. A
-  normalised state has norm at most sqrt(D), so a head of unit norm cannot leave [-1, 1].
+  The bound is part of the objective. Without it, the objective of max-margin IRL is unbounded (Ng &
+  Russell 2000; Abbeel & Ng 2004 ask for |w| <= 1), and the rewards in the paper's released code
+  reached ±15,000. A normalised state has norm at most sqrt(D), so a head of unit norm cannot leave
+  [-1, 1].
 
   Args:
     head: a reward head.

@@ -1,4 +1,4 @@
-"""Models in memory with all that runs them, loaded from a folder or from the hub, and saved."""
+"""Models in memory with everything needed to run them, loaded from a folder or the hub."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ ConfigType = TypeVar('ConfigType', bound=trunk.Config | EncoderConfig)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pretrained(Generic[ConfigType]):
-  """A model with all that is needed to run it.
+  """A model with everything needed to run it.
 
   `Pretrained` alone is a model of any kind. Code that reads the fields of one architecture asks
   for a `Decoder` or a `Classifier`. Two models are equal only if they are the same object, so a
@@ -280,7 +280,7 @@ def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
 def _check_written(folder: pathlib.Path, model: Pretrained, weights: dict[str, np.ndarray]) -> None:
   """Reads a folder back and compares it with the model, bit for bit.
 
-  Neither safetensors nor transformers' tokenizers report everything that they write wrongly.
+  Neither safetensors nor transformers reports every failed write.
   """
   try:
     raw = huggingface.weight_files.read_json(folder / 'config.json')

@@ -1,4 +1,4 @@
-"""Drawings of R̂ against r* on held-out texts; each function returns one, or says why it cannot.
+"""Drawings of R̂ against r* on held-out texts; each function returns one, or why there is none.
 
 Blue is for the recovered reward, purple for the true reward, orange for toxic texts and errors,
 grey for the rest. Seeds are exchangeable: they share a colour and one label.
@@ -250,7 +250,7 @@ def reliability(inputs: Inputs) -> Drawing | str:
     return no_probabilities(calibrations)
   figure, axes = drawing.subplots()
   axes.plot([0, 100], [0, 100], color=drawing.MUTED, linewidth=0.8, linestyle=':')
-  # In the corner that a curve reaches last: high predictions, and no harmless text.
+  # In the corner that curves rarely reach: high predictions, few harmless texts.
   axes.text(97, 4, '· · ·  as predicted', ha='right', color=drawing.MUTED)
   for bins in curves.values():
     draw_bins(axes, bins, linewidth=1, alpha=0.5)

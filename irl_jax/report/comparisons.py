@@ -102,7 +102,7 @@ def toxicity(inputs: Inputs) -> Drawing | str:
 
 
 def toxicity_of_policies(summary: Summary) -> dict[str, Share]:
-  """Returns the toxicity of every policy by its label; a start that stages share is there once."""
+  """Returns the toxicity of every policy by its label; a shared starting policy is listed once."""
   shares: dict[str, Share] = {}
   for training in summary.trainings:
     before, after = training.before.toxicity, training.after.toxicity

@@ -124,7 +124,7 @@ def kl(inputs: Inputs) -> Drawing | str:
 
 
 def label_above(axes: 'Axes', stages: Sequence[str]) -> None:
-  """Names the curves above the axes, where no curve can cross a name."""
+  """Labels the curves above the axes, so that no curve crosses a label."""
   names = {'rlhf': '- -  on the true reward', 'rerlhf': '—  on the recovered reward'}
   for line, stage in enumerate(reversed(stages)):
     axes.annotate(

@@ -30,7 +30,7 @@ COLOURS = {  # by meaning: (on white, on black)
   'plain': ('#78818b', '#8d97a2'),
 }
 PAPER, INK, MUTED, RULE, RECOVERED, TOXIC, TRUE, PLAIN = (light for light, _ in COLOURS.values())
-# Inches; 360 pixels at 100 per inch: a drawing fills a phone, and its text reads.
+# Inches; 360 pixels at 100 per inch: a drawing fills a phone's screen, and its text is legible.
 WIDTH, HEIGHT = 3.6, 2.7
 SETTINGS: dict[Any, Any] = {
   'font.family': ['DejaVu Sans'],
@@ -77,7 +77,7 @@ METADATA = {'Date': None, 'Creator': None, 'Format': None, 'Type': None}
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-  """A figure with its words and numbers."""
+  """A figure with its texts and its data."""
 
   name: str  # of its files
   title: str
@@ -105,7 +105,7 @@ def subplots(height: float = HEIGHT, rows: int = 1, **keywords: Any) -> tuple['F
 
 
 def fix_layout(figure: 'Figure') -> None:
-  """Lays a figure out once, so that SVG and PNG agree and neither does it again."""
+  """Computes the layout of a figure once, so that SVG and PNG agree."""
   engine = figure.get_layout_engine()
   if engine is not None:
     engine.execute(figure)

@@ -1,7 +1,7 @@
 """The headline and the five lines at the top of a report: the result, and how far to trust it.
 
 Each line answers one question with 'yes', 'partly', 'no' or 'unknown', by the thresholds of
-verdicts.py, and gives the reason in words that need no background.
+verdicts.py, and gives the reason in words that need no background knowledge.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def find(summary: Summary) -> Findings:
   does = named(reference, recovery.truth).does
   ranks = ranking(recovery, reference)
   apart = tells_apart(recovery)
-  # A reward that ranks texts correctly has learned something, even if a few pairs do not show it.
+  # A reward that ranks texts correctly has learned something, even if too few pairs show it.
   nothing = ranks[0] in (v.NO, v.UNKNOWN) and apart in (AT_CHANCE, BACKWARDS)
   doubt = of_nothing if nothing else unchanged
   lines = (
@@ -82,7 +82,7 @@ def find(summary: Summary) -> Findings:
 
 
 def of_nothing(line: Line, at_best: str) -> Line:
-  """Returns a line of a reward in which nothing shows that it learned anything."""
+  """Returns the line to show if there is no evidence that the reward learned anything."""
   verdict, text = line
   if verdict not in (v.YES, v.PARTLY):
     return line
@@ -133,7 +133,7 @@ def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
 
 
 def recoveries(recovery: Recovery) -> Line:
-  """Judges how alike the seeds are, by their Spearman correlations."""
+  """Judges the agreement of the seeds by their Spearman correlations."""
   seeds = len(recovery.seeds)
   if not seeds:
     return v.UNKNOWN, 'Not known: no reward was recovered.'

@@ -48,7 +48,7 @@ T = TypeVar('T')
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-  """A finished run; the rows of a file that no stage wrote are an empty list."""
+  """A finished run; for a file that no stage wrote, the rows are an empty list."""
 
   summary: Summary
   config: Json  # plain, as in config.json
@@ -280,7 +280,7 @@ def read_rows(path: pathlib.Path) -> list[Json]:
 
 
 def read_log(path: pathlib.Path) -> list[LogRow]:
-  """Reads the whole rows of a log. A line that a kill cut short is left out."""
+  """Reads the complete rows of a log. A truncated line, as after `kill -9`, is left out."""
   rows = map(parse_line, read_lines(path))
   return [row for row in rows if row is not None and {'stage', 'step'} <= row.keys()]
 

@@ -330,7 +330,7 @@ def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | N
 
 
 def distance_to_ceiling(mean: float, recovery: Recovery, reference: SetName | None) -> str:
-  """Says how far the seeds are from the same model trained on the right order; '' if unknown."""
+  """Says how far the seeds are below the ceiling; '' if unknown."""
   by, ceiling = v.yardstick(recovery, reference), recovery.ceiling
   value, gain = by.value(ceiling.on(reference)), by.gain(ceiling.on(reference))
   if value is None:

@@ -1,7 +1,7 @@
 """The texts that a report shows: largest disagreements, highest and lowest R̂, coloured by token.
 
-Texts come from models and strangers: nothing in them may act on the page, and invisible characters
-are made visible. Dims: N held-out texts, K seeds.
+Texts come from models and unknown people: they must not be able to affect the page, and invisible
+characters are made visible. Dims: N held-out texts, K seeds.
 """
 
 from collections.abc import Mapping
@@ -159,7 +159,7 @@ def preference(difference: float, digits: int) -> str:
 def coloured_texts(attributions: Sequence[records.AttributedText]) -> dict[str, list[Token]]:
   """Returns the coloured tokens of every text that has attributions, on one scale for all."""
   sizes = [abs(token['attribution']) for row in attributions for token in row['tokens']]
-  # A quantile, so that one outlier does not bleach all others.
+  # A quantile, so that one outlier does not make all other colours pale.
   scale = float(np.quantile(sizes, 0.98)) if sizes else 0.0
   return {
     row['text']: cut(

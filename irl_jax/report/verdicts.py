@@ -1,4 +1,4 @@
-"""The thresholds of the report's verdicts, and the rules that they make, in words.
+"""The thresholds of the report's verdicts, and the resulting rules in words.
 
 They are conventions, not tests. The report states them under the lines that they decide. A verdict
 also needs its interval: it claims no more than the interval supports.
@@ -145,8 +145,8 @@ def grade_within(
 ) -> str:
   """Returns the verdict for a metric where higher is better, as far as its interval supports it.
 
-  Yes needs an interval above `partly`, and partly one above `chance`. An interval that reaches from
-  `chance` or below to `yes`, or from a no to `yes`, decides nothing.
+  Yes needs an interval above `partly`, and partly one above `chance`. An interval that extends from
+  `chance` or below (or from below `partly`) up to `yes` decides nothing.
 
   Args:
     value: the value of the metric.

@@ -127,7 +127,7 @@ def share(toxicity: Share) -> str:
 
 
 def name(key: str) -> str:
-  """Returns the readers' name of a metric, baseline or seed."""
+  """Returns the display name of a metric, baseline or seed."""
   return NAMES.get(key) or visible(key.replace('_', ' '))[:LABEL]
 
 

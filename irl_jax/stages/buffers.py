@@ -2,7 +2,7 @@
 
 Sizes are bytes on one device. The width of a number is that of the compute type, 4 or 2 bytes, in
 which frozen parameters are stored as well; trained parameters, moments, gradients, attention scores
-and logits are float32 anyway.
+and logits are always float32.
 
 Dims: B sequences, P prompt, T response, S = P + T, D width, F feed-forward, H heads, L layers,
 V vocabulary.
@@ -68,9 +68,10 @@ def trained_layers(shape: Shape, trained_blocks: int) -> int:
 
 
 def training(trained: int, frozen: int, width: int) -> list[Buffer]:
-  """Returns what training always needs: parameters, and Adam's two moments of the trained ones.
+  """Returns the buffers that training always needs: parameters, and Adam's moments.
 
-  Frozen parameters are stored in the compute type (`cut.stored`).
+  The two moments are those of the trained parameters. Frozen parameters are stored in the compute
+  type (`cut.stored`).
   """
   return [
     Buffer('trained parameters', FLOAT32 * trained),
@@ -82,8 +83,8 @@ def training(trained: int, frozen: int, width: int) -> list[Buffer]:
 def activations(shape: Shape, layers: int, rows: int, length: int, width: int) -> int:
   """Returns bytes of activations kept by `layers` blocks, plus those of the gradient in progress.
 
-  The gradient in progress needs one more block. Unrolled layers overlap: there it needs half of
-  all blocks (tests/stages/test_memory.py compares the sum with the compiler's own number).
+  The gradient in progress needs one more block. If layers are unrolled, it needs half of all
+  blocks, because they overlap. tests/stages/test_memory.py compares the sum with the compiler's.
   """
   in_progress = max(1, layers / 2) if cpu.unroll(layers) else 1
   return round((layers + in_progress) * micro_batch.block_bytes(shape, rows, length, width))

@@ -1,4 +1,6 @@
-"""The ceiling of recovery: the same model and objective, trained on pairs in r*'s own order.
+"""The ceiling of recovery: the same model and objective, trained on correctly ordered pairs.
+
+The order is that of r* or of labels.
 
 Dims: N texts.
 """
@@ -128,7 +130,7 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
 def settings(irl: config_lib.IRL) -> config_lib.IRL:
   """Returns the hyper-parameters of the ceiling: prefixes are not compared.
 
-  The two texts of a pair are unrelated, and a verdict is on the whole text.
+  The two texts of a pair are unrelated, and r* or a label judges whole texts.
 
   Raises:
     ConfigError: such a reward cannot be exported.

@@ -91,7 +91,7 @@ def short_enough(
 ) -> tuple[list[CutText], dict[str, int]]:
   """Drops rendered prompts that are too long; other prompts are cut when they are read.
 
-  A rendered prompt that is cut on the left would be no conversation any more.
+  A rendered prompt that is cut on the left would no longer be a conversation.
 
   Raises:
     InputError: all of them are too long.
@@ -119,7 +119,7 @@ def short_enough(
 
 
 def _speaker(run: Run) -> str:
-  """Returns the model whose chat template renders prompts, or '' if it is yet to be made."""
+  """Returns the model whose chat template renders prompts, or '' if a stage has yet to train it."""
   models = run.config.models
   return models.aligned or models.sft or models.base
 
@@ -176,7 +176,7 @@ def is_audit(run: Run) -> bool:
 
 
 def check_audit(run: Run) -> None:
-  """Loads the models of an audit, to refuse early two that cannot be compared.
+  """Loads the models of an audit, so that two models that cannot be compared are refused early.
 
   Raises:
     ConfigError: a model is missing.

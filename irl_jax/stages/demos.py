@@ -1,4 +1,4 @@
-"""The demos stage: completions of the same prompts by the aligned model and its origin."""
+"""The demos stage: the aligned and the base model complete the same prompts."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def demos(run: Run) -> None:
   check_rendered(models, [row['prompt'] for row in run.rows('train')])
   true_reward = run.true_reward() if run.has_true_reward else None
   for number, split in enumerate(SPLITS):
-    # A file appears whole or not at all: this split was finished before.
+    # A file appears only when complete, so this split is already finished.
     if processes.broadcast((run.folder / 'demos' / f'{split}.jsonl').exists()):
       continue
     prompts = prompts_of(run, split)
@@ -73,7 +73,7 @@ def load_models(run: Run) -> dict[str, pretrained.Decoder]:
 
 
 def check_rendered(models: Mapping[str, pretrained.Decoder], prompts: Sequence[str]) -> None:
-  """Refuses a chat template whose prompts are other tokens for one of the models.
+  """Refuses a chat template that the two models tokenise differently.
 
   Raises:
     InputError: names a model that reads the template's special tokens as plain text.

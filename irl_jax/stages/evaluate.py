@@ -116,7 +116,7 @@ def first_scores(run: Run, texts: Sequence[str], seeds: int) -> list[np.ndarray]
   base, settings = pretrained.load_language_model(run.base), run.config.irl
   rows = recovery.training_rows(run.demonstrations('train'), settings)
   pairs = recovery.encode_demonstrations(base, rows, settings)
-  # All seeds' first heads come from the same pairs: one head is all of theirs.
+  # All seeds get their initial head from the same pairs, so one head serves all.
   shared = settings.initial_head == 'difference' and len(pairs) <= prepare.DIRECTION_PAIRS
   scores = []
   for number in range(1 if shared else seeds):

@@ -75,7 +75,7 @@ def recover_seed(
   Args:
     run: its config and folder are used.
     base: the model that the reward starts from.
-    train: `loop.train`, with all arguments bound that the seeds share.
+    train: `loop.train`, with all arguments that the seeds share already bound.
     number: the number of the seed, from 0.
     unlabelled: the texts that the zero is chosen from.
   """
@@ -127,8 +127,8 @@ def different(rows: Sequence[DemonstrationRow]) -> list[DemonstrationRow]:
 def training_rows(rows: Sequence[DemonstrationRow], settings: IRL) -> list[DemonstrationRow]:
   """Returns the demonstrations to train on.
 
-  An objective of single pairs gets those whose texts differ. An objective of groups takes means
-  over the samples of a prompt, which must stay as they were drawn, so it gets all of them.
+  An objective of single pairs gets those whose texts differ. A group objective averages over all
+  samples of a prompt, so it gets all of them, including identical ones.
   """
   return list(rows) if settings.group_size > 1 else different(rows)
 
@@ -163,7 +163,7 @@ def against_true_reward(
 ) -> dict[str, float]:
   """Measures how well R̂ [N, 2] of the demonstrations agrees with r*; empty if r* is not known.
 
-  The result is only reported. Nothing is selected by it.
+  The result is only reported. It selects nothing.
 
   Args:
     rows: N demonstrations.

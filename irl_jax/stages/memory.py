@@ -1,6 +1,6 @@
 """The memory that each stage of a run will need, predicted only from the shapes of its models.
 
-No device is used and no weights are read. Sizes are bytes on one device, which has all parameters
+No device is used and no weights are read. Sizes are bytes on one device, which holds all parameters
 and its share of a batch. Dims: T response, S padded length.
 """
 
@@ -182,7 +182,7 @@ def supervised(
 def sampling(
   name: str, models: Sequence[trunk.Config], config: config_lib.Config, width: int, devices: int
 ) -> Stage:
-  """Predicts completions of several models, one after the other: the largest one decides."""
+  """Predicts completions of several models in turn, so the largest one determines the peak."""
   model = max(models, key=lambda shape: sum(parameters(shape)))
   prompt, response = prompt_and_response(config)
   rows = max(config.sampling.batch_size // devices, 1)

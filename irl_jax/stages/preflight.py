@@ -118,7 +118,7 @@ def kinds(role: str, stages: Sequence[str]) -> tuple[pretrained.Kind, ...]:
 def new_language_model(config: config_lib.Config) -> pretrained.Decoder:
   """Returns the model that the stage sft trains from scratch, without weights.
 
-  Its vocabulary is not known yet: the largest is assumed.
+  Its vocabulary is not known yet, so the largest possible one is assumed.
   """
   shape = sft.shape(config.sft, tokenizers.MAX_VOCABULARY)
   return pretrained.Pretrained('causal_lm', shape, {}, None, source='the model of the stage sft')

@@ -1,9 +1,9 @@
 """The files that a run reads: their sizes and sha256 sums, by stage, in the run's read_files.json.
 
-A path, or the name of a repository, says where an input was, not what it held. A stage that is
-finished, or has begun to write, is bound to what it read: if that has changed since, its results
-are of something else. A repository of the hub is known by its commit, and by what the hub's cache
-holds of it.
+A path or repository name says where an input was, not what it contained. A stage that has finished
+or begun to write is bound to the files that it read: if they change, its results no longer belong
+to the inputs. A hub repository is identified by its commit and by the files that the cache
+contains.
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def update(run: Run, stages: Sequence[str], bound: Sequence[str]) -> None:
     }
   for stage in bound:
     for name, files in saved.get(stage, {}).items():
-      # An input that is gone cannot mislead: a stage that still needs it says so.
+      # A deleted input does no harm: a stage that still needs it reports that.
       if now.get(stage, {}).get(name) and (changed := difference(files, now[stage][name])):
         raise errors.ConfigError(
           f'--workdir={run.folder}: {name} has changed since the stage {stage} read it: '
@@ -68,7 +68,7 @@ def update(run: Run, stages: Sequence[str], bound: Sequence[str]) -> None:
 
 
 def record(run: Run, stage: str) -> None:
-  """Adds what a stage has downloaded from the hub; at its start, the cache need not hold it."""
+  """Adds the files that a stage downloaded; the cache may lack them when the stage starts."""
   path = run.folder / NAME
   saved: dict[str, Files] = workdir.read_json(path) if path.exists() else {}
   known = {file['path']: file for files in saved.values() for file in flat(files)}
@@ -131,7 +131,7 @@ def difference(there: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -
 
 
 def described(path: pathlib.Path, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  """Returns a file's name, path, size, time and sha256; a known file of this time is not read."""
+  """Returns a file's name, path, size, time and sha256; a file known with this time is not read."""
   stat = path.stat()
   found = known.get(str(path))
   if found and (found['size'], found['mtime_ns']) == (stat.st_size, stat.st_mtime_ns):

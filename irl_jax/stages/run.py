@@ -1,4 +1,4 @@
-"""A run as its stages see it: its config, folder and log, and the places of its models and rows.
+"""A run as its stages see it: its config, folder and log, and where its models and rows are.
 
 With several processes each of them runs the stages. Only the first one writes to the folder and
 shows progress.
@@ -58,7 +58,7 @@ class Run:
       otherwise: a hub id or folder; '': none.
 
     Raises:
-      ConfigError: there is none of the three.
+      ConfigError: none of the three exists.
     """
     place = getattr(self.config.models, field, '')
     if not place and (self.folder / written).is_dir():

@@ -1,4 +1,4 @@
-"""Texts for an audit when you have none of your own, sampled from the base model.
+"""Texts for an audit, sampled from the base model if you have none of your own.
 
 They are cut, deduplicated and split like any other texts. The original of a row is the base model's
 own continuation. Dims: N texts.
@@ -50,7 +50,7 @@ def sample_rows(
   limits = dataclasses.replace(limits, max_new_tokens=int(tokens.max()), min_new_tokens=1)
   start = text.start(model.tokenizer)
   responses, _ = sampling.complete_ids(model, [start] * len(tokens), limits, seed, dtype, progress)
-  # A text may be cut within a character of several tokens, which then decodes to U+FFFD.
+  # A text may end inside a character that takes several tokens, which then decodes to U+FFFD.
   texts = [
     text.decode(model.tokenizer, ids[:length], model.config.eos_token_ids).rstrip('\ufffd')
     for ids, length in zip(responses, tokens)

@@ -118,7 +118,7 @@ def model_card(
     stage: the stage that made the model.
     base: the model that it was trained from: a hub id, a folder, or a description.
     data: a description of the training data.
-    results: metrics of this very model, by name; nested mappings become dotted names.
+    results: metrics of this model, by name; nested mappings become dotted names.
     architecture: the name of transformers' class.
     zero: `reward_zero` of config.json: how much larger transformers' score of a reward is.
     notes: a paragraph on how it was made and on its limits.
@@ -153,7 +153,7 @@ def model_card(
 
 
 def _is_hub_id(base: str) -> bool:
-  """Returns whether base is `owner/name` or `owner/name@revision`, and no folder here."""
+  """Returns whether base is `owner/name` or `owner/name@revision`, and not a local folder."""
   hub_id = re.fullmatch(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\S+)?', base)
   return bool(hub_id) and not os.path.exists(base)
 

@@ -37,8 +37,8 @@ ARCHITECTURES: dict[str, dict[Kind, str]] = {
     ('distilbert', 'DistilBert', _CLASSIFIER),
   )
 }
-# What other tools add to the name of a model's class: accelerate's wrapper before it, TRL's and
-# trlX's heads behind it.
+# Prefixes and suffixes that other tools add to a model's class name: accelerate's wrapper, TRL's
+# and trlX's heads.
 _WRAPPED = re.compile(r'(?:FSDP)?(?P<name>\w+?)(?:With\w*Heads?)?')
 
 # Fields that a config.json may leave out, with transformers' defaults. All others are required.
@@ -227,7 +227,7 @@ def _check_types(values: dict[str, Any], config_class: type, where: str) -> None
 
 
 def _check_consistency(config: ModelConfig, where: str) -> None:
-  """Refuses fields that are valid alone and contradict each other."""
+  """Refuses fields that are valid on their own but contradict each other."""
   _check_heads(config, where)
   tokens = {name: getattr(config, name, None) or 0 for name in ('bos_token_id', 'pad_token_id')}
   tokens['eos_token_id'] = max(getattr(config, 'eos_token_ids', ()), default=0)
@@ -268,8 +268,8 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
     where: the name of the model in an error.
 
   Raises:
-    InputError: a model that we would not run as transformers does, or a field that is missing or
-      out of range.
+    InputError: a model that we cannot run in the same way as transformers, or a field that is
+      missing or out of range.
   """
   raw = text_part(raw)
   kind = kind_of(raw, where)

@@ -90,7 +90,7 @@ def fingerprint(spec: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
   """Returns a value that changes whenever the files of a model do.
 
   It is the folder with the names, times and sizes of its files. The folder of a hub model is named
-  by its commit, so there the files are left out: they may still be arriving.
+  by its commit, so its files are ignored, because they may still be downloading.
 
   Raises:
     ConfigError, InputError: as `resolve`.

@@ -1,7 +1,7 @@
 """The label of a classifier that means toxic, and the probabilities of its logits.
 
-Nothing is guessed silently: a label that is not named "toxic" is logged when it is taken, and
-refused if the names do not say which it is.
+Nothing is guessed silently: if the chosen label is not named "toxic", it is logged, and if the
+names do not show which label means toxic, the model is refused.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str
   """Returns the index of the toxic label.
 
   It is the one that is chosen, else the one named "toxic" in any case. Of two other names, it is
-  the one that means harm ("hate", "LABEL_1"), or whose opposite does not ("nothate"). What is taken
-  so is logged. Names that say neither ("human", "machine") are refused.
+  the one that means harm ("hate", "LABEL_1"), or whose opposite does not ("nothate"). Such a choice
+  is logged. Names that say neither ("human", "machine") are refused.
 
   Args:
     names: the names of the labels, in the order of the logits.

@@ -12,7 +12,7 @@ MOST_NAMED = 5  # tokens that a message names
 
 
 def report(tokenizer: Any, where: str) -> None:
-  """Logs what transformers would do with a language model and we do not.
+  """Logs what transformers would do differently with a language model.
 
   Args:
     tokenizer: of the model.

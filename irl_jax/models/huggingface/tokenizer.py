@@ -81,7 +81,7 @@ def _optional_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _check_vocabulary(tokenizer: Any, folder: pathlib.Path, config: ModelConfig) -> None:
-  # A vocabulary may skip numbers, so that its largest id counts, not its length alone.
+  # A vocabulary may skip ids, so the check uses the largest id as well as the length.
   ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
   if ids > config.vocab_size:
     raise InputError(

@@ -115,7 +115,7 @@ def _to_array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
   """Returns a tensor as a view of its storage's values [size].
 
   Raises:
-    ValueError: it reaches outside the values, or has more elements than they are.
+    ValueError: it reaches outside the values, or has more elements than there are values.
   """
   _, offset, shape, strides = tensor
   count = math.prod(shape)

@@ -1,10 +1,10 @@
 """Conversion between weights under their Hugging Face names and our parameters.
 
-Every weight must have its parameter, and every parameter its weight. Our trees are nested as
-Hugging Face's modules are, so that a name follows from a path, without a table of all weights.
+Every weight must match a parameter, and every parameter a weight. Our trees are nested as Hugging
+Face's modules are, so that a name follows from a path, without a table of all weights.
 
-Other trainers wrap a model before they save it. One prefix that all names share and the wrappers
-within names are taken off, and the heads that RLHF tools add are ignored; all of it is logged.
+Other training tools wrap a model before they save it. A prefix shared by all names and wrapper
+names inside them are removed, and heads that RLHF tools add are ignored; all of this is logged.
 """
 
 from collections.abc import Iterable
