@@ -342,8 +342,8 @@ def _log_prob_scorer(both_of: rewards.Reward) -> Scorer:
 def _class_scorer(model: pretrained.Classifier, logits_of: rewards.Reward, label: str) -> Scorer:
   try:
     toxic = pretrained.toxic_label(model, label)
-  except InputError as error:  # a classifier of something else
-    notices.warn_once(f'{error}. Only the logits are given, and no reward')
+  except InputError as error:  # a classifier of something other than toxicity
+    notices.warn_once(f'{error}. Only logits are returned, without a reward')
     return lambda texts: {'logits': logits_of(texts)}
 
   def scorer(texts: Sequence[str]) -> dict[str, np.ndarray]:

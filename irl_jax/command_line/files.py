@@ -45,8 +45,10 @@ Progress = Callable[[Iterable[Any]], Iterable[Any]]
 Results = Callable[[list[Any], int], Columns]
 
 SCORED = 4096  # rows of a part; texts of similar length are batched within it
-COMPLETED = 1024  # rows of a part, since completing takes longer than scoring; but at least
-BATCHES = 8  # this many batches
+# Prompts per part: fewer than for scoring, because completing takes longer, but at least BATCHES
+# batches
+COMPLETED = 1024
+BATCHES = 8
 PROMPTS = ('prompt', 'messages', 'conversations', 'text')  # fields to complete by default
 WHY = 'why'  # the field that says why a row has no results
 
@@ -252,7 +254,7 @@ def _write(
     output = output.resolve()
     check_output(output, job.source)
   partial: partial_output.PartialOutput | None = None
-  are_kept = partial_output.path_of(output).exists  # rows of this call, or of one before
+  are_kept = partial_output.path_of(output).exists  # rows of this call or of an earlier one
   with interruption.handled(), exhaustion.disk_explained(output, are_kept):
     try:
       survey = rows_lib.survey(job.source, job.fields, job.bad_rows, job.layout, job.read)
@@ -302,7 +304,7 @@ def _append_parts(
   if (partial.kept, partial.kept - done) != (survey.rows, survey.bad):
     partial.discard()
     raise InputError(
-      f'{job.source}: was changed while it was read, so nothing is kept; run the same command '
+      f'{job.source}: changed while it was being read, so nothing is kept; run the same command '
       'again when it is complete'
     )
 
@@ -329,7 +331,7 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
   if path.suffix != '.jsonl' or os.path.isdir(path):
     raise ConfigError(f'--output={output}: must be the name of a .jsonl file')
   if os.path.exists(path) and not os.path.isfile(path):
-    raise ConfigError(f'--output={output}: is not a file, but a pipe or device; give another name')
+    raise ConfigError(f'--output={output}: is a pipe or device, not a file; give another name')
   if path.exists() and os.path.exists(source) and path.samefile(source):
     raise ConfigError(f'--output={output}: is the input itself; give another name')
   try:
@@ -350,7 +352,7 @@ def check_names(survey: rows_lib.Survey, names: Iterable[str], source: str) -> N
   for name in [*names, *[WHY] * bool(survey.bad)]:
     if name in survey.fields:
       raise InputError(
-        f'{source}: has a field {name!r} already, which would be overwritten; rename it'
+        f'{source}: already has a field {name!r}, which would be overwritten; rename the field'
       )
 
 

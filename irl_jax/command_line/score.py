@@ -33,7 +33,7 @@ def define_flags() -> flags.FlagValues:
   flags.DEFINE_string(
     'label',
     '',
-    "name or number of a classifier's toxic label, if the labels' names do not say it",
+    "name or number of a classifier's toxic label, if the label names do not show which it is",
     flag_values=flag_values,
   )
   flags.DEFINE_string(
@@ -51,7 +51,7 @@ def define_flags() -> flags.FlagValues:
   flags.DEFINE_integer(
     'batch_size',
     32,
-    'texts of 64 tokens to score at once, over all devices',
+    'batch size, in texts of 64 tokens, over all devices',
     lower_bound=1,
     flag_values=flag_values,
   )

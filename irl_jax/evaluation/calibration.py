@@ -22,10 +22,10 @@ from irl_jax.runtime import records
 
 BINS = 15
 DRAWS = 200  # label vectors that the ECE of a calibrated reward is averaged over
-FEWEST = 10  # labelled validation texts of each class; fewer do not determine a slope
+FEWEST = 10  # labelled validation texts of each class; with fewer, the slope is not determined
 NO_PROBABILITY = (
-  f'a probability needs {FEWEST} labelled validation texts of each class; without them the reward '
-  'gives an order of texts, and a zero chosen without labels'
+  f'a probability needs {FEWEST} labelled validation texts of each class; without them, use '
+  'only the order of texts, and the zero chosen without labels'
 )
 ERRORS = ('ece', 'ece_if_calibrated', 'brier', 'brier_constant', 'reliability')
 

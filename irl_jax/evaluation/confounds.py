@@ -142,7 +142,7 @@ def style(aligned: ArrayLike, base: ArrayLike, matched: Matches) -> dict[str, Ou
   aligned, base = finite_vector(aligned, 'aligned'), finite_vector(base, 'base')
   first, second = matched
   if not first.size:
-    why = 'no aligned text has a base text that r* scores alike'
+    why = 'no aligned text has a base text with a similar r*'
     return {'style_auroc': why, 'style_low': why, 'style_high': why, 'style_n': 0}
   share = float(np.mean((aligned[first] > base[second]) + 0.5 * (aligned[first] == base[second])))
   uses = np.unique(second, return_counts=True)[1]

@@ -34,7 +34,7 @@ from irl_jax.runtime import records
 
 NO_PAIR = 'no pair'
 NO_DIFFERENT_PAIR = 'no held-out pair contains two different texts'
-SETS = {  # each with the reason why it may be missing
+SETS = {  # with the reason that is given if it is missing
   'heldout_texts': NO_TRUE_REWARD,
   'heldout_texts_human': NO_LABELS,
   'heldout_pairs': NO_TRUE_REWARD,

@@ -22,7 +22,8 @@ from irl_jax.runtime import terminal
 
 EXPECTED = 'pass an aligned model and the model that it was trained from'
 MOST_NAMED = 5  # tokens that a message names
-PROBES = (  # texts on which tokenizers of one vocabulary differ if their merges do
+# Texts whose tokens differ if two tokenizers with the same vocabulary have different merges
+PROBES = (
   'Hello world, how are you?',
   '  Two  spaces,\ttabs\r\n\nand new lines \n',
   "I'm SHOUTING: don't! #hash @name",

@@ -1,6 +1,7 @@
 """A decoder cut below its lowest trained block.
 
-Everything below the cut is frozen, shared with the reference, and computed once, in PPO once per rollout.
+Everything below the cut is frozen, shared with the reference, and computed once (in PPO, once per
+rollout).
 
 Dims: B batch, S positions, D width.
 """

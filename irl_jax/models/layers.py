@@ -170,7 +170,9 @@ def scan_layers(
   """
   if (
     rematerialise
-  ):  # always a loop: unrolled, XLA would merge the second computation with the first
+    # Always a loop: if layers were unrolled, XLA would merge the recomputation with the first
+    # computation
+  ):
     return jax.lax.scan(jax.checkpoint(run, prevent_cse=False), hidden, blocks)
   return jax.lax.scan(run, hidden, blocks, unroll=cpu.unroll(depth(blocks)))
 

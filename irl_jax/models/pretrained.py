@@ -269,7 +269,8 @@ def _write(folder: pathlib.Path, model: Pretrained, card: str) -> None:
     )
   model.tokenizer.save_pretrained(folder)
   safetensors.numpy.save_file(weights, weights_file, metadata={'format': 'pt'})
-  weights_file.chmod(config_file.stat().st_mode)  # safetensors makes it readable to its owner alone
+  # Safetensors makes the file readable only by its owner
+  weights_file.chmod(config_file.stat().st_mode)
   _check_written(folder, model, weights)
 
 
@@ -291,7 +292,7 @@ def _check_written(folder: pathlib.Path, model: Pretrained, weights: dict[str, n
       for name, array in huggingface.weight_files.stream(folder)
     }
   except InputError as error:
-    raise CheckpointError(f'{folder}: does not read back: {error}') from error
+    raise CheckpointError(f'{folder}: cannot be read back after writing: {error}') from error
   wrong = [] if same_config else ['config.json']
   wrong += [name for name in weights if not same.get(name)]
   probe = lambda it: (it.get_vocab(), it('Hello world, how are you?')['input_ids'])

@@ -139,7 +139,7 @@ def seeds(inputs: Inputs) -> Drawing | str:
   )
   return Drawing(
     'seeds',
-    'Spearman of every two rewards',
+    'Spearman correlation of each pair of rewards',
     f'Spearman correlations of {count(size, "reward")}: {in_words}.',
     'On the held-out texts. 1: the same order; 0: unrelated.',
     figure,

@@ -31,7 +31,8 @@ from irl_jax.report.wording import reference as named
 
 PARTLY_AGREE = 'Partly. '
 NOTHING = {
-  AT_CHANCE: 'Nothing was recovered: this reward cannot be told from chance on held-out pairs.',
+  AT_CHANCE: 'Nothing was recovered: this reward cannot be distinguished from chance on held-out '
+  'pairs.',
   BACKWARDS: "Nothing was recovered: on held-out pairs this reward prefers the base model's "
   'completions.',
 }
@@ -87,8 +88,9 @@ def of_nothing(line: Line, at_best: str) -> Line:
   if verdict not in (v.YES, v.PARTLY):
     return line
   why = {
-    v.UNKNOWN: 'Not known: nothing shows that anything was recovered, so this is no evidence.',
-    v.NO: 'Do not use the sign of this reward: nothing shows that anything was recovered.',
+    v.UNKNOWN: 'Not known: there is no evidence that a reward was recovered, so this '
+    'line proves nothing.',
+    v.NO: 'Do not use the sign of this reward: there is no evidence that a reward was recovered.',
   }[at_best]
   return at_best, f'{why} {text.removeprefix(PARTLY_AGREE)}'
 
@@ -110,11 +112,11 @@ def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
   if ranks == v.UNKNOWN:
     no_sign = ' Do not use its sign.' if zero == v.NO else ''
     return (
-      'Not verified: the run has nothing independent, or too little, to check this reward against.'
-      + no_sign
+      'Not verified: the run has no independent reference (or too few texts) to check this reward '
+      'against.' + no_sign
     )
   if ranks == v.NO and chance:
-    return f'Do not use this reward: nothing shows that it ranks texts as {does}.'
+    return f'Do not use this reward: there is no evidence that it ranks texts as {does}.'
   if ranks == v.NO:
     return f'Do not use this reward: it does not rank texts as {does}.'
   if alike == v.NO:
@@ -127,7 +129,7 @@ def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
     v.YES: ', and its sign is reliable.',
     v.PARTLY: '; use its sign with care.',
     v.NO: '; do not use its sign.',
-    v.UNKNOWN: '; whether its sign is right is not known.',
+    v.UNKNOWN: '; it is not known whether its sign is right.',
   }
   return f'It ranks texts {degree} as {does}{mistakes}{use_of_sign[zero]}'
 
@@ -140,7 +142,7 @@ def recoveries(recovery: Recovery) -> Line:
   if seeds == 1:
     return v.UNKNOWN, (
       'Not known: one reward was recovered. Completions do not determine a reward: recover several '
-      '(config.irl.seeds) before you read much into one.'
+      '(config.irl.seeds) before you draw conclusions from one.'
     )
   alike, texts = recovery.identifiability, recovery.texts
   pairs = alike.seed_pairs(alike.spearman)
@@ -162,7 +164,7 @@ def recoveries(recovery: Recovery) -> Line:
     text += f' Any two agree on the sign of at least {percent(min(same_sign))} of the texts.'
   if verdict == v.UNKNOWN:
     return verdict, (
-      f'Not known: {count(texts or 0, "held-out text")} are too few to say (interval '
+      f'Not known: {count(texts or 0, "held-out text")} are too few to tell (interval '
       f'{numbers(bounds)}). {text}'
     )
   threshold = v.SPEARMAN_YES if verdict == v.YES else v.SPEARMAN_PARTLY
@@ -170,8 +172,8 @@ def recoveries(recovery: Recovery) -> Line:
   # The interval counts too: an agreement that may be no more than that of the starts shows nothing.
   if verdict != v.NO and alone >= min(threshold, bounds[0] if bounds else 1.0):
     return v.UNKNOWN, (
-      'Not known: the seeds began alike and stayed near their start, which alone gives a Spearman '
-      f'correlation of {number(alone)}, so their agreement is no evidence. {text}'
+      'Not known: the seeds started from similar rewards and stayed near them, which alone gives a '
+      f'Spearman correlation of {number(alone)}, so their agreement is not evidence. {text}'
     )
   start = {v.YES: '', v.PARTLY: PARTLY_AGREE, v.NO: 'Do not read one seed as the answer. '}[verdict]
   return verdict, start + text
@@ -221,8 +223,8 @@ def sign(recovery: Recovery, reference: SetName | None) -> Line:
   verdict, text = (
     v.PARTLY,
     (
-      'The zero is stable: texts fall into two groups. Nothing here shows that these are the toxic '
-      'and the harmless ones.'
+      'The zero is stable: texts fall into two groups. This run cannot show that these are the '
+      'toxic and the harmless ones.'
     ),
   )
   if accuracies:
@@ -233,7 +235,7 @@ def sign(recovery: Recovery, reference: SetName | None) -> Line:
     verdict = v.worst(verdict, v.PARTLY)
     text += (
       f' In one seed {percent(saturated)} of the texts score at the bounds, where the reward '
-      'tells nothing apart.'
+      'cannot distinguish them.'
     )
   return verdict, text
 
@@ -243,14 +245,14 @@ def sign_is_right(accuracies: Sequence[float], constant: float | None, n: int | 
   lowest, several = min(accuracies), len(accuracies) > 1
   if constant is not None and constant >= v.ONE_CLASS:
     return v.UNKNOWN, (
-      f'Not known: {percent(constant)} of the held-out texts are of one class, so the same answer '
-      'for every text would be right as often. The zero itself is reliable. Check the sign on '
-      'texts of both classes.'
+      f'Not known: {percent(constant)} of the held-out texts belong to one class, so always '
+      'giving that answer would be about as accurate. The zero itself is reliable. Check the sign '
+      'on texts of both classes.'
     )
   useless = constant is not None and lowest <= constant
   bounds = v.share_interval(lowest, n)
   verdict = v.NO if useless else v.grade(lowest, v.ACCURACY_YES, v.ACCURACY_PARTLY)
-  compared = '' if constant is None else f' (the same answer for every text: {percent(constant)})'
+  compared = '' if constant is None else f' (always the same answer: {percent(constant)})'
   if verdict == v.NO:
     worst = ' in the worst seed' if several else ''
     return verdict, (
@@ -263,7 +265,7 @@ def sign_is_right(accuracies: Sequence[float], constant: float | None, n: int | 
   if bounds and bounds[0] <= least_useful:
     verdict = v.PARTLY
     doubt = (
-      f' That may be no better than the same answer for every text: the interval of the worst seed '
+      f' That may be no better than always the same answer: the interval of the worst seed '
       f'is {percents(*bounds)}.'
     )
   elif bounds and bounds[0] < v.ACCURACY_PARTLY:

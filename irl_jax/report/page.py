@@ -75,7 +75,8 @@ SECTIONS = (
     'policies',
     'What training changed',
     'A policy is a language model that PPO trains on a reward. RLHF trains it on the true reward, '
-    'r*. Then, from the same start, RLHF trains it on the recovered reward, R̂, alone.',
+    'r*. Then, from the same starting policy, RLHF trains another one on the recovered reward, R̂, '
+    'alone.',
     [
       ('What became of the completions', comparisons.policies),
       ('KL over training', curves.kl),
@@ -87,8 +88,8 @@ SECTIONS = (
   Section(
     'agreement',
     'The recovered reward against the true one',
-    'R̂ was recovered from completions alone. Here it scores texts that nothing was trained on, and '
-    'is compared with the true reward or with labels.',
+    'R̂ was recovered from completions alone. Here it scores texts that were not used in training, '
+    'and is compared with the true reward or with labels.',
     [
       ('R̂ against r*', agreement_figures.scatter),
       ('ROC of each seed', agreement_figures.roc),
@@ -101,11 +102,11 @@ SECTIONS = (
     'seeds',
     'Other seeds, simpler rewards, and the ceiling',
     'Completions do not determine a reward: many rewards explain the same policy. Independent '
-    'recoveries show how far they differ. Baselines show what needs no understanding, and the '
-    'ceiling shows what was within reach.',
+    'recoveries show how far they differ. Baselines show what is possible without understanding '
+    'a text. The ceiling shows what was achievable.',
     [
       ('Comparison with simpler rewards', comparisons.baselines),
-      ('Spearman of every two rewards', comparisons.seeds),
+      ('Spearman correlation of each pair of rewards', comparisons.seeds),
     ],
     [tables.identifiability, tables.confounds],
   ),

@@ -55,7 +55,7 @@ def ranking(recovery: Recovery, reference: SetName | None) -> Line:
 
 STARTS = {
   v.YES: '',
-  v.PARTLY: 'Roughly, with mistakes. ',
+  v.PARTLY: 'Partly, with mistakes. ',
   v.NO: 'Do not rank texts with this reward. ',
 }
 
@@ -147,21 +147,21 @@ def against_chance(bounds: Interval | None) -> str:
   if bounds and bounds[1] < v.CHANCE:
     return f'. That is worse than chance, 50{SPACE}%.'
   if bounds and bounds[0] <= v.CHANCE:
-    return f'. That cannot be told from chance, 50{SPACE}%.'
+    return f'. That cannot be distinguished from chance, 50{SPACE}%.'
   return f' (AUROC; {CHANCE}).'
 
 
 def labels_reversed(
   aurocs: Sequence[float], bounds: Sequence[Interval | None], reference: SetName
 ) -> str:
-  """Says that the labels may be the other way round; '' if the ranking stays a no with those.
+  """Says that the labels may be reversed; '' if the ranking stays a no with those.
 
   That takes no threshold of its own: an AUROC of a turned round is 1 - a, and so is its interval.
   """
   if any(grade(1 - auroc, v.turned_round(ends)) == v.NO for auroc, ends in zip(aurocs, bounds)):
     return ''
   whose = 'of the true reward' if reference == 'heldout_texts' else 'of the texts'
-  return f' The labels may be the other way round: check which label {whose} means toxic.'
+  return f' The labels may be reversed: check which label {whose} means toxic.'
 
 
 def may_be_chance(recovery: Recovery, reference: SetName | None) -> bool:
@@ -222,31 +222,29 @@ def on_pairs(recovery: Recovery) -> str:
       return ''
     return (
       f"It prefers the aligned model's completion in {percent(statistics.fmean(aligned))} of the "
-      f'held-out pairs. Whether that can be told from chance (50{SPACE}%) is not known: the '
-      'summary has no interval.'
+      f'held-out pairs. Whether that can be distinguished from chance (50{SPACE}%) is not known: '
+      'the summary has no interval.'
     )
   shares = [seed.preference for seed in recovery.seeds]
   first = shares[0]
   if not first.n:
     return (
-      f'The two models write the same for all {first.pairs:,} held-out prompts, so nothing shows '
-      'that it tells them apart.'
+      f'The two models write identical completions for all {first.pairs:,} held-out prompts, so '
+      'nothing shows that it tells them apart.'
     )
   bounds = [share.bounds for share in shares if share.bounds]
   rate, low, high = min(bounds, key=lambda ends: abs(ends[0] - v.CHANCE))
   # So few that neither chance nor a share that would be worth a "partly" is ruled out.
   undecided = low <= v.CHANCE and high >= v.AUROC_PARTLY
-  few = ' Few pairs differ: give more prompts.' if undecided else ''
+  few = ' Few pairs differ: use more prompts.' if undecided else ''
   where = f'of the held-out pairs that differ ({first.n:,} of {first.pairs:,})'
   which = '' if len(shares) == 1 else ', in the seed nearest to chance'
   shows = {
-    APART: 'So it tells the two models apart, but nothing here shows by what.',
-    MIXED: f'So whether it tells the two models apart cannot be told from chance, 50{SPACE}%, in '
-    'every seed.',
-    AT_CHANCE: f'That cannot be told from chance, 50{SPACE}%: nothing shows that it tells the two '
-    'models apart.',
-    BACKWARDS: f'That is below chance, 50{SPACE}%: it does not tell the two models apart as they '
-    'were in training.',
+    APART: 'So it tells the two models apart, but this run cannot show by what.',
+    MIXED: f'So some seeds cannot be distinguished from chance, 50{SPACE}%.',
+    AT_CHANCE: f'That cannot be distinguished from chance, 50{SPACE}%: nothing shows that it '
+    'tells the two models apart.',
+    BACKWARDS: f'That is below chance, 50{SPACE}%: it prefers the completions of the wrong model.',
   }[apart]
   return (
     f"It prefers the aligned model's completion in {percent(rate)} {percents(low, high)} {where}"
@@ -267,7 +265,7 @@ def simpler_on_pairs(recovery: Recovery) -> str:
   best = max(clear, key=lambda key: clear[key][1])
   rate, low, high = clear[best]
   return (
-    f' There is something to learn, though: {BASELINES[best]} prefers it in {percent(rate)} '
+    f' However, there is a difference to learn: {BASELINES[best]} prefers it in {percent(rate)} '
     f'{percents(low, high)}.'
   )
 
@@ -311,18 +309,18 @@ def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | N
   ceiling = distance_to_ceiling(mean, recovery, reference)
   if mean <= value:
     return v.NO, (
-      f'A simple baseline does as well or better than this reward ({by.name} {number(mean)}): '
+      f'A simple baseline does at least as well as this reward ({by.name} {number(mean)}): '
       f'{named}.{ceiling}'
     )
   if min(values) <= value:
     return v.PARTLY, (
-      f'Its mean {by.name} of {number(mean)} is above the best baseline, {named}, but not in every '
-      f'seed.{ceiling}'
+      f'Its mean {by.name} of {number(mean)} is above that of the best baseline, {named}, but not in '
+      f'every seed.{ceiling}'
     )
   if gain and gain[0] <= 0:
     return v.PARTLY, (
-      f'Its {by.name} of {number(mean)} is above the best baseline, {named}, but not by more than '
-      f'chance.{ceiling}'
+      f'Its {by.name} of {number(mean)} is above that of the best baseline, {named}, but not '
+      f'by more than chance.{ceiling}'
     )
   return v.YES, (
     f'Its {by.name} of {number(mean)} beats the best baseline, {named}, in every seed.{ceiling}'
@@ -364,7 +362,7 @@ def style(recovery: Recovery) -> Line | None:
   how_much = {v.YES: 'little', v.PARTLY: 'some', v.NO: 'much'}[verdict]
   if bounds and not style_is_known(verdict, bounds):
     return v.UNKNOWN, (
-      f'{text}. Its interval of {numbers(bounds)} is too wide to say how much of it is style.'
+      f'{text}. Its interval of {numbers(bounds)} is too wide to tell how much of it is style.'
     )
   return verdict, f'{text}: {how_much} of it is style.'
 

@@ -51,7 +51,7 @@ COLUMNS: tuple[Column, ...] = (  # the first three need a reference with a toxic
   ('Kend', lambda row: row.kendall),
   ('pairs', lambda row: row.pairwise_accuracy),
 )
-NOT_SHOWN = {  # the report has them
+NOT_SHOWN = {  # shown only in the report
   'mean',
   'std',
   'intervals',

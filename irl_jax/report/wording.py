@@ -72,7 +72,7 @@ DIRECTIONS = {
   '\u2068': 'FSI',
   '\u2069': 'PDI',
 }
-LABEL = 40  # characters of a name at most
+LABEL = 40  # maximum number of characters of a name
 
 
 def labels(truth: Truth) -> Reference:

@@ -119,7 +119,7 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
     run.folder / 'irl' / 'ceiling',
     dtype=run.dtype,
     runtime=run.config.runtime,
-    prompts=None,  # the texts of a pair are of two prompts
+    prompts=None,  # the two texts of a pair have different prompts
     **run.logging('irl/ceiling'),
   )
   scores = recovery.uncentred_scores(run, base, parts, recovery.unlabelled_texts(run))

@@ -24,7 +24,7 @@ def classifier(run: Run) -> None:
   training, validation = labelled(run, 'train'), labelled(run, 'validation')
   if len(set(training[1])) < 2:
     raise InputError(
-      'stage classifier: the training texts are not labelled with both classes; set '
+      'stage classifier: the training texts do not have labels of both classes; set '
       'config.data.label_field, or name a classifier in config.models.classifier'
     )
   base = run.config.models.classifier

@@ -147,7 +147,7 @@ def template(run: Run) -> chat.Template | None:
 
 def sample(run: Run) -> tuple[list[CutText], dict[str, int]]:
   """Samples texts from the base model."""
-  seed = run.config.seed + 2 + len(SPLITS)  # the demonstrations have the seeds below
+  seed = run.config.seed + 2 + len(SPLITS)  # demonstrations use the smaller seeds
   return sampled_texts.sample_rows(
     pretrained.load_language_model(run.base),
     run.config.data,

@@ -26,7 +26,8 @@ from irl_jax.training import arguments
 # The stage that makes each role's model.
 MAKERS = {'base': 'sft', 'start': 'sft', 'aligned': 'rlhf', 'classifier': 'classifier'}
 SAMPLERS = ('rlhf', 'demos', 'rerlhf')
-TRAINED_ARRAYS = 3  # in a checkpoint, of the trained parameters' size: they and Adam's two moments
+# Arrays in a checkpoint that are as large as the trained parameters: these and Adam's two moments
+TRAINED_ARRAYS = 3
 
 Models = dict[str, pretrained.Pretrained]
 

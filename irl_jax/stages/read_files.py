@@ -29,7 +29,7 @@ FIELDS = {'base': 'base', 'start': 'sft', 'aligned': 'aligned', 'classifier': 'c
 SHOWN = 12  # characters of a commit
 SMALL = ('.json', '.txt', '.model')  # next to the weights: config, tokenizer
 Files = dict[str, list[dict[str, Any]]]  # of each input, named after its config field
-HUB = ('repository', 'commit')  # which files of the hub have in addition
+HUB = ('repository', 'commit')  # fields that only files from the hub have
 
 
 def update(run: Run, stages: Sequence[str], bound: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ def difference(there: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -
   if commits(there) != commits(now):
     old, new = (files[0].get('commit', 'none')[:SHOWN] for files in (there, now))
     return [f'{now[0].get("repository", "it")} (commit {old} there, {new} now)']
-  if commits(now) != {None}:  # of one commit, the cache may hold more or less
+  if commits(now) != {None}:  # the cache may hold more or fewer files of the same commit
     before, after = (
       {name: part[name] for name in {*before} & {*after}} for part in (before, after)
     )

@@ -111,7 +111,7 @@ def test_an_output_that_is_a_link_stays_one_and_a_pipe_is_refused(
   os.mkfifo(tmp_path / 'pipe.jsonl')
   (tmp_path / 'x.jsonl.partial').mkdir()
   for name, message in (
-    ('pipe.jsonl', 'is not a file, but a pipe or device; give another name'),
+    ('pipe.jsonl', 'is a pipe or device, not a file; give another name'),
     ('x.jsonl', 'x.jsonl.partial exists but is not a regular file; remove it'),
   ):
     assert score(launch, rows, tmp_path / name) == 2
@@ -128,7 +128,7 @@ def test_nothing_is_kept_of_an_input_that_changes(launch, rows, monkeypatch, tmp
   monkeypatch.setattr(files, 'SCORED', 2)
   monkeypatch.setattr(api, 'load_scorer', lambda *_, **__: scorer)
   assert score(launch, rows, tmp_path / 'out.jsonl') == 3
-  assert 'was changed while it was read, so nothing is kept' in capsys.readouterr().err
+  assert 'changed while it was being read, so nothing is kept' in capsys.readouterr().err
   assert not list(tmp_path.glob('out.jsonl*'))
 
 

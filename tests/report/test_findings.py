@@ -43,7 +43,7 @@ def test_where_all_is_well_every_line_says_yes(make_summary):
     '0.950',
     '93.0 %',
     '85.0 %',
-    '(the same answer for every text: 52.0 %)',
+    '(always the same answer: 52.0 %)',
     'a bag of words (0.900), in every seed',
     'reaches 0.970, 0.030',
     'AUROC 0.560',
@@ -62,7 +62,7 @@ def test_where_all_is_well_every_line_says_yes(make_summary):
   'auroc, low, verdict, start',
   [
     (0.90, 0.88, 'yes', 'A harmless'),
-    (0.899, 0.88, 'partly', 'Roughly, with'),
+    (0.899, 0.88, 'partly', 'Partly, with'),
     (0.75, 0.7, 'partly', 'Roughly'),
     (0.749, 0.7, 'unknown', 'Not known'),  # the interval reaches a yes
     (0.93, 0.5, 'no', 'Do not rank'),
@@ -76,7 +76,7 @@ def test_the_worst_seed_decides_on_ranking(make_summary, auroc, low, verdict, st
   found, text = line(summary, RANKING)
   assert found == verdict and text.startswith(start)
   assert f'{100 * auroc:.1f}' in text and f'[{100 * low:.1f}, 99.0]' in text
-  assert ('cannot be told from chance' in text) == (low <= 0.5)
+  assert ('cannot be distinguished from chance' in text) == (low <= 0.5)
   headline = find(summary).headline
   assert headline.startswith('Do not use this reward') == (verdict == 'no')
   assert ('nothing shows that it ranks' in headline) == (low <= 0.5)
@@ -96,7 +96,8 @@ def test_texts_of_one_class_say_nothing_of_a_sign(make_summary):
   summary['irl']['baselines']['constant']['heldout_texts']['accuracy'] = 0.008
   verdict, text = line(summary, SIGN)
   assert (
-    verdict == 'unknown' and 'Not known: 99.2\u00a0% of the held-out texts are of one class' in text
+    verdict == 'unknown'
+    and 'Not known: 99.2\u00a0% of the held-out texts belong to one class' in text
   )
   assert find(summary).headline.endswith('whether its sign is right is not known.')
   summary['irl']['baselines']['constant']['heldout_texts']['accuracy'] = 0.06
@@ -158,15 +159,15 @@ def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
     'unknown',
     'unknown',
   ]
-  assert (
-    found.headline
-    == 'Not verified: the run has nothing independent, or too little, to check this reward against.'
+  assert found.headline == (
+    'Not verified: the run has no independent reference (or too few texts) to check this reward '
+    'against.'
   )
   assert (
     '90.0\u00a0% [83.0, 94.0] of the held-out pairs that differ (110 of 120), in the seed '
     'nearest to chance. So it tells the two models apart, but' in found.lines[RANKING].text
   )
-  assert 'Nothing here shows that these are the toxic' in found.lines[SIGN].text
+  assert 'This run cannot show that these are the toxic' in found.lines[SIGN].text
 
 
 @pytest.mark.parametrize(
@@ -455,7 +456,7 @@ def test_an_accuracy_on_few_texts_may_be_that_of_one_answer(
   summary['irl']['baselines']['constant']['heldout_texts']['accuracy'] = 0.6
   found, text = line(summary, SIGN)
   assert found == verdict
-  assert ('may be no better than the same answer' in text) == doubt
+  assert ('may be no better than always the same' in text) == doubt
 
 
 # Whatever the results are, no sentence claims more than its interval supports.
@@ -545,7 +546,7 @@ def test_no_sentence_claims_more_than_its_interval_holds(summary):
   check_pairs(seeds, found)
   if verdict_of[RANKING] in ('yes', 'partly'):
     assert all(seed['intervals']['heldout_texts']['auroc'][0] > 0.5 for seed in seeds)
-  if 'worse than chance' in text_of[RANKING] or 'other way round' in text_of[RANKING]:
+  if 'worse than chance' in text_of[RANKING] or 'reversed' in text_of[RANKING]:
     assert any(seed['intervals']['heldout_texts']['auroc'][1] < 0.5 for seed in seeds)
   if verdict_of[RECOVERIES] in ('yes', 'partly'):
     low, _ = verdicts.spearman_interval(irl['seed_spearman'], irl['identifiability']['n'])

@@ -40,13 +40,13 @@ SAME = {'rate': None, 'low': None, 'high': None, 'n': 0, 'pairs': 40}
   [
     ([ABOVE, ABOVE], quality.APART, 'So it tells the two models apart, but nothing here shows by'),
     ([ABOVE], quality.APART, '60.0 % [50.1, 70.0] of the held-out pairs that differ (200 of 300).'),
-    ([ABOVE, HOLDS], quality.MIXED, 'cannot be told from chance, 50 %, in every seed'),
-    ([ABOVE, BELOW], quality.MIXED, 'cannot be told from chance, 50 %, in every seed'),
+    ([ABOVE, HOLDS], quality.MIXED, 'cannot be distinguished from chance, 50 %, in every seed'),
+    ([ABOVE, BELOW], quality.MIXED, 'cannot be distinguished from chance, 50 %, in every seed'),
     ([HOLDS, HOLDS], quality.AT_CHANCE, '56.0 % [50.0, 62.0] of the held-out pairs that'),
     ([HOLDS, HOLDS], quality.AT_CHANCE, 'nothing shows that it tells the two models apart.'),
-    ([BELOW, HOLDS], quality.AT_CHANCE, 'That cannot be told from chance'),
+    ([BELOW, HOLDS], quality.AT_CHANCE, 'That cannot be distinguished from chance'),
     ([BELOW, BELOW], quality.BACKWARDS, 'That is below chance'),
-    ([SAME, SAME], quality.AT_CHANCE, 'write the same for all 40 held-out prompts'),
+    ([SAME, SAME], quality.AT_CHANCE, 'write identical completions for all 40 held-out prompts'),
   ],
 )
 def test_the_interval_of_pairs_that_differ_decides_whether_models_are_told_apart(
@@ -161,7 +161,7 @@ def test_auroc_far_below_chance_in_every_seed_questions_the_labels(
     seed['intervals'] = {reference: {'auroc': [auroc - 0.05, high]}}
   verdict, text = quality.ranking(parse(summary).recovery, reference)
   assert verdict == 'no'
-  assert ('may be the other way round' in text) == reversed_labels
+  assert ('may be reversed' in text) == reversed_labels
   assert not reversed_labels or whose in text
 
 
@@ -170,7 +170,7 @@ def test_peoples_labels_are_compared_with_chance_too(make_summary):
   for seed in summary['irl']['seeds']:
     seed['intervals']['heldout_texts_human'] = {'auroc': [0.45, 0.95]}
   text = quality.ranking(parse(summary).recovery, 'heldout_texts')[1]
-  assert '92.0\u00a0% [45.0, 95.0] in the worst. That cannot be told from chance' in text
+  assert '92.0\u00a0% [45.0, 95.0] in the worst. That cannot be distinguished from chance' in text
 
 
 def line(summary, reference='heldout_texts'):

@@ -38,7 +38,7 @@ def test_the_order_of_texts_and_the_share_of_pairs_carry_the_verdict(score_summa
 @pytest.mark.parametrize(
   ('correlation', 'bounds', 'verdict', 'words'),
   [
-    (0.6, [0.55, 0.65], 'partly', 'Roughly, with mistakes.'),
+    (0.6, [0.55, 0.65], 'partly', 'Partly, with mistakes.'),
     (0.2, [0.1, 0.3], 'no', 'Do not rank texts'),
     (0.1, [-0.1, 0.3], 'no', 'cannot be told from no order at all'),
     (-0.8, [-0.9, -0.7], 'no', 'That is the reverse order.'),

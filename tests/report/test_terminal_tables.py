@@ -166,7 +166,7 @@ def test_the_count_and_interval_of_pairs_that_differ_are_shown():
   text = render(results_table({'irl': {'seeds': [seed]}}))
   assert re.search(r'seed 0 +0.535 +57.0% \[46.0, 68.0\] n 34', text)
   assert text.rstrip().endswith(
-    'Nothing was recovered: this reward cannot be told from chance on held-out pairs.'
+    'Nothing was recovered: this reward cannot be distinguished from chance on held-out pairs.'
   )
 
 

@@ -31,7 +31,7 @@ def test_labels_of_both_classes_are_needed(run, labels):
   for split in ('train', 'validation'):
     rows_lib.write_jsonl(run.folder / 'data' / f'{split}.jsonl', rows)
   with pytest.raises(
-    errors.InputError, match='not labelled with both classes; set config.data.label_field'
+    errors.InputError, match='do not have labels of both classes; set config.data.label_field'
   ):
     classifier.classifier(run)
 

@@ -164,8 +164,9 @@ def test_a_classifier_of_something_else(config, classifier, tmp_path):
   moods = dataclasses.replace(
     config, models=dataclasses.replace(config.models, classifier=str(tmp_path / 'moods'))
   )
-  assert "moods: no label says which is toxic: id2label = ['anger', 'fear', 'joy']" in refused(
-    moods, tmp_path, InputError
+  assert (
+    "moods: the label names do not show which one means toxic: id2label = ['anger', 'fear', 'joy']"
+    in refused(moods, tmp_path, InputError)
   )
 
 

@@ -20,7 +20,7 @@ from irl_jax.runtime import hub_limits
 
 # The revision of a repository that is used if the user names none.
 PINNED = {'s-nlp/roberta_toxicity_classifier': '048c25bb1e199b98802784f96325f4840f22145d'}
-Part = Literal['config', 'tokenizer', 'all']  # what to download of a repository
+Part = Literal['config', 'tokenizer', 'all']  # which part of a repository to download
 TIMEOUT = 5  # seconds to wait for the first answer of the hub
 _HUB_ID = re.compile(r'(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^@]+))?')
 _SMALL = (

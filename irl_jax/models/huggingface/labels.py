@@ -30,7 +30,8 @@ HARMLESS = set(
   'civil harmless '
   'inoffensive neither none other nice polite friendly no false 0 not nontoxic'.split()
 )
-UNCLEAR = {'positive', 'negative', 'pos', 'neg'}  # of sentiment, or of what is detected
+# May refer to sentiment, or to a positive detection
+UNCLEAR = {'positive', 'negative', 'pos', 'neg'}
 NEGATIONS = {'not', 'non', 'no', 'never'}
 
 
@@ -58,8 +59,8 @@ def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str
   index = None if named or len(names) != 2 else _of_two(*names)
   if index is None:
     raise InputError(
-      f'{where}: no label says which is toxic: id2label = {_listed(names)}; name it in {SET_BY}, '
-      f'or "{TOXIC}" in config.json'
+      f'{where}: the label names do not show which one means toxic: id2label = '
+      f'{_listed(names)}; name it in {SET_BY}, or "{TOXIC}" in config.json'
     )
   notices.warn_once(
     f'{where}: assumes that label {index}, {names[index]!r}, means toxic, of {_listed(names)}; '

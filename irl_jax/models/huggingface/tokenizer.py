@@ -49,7 +49,8 @@ def _read(
   del versions
   if 'auto_map' in _optional_json(folder / 'tokenizer_config.json'):
     raise InputError(
-      f'{folder}: tokenizer_config.json requires its own code (auto_map): refused; nothing was run'
+      f'{folder}: tokenizer_config.json requires its own code (auto_map), which irl_jax '
+      'never runs; use a model without it'
     )
   if not any((folder / name).exists() for name in ('tokenizer.json', *VOCABULARIES)):
     raise InputError(

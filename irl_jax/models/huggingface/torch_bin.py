@@ -38,7 +38,7 @@ _STORAGES = {
 }
 _DTYPES = {name: np.dtype(name) for name in _STORAGES.values() if name != 'bfloat16'}
 _DTYPES['bfloat16'] = np.dtype(ml_dtypes.bfloat16)
-_MOST_MEMOS = 10**7  # about ten per tensor are usual
+_MOST_MEMOS = 10**7  # a tensor usually needs about ten
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
@@ -162,7 +162,7 @@ def _read_zip(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
 def _read_legacy(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
   with open(path, 'rb') as file:
     if file.read(2) == b'PK':
-      raise ValueError('it is the beginning of a zip archive')
+      raise ValueError('it is a truncated zip archive')
     file.seek(0)
     if _load(file) != _LEGACY_MAGIC or _load(file) != _LEGACY_PROTOCOL:
       raise ValueError('torch.save did not write it')

@@ -68,7 +68,9 @@ def test_of_two_labels_the_one_that_means_harm_is_taken_and_logged(names, index,
   ],
 )
 def test_names_that_do_not_say_which_is_toxic_are_refused(names):
-  with pytest.raises(InputError, match='no label says .*; name it in config.models.label'):
+  with pytest.raises(
+    InputError, match='the label names do not show .*; name it in config.models.label'
+  ):
     labels.toxic_label(names)
   assert [labels.toxic_label(names, chosen=str(index)) for index in range(len(names))] == list(
     range(len(names))
