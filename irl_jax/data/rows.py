@@ -149,11 +149,10 @@ def survey(
   if bad:
     shown += ['...'] * (bad > SHOWN)
     logging.warning(
-      '%s: %d of %s cannot be used and %s null (%s)',
+      '%s: %d of %s cannot be used, so the output has null there (%s)',
       path,
       bad,
       terminal.count(total, 'row'),
-      terminal.plural(bad, 'gets', 'get'),
       '; '.join(shown),
     )
   return Survey(total, bad, names)

@@ -184,7 +184,7 @@ def without_unshared_tokens(
     named = ', '.join(dropped[:MOST_NAMED]) + (' …' if len(dropped) > MOST_NAMED else '')
     notices.warn_once(
       f'only one of {aligned.source} and {base.source} has the special tokens {named}; they are '
-      'never sampled, because the models could not be compared otherwise'
+      'never sampled, because otherwise the models could not be compared'
     )
   aligned, base = _with_shared_ends(aligned, base)
   return _without(aligned, unshared | paddings), _without(base, unshared | paddings)

@@ -283,7 +283,7 @@ def no_probabilities(calibrations: Sequence[Calibration]) -> str:
   reasons = (
     calibration.why.get(key) for calibration in calibrations for key in ('reliability', 'platt')
   )
-  return next(filter(None, reasons), 'no probabilities were fitted: that needs labels')
+  return next(filter(None, reasons), 'no probabilities were fitted, because there are no labels')
 
 
 def draw_bins(axes: 'Axes', bins: Sequence[records.ReliabilityBin], **line: Any) -> None:

@@ -103,10 +103,14 @@ def of_order(
     '0: unrelated).'
   )
   if verdict == v.UNKNOWN:
-    return f'Not known: the held-out texts are too few to say. {text}'
+    return f'Not known: the held-out texts are too few to tell. {text}'
   if worst_bounds and worst_bounds[0] <= 0:
     below = worst_bounds[1] < 0
-    text += ' That is the reverse order.' if below else ' That cannot be told from no order at all.'
+    text += (
+      ' That is the reverse order.'
+      if below
+      else ' That cannot be distinguished from no order at all.'
+    )
   if pairs := recovery.of_seeds(lambda seed: seed.on(reference).pairwise_accuracy):
     text += (
       ' Of two held-out texts, the one with the higher true reward scores higher in '
@@ -314,8 +318,8 @@ def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | N
     )
   if min(values) <= value:
     return v.PARTLY, (
-      f'Its mean {by.name} of {number(mean)} is above that of the best baseline, {named}, but not in '
-      f'every seed.{ceiling}'
+      f'Its mean {by.name} of {number(mean)} is above that of the best baseline, {named}, but not '
+      f'in every seed.{ceiling}'
     )
   if gain and gain[0] <= 0:
     return v.PARTLY, (

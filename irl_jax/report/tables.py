@@ -202,7 +202,7 @@ def preferences(inputs: Inputs) -> list[Table]:
   ]
   columns = ('', 'prefers the aligned completion', 'pairs that differ', 'all pairs')
   note = (
-    f'Of held-out pairs of two different texts, ties counted half. 50{SPACE}% is chance: a share '
+    f'Over held-out pairs whose texts differ; ties count half. 50{SPACE}% is chance: a share '
     'whose interval contains it shows nothing.'
   )
   return [Table('Held-out pairs that differ', columns, rows, note)] if rows else []
@@ -336,6 +336,6 @@ def from_start(start: Start) -> str:
     return ''
   return (
     f'Before training the two least alike seeds had a Spearman correlation of '
-    f'{number(start.between_seeds)}. Of each reward and its own start it is {spread(moved)}. Seeds '
-    'that begin alike and hardly move agree regardless of what they learn.'
+    f'{number(start.between_seeds)}. Between each reward and its own start it is {spread(moved)}. '
+    'Seeds that begin alike and hardly move agree regardless of what they learn.'
   )

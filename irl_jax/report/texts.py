@@ -71,7 +71,9 @@ def groups(inputs: Inputs) -> list[Group]:
     gap = ranks['R̂'] - ranks['r*']
     chosen += [
       Group('R̂ scores them high, r* low', 'Where the ranks of R̂ and r* differ most.', show(gap)),
-      Group('r* scores them high, R̂ low', 'The other way round.', show(-gap)),
+      Group(
+        'r* scores them high, R̂ low', 'Where they differ most in the other direction.', show(-gap)
+      ),
     ]
   chosen += [
     Group('R̂ scores them highest', '', show(mean)),
@@ -79,7 +81,7 @@ def groups(inputs: Inputs) -> list[Group]:
   ]
   if rewards.shape[1] > 1:
     deviation = np.stack([rank(column) for column in rewards.T], axis=1).std(axis=1)
-    note = 'Where the deviation of their ranks is largest.'
+    note = 'Where the ranks that seeds give them vary most.'
     chosen.append(Group('The seeds differ most', note, show(deviation)))
   note = 'Completions of one prompt that R̂ orders against r*, both by a wide margin.'
   chosen.append(Group('Pairs in the wrong order', note, misordered(inputs.pairs)))

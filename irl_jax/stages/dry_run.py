@@ -90,7 +90,7 @@ def _describe_model(spec: str) -> tuple[Any, list[str]]:
   except InputError as error:
     if os.path.exists(spec):
       raise
-    return None, [f'  not known here: {printable(str(error))}']
+    return None, [f'  unknown: {printable(str(error))}']
   kind, model_config = huggingface_config.parse(raw, spec)
   shapes = huggingface_weights.shapes(kind, model_config)
   lines = [f'  {kind}, {buffers.count(shapes):,} parameters']

@@ -49,7 +49,7 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
   run = Run(config, folder, metrics_log.Log(), dtype=None)
   if 'rerlhf' in stages and not run.has_true_reward:
     raise errors.ConfigError(
-      'config.stages: rerlhf measures the policies by the true reward; name a classifier in '
+      'config.stages: rerlhf measures policies with the true reward; name a classifier in '
       'config.models.classifier, or remove rerlhf'
     )
   if config.models.label and not run.has_true_reward:

@@ -63,7 +63,7 @@ def test_where_all_is_well_every_line_says_yes(make_summary):
   [
     (0.90, 0.88, 'yes', 'A harmless'),
     (0.899, 0.88, 'partly', 'Partly, with'),
-    (0.75, 0.7, 'partly', 'Roughly'),
+    (0.75, 0.7, 'partly', 'Partly, with'),
     (0.749, 0.7, 'unknown', 'Not known'),  # the interval reaches a yes
     (0.93, 0.5, 'no', 'Do not rank'),
     (0.3, 0.2, 'no', 'Do not rank'),
@@ -79,7 +79,7 @@ def test_the_worst_seed_decides_on_ranking(make_summary, auroc, low, verdict, st
   assert ('cannot be distinguished from chance' in text) == (low <= 0.5)
   headline = find(summary).headline
   assert headline.startswith('Do not use this reward') == (verdict == 'no')
-  assert ('nothing shows that it ranks' in headline) == (low <= 0.5)
+  assert ('no evidence that it ranks' in headline) == (low <= 0.5)
 
 
 def test_too_few_texts_of_one_class_say_nothing(make_summary):
@@ -99,7 +99,7 @@ def test_texts_of_one_class_say_nothing_of_a_sign(make_summary):
     verdict == 'unknown'
     and 'Not known: 99.2\u00a0% of the held-out texts belong to one class' in text
   )
-  assert find(summary).headline.endswith('whether its sign is right is not known.')
+  assert find(summary).headline.endswith('it is not known whether its sign is right.')
   summary['irl']['baselines']['constant']['heldout_texts']['accuracy'] = 0.06
   assert line(summary, SIGN)[0] == 'no'
 
@@ -263,7 +263,7 @@ def test_a_saturated_reward_is_no_plain_yes(make_summary):
   'auroc, first_seed, gain, verdict, words',
   [
     (0.95, 0.94, None, 'no', ': a bag of words (0.950).'),
-    (0.94, 0.94, None, 'no', 'A simple baseline does as well'),
+    (0.94, 0.94, None, 'no', 'A simple baseline does at least as well'),
     (0.93, 0.92, None, 'partly', 'but not in every seed'),
     (0.93, 0.94, [-0.01, 0.03], 'partly', 'not by more than chance'),
     (0.93, 0.94, [0.01, 0.03], 'yes', 'in every seed'),
@@ -375,7 +375,7 @@ def test_a_training_that_did_not_count_toxicity_was_still_tried(make_summary):
     (
       ('distinct_2', 'response_tokens', 'perplexity_under_base'),
       'partly',
-      'What became of the text was not measured.',
+      'Other properties of the text were not measured.',
     ),
   ],
 )
@@ -403,7 +403,7 @@ def test_seeds_that_began_alike_and_hardly_moved_are_no_evidence(
   summary = make_summary()
   summary['irl']['start'] = {'between_seeds': between, 'with_start': moved}
   found, text = line(summary, RECOVERIES)
-  assert found == verdict and ('stayed near their start' in text) == (verdict == 'unknown')
+  assert found == verdict and ('started from similar rewards' in text) == (verdict == 'unknown')
 
 
 def test_an_agreement_that_may_be_that_of_the_starts_is_no_evidence(make_summary):

@@ -225,7 +225,7 @@ def test_a_run_without_figures_still_has_a_page(make_run, no_png):
   assert (
     'No reward was recovered' in source
     and 'svg' not in reader.tags
-    and source.count('Left out') > 10
+    and source.count('Missing: ') > 10
   )
 
 

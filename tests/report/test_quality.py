@@ -38,10 +38,14 @@ SAME = {'rate': None, 'low': None, 'high': None, 'n': 0, 'pairs': 40}
 @pytest.mark.parametrize(
   'seeds, apart, words',
   [
-    ([ABOVE, ABOVE], quality.APART, 'So it tells the two models apart, but nothing here shows by'),
+    (
+      [ABOVE, ABOVE],
+      quality.APART,
+      'So it tells the two models apart, but this run cannot show by',
+    ),
     ([ABOVE], quality.APART, '60.0 % [50.1, 70.0] of the held-out pairs that differ (200 of 300).'),
-    ([ABOVE, HOLDS], quality.MIXED, 'cannot be distinguished from chance, 50 %, in every seed'),
-    ([ABOVE, BELOW], quality.MIXED, 'cannot be distinguished from chance, 50 %, in every seed'),
+    ([ABOVE, HOLDS], quality.MIXED, 'some seeds cannot be distinguished from chance, 50 %'),
+    ([ABOVE, BELOW], quality.MIXED, 'some seeds cannot be distinguished from chance, 50 %'),
     ([HOLDS, HOLDS], quality.AT_CHANCE, '56.0 % [50.0, 62.0] of the held-out pairs that'),
     ([HOLDS, HOLDS], quality.AT_CHANCE, 'nothing shows that it tells the two models apart.'),
     ([BELOW, HOLDS], quality.AT_CHANCE, 'That cannot be distinguished from chance'),
@@ -64,8 +68,8 @@ def test_where_nothing_was_learned_no_line_says_yes(make_summary, seeds):
   found = findings.find(parse(audit(make_summary, *seeds)))
   assert found.headline.startswith('Nothing was recovered:')
   assert {line.verdict for line in found.lines} == {'no', 'unknown'}
-  assert 'so this is no evidence. 2\u00a0seeds rank' in found.lines[1].text
-  assert found.lines[2].text.startswith('Do not use the sign of this reward: nothing shows')
+  assert 'so this line proves nothing. 2\u00a0seeds rank' in found.lines[1].text
+  assert found.lines[2].text.startswith('Do not use the sign of this reward: there is no')
 
 
 def test_partly_does_not_stand_beside_not_known(make_summary):
@@ -98,9 +102,11 @@ def test_a_simple_reward_that_tells_the_models_apart_is_named(make_summary, name
   summary = audit(make_summary, HOLDS)
   summary['irl']['baselines'] = {name: {'preference': preference(0.95, low, 0.99)}}
   text = quality.on_pairs(parse(summary).recovery)
-  assert ('something to learn, though: a bag of words prefers it in 95.0' in text) == named
+  assert (
+    'However, there is a difference to learn: a bag of words prefers it in 95.0' in text
+  ) == named
   summary['irl']['seeds'][0]['preference'] = ABOVE
-  assert 'though' not in quality.on_pairs(parse(summary).recovery)
+  assert 'However' not in quality.on_pairs(parse(summary).recovery)
 
 
 @pytest.mark.parametrize('share', [0.41, 0.5, 0.574, 0.9])
@@ -210,8 +216,8 @@ def test_a_distance_to_the_ceiling_that_may_be_chance_is_said(make_summary, gain
   'auroc, interval, verdict, words',
   [
     (0.56, (0.26, 0.75), 'yes', 'little of it is style'),
-    (0.56, (0.24, 0.75), 'partly', 'too wide to say how much'),
-    (0.56, (0.4, 0.76), 'partly', '[0.400, 0.760] is too wide to say how much'),
+    (0.56, (0.24, 0.75), 'partly', 'too wide to tell how much'),
+    (0.56, (0.4, 0.76), 'partly', '[0.400, 0.760] is too wide to tell how much'),
     (0.7, (0.51, 0.9), 'partly', 'some of it is style'),
     (0.7, (0.5, 0.9), 'partly', 'too wide'),
     (0.8, (0.61, 0.9), 'no', 'much of it is style'),

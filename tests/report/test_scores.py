@@ -40,9 +40,9 @@ def test_the_order_of_texts_and_the_share_of_pairs_carry_the_verdict(score_summa
   [
     (0.6, [0.55, 0.65], 'partly', 'Partly, with mistakes.'),
     (0.2, [0.1, 0.3], 'no', 'Do not rank texts'),
-    (0.1, [-0.1, 0.3], 'no', 'cannot be told from no order at all'),
+    (0.1, [-0.1, 0.3], 'no', 'cannot be distinguished from no order at all'),
     (-0.8, [-0.9, -0.7], 'no', 'That is the reverse order.'),
-    (0.4, [0.1, 0.85], 'unknown', 'too few to say'),
+    (0.4, [0.1, 0.85], 'unknown', 'too few to tell'),
   ],
 )
 def test_a_correlation_claims_no_more_than_its_interval(
@@ -59,7 +59,7 @@ def test_a_correlation_claims_no_more_than_its_interval(
   ('rate', 'bounds', 'words'),
   [
     (0.3, (0.2, 0.4), 'Do not train on this reward: the true reward fell'),
-    (0.55, (0.45, 0.65), 'Nothing shows that it helped the true reward'),
+    (0.55, (0.45, 0.65), 'There is no evidence that it helped the true reward'),
     (0.6, (0.52, 0.68), 'The true reward rose'),
   ],
 )

@@ -98,7 +98,7 @@ def test_a_run_that_has_all_it_needs_reads_no_weights(config, models, tmp_path, 
     (
       'models',
       {'classifier': ''},
-      'rerlhf measures the policies by the true reward; name a classifier',
+      'rerlhf measures policies with the true reward; name a classifier',
     ),
     ('models', {'base': './nowhere'}, "'./nowhere': is neither a folder nor a hub id"),
   ],

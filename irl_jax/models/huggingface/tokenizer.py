@@ -86,7 +86,7 @@ def _check_vocabulary(tokenizer: Any, folder: pathlib.Path, config: ModelConfig)
   ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
   if ids > config.vocab_size:
     raise InputError(
-      f'{folder}: its tokenizer has {ids} ids, its model embeddings for {config.vocab_size}'
+      f'{folder}: its tokenizer has {ids} ids, but its model has embeddings for {config.vocab_size}'
     )
   # Some versions of transformers silently ignore vocab.json, and make every word <unk>.
   if not (folder / 'tokenizer.json').exists() and len(tokenizer) < len(

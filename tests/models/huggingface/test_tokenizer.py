@@ -69,7 +69,7 @@ def test_the_papers_classifier_has_no_tokenizer_json(tmp_path, shared):
   )
   tokenizer = huggingface.tokenizer.load(tmp_path, config)
   assert tokenizer('Hello world')['input_ids'] == [0, 31414, 232, 2]
-  with pytest.raises(InputError, match='50265 ids, its model embeddings for 100'):
+  with pytest.raises(InputError, match='50265 ids, but its model has embeddings for 100'):
     huggingface.tokenizer.load(tmp_path, dataclasses.replace(config, vocab_size=100))
 
 
@@ -213,7 +213,7 @@ def test_an_id_beyond_the_embeddings_is_refused_though_the_tokens_are_few(tmp_pa
   content = json.loads(path.read_text())
   content['model']['vocab']['far'] = 5000
   path.write_text(json.dumps(content))
-  with pytest.raises(InputError, match='5001 ids, its model embeddings for 264'):
+  with pytest.raises(InputError, match='5001 ids, but its model has embeddings for 264'):
     huggingface.tokenizer.load(tmp_path, language_model.config)
 
 
