@@ -142,7 +142,7 @@ def test_a_field_that_would_be_overwritten_is_refused_before_any_work(
   source.write_text('text,reward\na,1\n')
   assert score(launch, source, output) == 3
   assert (
-    "has a field 'reward' already" in capsys.readouterr().err and not output.exists() and not scored
+    "already has a field 'reward'" in capsys.readouterr().err and not output.exists() and not scored
   )
 
 
