@@ -64,7 +64,8 @@ def finished(base, tmp_path_factory) -> pathlib.Path:
     summary = pipeline.run(config, folder)
   for stage in ('rlhf', 'rerlhf'):
     before, after = summary[stage]['before'], summary[stage]['after']
-    assert before['kl'] == 0 < after['kl_per_token'] < 0.5
+    # The estimate of a KL that is nearly 0 may be negative.
+    assert before['kl'] == 0 and 0 < abs(after['kl_per_token']) < 0.05
   return folder
 
 
