@@ -10,11 +10,11 @@ import pytest
 
 import irl_jax
 from irl_jax import pipeline
-from irl_jax import rewards
 from irl_jax.command_line import config_files
 from irl_jax.config import Models
 from irl_jax.data.playground import comments
 from irl_jax.data.playground import tokenizers
+from irl_jax.evaluation import likelihoods
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
 from irl_jax.runtime import interruption
@@ -80,7 +80,7 @@ def test_the_exported_policy_is_the_same_in_transformers(finished):
   folder = finished / 'rlhf' / 'policy'
   network = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
   model = pretrained.load(str(folder))
-  found = rewards.text_log_prob(model)(TEXTS)
+  found = likelihoods.text_log_prob(model)(TEXTS)
   for text, score in zip(TEXTS, found):
     ids = torch.tensor([[model.config.eos_token_id, *model.tokenizer(text)['input_ids']]])
     with torch.no_grad():

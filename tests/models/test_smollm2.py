@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax.config import Sampling
+from irl_jax.evaluation import likelihoods
 from irl_jax.models import pretrained
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def model(folder):
 def test_log_probs_are_those_of_transformers(model, network):
   import torch
 
-  found = rewards.log_prob_scorer(model)(TEXTS)
+  found = likelihoods.log_prob_scorer(model)(TEXTS)
   for text, (score, tokens) in zip(TEXTS, found):
     ids = torch.tensor([[model.config.eos_token_id, *model.tokenizer(text)['input_ids']]])
     with torch.no_grad():
