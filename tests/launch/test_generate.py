@@ -114,7 +114,7 @@ def test_wrong_settings_name_the_flag_and_its_range(run, calls, capsys, argument
 
 def test_a_completion_that_is_there_is_not_overwritten(run, calls, capsys):
   assert run('{"text": "b", "completion": "c"}\n') == (3, None)
-  assert "has a field 'completion' already" in capsys.readouterr().err and not calls
+  assert "already has a field 'completion'" in capsys.readouterr().err and not calls
 
 
 @pytest.mark.slow

@@ -198,6 +198,6 @@ def test_every_row_of_the_input_has_a_row_in_the_output(
 def test_a_reason_overwrites_no_field(run, model, tmp_path, capsys):
   (tmp_path / 'in.jsonl').write_text('{"text": "a", "why": 1}\n{"text": 3}\n')
   assert run('score', '--bad_rows=skip') == 3
-  assert "has a field 'why' already" in capsys.readouterr().err
+  assert "already has a field 'why'" in capsys.readouterr().err
   (tmp_path / 'in.jsonl').write_text('{"text": "a", "why": 1}\n')
   assert run('score', '--bad_rows=skip') == 0
