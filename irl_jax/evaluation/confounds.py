@@ -90,7 +90,7 @@ def partial_correlation(first: np.ndarray, second: np.ndarray, given: np.ndarray
   for values in (first, second):
     residual = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
     if np.linalg.norm(residual) <= 1e-9 * np.linalg.norm(values):
-      return 'a reward follows from length alone'
+      return 'length alone determines a reward'
     residuals.append(residual)
   return correlation(*residuals)
 

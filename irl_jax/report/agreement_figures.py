@@ -66,7 +66,8 @@ def scatter(inputs: Inputs) -> Drawing | str:
   return Drawing(
     'scatter',
     'R̂ against r*',
-    f'The recovered against the true reward of {count(len(true), "text")}. {in_words}'.rstrip(' .')
+    f'The recovered reward against the true reward, for {count(len(true), "text")}. '
+    f'{in_words}'.rstrip(' .')
     + '.',
     ('Each point is a text.' if is_score else caption) + fewer,
     figure,

@@ -77,7 +77,7 @@ def scores(inputs: Inputs, stage: str) -> Drawing | str:
     axes[1].set_ylabel('mean r*')
     numbers |= {'true_step': true_steps, 'true_reward': true_values}
     in_words += f'; true reward {from_to(true_values)}'
-    flaw = ' If the upper curve rises while the lower falls, PPO exploits a flaw of R̂.'
+    flaw = ' If the upper curve rises while the lower falls, PPO exploits a flaw in R̂.'
   axes[-1].set_xlabel('PPO step (rollouts)')
   axes[-1].xaxis.get_major_locator().set_params(integer=True)
   return Drawing(

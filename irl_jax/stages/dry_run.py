@@ -124,7 +124,7 @@ def _memory(config: Config, shapes: memory.Shapes, stages: Sequence[str]) -> lis
   dtypes = list(WIDTHS) if auto else [config.runtime.dtype]
   lines = [
     '',
-    'predicted memory of one device that has a whole batch, in MB by compute type: '
+    'predicted memory in MB, by compute type, of one device with a whole batch: '
     f'{", ".join(dtypes)}',
   ]
   predictions = [memory.stages(config, shapes, stages, WIDTHS[dtype]) for dtype in dtypes]

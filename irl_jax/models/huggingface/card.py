@@ -94,7 +94,8 @@ _OF_ZERO = (
 _LICENCE = (
   'No licence of its own. The weights are derived from the base model and were trained on '
   "completions derived from the data, so the licences of both apply (EleutherAI's Pythia is "
-  'Apache-2.0; s-nlp/roberta_toxicity_classifier, a usual true reward, has restrictive terms and '
+  'Apache-2.0; s-nlp/roberta_toxicity_classifier, which is often used as the '
+  'true reward, has restrictive terms and '
   'is not part of this folder). Read them before you publish this model.'
 )
 

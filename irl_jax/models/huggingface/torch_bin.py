@@ -197,8 +197,8 @@ def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     yield from (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
   except Refused as error:
     raise InputError(
-      f'{path}: refused (nothing was executed): {error}. Convert it to safetensors where it is '
-      'trusted'
+      f'{path}: refused (nothing was executed): {error}. Convert it to safetensors on a '
+      'machine where you trust it'
     ) from error
   except Exception as error:  # a damaged pickle can fail in any way
     raise InputError(
