@@ -33,7 +33,7 @@ class Model:
 
     return scorer
 
-  def generate(self, path, prompts, sampling, seed, progress, first):
+  def generate(self, path, prompts, sampling, seed, progress, first, chat):
     self._see(prompts)
     return [f' {seed} {first + number}' for number in range(len(prompts))]
 

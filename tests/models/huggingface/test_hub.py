@@ -113,16 +113,12 @@ def test_a_hub_id_and_a_revision(local_hub, language_model):
   assert pretrained.read_config('org/model')['model_type'] == 'gpt_neox'
   assert fetched(local_hub) == {'config.json'}
   assert pretrained.describe('org/model').tokenizer('a')['input_ids']
-  assert fetched(local_hub) == {'config.json', 'tokenizer.json', 'tokenizer_config.json'}
+  described = {'config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json'}
+  assert fetched(local_hub) == described
   model = pretrained.load('org/model@v1')
   jax.tree.map(np.testing.assert_array_equal, model.params, language_model.params)
   assert '/api/models/org/model/revision/v1' in local_hub.requests
-  assert fetched(local_hub) == {
-    'config.json',
-    'tokenizer.json',
-    'tokenizer_config.json',
-    'model.safetensors',
-  }
+  assert fetched(local_hub) == described | {'model.safetensors'}
   assert model.source == 'org/model@v1'
 
 
