@@ -8,9 +8,10 @@
 Each result is printed once it is known, and written to --output as JSON. Peers need torch and are
 left out without it. On a GPU the computation is in bfloat16 and the sizes are larger. A trace opens
 in https://ui.perfetto.dev or TensorBoard; on a CPU it shows XLA's operations by name.
+Tokenizers and comments are read from the folder $BENCHMARK_INPUTS, by default ../shared; what it
+lacks is made up.
 """
 
-import contextlib
 import json
 import os
 import pathlib
@@ -41,13 +42,6 @@ flags.DEFINE_float(
 flags.DEFINE_enum(
   'sizes', 'auto', ['auto', *work.SIZES], 'shapes; auto: by the kind of device', **define
 )
-flags.DEFINE_string(
-  'inputs',
-  str(pathlib.Path(__file__).parents[2] / 'shared'),
-  'folder with models/pythia_tokenizer, models/roberta_tokenizer and data/jigsaw_train.jsonl.gz; '
-  'missing files are replaced by made-up ones',
-  **define,
-)
 flags.DEFINE_string('output', '', 'the .json file to write', **define)
 flags.DEFINE_string('markdown', '', 'the page to write, such as BENCHMARKS.md', **define)
 flags.DEFINE_string(
@@ -56,35 +50,21 @@ flags.DEFINE_string(
 
 
 def chosen(names: list[str], groups: list[work.Group]) -> list[work.Group]:
-  """Returns the groups of these names; without names, all that are not rare.
-
-  Raises:
-    ConfigError: a name is unknown.
-  """
-  known = {group.name: group for group in groups}
+  """Returns the groups of these names; without names, all that are not rare."""
+  known = [group.name for group in groups]
   for name in names:
     if name not in known:
       raise ConfigError(f'--only: no {name!r}; there are {", ".join(known)}')
   return [group for group in groups if (group.name in names if names else not group.rare)]
 
 
-def write(options: flags.FlagValues, results: dict[str, Any]) -> None:
-  """Writes the results so far."""
-  if options.output:
-    pathlib.Path(options.output).write_text(json.dumps(results, indent=2) + '\n', encoding='utf-8')
-  if options.markdown:
-    pathlib.Path(options.markdown).write_text(page.markdown(results), encoding='utf-8')
-
-
 def measure(options: flags.FlagValues) -> None:
-  """Times the groups, and prints each once it is known."""
+  """Times the groups; prints and writes each once it is known."""
   machine = machine_lib.measure(options.sizes)
-  item = 4 if machine['jax']['dtype'] == 'float32' else 2
-  groups = work.all_groups(machine['jax']['sizes'], item, machine['peers'])
-  groups = chosen(options.only, groups)
-  only = [f'--only={",".join(options.only)}'] if options.only else []
-  limits = [f'--repeats={options.repeats}', f'--seconds={options.seconds:g}']
-  command = ' '.join(['python benchmarks/speed.py', *only, *limits])
+  groups = chosen(options.only, work.all_groups(machine['jax']['sizes'], machine['peers']))
+  only = f' --only={",".join(options.only)}' if options.only else ''
+  limits = f' --repeats={options.repeats} --seconds={options.seconds:g}'
+  command = f'python benchmarks/speed.py{only}{limits}'
   results: dict[str, Any] = {'command': command, 'machine': machine, 'groups': []}
   print(page.head(results), flush=True)
   for group in groups:
@@ -92,7 +72,12 @@ def measure(options: flags.FlagValues) -> None:
     rows = [row for part in rounds for row in turns.take(part, options.repeats, options.seconds)]
     results['groups'].append(work.described(group, rows, machine))
     print(page.section(results['groups'][-1]), flush=True)
-    write(options, results)
+    if options.output:
+      pathlib.Path(options.output).write_text(
+        json.dumps(results, indent=2) + '\n', encoding='utf-8'
+      )
+    if options.markdown:
+      pathlib.Path(options.markdown).write_text(page.markdown(results), encoding='utf-8')
 
 
 def profile(options: flags.FlagValues) -> None:
@@ -100,10 +85,9 @@ def profile(options: flags.FlagValues) -> None:
   launch.require(options, 'only')
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_enable_xprof_traceme=true'
   sizes = 'cpu' if options.sizes == 'auto' else options.sizes
-  for group in chosen(options.only, work.all_groups(sizes, 4, peers=False)):
-    ours, folder = group.contestants[0], f'{options.profile}/{group.name}'
-    with contextlib.suppress(turns.Finished):
-      turns.call(ours.function, turns.Trace(folder), *ours.work)
+  for group in chosen(options.only, work.all_groups(sizes, peers=False)):
+    folder = f'{options.profile}/{group.name}'
+    turns.trace(group.contestants[0], folder)
     print(f'{group.title}: {folder}', flush=True)
 
 
@@ -112,7 +96,7 @@ def main(options: flags.FlagValues) -> None:
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # contestants share a GPU
   os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
   if options.sizes != 'tiny':
-    os.environ[inputs.FOLDER] = options.inputs
+    os.environ.setdefault(inputs.FOLDER, str(pathlib.Path(__file__).parents[2] / 'shared'))
   # Contestants start like a run of an existing model.
   if os.environ.get(host_memory.TUNABLES) == host_memory.HUGE_PAGES:
     os.environ[host_memory.TUNABLES] = host_memory.KEEPING

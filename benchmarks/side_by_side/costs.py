@@ -1,23 +1,25 @@
-"""The minimum cost of a piece of work: FLOPs of its matmuls, bytes moved through memory.
+"""The minimum cost of a lap of ours: FLOPs of its matmuls, bytes moved through memory.
 
 A matmul of [M, K] and [K, N] is 2 M K N FLOPs. Attention counts every pair of positions of a text,
 as other FLOP counters do. Embedding look-ups, norms, softmax, padding and recomputation in the
 backward pass count nothing.
 """
 
-from collections.abc import Sequence
 import dataclasses
+import math
+from typing import NamedTuple
+
+IRL_BATCH = 32  # pairs of an update
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
   """The shape of a Pythia or of a RoBERTa."""
 
+  vocabulary: int
   width: int
   blocks: int
   heads: int
   feed_forward: int
-  vocabulary: int = 50304
 
   @property
   def block_weights(self) -> int:
@@ -31,14 +33,14 @@ class Shape:
 
 
 PYTHIA = {
-  'tiny': Shape(16, 2, 2, 32, 264),
-  '14m': Shape(128, 6, 4, 512),
-  '70m': Shape(512, 6, 8, 2048),
-  '410m': Shape(1024, 24, 16, 4096),
-  '1b': Shape(2048, 16, 8, 8192),
+  'tiny': Shape(264, 16, 2, 2, 32),
+  '14m': Shape(50304, 128, 6, 4, 512),
+  '70m': Shape(50304, 512, 6, 8, 2048),
+  '410m': Shape(50304, 1024, 24, 16, 4096),
+  '1b': Shape(50304, 2048, 16, 8, 8192),
 }
 TOP_K = 30  # of all sampling
-ROBERTA = {'tiny': Shape(16, 2, 2, 32, 264), 'base': Shape(768, 12, 12, 3072, 50265)}
+ROBERTA = {'tiny': Shape(264, 16, 2, 2, 32), 'base': Shape(50265, 768, 12, 12, 3072)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +57,15 @@ class Work:
   epochs: int = 0
   trained_blocks: int = -1  # -1: everything
   texts: tuple[str, ...] = ()
+  lengths: tuple[int, ...] = ()  # tokens of each of the texts
+  item: int = 4  # bytes per number in computation
 
 
-@dataclasses.dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
   """An amount of computation and of memory traffic."""
 
-  flops: float = 0.0
-  bytes: float = 0.0
-
-  def __add__(self, other: 'Cost') -> 'Cost':
-    return Cost(self.flops + other.flops, self.bytes + other.bytes)
-
-  def __mul__(self, times: float) -> 'Cost':
-    return Cost(self.flops * times, self.bytes * times)
+  flops: float
+  bytes: float
 
 
 def blocks(shape: Shape, count: int, texts: int, tokens: int) -> float:
@@ -78,49 +75,46 @@ def blocks(shape: Shape, count: int, texts: int, tokens: int) -> float:
 
 def head(shape: Shape, positions: int) -> float:
   """Returns the FLOPs of the logits at this many positions."""
-  return 2.0 * positions * shape.embedding
+  return 2 * positions * shape.embedding
 
 
-def decode(work: Work, item: int) -> Cost:
+def update(weights: int) -> int:
+  """Returns the bytes of an update in float32: 2 passes, a gradient, AdamW's 4 reads, 3 writes."""
+  return 4 * weights * (3 + 7)
+
+
+def decode(work: Work) -> Cost:
   """Returns the cost of sampling: one pass over the prompt, then one per new token but the last.
 
   Each pass reads all blocks and the output head; each but the first also reads the keys and values
-  so far. `item` is the bytes per number.
+  so far.
   """
   shape, batch = work.shape, work.batch
-  flops = blocks(shape, shape.blocks, batch, work.prompt) + head(shape, batch)
-  moved = work.new * (shape.blocks * shape.block_weights + shape.embedding)
-  for visible in range(work.prompt + 1, work.prompt + work.new):
-    block = 2 * shape.block_weights + 4 * visible * shape.width
-    flops += shape.blocks * batch * block + head(shape, batch)
-    moved += 2 * shape.blocks * batch * visible * shape.width
-  return Cost(flops, item * moved)
-
-
-def update(weights: int, flops: float) -> Cost:
-  """Returns the cost of forward, backward and AdamW for a forward pass of this many FLOPs.
-
-  Weights are float32. Both passes read each weight, and its gradient is written; AdamW reads four
-  numbers and writes three.
-  """
-  return Cost(3 * flops, 4 * weights * (3 + 7))
+  body = shape.blocks * shape.block_weights
+  visible = range(work.prompt + 1, work.prompt + work.new)  # tokens that a later pass attends to
+  flops = blocks(shape, shape.blocks, batch, work.prompt) + work.new * head(shape, batch)
+  flops += batch * (2 * len(visible) * body + 4 * sum(visible) * shape.blocks * shape.width)
+  cache = 2 * shape.blocks * batch * sum(visible) * shape.width
+  return Cost(flops, work.item * (work.new * (body + shape.embedding) + cache))
 
 
 def train(work: Work) -> Cost:
-  """Returns the cost of a step of language modelling; the last token predicts nothing."""
+  """Returns the cost of `epochs` steps of language modelling; the last token predicts nothing."""
   shape, positions = work.shape, work.batch * (work.tokens - 1)
   flops = blocks(shape, shape.blocks, work.batch, work.tokens) + head(shape, positions)
-  return update(shape.blocks * shape.block_weights + 2 * shape.embedding, flops)
+  moved = update(shape.blocks * shape.block_weights + 2 * shape.embedding)
+  return Cost(3 * work.epochs * flops, work.epochs * moved)
 
 
-def score(shape: Shape, lengths: Sequence[int], item: int) -> Cost:
+def score(work: Work) -> Cost:
   """Returns the cost of a classifier of two labels over texts; its weights are read once."""
-  top = 2 * len(lengths) * (shape.width**2 + 2 * shape.width)
-  body = sum(blocks(shape, shape.blocks, 1, length) for length in lengths)
-  return Cost(top + body, item * shape.blocks * shape.block_weights)
+  shape = work.scorer
+  top = 2 * len(work.lengths) * (shape.width**2 + 2 * shape.width)
+  body = sum(blocks(shape, shape.blocks, 1, length) for length in work.lengths)
+  return Cost(top + body, work.item * shape.blocks * shape.block_weights)
 
 
-def ppo(work: Work, item: int) -> dict[str, Cost]:
+def ppo(work: Work) -> dict[str, Cost]:
   """Returns the costs of `rollout`, `score` and `update` (log-probs, values and all epochs).
 
   Blocks below the cut are computed once. (The gradient stops at the norms of the lowest trained
@@ -133,23 +127,34 @@ def ppo(work: Work, item: int) -> dict[str, Cost]:
   below = blocks(shape, shape.blocks - above, work.batch, tokens)
   reference = blocks(shape, above, work.batch, tokens) + head(shape, positions)
   policy = reference + 2.0 * positions * (2 * shape.width**2 + 2 * shape.width)
+  flops = below + reference + policy * (1 + 3 * work.epochs)
   return {
-    'rollout': decode(work, item),
-    'score': score(work.scorer, [tokens] * work.batch, item),
-    'update': Cost(below + reference + policy) + update(weights, policy) * work.epochs,
+    'rollout': decode(work),
+    'score': score(dataclasses.replace(work, lengths=(tokens,) * work.batch)),
+    'update': Cost(flops, work.epochs * update(weights)),
   }
 
 
-def irl(work: Work, updates: int) -> Cost:
+def irl(work: Work) -> Cost:
   """Returns the cost of an epoch with everything trained, and a validation on as many pairs."""
-  shape = work.shape
+  shape, updates = work.shape, math.ceil(work.pairs / IRL_BATCH)
   forward = blocks(shape, shape.blocks, 2 * work.pairs, work.tokens)
-  weights = shape.blocks * shape.block_weights + shape.embedding
-  return update(0, forward) + update(weights, 0) * updates + Cost(forward)
+  return Cost(4 * forward, updates * update(shape.blocks * shape.block_weights + shape.embedding))
 
 
 def irl_frozen(work: Work) -> Cost:
   """Returns the cost of a frozen trunk's states for all pairs, computed once for all epochs."""
   shape = work.shape
-  flops = 2 * blocks(shape, shape.blocks, 2 * work.pairs, work.tokens)
-  return Cost(flops, 4 * shape.blocks * shape.block_weights)
+  return Cost(
+    2 * blocks(shape, shape.blocks, 2 * work.pairs, work.tokens),
+    4 * shape.blocks * shape.block_weights,
+  )
+
+
+WHOLE = {f'ours.{one.__name__}': one for one in (decode, train, score, irl, irl_frozen)}
+
+
+def parts(function: str, work: Work, item: int) -> dict[str, Cost]:
+  """Returns the costs of a lap, by part ('' is all of it), at `item` bytes per computed number."""
+  work = dataclasses.replace(work, item=item)
+  return ppo(work) if function == 'ours.ppo' else {'': WHOLE[function](work)}

@@ -1,6 +1,5 @@
 """Tokenizers and texts of the benchmark, the same for all contestants; without JAX and torch."""
 
-from collections.abc import Sequence
 import gzip
 import hashlib
 import json
@@ -59,8 +58,8 @@ def comments(count: int) -> list[str]:
   return sorted((row['text'] for row in rows[:count]), key=len)
 
 
-def sample_of(texts: Sequence[str], count: int) -> tuple[str, ...]:
-  """Returns `count` of the texts, which are sorted by length: a sample of all lengths."""
+def sample_of(texts: list, count: int) -> tuple:
+  """Returns `count` of the texts (or lengths), which are sorted by length: a sample of all."""
   return tuple(texts[int((number + 0.5) * len(texts) / count)] for number in range(count))
 
 

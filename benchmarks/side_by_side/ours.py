@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Sequence
 import contextlib
 import os
 import pathlib
@@ -14,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from irl_jax import config as c
@@ -37,34 +37,33 @@ from irl_jax.training import optimizer
 from irl_jax.training import supervised
 from side_by_side import costs
 from side_by_side import inputs
+from side_by_side import machine
 from side_by_side import turns
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENDLESS = 10**6  # more steps than will be timed
+DTYPE = pipeline.compute_dtype('auto')
 LABELS, SOURCE = ('neutral', 'toxic'), 'random weights'
+
+
+def made(
+  kind: str, module: Any, config: Any, tokenizer: str, **names: Any
+) -> pretrained.Pretrained:
+  """Returns a model with random weights."""
+  compilation_cache.use()
+  params = jax.device_get(module.init(jax.random.key(0), config))
+  return pretrained.Pretrained(kind, config, params, inputs.tokenizer(tokenizer), names, SOURCE)
 
 
 def language_model(shape: costs.Shape) -> pretrained.Pretrained:
   """Returns a Pythia of that shape."""
-  compilation_cache.use()
-  config = gpt_neox.GPTNeoXConfig(
-    shape.vocabulary, shape.width, shape.blocks, shape.heads, shape.feed_forward
-  )
-  params = jax.device_get(gpt_neox.init(jax.random.key(0), config))
-  tokenizer = inputs.tokenizer('pythia_tokenizer')
-  return pretrained.Pretrained('causal_lm', config, params, tokenizer, source=SOURCE)
+  return made('causal_lm', gpt_neox, gpt_neox.GPTNeoXConfig(*shape), 'pythia_tokenizer')
 
 
 def classifier(shape: costs.Shape) -> pretrained.Pretrained:
   """Returns a RoBERTa of that shape."""
-  compilation_cache.use()
-  config = encoder.EncoderConfig(
-    shape.vocabulary, shape.width, shape.blocks, shape.heads, shape.feed_forward, labels=LABELS
-  )
-  params = jax.device_get(encoder.init(jax.random.key(0), config))
-  names = {'id2label': dict(zip('01', LABELS))}
-  tokenizer = inputs.tokenizer('roberta_tokenizer')
-  return pretrained.Pretrained('classifier', config, params, tokenizer, names, SOURCE)
+  config, names = encoder.EncoderConfig(*shape, labels=LABELS), dict(zip('01', LABELS))
+  return made('classifier', encoder, config, 'roberta_tokenizer', id2label=names)
 
 
 @contextlib.contextmanager
@@ -74,16 +73,32 @@ def temporary() -> Iterator[pathlib.Path]:
     yield pathlib.Path(name)
 
 
-def dtype() -> Any:
-  """Returns the type that a run computes in on this device."""
-  return pipeline.compute_dtype('auto')
+def device(sizes: str) -> dict[str, Any]:
+  """Returns the device, and its rates in the type that irl_jax computes in."""
+
+  def compiled(function: Callable) -> Callable:
+    run = jax.jit(function)
+    return lambda *arrays: lambda: run(*arrays).block_until_ready()
+
+  gpu, name = jax.default_backend() != 'cpu', jax.devices()[0].device_kind
+  sizes = sizes if sizes != 'auto' else 'gpu' if gpu else 'cpu'
+  triad = compiled(lambda x, y: x + 3 * y)
+  return {
+    'sizes': sizes,
+    'gpu': gpu,
+    'device': name,
+    'devices': jax.local_device_count(),
+    'dtype': DTYPE.name,
+    'item': DTYPE.itemsize,
+    'peak': machine.PEAKS.get(name),
+  } | machine.rates(sizes, [DTYPE], jnp.ones, compiled(jnp.matmul), triad, compiled(jnp.sum))
 
 
 def decode(lap: turns.Lap, work: costs.Work) -> None:
   """Samples tokens after every prompt, none of them EOS; the weights are on the device already."""
   model = language_model(work.shape)
   settings = c.Sampling(work.new, work.new, top_k=costs.TOP_K, batch_size=work.batch)
-  run = sampling.sampler(model.config, settings, dtype())
+  run = sampling.sampler(model.config, settings, DTYPE)
   allowed = distribution.allowed_for(model.tokenizer, model.config, 1.0)
   frozen = (*parallel.replicate((model.params, allowed)), jax.random.key(0))
   ids = inputs.random_ids(work.batch, work.prompt, len(model.tokenizer))
@@ -96,7 +111,7 @@ def scorer_of(shape: costs.Shape, tokens: int) -> rewards.Reward:
   """Returns r* of a RoBERTa that reads `tokens` tokens: sampled random text has any length."""
   model = classifier(shape)
   apply = scoring.over_tokens(
-    rewards.class_logits_of, model, tokens, model.config.pad_token_id, rewards.BATCH_SIZE, dtype()
+    rewards.class_logits_of, model, tokens, model.config.pad_token_id, rewards.BATCH_SIZE, DTYPE
   )
   encode = lambda texts: text.encode(model.tokenizer, texts, max_tokens=tokens, specials=True)[0]
   return lambda texts: -apply(encode(texts))[:, 1]
@@ -137,7 +152,7 @@ def ppo(lap: turns.Lap, work: costs.Work) -> None:
   score = timed('score', scorer_of(work.scorer, work.prompt + work.new))
   sample = timed('rollout', rollout_lib.start_sampling)
   with temporary() as folder, mock.patch.object(rollout_lib, 'start_sampling', sample):
-    ppo_loop.train(model, rows, score, config, folder, dtype=dtype(), log=log)
+    ppo_loop.train(model, rows, score, config, folder, dtype=DTYPE, log=log)
 
 
 def train(lap: turns.Lap, work: costs.Work) -> None:
@@ -150,7 +165,7 @@ def train(lap: turns.Lap, work: costs.Work) -> None:
   )
   log = lambda *unused: lap()
   with temporary() as folder:
-    supervised.train_language_model(model, texts, [], config, 0, folder, dtype=dtype(), log=log)
+    supervised.train_language_model(model, texts, [], config, 0, folder, dtype=DTYPE, log=log)
 
 
 def irl(lap: turns.Lap, work: costs.Work) -> None:
@@ -169,63 +184,39 @@ def train_irl(model: pretrained.Pretrained, work: costs.Work, log: Callable, **m
   """Trains on random pairs, and validates on as many others."""
   ids = inputs.random_ids(4 * work.pairs, work.tokens, len(model.tokenizer))
   pairs = list(zip(ids[::2], ids[1::2]))
-  training, validation = pairs[: work.pairs], pairs[work.pairs :]
-  size = min(c.IRL().batch_size, work.pairs)
+  size = min(costs.IRL_BATCH, work.pairs)
   config = c.IRL('asymmetric', max_tokens=work.tokens, batch_size=size, **more)
+  both = pairs[: work.pairs], pairs[work.pairs :]
   with temporary() as folder:
-    irl_loop.train(model, training, validation, config, 0, folder, dtype=dtype(), log=log)
+    irl_loop.train(model, *both, config, 0, folder, dtype=DTYPE, log=log)
 
 
 def score(lap: turns.Lap, work: costs.Work) -> None:
   """Computes r* of texts."""
-  reward = rewards.true_reward(classifier(work.scorer), dtype=dtype())
+  reward = rewards.true_reward(classifier(work.scorer), dtype=DTYPE)
   turns.repeat(lap, lambda: reward(work.texts))
 
 
-def load(lap: turns.Lap, work: costs.Work) -> None:
-  """Reads a Hugging Face folder: weights and tokenizer, checked."""
-  with temporary() as folder:
-    pretrained.save(folder / 'model', language_model(work.shape), SOURCE)
-    turns.repeat(lap, lambda: pretrained.load(str(folder / 'model')))
-
-
-def save(lap: turns.Lap, work: costs.Work) -> None:
-  """Writes a Hugging Face folder, and reads it back to compare."""
+def model_files(lap: turns.Lap, work: costs.Work, reading: bool) -> None:
+  """Reads a Hugging Face folder, checked; or writes one, and reads it back to compare."""
   model = language_model(work.shape)
-  with temporary() as folder:
-    turns.repeat(lap, lambda: pretrained.save(folder / 'model', model, SOURCE))
+  turns.files(lap, lambda path: pretrained.save(path, model, SOURCE), pretrained.load, reading)
 
 
-def write_checkpoint(folder: pathlib.Path, state: Any) -> None:
-  """Writes a checkpoint through Orbax, and waits for its last byte."""
-  with checkpoint.Checkpoints(folder) as checkpoints:
-    checkpoints.save(1, state, {})
-
-
-def train_state(shape: costs.Shape) -> Any:
-  """Returns a model's parameters and both moments of AdamW, on the device."""
+def checkpoints(lap: turns.Lap, work: costs.Work, reading: bool) -> None:
+  """Reads parameters and both moments of AdamW onto the device, or writes them to the last byte."""
   tx, _ = optimizer.adamw(learning_rate=1e-5, updates=ENDLESS)
-  return optimizer.placed_state(language_model(shape).params, tx)
+  state = optimizer.placed_state(language_model(work.shape).params, tx)
 
+  def save(path: str) -> None:
+    with checkpoint.Checkpoints(path) as saved:
+      saved.save(1, state, {})
 
-def checkpoint_save(lap: turns.Lap, work: costs.Work) -> None:
-  """Writes parameters and moments, each time into a new folder."""
-  state = train_state(work.shape)
-  while True:
-    with temporary() as folder:
-      write_checkpoint(folder, state)
-    lap()
+  def load(path: str) -> None:
+    with checkpoint.Checkpoints(path) as saved:
+      jax.block_until_ready(saved.restore(state)[1])
 
-
-def checkpoint_load(lap: turns.Lap, work: costs.Work) -> None:
-  """Reads the same back onto the device."""
-  state = train_state(work.shape)
-  with temporary() as folder:
-    write_checkpoint(folder, state)
-    while True:
-      with checkpoint.Checkpoints(folder) as checkpoints:
-        jax.block_until_ready(checkpoints.restore(state)[1])
-      lap()
+  turns.files(lap, save, load, reading)
 
 
 def start(lap: turns.Lap, work: costs.Work, warm: bool) -> None:
@@ -262,11 +253,10 @@ def start_flags(folder: pathlib.Path, work: costs.Work) -> list[str]:
   return ['--config=configs/70m.py', '--stages=data,rlhf', *overrides]
 
 
-def launch(run: pathlib.Path, flags: Sequence[str], cache: pathlib.Path) -> subprocess.Popen:
+def launch(run: pathlib.Path, flags: list[str], cache: pathlib.Path) -> subprocess.Popen:
   """Starts launch/train.py as a user would, with its compilation cache in a given folder."""
-  paths = filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])
   environment = os.environ | {
-    'PYTHONPATH': os.pathsep.join(paths),
+    'PYTHONPATH': os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])),
     'JAX_COMPILATION_CACHE_DIR': str(cache),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'HF_HUB_OFFLINE': '1',
@@ -275,12 +265,8 @@ def launch(run: pathlib.Path, flags: Sequence[str], cache: pathlib.Path) -> subp
   return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-def seconds_to_first_step(flags: Sequence[str], cache: pathlib.Path) -> float:
-  """Returns the seconds until the first step of RLHF is in the log, and ends the run.
-
-  Raises:
-    RuntimeError: the run ended before.
-  """
+def seconds_to_first_step(flags: list[str], cache: pathlib.Path) -> float:
+  """Returns the seconds until the first step of RLHF is in the log, and ends the run."""
   with temporary() as folder:
     log, begun = folder / 'run' / 'log.jsonl', time.perf_counter()
     process = launch(log.parent, flags, cache)

@@ -8,6 +8,10 @@ Written by `{command}`; do not edit. Random weights: the results are about speed
 [How it was measured](docs/speed.md#how-it-was-measured).
 
 """
+COLUMNS = """| | seconds | rate | times ours | share of the limit | idle |
+|---|---|---|---|---|---|
+"""
+LIMITS = {'matmul': 'matmul', 'memory': 'memory', 'mfu': 'MFU'}
 
 
 def seconds_of(value: float) -> str:
@@ -24,20 +28,16 @@ def percent(value: float) -> str:
 
 def shares(limit: dict[str, float]) -> str:
   """Returns the shares of the limits that the work reached."""
-  names = {'matmul': 'matmul', 'memory': 'memory', 'mfu': 'MFU'}
-  return ', '.join(
-    f'{shown} {percent(limit[name])}'
-    for name, shown in names.items()
-    if limit.get(name, 0) > 0.0005
-  )
+  reached = [(shown, limit.get(name, 0)) for name, shown in LIMITS.items()]
+  return ', '.join(f'{shown} {percent(value)}' for shown, value in reached if value > 0.0005)
 
 
 def columns(row: dict[str, Any], first: dict[str, Any], unit: str) -> list[str]:
   """Returns name, seconds with quartiles and turns, rate, ratio to the first row, limits, idle."""
-  low, high = seconds_of(row['low']), seconds_of(row['high'])
+  middle, low, high = (seconds_of(row[name]) for name in ('seconds', 'low', 'high'))
   return [
     row['name'],
-    f'{seconds_of(row["seconds"])} [{low}, {high}] n {row["n"]}',
+    f'{middle} [{low}, {high}] n {row["n"]}',
     f'{row["rate"]:,.4g} {unit}' if 'rate' in row else '',
     f'{row["seconds"] / first["seconds"]:.2f}',
     shares(row.get('limit', {})),
@@ -57,34 +57,28 @@ def parts_line(row: dict[str, Any]) -> str:
 def section(group: dict[str, Any]) -> str:
   """Returns one group: a table and the remarks below it."""
   rows = group['contestants']
-  table = [columns(row, rows[0], group['unit']) for row in rows]
+  cells = [' | '.join(columns(row, rows[0], group['unit'])) for row in rows]
   remarks = [
-    f'{row["name"]}: {line}' for row in rows for line in (parts_line(row), row['note']) if line
+    f'{row["name"]}: {one}' for row in rows for one in (parts_line(row), row['note']) if one
   ]
-  remarks += [group['note']] if group['note'] else []
-  lines = [
-    f'## {group["title"]}',
-    '',
-    '| | seconds | rate | times ours | share of the limit | idle |',
-  ]
-  lines += ['|---|---|---|---|---|---|', *(f'| {" | ".join(row)} |' for row in table)]
-  return '\n'.join([*lines, *([''] if remarks else []), *(f'- {line}' for line in remarks), ''])
+  below = ''.join(f'- {line}\n' for line in [*remarks, group['note']] if line)
+  table = COLUMNS + ''.join(f'| {row} |\n' for row in cells)
+  return f'## {group["title"]}\n\n{table}' + (f'\n{below}' if below else '')
 
 
 def head(results: dict[str, Any]) -> str:
   """Returns the command, the machine and its rates."""
   machine, jax = results['machine'], results['machine']['jax']
   lines = [
-    f'{machine["processor"]}, {machine["cores"]} cores used, {machine["gigabytes"]:.0f} GB, '
-    f'{machine["system"]}; JAX on {jax["devices"]} x {jax["device"]} ({jax["dtype"]}); load '
-    f'{machine["load"]:.1f} at the start',
+    f'{", ".join(machine["description"])}; JAX on {jax["devices"]} x {jax["device"]} '
+    f'({jax["dtype"]}); load {machine["load"]:.1f} at the start',
     ', '.join(f'{name} {version}' for name, version in machine['versions'].items()),
     f'matrix products: {machine["matmul"] / 1e9:,.0f} GFLOP/s at best; memory: '
     f'{machine["memory"] / 1e9:,.1f} GB/s at best',
   ]
-  listed = lambda rates, form: '; '.join(f'{name} {rate / 1e9:{form}}' for name, rate in rates)
+  listed = lambda rates, form: '; '.join(f'{name} {rates[name] / 1e9:{form}}' for name in rates)
   for name in filter(machine.__contains__, ('jax', 'torch')):
-    products, memory = (machine[name][kind].items() for kind in ('products', 'memory'))
+    products, memory = machine[name]['products'], machine[name]['memory']
     lines.append(f'{name}: {listed(products, ",.0f")} GFLOP/s; {listed(memory, ",.1f")} GB/s')
   return HEADER.format(command=results['command']) + ''.join(f'- {line}\n' for line in lines)
 

@@ -6,8 +6,7 @@ one pair at a time, nothing cached. docs/speed.md describes both.
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence
-import tempfile
+import os
 from typing import Any
 
 import torch
@@ -23,37 +22,36 @@ DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 SCORING_BATCHES = (16, 32, 64)  # texts in a batch; the fastest is taken
 PAIRS_IN_A_STEP = 32  # pairs in a step of the authors' IRL
 
+torch.set_num_threads(len(os.sched_getaffinity(0)))
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
-def made(config: type, model: type, shape: costs.Shape, **more: Any) -> Any:
-  """Returns a model of transformers with random weights."""
-  torch.set_num_threads(machine.cores())
-  torch.manual_seed(0)
-  transformers.logging.set_verbosity_error()
-  transformers.logging.disable_progress_bar()
-  sizes = config(
+
+def sizes_of(shape: costs.Shape) -> dict[str, int]:
+  """Returns a shape in transformers' words."""
+  return dict(
     vocab_size=shape.vocabulary,
     hidden_size=shape.width,
     num_hidden_layers=shape.blocks,
     num_attention_heads=shape.heads,
     intermediate_size=shape.feed_forward,
-    bos_token_id=0,
-    **more,
   )
-  return model(sizes).to(DEVICE)
 
 
 def language_model(shape: costs.Shape) -> transformers.GPTNeoXForCausalLM:
-  """Returns a Pythia of that shape."""
-  config, model = transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM
-  more = dict(max_position_embeddings=2048, eos_token_id=0)
-  return made(config, model, shape, **more, hidden_dropout=0.0, attention_dropout=0.0)
+  """Returns a Pythia of that shape with random weights."""
+  torch.manual_seed(0)
+  more = dict(bos_token_id=0, eos_token_id=0, hidden_dropout=0.0, attention_dropout=0.0)
+  config = transformers.GPTNeoXConfig(**sizes_of(shape), **more, max_position_embeddings=2048)
+  return transformers.GPTNeoXForCausalLM(config).to(DEVICE)
 
 
 def classifier(shape: costs.Shape) -> transformers.RobertaForSequenceClassification:
-  """Returns a RoBERTa of that shape."""
+  """Returns a RoBERTa of that shape with random weights."""
+  torch.manual_seed(0)
   more = dict(max_position_embeddings=514, type_vocab_size=1, pad_token_id=1, eos_token_id=2)
-  config, model = transformers.RobertaConfig, transformers.RobertaForSequenceClassification
-  return made(config, model, shape, **more).eval()
+  config = transformers.RobertaConfig(**sizes_of(shape), **more, bos_token_id=0)
+  return transformers.RobertaForSequenceClassification(config).to(DEVICE).eval()
 
 
 def ids_of(batch: int, tokens: int, shape: costs.Shape) -> torch.Tensor:
@@ -73,6 +71,25 @@ def wait() -> None:
   """Waits until the device has done all its work."""
   if DEVICE == 'cuda':
     torch.cuda.synchronize()
+
+
+@torch.inference_mode()
+def device(sizes: str, gpu: bool) -> dict[str, Any] | None:
+  """Returns torch's rates in float32 and bfloat16; None if there is a GPU that it cannot use."""
+  if gpu != (DEVICE == 'cuda'):
+    return None
+
+  def into(function: Callable, **more: Any) -> Callable:
+    def bound(x: torch.Tensor, y: torch.Tensor) -> Callable:
+      out = function(x, y, **more)  # its memory is used again
+      return lambda: (function(x, y, **more, out=out), wait())
+
+    return bound
+
+  ones = lambda shape, dtype: torch.ones(shape, dtype=dtype, device=DEVICE)
+  total = lambda x: lambda: (x.sum(), wait())
+  dtypes = [torch.float32, torch.bfloat16]
+  return machine.rates(sizes, dtypes, ones, into(torch.mm), into(torch.add, alpha=3), total)
 
 
 @torch.inference_mode()
@@ -114,9 +131,9 @@ def train(lap: turns.Lap, work: costs.Work, half: bool = False) -> None:
 
 
 @torch.inference_mode()
-def logits(model: Any, tokenizer: Any, texts: Sequence[str], batch: int, longest: int) -> Any:
+def logits(model: Any, tokenizer: Any, texts: list[str], batch: int, longest: int) -> Any:
   """Returns logits of texts, sorted by length, each batch padded to its longest text."""
-  rows = tokenizer(list(texts), truncation=True, max_length=longest)['input_ids']
+  rows = tokenizer(texts, truncation=True, max_length=longest)['input_ids']
   order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
   out = torch.empty(len(rows), model.num_labels)
   for start in range(0, len(order), batch):
@@ -129,54 +146,31 @@ def logits(model: Any, tokenizer: Any, texts: Sequence[str], batch: int, longest
 def score(lap: turns.Lap, work: costs.Work) -> None:
   """Computes logits of texts, in batches of the size that was fastest when tried."""
   model, tokenizer = classifier(work.scorer), inputs.tokenizer('roberta_tokenizer')
-  run = lambda batch: logits(model, tokenizer, work.texts, batch, 512)
+  run = lambda batch: logits(model, tokenizer, list(work.texts), batch, 512)
   run(max(SCORING_BATCHES))
   best = min(SCORING_BATCHES, key=lambda batch: seconds_of(lap, lambda: run(batch)))
   turns.repeat(lap, lambda: run(best))
 
 
-def save_both(folder: str, *both: Any) -> None:
-  """Writes a model and its tokenizer into a Hugging Face folder."""
-  for one in both:
-    one.save_pretrained(folder)
-
-
-def save(lap: turns.Lap, work: costs.Work) -> None:
-  """Writes a Hugging Face folder."""
+def model_files(lap: turns.Lap, work: costs.Work, reading: bool) -> None:
+  """Reads or writes a Hugging Face folder: weights and tokenizer."""
   both = language_model(work.shape), inputs.tokenizer('pythia_tokenizer')
-  with tempfile.TemporaryDirectory() as folder:
-    turns.repeat(lap, lambda: save_both(folder, *both))
+  weights, tokenizer = transformers.AutoModelForCausalLM, transformers.AutoTokenizer
+  weights_of = lambda path: weights.from_pretrained(path, dtype=torch.float32)
+  save = lambda path: [one.save_pretrained(path) for one in both]
+  load = lambda path: (weights_of(path), tokenizer.from_pretrained(path))
+  turns.files(lap, save, load, reading)
 
 
-def load(lap: turns.Lap, work: costs.Work) -> None:
-  """Reads a Hugging Face folder: weights and tokenizer."""
-  model, tokenizer = transformers.AutoModelForCausalLM, transformers.AutoTokenizer
-  weights = lambda folder: model.from_pretrained(folder, dtype=torch.float32)
-  with tempfile.TemporaryDirectory() as folder:
-    save_both(folder, language_model(work.shape), inputs.tokenizer('pythia_tokenizer'))
-    turns.repeat(lap, lambda: (weights(folder), tokenizer.from_pretrained(folder)))
-
-
-def trained(shape: costs.Shape) -> dict[str, dict]:
-  """Returns the states of a model and its AdamW after one step."""
-  model, ids = language_model(shape), ids_of(1, 2, shape)
+def checkpoints(lap: turns.Lap, work: costs.Work, reading: bool) -> None:
+  """Reads or writes parameters and both moments of AdamW."""
+  model, ids = language_model(work.shape), ids_of(1, 2, work.shape)
   optimizer = torch.optim.AdamW(model.parameters())
   step(model(input_ids=ids, labels=ids).loss, optimizer, model)
-  return {'model': model.state_dict(), 'optimizer': optimizer.state_dict()}
-
-
-def checkpoint_save(lap: turns.Lap, work: costs.Work) -> None:
-  """Saves parameters and both moments with torch.save."""
-  state = trained(work.shape)
-  with tempfile.TemporaryDirectory() as folder:
-    turns.repeat(lap, lambda: torch.save(state, f'{folder}/checkpoint.pt'))
-
-
-def checkpoint_load(lap: turns.Lap, work: costs.Work) -> None:
-  """Loads the same with torch.load."""
-  with tempfile.TemporaryDirectory() as folder:
-    torch.save(trained(work.shape), f'{folder}/checkpoint.pt')
-    turns.repeat(lap, lambda: torch.load(f'{folder}/checkpoint.pt', weights_only=True))
+  state = {'model': model.state_dict(), 'optimizer': optimizer.state_dict()}
+  save = lambda path: torch.save(state, path)
+  load = lambda path: torch.load(path, weights_only=True)
+  turns.files(lap, save, load, reading)
 
 
 def log_probs(model: Any, ids: torch.Tensor, new: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -262,30 +256,24 @@ def authors_score(lap: turns.Lap, work: costs.Work) -> None:
   turns.repeat(lap, score_all)
 
 
-class Reward(torch.nn.Module):
-  """The authors' reward: linear on a language model's last state; the model's head is run too."""
-
-  def __init__(self, shape: costs.Shape):
-    super().__init__()
-    self.model = language_model(shape)
-    self.head = torch.nn.Linear(shape.width, 2, bias=False).to(DEVICE)
-
-  def forward(self, ids: torch.Tensor) -> torch.Tensor:
-    """Returns the reward [B] of texts of one length."""
-    states = self.model(ids, output_hidden_states=True).hidden_states
-    return -self.head(states[-1][:, -1])[:, -1]
-
-
 def authors_irl(lap: turns.Lap, work: costs.Work) -> None:
-  """Trains on pairs one at a time, with their share of a step; then evaluates both rewards."""
+  """Trains on pairs one at a time, with their share of a step; then evaluates both rewards.
+
+  Their reward is linear on a language model's last state; the model's head is run too.
+  """
   words, scorer_words = inputs.tokenizer('pythia_tokenizer'), inputs.tokenizer('roberta_tokenizer')
-  reward, scorer = Reward(work.shape), classifier(work.scorer)
-  optimizer = torch.optim.Adam(reward.parameters(), lr=1e-4)
+  model, scorer = language_model(work.shape), classifier(work.scorer)
+  head = torch.nn.Linear(work.shape.width, 2, bias=False).to(DEVICE)
+  optimizer = torch.optim.Adam([*model.parameters(), *head.parameters()], lr=1e-4)
   texts = inputs.texts_of(words, 2 * work.pairs, work.tokens)
 
   def read(tokenizer: Any, text: str) -> torch.Tensor:
     encoded = tokenizer(text, truncation=True, max_length=512, return_tensors='pt')
     return encoded.to(DEVICE)['input_ids']
+
+  def reward(ids: torch.Tensor) -> torch.Tensor:
+    states = model(ids, output_hidden_states=True).hidden_states
+    return -head(states[-1][:, -1])[:, -1]
 
   def train_pairs() -> None:
     for aligned, base in zip(texts[::2], texts[1::2]):
@@ -293,9 +281,9 @@ def authors_irl(lap: turns.Lap, work: costs.Work) -> None:
       torch.where(margin > 0, -margin, -2 * margin).sum().backward()
 
   @torch.no_grad()
-  def evaluate(model: torch.nn.Module, tokenizer: Any) -> None:
+  def evaluate(function: Callable, tokenizer: Any) -> None:
     for text in texts:
-      model(read(tokenizer, text))
+      function(read(tokenizer, text))
 
   while True:
     training = seconds_of(lap, train_pairs)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import dataclasses
-import math
 from typing import Any
 
 from side_by_side import costs
@@ -10,7 +9,6 @@ from side_by_side import inputs
 from side_by_side.turns import Contestant
 
 PPO_EPOCHS = 4
-IRL_BATCH = 32
 TRAINING_STEPS = 5  # steps of ours per turn: our loop does not wait for each
 HEAD_EPOCHS = 10  # epochs of a head on a frozen trunk; the paper trains for 10 to 30
 OURS, TORCH, AUTHORS = 'ours', 'torch', "the authors'"
@@ -19,6 +17,14 @@ TRL = (
   'not part of this run'
 )
 REWARDS = 'with the true rewards of all texts, which ours computes with the demonstrations'
+TINY = 'configs/tiny.py from its first stage to its last, warm cache'
+FOLDER = 'a Hugging Face folder'
+FILES = (
+  ('load', 'model_files', True, f'{FOLDER} read'),
+  ('save', 'model_files', False, f'{FOLDER} written (ours also read back and compared)'),
+  ('checkpoint_save', 'checkpoints', False, 'parameters and AdamW moments saved'),
+  ('checkpoint_load', 'checkpoints', True, 'parameters and AdamW moments restored'),
+)
 ALONE = (
   'each implementation runs all its turns before the next starts, because together they need too '
   'much memory for a small machine'
@@ -73,50 +79,55 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def all_groups(kind: str, item: int, peers: bool) -> list[Group]:
-  """Returns every group, in the order in which they run.
-
-  Args:
-    kind: the kind of the sizes.
-    item: bytes per number in computation.
-    peers: whether torch can take part.
-  """
+def all_groups(kind: str, peers: bool) -> list[Group]:
+  """Returns every group in its order, of this kind of sizes; without `peers`, only ours."""
   sizes = SIZES[kind]
   scorer = sizes['score'][0]
-  whole = (Contestant(OURS, 'ours.whole_run', ('configs/tiny.py',)),)
   groups = [
-    *(decode(*shape, item) for shape in sizes['decode']),
+    *(decode(*shape) for shape in sizes['decode']),
     train(*sizes['train']),
-    *(ppo(scorer, *shape, item) for shape in sizes['ppo']),
+    *(ppo(scorer, *shape) for shape in sizes['ppo']),
     irl(scorer, *sizes['irl']),
-    score(*sizes['score'], item),
+    score(*sizes['score']),
     *files(sizes['files']),
     start(scorer, *sizes['start']),
-    *growth(scorer, *sizes['growth'], item),
-    Group('tiny', 'configs/tiny.py from its first stage to its last, warm cache', whole, rare=True),
+    *growth(scorer, *sizes['growth']),
+    Group('tiny', TINY, (Contestant(OURS, 'ours.whole_run', ('configs/tiny.py',)),), rare=True),
   ]
-  takes_part = lambda one: peers or not one.function.startswith('peers.')
-  return [
-    dataclasses.replace(group, contestants=tuple(filter(takes_part, group.contestants)))
-    for group in groups
-  ]
+  if peers:
+    return groups
+  ours = lambda group: tuple(one for one in group.contestants if one.function.startswith('ours.'))
+  return [dataclasses.replace(group, contestants=ours(group)) for group in groups]
 
 
-def decode(name: str, batch: int, prompt: int, new: int, item: int) -> Group:
+def both(name: str, title: str, function: str, *work: Any, **more: Any) -> Group:
+  """Returns work that ours and torch do in functions of the same name."""
+  ours = Contestant(OURS, f'ours.{function}', work)
+  return Group(name, title, (ours, Contestant(TORCH, f'peers.{function}', work)), **more)
+
+
+def decode(name: str, batch: int, prompt: int, new: int) -> Group:
   """Returns sampling."""
   work = costs.Work(costs.PYTHIA[name], batch=batch, prompt=prompt, new=new)
-  ours = Contestant(OURS, 'ours.decode', (work,), costs={'': costs.decode(work, item)})
   title = f'decode {name}, B {batch}, prompt {prompt}, {new} new, top-k {costs.TOP_K}'
-  torch = Contestant(TORCH, 'peers.decode', (work,))
-  return Group(f'decode_{name}', title, (ours, torch), batch * new, 'new tokens/s')
+  return both(f'decode_{name}', title, 'decode', work, amount=batch * new, unit='new tokens/s')
+
+
+def files(size: str) -> list[Group]:
+  """Returns models and checkpoints on disk."""
+  work = costs.Work(costs.PYTHIA[size])
+  return [
+    both(name, f'{title}, {size}', function, work, reading)
+    for name, function, reading, title in FILES
+  ]
 
 
 def train(name: str, batch: int, tokens: int) -> Group:
   """Returns a step of language modelling."""
   work = costs.Work(costs.PYTHIA[name], batch=batch, tokens=tokens, epochs=TRAINING_STEPS)
-  cost, note = {'': costs.train(work)}, f'epochs of {TRAINING_STEPS} steps'
+  note = f'epochs of {TRAINING_STEPS} steps'
   contestants = (
-    Contestant(OURS, 'ours.train', (work,), 1 / TRAINING_STEPS, cost, note),
+    Contestant(OURS, 'ours.train', (work,), 1 / TRAINING_STEPS, note),
     Contestant(TORCH, 'peers.train', (work,)),
     Contestant('torch, bfloat16', 'peers.train', (work, True)),
   )
@@ -124,89 +135,64 @@ def train(name: str, batch: int, tokens: int) -> Group:
   return Group(f'train_{name}', title, contestants, batch * tokens, 'tokens/s')
 
 
-def iteration(name: str, work: costs.Work, item: int) -> Contestant:
-  """Returns our PPO iteration."""
-  return Contestant(name, 'ours.ppo', (work,), costs=costs.ppo(work, item))
-
-
-def ppo(
-  scorer: str, name: str, batch: int, prompt: int, new: int, trained: int, item: int
-) -> Group:
+def ppo(scorer: str, name: str, batch: int, prompt: int, new: int, trained: int) -> Group:
   """Returns an iteration of PPO; a second variant of ours trains only the top blocks."""
   shape = costs.PYTHIA[name]
   work = costs.Work(shape, costs.ROBERTA[scorer], batch, prompt, new, epochs=PPO_EPOCHS)
   partly = dataclasses.replace(work, trained_blocks=trained)
-  ours = (
-    iteration(OURS, work, item),
-    iteration(f'ours, {trained} of {shape.blocks} blocks', partly, item),
+  contestants = (
+    Contestant(OURS, 'ours.ppo', (work,)),
+    Contestant(f'ours, {trained} of {shape.blocks} blocks', 'ours.ppo', (partly,)),
+    Contestant(TORCH, 'peers.ppo', (work,)),
   )
   title = f'PPO iteration {name}, B {batch}, {prompt} + {new} tokens, {PPO_EPOCHS} epochs, scored '
-  group = Group(f'ppo_{name}', f'{title}by RoBERTa-{scorer}', ours, batch * new, 'new tokens/s')
+  row = f'ppo_{name}', f'{title}by RoBERTa-{scorer}'
   if shape.width >= 1024:
-    return dataclasses.replace(group, note=ALONE, together=False)
-  both = (*ours, Contestant(TORCH, 'peers.ppo', (work,)))
-  return dataclasses.replace(group, contestants=both, note=TRL if name == '70m' else '')
+    return Group(*row, contestants[:2], batch * new, 'new tokens/s', ALONE, together=False)
+  return Group(*row, contestants, batch * new, 'new tokens/s', TRL if name == '70m' else '')
 
 
 def irl(scorer: str, name: str, pairs: int, tokens: int, turn: int, their_turn: int) -> Group:
   """Returns an epoch of IRL over `pairs`; a turn of ours or the authors' takes fewer."""
-  shape, scorer_shape = costs.PYTHIA[name], costs.ROBERTA[scorer]
-  work = costs.Work(shape, scorer_shape, tokens=tokens, pairs=pairs, epochs=HEAD_EPOCHS)
+  work = costs.Work(costs.PYTHIA[name], costs.ROBERTA[scorer], tokens=tokens, epochs=HEAD_EPOCHS)
   ours, theirs = (dataclasses.replace(work, pairs=some) for some in (turn, their_turn))
-  everything = {'': costs.irl(work, math.ceil(pairs / IRL_BATCH))}
-  head = {'': costs.irl_frozen(work) * (1 / HEAD_EPOCHS)}
   scale, note = pairs / turn, f'epochs of {turn} pairs, scaled'
-  head_scale, head_note = (
-    scale / HEAD_EPOCHS,
-    f'a tenth of full training runs of {HEAD_EPOCHS} {note}',
-  )
-  their_scale, their_note = pairs / their_turn, f'{their_turn} pairs per turn, scaled; {REWARDS}'
+  runs = f'a tenth of full training runs of {HEAD_EPOCHS} {note}'
+  their_note = f'{their_turn} pairs per turn, scaled; {REWARDS}'
   contestants = (
-    Contestant(OURS, 'ours.irl', (ours,), scale, everything, note),
-    Contestant('ours, frozen trunk', 'ours.irl_frozen', (ours,), head_scale, head, head_note),
-    Contestant(AUTHORS, 'peers.authors_irl', (theirs,), their_scale, note=their_note),
+    Contestant(OURS, 'ours.irl', (ours,), scale, note),
+    Contestant('ours, frozen trunk', 'ours.irl_frozen', (ours,), scale / HEAD_EPOCHS, runs),
+    Contestant(AUTHORS, 'peers.authors_irl', (theirs,), pairs / their_turn, their_note),
   )
   title = f'IRL epoch {name}, {pairs} pairs of {tokens} tokens, with evaluation'
   return Group(f'irl_{name}', title, contestants, pairs, 'pairs/s')
 
 
-def score(scorer: str, count: int, sample: int, their_sample: int, item: int) -> Group:
+def score(scorer: str, count: int, sample: int, their_sample: int) -> Group:
   """Returns r* of comments; a turn of ours and torch or of the authors' takes a sample."""
   shape, texts = costs.ROBERTA[scorer], inputs.comments(count)
   encoded = inputs.tokenizer('roberta_tokenizer')(texts)['input_ids']
   lengths = [min(len(ids), 512) for ids in encoded]
 
-  def contestant(name: str, function: str, sample: int, cost: dict) -> Contestant:
-    work = costs.Work(shape, shape, texts=inputs.sample_of(texts, sample))
-    note = f'{sample} of them, of all lengths, scaled'
-    return Contestant(name, function, (work,), count / sample, cost, note)
+  def contestant(name: str, function: str, size: int) -> Contestant:
+    sample_texts, sample_lengths = (inputs.sample_of(rows, size) for rows in (texts, lengths))
+    work = costs.Work(shape, shape, texts=sample_texts, lengths=sample_lengths)
+    note = f'{size} of them, of all lengths, scaled'
+    return Contestant(name, function, (work,), count / size, note)
 
   contestants = (
-    contestant(OURS, 'ours.score', sample, {'': costs.score(shape, lengths, item)}),
-    contestant(TORCH, 'peers.score', sample, {}),
-    contestant(AUTHORS, 'peers.authors_score', their_sample, {}),
+    contestant(OURS, 'ours.score', sample),
+    contestant(TORCH, 'peers.score', sample),
+    contestant(AUTHORS, 'peers.authors_score', their_sample),
   )
   mean = sum(lengths) / count
   title = f'scoring {count} Jigsaw comments of {mean:.0f} tokens on average, RoBERTa-{scorer}'
   return Group('score', title, contestants, count, 'texts/s')
 
 
-def files(size: str) -> Iterator[Group]:
-  """Yields models and checkpoints on disk."""
-  work = (costs.Work(costs.PYTHIA[size]),)
-  for name, title in (
-    ('load', 'a Hugging Face folder read'),
-    ('save', 'a Hugging Face folder written (ours also read back and compared)'),
-    ('checkpoint_save', 'parameters and AdamW moments saved'),
-    ('checkpoint_load', 'parameters and AdamW moments restored'),
-  ):
-    both = Contestant(OURS, f'ours.{name}', work), Contestant(TORCH, f'peers.{name}', work)
-    yield Group(name, f'{title}, {size}', both)
-
-
 def start(scorer: str, name: str, batch: int, new: int) -> Group:
   """Returns the time that a user waits for the first step."""
-  small = dataclasses.replace(costs.ROBERTA[scorer], blocks=2)
+  small = costs.ROBERTA[scorer]._replace(blocks=2)
   work = costs.Work(costs.PYTHIA[name], small, batch, new=new)
   first = Contestant('first start', 'ours.start', (work, False), note='empty compilation cache')
   second = Contestant('second start', 'ours.start', (work, True), note='filled compilation cache')
@@ -214,59 +200,52 @@ def start(scorer: str, name: str, batch: int, new: int) -> Group:
   return Group('start', title, (first, second))
 
 
-def growth(scorer: str, name: str, batch: int, tokens: int, item: int) -> Iterator[Group]:
+def growth(scorer: str, name: str, batch: int, tokens: int) -> Iterator[Group]:
   """Yields PPO iterations with one size halved and doubled, everything trained."""
   shape, half = costs.PYTHIA[name], tokens // 2
   base = costs.Work(shape, costs.ROBERTA[scorer], batch, half, half, epochs=PPO_EPOCHS)
-  deeper = lambda times: dataclasses.replace(shape, blocks=int(shape.blocks * times))
-  both = lambda length: {'prompt': length, 'new': length}
-  for size, label, changes in (
-    ('batch', 'B {0.batch}', lambda times: {'batch': int(batch * times)}),
-    ('length', '{0.prompt} + {0.new} tokens', lambda times: both(int(half * times))),
-    ('depth', '{0.shape.blocks} blocks', lambda times: {'shape': deeper(times)}),
+  for size, value, label, change in (
+    ('batch', batch, 'B {0}', lambda value: {'batch': value}),
+    ('length', half, '{0} + {0} tokens', lambda value: {'prompt': value, 'new': value}),
+    ('depth', shape.blocks, '{0} blocks', lambda value: {'shape': shape._replace(blocks=value)}),
   ):
-    works = [dataclasses.replace(base, **changes(times)) for times in (0.5, 1, 2)]
-    contestants = tuple(iteration(label.format(work), work, item) for work in works)
+    contestants = tuple(
+      Contestant(label.format(one), 'ours.ppo', (dataclasses.replace(base, **change(one)),))
+      for one in (value // 2, value, 2 * value)
+    )
     title = f'PPO iteration by {size}; else {name}, B {batch}, {half} + {half} tokens'
     yield Group(f'growth_{size}', f'{title}, {PPO_EPOCHS} epochs', contestants, rare=True)
 
 
-def described(
-  group: Group, results: list[dict[str, Any]], machine: dict[str, Any]
-) -> dict[str, Any]:
-  """Returns one group's results with their limits, as --output keeps them."""
+def described(group: Group, results: list[dict], machine: dict[str, Any]) -> dict[str, Any]:
+  """Returns one group's results with rates and limits, as --output keeps them."""
+  rate = lambda row: {'rate': group.amount / row['seconds']} if group.amount else {}
   rows = [
-    result | shares(contestant, result, group, machine)
-    for contestant, result in zip(group.contestants, results)
+    row | rate(row) | limits(one, row, machine) for one, row in zip(group.contestants, results)
   ]
   fields = {name: getattr(group, name) for name in ('name', 'title', 'unit', 'note')}
   return fields | {'contestants': rows}
 
 
-def shares(
-  contestant: Contestant, result: dict[str, Any], group: Group, machine: dict[str, Any]
-) -> dict[str, Any]:
-  """Returns a contestant's rate, and its shares of the limits, for all its work and each part."""
-  out = {'rate': group.amount / result['seconds']} if group.amount else {}
-  if contestant.costs:
-    whole = sum(contestant.costs.values(), costs.Cost())
-    out['limit'] = bounds(whole, result['seconds'], machine)
-    out['limits_of_parts'] = {
-      name: bounds(cost, result['parts'][name], machine)
-      for name, cost in contestant.costs.items()
-      if name in result['parts']
-    }
-  return out
+def limits(contestant: Contestant, result: dict, machine: dict[str, Any]) -> dict[str, Any]:
+  """Returns the `bounds` of all of a contestant's work and of its parts; {} if it has no limit."""
+  if contestant.function not in ('ours.ppo', *costs.WHOLE):
+    return {}
+  found = costs.parts(contestant.function, contestant.work[0], machine['jax']['item'])
+  scaled = lambda cost, seconds: bounds(cost, seconds / contestant.scale, machine)
+  parts = result['parts'].items()
+  return {
+    'limit': scaled(costs.Cost(*map(sum, zip(*found.values()))), result['seconds']),
+    'limits_of_parts': {part: scaled(found[part], value) for part, value in parts if part in found},
+  }
 
 
 def bounds(cost: costs.Cost, seconds: float, machine: dict[str, Any]) -> dict[str, float]:
-  """Returns the least seconds by each limit, and their shares of the seconds taken.
-
-  On an accelerator of known peak, it also returns the MFU.
-  """
-  least = {'matmul': cost.flops / machine['matmul'], 'memory': cost.bytes / machine['memory']}
-  out = {'flops': cost.flops, 'bytes': cost.bytes}
-  for name, value in least.items():
-    out |= {f'{name}_seconds': value, name: value / seconds}
+  """Returns a lap's cost and the shares of the limits that it reached; MFU if the peak is known."""
   peak = machine['jax']['peak']
-  return out | ({'mfu': cost.flops / seconds / peak} if peak else {})
+  return {
+    'flops': cost.flops,
+    'bytes': cost.bytes,
+    'matmul': cost.flops / machine['matmul'] / seconds,
+    'memory': cost.bytes / machine['memory'] / seconds,
+  } | ({'mfu': cost.flops / seconds / peak} if peak else {})

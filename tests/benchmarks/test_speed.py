@@ -1,8 +1,11 @@
 """The benchmark of speed: FLOPs against torch's counter, contestants, turns, table and trace."""
 
+import contextlib
 import dataclasses
 import gzip
 import importlib
+import inspect
+import itertools
 import json
 import math
 import pathlib
@@ -28,25 +31,8 @@ from side_by_side import work as work_lib  # noqa: E402
 SHAPE, SCORER = costs.PYTHIA['tiny'], costs.ROBERTA['tiny']
 BATCH, PROMPT, NEW = 4, 5, 6
 WORK = costs.Work(SHAPE, SCORER, BATCH, PROMPT, NEW)
-MADE = {group.name: group for group in work_lib.all_groups('tiny', 4, True)}
-MACHINE = {'matmul': 1e9, 'memory': 1e9, 'jax': {'peak': 1e12}}
-
-
-class Laps:
-  """Ends a contestant's work after two turns."""
-
-  def __init__(self):
-    self.seconds, self.parts, self._start = [], [], time.perf_counter()
-
-  def elapsed(self):
-    return time.perf_counter() - self._start
-
-  def __call__(self, parts=None, seconds=None):
-    self.seconds.append(self.elapsed() if seconds is None else seconds)
-    self.parts.append(parts or {})
-    if len(self.seconds) == 2:
-      raise turns.Finished
-    self._start = time.perf_counter()
+MADE = {group.name: group for group in work_lib.all_groups('tiny', True)}
+MACHINE = {'matmul': 1e9, 'memory': 1e9, 'jax': {'peak': 1e12, 'item': 4}}
 
 
 @pytest.fixture
@@ -76,7 +62,7 @@ def test_flops_of_decode_are_those_that_torch_counts(peers):
   model = peers.language_model(SHAPE).eval()
   prompts = peers.ids_of(BATCH, PROMPT, SHAPE)
   found = counted(model, lambda: peers.generate(model, prompts, NEW))
-  assert costs.decode(WORK, 4).flops == found
+  assert costs.decode(WORK).flops == found
 
 
 def test_flops_of_a_training_step_are_those_that_torch_counts(peers):
@@ -85,7 +71,7 @@ def test_flops_of_a_training_step_are_those_that_torch_counts(peers):
   def work():
     peers.log_probs(model, ids, PROMPT - 1)[0].sum().backward()
 
-  one_step = dataclasses.replace(WORK, tokens=PROMPT)
+  one_step = dataclasses.replace(WORK, tokens=PROMPT, epochs=1)
   assert costs.train(one_step).flops == counted(model, work)
 
 
@@ -99,7 +85,7 @@ def test_flops_of_a_ppo_update_are_those_that_torch_counts(peers, trained):
 
   def flops_of(epochs):
     work = dataclasses.replace(WORK, epochs=epochs, trained_blocks=trained)
-    return costs.ppo(work, 4)['update'].flops
+    return costs.ppo(work)['update'].flops
 
   below = 0 if trained == -1 else costs.blocks(SHAPE, SHAPE.blocks - trained, BATCH, PROMPT + NEW)
   found = counted(model.policy, lambda: sum(map(lambda x: x.sum(), model(ids, NEW))).backward())
@@ -109,32 +95,63 @@ def test_flops_of_a_ppo_update_are_those_that_torch_counts(peers, trained):
 def test_flops_of_a_classifier_are_those_that_torch_counts(peers):
   model, lengths = peers.classifier(SCORER), [3, 7]
   found = counted(model, lambda: [model(peers.ids_of(1, length, SCORER)) for length in lengths])
-  assert costs.score(SCORER, lengths, 4).flops == found
+  assert costs.score(dataclasses.replace(WORK, lengths=tuple(lengths))).flops == found
 
 
 def test_bytes_of_decode_are_the_weights_once_a_pass_and_the_cache_so_far():
   weights = SHAPE.blocks * (4 * 16 * 16 + 2 * 16 * 32) + 264 * 16
   cached = [BATCH * SHAPE.blocks * 2 * 16 * visible for visible in range(PROMPT + 1, PROMPT + NEW)]
-  assert costs.decode(WORK, 2).bytes == 2 * (NEW * weights + sum(cached))
+  assert costs.decode(dataclasses.replace(WORK, item=2)).bytes == 2 * (NEW * weights + sum(cached))
 
 
-def contestants():
-  """Returns one contestant of each function, except for those that start processes themselves."""
-  functions = {one.function: one for group in MADE.values() for one in group.contestants}
-  return [one for name, one in functions.items() if name not in ('ours.start', 'ours.whole_run')]
+EVERY = [one for group in MADE.values() for one in group.contestants]
+STARTERS = ('ours.start', 'ours.whole_run')  # start processes themselves
+PLAYERS = {
+  (one.function, one.work[1:]): one for one in EVERY if one.function not in STARTERS
+}.values()
+
+
+@pytest.mark.parametrize('module', ['ours', 'peers'])
+def test_the_work_of_every_row_fits_its_function(module):
+  if module == 'peers':
+    pytest.importorskip('torch')
+  rows = [one for one in EVERY if one.function.startswith(f'{module}.')]
+  assert rows
+  implementation = importlib.import_module(f'side_by_side.{module}')
+  for row in rows:
+    function = getattr(implementation, row.function.removeprefix(f'{module}.'))
+    inspect.signature(function).bind(None, *row.work)
+    assert row.scale > 0
+
+
+def test_every_row_of_ours_with_a_formula_has_limits():
+  result = {'seconds': 1.0, 'parts': {'rollout': 0.5}}
+  found = {one.function: work_lib.limits(one, result, MACHINE) for one in EVERY}
+  limited = {function for function, limits in found.items() if limits}
+  assert limited == {
+    f'ours.{name}' for name in ('decode', 'train', 'ppo', 'irl', 'irl_frozen', 'score')
+  }
+  assert all(found[function]['limit']['matmul'] > 0 for function in limited)
+  assert set(found['ours.ppo']['limits_of_parts']) == {'rollout'}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('contestant', contestants(), ids=lambda one: one.function)
+@pytest.mark.parametrize('contestant', PLAYERS, ids=lambda one: f'{one.function}-{one.work[1:]}')
 def test_every_contestant_takes_turns(contestant):
   if contestant.function.startswith('peers.'):
     pytest.importorskip('torch')
-  laps = Laps()
+  taken = []
+
+  def next_turn(turn):
+    taken.append(turn)
+    return len(taken) < 2
+
   with pytest.raises(turns.Finished):
-    turns.call(contestant.function, laps, *contestant.work)
-  assert all(0 < seconds < 600 for seconds in laps.seconds)
-  assert set(contestant.costs) - {''} <= set(laps.parts[1])
-  assert all(0 <= value <= laps.seconds[1] for value in laps.parts[1].values())
+    turns.call(contestant.function, turns.Lap(next_turn), *contestant.work)
+  assert all(0 < turn['seconds'] < 600 for turn in taken)
+  if contestant.function == 'ours.ppo':
+    assert set(taken[1]['parts']) == set(costs.ppo(contestant.work[0]))
+  assert all(0 <= value <= taken[1]['seconds'] for value in taken[1]['parts'].values())
 
 
 @pytest.mark.slow
@@ -164,7 +181,7 @@ def test_the_command_fills_the_table(tmp_path):
     assert math.isclose(row['rate'] * row['seconds'], BATCH * NEW)
     assert row['idle'] >= 0  # how much, waits of milliseconds do not say
   limit = ours['limit']
-  assert limit['flops'] == costs.decode(WORK, 4).flops
+  assert limit['flops'] == costs.decode(WORK).flops
   assert math.isclose(limit['matmul'], limit['flops'] / machine['matmul'] / ours['seconds'])
   assert math.isclose(limit['memory'], limit['bytes'] / machine['memory'] / ours['seconds'])
   written = (tmp_path / 'page.md').read_text()
@@ -173,8 +190,8 @@ def test_the_command_fills_the_table(tmp_path):
 
 def test_a_contestant_that_fails_is_named(capfd):
   with pytest.raises(errors.IrlJaxError, match='wrong'):
-    turns.take([turns.Contestant('wrong', 'machine.cores', ())], 2, 1.0)
-  assert 'TypeError' in capfd.readouterr().err
+    turns.take([turns.Contestant('wrong', 'costs.decode', ())], 2, 1.0)
+  assert 'AttributeError' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -183,25 +200,19 @@ def test_a_contestant_that_fails_is_named(capfd):
 def test_turns_alternate_until_all_or_the_time_is_used_up(monkeypatch, repeats, seconds, rounds):
   order = []
 
-  class Player(turns.Player):
-    """A player whose work takes 1, 2, 3, ... seconds."""
+  @contextlib.contextmanager
+  def running(contestant):
+    """Runs work that takes 1, 2, 3, ... seconds."""
+    seconds = itertools.count(1)
 
-    def __init__(self, contestant):
-      self.contestant, self.laps = contestant, []
+    def turn():
+      order.append(contestant.name)
+      return {'seconds': next(seconds), 'parts': {'whole': 1.0}, 'idle': 0.25, 'peak_gib': 1.0}
 
-    def __enter__(self):
-      return self
+    yield turn
+    order.append('end')
 
-    def __exit__(self, *unused):
-      order.append('end')
-
-    def turn(self):
-      order.append(self.contestant.name)
-      self.laps.append(
-        {'seconds': len(self.laps) + 1, 'parts': {'whole': 1.0}, 'idle': 0.25, 'peak_gib': 1.0}
-      )
-
-  monkeypatch.setattr(turns, 'Player', Player)
+  monkeypatch.setattr(turns, 'running', running)
   first, second = turns.take(
     [turns.Contestant('a', 'f.f', (), scale=10), turns.Contestant('b', 'f.f', ())], repeats, seconds
   )
@@ -257,7 +268,7 @@ if __name__ == '__main__':
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
   package = tmp_path / 'side_by_side'
   package.mkdir()
-  for name in ('__init__.py', 'turns.py', 'costs.py'):
+  for name in ('__init__.py', 'turns.py'):
     (package / name).write_text((ROOT / 'benchmarks' / 'side_by_side' / name).read_text())
   file = tmp_path / 'pid'
   (package / 'sleeper.py').write_text(
@@ -311,7 +322,7 @@ def test_the_page_in_the_repository_has_a_row_of_every_contestant():
     section.partition('\n')[0]: re.findall(r'^\| ([^|]+) \|', section, re.MULTILINE)
     for section in sections[1:]
   }
-  for group in work_lib.all_groups('cpu', 4, True):
+  for group in work_lib.all_groups('cpu', True):
     if group.name != 'score':  # its title states the mean length of the comments
       names = [contestant.name for contestant in group.contestants]
       assert [name for name in rows_of[group.title] if name.strip()] == names
