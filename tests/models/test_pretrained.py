@@ -282,10 +282,10 @@ def test_a_wrong_folder_is_named(tmp_path):
   with pytest.raises(ConfigError, match='is neither a folder nor a hub id'):
     pretrained.load(str(tmp_path / 'missing'))
   (tmp_path / 'config.json').write_text(
-    json.dumps({'architectures': ['LlamaForCausalLM'], 'model_type': 'llama'})
+    json.dumps({'architectures': ['MambaForCausalLM'], 'model_type': 'mamba'})
   )
   with pytest.raises(
-    InputError, match='LlamaForCausalLM.*not supported; must be one of GPTNeoXForCausalLM'
+    InputError, match='MambaForCausalLM.*not supported; must be one of GPTNeoXForCausalLM'
   ):
     pretrained.load(str(tmp_path))
 

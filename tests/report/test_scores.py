@@ -95,7 +95,7 @@ def test_the_drawings_are_of_order(score_run):
   assert all(isinstance(drawing, Drawing) for drawing in drawn)
   assert 'Spearman correlation: ' in drawn[1].alt
   scatter = agreement_figures.scatter(inputs)
-  assert scatter.numbers['counts'] == {} and scatter.alt.endswith('of 120\u00a0texts.')
+  assert scatter.numbers['counts'] == {} and scatter.alt.endswith('for 120\u00a0texts.')
   assert isinstance(agreement_figures.roc(inputs), str)
 
 
