@@ -111,7 +111,7 @@ def check(node, expected, where='summary'):
     for name in expected:
       check(node[name], expected[name] if isinstance(expected, dict) else None, f'{where}.{name}')
   else:
-    assert node is None or isinstance(node, (int, float, list)), where
+    assert node is None or isinstance(node, (int, float, str, list)), where
 
 
 SECRETS = {'HF_TOKEN': 'hf_secretOfTheHub', 'WANDB_API_KEY': 'secretOfWandb'}
