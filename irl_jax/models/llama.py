@@ -264,7 +264,7 @@ def _scan_blocks(
     view = views[any(slides)]
     run = lambda hidden, params: layers_lib.apply(block, params, hidden, view)
     return layers_lib.scan_layers(run, hidden, blocks, rematerialise)
-  # Layers differ: whether one slides is scanned beside its parameters, and picks its view.
+  # Some layers slide and some do not: the scan reads a flag for each, which selects its view.
   both = jax.tree.map(lambda *x: jnp.stack(x), *views)
 
   def run_either(hidden: jax.Array, layer: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:

@@ -99,5 +99,5 @@ class LlamaConfig:
 
   @property
   def slides(self) -> tuple[bool, ...]:
-    """Which layers slide [L]."""
+    """For each layer, True if its attention window slides [L]."""
     return self.sliding_layers or (False,) * self.num_hidden_layers

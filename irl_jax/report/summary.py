@@ -181,7 +181,7 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-  """What the rewards are compared with: the true reward, and who made the labels."""
+  """The true reward and the source of the labels: the reference of all comparisons."""
 
   kind: str | None = None  # 'classifier', 'score' (no toxic class and no zero), None: not known
   label: str | None = None  # the classifier's label that means toxic

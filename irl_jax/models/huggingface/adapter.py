@@ -42,7 +42,7 @@ _LISTED = 6  # names that a message lists
 
 @dataclasses.dataclass
 class Change:
-  """What an adapter does to one weight of its base: another weight in its place, factors, or both.
+  """An adapter's change to one weight of its base: a replacement, low-rank factors, or both.
 
   The weight is [out, in], or the embedding [V, D] if `embedding`.
   """
