@@ -8,6 +8,7 @@ configs, so that `--config=tiny` works without a clone.
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import json
@@ -25,6 +26,7 @@ from irl_jax import config as config_lib
 from irl_jax import settings
 from irl_jax.command_line import config_flags
 from irl_jax.command_line import suggestions
+from irl_jax.command_line import yaml_fields
 from irl_jax.errors import ConfigError
 from irl_jax.settings import Section
 
@@ -127,7 +129,7 @@ def read_fields(path: pathlib.Path) -> Any:
     if path.suffix == '.json':
       fields = json.loads(text, object_pairs_hook=_unique)
     else:
-      fields = yaml.load(text, _UniqueKeys)
+      fields = yaml_fields.load(text, _check_unique)
   except ConfigError:
     raise
   except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
@@ -147,15 +149,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   return dict(pairs)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-  """Refuses a key that occurs twice, like `_unique`."""
-
-  def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    _check_unique([str(key.value) for key, _ in node.value])
-    return super().construct_mapping(node, deep)
-
-
-def _check_unique(names: list[str]) -> None:
+def _check_unique(names: Sequence[str]) -> None:
   if twice := [name for name in names if names.count(name) > 1]:
     raise ConfigError(f'has the key {twice[0]!r} twice; merge the two')
 
@@ -192,9 +186,11 @@ def _section(default: SectionT, fields: Any, prefix: str) -> SectionT:
 
 
 def _value(field: dataclasses.Field, value: Any, name: str) -> Any:
-  """Returns a field's value; YAML reads numbers such as 3e-6 as text, and knows no tuples."""
+  """Returns a field's value; text is read as that of a flag, and a list becomes a tuple."""
   if isinstance(value, list):
     return tuple(value)
+  if field.type is str and isinstance(value, bool | int | float):
+    raise ConfigError(f'{name} = {value!r}: must be of type str; put it in quotes')
   if field.type is str or not isinstance(value, str):
     return value
   try:

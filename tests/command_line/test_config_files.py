@@ -106,7 +106,52 @@ def test_modules_next_to_a_config_can_be_imported(tmp_path):
   assert sys.path == before
 
 
-DOCUMENTED = {'x = 1': '--config=my.toml', 'ppo: {stepz: 3}': 'a YAML config with an unknown field'}
+# Values that YAML 1.1 reads otherwise, or that only look alike, and what YAML 1.2 reads.
+NUMBERS = {
+  '010': 10,
+  '-010': -10,
+  '0o17': 15,
+  '0x1F': 31,
+  '1e-4': 0.0001,
+  '1E-4': 0.0001,
+  '+1e+2': 100.0,
+  '5.e-1': 0.5,
+  '.5': 0.5,
+  '3.0e-6': 3e-6,
+  '!!int 010': 10,
+  '!!float 1e3': 1000.0,
+  '-.inf': float('-inf'),
+  'true': True,
+  '~': None,
+  '': None,
+}
+TEXTS = ['1:30', '1:30.5', '1_000', '0b11', 'on', 'no', 'Yes', 'off', 'y', '2024-01-01', '=', '0o9']
+
+
+@pytest.mark.parametrize('written', [*NUMBERS, *TEXTS])
+def test_yaml_is_read_as_yaml_1_2_reads_it(tmp_path, written):
+  (tmp_path / 'my.yaml').write_text(f'value: {written}\n"quoted": "{written}"\nlist: [{written}]')
+  read = config_files.read_fields(tmp_path / 'my.yaml')
+  value = NUMBERS.get(written, written)
+  assert read == {'value': value, 'quoted': written, 'list': [value] if written else []}
+  assert type(read['value']) is type(value)
+
+
+def test_sections_of_yaml_may_share_fields(tmp_path):
+  (tmp_path / 'my.yaml').write_text(
+    'sft: &training {epochs: 7, batch_size: 010}\nclassifier: {<<: *training, epochs: 8}'
+  )
+  config = config_files.load(str(tmp_path / 'my.yaml'))
+  assert (config.sft.epochs, config.sft.batch_size) == (7, 10)
+  assert (config.classifier.epochs, config.classifier.batch_size) == (8, 10)
+
+
+DOCUMENTED = {
+  'x = 1': '--config=my.toml',
+  'ppo: {stepz: 3}': 'a YAML config with an unknown field',
+  'seed: 1:30': 'a YAML config with 1:30 for a number',
+  'ppo: {steps: 3, steps: 4}': 'a YAML config with a field twice',
+}
 
 
 @pytest.mark.parametrize(
@@ -121,6 +166,25 @@ DOCUMENTED = {'x = 1': '--config=my.toml', 'ppo: {stepz: 3}': 'a YAML config wit
     ('my.json', '{"irl": {"shiny": 3}}', 'config.irl.shiny: no such config field; irl_jax/config'),
     ('my.json', '{"ppo": {}, "irl": {}, "ppo": {}}', "has the key 'ppo' twice; merge the two"),
     ('my.yaml', 'ppo: {}\nirl: {}\nppo: {}', "has the key 'ppo' twice; merge the two"),
+    ('my.yaml', 'ppo: {steps: 3, steps: 4}', "has the key 'steps' twice; merge the two"),
+    ('my.yaml', 'ppo: {steps: 3, "st\\x65ps": 4}', "has the key 'steps' twice; merge the two"),
+    ('my.json', '{"ppo": {"steps": 3, "st\\u0065ps": 3}}', "has the key 'steps' twice; merge the"),
+    ('my.yaml', 'seed: 1:30', "config.seed = '1:30': must be a whole number >= 0"),
+    ('my.yaml', 'ppo: {learning_rate: 1:30.5}', "config.ppo.learning_rate = '1:30.5': must be a"),
+    ('my.yaml', 'irl: {seeds: 0b11}', "config.irl.seeds = '0b11': must be a whole number"),
+    (
+      'my.yaml',
+      'ppo: {subtract_original: on}',
+      "config.ppo.subtract_original = 'on': must be true",
+    ),
+    (
+      'my.yaml',
+      'ppo: {subtract_original: No}',
+      "config.ppo.subtract_original = 'No': must be true",
+    ),
+    ('my.yaml', 'ppo: {subtract_original: !!bool no}', "is not YAML: 'no' must be true or false"),
+    ('my.yaml', 'seed: !!int 1:30', 'is not YAML: invalid literal for int()'),
+    ('my.yaml', 'data: {positive: 1}', 'config.data.positive = 1: must be of type str; put it in'),
     ('my.yaml', 'ppo: {steps: 0}', 'config.ppo.steps = 0: must be >= 1'),
     ('my.yaml', 'ppo: {steps: many}', "config.ppo.steps = 'many': must be a whole number >= 1"),
     ('my.yaml', 'name: !!python/object/apply:os.system ["touch run"]', 'is not YAML: could not'),
