@@ -100,9 +100,8 @@ def encode(
     return [], 0
   before = [] if specials else front(tokenizer)
   plain = iter(_plain_ids(tokenizer, [one for one in texts if not chat.is_marked(one)], specials))
-  rows = [
-    _marked_ids(tokenizer, one) if chat.is_marked(one) else [*before, *next(plain)] for one in texts
-  ]
+  marked = iter(_marked_ids(tokenizer, [one for one in texts if chat.is_marked(one)]))
+  rows = [next(marked) if chat.is_marked(one) else [*before, *next(plain)] for one in texts]
   if max_tokens is None:
     return rows, 0
   around = tokenizer([''], add_special_tokens=True)['input_ids'][0] if specials else before
@@ -149,13 +148,20 @@ def _plain_ids(tokenizer: Any, texts: Sequence[str], specials: bool) -> list[lis
   )['input_ids']
 
 
-def _marked_ids(tokenizer: Any, text: str) -> list[int]:
-  """Converts a text with a chat template's text; the template's special tokens are real ones."""
+def _marked_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+  """Converts texts with a chat template's text; the template's special tokens are real ones."""
+  if not texts:
+    return []
   specials = special_tokens(tokenizer)
-  pieces = chat.segments(text, specials)
+  cut = [chat.segments(text, specials) for text in texts]
+  # One call for all pieces: a call for each takes longer than the tokenization itself.
+  pieces = itertools.chain.from_iterable(cut)
   plain = iter(_plain_ids(tokenizer, [piece for special, piece in pieces if not special], False))
-  ids = ([specials[piece]] if special else next(plain) for special, piece in pieces)
-  return list(itertools.chain.from_iterable(ids))
+  rows = []
+  for segments in cut:
+    ids = ([specials[piece]] if special else next(plain) for special, piece in segments)
+    rows.append(list(itertools.chain.from_iterable(ids)))
+  return rows
 
 
 def special_tokens(tokenizer: Any) -> dict[str, int]:
