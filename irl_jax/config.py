@@ -282,6 +282,8 @@ class Evaluation(Section):
   key: ClassVar[str] = 'evaluation.'
   bootstrap_samples: int = setting(1000, low=10)  # resamples of every bootstrap interval
   batch_size: int = setting(64, low=1)  # texts of 64 tokens scored at once, over all devices
+  # Texts to attribute token by token; each is scored about 4 times per token by every seed
+  attributed_texts: int = setting(40, low=0)
   # Also train the reward model on pairs ranked by the true reward or by labels: an upper bound for
   # recovery
   ceiling: str = setting('true_reward', choices=('true_reward', 'labels', 'none'))

@@ -216,7 +216,7 @@ def test_results_of_the_whole_path_lie_within_bounds(finished):
 def test_evaluation_leaves_what_each_text_was_given(finished):
   rows = {
     name: rows_lib.read_jsonl(finished / 'evaluation' / f'{name}.jsonl')
-    for name in ('texts', 'pairs', 'attributions')
+    for name in ('texts', 'pairs', 'attributions', 'words')
   }
   fields = {
     'texts': ['text', 'label', 'true_reward', 'rewards'],
@@ -231,6 +231,7 @@ def test_evaluation_leaves_what_each_text_was_given(finished):
       'rewards_base',
     ],
     'attributions': ['text', 'true_reward', 'reward', 'chosen', 'tokens'],
+    'words': ['word', 'effect', 'low', 'high', 'n', 'share_aligned', 'share_base'],
   }
   for name, names in fields.items():
     assert all(list(row) == names for row in rows[name])
@@ -250,6 +251,7 @@ def test_evaluation_leaves_what_each_text_was_given(finished):
     'disagreement',
     'by hash',
   }
+  assert all(row['low'] <= row['effect'] <= row['high'] for row in rows['words']) and rows['words']
 
 
 def test_finished_stages_are_skipped(finished, monkeypatch):

@@ -57,6 +57,7 @@ class Inputs:
   texts: Sequence[records.ScoredText] = ()
   pairs: Sequence[records.ScoredPair] = ()
   attributions: Sequence[records.AttributedText] = ()
+  words: Sequence[records.WordEffect] = ()
 
   @property
   def recovery(self) -> Recovery:
@@ -122,6 +123,7 @@ def read(folder: pathlib.Path) -> Inputs:
     cast(list[records.ScoredText], rows_of('texts')),
     cast(list[records.ScoredPair], rows_of('pairs')),
     cast(list[records.AttributedText], rows_of('attributions')),
+    cast(list[records.WordEffect], rows_of('words')),
   )
 
 

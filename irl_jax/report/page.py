@@ -111,6 +111,13 @@ SECTIONS = (
     [tables.identifiability, tables.confounds],
   ),
   Section(
+    'words',
+    'What it rewards, in words',
+    'A word is left out of completions that contain it. If R̂ falls, R̂ likes the word. This names '
+    'what a reward is about if its words do; it cannot name tone or content.',
+    tables=[tables.words],
+  ),
+  Section(
     'recovery',
     'Recovery over training',
     'IRL trains R̂ to score the aligned completion of each pair above that of the other model. The '
@@ -251,6 +258,8 @@ def facts(inputs: Inputs) -> dict[str, str]:
     result['held out'] = (
       f'{count(len(inputs.texts), "text")}, {count(len(inputs.pairs), "pair")} ({differ:,} differ)'
     )
+  if liked := tables.liked(inputs):
+    result['words that R̂ likes most'] = liked
   if truth.human_accuracy is not None:
     agrees = percent(truth.human_accuracy)
     result[f'true reward agrees with {labels(truth).who}'] = f'on {agrees} of the texts'

@@ -89,6 +89,18 @@ class AttributedText(TypedDict):
   tokens: list[Attribution]
 
 
+class WordEffect(TypedDict):
+  """A row of evaluation/words.jsonl: the change in R̂ (mean of the seeds) if a word is left out."""
+
+  word: str
+  effect: float  # mean over completions of R̂ with the word minus R̂ without it
+  low: float  # its 95 % interval
+  high: float
+  n: int  # completions that it was left out of
+  share_aligned: float  # share of the aligned model's held-out completions that contain it
+  share_base: float
+
+
 class Explained(TypedDict, total=False):
   """Results, some of which may be None."""
 

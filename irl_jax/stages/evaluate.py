@@ -17,6 +17,7 @@ from irl_jax.evaluation import baselines
 from irl_jax.evaluation import heldout
 from irl_jax.evaluation import likelihoods
 from irl_jax.evaluation import recovered
+from irl_jax.evaluation import words
 from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
@@ -26,6 +27,7 @@ from irl_jax.runtime import workdir
 from irl_jax.runtime.records import AttributedText
 from irl_jax.runtime.records import ScoredPair
 from irl_jax.runtime.records import ScoredText
+from irl_jax.runtime.records import WordEffect
 from irl_jax.stages import ceiling
 from irl_jax.stages import demos
 from irl_jax.stages import irl as recovery
@@ -37,7 +39,7 @@ def evaluate(run: Run) -> None:
   """Measures the recovered rewards -> evaluation/*.jsonl, irl/figures.json."""
   true_reward = run.true_reward() if run.has_true_reward else None
   held = reference(run, true_reward)
-  places = rewards.members_of(run.folder / 'irl')
+  places = members_of(run)
   # One after the other, so that the weights of only one large model are in memory.
   seeds = [
     heldout.score(load(run, place), held, validation=True)
@@ -63,7 +65,9 @@ def evaluate(run: Run) -> None:
     of_baselines['ceiling'] = recovered.missing(trained_on)
   run.write_rows('evaluation/texts.jsonl', scored_texts(held, seeds))
   run.write_rows('evaluation/pairs.jsonl', scored_pairs(run, held, seeds))
-  run.write_rows('evaluation/attributions.jsonl', attributions(run, held, heldout.mean(seeds)))
+  explanation = explain(run, held, heldout.mean(seeds))
+  run.write_rows('evaluation/attributions.jsonl', explanation.texts)
+  run.write_rows('evaluation/words.jsonl', explanation.words)
   quality = {**described(run, true_reward), **recovered.human_accuracy(held)}
   run.write_json('irl/figures.json', {'true_reward': quality, 'irl': results})
 
@@ -89,14 +93,14 @@ def reference(
   run: Run, true_reward: rewards.TrueReward | rewards.ScalarReward | None
 ) -> heldout.Reference:
   """Returns held-out texts and pairs with r* and labels, and validation texts with labels."""
-  rows, validation = run.rows('heldout'), run.rows('validation')
+  validation = run.rows('validation')
   pairs = run.demonstrations('heldout')
-  texts = full_texts(rows)
+  texts, labels = texts_and_labels(run)
   true_aligned = np.array([row['true_reward_aligned'] for row in pairs]) if true_reward else None
   true_base = np.array([row['true_reward_base'] for row in pairs]) if true_reward else None
   return heldout.Reference(
     texts=texts,
-    labels=[row['label'] for row in rows],
+    labels=labels,
     aligned=full_texts(pairs, 'aligned'),
     base=full_texts(pairs, 'base'),
     true_texts=np.asarray(true_reward(texts), np.float64) if true_reward else None,
@@ -107,6 +111,20 @@ def reference(
     prompts=[row['prompt_id'] for row in pairs],
     has_classes=true_reward is None or true_reward.has_classes,
   )
+
+
+def texts_and_labels(run: Run) -> tuple[list[str], list[int | None]]:
+  """Returns the held-out texts and their labels: the split's own texts, or else completions.
+
+  Rows that are prompts alone are not texts that a reward can judge. Then the texts are both models'
+  completions of the held-out prompts, each once.
+  """
+  rows = run.rows('heldout')
+  if any(row['original'] or row['label'] is not None for row in rows):
+    return full_texts(rows), [row['label'] for row in rows]
+  pairs = run.demonstrations('heldout')
+  texts = dict.fromkeys([*full_texts(pairs, 'aligned'), *full_texts(pairs, 'base')])
+  return list(texts), [None] * len(texts)
 
 
 def first_scores(run: Run, texts: Sequence[str], seeds: int) -> list[np.ndarray] | None:
@@ -185,17 +203,26 @@ def scored_pairs(
   ]
 
 
-def attributions(
-  run: Run, held: heldout.Reference, ensemble: heldout.Scores
-) -> list[AttributedText]:
-  """Returns some held-out texts, and each token's contribution to the ensemble's reward."""
-  chosen = attribution.choose(held.texts, ensemble.texts, held.true_texts)
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+  """The parts of texts that the ensemble's reward depends on."""
+
+  texts: list[AttributedText]
+  words: list[WordEffect]
+
+
+def explain(run: Run, held: heldout.Reference, ensemble: heldout.Scores) -> Explanation:
+  """Returns each token's contribution to the reward of some texts, and the effects of words."""
+  count = run.config.evaluation.attributed_texts
+  chosen = attribution.choose(held.texts, ensemble.texts, held.true_texts, count)
   tokenizer = pretrained.load_tokenizer(run.base, ('causal_lm',))
   pieces = [attribution.pieces(tokenizer, held.texts[index]) for index, _ in chosen]
-  variants = attribution.texts_to_score(pieces)
-  members = rewards.members_of(run.folder / 'irl')
-  scores = np.mean([load(run, place)(variants) for place in members], axis=0)
-  return [
+  found = candidate_words(run, ensemble)
+  variants = [*attribution.texts_to_score(pieces), *words.texts_to_score(found)]
+  # Both kinds of variants in one call, so that every seed's weights are loaded once.
+  scores = np.mean([load(run, place)(variants) for place in members_of(run)], axis=0)
+  of_tokens, of_words = np.split(scores, [len(attribution.texts_to_score(pieces))])
+  attributed = [
     AttributedText(
       text=chat.shown(held.texts[index]),
       true_reward=_value(held.true_texts, index),
@@ -203,8 +230,23 @@ def attributions(
       chosen=reason,
       tokens=[{**token, 'piece': chat.shown(token['piece'])} for token in tokens],
     )
-    for (index, reason), tokens in zip(chosen, attribution.attributions(pieces, scores))
+    for (index, reason), tokens in zip(chosen, attribution.attributions(pieces, of_tokens))
   ]
+  by_text = dict(zip(words.texts_to_score(found), of_words.tolist()))
+  of_aligned = np.arange(len(ensemble.pairs)) < len(ensemble.aligned)
+  return Explanation(attributed, words.effects(found, by_text, of_aligned))
+
+
+def candidate_words(run: Run, ensemble: heldout.Scores) -> list[words.Candidate]:
+  """Returns the words of the held-out completions that the ensemble's reward may depend on."""
+  pairs = run.demonstrations('heldout')
+  completions = [*(row['aligned'] for row in pairs), *(row['base'] for row in pairs)]
+  return words.candidates([row['prompt'] for row in pairs] * 2, completions, ensemble.pairs)
+
+
+def members_of(run: Run) -> list[pathlib.Path]:
+  """Returns the folders of the recovered rewards."""
+  return rewards.members_of(run.folder / 'irl')
 
 
 def _value(values: np.ndarray | None, index: int) -> float | None:

@@ -159,10 +159,43 @@ def test_attributions_need_the_base_models_tokenizer_but_not_its_weights(run, mo
     pretrained.huggingface.weight_files, 'stream', lambda *_: pytest.fail('weights were read')
   )
   held = evaluation.reference(run, None)
-  rows = evaluation.attributions(run, held, heldout.score(length, held))
+  rows = evaluation.explain(run, held, heldout.score(length, held)).texts
   assert len(rows) == 40 and all(
     ''.join(token['piece'] for token in row['tokens']) == row['text'] for row in rows
   )
+
+
+def test_words_of_the_held_out_completions_have_the_effect_that_the_reward_gives_them(
+  run, monkeypatch
+):
+  letters = lambda texts: np.array([2.0 * text.count('a') for text in texts])
+  monkeypatch.setattr(evaluation, 'load', lambda run, place: letters)
+  settings = dataclasses.replace(run.config.evaluation, attributed_texts=0)
+  run = dataclasses.replace(run, config=dataclasses.replace(run.config, evaluation=settings))
+  pairs = [
+    {**row, 'aligned': f' a {"b" if number % 2 else "c"}', 'base': ' b c'}
+    for number, row in enumerate(run.demonstrations('heldout'))
+  ]
+  rows_lib.write_jsonl(run.folder / 'demos' / 'heldout.jsonl', pairs)
+  held = evaluation.reference(run, None)
+  explained = evaluation.explain(run, held, heldout.score(letters, held))
+  assert explained.texts == []
+  effects = {row['word']: row for row in explained.words}
+  assert effects['a']['effect'] == 2.0 and effects['b']['effect'] == effects['c']['effect'] == 0.0
+  assert (effects['a']['share_aligned'], effects['a']['share_base']) == (1.0, 0.0)
+  assert (effects['b']['share_aligned'], effects['b']['share_base']) == (0.5, 1.0)
+
+
+def test_prompts_alone_are_judged_by_their_completions(run):
+  rows = [{**row, 'original': '', 'label': None} for row in run.rows('heldout')]
+  rows_lib.write_jsonl(run.folder / 'data' / 'heldout.jsonl', rows)
+  pairs = run.demonstrations('heldout')
+  held = evaluation.reference(run, None)
+  assert set(held.texts) == {*full_texts(pairs, 'aligned'), *full_texts(pairs, 'base')}
+  assert len(held.texts) == len(set(held.texts)) == len(held.labels)
+  rows_lib.write_jsonl(run.folder / 'data' / 'heldout.jsonl', [{**row, 'label': 1} for row in rows])
+  labelled = evaluation.reference(run, None)
+  assert labelled.texts == full_texts(rows) and set(labelled.labels) == {1}
 
 
 @pytest.mark.parametrize('initial_head, most', [('random', 2000), ('difference', 8)])
