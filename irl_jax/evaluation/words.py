@@ -20,8 +20,8 @@ import scipy
 from irl_jax.runtime import records
 
 MIN_TEXTS = 5  # completions that contain a word; rarer words are not considered
-CANDIDATES = 15  # words with the largest t, each way
-EXAMPLES = 16  # completions that a word is left out of
+CANDIDATES = 12  # words with the largest t, each way
+EXAMPLES = 8  # completions that a word is left out of
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 

@@ -39,7 +39,7 @@ def test_the_words_of_a_reward_are_found_with_their_weights():
 
 def test_shares_and_intervals_count_completions():
   row = next(row for row in effects() if row['word'] == 'please')
-  assert (row['share_aligned'], row['share_base'], row['n']) == (0.5, 0.5, 16)
+  assert (row['share_aligned'], row['share_base'], row['n']) == (0.5, 0.5, 8)
   noisy = lambda texts: of_words(texts) + np.array([len(text) % 5 for text in texts])
   candidates = found(noisy)
   texts = words.texts_to_score(candidates)
@@ -47,8 +47,8 @@ def test_shares_and_intervals_count_completions():
   (please,) = (one for one in candidates if one.word == 'please')
   changes = np.array([scores[text] - scores[rest] for text, rest in please.examples])
   row = next(row for row in effects(noisy) if row['word'] == 'please')
-  # Student's quantile with 15 degrees of freedom is 2.1314.
-  half = 2.1314 * changes.std(ddof=1) / 4
+  # Student's quantile with 7 degrees of freedom is 2.3646.
+  half = 2.3646 * changes.std(ddof=1) / np.sqrt(8)
   np.testing.assert_allclose(
     [row['low'], row['high']], changes.mean() + np.array([-half, half]), rtol=1e-3
   )
