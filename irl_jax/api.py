@@ -31,6 +31,7 @@ from irl_jax.models import comparable
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
+from irl_jax.models.huggingface import labels
 from irl_jax.recovery import recover
 from irl_jax.recovery import RecoveryResult
 from irl_jax.runtime import notices
@@ -65,7 +66,7 @@ def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
   return pretrained.load(settings.local_path(path, 'path'))
 
 
-def load_reward(path: str | os.PathLike[str], label: str = '') -> rewards.Reward:
+def load_reward(path: str | os.PathLike[str], label: labels.Label = '') -> rewards.Reward:
   """Loads a reward: a function of N texts that returns float32 [N], higher is better.
 
   A classifier returns the true reward -logit[toxic], a recovered reward its score, and an ensemble
@@ -84,7 +85,7 @@ def load_reward(path: str | os.PathLike[str], label: str = '') -> rewards.Reward
 
 
 def load_scorer(
-  model: Model, batch_size: int = 32, progress: Callable = iter, label: str = ''
+  model: Model, batch_size: int = 32, progress: Callable = iter, label: labels.Label = ''
 ) -> Scorer:
   """Returns a function of N texts that returns the model's scores by name, [N] or [N, labels].
 
@@ -124,7 +125,7 @@ def load_scorer(
 
 
 def score(
-  model: Model, texts: Sequence[str], batch_size: int = 32, label: str = ''
+  model: Model, texts: Sequence[str], batch_size: int = 32, label: labels.Label = ''
 ) -> dict[str, np.ndarray]:
   """Scores N texts with a model; `load_scorer` lists the results for each kind of model.
 
@@ -226,6 +227,7 @@ def generate(
   arguments.check_model(model, 'model')
   arguments.check_config(sampling, Sampling, 'sampling')
   arguments.check_whole(seed, 'seed', low=-(2**31), high=2**32 - 1)
+  arguments.check_whole(first, 'first', low=0, high=arguments.MAX_SEED - len(checked))
   _check_positions(model, sampling)
   _check_completes(model)
   (loaded,) = _models(model)
@@ -339,7 +341,9 @@ def _log_prob_scorer(both_of: rewards.Reward) -> Scorer:
   return scorer
 
 
-def _class_scorer(model: pretrained.Classifier, logits_of: rewards.Reward, label: str) -> Scorer:
+def _class_scorer(
+  model: pretrained.Classifier, logits_of: rewards.Reward, label: labels.Label
+) -> Scorer:
   try:
     toxic = pretrained.toxic_label(model, label)
   except InputError as error:  # a classifier of something other than toxicity

@@ -10,8 +10,11 @@ Dims: B texts of a batch, S padded length, N texts.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import numbers
 import pathlib
 from typing import Any
 from typing import ClassVar
@@ -184,7 +187,7 @@ def true_reward(
   batch_size: int = BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
-  label: str = '',
+  label: labels.Label = '',
 ) -> TrueReward:
   """Returns the true reward of a toxicity classifier, whose weights it places on the devices.
 
@@ -217,7 +220,7 @@ def load_true_reward(
   batch_size: int = BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
-  label: str = '',
+  label: labels.Label = '',
 ) -> TrueReward | ScalarReward:
   """Loads r*: a classifier's, or a reward model of one label, whose score it is.
 
@@ -239,7 +242,7 @@ def load_true_reward(
   return ScalarReward(recovered_reward(model, batch_size, dtype, progress))
 
 
-def describe_true_reward(model: pretrained.Pretrained, label: str = '') -> str:
+def describe_true_reward(model: pretrained.Pretrained, label: labels.Label = '') -> str:
   """Says in a line what the true reward of a model is.
 
   Args:
@@ -297,25 +300,32 @@ def recovered_reward(
   return trunk_scorer(recovered_reward_of, model, batch_size, dtype, progress)
 
 
-def ensemble(members: Sequence[Reward], pessimism: float = 0.0) -> Reward:
+def ensemble(members: Iterable[Reward], pessimism: float = 0.0) -> Reward:
   """Returns the mean of several rewards minus `pessimism` times their standard deviation.
 
   With pessimism, texts on which the members disagree score lower. Coste et al. 2024
   (uncertainty-weighted optimisation) subtract the variance instead.
 
   Raises:
-    ConfigError: there are no members, or one cannot be called.
+    ConfigError: members is not a list of rewards, or is empty, or one cannot be called; or
+      pessimism is not a number from 0.
     InputError (the returned function): a member returns anything but one number for each text.
   """
-  if not len(members):
-    raise errors.ConfigError('members: is empty; an ensemble needs at least one reward')
+  if callable(members) or isinstance(members, str | Mapping) or not isinstance(members, Iterable):
+    raise errors.ConfigError(f'members: must be a list of rewards, not {type(members).__name__}')
   members = [
     user_rewards.checked(member, f'member {number}') for number, member in enumerate(members)
   ]
+  if not members:
+    raise errors.ConfigError('members: is empty; an ensemble needs at least one reward')
+  if not isinstance(pessimism, numbers.Real) or not 0 <= pessimism < float('inf'):
+    raise errors.ConfigError(f'pessimism = {pessimism!r:.60}: must be a number >= 0')
 
   def score(texts: Sequence[str]) -> np.ndarray:
-    scores = np.array([member(texts) for member in members])
-    return np.mean(scores, axis=0) - pessimism * np.std(scores, axis=0)
+    scores = [member(texts) for member in members]
+    # The squares of float16 scores would overflow.
+    stacked = np.array(scores, np.result_type(np.float32, *scores))
+    return np.mean(stacked, axis=0) - float(pessimism) * np.std(stacked, axis=0)
 
   return score
 
@@ -348,7 +358,7 @@ def load(
   batch_size: int = BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
-  label: str = '',
+  label: labels.Label = '',
 ) -> Reward:
   """Loads a reward: a recovered one, an ensemble's mean, or r* of a toxicity classifier.
 
@@ -372,13 +382,13 @@ def load(
   return load_true_reward(place, batch_size, dtype, progress, label)
 
 
-def refuse_label(label: str, spec: str) -> None:
+def refuse_label(label: labels.Label, spec: str) -> None:
   """Refuses the name of a toxic label for a model that is not a classifier.
 
   Raises:
     ConfigError: a label is named.
   """
-  if label:
+  if label := labels.written(label):
     raise errors.ConfigError(
       f'{spec}: is not a classifier, so it has no label {label!r}; leave the label out'
     )

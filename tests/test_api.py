@@ -80,6 +80,34 @@ def test_a_toxicity_classifier_gives_logits_and_reward(audited, tmp_path, names,
   np.testing.assert_array_equal(scores['reward'], -scores['logits'][:, toxic])
 
 
+@pytest.mark.parametrize('label', [0, np.int64(0), 1])
+def test_a_label_may_be_a_number(audited, tmp_path, label):
+  model = relabelled(audited['classifier'], tmp_path, ['NEGATIVE', 'POSITIVE'])
+  scores = api.score(model, ['xy'], label=label)
+  np.testing.assert_array_equal(scores['reward'], -scores['logits'][:, label])
+  np.testing.assert_array_equal(irl_jax.load_reward(model, label=label)(['xy']), scores['reward'])
+  with pytest.raises(ConfigError, match="has no label '0'; leave the label out"):
+    api.load_scorer(audited['aligned'], label=0)
+
+
+@pytest.mark.parametrize('label', [2, -1])
+def test_a_label_that_a_classifier_lacks_is_refused(audited, label):
+  with pytest.raises(ConfigError, match=f"has no label '{label}'; its labels"):
+    irl_jax.load_reward(audited['classifier'], label=label)
+
+
+@pytest.mark.parametrize('label', [1.0, True, b'toxic'])
+def test_what_names_no_label_is_refused(audited, label):
+  with pytest.raises(ConfigError, match='label = .*: must be the name or the number of a label'):
+    irl_jax.load_reward(audited['classifier'], label=label)
+
+
+@pytest.mark.parametrize('first', [-1, '1', None, 2**31])
+def test_a_number_of_earlier_prompts_that_would_repeat_samples_is_refused(audited, first):
+  with pytest.raises(ConfigError, match='first = .*: must be a whole number >= 0'):
+    api.generate(audited['base'], ['a'], SHORT, first=first)
+
+
 def test_a_language_model_gives_log_probabilities_and_tokens(audited):
   scores = api.score(audited['base'], ['ab', ''])
   assert list(scores) == ['log_prob', 'tokens'] and scores['tokens'].tolist() == [2, 0]

@@ -228,3 +228,20 @@ def test_the_member_of_an_ensemble_that_is_wrong_is_named():
     rewards.ensemble([one, lambda texts: 1.0])(['a', 'b'])
   with pytest.raises(errors.ConfigError, match='members: is empty'):
     rewards.ensemble([])
+
+
+@pytest.mark.parametrize('members', [None, np.ones, {'a': np.ones}, 'irl/reward'])
+def test_members_that_are_no_list_are_refused(members):
+  with pytest.raises(errors.ConfigError, match='members: must be a list of rewards, not'):
+    rewards.ensemble(members)
+
+
+@pytest.mark.parametrize('pessimism', [-1, float('nan'), float('inf'), '1', None])
+def test_a_pessimism_that_is_no_number_from_0_is_refused(pessimism):
+  with pytest.raises(errors.ConfigError, match='pessimism = .*: must be a number >= 0'):
+    rewards.ensemble([np.ones], pessimism)
+
+
+def test_float16_scores_of_members_do_not_overflow():
+  members = (lambda texts, high=high: np.array([0, high], np.float16) for high in (0, 2000))
+  np.testing.assert_array_equal(rewards.ensemble(members, 0.5)('ab'), np.float32([0, 500]))

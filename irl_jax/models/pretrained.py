@@ -211,7 +211,7 @@ def _open(
   return Pretrained(kind, config, {}, tokenizer, raw, spec), folder, adapter
 
 
-def toxic_label(model: Classifier, chosen: str = '') -> int:
+def toxic_label(model: Classifier, chosen: huggingface.labels.Label = '') -> int:
   """Returns the index of a classifier's toxic label.
 
   Args:

@@ -5,6 +5,7 @@ names do not show which label means toxic, the model is refused.
 """
 
 from collections.abc import Sequence
+import operator
 import re
 from typing import Any
 from typing import Literal
@@ -13,6 +14,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import notices
 
+Label = str | int  # of a classifier: its name, or its number from 0; '': found by the names
 Meaning = Literal['harmful', 'harmless', 'unclear', '']  # '': unknown
 Activation = Literal['softmax', 'sigmoid', 'none']
 TOXIC = 'toxic'
@@ -35,7 +37,20 @@ UNCLEAR = {'positive', 'negative', 'pos', 'neg'}
 NEGATIONS = {'not', 'non', 'no', 'never'}
 
 
-def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str = '') -> int:
+def written(label: Any) -> str:
+  """Returns the name or the digits of a label that a caller passed; '' for None.
+
+  Raises:
+    ConfigError: it is neither a string nor a whole number.
+  """
+  if label is None or isinstance(label, str):
+    return label or ''
+  if not hasattr(label, '__index__') or isinstance(label, bool):
+    raise ConfigError(f'label = {label!r:.60}: must be the name or the number of a label')
+  return str(operator.index(label))  # also of 0, which is false but chosen
+
+
+def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: Label = '') -> int:
   """Returns the index of the toxic label.
 
   It is the one that is chosen, else the one named "toxic" in any case. Of two other names, it is
@@ -48,10 +63,10 @@ def toxic_label(names: Sequence[str], where: str = 'the classifier', chosen: str
     chosen: the name of the toxic label, or its number; '': it is found by the names.
 
   Raises:
-    ConfigError: the classifier has no such label.
+    ConfigError: the classifier has no such label, or it is not named by a string or a number.
     InputError: the names do not say which label is toxic.
   """
-  if chosen:
+  if chosen := written(chosen):
     return _chosen_label(names, where, chosen)
   named = [index for index, name in enumerate(names) if name.lower() == TOXIC]
   if len(named) == 1:
