@@ -5,8 +5,10 @@ Dims: N texts.
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import decimal
 import functools
 import inspect
+import numbers
 from typing import Any
 
 import numpy as np
@@ -71,17 +73,31 @@ def _scores(given: Any, count: int, name: str) -> np.ndarray:
     raise errors.InputError(
       f'{name}: returned {type(given).__name__}, which NumPy cannot read ({reason:.100}); {wanted}'
     ) from error
-  are_numbers = values.dtype.kind in 'fiub' or values.dtype.name.startswith(('bfloat', 'float8'))
-  if values.shape not in ((count,), (count, 1)) or not are_numbers:
+  if values.shape not in ((count,), (count, 1)) or not _are_numbers(values):
     raise errors.InputError(f'{name}: returned {_described(given, values)}; {wanted}')
+  if np.ma.is_masked(given):  # NumPy would read what is behind the mask
+    hidden = terminal.count(int(np.ma.count_masked(given)), 'masked number')
+    raise errors.InputError(f'{name}: returned MaskedArray with {hidden}; {wanted}')
   return values.reshape(count)
 
 
+def _are_numbers(values: np.ndarray) -> bool:
+  return values.dtype.kind in 'fiub' or values.dtype.name.startswith(('bfloat', 'float8'))
+
+
 def _array(given: Any) -> np.ndarray:
+  """Converts a reward's result to an array; decimals, fractions and long integers to float64."""
   try:
-    return np.asarray(given)
+    values = np.asarray(given)
   except Exception:  # any error that another library's array raises
-    return np.asarray(_detached(given))
+    values = np.asarray(_detached(given))
+  if values.dtype == object and values.ndim and all(map(_is_number, values.flat)):
+    return values.astype(np.float64)
+  return values
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, numbers.Real | decimal.Decimal)
 
 
 def _detached(given: Any) -> Any:
@@ -97,10 +113,13 @@ def _described(given: Any, values: np.ndarray) -> str:
   if given is None:
     return 'None (is a return missing?)'
   if not values.ndim:
-    return f'one {kind}' if values.dtype.kind in 'fiub' else kind
-  if values.dtype.kind not in 'fiub':
-    first = given[0] if isinstance(given, list | tuple) and given else values.flat[:1].tolist()
-    return f'{kind} of {type(first).__name__} ({first!r:.60} first)'
+    return f'one {kind}' if _are_numbers(values) else kind
+  if not _are_numbers(values) and values.size:
+    elements = list(given) if isinstance(given, list | tuple) else list(values.flat)
+    wrong = next((number for number, one in enumerate(elements) if not _is_number(one)), 0)
+    if wrong:
+      return f'{kind} with {elements[wrong]!r:.60} at [{wrong}]'
+    return f'{kind} of {type(elements[0]).__name__} ({elements[0]!r:.60} first)'
   if values.ndim == 1:
     return f'{kind} of {terminal.count(len(values), "number")}'
   return f'{kind} of shape {list(values.shape)}'

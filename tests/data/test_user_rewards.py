@@ -1,5 +1,8 @@
 """Rewards that users pass: what counts as one number for each text, and what is said otherwise."""
 
+import decimal
+import fractions
+
 import documented
 import jax.numpy as jnp
 import numpy as np
@@ -57,3 +60,32 @@ def test_torch_tensors_with_gradients_are_scores(dtype, as_list):
   given = torch.tensor([0.5, -2.0], dtype=getattr(torch, dtype), requires_grad=True)
   reward = user_rewards.checked(lambda texts: list(given) if as_list else given)
   np.testing.assert_array_equal(reward(['a', 'b']), [0.5, -2.0])
+
+
+@pytest.mark.parametrize(
+  'given, described',
+  [
+    (np.ma.masked_array([1.0, 2.0], [0, 1]), 'MaskedArray with 1 masked number'),
+    ([1.0, None], r'list with None at \[1\]'),
+    ([1.0, '2'], r"list with '2' at \[1\]"),
+    (np.array([1j, 2]), r'ndarray of complex128 \(.*1j.* first\)'),
+    (np.array(['2026', '2027'], 'datetime64[Y]'), r'ndarray of datetime64 .* first\)'),
+    (np.array([1, 2], 'timedelta64[s]'), r'ndarray of timedelta64 .* first\)'),
+  ],
+)
+def test_what_is_wrong_with_scores_is_named(given, described):
+  with pytest.raises(errors.InputError, match=f'returned {described}; must return 2 numbers'):
+    user_rewards.checked(lambda texts: given)(['a', 'b'])
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    np.ma.masked_array([0.5, -2.0]),
+    [decimal.Decimal('0.5'), fractions.Fraction(-2)],
+    np.array([0.5, -2.0], object),
+  ],
+)
+def test_numbers_of_any_type_are_scores(given):
+  reward = user_rewards.checked(lambda texts: given)
+  np.testing.assert_array_equal(reward(['a', 'b']), np.array([0.5, -2.0]))
