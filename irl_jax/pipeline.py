@@ -97,7 +97,7 @@ def run(
     Interrupted: SIGTERM or SIGINT arrived; progress is saved.
   """
   folder, stages = (
-    pathlib.Path(settings.local_path(workdir, '--workdir')),
+    settings.folder(workdir, '--workdir'),
     config.stages if stages is None else stages,
   )
   compilation_cache.use()  # before the first compilation, when JAX reads the setting

@@ -1,13 +1,15 @@
 """Building blocks of settings: fields with a range, sections that check them, and paths.
 
-`~` in a path is the home folder, because no shell expands it in `--workdir=~/runs`. Buckets are
-refused. Taken literally, it and `gs://bucket` would become folders with these names.
+`~` in a path is the home folder, because no shell expands it in `--workdir=~/runs`. Buckets and
+variables of a shell are refused. Taken literally, `~`, `gs://bucket` and `$HOME` would become
+folders with these names.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import math
 import os
+import pathlib
 import re
 from typing import Any
 from typing import ClassVar
@@ -17,8 +19,10 @@ from irl_jax.errors import ConfigError
 _SURROGATE = re.compile('[\ud800-\udfff]')  # UTF-8 cannot encode a lone surrogate
 # Path('gs://x') is 'gs:/x'.
 _ELSEWHERE = re.compile(
-  r'([a-z][a-z0-9+.-]+)://|(gs|gcs|s3|hf|az|abfss?|hdfs|https?):/', re.IGNORECASE
+  r'([a-z][a-z0-9+.-]+)://|(gs|gcs|s3|hf|az|abfss?|hdfs|https?|dbfs|file):/', re.IGNORECASE
 )
+# What only a shell replaces: variables, and the home folder of a user that does not exist
+_OF_A_SHELL = re.compile(r'\$[A-Za-z_]\w*|\$\{\w+\}|^~[^/]*(?=/)')
 
 
 def setting(
@@ -81,10 +85,8 @@ class Section:
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if field.type is float and type(value) is int:
-        value = float(value)
-        object.__setattr__(self, field.name, value)
+      value = _converted(getattr(self, field.name), field.type)
+      object.__setattr__(self, field.name, value)
       name = f'config.{self.key}{field.name}'
       if isinstance(field.type, type) and type(value) is not field.type:
         raise ConfigError(f'{name} = {value!r}: must be of type {field.type.__name__}')
@@ -96,6 +98,17 @@ class Section:
         raise ConfigError(f'{name} = {value!r}: {describe_range(**field.metadata)}')
 
 
+def _converted(value: Any, kind: Any) -> Any:
+  """Returns a value in a field's type if nothing is lost: a NumPy number, a path, a list."""
+  if hasattr(value, 'item') and getattr(value, 'ndim', None) == 0:
+    value = value.item()
+  if kind is float and type(value) is int:
+    return float(value)
+  if kind is str and isinstance(value, os.PathLike):
+    return os.fspath(value)
+  return tuple(value) if kind is tuple and isinstance(value, list) else value
+
+
 def local_path(path: str | os.PathLike[str], what: str) -> str:
   """Returns a path with ~ replaced by the home folder; a hub id is returned as it is.
 
@@ -104,8 +117,11 @@ def local_path(path: str | os.PathLike[str], what: str) -> str:
     what: the name of the path in messages, such as '--workdir'.
 
   Raises:
-    ConfigError: the path is a URL or in a bucket.
+    ConfigError: the path is a URL, in a bucket, or not a path; or it does not exist, and has a
+      variable of a shell in it.
   """
+  if not isinstance(path, str | os.PathLike):
+    raise ConfigError(f'{what} = {path!r:.60}: must be a path')
   text = os.fspath(path)
   if place := _ELSEWHERE.match(text):
     scheme = (place[1] or place[2]).lower()
@@ -116,7 +132,24 @@ def local_path(path: str | os.PathLike[str], what: str) -> str:
       f'{what}={text}: {scheme}:// cannot be read or written directly; give a mounted folder, or '
       f'the path of a copy{instead}'
     )
-  return os.path.expanduser(text)
+  expanded = os.path.expanduser(text)
+  if (unknown := _OF_A_SHELL.search(expanded)) and not os.path.exists(expanded):
+    home = text.startswith('~')
+    reason = 'is the home of no user here' if home else 'is replaced by a shell alone'
+    raise ConfigError(f'{what}={text}: {unknown[0]} {reason}; write the path in full')
+  return expanded
+
+
+def folder(path: str | os.PathLike[str], what: str) -> pathlib.Path:
+  """Returns `local_path` of a folder to write to.
+
+  Raises:
+    ConfigError: as `local_path`, or there is no name.
+  """
+  place = local_path(path, what)
+  if not place:
+    raise ConfigError(f"{what} = '': must be a path")
+  return pathlib.Path(place)
 
 
 def local_source(source: str, what: str) -> str:

@@ -1,8 +1,11 @@
 """Paths in settings and arguments: ~ everywhere, and URLs, which are not paths."""
 
 import dataclasses
+import functools
 import pathlib
+import re
 
+import numpy as np
 import pytest
 
 import irl_jax
@@ -83,6 +86,63 @@ def test_home_is_meant_wherever_a_path_is_given(home, policy):
     'from irl_jax.config import *\ndef get_config():\n  return Config(seed=3)\n'
   )
   assert config_files.load('~/mine.py').seed == 3
+
+
+@pytest.mark.parametrize(
+  'place, problem',
+  [
+    ('$HOME/x', r'\$HOME is replaced by a shell alone; write the path in full'),
+    ('a/${RUN}/x', r'\$\{RUN\} is replaced by a shell alone'),
+    ('~nobody-of-this-name/x', '~nobody-of-this-name is the home of no user here'),
+  ],
+)
+def test_what_only_a_shell_replaces_is_refused(home, place, problem):
+  for take in (
+    lambda: config.Data(source=place),
+    lambda: pipeline.run(config.Config(), place),
+    lambda: checkpoint.Checkpoints(place),
+  ):
+    with pytest.raises(ConfigError, match=f'={re.escape(place)}: {problem}'):
+      take()
+
+
+def test_an_existing_folder_may_have_any_name(tmp_path):
+  for name in ('$HOME', '~nobody-of-this-name'):
+    (tmp_path / name).mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+      patch.chdir(tmp_path)
+      assert settings.local_path(f'{name}/', 'x') == f'{name}/'
+
+
+@pytest.mark.parametrize('place', [None, b'x', 5, ''])
+def test_what_is_no_path_is_refused(home, place):
+  for take in (checkpoint.Checkpoints, functools.partial(pipeline.run, config.Config())):
+    with pytest.raises(ConfigError, match=r'must be a path$'):
+      take(place)
+
+
+@pytest.mark.parametrize(
+  'section, field, given, stored',
+  [
+    (config.PPO, 'steps', np.int64(3), 3),
+    (config.PPO, 'learning_rate', np.float64(0.5), 0.5),
+    (config.PPO, 'learning_rate', np.int32(1), 1.0),
+    (config.PPO, 'subtract_original', np.bool_(False), False),
+    (config.Models, 'base', pathlib.Path('/a/b'), '/a/b'),
+    (config.Config, 'stages', ['data', 'sft'], ('data', 'sft')),
+  ],
+)
+def test_values_of_other_types_that_lose_nothing_are_converted(section, field, given, stored):
+  value = getattr(section(**{field: given}), field)
+  assert value == stored and type(value) is type(stored)
+
+
+@pytest.mark.parametrize(
+  'field, given', [('steps', np.float64(3)), ('steps', True), ('steps', '3'), ('steps', [3])]
+)
+def test_values_of_other_types_are_refused(field, given):
+  with pytest.raises(ConfigError, match='config.ppo.steps = .*: must be of type int'):
+    config.PPO(**{field: given})
 
 
 def test_flags_name_themselves(home):

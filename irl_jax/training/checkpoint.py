@@ -49,9 +49,9 @@ class Checkpoints:
       fingerprint: of this training run; saved with each checkpoint, and compared on restore.
 
     Raises:
-      ConfigError: another training run is using the folder.
+      ConfigError: another training run is using the folder, or it cannot be written to.
     """
-    self.folder = pathlib.Path(settings.local_path(folder, 'folder')).absolute()
+    self.folder = settings.folder(folder, 'folder').absolute()
     self._fingerprint = fingerprint
     self._holding = contextlib.ExitStack()
     # Before Orbax opens the folder, which removes half-written checkpoints.
@@ -77,9 +77,12 @@ class Checkpoints:
       self._manager.close()
 
   def _hold(self) -> None:
-    self.folder.mkdir(parents=True, exist_ok=True)
     lock = workdir.locked(self.folder, str(self.folder), 'a different folder', remove=True)
-    self._holding.enter_context(lock)
+    try:
+      self.folder.mkdir(parents=True, exist_ok=True)
+      self._holding.enter_context(lock)
+    except OSError as error:
+      raise errors.unwritable(f'{self.folder}: cannot be written to', error) from error
 
   @property
   def saved(self) -> str:
