@@ -17,6 +17,7 @@ import optax
 
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax import settings
 from irl_jax.data import batches
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
@@ -119,13 +120,23 @@ def train(
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
 
   Raises:
-    ConfigError: config.irl.trained_blocks exceeds the model's blocks; another training run is using
-      the folder, or has left its checkpoints there.
-    InputError: there are no pairs, or no prompt has the two pairs that the objective needs.
+    ConfigError: an argument is wrong; config.irl.trained_blocks exceeds the model's blocks; another
+      training run is using the folder, or has left its checkpoints there.
+    InputError: there are no pairs, one is not token ids of the model, or no prompt has the two
+      pairs that the objective needs.
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  _check_counts(len(pairs), len(validation))
+  arguments.check_policy(base, 'base')
+  arguments.check_config(irl, config_lib.IRL, 'irl')
+  arguments.check_whole(seed, 'seed', low=0)
+  arguments.check_dtype(dtype)
+  settings.folder(folder, 'folder')
   arguments.check_blocks(irl, base)
+  pairs = pairs_lib.checked(pairs, base, 'pairs')
+  validation = pairs_lib.checked(validation, base, 'validation')
+  pairs_lib.check_lengths(len(pairs), prompts=prompts)
+  _check_counts(len(pairs), len(validation))
+  seed = int(seed)
   trained, frozen = prepare.initial_parts(base, pairs, irl, seed, dtype)
   data_of = lambda some: prepare.training_data(base, some, irl, (trained, frozen), dtype, runtime)
   dataset, held = pairs_lib.by_prompt(data_of(pairs), prompts, irl.group_size), data_of(validation)

@@ -7,9 +7,12 @@ Dims: N pairs, G groups, K pairs of a group, B pairs of a minibatch, S padded le
 
 from collections.abc import Callable
 from collections.abc import Hashable
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +24,7 @@ from irl_jax.models import pretrained
 from irl_jax.runtime import terminal
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and the base text
+MUST_BE = 'must be the token ids of an aligned and a base text; encode_pairs returns them'
 
 
 def encode_pairs(
@@ -42,7 +46,13 @@ def encode_pairs(
     max_tokens: the maximum number of tokens of a text.
     prompts: the prompt of every pair [N]; None: the texts share no prompt, and each is cut on its
       own.
+
+  Raises:
+    ConfigError: the lists differ in length, or one is a single string.
+    InputError: a text is not a string.
   """
+  aligned, base = text.check_texts(aligned, 'aligned'), text.check_texts(base, 'base')
+  check_lengths(len(aligned), base=base, prompts=prompts)
   limit = min(max_tokens, model.config.max_position_embeddings)
   ids, _ = text.encode(model.tokenizer, [*aligned, *base])
   cut = sum(len(row) > limit for row in ids)
@@ -51,6 +61,57 @@ def encode_pairs(
   ids = _cut_alike(ids, groups, limit) if cut else ids
   ids = [row or [model.config.eos_token_id] for row in ids]
   return list(zip(ids[: len(aligned)], ids[len(aligned) :]))
+
+
+def check_lengths(count: int, **others: Sequence[Any] | None) -> None:
+  """Refuses lists by name that do not have `count` members; None: there is no list.
+
+  Raises:
+    ConfigError: names the list.
+  """
+  for name, values in others.items():
+    if values is not None and len(values) != count:
+      raise errors.ConfigError(f'{name}: has {len(values)}, but must have {count}, one per pair')
+
+
+def checked(pairs: Any, model: pretrained.Decoder, name: str) -> list[Pair]:
+  """Returns pairs of token ids as lists, if they are nothing else.
+
+  Args:
+    pairs: what a caller passed as pairs.
+    model: its vocabulary and its number of positions limit the ids.
+    name: the name of the argument, for messages.
+
+  Raises:
+    ConfigError: it is not a list.
+    InputError: one of the pairs is not two texts of token ids that the model can read.
+  """
+  if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
+    raise errors.ConfigError(f'{name}: must be a list of pairs, not {type(pairs).__name__}')
+  return [_checked(pair, model, f'{name}[{number}]') for number, pair in enumerate(pairs)]
+
+
+def _checked(pair: Any, model: pretrained.Decoder, name: str) -> Pair:
+  if isinstance(pair, str | Mapping) or not isinstance(pair, Sequence) or len(pair) != 2:
+    raise errors.InputError(f'{name} is {pair!r:.60}: {MUST_BE}')
+  aligned, base = (_checked_ids(ids, model, f'{name}[{side}]') for side, ids in enumerate(pair))
+  return aligned, base
+
+
+def _checked_ids(ids: Any, model: pretrained.Decoder, name: str) -> list[int]:
+  values = np.asarray(ids) if isinstance(ids, Sequence | np.ndarray) else np.zeros(())
+  if values.ndim != 1 or not values.size or values.dtype.kind not in 'iu':
+    raise errors.InputError(f'{name} is {ids!r:.60}: {MUST_BE}')
+  vocabulary, positions = model.config.vocab_size, model.config.max_position_embeddings
+  if values.min() < 0 or values.max() >= vocabulary:
+    wrong = values[(values < 0) | (values >= vocabulary)][0]
+    raise errors.InputError(f'{name}: token id {wrong}: must be from 0 to {vocabulary - 1}')
+  if len(values) > positions:
+    raise errors.InputError(
+      f'{name}: has {len(values)} tokens; must have at most {positions}, the positions of '
+      f'{model.source or "the model"}; encode_pairs cuts texts'
+    )
+  return values.tolist()
 
 
 def _cut_alike(

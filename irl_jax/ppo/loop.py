@@ -19,6 +19,7 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import rewards
+from irl_jax import settings
 from irl_jax import structs
 from irl_jax.data import user_rewards
 from irl_jax.models import cut as cut_lib
@@ -228,7 +229,8 @@ def train(
     DivergedError: the self-check failed, scores or losses or the KL are not finite, or too many
       gradients in a row are not finite.
   """
-  _check_arguments(policy, rows, config)
+  _check_arguments(policy, rows, config, folder, dtype)
+  rows = list(rows)  # a column of a table has row numbers of its own
   ppo, runtime = config.ppo, config.runtime
   reward = user_rewards.checked(reward)
   functions, tx = functions_lib.compile_functions(policy.config, config, dtype)
@@ -315,7 +317,11 @@ def _check_continues(
 
 
 def _check_arguments(
-  policy: pretrained.Pretrained, rows: Sequence[Mapping[str, Any]], config: config_lib.Config
+  policy: pretrained.Pretrained,
+  rows: Sequence[Mapping[str, Any]],
+  config: config_lib.Config,
+  folder: str | pathlib.Path,
+  dtype: DTypeLike,
 ) -> None:
   """Refuses arguments that training would fail on, with the same messages as the command line.
 
@@ -327,3 +333,5 @@ def _check_arguments(
   arguments.check_settings(config)
   arguments.check_blocks(config.ppo, policy)
   arguments.check_rows(rows, ('prompt', 'original'))
+  arguments.check_dtype(dtype)
+  settings.folder(folder, 'folder')

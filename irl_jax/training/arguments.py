@@ -10,6 +10,8 @@ from collections.abc import Sized
 import os
 from typing import Any
 
+import jax.numpy as jnp
+
 from irl_jax import config as config_lib
 from irl_jax import settings
 from irl_jax.errors import ConfigError
@@ -20,6 +22,7 @@ from irl_jax.settings import Section
 
 Model = str | os.PathLike[str] | pretrained.Pretrained
 MAX_SEED = 2**31 - 1
+COMPUTE_TYPES = ('float32', 'bfloat16')
 
 
 def check_model(model: Any, name: str) -> None:
@@ -75,6 +78,20 @@ def check_whole(value: Any, name: str, low: int, high: int = MAX_SEED) -> None:
       f'{name} = {value!r:.60}: must be a whole number '
       f'{settings.describe_range(low, None, high, None).removeprefix("must be ")}'
     )
+
+
+def check_dtype(dtype: Any, name: str = 'dtype') -> None:
+  """Refuses all but the compute types.
+
+  Raises:
+    ConfigError: names the types.
+  """
+  try:
+    known = jnp.dtype(dtype).name in COMPUTE_TYPES
+  except TypeError:
+    known = False
+  if not known:
+    raise ConfigError(f'{name} = {dtype!r:.60}: must be {" or ".join(COMPUTE_TYPES)}')
 
 
 def check_config(value: Any, kind: type[Section], name: str) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.runtime import terminal
 
@@ -51,7 +53,11 @@ def language_model_examples(
   If the tokenizer puts BOS before a text, that one takes the place of the first EOS.
 
   Longer texts are cut on the right to `max_tokens`.
+
+  Raises:
+    ConfigError, InputError: as `text.check_texts`.
   """
+  texts = text.check_texts(texts, 'texts')
   eos = model.config.eos_token_id
   encoded, _ = text.encode(model.tokenizer, texts)
   begin = [] if text.front(model.tokenizer) else [eos]
@@ -65,8 +71,21 @@ def language_model_examples(
 def classifier_examples(
   model: pretrained.Classifier, texts: Sequence[str], labels: Sequence[int], max_tokens: int
 ) -> Examples:
-  """Returns texts with their special tokens and labels; longer texts are cut on the left."""
+  """Returns texts with their special tokens and labels; longer texts are cut on the left.
+
+  Raises:
+    ConfigError: there is not one label for each text.
+    InputError: a text is not a string, or a label is not the number of a class.
+  """
+  texts, numbers = text.check_texts(texts, 'texts'), np.asarray(labels)
+  if numbers.shape != (len(texts),):
+    raise ConfigError(
+      f'labels: has shape {list(numbers.shape)}, but must have {len(texts)}, one for each text'
+    )
+  classes = model.config.num_labels
+  if len(texts) and not np.isin(numbers, np.arange(classes)).all():
+    raise InputError(f'labels: must be whole numbers from 0 to {classes - 1}, not {labels!r:.60}')
   limit = min(max_tokens, model.config.max_position_embeddings - model.config.pad_token_id - 1)
   sequences, cut = text.encode(model.tokenizer, texts, max_tokens=limit, specials=True)
   text.report_cut(cut, f'{terminal.count(len(texts), "text")} of the classifier', limit)
-  return Examples(sequences, model.config.pad_token_id, limit, np.asarray(labels))
+  return Examples(sequences, model.config.pad_token_id, limit, numbers)

@@ -296,3 +296,25 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
     f'finite; no checkpoint was saved yet in {tmp_path}',
   ):
     train(non_finite, data, tmp_path, {})
+
+
+@pytest.mark.parametrize(
+  'changes, problem',
+  [
+    ({'base': 'a/folder'}, "base = 'a/folder': must be a loaded model"),
+    ({'irl': {}}, 'irl: must be an irl_jax.config.IRL, not dict'),
+    ({'seed': None}, 'seed = None: must be a whole number >= 0'),
+    ({'seed': -1}, 'seed = -1: must be a whole number >= 0'),
+    ({'folder': None}, 'folder = None: must be a path'),
+    ({'dtype': 'float16'}, "dtype = 'float16': must be float32 or bfloat16"),
+    ({'pairs': [('good', 'bad')]}, r"pairs\[0\]\[0\] is 'good': must be the token ids"),
+    ({'validation': [([2], [99])]}, r'validation\[0\]\[1\]: token id 99: must be from 0 to 35'),
+    ({'prompts': ['a']}, 'prompts: has 1, but must have 1024, one per pair'),
+  ],
+)
+def test_wrong_arguments_are_refused_in_one_line(base, data, tmp_path, changes, problem):
+  folder = tmp_path / 'new'
+  given = dict(base=base, pairs=data[0], validation=data[1], irl=IRL, seed=5, folder=folder)
+  with pytest.raises((errors.ConfigError, errors.InputError), match=problem) as refused:
+    loop.train(**given | changes, log=lambda *_: None)
+  assert '\n' not in str(refused.value) and not folder.exists()

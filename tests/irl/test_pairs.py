@@ -121,3 +121,51 @@ def test_prompts_of_one_pair_alone_are_refused():
     errors.InputError, match='needs at least two different pairs per prompt, but no prompt has'
   ):
     pairs_lib.by_prompt(texts, ['a', 'b', 'c'], 2)
+
+
+TWO = 'must be the token ids of an aligned and a base text; encode_pairs returns them'
+
+
+@pytest.mark.parametrize(
+  'pair, problem',
+  [
+    (('good', 'bad'), rf"pairs\[1\]\[0\] is 'good': {TWO}"),
+    ({'aligned': 'a', 'base': 'b'}, TWO),
+    (([2],), TWO),
+    (([2], [3], [4]), TWO),
+    (([2], []), rf'pairs\[1\]\[1\] is \[\]: {TWO}'),
+    (([2.5], [3]), TWO),
+    (([2], [[3]]), TWO),
+    (([2], [36]), r'pairs\[1\]\[1\]: token id 36: must be from 0 to 35'),
+    (([-1], [3]), r'pairs\[1\]\[0\]: token id -1: must be from 0 to 35'),
+    (([2] * 65, [3]), 'has 65 tokens; must have at most 64, the positions of the tiny policy'),
+  ],
+)
+def test_pairs_that_are_not_token_ids_of_the_model_are_refused(policy, pair, problem):
+  with pytest.raises(errors.InputError, match=problem):
+    pairs_lib.checked([([2], [3]), pair], policy, 'pairs')
+
+
+@pytest.mark.parametrize('pairs', [None, 'ab', {'a': 'b'}])
+def test_pairs_that_are_no_list_are_refused(policy, pairs):
+  with pytest.raises(errors.ConfigError, match='pairs: must be a list of pairs, not'):
+    pairs_lib.checked(pairs, policy, 'pairs')
+
+
+def test_pairs_may_be_arrays_and_come_from_a_generator(policy):
+  given = ((np.array([2, 3]), np.array([4], np.uint8)) for _ in range(2))
+  assert pairs_lib.checked(given, policy, 'pairs') == [([2, 3], [4])] * 2
+
+
+@pytest.mark.parametrize(
+  'aligned, base, prompts, problem',
+  [
+    ('ab', ['a', 'b'], None, 'aligned: must be a list of strings, not str'),
+    (['a', 'b'], ['a'], None, 'base: has 1, but must have 2, one per pair'),
+    (['a', 'b'], ['a', 'b'], ['a'], 'prompts: has 1, but must have 2, one per pair'),
+    (['a', None], ['a', 'b'], None, r'aligned\[1\] is None: must be a string'),
+  ],
+)
+def test_texts_that_do_not_pair_up_are_refused(policy, aligned, base, prompts, problem):
+  with pytest.raises((errors.ConfigError, errors.InputError), match=problem):
+    pairs_lib.encode_pairs(policy, aligned, base, 8, prompts)

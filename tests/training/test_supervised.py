@@ -336,3 +336,19 @@ def test_examples_are_whole_texts_between_two_ends(policy, classifier, caplog):
   assert batch.text.ids.shape == (2, 50)  # no more than the model has positions for
   logits = encoder.classify(classifier.params, batch.text.ids, batch.text.valid, classifier.config)
   assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+  'texts, labels, problem',
+  [
+    ('ab', [0, 1], 'texts: must be a list of strings, not str'),
+    (['a', 'b'], [0], r'labels: has shape \[1\], but must have 2, one for each text'),
+    (['a', 'b'], 1, r'labels: has shape \[\], but must have 2'),
+    (['a', 'b'], [0, 0.7], r'labels: must be whole numbers from 0 to 1, not \[0, 0.7\]'),
+    (['a', 'b'], [0, 2], 'labels: must be whole numbers from 0 to 1'),
+    (['a', 'b'], [0, None], 'labels: must be whole numbers from 0 to 1'),
+  ],
+)
+def test_labels_that_a_classifier_cannot_have_are_refused(classifier, texts, labels, problem):
+  with pytest.raises((errors.ConfigError, errors.InputError), match=problem):
+    examples_lib.classifier_examples(classifier, texts, labels, 64)
