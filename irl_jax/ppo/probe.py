@@ -17,9 +17,10 @@ from irl_jax.runtime import terminal
 from irl_jax.training import fingerprint
 
 TEXTS = 16
-# Tolerance, as a share of the largest score: another device or compute type changes a score by
-# less, and another reward by more.
+# Tolerances, as shares of the range of the scores and of the largest one. Another device or compute
+# type changes a score by less, and another reward by more, even if both have a large constant.
 TOLERANCE = 0.05
+ROUNDING = 0.005  # bfloat16 has 8 bits
 
 Probe = Mapping[str, Any]  # {'reward': its name, 'texts': [N], 'scores': [N]}, of JSON's types
 
@@ -81,5 +82,12 @@ def check(probe: Probe, reward: rewards.Reward, folder: pathlib.Path) -> None:
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:
   """Returns True if scores differ by more than devices and compute types explain."""
-  allowed = TOLERANCE * float(np.abs(one).max()) + 1e-6
-  return not float(np.abs(one - other).max()) <= allowed  # also if one is NaN
+  allowed = TOLERANCE * float(np.ptp(one)) + ROUNDING * float(np.abs(one).max()) + 1e-6
+  differ = not float(np.abs(one - other).max()) <= allowed  # also if one is NaN
+  return differ or _opposed(one, other)
+
+
+def _opposed(one: np.ndarray, other: np.ndarray) -> bool:
+  """Returns True if two scores order texts the other way round, by more than float32 rounds."""
+  moved = [float(np.ptp(scores)) > 1e-5 * float(np.abs(scores).max()) for scores in (one, other)]
+  return all(moved) and float(np.corrcoef(one, other)[0, 1]) < 0

@@ -30,7 +30,7 @@ class Prompts:
   texts: list[str]  # [N]
   ids: list[list[int]]  # [N] token ids, cut on the left
   prefixes: list[str]  # [N] text that precedes a completion when it is scored
-  original_scores: np.ndarray  # [N] float32, subtracted from the score of a completion
+  original_scores: np.ndarray  # [N] subtracted from the score of a completion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,10 @@ def original_scores(
   with_original = [row for row in used if rows[row]['original']]
   if ppo.subtract_original and with_original:
     _, originals = prompt_and_original(rows, ppo.score_text)
-    scores[with_original] = reward([originals[row] for row in with_original])
+    given = reward([originals[row] for row in with_original])
+    # Rounded to float32, a large constant in a reward of float64 would not cancel.
+    scores = scores.astype(np.result_type(scores, given))
+    scores[with_original] = given
   return scores
 
 

@@ -1,5 +1,6 @@
 """PPO as a whole: it raises any reward, resumes bit for bit, and checks itself."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -21,6 +22,7 @@ from irl_jax.ppo import checks
 from irl_jax.ppo import functions
 from irl_jax.ppo import loop
 from irl_jax.ppo import probe
+from irl_jax.ppo import rollout
 from irl_jax.runtime import interruption
 from irl_jax.training import checkpoint
 
@@ -495,16 +497,37 @@ def test_a_reward_that_gives_no_number_for_each_text_is_refused_before_an_update
       {'config': dataclasses.replace(CONFIG, sampling=c.Sampling(max_new_tokens=63))},
       r'config.sampling.max_new_tokens = 127: must be <= 64, the positions of the tiny',
     ),
+    ({'folder': None}, 'folder = None: must be a path'),
+    ({'folder': ''}, "folder = '': must be a path"),
+    ({'folder': b'x'}, "folder = b'x': must be a path"),
+    ({'dtype': 'float16'}, "dtype = 'float16': must be float32 or bfloat16"),
+    ({'dtype': 'int32'}, "dtype = 'int32': must be float32 or bfloat16"),
+    ({'dtype': 'float31'}, "dtype = 'float31': must be float32 or bfloat16"),
   ],
 )
 def test_wrong_arguments_are_refused_in_one_line(policy, tmp_path, changes, message):
   given = {'policy': policy, 'rows': ROWS, 'reward': share_of_early_letters, 'config': CONFIG}
   with pytest.raises((errors.ConfigError, errors.InputError), match=message) as caught:
-    loop.train(**given | changes, folder=tmp_path / 'new', log=lambda *_: None)
+    loop.train(**{'folder': tmp_path / 'new', 'log': lambda *_: None} | given | changes)
   assert '\n' not in str(caught.value) and not (tmp_path / 'new').exists()
   if 'has no field' in message:
     fault = 'a row without a field'
     documented.check(fault, f'error: {caught.value}', caught.value.exit_code, tmp_path)
+
+
+@pytest.mark.parametrize('place', ['file', 'file/new', '/proc/new'])
+def test_a_folder_that_cannot_be_made_is_refused(policy, tmp_path, place):
+  (tmp_path / 'file').touch()
+  with pytest.raises(errors.ConfigError, match=f'{place}: cannot be written to: '):
+    train(policy, tmp_path / place, Log())
+
+
+def test_rows_may_have_numbers_of_their_own(finished, policy, tmp_path):
+  pandas = pytest.importorskip('pandas')
+  rows, log = pandas.Series(ROWS, index=range(10, 10 + len(ROWS))), Log()
+  config = dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, steps=1))
+  loop.train(policy, rows, share_of_early_letters, config, tmp_path, log=log.__setitem__)
+  assert log[0]['objective/scores'] == finished[1][0]['objective/scores']
 
 
 def opposite(texts):
@@ -545,6 +568,34 @@ def test_another_training_in_the_folder_is_refused(finished, policy, fault, chan
     loop.train(**given | changes, folder=finished[3], log=lambda *_: None)
   assert sorted(path for path in finished[3].rglob('*')) == before
   documented.check(fault, f'error: {caught.value}', caught.value.exit_code, finished[3])
+
+
+@pytest.mark.parametrize('constant', [0, 1e3, 1e5])
+@pytest.mark.parametrize(
+  'now, continues',
+  [
+    (lambda x: x, True),
+    (lambda x: x + 0.04 * x[::-1], True),
+    (lambda x: 1.001 * x, True),
+    (lambda x: -x, False),
+    (lambda x: 1 - x, False),
+  ],
+)
+def test_a_constant_does_not_hide_another_reward(tmp_path, constant, now, continues):
+  texts, scores = list('abcdefgh'), np.linspace(0, 8, 8)
+  sampled = types.SimpleNamespace(scored=texts, scores=scores + constant)
+  saved = probe.of(share_of_early_letters, sampled, np.zeros(8))
+  with contextlib.nullcontext() if continues else pytest.raises(errors.ConfigError):
+    probe.check(saved, lambda texts: now(scores) + constant, tmp_path)
+
+
+def test_a_large_constant_of_a_reward_cancels_with_that_of_the_originals():
+  rows = [{'prompt': 'a', 'original': 'b' * count} for count in range(1, 5)]
+  far = lambda texts: np.array([1e9 + len(text) for text in texts])
+  scores = rollout.original_scores(rows, range(4), far, c.PPO())
+  np.testing.assert_array_equal(scores - 1e9, [2, 3, 4, 5])
+  near = lambda texts: far(texts).astype(np.float32)
+  assert rollout.original_scores(rows, range(4), near, c.PPO()).dtype == np.float32
 
 
 def test_a_reward_that_is_noisy_or_renamed_continues(tmp_path, caplog):
