@@ -7,10 +7,12 @@ each seed, measure the rewards on held-out prompts, write the report.
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import Set
 import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -34,6 +36,7 @@ from irl_jax.settings import Section
 from irl_jax.training import arguments
 
 INPUTS = 'inputs.jsonl'  # in the run's folder: the prompts or texts that were passed
+MISSING = ('NAType', 'NaTType')  # the types of pandas' missing values
 Model = arguments.Model
 Row = dict[str, Any]
 
@@ -88,7 +91,7 @@ def recover(
   aligned: Model,
   prompts: Iterable[str | Sequence[Mapping[str, Any]]] | None = None,
   *,
-  texts: Iterable[str | tuple[str, Any] | Mapping[str, Any]] | None = None,
+  texts: Iterable[str | Sequence[Any] | Mapping[str, Any]] | None = None,
   workdir: str | os.PathLike[str] | None = None,
   **overrides: Any,
 ) -> RecoveryResult:
@@ -149,7 +152,7 @@ def override(config: config_lib.Config, overrides: Mapping[str, Any]) -> config_
   known = list(_field_names(config))
   for name, value in overrides.items():
     section, _, field = _full_name(name.replace('__', '.'), known).rpartition('.')
-    change: dict[str, Any] = {field: tuple(value) if isinstance(value, list) else value}
+    change: dict[str, Any] = {field: value}
     if section:
       change = {section: dataclasses.replace(getattr(config, section), **change)}
     config = dataclasses.replace(config, **change)
@@ -225,6 +228,10 @@ def _input_rows(prompts: Any, texts: Any) -> list[Row] | None:
         f'texts: must be a list of strings, (text, label) pairs or mappings, not '
         f'{type(texts).__name__}'
       )
+    if hasattr(texts, 'columns'):  # iterating over a data frame gives the names of its columns
+      raise ConfigError("texts: is a data frame; pass texts.to_dict('records')")
+    if isinstance(texts, Set):
+      raise ConfigError('texts: is a set, which has no order; pass sorted(texts)')
     rows = [_text_row(number, value) for number, value in enumerate(texts)]
   else:
     return None
@@ -240,7 +247,7 @@ def _text_row(number: int, value: Any) -> Row:
   """Returns {'text', 'label'} of one of the texts."""
   if isinstance(value, Mapping):
     words, label = value.get('text'), value.get('label')
-  elif isinstance(value, tuple) and len(value) == 2:
+  elif isinstance(value, tuple | list) and len(value) == 2:
     words, label = value
   else:
     words, label = value, None
@@ -249,11 +256,25 @@ def _text_row(number: int, value: Any) -> Row:
       f'texts[{number}] is {value!r:.60}: must be a string, a (text, label) pair, or a mapping '
       "with 'text'"
     )
-  if label not in (0, 1, None):
+  return {'text': words, 'label': _label(label, f'texts[{number}]')}
+
+
+def _label(value: Any, name: str) -> int | None:
+  """Returns a label as 0, 1 or None; the missing values of NumPy and pandas are None.
+
+  Raises:
+    InputError: it is none of these.
+  """
+  if hasattr(value, 'item') and getattr(value, 'ndim', None) == 0:
+    value = value.item()  # a NumPy number
+  is_missing = isinstance(value, float) and math.isnan(value)
+  if value is None or is_missing or type(value).__name__ in MISSING:
+    return None
+  if not isinstance(value, int | float) or value not in (0, 1):
     raise InputError(
-      f'texts[{number}]: label {label!r:.60} must be 1 (toxic), 0 (not toxic) or None (unknown)'
+      f'{name}: label {value!r:.60} must be 1 (toxic), 0 (not toxic) or None (unknown)'
     )
-  return {'text': words, 'label': None if label is None else int(label)}
+  return int(value)
 
 
 def _fields(rows: Sequence[Row]) -> dict[str, Any]:

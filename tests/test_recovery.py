@@ -10,6 +10,7 @@ import irl_jax
 from irl_jax import pipeline
 from irl_jax import recovery
 from irl_jax.command_line import config_files
+from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.irl import loop as irl_loop
@@ -194,6 +195,9 @@ def test_a_list_of_stages_will_do(runs):
     ({'texts': ['a', None]}, InputError, 'texts[1] is None: must be a string, a (text, label)'),
     ({'texts': [{'txt': 'a'}]}, InputError, "texts[0] is {'txt': 'a'}: must be a string, a (text"),
     ({'texts': [('a', 'rude')]}, InputError, "texts[0]: label 'rude' must be 1 (toxic), 0 (not"),
+    ({'texts': [('a', [1])]}, InputError, 'texts[0]: label [1] must be 1 (toxic), 0 (not'),
+    ({'texts': [('a', 0.7)]}, InputError, 'texts[0]: label 0.7 must be 1 (toxic), 0 (not'),
+    ({'texts': {'a', 'b'}}, ConfigError, 'texts: is a set, which has no order; pass sorted(texts)'),
     ({'base': ''}, ConfigError, "base = '': must be a folder, a hub id"),
     ({'aligned': None}, ConfigError, 'aligned = None: must be a folder, a hub id'),
     ({'workdir': '/dev/null/run', 'prompts': ['a']}, ConfigError, 'workdir /dev/null/run: cannot'),
@@ -204,6 +208,19 @@ def test_mistakes_are_refused_before_any_work(runs, arguments, error, message):
   with pytest.raises(error) as refused:
     irl_jax.recover(**given)
   assert str(refused.value).startswith(message) and '\n' not in str(refused.value) and not runs
+
+
+def test_tables_are_read_by_rows_and_their_missing_labels_are_unknown(runs, tmp_path):
+  pandas = pytest.importorskip('pandas')
+  table = pandas.DataFrame({'text': ['a', 'b', 'c'], 'label': [1, None, 0]})
+  with pytest.raises(ConfigError, match="texts: is a data frame; pass texts.to_dict.'records'."):
+    irl_jax.recover('owner/base', 'owner/aligned', texts=table, workdir=tmp_path)
+  for number, rows in enumerate([table, table.astype({'label': 'Int64'})]):
+    for texts in (rows.to_dict('records'), list(zip(rows.text, rows.label)), rows.values.tolist()):
+      place = tmp_path / f'{number}{type(texts[0]).__name__}'
+      irl_jax.recover('owner/base', 'owner/aligned', texts=texts, workdir=place)
+      written = rows_lib.read_jsonl(place / recovery.INPUTS)
+      assert [row['label'] for row in written] == [1, None, 0]
 
 
 def test_inputs_of_a_run_that_never_began_are_replaced(runs, tmp_path):
