@@ -24,12 +24,17 @@ FEW = 0.01  # largest share of labels that `bad_rows=skip` may skip; more could 
 SHOWN = 6  # values that a message lists
 # Field names that are true for harmless texts, and prefixes that negate the rest of the name
 _HARMLESS = {
-  *('safe', 'harmless', 'clean', 'neutral', 'normal', 'benign', 'appropriate', 'acceptable'),
-  *('good', 'ok', 'okay', 'polite', 'civil', 'friendly', 'respectful', 'helpful', 'helpfulness'),
-  *('harmlessness', 'quality', 'inoffensive', 'nothate', 'not'),
+  *('safe', 'safety', 'harmless', 'harmlessness', 'unharmful', 'clean', 'neutral', 'normal'),
+  *('benign', 'appropriate', 'acceptable', 'acceptability', 'allowed', 'approved', 'chosen'),
+  *('good', 'ok', 'okay', 'nice', 'polite', 'politeness', 'civil', 'civility', 'friendly'),
+  *('friendliness', 'kindness', 'respect', 'respectful', 'supportive', 'constructive', 'healthy'),
+  *('helpful', 'helpfulness', 'quality', 'ethical', 'inoffensive', 'ham', 'free', 'anti', 'not'),
+  *('positive', 'positivity', 'sentiment'),  # a positive sentiment, or a positive detection
 }
+_HARM = ('toxic', 'hate', 'hateful', 'offensive', 'abusive', 'harmful', 'spam', 'sexist', 'racist')
 _PART = re.compile('[A-Z]?[a-z]+|[A-Z]+')
 _BOUND = re.compile(r'\s*(>=|<=|>|<)\s*(\S+)\s*')
+_REST = {'>=': '<', '>': '<=', '<=': '>', '<': '>='}  # the numbers that a bound leaves
 
 Key = float | str | None  # a label in its normalised form for comparison; None: unlabelled
 
@@ -52,7 +57,8 @@ def check_field(data: Data) -> None:
     ConfigError: names the setting that says which value is toxic.
   """
   words = {part.lower() for part in _PART.findall(data.label_field)}
-  opposite = any(word.startswith('non') and word != 'none' for word in words)
+  negated = {f'{negation}{harm}' for negation in ('not', 'un') for harm in _HARM}
+  opposite = any(word.startswith('non') and word != 'none' for word in words) or words & negated
   if (opposite or words & _HARMLESS) and not data.positive:
     raise ConfigError(
       f'config.data.label_field = {data.label_field!r}: in this field, 1 or true may mean '
@@ -85,7 +91,9 @@ def read(values: Sequence[Any], data: Data) -> list[int | BadRow | None]:
     )
   keys = [None if isinstance(value, Missing) else key_of(value) for value in values]
   positive, negative = _matcher(data.positive), _matcher(data.negative)
-  label_of = _by_name(positive, negative) if positive else _by_share
+  label_of = (
+    _by_name(positive, negative, _BOUND.fullmatch(data.positive)) if positive else _by_share
+  )
   by_key = {key: label_of(key) for key in set(keys)}
   names = {key: value for key, value in zip(reversed(keys), reversed(values))}
   counts = collections.Counter(keys)
@@ -136,13 +144,17 @@ def _by_share(key: Key) -> int | None:
 
 
 def _by_name(
-  positive: Callable[[Key], bool], negative: Callable[[Key], bool] | None
+  positive: Callable[[Key], bool],
+  negative: Callable[[Key], bool] | None,
+  bound: re.Match[str] | None,
 ) -> Callable[[Key], int | None]:
   def label_of(key: Key) -> int | None:
     if key is None:
       return None
     if positive(key):
       return _UNKNOWN if negative and negative(key) else 1
+    if bound and isinstance(key, str) and negative is None:
+      return _UNKNOWN  # a word is on neither side of a bound
     return 0 if negative is None or negative(key) else None
 
   return label_of
@@ -180,9 +192,16 @@ def _check(
   unknown = [key for key, label in by_key.items() if label == _UNKNOWN]
   share = sum(counts[key] for key in unknown) / sum(counts.values())
   values = describe([key for key in by_key if key is not None], counts, names)
-  if unknown and data.positive:
+  bound = _BOUND.fullmatch(data.positive)
+  if unknown and data.positive and data.negative:
     shown = describe(unknown, counts, names)
     raise InputError(f'{field}: config.data.positive and negative both name {shown}')
+  if unknown and bound:
+    raise InputError(
+      f'{field} contains {describe(unknown, counts, names)}, not only numbers to compare with '
+      f'{data.positive!r} (config.data.positive); to ignore words, also set '
+      f"--config.data.negative='{_REST[bound[1]]}{bound[2]}'"
+    )
   if unknown and not (data.bad_rows == 'skip' and share <= FEW):
     minus = '. If -1 means not labelled, set --config.data.positive=1 --config.data.negative=0'
     raise InputError(
@@ -191,7 +210,7 @@ def _check(
       'ignore some labels, also those that mean not toxic: --config.data.negative=VALUE'
       f'{minus if -1.0 in unknown else ""}'
     )
-  if data.positive and 1 not in by_key.values() and not _BOUND.fullmatch(data.positive):
+  if data.positive and 1 not in by_key.values() and not bound:
     raise InputError(f'{field} contains {values}, and no {data.positive!r} (config.data.positive)')
 
 
@@ -207,6 +226,12 @@ def _report(
   total = lambda label: sum(counts[key] for key in of(label))
   rest = describe(of(None), counts, names)
   unlabelled, labelled = counts.get(None, 0) + total(None), total(1) + total(0)
+  for name in ('positive', 'negative'):
+    if absent := _absent(getattr(data, name), by_key):
+      shown = ', '.join(map(repr, absent))
+      logging.warning(
+        '%s: field %r: no row has %s (config.data.%s)', data.source, data.label_field, shown, name
+      )
   logging.info(
     '%s: field %r: toxic is %s; not toxic is %s; not labelled %s %s%s',
     data.source,
@@ -225,6 +250,12 @@ def _report(
       terminal.plural(labelled, 'the only labelled row is', f'all {labelled} labelled rows are'),
       'toxic' if total(1) else 'not toxic',
     )
+
+
+def _absent(named: str, by_key: dict[Key, int | None]) -> list[str]:
+  """Returns the values of 'OFF,UNT' that no row has; a bound may have none."""
+  values = [] if _BOUND.fullmatch(named) else [value.strip() for value in named.split(',')]
+  return [value for value in values if key_of(value) not in (None, *by_key)]
 
 
 def describe(keys: Sequence[Key], counts: dict[Key, int], names: dict[Key, Any]) -> str:

@@ -95,7 +95,11 @@ def test_a_few_bad_labels_can_be_skipped_with_their_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'field', ['is_safe', 'isSafe', 'non_toxic', 'nonViolent', 'not_ok', 'NEUTRAL', 'helpful']
+  'field',
+  [
+    *('is_safe', 'isSafe', 'non_toxic', 'nonViolent', 'not_ok', 'NEUTRAL', 'helpful', 'safety'),
+    *('nottoxic', 'notoffensive', 'unharmful', 'politeness', 'sentiment', 'positive', 'hate_free'),
+  ],
 )
 def test_a_field_that_is_true_of_harmless_texts_is_asked_about(field):
   with pytest.raises(
@@ -106,7 +110,10 @@ def test_a_field_that_is_true_of_harmless_texts_is_asked_about(field):
 
 
 def test_other_fields_are_not_asked_about():
-  for field in ('', 'toxic', 'unsafe', 'is_toxic', 'label', 'note', 'tokens'):
+  for field in (
+    *('', 'toxic', 'unsafe', 'is_toxic', 'label', 'note', 'tokens', 'uncivil', 'impolite'),
+    *('inappropriate', 'unacceptable', 'notable', 'none', 'score', 'rating', 'negative', 'class'),
+  ):
     labels.check_field(Data(label_field=field))
 
 
@@ -117,6 +124,19 @@ def test_what_is_named_must_be_there_and_say_one_thing():
     read([4, 1], positive='>3', negative='<5')
   with pytest.raises(ConfigError, match="'>=x' must be a number after >="):
     read([4, 1], positive='>=x')
+  with pytest.raises(
+    InputError,
+    match=r"contains 'unsure' \(1 row\), not only numbers to compare with '>=4' .*; to ignore "
+    "words, also set --config.data.negative='<4'",
+  ):
+    read([5, 'unsure', 1], positive='>=4')
+  assert read([5, 'unsure', 1], positive='>=4', negative='<4') == [1, None, 0]
+
+
+def test_a_named_value_that_no_row_has_is_told(logged):
+  assert read(['OFF', 'NOT'], positive='OFF, UNT', negative='NOT') == [1, 0]
+  assert any("no row has 'UNT' (config.data.positive)" in message for message in logged)
+  assert not any('config.data.negative' in message for message in logged)
 
 
 def test_json_lines_without_the_key_have_no_label(logged):
