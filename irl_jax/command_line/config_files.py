@@ -27,7 +27,9 @@ from irl_jax import settings
 from irl_jax.command_line import config_flags
 from irl_jax.command_line import suggestions
 from irl_jax.command_line import yaml_fields
+from irl_jax.data import downloads
 from irl_jax.errors import ConfigError
+from irl_jax.runtime import workdir
 from irl_jax.settings import Section
 
 DATA = ('.json', '.yaml', '.yml')  # files of fields; JSON is read as JSON, the others as YAML
@@ -122,10 +124,15 @@ def read_fields(path: pathlib.Path) -> Any:
   """Reads a file of fields; of the config.json of a run, the config that it ran.
 
   Raises:
-    ConfigError: it is not JSON or YAML, or gives a field twice.
+    ConfigError: it is not JSON or YAML, gives a field twice, or is of a newer version's run.
   """
   try:
-    text = path.read_text(encoding='utf-8-sig')
+    content = path.read_bytes()
+    if problem := downloads.problem(content[: downloads.SIZE], path.name):
+      raise ConfigError(problem)
+    text = content.decode('utf-8-sig')
+    if not text.strip():
+      raise ConfigError('is empty')
     if path.suffix == '.json':
       fields = json.loads(text, object_pairs_hook=_unique)
     else:
@@ -135,8 +142,23 @@ def read_fields(path: pathlib.Path) -> Any:
   except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
     kind = 'JSON' if path.suffix == '.json' else 'YAML'
     raise ConfigError(f'is not {kind}: {" ".join(str(error).split())}') from error
-  run_wrote = isinstance(fields, Mapping) and 'versions' in fields and 'config' in fields
-  return fields['config'] if run_wrote else fields
+  run_wrote = isinstance(fields, Mapping) and {'schema', 'versions'} & fields.keys()
+  return _config_of_run(fields) if run_wrote else fields
+
+
+def _config_of_run(fields: Mapping[str, Any]) -> Any:
+  """Returns the config in the config.json of a run.
+
+  Raises:
+    ConfigError: a newer version wrote it.
+  """
+  try:
+    newer = workdir.newer_schema(fields)
+  except (ValueError, TypeError):
+    raise ConfigError(f'schema = {fields["schema"]!r:.60}: must be a whole number') from None
+  if newer:
+    raise ConfigError(newer)
+  return fields.get('config')
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax.runtime import atomic
+from irl_jax.version import __version__
 
 PACKAGES = (
   'irl_jax',
@@ -78,8 +79,8 @@ def differing(
     saved: the first mapping.
     now: the second mapping.
     prefix: goes before the name of each field.
-    defaults: values of fields that `saved` may lack, because they were added later. None: a field
-      in only one of the two counts as a difference.
+    defaults: values of fields that `saved` may lack, because they were added later; a field that
+      `now` lacks has been removed. None: a field in only one of the two counts as a difference.
   """
   names = []
   for name in dict.fromkeys([*saved, *now]):
@@ -90,6 +91,8 @@ def differing(
       names += differing(left or {}, right, f'{prefix}{name}.', default)
     elif added and right != default:
       names.append(f'{prefix}{name} (added since then: {default!r} by default, {right!r} now)')
+    elif defaults is not None and name not in now and left is not None:
+      names.append(f'{prefix}{name} ({left!r} there; this version has no such field)')
     elif not added and left != right:
       names.append(f'{prefix}{name} ({left!r} there, {right!r} now)')
   return names
@@ -180,11 +183,11 @@ def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
   path, now = folder / 'config.json', plain(config)
   if not path.exists():
     _check_no_checkpoints(folder)
-  elif names := _binding_differences(_read_saved(path), now):
+  elif names := _binding_differences((saved := _read_saved(path))['config'], now):
     if has_results(folder):
       raise errors.ConfigError(
-        f'--workdir={folder} contains a run with another config: {"; ".join(names)}. '
-        'Use a different --workdir'
+        f'--workdir={folder} contains a run with another config{_by_another_version(saved)}: '
+        f'{"; ".join(names)}. Use a different --workdir'
       )
     for name in ATTEMPTS:
       (folder / name).unlink(missing_ok=True)
@@ -192,24 +195,45 @@ def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
 
 
 def _read_saved(path: pathlib.Path) -> dict[str, Any]:
-  """Reads the config in config.json.
+  """Reads config.json.
 
   Raises:
     ConfigError: the file is damaged, or of a newer schema.
   """
   try:
     content = read_json(path)
-    saved, schema = dict(content['config']), int(content.get('schema', 0))
+    content['config'] = dict(content['config'])
+    newer = newer_schema(content)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise errors.ConfigError(
       f'--workdir={path.parent}: {path} is damaged. Use a different --workdir'
     ) from error
-  if schema > SCHEMA:
-    raise errors.ConfigError(
-      f'--workdir={path.parent}: was written by a newer irl_jax (config.json has schema {schema}, '
-      f'this version reads up to {SCHEMA}). Upgrade irl_jax, or use a different --workdir'
-    )
-  return saved
+  if newer:
+    raise errors.ConfigError(f'--workdir={path.parent}: {newer}, or use a different --workdir')
+  return content
+
+
+def newer_schema(content: Mapping[str, Any]) -> str:
+  """Returns why this version cannot read a config.json that a newer one wrote, or ''.
+
+  Raises:
+    ValueError, TypeError: the schema is not a number.
+  """
+  schema = int(content.get('schema', 0))
+  if schema <= SCHEMA:
+    return ''
+  return (
+    f'was written by a newer irl_jax (config.json has schema {schema}, this version reads up to '
+    f'{SCHEMA}). Upgrade irl_jax'
+  )
+
+
+def _by_another_version(saved: Mapping[str, Any]) -> str:
+  """Names the version of irl_jax that wrote a config.json, if it is not this one."""
+  written = saved.get('versions')
+  version = written.get('irl_jax') if isinstance(written, dict) else None
+  differs = version and version != __version__
+  return f' (written by irl_jax {version}, this is {__version__})' if differs else ''
 
 
 def has_results(folder: pathlib.Path) -> bool:

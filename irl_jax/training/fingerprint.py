@@ -65,8 +65,9 @@ def check(saved: Fingerprint, now: Fingerprint, folder: pathlib.Path) -> None:
     ConfigError: names the settings or inputs that differ.
   """
   defaults = workdir.plain(config_lib.Config())
-  names = workdir.differing(saved['config'], now['config'], defaults=defaults)
-  inputs = [name for name, value in now['inputs'].items() if saved['inputs'].get(name) != value]
+  names = workdir.differing(saved.get('config', {}), now['config'], defaults=defaults)
+  before = saved.get('inputs', {})
+  inputs = [name for name, value in now['inputs'].items() if before.get(name) != value]
   names += [f'other {name}' for name in inputs]
   if names:
     refuse(folder, '; '.join(names))

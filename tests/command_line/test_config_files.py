@@ -96,6 +96,11 @@ def test_what_a_run_wrote_repeats_it(tmp_path):
   workdir.prepare(tmp_path, config)
   assert config_files.load(str(tmp_path)) == config
   assert config_files.load(str(tmp_path / 'config.json')) == config
+  saved = workdir.read_json(tmp_path / 'config.json')
+  for lacking in ('schema', 'versions'):  # an older version may not have written it
+    older = {name: value for name, value in saved.items() if name != lacking}
+    workdir.write_json(tmp_path / 'older.json', older)
+    assert config_files.load(str(tmp_path / 'older.json')) == config
 
 
 def test_modules_next_to_a_config_can_be_imported(tmp_path):
@@ -160,7 +165,12 @@ DOCUMENTED = {
     ('my.toml', 'x = 1', 'is not a config file; use Python with get_config() (.py), or fields'),
     ('my.json', '{"ppo": ', 'is not JSON: Expecting value'),
     ('my.yaml', 'ppo: [', 'is not YAML: '),
-    ('my.yaml', '', 'config: must be a mapping of fields to values, not NoneType'),
+    ('my.yaml', '', 'is empty'),
+    ('my.yaml', '# none yet', 'config: must be a mapping of fields to values, not NoneType'),
+    ('my.json', 'version https://git-lfs.github.com/spec/v1\n', 'is a Git LFS pointer, not the'),
+    ('my.json', '<!DOCTYPE html>', 'is an HTML page, not the file itself'),
+    ('my.json', '{"schema": null, "config": {}}', 'schema = None: must be a whole number'),
+    ('my.json', '{"schema": 2, "config": {}}', 'was written by a newer irl_jax (config.json has'),
     ('my.yaml', 'ppo: 3', 'config.ppo: must be a mapping of fields to values, not int'),
     ('my.yaml', 'ppo: {stepz: 3}', 'config.ppo.stepz: no such config field; did you mean config.'),
     ('my.json', '{"irl": {"shiny": 3}}', 'config.irl.shiny: no such config field; irl_jax/config'),

@@ -133,6 +133,24 @@ def test_a_folder_of_a_newer_schema_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+  'add, name',
+  [
+    (lambda config: config['irl'].update(gone=3), r'config.irl.gone \(3 there'),
+    (lambda config: config.update(dpo={'beta': 0.1}), r"config.dpo \({'beta': 0.1} there"),
+  ],
+)
+def test_a_field_that_was_removed_since_is_named_with_the_version_that_had_it(tmp_path, add, name):
+  saved_with(tmp_path, add, versions={'irl_jax': '0.0.1'})
+  write(tmp_path, 'summary.json')
+  with pytest.raises(
+    errors.ConfigError,
+    match=r'with another config \(written by irl_jax 0.0.1, this is .*\): '
+    f'{name}; this version has no such field',
+  ):
+    workdir.prepare(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize(
   'remove',
   [lambda config: config['ppo'].pop('clip_ratio'), lambda config: config.pop('evaluation')],
 )
@@ -151,13 +169,6 @@ def test_a_field_that_was_added_since_and_is_set_is_refused_by_its_name(tmp_path
     workdir.prepare(tmp_path, other)
   added = f'config.ppo.learning_rate (added since then: {default} by default, {2 * default} now)'
   assert added in str(caught.value) and 'config.seed' not in str(caught.value)
-
-
-def test_a_field_that_is_no_more_is_refused(tmp_path):
-  saved_with(tmp_path, lambda config: config['ppo'].update(gone=1))
-  write(tmp_path)
-  with pytest.raises(errors.ConfigError, match=r'config.ppo.gone \(1 there, None now\)'):
-    workdir.prepare(tmp_path, CONFIG)
 
 
 @pytest.mark.parametrize('content', ['', '{"config": ', '[]', '{}', '{"config": 1}'])

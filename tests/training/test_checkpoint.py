@@ -255,6 +255,11 @@ def test_a_fingerprint_that_lacks_a_field_is_compared_by_its_default(tmp_path):
   saved = of(0.1, [])
   assert saved['config']['ppo'].pop('clip_value') == config.PPO().clip_value
   fingerprint.check(saved, of(0.1, []), tmp_path)
+  with pytest.raises(errors.ConfigError, match='other rows'):
+    fingerprint.check({}, of(0.1, []), tmp_path)
+  saved['config']['ppo']['gone'] = 3
+  with pytest.raises(errors.ConfigError, match=r'ppo.gone \(3 there; this version has no such'):
+    fingerprint.check(saved, of(0.1, []), tmp_path)
 
 
 def test_a_second_training_is_kept_out_of_the_folder_until_the_first_ends(tmp_path):
