@@ -59,7 +59,7 @@ def problem(head: bytes, name: str) -> str:
     return POINTER
   if re.match(rb'\S*/annex/objects/\S+\s*$', head):
     return _ANNEX
-  if start.startswith((b'<!doctype html', b'<html', b'<?xml')):
+  if start.startswith((b'<!doctype html', b'<html', b'<?xml', b'<error>')):
     return _HTML
   if len(head) < SIZE and (answer := _REFUSAL.fullmatch(head.strip())):
     said = answer[2].decode('ascii')

@@ -31,6 +31,7 @@ _SPACE = re.compile('[ \t\r\n]*')
 _REASONS = {  # of Python's json, in plain words
   'Invalid control character at': 'a string contains a line break, tab or other control character '
   'that is not escaped',
+  'Unterminated string starting at': 'a string has no closing quote',
   'Extra data': 'its first value is followed by something else, such as a comma or another value',
 }
 LIST_OF_OBJECTS = re.compile(r'\[\s*(\{|$)')  # its beginning, on one line or on several
@@ -238,4 +239,14 @@ def _finite(number: str) -> float | Unusable:
   return float(number)
 
 
-_DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite, object_pairs_hook=by_name)
+def _whole(number: str) -> int | Unusable:
+  """Refuses integers with more digits than Python converts."""
+  try:
+    return int(number)
+  except ValueError:
+    return Unusable(f'has a number of {len(number)} digits')
+
+
+_DECODER = json.JSONDecoder(
+  parse_constant=_finite, parse_float=_finite, parse_int=_whole, object_pairs_hook=by_name
+)

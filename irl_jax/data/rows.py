@@ -227,9 +227,9 @@ class MissingField(BadRow):
     named = [field for field in texts if field.strip('\ufeff \t').lower() in lower] or texts
     choice = shlex.quote(named[0]) if len(named) == 1 else 'NAME'
     remedy = (f'set {flag}={choice}',) if flag and row else ()
-    tables = [field for field, value in row.items() if _is_table(value)]
-    if tables and not texts:
-      remedy = (f'if the rows are those in {tables[0]!r}, save that list as a file of its own',)
+    if tables := [field for field, value in row.items() if _is_table(value)]:
+      apart = f'if the rows are those in {tables[0]!r}, save that list as a file of its own'
+      remedy = (f'set {flag}=NAME, or {apart}' if remedy and texts else apart,)
     super().__init__(
       f'has no field {" or ".join(map(repr, wanted))}; its fields: '
       f'{", ".join(map(repr, row)) or "none"}',

@@ -15,6 +15,7 @@ from typing import Any
 from typing import Literal
 
 from irl_jax.data.encodings import BadFile
+from irl_jax.data.row_values import filler
 from irl_jax.runtime import terminal
 
 DELIMITERS = (',', ';', '\t', '|')
@@ -140,7 +141,9 @@ def rows_of(text: io.TextIOWrapper, dialect: Dialect) -> Iterator[dict[str, str]
   width = max((index + 1 for index in range(len(header)) if index not in unnamed), default=0)
   for record in _after_header(text, dialect):
     cells = record.cells
-    if record.problem:
+    if blank := filler(''.join(record.lines)):
+      yield str(blank)
+    elif record.problem:
       hint = (
         ' (write "" for a quote within a cell, not \\")' if '\\"' in ''.join(record.lines) else ''
       )

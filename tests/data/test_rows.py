@@ -329,6 +329,7 @@ ENDINGS = ['jsonl', 'json', 'csv', 'tsv', 'txt', 'parquet', 'jsonl.gz', 'csv.gz'
       r"is the error response of a server \('Entry not found'\), not the file itself",
     ),
     (b'{"error":"Repository not found"}\n', r"is the error response .* \('Repository not found'\)"),
+    (b'<Error><Code>NoSuchKey</Code></Error>', 'is an HTML page, not the file itself'),
     (b'../.git/annex/objects/a/b/SHA256-c.csv', 'is a git-annex pointer'),
   ],
 )
@@ -363,11 +364,19 @@ def test_what_is_no_text_is_named(tmp_path, name, content, message):
       rows.read_rows(tmp_path / name, fields=('text',), bad_rows=bad_rows)
 
 
-@pytest.mark.parametrize('name', ['x.txt', 'x.jsonl', 'x.csv'])
-def test_the_zeros_of_a_file_that_was_not_written_whole_are_no_row(tmp_path, name):
-  good = {'x.txt': b'a\n', 'x.jsonl': b'{"text": "a"}\n', 'x.csv': b'text,id\na,1\n'}[name]
+@pytest.mark.parametrize(
+  'name, good',
+  [
+    ('x.txt', b'a\n'),
+    ('x.jsonl', b'{"text": "a"}\n'),
+    ('x.csv', b'text,id\na,1\n'),
+    ('x.csv', b'text\na\n'),
+    ('x.tsv', b'text\tid\na\t1\n'),
+  ],
+)
+def test_the_zeros_of_a_file_that_was_not_written_whole_are_no_row(tmp_path, name, good):
   (tmp_path / name).write_bytes(good + bytes(5000))
-  with pytest.raises(InputError, match='row 2: (contains only control|line 3 has 1 cell)'):
+  with pytest.raises(InputError, match='row 2: contains only control characters'):
     rows.read_rows(tmp_path / name, fields=('text',))
   assert len(rows.read_rows(tmp_path / name, fields=('text',), bad_rows='skip')[0]) == 1
 
@@ -446,6 +455,8 @@ def test_a_wrong_name_is_named(tmp_path):
     ('x.jsonl', b'{"text": "a", "note": {"x": [1, -Infinity]}}', 'has -Infinity, which is not'),
     ('x.jsonl', b'{"text": "a", "note": ["' + LATIN + b'"]}', 'is not UTF-8'),
     ('x.json', b'[{"text": "a", "note": NaN}]', 'has NaN, which is not a finite number'),
+    ('x.jsonl', b'{"text": "a", "note": %b}' % (b'9' * 5000), 'has a number of 5000 digits'),
+    ('x.json', b'[{"text": "a", "note": -%b}]' % (b'9' * 5000), 'has a number of 5001 digits'),
     ('x.json', b'[{"text": "a", "note": "' + LATIN + b'"}]', 'is not UTF-8'),
     ('x.csv', b'text,note\na,' + LATIN, 'is not UTF-8'),
   ],
@@ -481,6 +492,7 @@ def test_a_byte_order_mark_names_the_encoding(tmp_path, name, encoding):
     ({'chosen': 'a', 'id': 1}, 'set --field=chosen'),
     ({'chosen': 'a', 'rejected': 'b'}, 'set --field=NAME'),
     ({'chosen': 'a', 'Text ': 'b'}, "set --field='Text '"),
+    ({'chosen': 'a', 'data': [{'text': 'b'}]}, 'set --field=NAME, or if the rows are those in .*'),
   ],
 )
 def test_the_advice_for_a_missing_field_is_its_flag(tmp_path, row, remedy):
