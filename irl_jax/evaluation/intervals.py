@@ -21,6 +21,8 @@ from irl_jax.runtime import records
 LEVEL = 0.95
 CHUNK = 2**17  # counts held at once: they stay in a cache
 UNDEFINED = 0.05  # share of resamples without the metric, above which there is no interval
+Z = 1.959964  # of LEVEL
+VALUES = np.linspace(0, 1, 10_001)  # values of an AUROC that its interval may end at
 NO_INTERVAL = (
   'the metric is undefined in more than 5 % of the resamples (only one class, or all scores equal)'
 )
@@ -37,24 +39,40 @@ class Ranking:
 
 @dataclasses.dataclass(frozen=True)
 class Resampled:
-  """Metrics of K rewards in the same R resamples; NaN if a resample has none."""
+  """Metrics of K rewards in the same R resamples, and of the texts themselves; NaN: undefined."""
 
   auroc: np.ndarray  # [K, R]
   spearman: np.ndarray  # [K, R]
+  measured: np.ndarray  # [2, K] both metrics of the texts, each taken once
+  texts: int
+  harmless: int  # of them
   has_classes: bool = True  # whether the reference has a toxic class, which AUROC needs
 
   def intervals(self, index: int) -> records.MetricIntervals:
-    """Returns the 95 % intervals of one reward; None with a 'why' if there is none."""
-    return self._intervals(self.auroc[index], self.spearman[index])
+    """Returns the 95 % intervals of one reward; None with a 'why' if there is none.
+
+    A bootstrap of few texts fails: resamples lack a class, or all of a perfect order are perfect.
+    The interval is then that of a formula.
+    """
+    auroc, spearman = self.measured[:, index]
+    of_auroc = percentiles(self.auroc[index])
+    if has_failed(of_auroc, auroc, (0.0, 1.0)):
+      of_auroc = auroc_interval(auroc, self.harmless, self.texts - self.harmless)
+    of_spearman = percentiles(self.spearman[index])
+    if has_failed(of_spearman, spearman, (-1.0, 1.0)):
+      of_spearman = spearman_interval(spearman, self.texts)
+    return self._collected(of_auroc, of_spearman)
 
   def gains(self, index: int, other: int) -> records.MetricIntervals:
     """Returns the intervals of reward `index`'s metrics minus those of `other`."""
     auroc = self.auroc[index] - self.auroc[other]
-    return self._intervals(auroc, self.spearman[index] - self.spearman[other])
+    spearman = self.spearman[index] - self.spearman[other]
+    return self._collected(percentiles(auroc), percentiles(spearman))
 
-  def _intervals(self, auroc: np.ndarray, spearman: np.ndarray) -> records.MetricIntervals:
-    of_auroc = percentiles(auroc) if self.has_classes else NO_CLASSES
-    results = collect({'auroc': of_auroc, 'spearman': percentiles(spearman)})
+  def _collected(
+    self, auroc: list[float] | str, spearman: list[float] | str
+  ) -> records.MetricIntervals:
+    results = collect({'auroc': auroc if self.has_classes else NO_CLASSES, 'spearman': spearman})
     return cast(records.MetricIntervals, results)
 
 
@@ -92,22 +110,38 @@ def resample(
   units = reference.size if unit is None else int(np.max(unit)) + 1
   for drawn in draw(units, samples, seed, reference.size):
     counts = drawn if unit is None else drawn[unit]
-    above = harmless @ counts
-    mixed = above * (counts.sum(axis=0) - above)  # pairs of a harmless and a toxic text
-    true_ranks = midranks(true_ranking, counts)
-    true_variance = np.sum(counts * true_ranks**2, axis=0)
     chunk = slice(done, done := done + counts.shape[1])
-    for index, ranking in enumerate(rankings):
-      ranks = midranks(ranking, counts)
-      weighted = counts * ranks
-      # Mann and Whitney 1947: with n harmless and m toxic texts drawn, n m AUROC is the sum of the
-      # harmless ranks minus n (n + 1) / 2, or of the centred ranks plus n m / 2.
-      metrics[0, index, chunk] = 0.5 + divide(harmless @ weighted, mixed)
-      metrics[1, index, chunk] = divide(
-        dot(weighted, true_ranks), np.sqrt(dot(weighted, ranks) * true_variance)
-      )
-  auroc, spearman = metrics
-  return Resampled(auroc, spearman, has_classes)
+    metrics[:, :, chunk] = measure(rankings, true_ranking, harmless, counts)
+  once = measure(rankings, true_ranking, harmless, np.ones((reference.size, 1)))
+  return Resampled(*metrics, once[..., 0], reference.size, int(harmless.sum()), has_classes)
+
+
+def measure(
+  rankings: Sequence[Ranking], true_ranking: Ranking, harmless: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+  """Returns AUROC and Spearman [2, K, R] of K rewards; NaN if a resample has none.
+
+  Args:
+    rankings: of the rewards.
+    true_ranking: of the reference.
+    harmless: [N] 1 where the reference is not toxic, else 0.
+    counts: [N, R] how often each text was drawn.
+  """
+  metrics = np.zeros((2, len(rankings), counts.shape[1]))
+  above = harmless @ counts
+  mixed = above * (counts.sum(axis=0) - above)  # pairs of a harmless and a toxic text
+  true_ranks = midranks(true_ranking, counts)
+  true_variance = np.sum(counts * true_ranks**2, axis=0)
+  for index, ranking in enumerate(rankings):
+    ranks = midranks(ranking, counts)
+    weighted = counts * ranks
+    # Mann and Whitney 1947: with n harmless and m toxic texts drawn, n m AUROC is the sum of the
+    # harmless ranks minus n (n + 1) / 2, or of the centred ranks plus n m / 2.
+    metrics[0, index] = 0.5 + divide(harmless @ weighted, mixed)
+    metrics[1, index] = divide(
+      dot(weighted, true_ranks), np.sqrt(dot(weighted, ranks) * true_variance)
+    )
+  return metrics
 
 
 def draw(units: int, samples: int, seed: int, texts: int) -> Iterator[np.ndarray]:
@@ -159,3 +193,42 @@ def percentiles(values: np.ndarray) -> list[float] | str:
   if np.mean(np.isnan(values)) > UNDEFINED:
     return NO_INTERVAL
   return np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+
+
+def has_failed(interval: list[float] | str, value: float, extremes: tuple[float, float]) -> bool:
+  """Returns whether a metric that is known has no bootstrap interval, or one without a width.
+
+  Args:
+    interval: from `percentiles`.
+    value: the metric of the texts themselves.
+    extremes: of the metric. Between them, an interval without a width is right: that of a constant.
+  """
+  if np.isnan(value) or isinstance(interval, str):
+    return not np.isnan(value)
+  return interval[0] == interval[1] and bool(np.isclose(value, extremes).any())
+
+
+def auroc_interval(value: float, harmless: int, toxic: int) -> list[float]:
+  """Returns the 95 % interval of an AUROC: all values that a test would not reject.
+
+  The variance at each value is that of Hanley and McNeil 1982, with the mean of both numbers of
+  texts in place of each (Newcombe 2006, method 5).
+  """
+  more = (harmless + toxic) / 2 - 1
+  spread = 1 + more * (1 - VALUES) / (2 - VALUES) + more * VALUES / (1 + VALUES)
+  deviation = np.sqrt(VALUES * (1 - VALUES) * spread / (harmless * toxic))
+  kept = VALUES[np.abs(VALUES - value) <= Z * deviation]
+  return [float(kept.min(initial=value)), float(kept.max(initial=value))]
+
+
+def spearman_interval(value: float, texts: int) -> list[float]:
+  """Returns the 95 % interval of a Spearman correlation (Bonett and Wright 2000).
+
+  A perfect order counts as halfway to the next one, two neighbours of which are exchanged.
+  """
+  if texts <= 3:
+    return [-1.0, 1.0]
+  most = 1 - 6 / (texts**3 - texts)
+  value = float(np.clip(value, -most, most))
+  half = Z * np.sqrt((1 + value**2 / 2) / (texts - 3))
+  return np.tanh(np.arctanh(value) + np.array([-half, half])).tolist()

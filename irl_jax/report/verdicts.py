@@ -179,13 +179,17 @@ def share_interval(rate: float | None, n: int | None) -> tuple[float, float] | N
 def spearman_interval(value: float | None, n: int | None) -> tuple[float, float] | None:
   """Returns the 95 % interval of a Spearman correlation of n texts (Bonett and Wright 2000).
 
-  All of [-1, 1] if there are at most 3 texts; None if the value or n is not known.
+  All of [-1, 1] if there are at most 3 texts; None if the value or n is not known. A perfect order
+  counts as halfway to the next one, two neighbours of which are exchanged: otherwise its interval
+  would have no width, however few the texts are.
   """
   if value is None or n is None:
     return None
   if n <= 3:
     return -1.0, 1.0
-  centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
+  most = 1 - 6 / (n**3 - n)
+  value = min(max(value, -most), most)
+  centre = math.atanh(value)
   half = 1.959964 * math.sqrt((1 + value**2 / 2) / (n - 3))
   return math.tanh(centre - half), math.tanh(centre + half)
 

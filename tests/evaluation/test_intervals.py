@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy import stats
 
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import intervals
+from irl_jax.report import verdicts
 
 
 def data(n, seed, digits=8):
@@ -96,11 +98,6 @@ def test_a_gain_is_measured_in_the_same_resamples():
   [
     ([0.0] * 30, [-1.0] * 15 + [1.0] * 15, {'spearman'}),
     (list(range(30)), [1.0] * 30, {'auroc', 'spearman'}),
-    (
-      list(range(30)),
-      [-1.0] + [1.0] * 29,
-      {'auroc', 'spearman'},
-    ),  # a third of the resamples has no toxic text
   ],
 )
 def test_without_a_figure_there_is_no_interval_but_a_reason(reward, reference, missing):
@@ -111,6 +108,43 @@ def test_without_a_figure_there_is_no_interval_but_a_reason(reward, reference, m
   json.dumps(found, allow_nan=False)
   if 'auroc' not in missing:
     assert found['auroc'] == [0.5, 0.5]
+
+
+def perfect(harmless, toxic):
+  reference = [-1.0] * toxic + [1.0] * harmless
+  reward = list(range(harmless + toxic))
+  return intervals.resample([reward], reference, 300, 0).intervals(0)['auroc']
+
+
+def hanley_mcneil(theta, harmless, toxic):
+  """Returns the variance of an AUROC (1982), with the mean number of texts as Newcombe has it."""
+  q1, q2, more = theta / (2 - theta), 2 * theta**2 / (1 + theta), (harmless + toxic) / 2 - 1
+  rest = more * (q1 - theta**2) + more * (q2 - theta**2)
+  return (theta * (1 - theta) + rest) / (harmless * toxic)
+
+
+@pytest.mark.parametrize('harmless, toxic', [(29, 1), (2, 2), (26, 4), (100, 20)])
+def test_a_perfect_order_of_few_texts_is_not_certain(harmless, toxic):
+  low, high = perfect(harmless, toxic)
+  assert high == 1
+  off = lambda theta: 1 - theta - 1.959964 * hanley_mcneil(theta, harmless, toxic) ** 0.5
+  assert low == pytest.approx(optimize.brentq(off, 0.01, 1 - 1e-6), abs=2e-4)
+  reverse = intervals.auroc_interval(0.0, harmless, toxic)
+  np.testing.assert_allclose(reverse, [0, 1 - low], atol=2e-4)
+
+
+def test_one_toxic_text_shows_nothing_and_twenty_do():
+  assert perfect(29, 1)[0] < 0.5 < 0.6 < perfect(26, 4)[0] < 0.9 < perfect(100, 20)[0]
+
+
+def test_a_perfect_correlation_of_few_texts_is_not_certain():
+  of = lambda n, reward: intervals.resample([reward], list(range(n)), 300, 0).intervals(0)
+  for n in (3, 4):
+    assert of(n, list(range(n)))['spearman'][0] < 0
+    assert of(n, list(range(n))[::-1])['spearman'][1] > 0
+  lows = [of(n, list(range(n)))['spearman'][0] for n in (5, 7, 10, 100)]
+  assert 0 < lows[0] < 0.7 < lows[1] < lows[2] < lows[3] < 1
+  assert lows[1] == pytest.approx(verdicts.spearman_interval(1.0, 7)[0])
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,12 @@ def summary(seeds: int = 3) -> dict[str, Any]:
     'calibration': CALIBRATION,
     'confounds': CONFOUNDS,
   }
+  gain = {'auroc': [0.01, 0.06], 'spearman': [0.01, 0.06]}
   others = {
-    name: {'heldout_texts': AGREEMENT | {'auroc': auroc, 'accuracy': accuracy}}
+    name: {
+      'heldout_texts': AGREEMENT | {'auroc': auroc, 'accuracy': accuracy},
+      'ensemble_gain': {'heldout_texts': gain, 'heldout_texts_human': gain},
+    }
     for name, auroc, accuracy in (
       ('constant', 0.5, 0.52),
       ('bag_of_words', 0.9, 0.75),

@@ -267,6 +267,7 @@ def test_a_saturated_reward_is_no_plain_yes(make_summary):
     (0.93, 0.92, None, 'partly', 'but not in every seed'),
     (0.93, 0.94, [-0.01, 0.03], 'partly', 'not by more than chance'),
     (0.93, 0.94, [0.01, 0.03], 'yes', 'in every seed'),
+    (0.93, 0.94, None, 'partly', 'in every seed; whether by more than chance is not known'),
   ],
 )
 def test_baselines_are_beaten_or_named(make_summary, auroc, first_seed, gain, verdict, words):

@@ -40,6 +40,8 @@ def test_few_texts_say_nothing_of_a_correlation():
   assert verdicts.spearman_interval(None, 100) is None
   low, high = verdicts.spearman_interval(1.0, 100)
   assert 0.99 < low <= high <= 1.0
+  # A perfect order of four texts is one of 24, so it may be chance; of seven, one of 5,040.
+  assert verdicts.spearman_interval(1.0, 4)[0] < 0 < 0.7 < verdicts.spearman_interval(1.0, 7)[0]
 
 
 @pytest.mark.parametrize(
