@@ -26,6 +26,7 @@ SHOWN = 6  # values that a message lists
 _HARMLESS = {
   *('safe', 'safety', 'harmless', 'harmlessness', 'unharmful', 'clean', 'neutral', 'normal'),
   *('benign', 'appropriate', 'acceptable', 'acceptability', 'allowed', 'approved', 'chosen'),
+  *('preferred', 'legit', 'legitimate', 'unbiased'),
   *('good', 'ok', 'okay', 'nice', 'polite', 'politeness', 'civil', 'civility', 'friendly'),
   *('friendliness', 'kindness', 'respect', 'respectful', 'supportive', 'constructive', 'healthy'),
   *('helpful', 'helpfulness', 'quality', 'ethical', 'inoffensive', 'ham', 'free', 'anti', 'not'),
@@ -208,7 +209,7 @@ def _check(
       f'{field} contains {values}: labels must be numbers from 0 to 1, true or false. For others, '
       "name those that mean toxic: --config.data.positive=VALUE,VALUE (or ='>=NUMBER'), and to "
       'ignore some labels, also those that mean not toxic: --config.data.negative=VALUE'
-      f'{minus if -1.0 in unknown else ""}'
+      f'{minus if -1.0 in unknown and 0.0 in by_key else ""}'
     )
   if data.positive and 1 not in by_key.values() and not bound:
     raise InputError(f'{field} contains {values}, and no {data.positive!r} (config.data.positive)')
@@ -242,7 +243,9 @@ def _report(
     terminal.count(unlabelled, 'row'),
     f' ({missing} without the field; {rest})' if missing or of(None) else '',
   )
-  if labelled and not (total(1) and total(0)):
+  if not labelled:
+    logging.warning('%s: field %r: no row is labelled', data.source, data.label_field)
+  elif not (total(1) and total(0)):
     logging.warning(
       '%s: field %r: %s %s; config.data.positive says which values are toxic',
       data.source,

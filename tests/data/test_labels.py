@@ -98,7 +98,7 @@ def test_a_few_bad_labels_can_be_skipped_with_their_rows(tmp_path):
   'field',
   [
     *('is_safe', 'isSafe', 'non_toxic', 'nonViolent', 'not_ok', 'NEUTRAL', 'helpful', 'safety'),
-    *('nottoxic', 'notoffensive', 'unharmful', 'politeness', 'sentiment', 'positive', 'hate_free'),
+    *('nottoxic', 'notoffensive', 'unharmful', 'politeness', 'sentiment', 'preferred', 'hate_free'),
   ],
 )
 def test_a_field_that_is_true_of_harmless_texts_is_asked_about(field):
@@ -137,6 +137,18 @@ def test_a_named_value_that_no_row_has_is_told(logged):
   assert read(['OFF', 'NOT'], positive='OFF, UNT', negative='NOT') == [1, 0]
   assert any("no row has 'UNT' (config.data.positive)" in message for message in logged)
   assert not any('config.data.negative' in message for message in logged)
+
+
+def test_minus_one_may_mean_not_labelled_only_next_to_zero():
+  for values, advised in (([-1, 0, 1], True), ([-1, 1], False)):
+    with pytest.raises(InputError, match='labels must be numbers from 0 to 1') as refused:
+      read(values)
+    assert ('If -1 means not labelled' in str(refused.value)) == advised
+
+
+def test_a_field_without_a_label_is_told(logged):
+  assert read([None, '', float('nan')]) == [None] * 3
+  assert logged[-1] == "x.jsonl: field 'label': no row is labelled"
 
 
 def test_json_lines_without_the_key_have_no_label(logged):
