@@ -144,11 +144,14 @@ def folder(path: str | os.PathLike[str], what: str) -> pathlib.Path:
   """Returns `local_path` of a folder to write to.
 
   Raises:
-    ConfigError: as `local_path`, or there is no name.
+    ConfigError: as `local_path`, or there is no name, or one with a backslash, which the library
+      that writes checkpoints takes for a slash.
   """
   place = local_path(path, what)
   if not place:
     raise ConfigError(f"{what} = '': must be a path")
+  if '\\' in place:
+    raise ConfigError(f'{what}={place}: contains a backslash; write paths with slashes')
   return pathlib.Path(place)
 
 

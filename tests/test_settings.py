@@ -114,6 +114,12 @@ def test_an_existing_folder_may_have_any_name(tmp_path):
       assert settings.local_path(f'{name}/', 'x') == f'{name}/'
 
 
+def test_a_folder_of_windows_is_refused(home):
+  for take in (checkpoint.Checkpoints, functools.partial(pipeline.run, config.Config())):
+    with pytest.raises(ConfigError, match='contains a backslash; write paths with slashes'):
+      take('C:\\runs\\x')
+
+
 @pytest.mark.parametrize('place', [None, b'x', 5, ''])
 def test_what_is_no_path_is_refused(home, place):
   for take in (checkpoint.Checkpoints, functools.partial(pipeline.run, config.Config())):
