@@ -113,7 +113,8 @@ def resample(
     chunk = slice(done, done := done + counts.shape[1])
     metrics[:, :, chunk] = measure(rankings, true_ranking, harmless, counts)
   once = measure(rankings, true_ranking, harmless, np.ones((reference.size, 1)))
-  return Resampled(*metrics, once[..., 0], reference.size, int(harmless.sum()), has_classes)
+  auroc, spearman = metrics
+  return Resampled(auroc, spearman, once[..., 0], reference.size, int(harmless.sum()), has_classes)
 
 
 def measure(
