@@ -7,6 +7,7 @@ folders with these names.
 
 from collections.abc import Sequence
 import dataclasses
+import errno
 import math
 import os
 import pathlib
@@ -144,14 +145,19 @@ def folder(path: str | os.PathLike[str], what: str) -> pathlib.Path:
   """Returns `local_path` of a folder to write to.
 
   Raises:
-    ConfigError: as `local_path`, or there is no name, or one with a backslash, which the library
-      that writes checkpoints takes for a slash.
+    ConfigError: as `local_path`, or there is no name, or one that is too long, or has a backslash,
+      which the library that writes checkpoints takes for a slash.
   """
   place = local_path(path, what)
   if not place:
     raise ConfigError(f"{what} = '': must be a path")
   if '\\' in place:
     raise ConfigError(f'{what}={place}: contains a backslash; write paths with slashes')
+  try:
+    os.lstat(place)
+  except OSError as error:
+    if error.errno == errno.ENAMETOOLONG:
+      raise ConfigError(f'{what}={place:.60}…: {error.strerror}') from error
   return pathlib.Path(place)
 
 

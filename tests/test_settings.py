@@ -114,6 +114,11 @@ def test_an_existing_folder_may_have_any_name(tmp_path):
       assert settings.local_path(f'{name}/', 'x') == f'{name}/'
 
 
+def test_a_name_that_is_too_long_is_refused(home):
+  with pytest.raises(ConfigError, match=r'--workdir=x{60}…: File name too long'):
+    pipeline.run(config.Config(), 'x' * 300)
+
+
 def test_a_folder_of_windows_is_refused(home):
   for take in (checkpoint.Checkpoints, functools.partial(pipeline.run, config.Config())):
     with pytest.raises(ConfigError, match='contains a backslash; write paths with slashes'):
@@ -157,6 +162,8 @@ def test_flags_name_themselves(home):
   assert (options.model, options.input, options.output) == tuple(
     f'{home}/{name}' for name in ('m', 'in.csv', 'out.jsonl')
   )
+  with pytest.raises(ConfigError, match='--model has no value: it is followed by --input=~/in.csv'):
+    launch.parse(['score', '--model', '--input=~/in.csv'], score.define_flags())
   for flag in ('model', 'input', 'output'):
     with pytest.raises(ConfigError, match=f'^--{flag}=s3://b/x: s3:// cannot be read or written'):
       launch.parse(['score', f'--{flag}=s3://b/x'], score.define_flags())

@@ -67,6 +67,8 @@ def find(spec: str) -> pathlib.Path:
     problem, name = 'no such file', pathlib.PurePath(spec).stem
   else:
     problem, name = 'no such config', spec
+  if os.path.isdir(spec):
+    problem = 'is a folder without a config.json'
   hint = suggestions.did_you_mean(
     [f'--config={near}' for near in suggestions.closest(name, known)],
     f'give a Python file with get_config(), or one of {", ".join(known)}',

@@ -148,6 +148,8 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
     raise ConfigError(f'unexpected argument {stray[0]!r}: pass arguments as --name=value')
   for name in PLACES:
     if name in flag_values and (path := flag_values[name].value):
+      if path.startswith('--'):
+        raise ConfigError(f'--{name} has no value: it is followed by {path}; write --{name}=PATH')
       flag_values[name].value = settings.local_path(path, f'--{name}')
   if base is not None:
     flag_values['config'].value = config_flags.overridden(base, flag_values, 'config.')

@@ -42,8 +42,11 @@ FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folde
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a JSON value atomically; NaN and infinity raise a ValueError."""
-  with atomic.file(path) as file:
+  r"""Writes a JSON value atomically; NaN and infinity raise a ValueError.
+
+  A lone surrogate, such as in the name of a file that is not UTF-8, is written as \udXXX.
+  """
+  with atomic.file(path, errors='backslashreplace') as file:
     json.dump(value, file, indent=2, allow_nan=False, ensure_ascii=False)
     file.write('\n')
 

@@ -41,7 +41,7 @@ def test_an_installed_package_holds_the_configs_in_a_folder_of_its_own(tmp_path,
     ('configs/tiny.py', '--config=configs/tiny.py: no such file; did you mean --config=tiny?'),
     ('mine', '--config=mine: no such config; give a Python file with get_config(), or one of 160m'),
     ('x/mine', '--config=x/mine: no such file; give a Python file with get_config(), or one of '),
-    ('..', '--config=..: no such config; '),
+    ('..', '--config=..: is a folder without a config.json; '),
   ],
 )
 def test_an_unknown_config_lists_what_there_is(tmp_path, monkeypatch, spec, message):

@@ -251,3 +251,8 @@ def test_seconds_add_up_over_interruptions(tmp_path, monkeypatch):
   with workdir.timed(tmp_path, 'report'):
     pass
   assert workdir.read_json(tmp_path / 'timings.json') == {'irl': 5.0, 'report': 1.0}
+
+
+def test_a_name_that_is_not_utf8_can_be_written(tmp_path):
+  workdir.write_json(tmp_path / 'x.json', {'path': 'caf\udce9'})
+  assert workdir.read_json(tmp_path / 'x.json') == {'path': 'caf\udce9'}
