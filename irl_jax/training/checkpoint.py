@@ -120,7 +120,7 @@ class Checkpoints:
 
     Raises:
       CheckpointError: no checkpoint is intact, or the newest intact one does not fit `like`.
-      ConfigError: its fingerprint differs. A checkpoint without a fingerprint is not compared.
+      ConfigError: its fingerprint differs. Without one, it is not compared, and a warning says so.
     """
     step = self._newest_whole()
     self._manager.reload()  # damaged steps may have been renamed
@@ -134,6 +134,13 @@ class Checkpoints:
       )
     if self._fingerprint and meta.get('fingerprint'):
       fingerprint_lib.check(meta['fingerprint'], self._fingerprint, self.folder)
+    elif self._fingerprint:
+      logging.warning(
+        '%s: the checkpoint of step %d does not say which settings, data and model it is of (an '
+        'older version wrote it), so it is not compared',
+        self.folder,
+        step,
+      )
     target = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
     )

@@ -251,6 +251,15 @@ def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path):
       assert checkpoints.restore(state_of(0))[0] == 1
 
 
+def test_a_checkpoint_of_an_older_version_is_continued_with_a_warning(tmp_path, caplog):
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, state_of(1), {})
+  for now, warned in ((None, False), (of(0.1, ['a']), True)):
+    with checkpoint.Checkpoints(tmp_path, fingerprint=now) as checkpoints:
+      assert checkpoints.restore(state_of(0))[0] == 1
+    assert ('so it is not compared' in caplog.text) == warned
+
+
 def test_a_fingerprint_that_lacks_a_field_is_compared_by_its_default(tmp_path):
   saved = of(0.1, [])
   assert saved['config']['ppo'].pop('clip_value') == config.PPO().clip_value
