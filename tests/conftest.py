@@ -128,7 +128,7 @@ def policy(letters) -> pretrained.Pretrained:
     intermediate_size=32,
     max_position_embeddings=64,
   )
-  params = perturbed(gpt_neox.init(jax.random.key(0), config))
+  params = perturbed(trunk.init(jax.random.key(0), config))
   return pretrained.Pretrained('causal_lm', config, params, letters, source='the tiny policy')
 
 

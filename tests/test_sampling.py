@@ -13,7 +13,6 @@ from irl_jax import config as c
 from irl_jax import distribution
 from irl_jax import sampling
 from irl_jax.data import batches
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
 
@@ -171,13 +170,13 @@ def test_eos_comes_after_the_minimum_and_ends_a_response(policy, minimum):
 
 @pytest.mark.slow
 def test_the_loop_ends_when_every_row_has_ended(policy, monkeypatch):
-  steps, decode = [], gpt_neox.decode_blocks
+  steps, decode = [], trunk.decode_blocks
 
   def counted(*arguments):
     jax.debug.callback(lambda: steps.append(1))
     return decode(*arguments)
 
-  monkeypatch.setattr(gpt_neox, 'decode_blocks', counted)
+  monkeypatch.setattr(trunk, 'decode_blocks', counted)
   on_one_device(
     that_prefers(policy, id_0=30.0), PROMPTS, np.arange(8), max_new_tokens=40, min_new_tokens=2
   )

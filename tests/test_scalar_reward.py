@@ -16,6 +16,7 @@ from irl_jax.errors import InputError
 from irl_jax.evaluation.metrics import NO_CLASSES
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.stages import preflight
 from tests.test_pipeline import CONFIG
 
@@ -35,7 +36,7 @@ def judge(tmp_path_factory):
     num_attention_heads=2,
     intermediate_size=64,
   )
-  params = jax.tree.map(np.array, gpt_neox.init(jax.random.key(5), config))
+  params = jax.tree.map(np.array, trunk.init(jax.random.key(5), config))
   del params['embed_out']
   direction = np.random.default_rng(0).normal(size=(32, 1)).astype(np.float32)
   params['score'] = {'kernel': SCALE * direction}

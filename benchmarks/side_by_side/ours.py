@@ -28,6 +28,7 @@ from irl_jax.irl import loop as irl_loop
 from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.runtime import compilation_cache
@@ -57,7 +58,7 @@ def made(
 
 def language_model(shape: costs.Shape) -> pretrained.Pretrained:
   """Returns a Pythia of that shape."""
-  return made('causal_lm', gpt_neox, gpt_neox.GPTNeoXConfig(*shape), 'pythia_tokenizer')
+  return made('causal_lm', trunk, gpt_neox.GPTNeoXConfig(*shape), 'pythia_tokenizer')
 
 
 def classifier(shape: costs.Shape) -> pretrained.Pretrained:

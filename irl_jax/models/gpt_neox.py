@@ -1,15 +1,13 @@
-"""GPT-NeoX (Pythia): a Linen block, and pure functions that run stacks of blocks.
+"""GPT-NeoX (Pythia): the shape of a model, and its block as a Linen module.
 
-Dims: B batch, S positions, K cache slots, H heads, E head size, R rotated part of E, D width,
-L layers, V vocabulary.
+Dims: B batch, S positions, K keys or cache slots, H heads, E head size, R rotated part of E,
+D width, L layers.
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import dataclasses
 import functools
 
-import chex
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -49,8 +47,17 @@ class GPTNeoXConfig:
     return self.eos_token_ids[0]
 
   @property
+  def embedding_scale(self) -> None:
+    """The factor of the embeddings: there is none."""
+
+  @property
   def final_logit_softcapping(self) -> None:
     """The cap of the logits: there is none."""
+
+  @property
+  def slides(self) -> tuple[bool, ...]:
+    """For each layer, True if its attention window slides [L]: never."""
+    return (False,) * self.num_hidden_layers
 
   @property
   def key_value_size(self) -> int:
@@ -76,13 +83,23 @@ class GPTNeoXConfig:
     return int(self.head_dim * self.rotary_pct)
 
 
-def rotary_tables(positions: jax.Array, config: GPTNeoXConfig) -> layers_lib.Rotary:
-  """Returns the rotary tables of positions [B, S]."""
+def views(
+  positions: jax.Array, keys: jax.Array, mask: jax.Array, config: GPTNeoXConfig
+) -> tuple[layers_lib.View]:
+  """Returns what every layer sees (`trunk`)."""
+  del keys
   dims = config.rotary_ndims
   frequencies = config.rotary_emb_base ** (
     -jnp.arange(0, dims, 2, dtype=jnp.float32) / max(dims, 1)
   )
-  return layers_lib.rotary_tables(positions, frequencies)
+  return (layers_lib.View(layers_lib.rotary_tables(positions, frequencies), mask),)
+
+
+def norm(config: GPTNeoXConfig, dtype: DTypeLike, name: str | None = None) -> nn.LayerNorm:
+  """Returns a layer norm, such as the one after the last block."""
+  return nn.LayerNorm(
+    epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name=name
+  )
 
 
 class Attention(nn.Module):
@@ -96,8 +113,7 @@ class Attention(nn.Module):
   def __call__(
     self,
     hidden: jax.Array,
-    rotary: layers_lib.Rotary,
-    mask: jax.Array,
+    view: layers_lib.View,
     cache: layers_lib.Cache | None = None,
     slot: jax.Array | None = None,
   ) -> tuple[jax.Array, layers_lib.Cache]:
@@ -114,12 +130,12 @@ class Attention(nn.Module):
     # The checkpoints interleave query, key and value by head: [H, 3, E].
     qkv = qkv.reshape(batch, length, config.num_attention_heads, 3 * config.head_dim)
     query, key, value = jnp.split(qkv, 3, axis=-1)  # [B, S, H, E]
-    query, key = layers_lib.rotate(query, rotary), layers_lib.rotate(key, rotary)
+    query, key = layers_lib.rotate(query, view.rotary), layers_lib.rotate(key, view.rotary)
     heads_first = lambda x: x.transpose(0, 2, 1, 3)
     query, key, value = map(heads_first, (query, key, value))
     own = layers_lib.Cache(key, value)
     cache = own if cache is None or slot is None else layers_lib.write(cache, own, slot)
-    mixed = layers_lib.merge_heads(layers_lib.attend(query, cache.keys, cache.values, mask))
+    mixed = layers_lib.merge_heads(layers_lib.attend(query, cache.keys, cache.values, view.mask))
     return cpu.on_tokens(dense(width, name='dense'), mixed), cache
 
 
@@ -160,145 +176,20 @@ class Block(nn.Module):
   def __call__(
     self,
     hidden: jax.Array,
-    rotary: layers_lib.Rotary,
-    mask: jax.Array,
+    view: layers_lib.View,
     cache: layers_lib.Cache | None = None,
     slot: jax.Array | None = None,
   ) -> tuple[jax.Array, layers_lib.Cache]:
     """Returns the new hidden state [B, S, D], and the keys and values that were attended to."""
-    norm = functools.partial(
-      nn.LayerNorm, epsilon=self.config.layer_norm_eps, dtype=self.dtype, use_fast_variance=False
-    )
     attention = Attention(self.config, self.dtype, self.dense, name='attention')
     mlp = MLP(self.config, self.dtype, self.dense, name='mlp')
-    attended, cache = attention(norm(name='input_layernorm')(hidden), rotary, mask, cache, slot)
-    second_norm = norm(name='post_attention_layernorm')
+    first_norm = norm(self.config, self.dtype, 'input_layernorm')
+    second_norm = norm(self.config, self.dtype, 'post_attention_layernorm')
+    attended, cache = attention(first_norm(hidden), view, cache, slot)
     if self.config.use_parallel_residual:
       return hidden + attended + mlp(second_norm(hidden)), cache
     hidden = hidden + attended
     return hidden + mlp(second_norm(hidden)), cache
-
-
-@functools.partial(jax.jit, static_argnames='config')
-def init(key: jax.Array, config: GPTNeoXConfig) -> Params:
-  """Draws random parameters, float32; those of the blocks are stacked on a layer axis [L, ...]."""
-  embed_key, block_key, out_key = jax.random.split(key, 3)
-  shape = (config.vocab_size, config.hidden_size)
-  normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, shape)}
-  dummy = jnp.zeros((1, 1, config.hidden_size))
-  rotary = rotary_tables(jnp.zeros((1, 1), jnp.int32), config)
-  mask = jnp.ones((1, 1, 1, 1), bool)
-  init_block = lambda k: layers_lib.init(Block(config), k, dummy, rotary, mask)
-  params = {
-    'embed_in': normal(embed_key),
-    'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
-    'final_layer_norm': {
-      'scale': jnp.ones(config.hidden_size),
-      'bias': jnp.zeros(config.hidden_size),
-    },
-  }
-  return params if config.tie_word_embeddings else params | {'embed_out': normal(out_key)}
-
-
-def embed(
-  params: Params, ids: jax.Array, config: GPTNeoXConfig, dtype: DTypeLike = jnp.float32
-) -> jax.Array:
-  """Returns the token embeddings [B, S, D] of ids [B, S]."""
-  del config
-  return params['embed_in']['embedding'].astype(dtype)[ids]
-
-
-def run_blocks(
-  blocks: Params,
-  hidden: jax.Array,
-  valid: jax.Array,
-  config: GPTNeoXConfig,
-  rematerialise: bool = False,
-  first_layer: int = 0,
-) -> jax.Array:
-  """Runs stacked blocks with causal attention.
-
-  Args:
-    blocks: parameters stacked on a leading layer axis [L, ...].
-    hidden: [B, S, D], the input of the first block.
-    valid: [B, S] bool; positions where it is False are masked.
-    config: the model's shape.
-    rematerialise: keep only each block's input for the backward pass.
-    first_layer: the layer of the first block; all layers of a GPT-NeoX are alike.
-
-  Returns:
-    hidden [B, S, D] after the last block.
-  """
-  del first_layer
-  return _scan_blocks(blocks, hidden, valid, config, rematerialise)[0]
-
-
-def _scan_blocks(
-  blocks: Params,
-  hidden: jax.Array,
-  valid: jax.Array,
-  config: GPTNeoXConfig,
-  rematerialise: bool = False,
-) -> tuple[jax.Array, layers_lib.Cache]:
-  """As `run_blocks`; also returns the keys and values of every block, stacked [L, ...]."""
-  chex.assert_rank([hidden, valid], [3, 2])
-  rotary = rotary_tables(layers_lib.positions_of(valid), config)
-  mask = layers_lib.causal_mask(valid)
-  block = Block(config, hidden.dtype)
-  run = lambda hidden, params: layers_lib.apply(block, params, hidden, rotary, mask)
-  return layers_lib.scan_layers(run, hidden, blocks, rematerialise)
-
-
-def prefill(
-  blocks: Params, hidden: jax.Array, valid: jax.Array, config: GPTNeoXConfig, slots: int
-) -> tuple[jax.Array, list[layers_lib.Cache]]:
-  """As `run_blocks`; also returns the cache of each block, with room for `slots` positions."""
-  hidden, written = _scan_blocks(blocks, hidden, valid, config)
-  return hidden, layers_lib.with_room(written, slots)
-
-
-def decode_blocks(
-  layers: Sequence[Params],
-  hidden: jax.Array,
-  position: jax.Array,
-  slot: jax.Array,
-  visible: jax.Array,
-  caches: Sequence[layers_lib.Cache],
-  config: GPTNeoXConfig,
-) -> tuple[jax.Array, list[layers_lib.Cache]]:
-  """Runs one new token through all blocks.
-
-  The blocks are unrolled. A scan would copy each layer's parameters and cache out of their stacks
-  for every token, which takes as long as the matmuls themselves.
-
-  Args:
-    layers: parameters of each block, from `decode_layers`.
-    hidden: [B, 1, D] embedding of the token.
-    position: [B] rotary position of the token.
-    slot: [] cache slot that the token is written to.
-    visible: [B, K] slots that the token may attend to, its own among them.
-    caches: keys and values of the tokens before it, for each block.
-    config: the model's shape.
-
-  Returns:
-    hidden [B, 1, D] after the last block, and the caches.
-  """
-  rotary = rotary_tables(position[:, None], config)
-  block, mask, written = (
-    Block(config, hidden.dtype, cpu.TransposedDense),
-    visible[:, None, None],
-    [],
-  )
-  for params, cache in zip(layers, caches):
-    hidden, cache = layers_lib.apply(block, params, hidden, rotary, mask, cache, slot)
-    written.append(cache)
-  return hidden, written
-
-
-def final_norm(params: Params, hidden: jax.Array, config: GPTNeoXConfig) -> jax.Array:
-  """Applies the layer norm after the last block to hidden states [..., D]."""
-  norm = nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=hidden.dtype, use_fast_variance=False)
-  return layers_lib.apply(norm, params['final_layer_norm'], hidden)
 
 
 def normalise(hidden: jax.Array, config: GPTNeoXConfig) -> jax.Array:

@@ -28,6 +28,14 @@ class Rotary:
 
 
 @struct.dataclass
+class View:
+  """What a layer needs of the tokens that it reads: their rotary tables, and the keys they see."""
+
+  rotary: Rotary
+  mask: jax.Array  # [B, 1, S, K] bool
+
+
+@struct.dataclass
 class Cache:
   """Keys and values of one layer, carried through the decode loop."""
 

@@ -1,17 +1,14 @@
 """Llama, and its relatives by switches: Mistral, Qwen 2 and 3, OLMo 2, Gemma 2 and 3 (text).
 
 Dims: B batch, S positions, K keys or cache slots, H query heads, N key and value heads, E head
-size, D width, L layers, V vocabulary.
+size, D width.
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import functools
 from typing import Any
 
-import chex
 from flax import linen as nn
-from flax import struct
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -23,18 +20,11 @@ from irl_jax.models.llama_config import LlamaConfig
 from irl_jax.models.llama_config import Rope
 
 Params = layers_lib.Params
+View = layers_lib.View
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'silu': jax.nn.silu,
   'gelu_pytorch_tanh': functools.partial(jax.nn.gelu, approximate=True),
 }
-
-
-@struct.dataclass
-class View:
-  """The rotary tables of the tokens that a layer reads, and the keys that it sees."""
-
-  rotary: layers_lib.Rotary
-  mask: jax.Array  # [B, 1, S, K] bool
 
 
 def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
@@ -57,23 +47,16 @@ def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
   return (plain * (kept + (1 - kept) / rope.factor)).astype(np.float32)
 
 
-def _views(
-  positions: jax.Array, seen: jax.Array, mask: jax.Array, config: LlamaConfig
-) -> tuple[View, View]:
-  """Returns what a full and a sliding layer see.
-
-  Args:
-    positions: [B, S] of the tokens that are read.
-    seen: [B, K] positions of the keys.
-    mask: [B, 1, S, K] bool, the keys that a full layer sees.
-    config: the model's shape.
-  """
+def views(
+  positions: jax.Array, keys: jax.Array, mask: jax.Array, config: LlamaConfig
+) -> tuple[View, ...]:
+  """Returns what a full layer sees and, if there are any, what a sliding one sees (`trunk`)."""
   tables = lambda rope: layers_lib.rotary_tables(positions, frequencies(rope, config.head_dim))
   full = View(tables(config.rope), mask)
   if config.sliding_window is None:
-    return full, full
+    return (full,)
   rotary = tables(config.local_rope) if config.local_rope else full.rotary
-  behind = positions[:, None, :, None] - seen[:, None, None]
+  behind = positions[:, None, :, None] - layers_lib.positions_of(keys)[:, None, None]
   return full, View(rotary, mask & (behind < config.sliding_window))
 
 
@@ -94,6 +77,11 @@ class RMSNorm(nn.Module):
       return normalised.astype(self.dtype) * scale.astype(self.dtype)
     scale = scale.astype(jnp.float32) + (kind == 'one_plus')
     return (normalised * scale).astype(self.dtype)
+
+
+def norm(config: LlamaConfig, dtype: DTypeLike) -> RMSNorm:
+  """Returns the norm after the last block."""
+  return RMSNorm(config, dtype)
 
 
 class Attention(nn.Module):
@@ -205,111 +193,6 @@ class Block(nn.Module):
     second = 'pre_feedforward_layernorm' if after else 'post_attention_layernorm'
     changed = mlp(norm(second, hidden, before))
     return hidden + norm('post_feedforward_layernorm', changed, after), cache
-
-
-@functools.partial(jax.jit, static_argnames='config')
-def init(key: jax.Array, config: LlamaConfig) -> Params:
-  """Draws random parameters, float32; those of the blocks are stacked on a layer axis [L, ...]."""
-  embed_key, block_key, out_key = jax.random.split(key, 3)
-  shape = (config.vocab_size, config.hidden_size)
-  normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, shape)}
-  dummy, valid = jnp.zeros((1, 1, config.hidden_size)), jnp.ones((1, 1), bool)
-  view, _ = _views(jnp.int32(valid), jnp.int32(valid), valid[None, None], config)
-  init_block = lambda k: layers_lib.init(Block(config), k, dummy, view)
-  params = {
-    'embed_in': normal(embed_key),
-    'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
-    'final_layer_norm': layers_lib.init(RMSNorm(config, jnp.float32), key, dummy),
-  }
-  return params if config.tie_word_embeddings else params | {'embed_out': normal(out_key)}
-
-
-def embed(
-  params: Params, ids: jax.Array, config: LlamaConfig, dtype: DTypeLike = jnp.float32
-) -> jax.Array:
-  """Returns the token embeddings [B, S, D] of ids [B, S], scaled where the family does so."""
-  embedded = params['embed_in']['embedding'].astype(dtype)[ids]
-  scale = jnp.asarray(config.hidden_size**0.5, dtype)
-  return embedded * scale if config.scale_embedding else embedded
-
-
-def run_blocks(
-  blocks: Params,
-  hidden: jax.Array,
-  valid: jax.Array,
-  config: LlamaConfig,
-  rematerialise: bool = False,
-  first_layer: int = 0,
-) -> jax.Array:
-  """Runs stacked blocks with causal attention (`trunk.run_blocks`)."""
-  return _scan_blocks(blocks, hidden, valid, config, rematerialise, first_layer)[0]
-
-
-def _scan_blocks(
-  blocks: Params,
-  hidden: jax.Array,
-  valid: jax.Array,
-  config: LlamaConfig,
-  rematerialise: bool = False,
-  first_layer: int = 0,
-) -> tuple[jax.Array, layers_lib.Cache]:
-  """As `run_blocks`; also returns the keys and values of every block, stacked [L, ...]."""
-  chex.assert_rank([hidden, valid], [3, 2])
-  slides = config.slides[first_layer : first_layer + layers_lib.depth(blocks)]
-  assert len(slides) == layers_lib.depth(blocks), 'more blocks than the model has layers'
-  positions = layers_lib.positions_of(valid)
-  views = _views(positions, positions, layers_lib.causal_mask(valid), config)
-  block = Block(config, hidden.dtype)
-  if len(set(slides)) < 2:
-    view = views[any(slides)]
-    run = lambda hidden, params: layers_lib.apply(block, params, hidden, view)
-    return layers_lib.scan_layers(run, hidden, blocks, rematerialise)
-  # Some layers slide and some do not: the scan reads a flag for each, which selects its view.
-  both = jax.tree.map(lambda *x: jnp.stack(x), *views)
-
-  def run_either(hidden: jax.Array, layer: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
-    params, sliding = layer
-    view = jax.tree.map(lambda x: x[sliding], both)
-    return layers_lib.apply(block, params, hidden, view)
-
-  return layers_lib.scan_layers(
-    run_either, hidden, (blocks, np.array(slides, np.int32)), rematerialise
-  )
-
-
-def prefill(
-  blocks: Params, hidden: jax.Array, valid: jax.Array, config: LlamaConfig, slots: int
-) -> tuple[jax.Array, list[layers_lib.Cache]]:
-  """As `run_blocks`; also returns the cache of each block, with room for `slots` positions."""
-  hidden, written = _scan_blocks(blocks, hidden, valid, config)
-  return hidden, layers_lib.with_room(written, slots)
-
-
-def decode_blocks(
-  layers: Sequence[Params],
-  hidden: jax.Array,
-  position: jax.Array,
-  slot: jax.Array,
-  visible: jax.Array,
-  caches: Sequence[layers_lib.Cache],
-  config: LlamaConfig,
-) -> tuple[jax.Array, list[layers_lib.Cache]]:
-  """Runs one new token [B, 1, D] through all blocks, unrolled (`trunk.decode_blocks`).
-
-  A layer that slides keeps all slots, and masks those outside its window.
-  """
-  seen = layers_lib.positions_of(visible)
-  views = _views(position[:, None], seen, visible[:, None, None], config)
-  block, written = Block(config, hidden.dtype, cpu.TransposedDense), []
-  for params, cache, sliding in zip(layers, caches, config.slides, strict=True):
-    hidden, cache = layers_lib.apply(block, params, hidden, views[sliding], cache, slot)
-    written.append(cache)
-  return hidden, written
-
-
-def final_norm(params: Params, hidden: jax.Array, config: LlamaConfig) -> jax.Array:
-  """Applies the norm after the last block to hidden states [..., D]."""
-  return layers_lib.apply(RMSNorm(config, hidden.dtype), params['final_layer_norm'], hidden)
 
 
 def normalise(hidden: jax.Array, config: LlamaConfig) -> jax.Array:

@@ -98,6 +98,11 @@ class LlamaConfig:
     return widths + round(projected * queries_and_keys)
 
   @property
+  def embedding_scale(self) -> float | None:
+    """The factor of the embeddings, or None."""
+    return self.hidden_size**0.5 if self.scale_embedding else None
+
+  @property
   def slides(self) -> tuple[bool, ...]:
     """For each layer, True if its attention window slides [L]."""
     return self.sliding_layers or (False,) * self.num_hidden_layers

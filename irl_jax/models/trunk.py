@@ -1,8 +1,17 @@
-"""The contract of every decoder, and the one place that knows which there are.
+"""The contract of every decoder, all that decoders share, and the one place that knows which exist.
 
-A decoder is a frozen config and a module of pure functions: `init`, `embed`, `run_blocks`,
-`prefill`, `decode_blocks`, `final_norm`, `normalise`, `fold`. The functions here take the module by
-the type of the config. Nothing outside models/ names a decoder.
+A family of decoders is a frozen config and a file about one of its blocks, which provides:
+
+  Block(config, dtype, dense)            one layer, a Linen module: (hidden [B, S, D], view, cache,
+                                         slot) -> (hidden, the keys and values attended to)
+  views(positions, keys, mask, config)   the `layers.View` of a full layer and, if layers slide, of
+                                         a sliding one; of tokens at positions [B, S], which see
+                                         the keys [B, K] that `mask` [B, 1, S, K] lets them see
+  norm(config, dtype)                    the norm after the last block, a Linen module
+  normalise, fold                        as below
+
+The functions here run whole stacks of such blocks. They take the file by the type of the config,
+and nothing outside models/ names a family.
 
 Of every decoder, the parameters have the keys embed_in, blocks, final_layer_norm and, unless the
 output head is tied, embed_out. Blocks are stacked on a leading layer axis. What differs between
@@ -12,32 +21,39 @@ Dims: B batch, S positions, K cache slots, D width, L layers, V vocabulary.
 """
 
 from collections.abc import Sequence
+import functools
 from types import ModuleType
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
 
+from irl_jax.models import cpu
 from irl_jax.models import gpt_neox
 from irl_jax.models import layers as layers_lib
 from irl_jax.models import llama
+from irl_jax.models.gpt_neox import GPTNeoXConfig
+from irl_jax.models.llama_config import LlamaConfig
 
 Params = layers_lib.Params
 Cache = layers_lib.Cache
 # What every config tells: vocab_size, hidden_size, num_hidden_layers, num_attention_heads,
 # max_position_embeddings, eos_token_ids (any of them ends a response), eos_token_id (the first,
-# which starts and pads a text), tie_word_embeddings, final_logit_softcapping (or None), and for the
-# prediction of memory key_value_size and block_states.
-Config = gpt_neox.GPTNeoXConfig | llama.LlamaConfig
+# which starts and pads a text), tie_word_embeddings, initializer_range, embedding_scale and
+# final_logit_softcapping (or None), slides (which layers slide), and for the prediction of memory
+# key_value_size and block_states.
+Config = GPTNeoXConfig | LlamaConfig
 
-_DECODERS: dict[type, ModuleType] = {gpt_neox.GPTNeoXConfig: gpt_neox, llama.LlamaConfig: llama}
+_FAMILIES: dict[type, ModuleType] = {GPTNeoXConfig: gpt_neox, LlamaConfig: llama}
 decode_layers = layers_lib.decode_layers
 
 
 def new_config(vocab_size: int, hidden_size: int, layers: int, heads: int) -> Config:
   """Returns the shape of a decoder that is trained from scratch: a small GPT-NeoX."""
-  return gpt_neox.GPTNeoXConfig(
+  return GPTNeoXConfig(
     vocab_size=vocab_size,
     hidden_size=hidden_size,
     num_hidden_layers=layers,
@@ -46,16 +62,31 @@ def new_config(vocab_size: int, hidden_size: int, layers: int, heads: int) -> Co
   )
 
 
+@functools.partial(jax.jit, static_argnames='config')
 def init(key: jax.Array, config: Config) -> Params:
   """Draws random parameters, float32; those of the blocks are stacked on a layer axis [L, ...]."""
-  return _DECODERS[type(config)].init(key, config)
+  family = _FAMILIES[type(config)]
+  embed_key, block_key, out_key = jax.random.split(key, 3)
+  shape = (config.vocab_size, config.hidden_size)
+  normal = lambda k: {'embedding': config.initializer_range * jax.random.normal(k, shape)}
+  hidden, valid = jnp.zeros((1, 1, config.hidden_size)), jnp.ones((1, 1), bool)
+  view, *_ = family.views(jnp.int32(valid), valid, valid[None, None], config)
+  init_block = lambda k: layers_lib.init(family.Block(config), k, hidden, view)
+  params = {
+    'embed_in': normal(embed_key),
+    'blocks': jax.vmap(init_block)(jax.random.split(block_key, config.num_hidden_layers)),
+    'final_layer_norm': layers_lib.init(family.norm(config, jnp.float32), key, hidden),
+  }
+  return params if config.tie_word_embeddings else params | {'embed_out': normal(out_key)}
 
 
 def embed(
   params: Params, ids: jax.Array, config: Config, dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
   """Returns the input [B, S, D] of the first block, of ids [B, S]."""
-  return _DECODERS[type(config)].embed(params, ids, config, dtype)
+  embedded = params['embed_in']['embedding'].astype(dtype)[ids]
+  scale = config.embedding_scale
+  return embedded if scale is None else embedded * jnp.asarray(scale, dtype)
 
 
 def run_blocks(
@@ -79,8 +110,39 @@ def run_blocks(
   Returns:
     hidden [B, S, D] after the last block.
   """
-  return _DECODERS[type(config)].run_blocks(
-    blocks, hidden, valid, config, rematerialise, first_layer
+  return _scan_blocks(blocks, hidden, valid, config, rematerialise, first_layer)[0]
+
+
+def _scan_blocks(
+  blocks: Params,
+  hidden: jax.Array,
+  valid: jax.Array,
+  config: Config,
+  rematerialise: bool = False,
+  first_layer: int = 0,
+) -> tuple[jax.Array, Cache]:
+  """As `run_blocks`; also returns the keys and values of every block, stacked [L, ...]."""
+  chex.assert_rank([hidden, valid], [3, 2])
+  family = _FAMILIES[type(config)]
+  slides = config.slides[first_layer : first_layer + layers_lib.depth(blocks)]
+  assert len(slides) == layers_lib.depth(blocks), 'more blocks than the model has layers'
+  positions, mask = layers_lib.positions_of(valid), layers_lib.causal_mask(valid)
+  views = family.views(positions, valid, mask, config)
+  block = family.Block(config, hidden.dtype)
+  if len(set(slides)) < 2:
+    view = views[any(slides)]
+    run = lambda hidden, params: layers_lib.apply(block, params, hidden, view)
+    return layers_lib.scan_layers(run, hidden, blocks, rematerialise)
+  # Some layers slide and some do not: the scan reads a flag for each, which selects its view.
+  both = jax.tree.map(lambda *x: jnp.stack(x), *views)
+
+  def run_either(hidden: jax.Array, layer: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
+    params, sliding = layer
+    view = jax.tree.map(lambda x: x[sliding], both)
+    return layers_lib.apply(block, params, hidden, view)
+
+  return layers_lib.scan_layers(
+    run_either, hidden, (blocks, np.array(slides, np.int32)), rematerialise
   )
 
 
@@ -88,7 +150,8 @@ def prefill(
   blocks: Params, hidden: jax.Array, valid: jax.Array, config: Config, slots: int
 ) -> tuple[jax.Array, list[Cache]]:
   """As `run_blocks`; also returns the cache of each block, with room for `slots` positions."""
-  return _DECODERS[type(config)].prefill(blocks, hidden, valid, config, slots)
+  hidden, written = _scan_blocks(blocks, hidden, valid, config)
+  return hidden, layers_lib.with_room(written, slots)
 
 
 def decode_blocks(
@@ -102,6 +165,10 @@ def decode_blocks(
 ) -> tuple[jax.Array, list[Cache]]:
   """Runs one new token through all blocks.
 
+  The blocks are unrolled. A scan would copy each layer's parameters and cache out of their stacks
+  for every token, which takes as long as the matmuls themselves. A layer that slides keeps all
+  slots, and masks those outside its window.
+
   Args:
     layers: parameters of each block, from `decode_layers`.
     hidden: [B, 1, D] embedding of the token.
@@ -114,14 +181,19 @@ def decode_blocks(
   Returns:
     hidden [B, 1, D] after the last block, and the caches.
   """
-  return _DECODERS[type(config)].decode_blocks(
-    layers, hidden, position, slot, visible, caches, config
-  )
+  family = _FAMILIES[type(config)]
+  views = family.views(position[:, None], visible, visible[:, None, None], config)
+  block, written = family.Block(config, hidden.dtype, cpu.TransposedDense), []
+  for params, cache, sliding in zip(layers, caches, config.slides, strict=True):
+    hidden, cache = layers_lib.apply(block, params, hidden, views[sliding], cache, slot)
+    written.append(cache)
+  return hidden, written
 
 
 def final_norm(params: Params, hidden: jax.Array, config: Config) -> jax.Array:
   """Applies the norm after the last block to hidden states [..., D]."""
-  return _DECODERS[type(config)].final_norm(params, hidden, config)
+  norm = _FAMILIES[type(config)].norm(config, hidden.dtype)
+  return layers_lib.apply(norm, params['final_layer_norm'], hidden)
 
 
 def normalise(hidden: jax.Array, config: Config) -> jax.Array:
@@ -130,7 +202,7 @@ def normalise(hidden: jax.Array, config: Config) -> jax.Array:
   Returns:
     [..., D] float32, of Euclidean norm at most sqrt(D).
   """
-  return _DECODERS[type(config)].normalise(hidden, config)
+  return _FAMILIES[type(config)].normalise(hidden, config)
 
 
 def fold(direction: np.ndarray, zero: float, config: Config) -> Params:
@@ -148,7 +220,7 @@ def fold(direction: np.ndarray, zero: float, config: Config) -> Params:
     'final_layer_norm' and 'score'. If the norm has no bias that the zero could go into, the score
     has one, which transformers does not know.
   """
-  return _DECODERS[type(config)].fold(direction, zero, config)
+  return _FAMILIES[type(config)].fold(direction, zero, config)
 
 
 def score(params: Params, hidden: jax.Array, config: Config) -> jax.Array:

@@ -13,8 +13,8 @@ from irl_jax.evaluation import attribution
 from irl_jax.irl import export
 from irl_jax.irl import loop
 from irl_jax.irl import pairs
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 
 LIKED, DISLIKED = 'm', 'q'  # every letter is a token
 LETTERS = 'abcdefghijklmnopqrstuvw'
@@ -80,7 +80,7 @@ def demonstrations(count, seed):
 @pytest.fixture(scope='module')
 def recovered(policy, tmp_path_factory):
   """R̂ of that policy."""
-  params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config))
+  params = jax.tree.map(np.asarray, trunk.init(jax.random.key(3), policy.config))
   base = dataclasses.replace(policy, params=params)
   irl = c.IRL(
     objective='logistic',

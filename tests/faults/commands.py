@@ -11,6 +11,7 @@ from irl_jax.data.playground import tokenizers
 from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = ['a text of some words', 'and another one, with others'] * 10
@@ -26,7 +27,7 @@ def make_models(folder: pathlib.Path) -> None:
   config = gpt_neox.GPTNeoXConfig(
     vocab_size=tokenizers.padded_size(words), max_position_embeddings=64, **SHAPE
   )
-  save(folder / 'model', 'causal_lm', gpt_neox, config, words)
+  save(folder / 'model', 'causal_lm', trunk, config, words)
   words = tokenizers.classifier_tokenizer(TEXTS)
   reader = encoder.EncoderConfig(
     vocab_size=tokenizers.padded_size(words),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irl_jax import rewards
-from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 from irl_jax.training import optimizer
 
 # Each test has its own learning rate, so that updates are traced again with its patches.
@@ -157,9 +157,9 @@ def test_a_reward_whose_mean_is_large_beside_its_spread_is_warned_of(train, tmp_
 def test_a_decoder_that_counts_positions_otherwise_fails_the_self_check(
   train, tmp_path, monkeypatch
 ):
-  decode = gpt_neox.decode_blocks
+  decode = trunk.decode_blocks
   monkeypatch.setattr(
-    gpt_neox,
+    trunk,
     'decode_blocks',
     lambda blocks, hidden, position, *rest: decode(blocks, hidden, position + 1, *rest),
   )

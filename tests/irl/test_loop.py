@@ -20,6 +20,7 @@ from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import prepare
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 from irl_jax.runtime import interruption
 
 IRL = c.IRL(
@@ -59,7 +60,7 @@ def demonstrations(count, seed):
 @pytest.fixture(scope='module')
 def base(policy):
   """A freshly initialised model: unlike in the random one, its embeddings still tell ids apart."""
-  params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config))
+  params = jax.tree.map(np.asarray, trunk.init(jax.random.key(3), policy.config))
   return dataclasses.replace(policy, params=params)
 
 

@@ -11,7 +11,6 @@ from irl_jax.data import batches
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
 from irl_jax.models import trunk as trunk_lib
 
@@ -74,9 +73,9 @@ def test_mean_pooling_is_the_mean_over_the_tokens_of_a_text(policy, params, sequ
   direction = np.asarray(params['reward_head']['direction'], np.float64)
   expected = []
   for ids in sequences:
-    states = gpt_neox.run_blocks(
+    states = trunk_lib.run_blocks(
       params['blocks'],
-      gpt_neox.embed(params, np.array([ids]), policy.config),
+      trunk_lib.embed(params, np.array([ids]), policy.config),
       jnp.ones((1, len(ids)), bool),
       policy.config,
     )

@@ -16,8 +16,8 @@ from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
+from irl_jax.models import trunk
 from irl_jax.runtime import parallel
 from irl_jax.training import optimizer
 
@@ -91,9 +91,9 @@ def means(params, batch, **statics):
 def by_hand(policy, params, pairs):
   """R̂ of every pair [8, 2] in NumPy, each text alone and unpadded."""
   states = jax.jit(
-    lambda params, ids: gpt_neox.run_blocks(
+    lambda params, ids: trunk.run_blocks(
       params['blocks'],
-      gpt_neox.embed(params, ids, policy.config),
+      trunk.embed(params, ids, policy.config),
       jnp.ones(ids.shape, bool),
       policy.config,
     )
@@ -129,11 +129,11 @@ def test_every_token_of_a_pair_reaches_the_loss_and_padding_does_not(
 ):
   valid = np.concatenate([batch.aligned.valid, batch.base.valid])
   ids = np.concatenate([batch.aligned.ids, batch.base.ids])
-  embedded = gpt_neox.embed(params, ids, policy.config)
+  embedded = trunk.embed(params, ids, policy.config)
   whole = batch.replace(weight=np.ones(8, np.float32))
 
   def loss(embedded):
-    monkeypatch.setattr(gpt_neox, 'embed', lambda *unused: embedded)
+    monkeypatch.setattr(trunk, 'embed', lambda *unused: embedded)
     return update_lib.total_loss(params, {}, whole, **statics)[0]
 
   reaches = np.abs(jax.jit(jax.grad(loss))(embedded)).max(-1)  # [2 B, S]

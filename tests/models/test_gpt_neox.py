@@ -132,7 +132,7 @@ def test_the_shared_checkpoint_scores_left_padded_prompts_as_in_torch(shared):
 def test_no_position_sees_a_later_one_or_padding(params):
   _, valid = batch(rows=3)
   hidden = jax.random.normal(jax.random.key(1), (3, 12, CONFIG.hidden_size))
-  run = lambda hidden: gpt_neox.run_blocks(params['blocks'], hidden, valid, CONFIG)
+  run = lambda hidden: trunk.run_blocks(params['blocks'], hidden, valid, CONFIG)
   jacobian = jax.jit(jax.jacrev(lambda hidden: run(hidden).sum(-1)))(hidden)  # [B, S, B, S, D]
   reaches = np.abs(jacobian).max(-1) > 0  # output [B, S] of input [B, S]
   for row in range(3):
@@ -160,17 +160,17 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(params, parall
   ids, valid = batch(length=7)
   new = np.random.default_rng(1).integers(2, 61, (4, 5)).astype(np.int32)
   whole_valid = np.concatenate([valid, np.ones((4, 5), bool)], 1)
-  embedded = gpt_neox.embed(params, np.concatenate([ids, new], 1), config)
-  whole = gpt_neox.run_blocks(params['blocks'], embedded, whole_valid, config)
-  hidden, caches = gpt_neox.prefill(
-    params['blocks'], gpt_neox.embed(params, ids, config), valid, config, slots=12
+  embedded = trunk.embed(params, np.concatenate([ids, new], 1), config)
+  whole = trunk.run_blocks(params['blocks'], embedded, whole_valid, config)
+  hidden, caches = trunk.prefill(
+    params['blocks'], trunk.embed(params, ids, config), valid, config, slots=12
   )
   np.testing.assert_allclose(hidden[valid], whole[:, :7][valid], atol=1e-4)
-  decode = jax.jit(functools.partial(gpt_neox.decode_blocks, config=config))
+  decode = jax.jit(functools.partial(trunk.decode_blocks, config=config))
   for step in range(5):
     slot = 7 + step
     visible = whole_valid & (np.arange(12) <= slot)
-    embedded = gpt_neox.embed(params, new[:, step : step + 1], config)
+    embedded = trunk.embed(params, new[:, step : step + 1], config)
     hidden, caches = decode(
       trunk.decode_layers(params['blocks']),
       embedded,
@@ -204,7 +204,7 @@ def test_a_deep_stack_is_compiled_once():
   text_of = lambda layers: len(
     jax.jit(
       lambda key: trunk.hidden_states(
-        gpt_neox.init(key, config := dataclasses.replace(CONFIG, num_hidden_layers=layers)),
+        trunk.init(key, config := dataclasses.replace(CONFIG, num_hidden_layers=layers)),
         *batch(),
         config,
       )
@@ -217,7 +217,7 @@ def test_a_deep_stack_is_compiled_once():
 
 
 def test_random_parameters_are_those_of_pythia(params):
-  drawn = gpt_neox.init(jax.random.key(0), CONFIG)
+  drawn = trunk.init(jax.random.key(0), CONFIG)
   chex.assert_trees_all_equal_shapes_and_dtypes(drawn, params)
   kernel = np.asarray(drawn['blocks']['mlp']['dense_h_to_4h']['kernel'])
   assert 0.017 < kernel.std() < 0.023 and np.abs(kernel[0] - kernel[1]).min() > 0

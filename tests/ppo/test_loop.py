@@ -18,6 +18,7 @@ from irl_jax import config as c
 from irl_jax import errors
 from irl_jax import structs
 from irl_jax.models import gpt_neox
+from irl_jax.models import trunk
 from irl_jax.ppo import checks
 from irl_jax.ppo import functions
 from irl_jax.ppo import loop
@@ -193,10 +194,10 @@ def forgets_the_minimum(inputs, batch, **statics):
 
 
 def counts_positions_otherwise(inputs, batch, **statics):
-  decode = gpt_neox.decode_blocks
+  decode = trunk.decode_blocks
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
-      gpt_neox,
+      trunk,
       'decode_blocks',
       lambda blocks, hidden, position, *rest: decode(blocks, hidden, position + 1, *rest),
     )

@@ -13,8 +13,8 @@ from irl_jax.config import Evaluation
 from irl_jax.config import IRL
 from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.runtime import metrics_log
 from irl_jax.stages import ceiling
 from irl_jax.stages.run import Run
@@ -166,7 +166,7 @@ def test_prefixes_of_unrelated_texts_are_not_compared(start, policy, monkeypatch
 @pytest.mark.slow
 def test_it_learns_the_order_of_the_true_reward(start, policy, tmp_path):
   fresh = dataclasses.replace(
-    policy, params=jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(3), policy.config))
+    policy, params=jax.tree.map(np.asarray, trunk.init(jax.random.key(3), policy.config))
   )
   pretrained.save(tmp_path / 'base', fresh, '')
   draw = lambda count, seed: [

@@ -19,8 +19,8 @@ from irl_jax import sampling
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.models import encoder
-from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
 from irl_jax.training import examples as examples_lib
@@ -202,7 +202,7 @@ SETTINGS = c.Supervised(
 
 @pytest.fixture(scope='module')
 def base(policy):
-  params = jax.tree.map(np.asarray, gpt_neox.init(jax.random.key(1), policy.config))
+  params = jax.tree.map(np.asarray, trunk.init(jax.random.key(1), policy.config))
   return dataclasses.replace(policy, params=params)
 
 
