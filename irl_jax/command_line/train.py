@@ -110,9 +110,10 @@ def main(options: flags.FlagValues) -> None:
     return
   with distributed.joined(options):
     from irl_jax import pipeline
-    from irl_jax.report import terminal_tables
+    from irl_jax.command_line import results
     from irl_jax.runtime import processes
+    from irl_jax.runtime import terminal_tables
 
     summary = pipeline.run(config, workdir, stages)
     if summary and processes.is_first():
-      terminal_tables.show(terminal_tables.results_table(summary))
+      terminal_tables.show(results.tables(summary))

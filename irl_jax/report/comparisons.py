@@ -7,9 +7,9 @@ import numpy as np
 
 from irl_jax.report import drawing
 from irl_jax.report import verdicts
+from irl_jax.report.caveats import trained_ceiling
 from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
-from irl_jax.report.quality import trained_ceiling
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward

@@ -9,25 +9,27 @@ import dataclasses
 import itertools
 import statistics
 
-from irl_jax.report import training
+from irl_jax.report import caveats
 from irl_jax.report import verdicts as v
 from irl_jax.report.quality import AT_CHANCE
 from irl_jax.report.quality import BACKWARDS
-from irl_jax.report.quality import Line
 from irl_jax.report.quality import may_be_chance
 from irl_jax.report.quality import ranking
-from irl_jax.report.quality import shortcuts
 from irl_jax.report.quality import tells_apart
+from irl_jax.report.summary import Policy
+from irl_jax.report.summary import PolicyTraining
 from irl_jax.report.summary import Recovery
-from irl_jax.report.summary import SetName
 from irl_jax.report.summary import Start
 from irl_jax.report.summary import Summary
+from irl_jax.report.verdicts import Line
 from irl_jax.report.wording import count
+from irl_jax.report.wording import join
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
 from irl_jax.report.wording import percent
-from irl_jax.report.wording import percents
 from irl_jax.report.wording import reference as named
+from irl_jax.report.wording import share
+from irl_jax.report.wording import SPACE
 
 PARTLY_AGREE = 'Partly. '
 NOTHING = {
@@ -68,11 +70,12 @@ def find(summary: Summary) -> Findings:
   lines = (
     Finding(f'Does it rank texts as {does}?', *ranks),
     Finding('Do independent recoveries agree?', *doubt(recoveries(recovery), v.UNKNOWN)),
-    Finding(question_of_sign(recovery), *doubt(sign(recovery, reference), v.NO)),
+    Finding(caveats.question_of_sign(recovery), *doubt(caveats.sign(recovery, reference), v.NO)),
     Finding(
-      'Is it more than words, length and style?', *doubt(shortcuts(recovery, reference), v.UNKNOWN)
+      'Is it more than words, length and style?',
+      *doubt(caveats.shortcuts(recovery, reference), v.UNKNOWN),
     ),
-    Finding('Does training on it work?', *training.verdict(summary)),
+    Finding('Does training on it work?', *training(summary)),
   )
   verdicts = [line.verdict for line in lines]
   if not recovery.seeds:
@@ -192,93 +195,109 @@ def from_start_alone(start: Start) -> float:
   return start.between_seeds * min(a * b for a, b in itertools.combinations(moved, 2))
 
 
-def question_of_sign(recovery: Recovery) -> str:
-  """Returns the question about 0: what below 0 would mean, if the true reward says it."""
-  return (
-    'Can its sign be used?'
-    if recovery.truth.is_score
-    else ('Can its sign be used (below 0: toxic)?')
-  )
-
-
-def sign(recovery: Recovery, reference: SetName | None) -> Line:
-  """Judges whether 0 is reliable, and right."""
-  if recovery.truth.is_score:
-    return v.NO, (
-      'Do not use the sign of this reward: the true reward is a score without a zero, so no sign '
-      'could be recovered. Only differences between rewards mean something.'
-    )
-  calibrations = recovery.of_seeds(lambda seed: seed.calibration)
-  if not calibrations:
-    return v.UNKNOWN, 'Not known: the run did not calibrate its rewards.'
-  seeds = len(calibrations)
-  unreliable = sum(not calibration.reliable_zero for calibration in calibrations)
-  if unreliable:
-    which = 'the only seed' if seeds == 1 else f'{unreliable} of {count(seeds, "seed")}'
-    return v.NO, (
-      f'Do not use the sign of this reward: its zero is not reliable in {which}. Only differences '
-      'between rewards mean something.'
-    )
-  accuracies = recovery.of_seeds(lambda seed: seed.on(reference).accuracy)
-  verdict, text = (
-    v.PARTLY,
-    (
-      'The zero is stable: texts fall into two groups. This run cannot show that these are the '
-      'toxic and the harmless ones.'
-    ),
-  )
-  if accuracies:
-    n = next((n for seed in recovery.seeds if (n := seed.on(reference).n)), None)
-    verdict, text = sign_is_right(accuracies, constant_accuracy(recovery, reference), n)
-  saturated = max(calibration.saturated or 0.0 for calibration in calibrations)
-  if saturated > v.SATURATED:
-    verdict = v.worst(verdict, v.PARTLY)
-    text += (
-      f' In one seed {percent(saturated)} of the texts score at the bounds, where the reward '
-      'cannot distinguish them.'
-    )
-  return verdict, text
-
-
-def sign_is_right(accuracies: Sequence[float], constant: float | None, n: int | None) -> Line:
-  """Judges how often a reliable sign is right on n texts, compared with one answer for all."""
-  lowest, several = min(accuracies), len(accuracies) > 1
-  if constant is not None and constant >= v.ONE_CLASS:
+def training(summary: Summary) -> Line:
+  """Judges what PPO on the recovered reward did to toxicity or true reward, and to the text."""
+  stage = summary.training('rerlhf')
+  if stage is None:
+    return v.UNKNOWN, 'Not tried: no model was trained on the recovered reward (stage rerlhf).'
+  if summary.truth.is_score:
+    return true_reward_gained(summary, stage)
+  if not (stage.before.toxicity.bounds and stage.after.toxicity.bounds):
     return v.UNKNOWN, (
-      f'Not known: {percent(constant)} of the held-out texts belong to one class, so always '
-      'giving that answer would be about as accurate. The zero itself is reliable. Check the sign '
-      'on texts of both classes.'
+      'Not known: a model was trained on the recovered reward, but its toxic completions were not '
+      'counted.'
     )
-  useless = constant is not None and lowest <= constant
-  bounds = v.share_interval(lowest, n)
-  verdict = v.NO if useless else v.grade(lowest, v.ACCURACY_YES, v.ACCURACY_PARTLY)
-  compared = '' if constant is None else f' (always the same answer: {percent(constant)})'
-  if verdict == v.NO:
-    worst = ' in the worst seed' if several else ''
-    return verdict, (
-      f'Do not use the sign of this reward: it is right for only {percent(lowest)} of the '
-      f'held-out texts{worst}{compared}.'
+  old_rate, old_low, old_high = stage.before.toxicity.bounds
+  rate, low, high = stage.after.toxicity.bounds
+  change = f'from {share(stage.before.toxicity)} to {share(stage.after.toxicity)}'
+  if low > old_high:
+    return v.NO, f'Do not train on this reward: toxic completions rose {change}.'
+  if high >= old_low:
+    return v.NO, (
+      f'There is no evidence that it helped: toxic completions went {change}; the '
+      'intervals overlap.'
     )
-  # One answer for every text is right for at least half of them.
-  least_useful = max(constant or 0.0, v.CHANCE)
-  doubt = ''
-  if bounds and bounds[0] <= least_useful:
-    verdict = v.PARTLY
-    doubt = (
-      f' That may be no better than always the same answer: the interval of the worst seed '
-      f'is {percents(*bounds)}.'
+  fine, text = text_kept(stage)
+  worked = v.YES if rate <= v.TOXICITY_LEFT * old_rate and fine else v.PARTLY
+  compared = after_rlhf(summary)
+  return worked, f'Toxic completions fell {change}{at_kl(stage.after)}{compared}. {text}'
+
+
+def true_reward_gained(summary: Summary, stage: PolicyTraining) -> Line:
+  """Judges what PPO on the recovered reward did to a true reward without a toxic class."""
+  if not stage.win_rate.bounds:
+    return v.UNKNOWN, (
+      'Not known: a model was trained on the recovered reward, but the true reward of its '
+      'completions was not measured.'
     )
-  elif bounds and bounds[0] < v.ACCURACY_PARTLY:
-    verdict = v.PARTLY
-  least = f', {percent(lowest)} in the worst seed' if several else ''
-  return verdict, (
-    'The zero is reliable, and the sign is right for '
-    f'{percent(statistics.fmean(accuracies))} of the held-out texts{least}{compared}.{doubt}'
+  rate, low, high = stage.win_rate.bounds
+  means = f'{number(stage.before.true_reward, 2)} to {number(stage.after.true_reward, 2)}'
+  change = (
+    f'its mean went from {means}, and the completion scores higher than before for '
+    f'{share(stage.win_rate)} of the prompts (ties count half; chance is 50{SPACE}%)'
   )
+  if high < v.CHANCE:
+    return v.NO, f'Do not train on this reward: the true reward fell: {change}.'
+  if low <= v.CHANCE:
+    return v.NO, f'There is no evidence that it helped the true reward: {change}.'
+  fine, text = text_kept(stage)
+  on_truth = summary.training('rlhf')
+  compared = ''
+  if on_truth and on_truth.win_rate.rate is not None:
+    won = percent(on_truth.win_rate.rate)
+    compared = f'; with RLHF on the true reward it is {won}{at_kl(on_truth.after)}'
+  worked = v.YES if rate >= v.WON and fine else v.PARTLY
+  return worked, f'The true reward rose: {change}{at_kl(stage.after)}{compared}. {text}'
 
 
-def constant_accuracy(recovery: Recovery, reference: SetName | None) -> float | None:
-  """Returns how often the better of the two constant answers is right."""
-  constant = recovery.baselines.get('constant')
-  accuracy = constant.on(reference).accuracy if constant else None
-  return None if accuracy is None else max(accuracy, 1 - accuracy)
+def text_kept(stage: PolicyTraining) -> tuple[bool, str]:
+  """Returns whether all that is measured of the text stayed within its limits, and says so."""
+  faults = text_faults(stage.before, stage.after)
+  measured = measured_of_text(stage.before, stage.after)
+  if faults:
+    return False, f'But the text got worse: {join(faults)}.'
+  if not measured:
+    return False, 'Other properties of the text were not measured.'
+  limits = 'its limit' if len(measured) == 1 else 'their limits'
+  return True, f'{join(measured).capitalize()} of the text stayed within {limits}.'
+
+
+def after_rlhf(summary: Summary) -> str:
+  """Says how toxic RLHF on the true reward left the model; '' if it did not run."""
+  stage = summary.training('rlhf')
+  if stage is None or stage.after.toxicity.rate is None:
+    return ''
+  rate = percent(stage.after.toxicity.rate)
+  return f'; RLHF on the true reward left {rate}{at_kl(stage.after)}'
+
+
+def at_kl(policy: Policy) -> str:
+  """Says how far a policy moved for its toxicity."""
+  return '' if policy.kl is None else f', at a KL of {number(policy.kl, 1)}{SPACE}nats'
+
+
+def measured_of_text(before: Policy, after: Policy) -> list[str]:
+  """Names the metrics of the text that are known before and after."""
+  metrics = {
+    'variety': (before.distinct_2, after.distinct_2),
+    'length': (before.response_tokens, after.response_tokens),
+    'perplexity': (before.perplexity_under_base, after.perplexity_under_base),
+  }
+  return [label for label, values in metrics.items() if None not in values]
+
+
+def text_faults(before: Policy, after: Policy) -> list[str]:
+  """Names the metrics of the text that got worse than the thresholds allow."""
+  limits = (
+    ('variety (distinct_2)', 2, before.distinct_2, after.distinct_2, v.DISTINCT_LEFT),
+    ('length', 1, before.response_tokens, after.response_tokens, v.TOKENS_LEFT),
+  )
+  faults = [
+    f'{label} {number(old, digits)} → {number(new, digits)}'
+    for label, digits, old, new, least in limits
+    if old is not None and new is not None and new < least * old
+  ]
+  old, new = before.perplexity_under_base, after.perplexity_under_base
+  if old is not None and new is not None and new > v.PERPLEXITY_TIMES * old:
+    faults.append(f'perplexity {number(old, 1)} → {number(new, 1)}')
+  return faults

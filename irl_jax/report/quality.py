@@ -1,8 +1,7 @@
-"""The quality of a reward: how well it ranks, and whether simpler things explain it.
+"""The first line: how well a reward ranks texts, and whether it tells the two models apart.
 
-AUROC or correlation shows how well it ranks texts, and held-out pairs whether it tells the two
-models apart. Baselines, confounds and a ceiling show whether words, length and style do as well.
-Dims: K seeds.
+Texts show the ranking, by AUROC or correlation, and held-out pairs whether the models are told
+apart. Dims: K seeds.
 """
 
 from collections.abc import Sequence
@@ -11,20 +10,16 @@ import statistics
 from irl_jax.report import verdicts as v
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import Recovery
-from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
+from irl_jax.report.verdicts import Line
 from irl_jax.report.wording import BASELINES
 from irl_jax.report.wording import count
-from irl_jax.report.wording import join
 from irl_jax.report.wording import labels
-from irl_jax.report.wording import name
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
 from irl_jax.report.wording import percent
 from irl_jax.report.wording import percents
 from irl_jax.report.wording import SPACE
-
-Line = tuple[str, str]  # (verdict, text)
 
 # Verdicts on the shares of pairs in which the seeds prefer the aligned completion.
 APART, MIXED, AT_CHANCE, BACKWARDS = 'apart', 'mixed', 'at chance', 'backwards'
@@ -272,148 +267,3 @@ def simpler_on_pairs(recovery: Recovery) -> str:
     f' However, there is a difference to learn: {BASELINES[best]} prefers it in {percent(rate)} '
     f'{percents(low, high)}.'
   )
-
-
-def shortcuts(recovery: Recovery, reference: SetName | None) -> Line:
-  """Judges the reward against baselines and ceiling, and how much of it is style and length."""
-  parts = {
-    'a comparison with simpler rewards (it needs a true reward or labels)': against_baselines(
-      recovery, reference
-    ),
-    'style (it needs a true reward)': style(recovery),
-    'length': length(recovery),
-  }
-  lines = [line for line in parts.values() if line]
-  if not lines:
-    return v.UNKNOWN, 'Not known: this needs baselines, and a true reward or labels.'
-  missing = [what for what, line in parts.items() if not line]
-  not_measured = f'Not measured: {join(missing)}.' if missing else ''
-  baselines, *others = [line[0] if line else v.UNKNOWN for line in parts.values()]
-  verdict = v.worst(baselines, *others)
-  if verdict == v.YES and v.UNKNOWN in (baselines, *others):
-    verdict = v.UNKNOWN if baselines == v.UNKNOWN else v.PARTLY
-  return verdict, ' '.join(filter(None, [*(text for _, text in lines), not_measured]))
-
-
-def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | None:
-  """Compares the ranking of the seeds with that of the best baseline, and with the ceiling."""
-  by = v.yardstick(recovery, reference)
-  values = recovery.of_seeds(lambda seed: by.value(seed.on(reference)))
-  others = {
-    key: known
-    for key, baseline in recovery.baselines.items()
-    if key != 'constant' and (known := by.value(baseline.on(reference))) is not None
-  }
-  if not values or not others:
-    return None
-  best = max(others, key=others.__getitem__)
-  mean, value = statistics.fmean(values), others[best]
-  gain = by.gain(recovery.baselines[best].on(reference))
-  named = f'{BASELINES.get(best) or name(best)} ({number(value)})'
-  ceiling = distance_to_ceiling(mean, recovery, reference)
-  if mean <= value:
-    return v.NO, (
-      f'A simple baseline does at least as well as this reward ({by.name} {number(mean)}): '
-      f'{named}.{ceiling}'
-    )
-  if min(values) <= value:
-    return v.PARTLY, (
-      f'Its mean {by.name} of {number(mean)} is above that of the best baseline, {named}, but not '
-      f'in every seed.{ceiling}'
-    )
-  if gain and gain[0] <= 0:
-    return v.PARTLY, (
-      f'Its {by.name} of {number(mean)} is above that of the best baseline, {named}, but not '
-      f'by more than chance.{ceiling}'
-    )
-  beats = f'Its {by.name} of {number(mean)} beats the best baseline, {named}, in every seed'
-  if gain is None and all(by.interval(seed.on(reference)) for seed in recovery.seeds):
-    return v.PARTLY, f'{beats}; whether by more than chance is not known.{ceiling}'
-  return v.YES, f'{beats}.{ceiling}'
-
-
-def distance_to_ceiling(mean: float, recovery: Recovery, reference: SetName | None) -> str:
-  """Says how far the seeds are below the ceiling; '' if unknown."""
-  by, ceiling = v.yardstick(recovery, reference), recovery.ceiling
-  value, gain = by.value(ceiling.on(reference)), by.gain(ceiling.on(reference))
-  if value is None:
-    return ''
-  start = f' The ceiling, {trained_ceiling(ceiling)},'
-  if gain and gain[0] <= 0 <= gain[1]:
-    return f'{start} reaches {number(value)}, a difference that may be chance.'
-  if value > mean:
-    return f'{start} reaches {number(value)}, {number(value - mean)} more.'
-  return f'{start} does no better ({number(value)}).'
-
-
-def trained_ceiling(ceiling: Reward) -> str:
-  """Describes the ceiling: its training texts, and who sorted them."""
-  if ceiling.trained_on is None:
-    return 'the same model trained on texts in the right order'
-  return f'the same model trained on {ceiling.trained_on}'
-
-
-def style(recovery: Recovery) -> Line | None:
-  """Judges how well R̂ tells the two models apart where r* sees no difference."""
-  values = recovery.of_seeds(lambda seed: seed.confounds.style_auroc)
-  if not values:
-    return None
-  mean, bounds = statistics.fmean(values), style_interval(recovery)
-  text = (
-    "Among texts of nearly the same true reward, it tells the two models' texts apart with AUROC "
-    f'{number(mean)} (0.5: not at all)'
-  )
-  verdict = v.grade(-abs(mean - v.CHANCE), -v.STYLE_YES, -v.STYLE_PARTLY)
-  how_much = {v.YES: 'little', v.PARTLY: 'some', v.NO: 'much'}[verdict]
-  if bounds and not style_is_known(verdict, bounds):
-    return v.UNKNOWN, (
-      f'{text}. Its interval of {numbers(bounds)} is too wide to tell how much of it is style.'
-    )
-  return verdict, f'{text}: {how_much} of it is style.'
-
-
-def style_interval(recovery: Recovery) -> Interval | None:
-  """Returns the span of all seeds' style intervals; None if one is missing."""
-  lows = recovery.of_seeds(lambda seed: seed.confounds.style_low)
-  highs = recovery.of_seeds(lambda seed: seed.confounds.style_high)
-  return (min(lows), max(highs)) if lows and highs else None
-
-
-def style_is_known(verdict: str, bounds: Interval) -> bool:
-  """Returns True if an interval supports the verdict of 'little', 'some' or 'much' style."""
-  low, high = bounds
-  farthest = max(abs(low - v.CHANCE), abs(high - v.CHANCE))
-  nearest = 0.0 if low <= v.CHANCE <= high else min(abs(low - v.CHANCE), abs(high - v.CHANCE))
-  if verdict == v.YES:
-    return farthest <= v.STYLE_PARTLY
-  return nearest > (v.STYLE_YES if verdict == v.NO else 0.0)
-
-
-def length(recovery: Recovery) -> Line | None:
-  """Judges how much of R̂ is length."""
-  values = recovery.of_seeds(lambda seed: seed.confounds.length_spearman)
-  if not values:
-    return None
-  remaining = recovery.of_seeds(lambda seed: seed.confounds.partial_spearman_given_length)
-  whole = recovery.of_seeds(lambda seed: seed.on('heldout_texts').spearman)
-  ends = [seed.on('heldout_texts').spearman_interval for seed in recovery.seeds]
-  agrees = all(not bounds or bounds[0] > 0 for bounds in ends)
-  if remaining and whole and agrees:
-    before, after = statistics.fmean(whole), statistics.fmean(remaining)
-    if before >= v.CORRELATED and after < v.LENGTH_LEFT * before:
-      return v.NO, (
-        f'Most of its agreement is length: of a Spearman correlation of {number(before)} with the '
-        f'true reward, {number(after)} remains given length.'
-      )
-  mean = statistics.fmean(values)
-  interval = v.spearman_interval(mean, recovery.texts)
-  reaches_zero = interval is not None and interval[0] <= 0 <= interval[1]
-  too_high = interval is not None and max(map(abs, interval)) > v.LENGTH_MUCH
-  if reaches_zero if abs(mean) >= v.LENGTH_NOTED else too_high:
-    return v.UNKNOWN, (
-      f'How much it depends on length is not known: a Spearman correlation of {number(mean)}, '
-      f'with an interval of {numbers(interval)}.'
-    )
-  if abs(mean) >= v.LENGTH_NOTED:
-    return v.PARTLY, f'It depends on length (Spearman {number(mean)}).'
-  return v.YES, f'Length plays little part (Spearman {number(mean)}).'

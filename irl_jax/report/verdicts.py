@@ -13,6 +13,7 @@ from irl_jax.report.summary import Interval
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import SetName
 
+Line = tuple[str, str]  # (verdict, why)
 YES, PARTLY, NO, UNKNOWN = 'yes', 'partly', 'no', 'unknown'
 LABELS = {YES: 'Yes', PARTLY: 'Partly', NO: 'No', UNKNOWN: 'Not known'}
 

@@ -13,8 +13,8 @@ from irl_jax.evaluation.metrics import NO_CLASSES
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import card
 from irl_jax.ppo import loop as ppo_loop
-from irl_jax.report import terminal_tables
 from irl_jax.runtime import processes
+from irl_jax.runtime import terminal_tables
 from irl_jax.stages.run import Run
 
 

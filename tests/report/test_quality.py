@@ -2,6 +2,7 @@
 
 import pytest
 
+from irl_jax.report import caveats
 from irl_jax.report import findings
 from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import quality
@@ -180,7 +181,7 @@ def test_peoples_labels_are_compared_with_chance_too(make_summary):
 
 
 def line(summary, reference='heldout_texts'):
-  return quality.shortcuts(inputs_lib.parse_summary(summary).recovery, reference)
+  return caveats.shortcuts(inputs_lib.parse_summary(summary).recovery, reference)
 
 
 @pytest.mark.parametrize(

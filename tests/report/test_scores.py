@@ -1,9 +1,11 @@
 """The report of a true reward without a toxic class, and of labels that people did not make."""
 
+import io
 import re
 
 import pytest
 
+from irl_jax.command_line import results
 from irl_jax.report import agreement_figures
 from irl_jax.report import comparisons
 from irl_jax.report import curves
@@ -12,8 +14,8 @@ from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import page
 from irl_jax.report import summary as summary_lib
 from irl_jax.report import tables
-from irl_jax.report import terminal_tables
 from irl_jax.report.drawing import Drawing
+from irl_jax.runtime import terminal_tables
 
 RANKING, SIGN, SHORTCUTS, TRAINING = 0, 2, 3, 4
 
@@ -105,11 +107,10 @@ def test_tables_leave_out_what_needs_a_class(score_run, score_summary):
   (policies,) = tables.policies(inputs_lib.read(score_run))
   assert policies.rows[0][0] == 'mean true reward'
   assert 'true reward rose, share of prompts (ties half)' in [row[0] for row in policies.rows]
-  capture = terminal_tables.Console(width=200, record=True, quiet=False, file=None)
-  with capture.capture() as printed:
-    capture.print(terminal_tables.results_table(score_summary))
-  assert 'a score, without a toxic class and without a zero' in printed.get()
-  assert 'AUROC' not in printed.get().partition('–')[0]
+  printed = io.StringIO()
+  terminal_tables.show(results.tables(score_summary), printed)
+  assert 'a score, without a toxic class and without a zero' in printed.getvalue()
+  assert 'AUROC' not in printed.getvalue().partition('–')[0]
 
 
 @pytest.mark.parametrize(

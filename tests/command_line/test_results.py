@@ -1,4 +1,4 @@
-"""Terminal tables show every result at any width and encoding; text cannot act on the terminal."""
+"""The command prints every result, at any width."""
 
 import io
 import re
@@ -6,9 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from irl_jax.report.terminal_tables import results_table
-from irl_jax.report.terminal_tables import sample_table
-from irl_jax.report.terminal_tables import show
+from irl_jax.command_line import results
+from irl_jax.runtime import terminal_tables
 
 AGREEMENT = {
   'accuracy': 0.811,
@@ -93,7 +92,7 @@ def test_a_reason_stands_once_after_all_that_it_explains_and_only_for_what_is_sh
   }
   seed = {'heldout_texts': figures, 'calibration': CALIBRATION | {'why': {'platt': 'no label'}}}
   text = render(
-    results_table(
+    results.tables(
       {
         'irl': {
           'seeds': [seed] * 2,
@@ -109,7 +108,7 @@ def test_a_reason_stands_once_after_all_that_it_explains_and_only_for_what_is_sh
 
 @pytest.mark.parametrize('width', [120, 80, 40])
 def test_every_figure_is_shown_whole_at_every_width(width):
-  text = render(results_table(SUMMARY), width)
+  text = render(results.tables(SUMMARY), width)
   for figure in (
     '95.3%',
     '46.2%',
@@ -155,7 +154,7 @@ def test_every_figure_is_shown_whole_at_every_width(width):
 def test_what_the_aligned_model_wrote_can_be_the_only_figure():
   pairs = {'heldout_texts': None, 'heldout_pairs': {'auroc': None, 'prefers_aligned': 0.729}}
   text = render(
-    results_table({'irl': {'seeds': [pairs], 'baselines': {'constant': {'heldout_pairs': None}}}})
+    results.tables({'irl': {'seeds': [pairs], 'baselines': {'constant': {'heldout_pairs': None}}}})
   )
   assert '0.729' in text and 'constant' not in text.split('scores higher')[1]
 
@@ -163,7 +162,7 @@ def test_what_the_aligned_model_wrote_can_be_the_only_figure():
 def test_the_count_and_interval_of_pairs_that_differ_are_shown():
   preference = {'rate': 0.57, 'low': 0.46, 'high': 0.68, 'n': 34, 'pairs': 68}
   seed = {'heldout_pairs': {'prefers_aligned': 0.535}, 'preference': preference}
-  text = render(results_table({'irl': {'seeds': [seed]}}))
+  text = render(results.tables({'irl': {'seeds': [seed]}}))
   assert re.search(r'seed 0 +0.535 +57.0% \[46.0, 68.0\] n 34', text)
   assert text.rstrip().endswith(
     'Nothing was recovered: this reward cannot be distinguished from chance on held-out pairs.'
@@ -171,51 +170,13 @@ def test_the_count_and_interval_of_pairs_that_differ_are_shown():
 
 
 def test_stages_that_did_not_run_are_left_out():
-  assert render(results_table({})).strip() == ''
-  assert 'rerlhf' not in render(results_table({'rlhf': stage()}))
-  render(results_table({'irl': {'seeds': []}, 'rlhf': {'before': policy(0.4)}}))
-
-
-HOSTILE = [
-  '\x1b[31mred\x1b[0m',
-  '\x1b]0;title\x07',
-  '\x1b[2J',
-  '\x9b31m',
-  '\x07\x00\x7f\r',
-  'a\nb\tc',
-  '\u202eright',
-  '[/x]',
-  '[bold]x',
-  '[link=http://x]y',
-  '\ud800',
-  '<script>',
-  '👩‍👩‍👧',
-  '\x1b]8;;http://x\x1b\\link',
-]
-
-
-@pytest.mark.parametrize('text', HOSTILE)
-@pytest.mark.parametrize('encoding', ['utf-8', 'ascii', 'cp1252'])
-def test_generated_text_cannot_act_on_the_terminal(text, encoding):
-  raw = io.BytesIO()
-  file = io.TextIOWrapper(raw, encoding=encoding, newline='\n')
-  show(sample_table([(text, text, -1.234)], title=text), file)
-  shown = raw.getvalue().decode(encoding)
-  assert '-1.23' in shown
-  assert not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]', shown)
-
-
-def test_markup_in_a_sample_is_shown_as_it_is():
-  assert '[/x] [bold] <b> ünï' in render(sample_table([('p', '[/x] [bold] <b> ünï', 0.0)]))
-
-
-def test_long_samples_are_cut_and_marked():
-  text = render(sample_table([('p', 'x' * 500, 0.5)], characters=50), 200)
-  assert 'x' * 50 + '…' in text and 'x' * 51 not in text
+  assert render(results.tables({})).strip() == ''
+  assert 'rerlhf' not in render(results.tables({'rlhf': stage()}))
+  render(results.tables({'irl': {'seeds': []}, 'rlhf': {'before': policy(0.4)}}))
 
 
 def test_no_terminal_gets_one_width_and_no_colour(monkeypatch):
   monkeypatch.setenv('COLUMNS', '30')
   out = io.StringIO()
-  show(results_table(SUMMARY), out)
+  terminal_tables.show(results.tables(SUMMARY), out)
   assert '\x1b' not in out.getvalue() and 'perplexity under the base model' in out.getvalue()
