@@ -18,6 +18,7 @@ import optax
 from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import settings
+from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
@@ -106,8 +107,7 @@ def train(
     seed: random seed for the initial head and the order of the data.
     folder: where checkpoints are saved.
     dtype: the compute type.
-    runtime: how checkpoints are kept, how many non-finite gradients in a row are tolerated, how
-      memory is saved.
+    runtime: how checkpoints are kept, skipped updates tolerated, and memory saved.
     log: called after every validation with the number of the update and its metrics.
     truncate_log: called with the number of the first update of this run.
     progress: wraps the iterable of updates.
@@ -126,48 +126,45 @@ def train(
       pairs that the objective needs.
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  arguments.check_policy(base, 'base')
-  arguments.check_config(irl, config_lib.IRL, 'irl')
-  arguments.check_whole(seed, 'seed', low=0)
-  arguments.check_dtype(dtype)
-  settings.folder(folder, 'folder')
-  arguments.check_blocks(irl, base)
-  pairs = pairs_lib.checked(pairs, base, 'pairs')
-  validation = pairs_lib.checked(validation, base, 'validation')
-  pairs_lib.check_lengths(len(pairs), prompts=prompts)
-  _check_counts(len(pairs), len(validation))
+  pairs, validation = _checked(base, pairs, validation, irl, seed, dtype, folder, prompts)
   seed = int(seed)
-  trained, frozen = prepare.initial_parts(base, pairs, irl, seed, dtype)
-  data_of = lambda some: prepare.training_data(base, some, irl, (trained, frozen), dtype, runtime)
+  trained, frozen = parts = prepare.initial_parts(base, pairs, irl, seed, dtype)
+  data_of = lambda some: prepare.training_data(base, some, irl, parts, dtype, runtime)
   dataset, held = pairs_lib.by_prompt(data_of(pairs), prompts, irl.group_size), data_of(validation)
+  task, state, plan = _task(base.config, parts, dataset, held, irl, seed, dtype, runtime, report)
+  learner = training.Learner(state, parallel.replicate(trained))
+  hooks = training.Hooks(log, truncate_log, progress)
+  this_training = fingerprint_of(base, pairs, validation, irl, seed, prompts)
+  best = training.fit(task, learner, plan, folder, runtime, hooks, this_training)
+  return jax.device_get((best, frozen))
+
+
+def _task(
+  config: trunk.Config,
+  parts: reward_lib.Parts,
+  dataset: pairs_lib.PairDataset,
+  held: pairs_lib.PairDataset,
+  irl: config_lib.IRL,
+  seed: int,
+  dtype: DTypeLike,
+  runtime: config_lib.Runtime,
+  report: Callable[[np.ndarray], dict[str, float]],
+) -> tuple[training.Task, structs.TrainState, training.Plan]:
+  """Returns what is trained, its first state, and the schedule."""
   groups = parallel.batch_size(irl.batch_size // irl.group_size, len(dataset))
   groups_of = batches.order_by_bucket(dataset.padded, groups, seed)
   plan = _plan(irl, per_epoch=max(len(dataset) // groups, 1))
-  update, score_pairs, tx = compile_functions(base.config, irl, plan.updates, dtype, runtime)
-  state = optimizer.placed_state(trained, tx)
-  placed = parallel.replicate(cut_lib.stored(frozen, dtype))
-  at_once = pairs_at_once(held, groups * irl.group_size, base.config, dtype)
+  update, score_pairs, tx = compile_functions(config, irl, plan.updates, dtype, runtime)
+  placed = parallel.replicate(cut_lib.stored(parts[1], dtype))
+  at_once = pairs_at_once(held, groups * irl.group_size, config, dtype)
 
   def validate(params: reward_lib.Params) -> dict[str, float]:
     scores = prepare.over_pairs(score_pairs, (params, placed), held, at_once)
     return validation_metrics(scores, irl) | (report(scores) if np.isfinite(scores).all() else {})
 
-  best = training.fit(
-    'irl',
-    training.Learner(state, parallel.replicate(trained)),
-    placed,
-    update,
-    lambda step: dataset.batch(groups_of(step)),
-    validate,
-    plan,
-    folder,
-    runtime,
-    log=log,
-    truncate_log=truncate_log,
-    progress=progress,
-    fingerprint=fingerprint_of(base, pairs, validation, irl, seed, prompts),
-  )
-  return jax.device_get((best, frozen))
+  batch_of = lambda step: dataset.batch(groups_of(step))
+  task = training.Task('irl', update, placed, batch_of, validate)
+  return task, optimizer.placed_state(parts[0], tx), plan
 
 
 def fingerprint_of(
@@ -186,6 +183,34 @@ def fingerprint_of(
     prompts=fingerprint.of_rows([] if prompts is None else list(map(str, prompts))),
     starting_model=fingerprint.of_params(base.params),
   )
+
+
+def _checked(
+  base: pretrained.Decoder,
+  pairs: Sequence[pairs_lib.Pair],
+  validation: Sequence[pairs_lib.Pair],
+  irl: config_lib.IRL,
+  seed: int,
+  dtype: DTypeLike,
+  folder: pathlib.Path,
+  prompts: Sequence[Hashable] | None,
+) -> tuple[list[pairs_lib.Pair], list[pairs_lib.Pair]]:
+  """Returns the pairs, after a check of all arguments of `train`.
+
+  Raises:
+    ConfigError, InputError: as `train`.
+  """
+  arguments.check_policy(base, 'base')
+  arguments.check_config(irl, config_lib.IRL, 'irl')
+  arguments.check_whole(seed, 'seed', low=0)
+  arguments.check_dtype(dtype)
+  settings.folder(folder, 'folder')
+  arguments.check_blocks(irl, base)
+  checked = pairs_lib.checked(pairs, base, 'pairs')
+  held = pairs_lib.checked(validation, base, 'validation')
+  pairs_lib.check_lengths(len(checked), prompts=prompts)
+  _check_counts(len(checked), len(held))
+  return checked, held
 
 
 def _plan(irl: config_lib.IRL, per_epoch: int) -> training.Plan:

@@ -30,6 +30,27 @@ Progress = Callable[[range], Iterable[int]]
 
 
 @dataclasses.dataclass(frozen=True)
+class Task:
+  """What is trained."""
+
+  name: str  # of the stage, and of its section of the config
+  update: Update
+  frozen: Any  # passed to `update` unchanged
+  batch_of: Callable[[int], Any]  # returns the batch of an update from its number
+  # parameters -> metrics to log, with 'validation/loss' if there is validation data
+  validate: Callable[[Any], Metrics]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+  """What the caller of a training run does meanwhile."""
+
+  log: Log  # called after every validation with the number of the update and metrics
+  truncate_log: Callable[[int], None]  # called once, with the first update that this run will do
+  progress: Progress  # wraps the iterable of updates
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
   """The schedule of a training run; all fields count updates."""
 
@@ -65,10 +86,15 @@ class Learner:
       self.best_loss = min(loss, self.best_loss)
     self.history = []
 
+  def saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the arrays and the values that a checkpoint stores."""
+    arrays = {'state': self.state, 'best': self.best}
+    return arrays, {'best_loss': self.best_loss, 'history': self.history}
+
 
 def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[int, Learner]:
   """Returns the next update and the learner of the newest checkpoint, else (0, learner)."""
-  restored = checkpoints.restore({'state': learner.state, 'best': learner.best})
+  restored = checkpoints.restore(learner.saved()[0])
   if not restored:
     return 0, learner
   first, saved, meta = restored
@@ -76,36 +102,23 @@ def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[
 
 
 def fit(
-  name: str,
+  task: Task,
   learner: Learner,
-  frozen: Any,
-  update: Update,
-  batch_of: Callable[[int], Any],
-  validate: Callable[[Any], Metrics],
   plan: Plan,
   folder: pathlib.Path,
   runtime: config_lib.Runtime,
-  *,
-  log: Log,
-  truncate_log: Callable[[int], None],
-  progress: Progress,
+  hooks: Hooks,
   fingerprint: fingerprint_lib.Fingerprint | None = None,
 ) -> Any:
   """Runs the remaining updates; continues from the newest checkpoint in `folder`.
 
   Args:
-    name: the name of the stage and of its section of the config.
+    task: what is trained.
     learner: where training starts; its state is donated.
-    frozen: passed to `update` unchanged.
-    update: mapped over the devices, (state, frozen, batch) -> (state, metrics).
-    batch_of: returns the batch of an update from its number.
-    validate: parameters -> metrics to log, with 'validation/loss' if there is validation data.
     plan: the schedule.
     folder: where checkpoints are saved.
     runtime: its `keep_checkpoints` and `max_skipped_in_row` are used.
-    log: called after every validation with the number of the update and metrics.
-    truncate_log: called once, with the first update that this run will do.
-    progress: wraps the iterable of updates.
+    hooks: called as the training goes on.
     fingerprint: of this training run; checkpoints with another one are refused.
 
   Returns:
@@ -120,9 +133,10 @@ def fit(
     checkpoint.Checkpoints(folder, runtime.keep_checkpoints, fingerprint) as checkpoints,
   ):
     first, learner = restored_or(learner, checkpoints)
-    truncate_log(first)
-    for step in progress(range(first, plan.updates)):
-      learner.record_update(*update(learner.state, frozen, parallel.shard(batch_of(step))))
+    hooks.truncate_log(first)
+    for step in hooks.progress(range(first, plan.updates)):
+      batch = parallel.shard(task.batch_of(step))
+      learner.record_update(*task.update(learner.state, task.frozen, batch))
       last, stopping = step + 1 == plan.updates, interruption.requested()
       evaluates = last or (step + 1) % plan.evaluate_every == 0
       saves = last or stopping or (step + 1) % plan.save_every == 0
@@ -131,18 +145,16 @@ def fit(
       if not evaluates and not saves:
         continue
       learner.history = as_floats(learner.history)
-      validation = validate(learner.state.params) if evaluates else {}
-      check(name, step, learner.history, validation, runtime.max_skipped_in_row, checkpoints.saved)
+      metrics = task.validate(learner.state.params) if evaluates else {}
+      check(
+        task.name, step, learner.history, metrics, runtime.max_skipped_in_row, checkpoints.saved
+      )
       if evaluates:
         epoch = (step + 1) / plan.per_epoch
-        log(step, averaged(learner.history) | {'epoch': epoch} | validation)
-        learner.record_validation(validation)
+        hooks.log(step, averaged(learner.history) | {'epoch': epoch} | metrics)
+        learner.record_validation(metrics)
       if saves:
-        checkpoints.save(
-          step + 1,
-          {'state': learner.state, 'best': learner.best},
-          {'best_loss': learner.best_loss, 'history': learner.history},
-        )
+        checkpoints.save(step + 1, *learner.saved())
       if stopping:
         interruption.stop()
   return learner.best

@@ -194,7 +194,7 @@ def fit(
     folder: where checkpoints are saved.
     dtype: the compute type.
     runtime: its keep_checkpoints, max_skipped_in_row, micro_batch and rematerialise are used.
-    log: as for `training.loop.fit`.
+    log: called after every validation with the number of the update and its metrics.
     truncate_log: called once, with the first update.
     progress: wraps the iterable of updates.
 
@@ -209,26 +209,17 @@ def fit(
   rows_of = batches.order_by_bucket(padded, batch_size, seed)
   step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
   params = optimizer.masters(model.params)
-  best = training.fit(
+  task = training.Task(
     name,
-    training.Learner(optimizer.placed_state(params, tx), best=parallel.replicate(params)),
-    (),
     step,
-    lambda number: examples.batch(rows_of(number), buckets),
-    lambda params: validate(measure, params, validation, batch_size, buckets),
-    plan,
-    folder,
-    runtime,
-    log=log,
-    truncate_log=truncate_log,
-    progress=progress,
-    fingerprint=fingerprint.of(
-      {config.key.rstrip('.'): config, 'seed': seed},
-      examples=_digest(examples),
-      validation_examples=_digest(validation),
-      starting_model=fingerprint.of_params(model.params),
-    ),
+    frozen=(),
+    batch_of=lambda number: examples.batch(rows_of(number), buckets),
+    validate=lambda params: validate(measure, params, validation, batch_size, buckets),
   )
+  learner = training.Learner(optimizer.placed_state(params, tx), best=parallel.replicate(params))
+  hooks = training.Hooks(log, truncate_log, progress)
+  this_training = _fingerprint_of(model, examples, validation, config, seed)
+  best = training.fit(task, learner, plan, folder, runtime, hooks, this_training)
   return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
 
 
@@ -254,6 +245,22 @@ def _compile_functions(
     parallel.map_update(update, losses=losses, tx=tx, **saving, **statics),
     parallel.map_forward(losses, **statics),
     tx,
+  )
+
+
+def _fingerprint_of(
+  model: pretrained.Pretrained,
+  examples: examples_lib.Examples,
+  validation: examples_lib.Examples,
+  config: config_lib.Supervised,
+  seed: int,
+) -> fingerprint.Fingerprint:
+  """Returns the fingerprint of this training run, which covers only what results depend on."""
+  return fingerprint.of(
+    {config.key.rstrip('.'): config, 'seed': seed},
+    examples=_digest(examples),
+    validation_examples=_digest(validation),
+    starting_model=fingerprint.of_params(model.params),
   )
 
 
