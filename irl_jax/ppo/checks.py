@@ -1,8 +1,10 @@
-"""Checks that PPO can learn: the self-check, non-finite numbers, and scores that are clipped."""
+"""Checks that PPO can learn: its arguments, the self-check, non-finite numbers, clipped scores."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import math
+import pathlib
 from typing import Any
 
 from absl import logging
@@ -12,11 +14,18 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax import rewards
+from irl_jax import settings
 from irl_jax import structs
+from irl_jax.models import pretrained
 from irl_jax.models import trunk
+from irl_jax.ppo import probe as probe_lib
 from irl_jax.ppo import reward_scale
 from irl_jax.runtime import processes
+from irl_jax.runtime import terminal
+from irl_jax.training import arguments
 from irl_jax.training import divergence
+from irl_jax.training import fingerprint
 
 # Effect of rounding on log-probs if logits are small, in nats per token. If a deviation is larger,
 # the tolerance is computed from the size of the logits.
@@ -178,3 +187,46 @@ def check_metrics(metrics: Mapping[str, float], step: int, limit: int, saved: st
     saved,
     'Lower config.ppo.learning_rate, or raise config.ppo.kl_coefficient',
   )
+
+
+def check_arguments(
+  policy: pretrained.Pretrained,
+  rows: Sequence[Mapping[str, Any]],
+  config: config_lib.Config,
+  folder: str | pathlib.Path,
+  dtype: DTypeLike,
+) -> None:
+  """Refuses arguments that training would fail on, with the same messages as the command line.
+
+  Raises:
+    ConfigError, InputError: as `loop.train`.
+  """
+  arguments.check_policy(policy)
+  arguments.check_config(config, config_lib.Config, 'config')
+  arguments.check_settings(config)
+  arguments.check_blocks(config.ppo, policy)
+  arguments.check_rows(rows, ('prompt', 'original'))
+  arguments.check_dtype(dtype)
+  settings.folder(folder, 'folder')
+
+
+def check_continues(
+  first: int,
+  probe: probe_lib.Probe | None,
+  reward: rewards.Reward,
+  config: config_lib.Config,
+  folder: pathlib.Path,
+) -> None:
+  """Refuses to continue a run with another reward, or one that has more steps than configured.
+
+  Raises:
+    ConfigError: names the number of steps, or the scores that differ.
+  """
+  if first > config.ppo.steps:
+    fingerprint.refuse(
+      folder,
+      f'it has already done {terminal.count(first, "step")}, but config.ppo.steps = '
+      f'{config.ppo.steps}',
+    )
+  if probe is not None:
+    probe_lib.check(probe, reward, folder)

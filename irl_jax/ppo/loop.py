@@ -19,7 +19,6 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import rewards
-from irl_jax import settings
 from irl_jax import structs
 from irl_jax.data import user_rewards
 from irl_jax.models import cut as cut_lib
@@ -33,12 +32,24 @@ from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
-from irl_jax.runtime import terminal
 from irl_jax.training import arguments
 from irl_jax.training import checkpoint
 from irl_jax.training import fingerprint
 
 SAMPLES_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """Everything that stays the same over the steps of a training run."""
+
+  policy: pretrained.Pretrained  # the policy to start from
+  config: config_lib.Config
+  functions: functions_lib.Compiled
+  frozen: update_lib.Frozen
+  prompts: rollout_lib.Prompts
+  reward: rewards.Reward
+  key: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,19 +99,23 @@ class Outcome:
   clipped: float  # the share of the scores that were clipped
 
 
+def start_sampling(setup: Setup, learner: Learner, step: int) -> rollout_lib.Pending:
+  """Starts sampling the rollout of a step on the devices, without waiting for it."""
+  inputs = (learner.state.params, setup.frozen.params, setup.frozen.allowed, setup.key)
+  eos = setup.policy.config.eos_token_id
+  return rollout_lib.start_sampling(
+    setup.functions.sample, inputs, setup.prompts, eos, setup.config, step
+  )
+
+
 def learn(
-  functions: functions_lib.Compiled,
-  learner: Learner,
-  frozen: update_lib.Frozen,
-  sampled: rollout_lib.Sampled,
-  config: config_lib.Config,
-  step: int,
-  check: bool,
+  setup: Setup, learner: Learner, sampled: rollout_lib.Sampled, step: int, check: bool
 ) -> tuple[Learner, Outcome]:
   """Starts all updates of one step on the devices, without waiting for them.
 
   The KL coefficient is adapted later, in `conclude`, because that needs the measured KL.
   """
+  functions, config = setup.functions, setup.config
   moments = learner.moments.add(sampled.scores)
   scaled, clipped = reward_scale.clip(
     reward_scale.scale(sampled.scores, moments, config.ppo.scale_reward), config.ppo.clip_reward
@@ -108,24 +123,18 @@ def learn(
   experience = rollout_lib.experience_of(sampled.batch, sampled.responses, scaled)
   coefficient = parallel.replicate(np.float32(learner.kl_coefficient))
   rollout, statistics = functions.make_rollout(
-    (learner.state.params, frozen, coefficient), parallel.shard(experience)
+    (learner.state.params, setup.frozen, coefficient), parallel.shard(experience)
   )
   state, updates = learner.state, []
   for rows in minibatches(config.ppo, config.seed, step):
-    state, metrics = functions.update(state, frozen, parallel.take(rollout, rows))
+    state, metrics = functions.update(state, setup.frozen, parallel.take(rollout, rows))
     updates.append(metrics)
   learner = dataclasses.replace(learner, state=state, moments=moments)
   return learner, Outcome(statistics, updates, rollout if check else None, scaled, clipped)
 
 
 def conclude(
-  functions: functions_lib.Compiled,
-  learner: Learner,
-  frozen: update_lib.Frozen,
-  outcome: Outcome,
-  sampled: rollout_lib.Sampled,
-  config: config_lib.Config,
-  step: int,
+  setup: Setup, learner: Learner, outcome: Outcome, sampled: rollout_lib.Sampled, step: int
 ) -> tuple[Learner, dict[str, float]]:
   """Waits for the results of a step, and adapts the KL coefficient of the next one.
 
@@ -135,11 +144,11 @@ def conclude(
   Raises:
     DivergedError: the self-check failed.
   """
-  ppo = config.ppo
+  functions, ppo = setup.functions, setup.config.ppo
   statistics, updates = parallel.gather(outcome.statistics), jax.device_get(outcome.updates)
   if outcome.rollout is not None:
     rollout = parallel.gather(outcome.rollout)
-    size = lambda: parallel.gather(functions.logit_size(frozen, outcome.rollout))
+    size = lambda: parallel.gather(functions.logit_size(setup.frozen, outcome.rollout))
     checks.check_agreement(
       statistics,
       sampled.responses,
@@ -166,17 +175,71 @@ def conclude(
   return dataclasses.replace(learner, kl_coefficient=coefficient), metrics | progress
 
 
-def with_probe(
-  learner: Learner,
-  reward: rewards.Reward,
-  sampled: rollout_lib.Sampled,
-  prompts: rollout_lib.Prompts,
-) -> Learner:
+def with_probe(setup: Setup, learner: Learner, sampled: rollout_lib.Sampled) -> Learner:
   """Returns the learner with a probe of the reward, made of the first texts that were scored."""
   if learner.probe is not None:
     return learner
-  originals = prompts.original_scores[sampled.rows]
-  return dataclasses.replace(learner, probe=probe_lib.of(reward, sampled, originals))
+  originals = setup.prompts.original_scores[sampled.rows]
+  return dataclasses.replace(learner, probe=probe_lib.of(setup.reward, sampled, originals))
+
+
+def prepare(
+  policy: pretrained.Pretrained,
+  rows: Sequence[Mapping[str, Any]],
+  reward: rewards.Reward,
+  config: config_lib.Config,
+  dtype: DTypeLike,
+) -> tuple[Setup, Learner]:
+  """Returns what stays the same over the steps, and the state before the first one."""
+  reward = user_rewards.checked(reward)
+  functions, tx = functions_lib.compile_functions(policy.config, config, dtype)
+  state, frozen = functions_lib.initial_state(policy, config, tx, dtype)
+  prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)
+  arguments.check_positions(config, policy, max(map(len, prompts.ids)))
+  learner = Learner(state, reward_scale.RunningMoments(), config.ppo.kl_coefficient)
+  key = parallel.key(config.seed)
+  return Setup(policy, config, functions, frozen, prompts, reward, key), learner
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """A step that is done."""
+
+  number: int
+  learner: Learner
+  sampled: rollout_lib.Sampled
+  metrics: dict[str, float]
+
+
+def steps(
+  setup: Setup, learner: Learner, numbers: Iterable[int], checkpoints: checkpoint.Checkpoints
+) -> Iterator[Step]:
+  """Runs the steps of these numbers, and yields each once its results are there.
+
+  Args:
+    setup: what stays the same.
+    learner: the state before the first step.
+    numbers: of the steps, ascending; the last is `ppo.steps - 1`.
+    checkpoints: an error names the newest one.
+
+  Raises:
+    InputError: the reward returns anything but one number per text.
+    DivergedError: as `train`.
+  """
+  ppo, pending, warned, check = setup.config.ppo, None, False, True
+  for step in numbers:
+    sampled = rollout_lib.score(
+      pending or start_sampling(setup, learner, step), setup.prompts, setup.policy, setup.reward
+    )
+    checks.check_scores(sampled.scores, step, checkpoints.saved)
+    learner = with_probe(setup, learner, sampled)
+    learner, outcome = learn(setup, learner, sampled, step, check)
+    # The devices sample while the host reads, logs and saves the results of this step.
+    pending = start_sampling(setup, learner, step + 1) if step + 1 < ppo.steps else None
+    learner, metrics = conclude(setup, learner, outcome, sampled, step)
+    checks.check_metrics(metrics, step, setup.config.runtime.max_skipped_in_row, checkpoints.saved)
+    warned, check = warned or checks.warn_of_scores(metrics, step, ppo), False
+    yield Step(step, learner, sampled, metrics)
 
 
 def with_trained(
@@ -214,8 +277,7 @@ def train(
     dtype: the compute type.
     log: called after every step with its number and metrics.
     truncate_log: called once, with the number of the first step of this run.
-    show_samples: called every `ppo.samples_every` steps with `{"prompt", "completion", "score"}`
-      rows.
+    show_samples: called every `ppo.samples_every` steps with the rows of `Sampled.table`.
     report: computes more metrics to log, from the texts of a rollout; training does not use them.
     progress: wraps the iterable of steps.
 
@@ -229,50 +291,25 @@ def train(
     DivergedError: the self-check failed, scores or losses or the KL are not finite, or too many
       gradients in a row are not finite.
   """
-  _check_arguments(policy, rows, config, folder, dtype)
+  checks.check_arguments(policy, rows, config, folder, dtype)
   rows = list(rows)  # a column of a table has row numbers of its own
-  ppo, runtime = config.ppo, config.runtime
-  reward = user_rewards.checked(reward)
-  functions, tx = functions_lib.compile_functions(policy.config, config, dtype)
-  state, frozen = functions_lib.initial_state(policy, config, tx, dtype)
-  prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)
-  arguments.check_positions(config, policy, max(map(len, prompts.ids)))
-  learner = Learner(state, reward_scale.RunningMoments(), ppo.kl_coefficient)
-  key = parallel.key(config.seed)
-  this_training = fingerprint_of(policy, rows, config)
-
-  def start_sampling(step: int) -> rollout_lib.Pending:
-    inputs = (learner.state.params, frozen.params, frozen.allowed, key)
-    eos = policy.config.eos_token_id
-    return rollout_lib.start_sampling(functions.sample, inputs, prompts, eos, config, step)
-
+  setup, learner = prepare(policy, rows, reward, config, dtype)
+  ppo, kept = config.ppo, config.runtime.keep_checkpoints
   with (
     interruption.deferred(),
-    checkpoint.Checkpoints(folder, runtime.keep_checkpoints, this_training) as checkpoints,
+    checkpoint.Checkpoints(folder, kept, fingerprint_of(policy, rows, config)) as checkpoints,
   ):
     first, learner = restored_or(learner, checkpoints)
-    _check_continues(first, learner, reward, config, checkpoints.folder)
+    checks.check_continues(first, learner.probe, setup.reward, config, checkpoints.folder)
     truncate_log(first)
-    pending, warned = None, False
-    for step in progress(range(first, ppo.steps)):
-      pending = pending or start_sampling(step)
-      sampled = rollout_lib.score(pending, prompts, policy, reward)
-      checks.check_scores(sampled.scores, step, checkpoints.saved)
-      learner = with_probe(learner, reward, sampled, prompts)
-      check = step == first
-      learner, outcome = learn(functions, learner, frozen, sampled, config, step, check)
-      last = step + 1 == ppo.steps
-      # The devices sample while the host reads, logs and saves the results of this step.
-      pending = None if last else start_sampling(step + 1)
-      learner, metrics = conclude(functions, learner, frozen, outcome, sampled, config, step)
-      checks.check_metrics(metrics, step, runtime.max_skipped_in_row, checkpoints.saved)
-      warned = warned or checks.warn_of_scores(metrics, step, ppo)
-      log(step, metrics | report(sampled.scored))
-      if step % ppo.samples_every == 0:
-        show_samples(step, sampled.table(SAMPLES_SHOWN))
+    for step in steps(setup, learner, progress(range(first, ppo.steps)), checkpoints):
+      done, learner = step.number + 1, step.learner
+      log(step.number, step.metrics | report(step.sampled.scored))
+      if step.number % ppo.samples_every == 0:
+        show_samples(step.number, step.sampled.table(SAMPLES_SHOWN))
       stopping = interruption.requested()
-      if last or stopping or (step + 1) % ppo.checkpoint_every == 0:
-        checkpoints.save(step + 1, learner.state, learner.meta())
+      if done == ppo.steps or stopping or done % ppo.checkpoint_every == 0:
+        checkpoints.save(done, learner.state, learner.meta())
       if stopping:
         interruption.stop()
   return with_trained(policy, learner.state, ppo.trained_blocks)
@@ -292,46 +329,3 @@ def fingerprint_of(
     rows=fingerprint.of_rows([[row['prompt'], row['original']] for row in rows]),
     starting_policy=fingerprint.of_params(policy.params),
   )
-
-
-def _check_continues(
-  first: int,
-  learner: Learner,
-  reward: rewards.Reward,
-  config: config_lib.Config,
-  folder: pathlib.Path,
-) -> None:
-  """Refuses to continue a run with another reward, or one that has more steps than configured.
-
-  Raises:
-    ConfigError: names the number of steps, or the scores that differ.
-  """
-  if first > config.ppo.steps:
-    fingerprint.refuse(
-      folder,
-      f'it has already done {terminal.count(first, "step")}, but config.ppo.steps = '
-      f'{config.ppo.steps}',
-    )
-  if learner.probe is not None:
-    probe_lib.check(learner.probe, reward, folder)
-
-
-def _check_arguments(
-  policy: pretrained.Pretrained,
-  rows: Sequence[Mapping[str, Any]],
-  config: config_lib.Config,
-  folder: str | pathlib.Path,
-  dtype: DTypeLike,
-) -> None:
-  """Refuses arguments that training would fail on, with the same messages as the command line.
-
-  Raises:
-    ConfigError, InputError: as `train`.
-  """
-  arguments.check_policy(policy)
-  arguments.check_config(config, config_lib.Config, 'config')
-  arguments.check_settings(config)
-  arguments.check_blocks(config.ppo, policy)
-  arguments.check_rows(rows, ('prompt', 'original'))
-  arguments.check_dtype(dtype)
-  settings.folder(folder, 'folder')
