@@ -66,14 +66,12 @@ class Blocks:
 
 def in_blocks(logits: jax.Array) -> Blocks:
   """Returns logits [V, B] in blocks; the padding of the last block is forbidden."""
-  filled = jnp.pad(
-    logits, ((0, -logits.shape[0] % BLOCK), (0, 0)), constant_values=distribution.FORBIDDEN
-  )
+  padding = (0, -logits.shape[0] % BLOCK), (0, 0)
+  filled = jnp.pad(logits, padding, constant_values=distribution.FORBIDDEN)
   blocks = filled.reshape(-1, BLOCK, logits.shape[1])
   largest = jnp.max(blocks, axis=1)
-  return Blocks(
-    blocks, largest, largest + jnp.log(jnp.sum(jnp.exp(blocks - largest[:, None]), axis=1))
-  )
+  total = jnp.log(jnp.sum(jnp.exp(blocks - largest[:, None]), axis=1))
+  return Blocks(blocks, largest, largest + total)
 
 
 def top_k(blocks: Blocks, k: int) -> tuple[jax.Array, jax.Array]:
@@ -141,6 +139,59 @@ def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) ->
   return jnp.take_along_axis(ids, drawn[:, None], axis=1)[:, 0]
 
 
+@dataclasses.dataclass(frozen=True)
+class DecodeLoop:
+  """What every step of the decode loop reads."""
+
+  params: trunk.Params
+  layers: list[trunk.Params]  # of each block, from `trunk.decode_layers`
+  allowed: distribution.Allowed
+  keys: jax.Array  # [B], one of each row
+  visible: jax.Array  # [B, K] bool: the prompt's tokens, and all later slots
+  prompt_length: jax.Array  # [B] tokens of each prompt
+  prompt: int  # P
+  config: trunk.Config
+  dtype: DTypeLike
+  min_new_tokens: int
+  draw: Callable[[jax.Array, Blocks], jax.Array]  # keys [B], logits -> tokens [B]
+
+  def append(self, state: DecodeState, hidden: jax.Array) -> DecodeState:
+    """Adds the token that follows hidden states [B, D]."""
+    too_early = jnp.full(len(self.keys), state.step < self.min_new_tokens)
+    last = trunk.final_norm(self.params, hidden, self.config)
+    logits = distribution.next_logits(self.params, last, too_early, self.allowed, self.config)
+    blocks = in_blocks(logits)
+    step_keys = jax.vmap(jax.random.fold_in, (0, None))(self.keys, state.step)
+    drawn = self.draw(step_keys, blocks).astype(jnp.int32)
+    token = jnp.where(state.done, self.config.eos_token_id, drawn)
+    chosen = jnp.take_along_axis(logits, token[None], axis=0)[0]
+    log_prob = chosen - jax.nn.logsumexp(blocks.total, axis=0)
+    return dataclasses.replace(
+      state,
+      step=state.step + 1,
+      token=token,
+      ids=state.ids.at[:, state.step].set(token),
+      log_probs=state.log_probs.at[:, state.step].set(jnp.where(state.done, 0.0, log_prob)),
+      length=state.length + ~state.done,
+      done=state.done | self.allowed.ends[token],
+    )
+
+  def decode(self, state: DecodeState) -> DecodeState:
+    """Runs the model on the last token, and adds the next one."""
+    last = state.step - 1
+    slot = self.prompt + last
+    hidden, caches = trunk.decode_blocks(
+      self.layers,
+      trunk.embed(self.params, state.token[:, None], self.config, self.dtype),
+      self.prompt_length + last,
+      slot,
+      self.visible & (jnp.arange(self.visible.shape[1]) <= slot)[None],
+      state.caches,
+      self.config,
+    )
+    return self.append(dataclasses.replace(state, caches=caches), hidden[:, 0])
+
+
 def sample(
   inputs: tuple[trunk.Params, distribution.Allowed, jax.Array],
   batch: structs.PromptBatch,
@@ -156,8 +207,7 @@ def sample(
   """Samples a response to every prompt.
 
   Args:
-    inputs: (params, allowed, key): the model, `distribution.Allowed`, and the key that row indices
-      are folded into.
+    inputs: (params, allowed, key); the indices of the rows are folded into the key.
     batch: left-padded prompts [B, P].
     config: the model's shape.
     dtype: the compute type.
@@ -173,51 +223,21 @@ def sample(
   params, allowed, key = inputs
   params = jax.tree.map(lambda x: x.astype(dtype), params)
   rows, prompt = batch.ids.shape
-  slots = prompt + max_new_tokens
-  keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch.index)
-  visible = jnp.concatenate([batch.valid, jnp.ones((rows, max_new_tokens), bool)], axis=1)  # [B, K]
-  prompt_length = jnp.sum(batch.valid, axis=1)
-
-  def append(state: DecodeState, hidden: jax.Array) -> DecodeState:
-    """Adds the token that follows hidden states [B, D]."""
-    too_early = jnp.full(rows, state.step < min_new_tokens)
-    logits = distribution.next_logits(
-      params, trunk.final_norm(params, hidden, config), too_early, allowed, config
-    )
-    blocks = in_blocks(logits)
-    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, state.step)
-    drawn = draw(step_keys, blocks, min(top_k, config.vocab_size), top_p, greedy).astype(jnp.int32)
-    token = jnp.where(state.done, config.eos_token_id, drawn)
-    log_prob = jnp.take_along_axis(logits, token[None], axis=0)[0] - jax.nn.logsumexp(
-      blocks.total, axis=0
-    )
-    return dataclasses.replace(
-      state,
-      step=state.step + 1,
-      token=token,
-      ids=state.ids.at[:, state.step].set(token),
-      log_probs=state.log_probs.at[:, state.step].set(jnp.where(state.done, 0.0, log_prob)),
-      length=state.length + ~state.done,
-      done=state.done | allowed.ends[token],
-    )
-
-  def decode(state: DecodeState) -> DecodeState:
-    """Runs the model on the last token, and adds the next one."""
-    last = state.step - 1
-    slot = prompt + last
-    hidden, caches = trunk.decode_blocks(
-      layers,
-      trunk.embed(params, state.token[:, None], config, dtype),
-      prompt_length + last,
-      slot,
-      visible & (jnp.arange(slots) <= slot)[None],
-      state.caches,
-      config,
-    )
-    return append(dataclasses.replace(state, caches=caches), hidden[:, 0])
-
+  loop = DecodeLoop(
+    params=params,
+    layers=trunk.decode_layers(params['blocks']),
+    allowed=allowed,
+    keys=jax.vmap(functools.partial(jax.random.fold_in, key))(batch.index),
+    visible=jnp.concatenate([batch.valid, jnp.ones((rows, max_new_tokens), bool)], axis=1),
+    prompt_length=jnp.sum(batch.valid, axis=1),
+    prompt=prompt,
+    config=config,
+    dtype=dtype,
+    min_new_tokens=min_new_tokens,
+    draw=functools.partial(draw, k=min(top_k, config.vocab_size), top_p=top_p, greedy=greedy),
+  )
   embedded = trunk.embed(params, batch.ids, config, dtype)
-  layers = trunk.decode_layers(params['blocks'])
+  slots = prompt + max_new_tokens
   hidden, caches = trunk.prefill(params['blocks'], embedded, batch.valid, config, slots)
   empty = DecodeState(
     step=jnp.int32(0),
@@ -229,7 +249,7 @@ def sample(
     caches=caches,
   )
   unfinished = lambda state: (state.step < max_new_tokens) & ~jnp.all(state.done)
-  state = jax.lax.while_loop(unfinished, decode, append(empty, hidden[:, -1]))
+  state = jax.lax.while_loop(unfinished, loop.decode, loop.append(empty, hidden[:, -1]))
   return structs.Responses(state.ids, state.length, state.log_probs)
 
 

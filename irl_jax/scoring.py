@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+import functools
 from typing import Any
 from typing import Concatenate
 
@@ -182,6 +183,8 @@ def over_texts(
     InputError: one of the texts is not a string.
   """
   apply = batched(forward, model, limit, pad_id, batch_size, dtype, progress, **statics)
+  room = limit - len(prefix)
+  encode = functools.partial(text.encode, model.tokenizer, max_tokens=room, specials=specials)
 
   def score(texts: Sequence[str]) -> np.ndarray:
     texts = text.check_texts(texts, 'texts')
@@ -191,17 +194,12 @@ def over_texts(
     distinct, cut = list(place), []
 
     def read(rows: np.ndarray) -> Iterator[Tokens]:
-      sequences, shortened = text.encode(
-        model.tokenizer,
-        [distinct[row] for row in rows],
-        max_tokens=limit - len(prefix),
-        specials=specials,
-      )
+      sequences, shortened = encode([distinct[row] for row in rows])
       cut.append(shortened)
       return ([*prefix, *sequence] or list(instead_of_empty) for sequence in sequences)
 
     scores = apply([len(one) for one in distinct], read)
-    _warn_of_cut(sum(cut), len(distinct), limit - len(prefix), model.source)
+    _warn_of_cut(sum(cut), len(distinct), room, model.source)
     return scores[[place[one] for one in texts]]
 
   return score

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 from irl_jax import rewards
@@ -41,16 +42,6 @@ def train_policy(
     report: computes more metrics to log, from the scored texts of a rollout.
   """
   start = pretrained.load_language_model(run.start)
-
-  def show(step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    if processes.is_first():
-      terminal_tables.show(
-        terminal_tables.sample_table(
-          [(row['prompt'], row['completion'], row['score']) for row in rows],
-          title=f'{stage}, step {step}',
-        )
-      )
-
   policy = ppo_loop.train(
     start,
     run.rows('train'),
@@ -58,7 +49,7 @@ def train_policy(
     run.config,
     run.folder / stage / 'checkpoints',
     dtype=run.dtype,
-    show_samples=show,
+    show_samples=functools.partial(show_samples, stage),
     report=report,
     **run.logging(stage),
   )
@@ -85,6 +76,17 @@ def train_policy(
   )
   run.write_json(f'{stage}/figures.json', results)
   run.save(stage, 'policy', policy, run.start, results, in_words(run, true_reward))
+
+
+def show_samples(stage: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Prints completions of one step with their scores."""
+  if processes.is_first():
+    terminal_tables.show(
+      terminal_tables.sample_table(
+        [(row['prompt'], row['completion'], row['score']) for row in rows],
+        title=f'{stage}, step {step}',
+      )
+    )
 
 
 def in_words(run: Run, true_reward: rewards.TrueReward | rewards.ScalarReward) -> str:
