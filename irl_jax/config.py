@@ -5,7 +5,6 @@ existing `Config` is valid. `configs/*.py` return one from `get_config()`. The c
 overrides single fields (`--config.ppo.learning_rate=1e-6`), and so does `irl_jax.recover`.
 """
 
-import codecs
 import dataclasses
 from typing import ClassVar
 
@@ -15,8 +14,6 @@ from irl_jax.settings import Section
 from irl_jax.settings import setting
 
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
-# Codecs of Python that are not for text files
-NOT_OF_FILES = ('idna', 'punycode', 'unicode-escape', 'raw-unicode-escape')
 # The objectives of IRL, and whether each compares all samples of a prompt at once (a group) or
 # single pairs.
 OBJECTIVES = {
@@ -47,9 +44,8 @@ class Models(Section):
   def __post_init__(self) -> None:
     super().__post_init__()
     for name in ('base', 'sft', 'aligned', 'classifier'):
-      object.__setattr__(
-        self, name, settings.local_path(getattr(self, name), f'config.models.{name}')
-      )
+      path = settings.local_path(getattr(self, name), f'config.models.{name}')
+      object.__setattr__(self, name, path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +57,7 @@ class Data(Section):
   # id, or a known data set (irl_jax/data/sources.py lists them)
   source: str = 'playground'
   split: str = 'train'  # the split to read, of a hub data set or a folder
-  # Field of the text; if prompt_field is set, of the text after the prompt
-  text_field: str = 'text'
+  text_field: str = 'text'  # field of the text; with a prompt_field, of the text after the prompt
   prompt_field: str = ''  # field of the prompt; '': the prompt is cut from the text
   # When to render prompts with the aligned model's chat template; auto: if it has one and the
   # source has conversations or a prompt field
@@ -101,15 +96,7 @@ class Data(Section):
         )
     if len(self.column_delimiter) > 1 or self.delimiter in ('"', '\n', '\r'):
       raise ConfigError(f'config.data.delimiter = {self.delimiter!r}: must be one character')
-    try:
-      ''.encode(self.encoding or 'utf-8')
-      if codecs.lookup(self.encoding or 'utf-8').name in NOT_OF_FILES:
-        raise LookupError(self.encoding)
-    except (LookupError, ValueError) as error:
-      raise ConfigError(
-        f'config.data.encoding = {self.encoding!r}: is not a text encoding of Python, such as '
-        'cp1252, utf-16-le or gb18030'
-      ) from error
+    settings.check_encoding(self.encoding, 'config.data.encoding')
 
   @property
   def column_delimiter(self) -> str:
@@ -183,8 +170,7 @@ class PPO(Section):
   kl_coefficient: float = setting(0.035, low=0)  # penalty per nat of KL, at each token
   # Nats per response that an adaptive KL coefficient aims at; 0: the coefficient is fixed
   kl_target: float = setting(0.0, low=0)
-  # Number of samples over which the coefficient adapts to kl_target
-  kl_horizon: int = setting(10000, low=1)
+  kl_horizon: int = setting(10000, low=1)  # samples over which the coefficient adapts to kl_target
   discount: float = setting(1.0, above=0, high=1)  # gamma
   gae_lambda: float = setting(0.95, low=0, high=1)
   clip_ratio: float = setting(0.2, above=0)
@@ -201,9 +187,8 @@ class PPO(Section):
   # -1: everything; 0: only the value head; k: the top k blocks, final layer norm and output head
   trained_blocks: int = setting(-1, low=-1)
   reward: str = setting('logit', choices=('logit', 'probability'))  # -logit[toxic] or -p(toxic)
-  score_text: str = setting(
-    'full', choices=('full', 'completion')
-  )  # the text that the reward scores
+  # The text that the reward scores
+  score_text: str = setting('full', choices=('full', 'completion'))
   subtract_original: bool = True  # subtract the reward of the prompt's original text
   # For rerlhf: how many standard deviations (over seeds) to subtract from the mean reward
   pessimism: float = setting(0.0, low=0)
@@ -225,9 +210,6 @@ class IRL(Section):
 
   Max-margin (Ng & Russell 2000; Abbeel & Ng 2004; the paper, section 3) or maximum entropy
   (Ziebart et al. 2008).
-
-  Raises:
-    ConfigError: the objective needs more samples of a prompt than there are.
   """
 
   key: ClassVar[str] = 'irl.'
@@ -282,10 +264,8 @@ class Evaluation(Section):
   key: ClassVar[str] = 'evaluation.'
   bootstrap_samples: int = setting(1000, low=10)  # resamples of every bootstrap interval
   batch_size: int = setting(64, low=1)  # texts of 64 tokens scored at once, over all devices
-  # Texts to attribute token by token; each is scored about 4 times per token by every seed
-  attributed_texts: int = setting(40, low=0)
-  # Also train the reward model on pairs ranked by the true reward or by labels: an upper bound for
-  # recovery
+  attributed_texts: int = setting(40, low=0)  # each is scored about 4 times per token by every seed
+  # Also train the reward model on pairs that this puts in order: an upper bound for recovery
   ceiling: str = setting('true_reward', choices=('true_reward', 'labels', 'none'))
 
 
@@ -298,8 +278,7 @@ class Runtime(Section):
   dtype: str = setting('auto', choices=('auto', 'float32', 'bfloat16'))
   # Number of latest checkpoints to keep; if one is damaged, the one before it is used
   keep_checkpoints: int = setting(2, low=1)
-  # End the run after this many consecutive updates without a finite gradient
-  max_skipped_in_row: int = setting(10, low=1)
+  max_skipped_in_row: int = setting(10, low=1)  # end after so many non-finite gradients in a row
   # Examples (or pairs) in one forward and backward pass on a device; 0: all (on a CPU, as many as
   # fit in its cache)
   micro_batch: int = setting(0, low=0)
@@ -333,8 +312,7 @@ class Config(Section):
   def __post_init__(self) -> None:
     super().__post_init__()
     self._check_stages()
-    self._check_sampling_and_irl()
-    self._check_divisors()
+    self._check_fields()
 
   def _check_stages(self) -> None:
     for stage in self.stages:
@@ -348,7 +326,7 @@ class Config(Section):
         'would also create it; remove one of the two (an audit has no stage rlhf: configs/audit.py)'
       )
 
-  def _check_sampling_and_irl(self) -> None:
+  def _check_fields(self) -> None:
     if self.sampling.min_new_tokens > self.sampling.max_new_tokens:
       raise ConfigError(
         f'config.sampling.min_new_tokens = {self.sampling.min_new_tokens}: must be <= '
@@ -359,8 +337,6 @@ class Config(Section):
         f'config.irl.prefix_weight = {self.irl.prefix_weight}: must be 0 with config.irl.pooling = '
         f'{self.irl.pooling}'
       )
-
-  def _check_divisors(self) -> None:
     if self.ppo.rollouts_per_step % self.ppo.minibatch_size:
       raise ConfigError(
         f'config.ppo.minibatch_size = {self.ppo.minibatch_size}: must divide '

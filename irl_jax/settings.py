@@ -5,6 +5,7 @@ variables of a shell are refused. Taken literally, `~`, `gs://bucket` and `$HOME
 folders with these names.
 """
 
+import codecs
 from collections.abc import Sequence
 import dataclasses
 import errno
@@ -18,6 +19,8 @@ from typing import ClassVar
 from irl_jax.errors import ConfigError
 
 _SURROGATE = re.compile('[\ud800-\udfff]')  # UTF-8 cannot encode a lone surrogate
+# Codecs of Python that are not for text files
+_NOT_OF_FILES = ('idna', 'punycode', 'unicode-escape', 'raw-unicode-escape')
 # Path('gs://x') is 'gs:/x'.
 _ELSEWHERE = re.compile(
   r'([a-z][a-z0-9+.-]+)://|(gs|gcs|s3|hf|az|abfss?|hdfs|https?|dbfs|file):/', re.IGNORECASE
@@ -108,6 +111,23 @@ def _converted(value: Any, kind: Any) -> Any:
   if kind is str and isinstance(value, os.PathLike):
     return os.fspath(value)
   return tuple(value) if kind is tuple and isinstance(value, list) else value
+
+
+def check_encoding(encoding: str, name: str) -> None:
+  """Refuses an encoding that Python does not read text files in; '' is UTF-8.
+
+  Raises:
+    ConfigError: names the setting.
+  """
+  try:
+    ''.encode(encoding or 'utf-8')
+    if codecs.lookup(encoding or 'utf-8').name in _NOT_OF_FILES:
+      raise LookupError(encoding)
+  except (LookupError, ValueError) as error:
+    raise ConfigError(
+      f'{name} = {encoding!r}: is not a text encoding of Python, such as cp1252, utf-16-le or '
+      'gb18030'
+    ) from error
 
 
 def local_path(path: str | os.PathLike[str], what: str) -> str:

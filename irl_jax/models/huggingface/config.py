@@ -10,6 +10,7 @@ from irl_jax.errors import InputError
 from irl_jax.models.encoder import EncoderConfig
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.huggingface import encoder_config
+from irl_jax.models.huggingface import gpt_neox_config
 from irl_jax.models.huggingface import llama_families
 from irl_jax.models.llama_config import LlamaConfig
 
@@ -186,27 +187,6 @@ def _ends(raw: dict[str, Any], where: str) -> tuple[int, ...]:
   return tuple(dict.fromkeys(listed))
 
 
-def _rotary(raw: dict[str, Any], where: str) -> dict[str, float]:
-  """Returns rotary_pct and rotary_emb_base from either spelling.
-
-  If both are present, the newer one counts, as in transformers.
-  """
-  rope = raw.get('rope_scaling') or raw.get('rope_parameters') or {}
-  if not isinstance(rope, dict):
-    raise InputError(
-      f'{where}: config.json: rope_scaling, or rope_parameters, = {rope!r}: must be an object'
-    )
-  kind = rope.get('rope_type', rope.get('type', 'default'))
-  if kind != 'default':
-    raise InputError(
-      f'{where}: config.json: rope_type = {kind!r} is not supported; must be default'
-    )
-  return {
-    'rotary_pct': rope.get('partial_rotary_factor', raw.get('rotary_pct', 0.25)),
-    'rotary_emb_base': rope.get('rope_theta', raw.get('rotary_emb_base', 10000.0)),
-  }
-
-
 def _check_types(values: dict[str, Any], config_class: type, where: str) -> None:
   """Refuses values of another type than their field's, or out of range; integers become floats."""
   for field in dataclasses.fields(config_class):
@@ -236,11 +216,8 @@ def _check_consistency(config: ModelConfig, where: str) -> None:
       raise InputError(
         f'{where}: config.json: {name} = {token}: must be < vocab_size = {config.vocab_size}'
       )
-  if isinstance(config, GPTNeoXConfig) and (config.rotary_pct > 1 or config.rotary_ndims % 2):
-    raise InputError(
-      f'{where}: config.json: rotary_pct = {config.rotary_pct}: must be <= 1, and '
-      f'rotary_pct × head size ({config.head_dim}) must be an even number'
-    )
+  if isinstance(config, GPTNeoXConfig):
+    gpt_neox_config.check(config, where)
   if isinstance(config, EncoderConfig):
     encoder_config.check(config, where)
 
@@ -305,7 +282,9 @@ def _read(kind: Kind, config_class: type, raw: dict[str, Any], where: str) -> di
         f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}'
       )
   fields = {name: value for name, value in raw.items() if value is not None}
-  fields |= {'labels': labels(raw, where)} if kind == 'classifier' else _rotary(raw, where)
+  fields |= (
+    {'labels': labels(raw, where)} if kind == 'classifier' else gpt_neox_config.rotary(raw, where)
+  )
   fields['eos_token_ids'] = _ends(raw, where) or (DEFAULTS['eos_token_id'],)
   fields['eos_token_id'] = fields['eos_token_ids'][0]
   values = {
@@ -319,10 +298,7 @@ def _read(kind: Kind, config_class: type, raw: dict[str, Any], where: str) -> di
 
 
 def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any]:
-  """Returns the config.json of a model.
-
-  GPT-NeoX's rotary settings are written in both spellings, for every version of transformers.
-  """
+  """Returns the config.json of a model."""
   raw = {
     'architectures': [architecture(kind, config)],
     'model_type': model_type(config),
@@ -333,25 +309,15 @@ def to_json(kind: Kind, config: ModelConfig, pad_token_id: int) -> dict[str, Any
     # RoBERTa keeps its own pad_token_id, which fixes its positions.
     raw |= encoder_config.written(dataclasses.asdict(config))
     return raw | {'problem_type': 'single_label_classification'} | _numbered(config.labels)
-  written = (
-    llama_families.write(config) if isinstance(config, LlamaConfig) else _write_gpt_neox(config)
-  )
+  if isinstance(config, LlamaConfig):
+    written = llama_families.write(config)
+  else:
+    written = gpt_neox_config.written(config)
   ends = config.eos_token_ids
   raw |= written | {'eos_token_id': list(ends) if len(ends) > 1 else ends[0]}
   return (
     raw if kind == 'causal_lm' else raw | {'problem_type': 'regression'} | _numbered(('reward',))
   )
-
-
-def _write_gpt_neox(config: GPTNeoXConfig) -> dict[str, Any]:
-  raw = dataclasses.asdict(config)
-  del raw['eos_token_ids']
-  raw['rope_parameters'] = {
-    'rope_type': 'default',
-    'rope_theta': config.rotary_emb_base,
-    'partial_rotary_factor': config.rotary_pct,
-  }
-  return raw
 
 
 def _numbered(names: tuple[str, ...]) -> dict[str, Any]:
