@@ -115,7 +115,7 @@ SECTIONS = (
     'What it rewards, in words',
     'A word is left out of completions that contain it. If R̂ falls, R̂ likes the word. This names '
     'what a reward is about if its words do; it cannot name tone or content.',
-    tables=[tables.words],
+    tables=[texts.words],
   ),
   Section(
     'recovery',
@@ -258,7 +258,7 @@ def facts(inputs: Inputs) -> dict[str, str]:
     result['held out'] = (
       f'{count(len(inputs.texts), "text")}, {count(len(inputs.pairs), "pair")} ({differ:,} differ)'
     )
-  if liked := tables.liked(inputs):
+  if liked := texts.liked(inputs):
     result['words that R̂ likes most'] = liked
   if truth.human_accuracy is not None:
     agrees = percent(truth.human_accuracy)

@@ -22,19 +22,16 @@ from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
 from irl_jax.report.summary import Summary
-from irl_jax.report.wording import count
 from irl_jax.report.wording import ENSEMBLE
 from irl_jax.report.wording import MISSING
 from irl_jax.report.wording import name
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
-from irl_jax.report.wording import percent
 from irl_jax.report.wording import policy_name
 from irl_jax.report.wording import set_title
 from irl_jax.report.wording import share
 from irl_jax.report.wording import SPACE
 from irl_jax.report.wording import spread
-from irl_jax.report.wording import visible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,36 +339,3 @@ def from_start(start: Start) -> str:
     f'{number(start.between_seeds)}. Between each reward and its own start it is {spread(moved)}. '
     'Seeds that begin alike and hardly move agree regardless of what they learn.'
   )
-
-
-def words(inputs: Inputs) -> list[Table]:
-  """Tabulates the words that R̂ likes and dislikes, as far as their effect is beyond chance."""
-  clear = [row for row in inputs.words if row['low'] > 0 or row['high'] < 0]
-  rows = [
-    [
-      visible(row['word']),
-      f'{number(row["effect"])}\n{numbers((row["low"], row["high"]))}',
-      number(row['n']),
-      percent(row['share_aligned']),
-      percent(row['share_base']),
-    ]
-    for row in clear
-  ]
-  columns = (
-    'word',
-    f'R̂ gained by the word, 95{SPACE}%',
-    'completions',
-    "in the aligned model's",
-    "in the base model's",
-  )
-  note = (
-    f'{count(len(inputs.words), "word")} of the held-out completions were tested, those that go '
-    f'with the highest and the lowest R̂; {len(clear)} of them have an interval without 0. Each was '
-    'left out of completions that contain it.'
-  )
-  return [Table('Words that R̂ likes and dislikes', columns, rows, note)] if rows else []
-
-
-def liked(inputs: Inputs, most: int = 8) -> str:
-  """Lists the words that raise R̂ most, as far as that is beyond chance; '' if there are none."""
-  return ', '.join(visible(row['word']) for row in inputs.words[:most] if row['low'] > 0)

@@ -1,4 +1,4 @@
-"""The texts that a report shows: largest disagreements, highest and lowest R̂, coloured by token.
+"""The texts that a report shows: largest disagreements, highest and lowest R̂; and its words.
 
 Texts come from models and unknown people: they must not be able to affect the page, and invisible
 characters are made visible. Dims: N held-out texts, K seeds.
@@ -14,7 +14,12 @@ import numpy as np
 import scipy
 
 from irl_jax.report.inputs import Inputs
+from irl_jax.report.tables import Table
+from irl_jax.report.wording import count
 from irl_jax.report.wording import number
+from irl_jax.report.wording import numbers
+from irl_jax.report.wording import percent
+from irl_jax.report.wording import SPACE
 from irl_jax.report.wording import visible
 from irl_jax.runtime import records
 
@@ -204,3 +209,36 @@ def cut(whole: Sequence[Token]) -> list[Token]:
     result.append(token)
     left -= len(token.space) + len(token.word)
   return result
+
+
+def words(inputs: Inputs) -> list[Table]:
+  """Tabulates the words that R̂ likes and dislikes, as far as their effect is beyond chance."""
+  clear = [row for row in inputs.words if row['low'] > 0 or row['high'] < 0]
+  rows = [
+    [
+      visible(row['word']),
+      f'{number(row["effect"])}\n{numbers((row["low"], row["high"]))}',
+      number(row['n']),
+      percent(row['share_aligned']),
+      percent(row['share_base']),
+    ]
+    for row in clear
+  ]
+  columns = (
+    'word',
+    f'R̂ gained by the word, 95{SPACE}%',
+    'completions',
+    "in the aligned model's",
+    "in the base model's",
+  )
+  note = (
+    f'{count(len(inputs.words), "word")} of the held-out completions were tested, those that go '
+    f'with the highest and the lowest R̂; {len(clear)} of them have an interval without 0. Each was '
+    'left out of completions that contain it.'
+  )
+  return [Table('Words that R̂ likes and dislikes', columns, rows, note)] if rows else []
+
+
+def liked(inputs: Inputs, most: int = 8) -> str:
+  """Lists the words that raise R̂ most, as far as that is beyond chance; '' if there are none."""
+  return ', '.join(visible(row['word']) for row in inputs.words[:most] if row['low'] > 0)
