@@ -266,7 +266,7 @@ def train(
   report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {},
   progress: Callable[[range], Iterable[int]] = iter,
 ) -> pretrained.Pretrained:
-  """Trains a policy with PPO; continues from the newest checkpoint in `folder`.
+  """Trains a policy with PPO and returns it; continues from the newest checkpoint in `folder`.
 
   Args:
     policy: the policy to start from, which is also the reference of the KL penalty.
@@ -280,9 +280,6 @@ def train(
     show_samples: called every `ppo.samples_every` steps with the rows of `Sampled.table`.
     report: computes more metrics to log, from the texts of a rollout; training does not use them.
     progress: wraps the iterable of steps.
-
-  Returns:
-    The trained policy.
 
   Raises:
     ConfigError: an argument is wrong; the policy or the devices do not support a setting; another
