@@ -22,6 +22,7 @@ import numpy as np
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
+from irl_jax.errors import ConfigError
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.runtime import parallel
@@ -52,7 +53,12 @@ def tokens_at_once(count: int, batch_size: int) -> int:
     count: the number of texts of the call. It is rounded up to a power of two, so that calls of
       similar size share their compiled programs.
     batch_size: the number of texts of TOKENS_OF_A_TEXT tokens that the devices can hold at once.
+
+  Raises:
+    ConfigError: batch_size is not a whole number from 1.
   """
+  if not hasattr(batch_size, '__index__') or batch_size < 1:
+    raise ConfigError(f'batch_size = {batch_size!r:.60}: must be a whole number >= 1')
   most = batch_size * TOKENS_OF_A_TEXT
   if jax.default_backend() == 'cpu':
     most = min(most, TOKENS_ON_CPU * parallel.device_count())

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax import errors
 from irl_jax import scoring
 from irl_jax.runtime import parallel
 
@@ -84,3 +85,9 @@ def test_short_texts_come_in_larger_batches():
     4,
   ]
   assert scoring.rows_at_once(8, 1024, 5) == 8
+
+
+@pytest.mark.parametrize('batch_size', ['probability', 0, -1, 8.0, None])
+def test_a_batch_size_that_is_no_whole_number_from_1_is_refused(batch_size):
+  with pytest.raises(errors.ConfigError, match='batch_size = .*: must be a whole number >= 1'):
+    scoring.tokens_at_once(8, batch_size)
