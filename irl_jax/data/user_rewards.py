@@ -61,8 +61,8 @@ def _scores(given: Any, count: int, name: str) -> np.ndarray:
   Raises:
     InputError: the result is something else; the message says what.
   """
-  numbers, texts = (terminal.count(count, noun) for noun in ('number', 'text'))
-  wanted = f'must return {numbers} for {texts}, one for each'
+  scores, texts = (terminal.count(count, noun) for noun in ('number', 'text'))
+  wanted = f'must return {scores} for {texts}, one for each'
   if inspect.iscoroutine(given):
     given.close()  # else Python warns that it was never awaited
     raise errors.InputError(f'{name}: returned a coroutine; {wanted}: use def, not async def')
