@@ -16,7 +16,6 @@ from irl_jax import rewards
 from irl_jax.data.playground import tokenizers
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
-from irl_jax.models import true_reward
 from irl_jax.runtime import metrics_log
 from irl_jax.stages import buffers
 from irl_jax.stages import classifier
@@ -160,8 +159,8 @@ def check_classifier(config: config_lib.Config, models: Models) -> None:
   if config.ppo.reward != 'probability':
     return
   if model.kind != 'classifier':
-    true_reward.refuse_probability(model.source)
-  true_reward.check_probability(rewards.activation_of(model), model.source)
+    rewards.refuse_probability(model.source)
+  rewards.check_probability(rewards.activation_of(model), model.source)
 
 
 def check_pair(config: config_lib.Config, models: Models) -> None:
