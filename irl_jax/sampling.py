@@ -347,4 +347,7 @@ def complete(
   ids, _ = prompt_ids(model.tokenizer, prompts, limit)
   responses, _ = complete_ids(model, ids, sampling, seed, dtype, progress, first)
   ends, skips = model.config.eos_token_ids, sampling.skip_special_tokens
-  return [text.decode(model.tokenizer, response, ends, skips) for response in responses]
+  return [
+    text.decode(model.tokenizer, response, ends, skips, begins=not prompt)
+    for prompt, response in zip(prompts, responses)
+  ]

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
-import itertools
 import re
 from typing import Any
 
 from absl import logging
 
+from irl_jax.data import backends
 from irl_jax.data import chat
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
@@ -75,7 +75,12 @@ def clean(text: str) -> str:
 
 
 def encode(
-  tokenizer: Any, texts: Sequence[str], *, max_tokens: int | None = None, specials: bool = False
+  tokenizer: Any,
+  texts: Sequence[str],
+  *,
+  max_tokens: int | None = None,
+  specials: bool = False,
+  continues: bool = False,
 ) -> tuple[list[list[int]], int]:
   """Converts texts to token ids; a typed '<|endoftext|>' or '</s>' becomes ordinary tokens.
 
@@ -89,6 +94,8 @@ def encode(
       are cut on the left, so that the end (the response) is kept.
     specials: whether to add the tokenizer's special ids (RoBERTa: <s> text </s>). The leading one
       stays in front of a text that is cut.
+    continues: whether the texts continue others, as completions do: neither BOS nor a tokenizer's
+      own space is put before them.
 
   Returns:
     One list of ids for each text, and how many texts were cut.
@@ -98,8 +105,9 @@ def encode(
   """
   if not texts:
     return [], 0
-  before = [] if specials else front(tokenizer)
-  plain = iter(_plain_ids(tokenizer, [one for one in texts if not chat.is_marked(one)], specials))
+  before = [] if specials or continues else front(tokenizer)
+  unmarked = [clean(one) for one in texts if not chat.is_marked(one)]
+  plain = iter(backends.ids(tokenizer, unmarked, specials, continues))
   marked = iter(_marked_ids(tokenizer, [one for one in texts if chat.is_marked(one)]))
   rows = [next(marked) if chat.is_marked(one) else [*before, *next(plain)] for one in texts]
   if max_tokens is None:
@@ -133,46 +141,52 @@ def start(tokenizer: Any) -> list[int]:
   return front(tokenizer) or [tokenizer.eos_token_id]
 
 
-def _plain_ids(tokenizer: Any, texts: Sequence[str], specials: bool) -> list[list[int]]:
+def _marked_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+  """Converts texts with a chat template's text; the template's special tokens are real ones.
+
+  A prompt is read in one piece, as transformers does it, unless its contents contain the name of a
+  special token. The completion is read apart: a model continues from its prompt's tokens.
+  """
   if not texts:
     return []
-  return tokenizer(
-    [clean(text) for text in texts],
-    add_special_tokens=specials,
-    split_special_tokens=True,
-    return_attention_mask=False,
-    return_token_type_ids=False,
-    truncation=False,
-    padding=False,
+  specials = backends.special_tokens(tokenizer)
+  known = {*specials.values()} - {tokenizer.unk_token_id}
+  cuts = [one.rfind(chat.END) + 1 for one in texts]
+  prompts = [clean(one[:cut]) for one, cut in zip(texts, cuts)]
+  # One call for all texts: a call for each takes longer than the tokenization itself.
+  whole = tokenizer(
+    [chat.shown(one) for one in prompts],
+    add_special_tokens=False,
+    split_special_tokens=False,
     verbose=False,
   )['input_ids']
-
-
-def _marked_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-  """Converts texts with a chat template's text; the template's special tokens are real ones."""
-  if not texts:
-    return []
-  specials = special_tokens(tokenizer)
-  cut = [chat.segments(text, specials) for text in texts]
-  # One call for all pieces: a call for each takes longer than the tokenization itself.
-  pieces = itertools.chain.from_iterable(cut)
-  plain = iter(_plain_ids(tokenizer, [piece for special, piece in pieces if not special], False))
+  completions = [clean(one[cut:]) for one, cut in zip(texts, cuts)]
   rows = []
-  for segments in cut:
-    ids = ([specials[piece]] if special else next(plain) for special, piece in segments)
-    rows.append(list(itertools.chain.from_iterable(ids)))
+  for prompt, ids, after in zip(
+    prompts, whole, backends.ids(tokenizer, completions, continues=True)
+  ):
+    pieces = chat.segments(prompt, specials)
+    real = [specials[piece] for special, piece in pieces if special]
+    if [one for one in ids if one in known] != [one for one in real if one in known]:
+      ids = _ids_of_pieces(tokenizer, pieces, specials)
+    rows.append([*ids, *after])
   return rows
 
 
-def special_tokens(tokenizer: Any) -> dict[str, int]:
-  """Returns the special tokens of a tokenizer and their ids: text never becomes one of them."""
-  declared = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-  vocabulary = tokenizer.get_vocab()
-  return {
-    token: vocabulary[token]
-    for token in sorted(declared | {str(token) for token in tokenizer.all_special_tokens})
-    if token in vocabulary
-  }
+def _ids_of_pieces(
+  tokenizer: Any, pieces: Sequence[tuple[bool, str]], specials: Mapping[str, int]
+) -> list[int]:
+  """Converts a template's special tokens, and the texts between them on their own."""
+  begins = backends.puts_space_after_special(tokenizer)
+  return [
+    token
+    for number, (special, piece) in enumerate(pieces)
+    for token in (
+      [specials[piece]]
+      if special
+      else backends.ids(tokenizer, [piece], continues=number > 0 and not begins)[0]
+    )
+  ]
 
 
 def report_cut(cut: int, of: str, max_tokens: int, side: str = 'left') -> None:
@@ -189,7 +203,11 @@ def report_cut(cut: int, of: str, max_tokens: int, side: str = 'left') -> None:
 
 
 def decode(
-  tokenizer: Any, ids: Iterable[int], ends: Container[int] = (), skip_special_tokens: bool = True
+  tokenizer: Any,
+  ids: Iterable[int],
+  ends: Container[int] = (),
+  skip_special_tokens: bool = True,
+  begins: bool = False,
 ) -> str:
   """Converts sampled ids to text, exactly as sampled; ends before the first EOS.
 
@@ -199,15 +217,15 @@ def decode(
     ends: other ids that end a text, such as the EOS ids of a model.
     skip_special_tokens: whether to omit special tokens. If they are kept, they look like typed
       ones, which `encode` makes plain text.
+    begins: whether the ids begin a text. Tokenizers of SentencePiece put a space before it, which
+      is then not part of it.
   """
   before_eos = []
   for token in map(int, ids):
     if token == tokenizer.eos_token_id or token in ends:
       break
     before_eos.append(token)
-  return tokenizer.decode(
-    before_eos, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
-  )
+  return backends.decode(tokenizer, before_eos, skip_special_tokens, begins)
 
 
 def check_reads(tokenizer: Any, source: str) -> None:
@@ -247,19 +265,18 @@ def check(tokenizer: Any, source: str) -> None:
       vocabulary are split.
   """
   probe = ' Hello  world' + (tokenizer.eos_token or '')
-  (ids,), _ = encode(tokenizer, [probe])
-  ids = ids[len(front(tokenizer)) :]
-  if tokenizer.eos_token_id in ids or decode(tokenizer, ids) != probe:
+  (ids,), _ = encode(tokenizer, [probe], continues=True)
+  (whole,), _ = encode(tokenizer, [probe])
+  read = decode(tokenizer, ids), decode(tokenizer, whole[len(front(tokenizer)) :], begins=True)
+  # Some tokenizers read a space at the beginning as the one that they put there.
+  kept = read[0] == probe and read[1] in (probe, probe[1:])
+  if tokenizer.eos_token_id in ids or not kept:
+    back = read[read[0] == probe]
     raise InputError(
-      f'{source}: its tokenizer loses text ({probe!r} comes back as {decode(tokenizer, ids)!r}); '
+      f'{source}: its tokenizer loses text ({probe!r} comes back as {back!r}); '
       'use a folder whose tokenizer.json is byte-level (GPT-NeoX, RoBERTa)'
     )
   (ids,), _ = encode(tokenizer, ['Hello world'])
-  if decode(tokenizer, ids[:-1]) + decode(tokenizer, ids[-1:]) != 'Hello world':
-    raise InputError(
-      f'{source}: its tokenizer drops the space before a completion (SentencePiece of Llama 2 and '
-      'Mistral); use a model whose tokenizer.json is byte-level, or like that of Gemma'
-    )
   known = [tokenizer.get_vocab().get(word) for word in ('Hello', 'Ġworld')]
   if None not in known and ids[len(front(tokenizer)) :] != known:
     raise InputError(

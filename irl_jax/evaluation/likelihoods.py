@@ -8,6 +8,7 @@ Dims: B texts of a batch, S padded length, N texts.
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 from absl import logging
 import jax
@@ -94,12 +95,7 @@ def completion_log_prob_scorer(
   def score(pairs: Sequence[Prompted]) -> np.ndarray:
     if not pairs:
       return np.zeros((0, 2), np.float32)
-    prompts, _ = sampling.prompt_ids(model.tokenizer, [prompt for prompt, _ in pairs], None)
-    completions, _ = text.encode(model.tokenizer, [completion for _, completion in pairs])
-    begin = len(text.front(model.tokenizer))  # BOS is the prompt's alone
-    joined = [
-      [~id_ for id_ in before] + after[begin:] for before, after in zip(prompts, completions)
-    ]
+    joined = _joined(model.tokenizer, pairs)
     if cut := sum(len(ids) > limit for ids in joined):
       logging.warning(
         '%d of %s %s longer than the %d tokens that %s reads: cut on the left',
@@ -112,6 +108,22 @@ def completion_log_prob_scorer(
     return apply([ids[-limit:] for ids in joined])
 
   return score
+
+
+def _joined(tokenizer: Any, pairs: Sequence[Prompted]) -> list[list[int]]:
+  """Returns the ids of each prompt, complemented, and of its completion.
+
+  What follows an empty prompt is read as a text from its beginning.
+  """
+  prompts, completions = ([*side] for side in zip(*pairs))
+  before, _ = sampling.prompt_ids(tokenizer, prompts, None)
+  after, _ = text.encode(tokenizer, completions, continues=True)
+  begin = len(text.front(tokenizer))  # BOS is the prompt's alone
+  whole = after if all(prompts) else text.encode(tokenizer, completions)[0]
+  return [
+    [*(~token for token in given), *(own if prompt else from_start[begin:])]
+    for prompt, given, own, from_start in zip(prompts, before, after, whole)
+  ]
 
 
 def columns(of_model: np.ndarray, of_reference: np.ndarray) -> dict[str, np.ndarray]:

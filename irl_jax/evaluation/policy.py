@@ -132,9 +132,11 @@ def sample(
     policy, prompts, limits or config.sampling, seed, dtype, progress
   )
   ends = policy.config.eos_token_ids
-  return Sampled(
-    prompts, responses, [text.decode(policy.tokenizer, response, ends) for response in responses]
-  )
+  completions = [
+    text.decode(policy.tokenizer, response, ends, begins=not row['prompt'])
+    for row, response in zip(rows, responses)
+  ]
+  return Sampled(prompts, responses, completions)
 
 
 def evaluate(

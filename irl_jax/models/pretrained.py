@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from irl_jax import settings
-from irl_jax.data.text import special_tokens
+from irl_jax.data.backends import special_tokens
 from irl_jax.errors import CheckpointError
 from irl_jax.errors import InputError
 from irl_jax.models import huggingface

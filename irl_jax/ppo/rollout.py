@@ -151,8 +151,10 @@ def score(
   """Waits for the responses, and scores them."""
   responses = parallel.gather(pending.responses)
   completions = [
-    text.decode(policy.tokenizer, ids[:length], policy.config.eos_token_ids)
-    for ids, length in zip(responses.ids, responses.length, strict=True)
+    text.decode(
+      policy.tokenizer, ids[:length], policy.config.eos_token_ids, begins=not prompts.texts[row]
+    )
+    for row, ids, length in zip(pending.rows, responses.ids, responses.length, strict=True)
   ]
   prefixes = [prompts.prefixes[row] for row in pending.rows]
   scored = [prefix + completion for prefix, completion in zip(prefixes, completions, strict=True)]

@@ -50,9 +50,10 @@ def sample_rows(
   limits = dataclasses.replace(limits, max_new_tokens=int(tokens.max()), min_new_tokens=1)
   start = text.start(model.tokenizer)
   responses, _ = sampling.complete_ids(model, [start] * len(tokens), limits, seed, dtype, progress)
+  ends = model.config.eos_token_ids
   # A text may end inside a character that takes several tokens, which then decodes to U+FFFD.
   texts = [
-    text.decode(model.tokenizer, ids[:length], model.config.eos_token_ids).rstrip('\ufffd')
+    text.decode(model.tokenizer, ids[:length], ends, begins=True).rstrip('\ufffd')
     for ids, length in zip(responses, tokens)
   ]
   cuts = [cut_prompt(sampled, data.prompt_fraction) for sampled in texts if sampled.strip()]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from irl_jax.data import text
+from irl_jax.data import backends
 from irl_jax.models.huggingface import tokenizer as tokenizer_lib
 from irl_jax.runtime import notices
 
@@ -29,7 +29,7 @@ def report(tokenizer: Any, where: str) -> None:
 def own_specials(tokenizer: Any) -> list[str]:
   """Returns the special tokens of a tokenizer without those that every model has."""
   usual = {getattr(tokenizer, f'{role}_token') for role in ROLES} | {tokenizer_lib.PADDING}
-  return [token for token in text.special_tokens(tokenizer) if token not in usual]
+  return [token for token in backends.special_tokens(tokenizer) if token not in usual]
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import transformers
 
+from irl_jax.data import backends
 from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models.encoder import EncoderConfig
@@ -143,7 +144,9 @@ def _padding(tokenizer: Any, ends: Sequence[int]) -> str:
   template = str(tokenizer.chat_template)
   free = [
     token
-    for token, number in sorted(text.special_tokens(tokenizer).items(), key=lambda item: item[1])
+    for token, number in sorted(
+      backends.special_tokens(tokenizer).items(), key=lambda item: item[1]
+    )
     if number not in taken and token not in template
   ]
   for word in ('pad', 'reserved', 'unused', ''):
