@@ -14,6 +14,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import DISK_FULL
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
+from irl_jax.models.huggingface import sentence_piece
 from irl_jax.models.huggingface import weight_files
 from irl_jax.runtime import hub_cache
 from irl_jax.runtime import hub_limits
@@ -33,6 +34,8 @@ _SMALL = (
   'vocab.json',
   'merges.txt',
   'vocab.txt',
+  'chat_template.jinja',
+  *sentence_piece.OFFSETS,
   weight_files.ADAPTER,
 )
 _WEIGHTS = weight_files.SINGLE + weight_files.INDEXED
@@ -112,8 +115,10 @@ def _check_whole(folder: pathlib.Path, part: Part) -> None:
       weight_files.adapter_file(folder)
     return
   missing = [] if has('config.json') else ['config.json']
-  if part != 'config' and not (has('tokenizer.json') or has('vocab.json', 'merges.txt')):
-    missing.append('tokenizer.json (or vocab.json and merges.txt)')
+  vocabularies = (('tokenizer.json',), ('vocab.json', 'merges.txt'), ('vocab.txt',))
+  words = (*vocabularies, *((name,) for name in sentence_piece.OFFSETS))
+  if part != 'config' and not any(has(*names) for names in words):
+    missing.append('tokenizer.json (or vocab.json and merges.txt, or vocab.txt)')
   if part == 'all' and not any(map(has, _WEIGHTS)):
     missing.append(' or '.join(weight_files.SINGLE))
   if missing:

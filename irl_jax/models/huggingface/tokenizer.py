@@ -11,6 +11,7 @@ from irl_jax.data import backends
 from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models.encoder import EncoderConfig
+from irl_jax.models.huggingface import sentence_piece
 from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface.config import ModelConfig
 
@@ -37,7 +38,8 @@ def load(folder: pathlib.Path, config: ModelConfig) -> Any:
 
 def _versions(folder: pathlib.Path) -> tuple[tuple[str, int, int], ...]:
   """Returns name, time and size of every file that a tokenizer may be read from."""
-  files = [file for file in folder.glob('*') if file.suffix in ('.json', '.txt') and file.exists()]
+  suffixes = ('.json', '.txt', '.model', '.jinja')
+  files = [file for file in folder.glob('*') if file.suffix in suffixes and file.exists()]
   stats = [(file.name, file.stat()) for file in sorted(files)]
   return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
@@ -53,15 +55,8 @@ def _read(
       f'{folder}: tokenizer_config.json requires its own code (auto_map), which irl_jax '
       'never runs; use a model without it'
     )
-  if not any((folder / name).exists() for name in ('tokenizer.json', *VOCABULARIES)):
-    raise InputError(
-      f'{folder}: has no tokenizer; copy the files of the model that it was trained from: '
-      'tokenizer.json (or vocab.json and merges.txt, or vocab.txt), tokenizer_config.json'
-    )
   try:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-      folder, local_files_only=True, trust_remote_code=False
-    )
+    tokenizer = _of_files(folder)
     _check_vocabulary(tokenizer, folder, config)
     if not isinstance(config, EncoderConfig) or config.family not in WORD_PIECES:
       _set_eos(tokenizer, folder, config)
@@ -76,6 +71,20 @@ def _read(
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise InputError(f'{folder}: its tokenizer cannot be read: {reason}') from error
   return tokenizer
+
+
+def _of_files(folder: pathlib.Path) -> Any:
+  """Returns the tokenizer that the folder's files describe, unchecked."""
+  if file := sentence_piece.only_file(folder):
+    return sentence_piece.load(file)
+  if not any((folder / name).exists() for name in ('tokenizer.json', *VOCABULARIES)):
+    raise InputError(
+      f'{folder}: has no tokenizer; copy the files of the model that it was trained from: '
+      'tokenizer.json (or vocab.json and merges.txt, or vocab.txt), tokenizer_config.json'
+    )
+  return transformers.AutoTokenizer.from_pretrained(
+    folder, local_files_only=True, trust_remote_code=False
+  )
 
 
 def _optional_json(path: pathlib.Path) -> dict[str, Any]:

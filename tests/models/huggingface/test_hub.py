@@ -122,6 +122,18 @@ def test_a_hub_id_and_a_revision(local_hub, language_model):
   assert model.source == 'org/model@v1'
 
 
+def test_a_chat_template_in_a_file_of_its_own_is_fetched(local_hub):
+  (local_hub.folder / 'chat_template.jinja').write_text("{{ messages[0]['content'] }}")
+  tokenizer = pretrained.describe('org/model').tokenizer
+  assert tokenizer.chat_template == "{{ messages[0]['content'] }}"
+
+
+@pytest.mark.parametrize('name', ['vocab.txt', 'tokenizer.model'])
+def test_other_vocabularies_than_tokenizer_json_are_fetched(local_hub, name):
+  (local_hub.folder / 'tokenizer.json').rename(local_hub.folder / name)
+  assert (hub.resolve('org/model', 'tokenizer') / name).is_file()
+
+
 def test_bin_is_fetched_only_without_safetensors(local_hub):
   torch = pytest.importorskip('torch')
   weights = load_file(local_hub.folder / 'model.safetensors')
