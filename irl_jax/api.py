@@ -11,13 +11,12 @@ how long it stays.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import dataclasses
-import functools
 import os
 from typing import Any
 
 import numpy as np
 
+from irl_jax import loaded as loaded_models
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
 from irl_jax import settings
@@ -27,15 +26,12 @@ from irl_jax.data import text
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.evaluation import likelihoods
-from irl_jax.models import comparable
-from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import labels
 from irl_jax.recovery import recover
 from irl_jax.recovery import RecoveryResult
 from irl_jax.runtime import notices
-from irl_jax.runtime import parallel
 from irl_jax.training import arguments
 
 __all__ = (
@@ -52,7 +48,6 @@ __all__ = (
 Model = arguments.Model
 Scorer = Callable[[Sequence[str]], dict[str, np.ndarray]]
 LogRatio = Callable[[Sequence[str], Sequence[str] | None], dict[str, np.ndarray]]
-CACHED = 2  # models that `score` and `generate` keep: a policy and a reward, or two policies
 
 
 def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
@@ -109,10 +104,11 @@ def load_scorer(
   """
   arguments.check_model(model, 'model')
   arguments.check_whole(batch_size, 'batch_size', low=1)
-  if _is_ensemble(model):
+  if loaded_models.is_ensemble(model):
     rewards.refuse_label(label, str(model))
-    return _ensemble_scorer([_reward(member, batch_size, progress) for member in _models(model)])
-  (loaded,) = _models(model)
+    members = loaded_models.models(model)
+    return _ensemble_scorer([_reward(member, batch_size, progress) for member in members])
+  (loaded,) = loaded_models.models(model)
   if loaded.kind != 'classifier':
     rewards.refuse_label(label, loaded.source or 'the model')
   if loaded.kind == 'causal_lm':
@@ -145,6 +141,7 @@ def load_log_ratio(
   With prompts, a text is what follows its prompt, and only its own tokens are counted. The
   function returns `log_ratio` (nats, summed over the text's tokens: how much likelier `model` makes
   it than `reference`), `log_ratio_per_token`, `log_prob`, `reference_log_prob` and `tokens`, [N].
+  Arrays that are equal in both models are in memory once.
 
   Args:
     model: a path, a hub id, or a loaded model.
@@ -158,12 +155,10 @@ def load_log_ratio(
       a text the same tokens.
   """
   arguments.check_whole(batch_size, 'batch_size', low=1)
-  pair: list[pretrained.Pretrained] = []
   for name, given in (('model', model), ('reference', reference)):
     arguments.check_model(given, name)
     _check_completes(given, 'gives the log-probability of a text')
-    pair += _models(given)
-  comparable.check_vocabularies(*pair)
+  pair = loaded_models.pair(model, reference)
   of_model, of_reference = (
     likelihoods.completion_log_prob_scorer(one, batch_size, progress=progress) for one in pair
   )
@@ -230,7 +225,7 @@ def generate(
   arguments.check_whole(first, 'first', low=0, high=arguments.MAX_SEED - len(checked))
   _check_positions(model, sampling)
   _check_completes(model)
-  (loaded,) = _models(model)
+  (loaded,) = loaded_models.models(model)
   if not checked:
     return []
   rendered = chat_rows.render_all(loaded.tokenizer, checked, chat, loaded.source or 'the model')
@@ -254,37 +249,6 @@ def _check_positions(model: Model, sampling: Sampling) -> None:
     )
 
 
-def _is_ensemble(model: Model) -> bool:
-  """Returns True for the folder of an ensemble, whose members are models."""
-  if isinstance(model, pretrained.Pretrained):
-    return False
-  config = pretrained.read_config(settings.local_path(model, 'model'))
-  return config.get('model_type') == 'irl_jax_ensemble'
-
-
-def _models(model: Model) -> tuple[pretrained.Pretrained, ...]:
-  """Returns a model, or the members of an ensemble, with the parameters on all devices."""
-  if isinstance(model, pretrained.Pretrained):
-    return (_placed(model),)
-  specs = _specs(settings.local_path(model, 'model'))
-  return _loaded(specs, tuple(map(pretrained.fingerprint, specs)))
-
-
-def _specs(model: str) -> tuple[str, ...]:
-  """Returns the model's path, or those of an ensemble's members."""
-  return tuple(map(str, rewards.members_of(model))) if _is_ensemble(model) else (model,)
-
-
-def fingerprint(model: str | os.PathLike[str]) -> tuple[object, ...]:
-  """Returns a value that changes whenever the files of a model, or of an ensemble's members, do.
-
-  Raises:
-    ConfigError: the path is a folder that does not exist.
-    InputError: the hub does not answer.
-  """
-  return tuple(map(pretrained.fingerprint, _specs(settings.local_path(model, 'model'))))
-
-
 def _check_completes(model: Model, does: str = 'completes prompts') -> None:
   """Refuses all but causal language models, before any weights are read."""
   if isinstance(model, pretrained.Pretrained):
@@ -294,27 +258,6 @@ def _check_completes(model: Model, does: str = 'completes prompts') -> None:
     kind, _ = huggingface_config.parse(pretrained.read_config(name), name)
   if kind != 'causal_lm':
     raise InputError(f'{name}: is a {kind}; only a causal language model {does}')
-
-
-@functools.lru_cache(maxsize=CACHED)
-def _placed(model: pretrained.Pretrained) -> pretrained.Pretrained:
-  return _on_devices(model)
-
-
-def _on_devices(model: pretrained.Pretrained) -> pretrained.Pretrained:
-  params = parallel.replicated(
-    cut_lib.stored(model.params, np.float32)
-  )  # the type of all our results
-  return dataclasses.replace(model, params=params)
-
-
-@functools.lru_cache(maxsize=CACHED)
-def _loaded(
-  specs: tuple[str, ...], fingerprints: tuple[object, ...]
-) -> tuple[pretrained.Pretrained, ...]:
-  """Loads models; `fingerprints` makes the cache drop models whose files have changed."""
-  del fingerprints
-  return tuple(_on_devices(pretrained.load(spec)) for spec in specs)
 
 
 def _reward(model: pretrained.Pretrained, batch_size: int, progress: Callable) -> rewards.Reward:

@@ -5,11 +5,13 @@ import json
 import os
 
 import documented
+import jax
 import numpy as np
 import pytest
 
 import irl_jax
 from irl_jax import api
+from irl_jax import loaded
 from irl_jax.config import Sampling
 from irl_jax.data import chat
 from irl_jax.errors import ConfigError
@@ -30,11 +32,11 @@ def loads(monkeypatch):
     return load(spec, kinds)
 
   monkeypatch.setattr(pretrained, 'load', counted)
-  api._loaded.cache_clear()
-  api._placed.cache_clear()
+  for cached in (loaded._loaded, loaded._placed, loaded._pair):
+    cached.cache_clear()
   yield seen
-  api._loaded.cache_clear()
-  api._placed.cache_clear()
+  for cached in (loaded._loaded, loaded._placed, loaded._pair):
+    cached.cache_clear()
 
 
 @pytest.fixture
@@ -167,7 +169,33 @@ def test_no_more_than_two_models_stay_in_memory(audited, loads):
   for _ in range(2):
     for name in ('base', 'aligned', 'classifier'):
       api.score(audited[name], ['ab'])
-  assert len(loads) == 6 and api._loaded.cache_info().currsize == 2
+  assert len(loads) == 6 and loaded._loaded.cache_info().currsize == 2
+
+
+def test_arrays_that_two_compared_models_share_are_on_the_devices_once(
+  audited, tmp_path, loads, placements
+):
+  base = pretrained.load(str(audited['base']))
+  head = base.params['embed_out'] | {'embedding': base.params['embed_out']['embedding'] + 0.1}
+  tuned = dataclasses.replace(base, params=base.params | {'embed_out': head})
+  pretrained.save(tmp_path / 'tuned', tuned, '')
+  loads.clear()
+  for pair in ((tmp_path / 'tuned', audited['base']), (tuned, base)):
+    placements.clear()
+    ratio = api.log_ratio(*pair, ['ab', 'b a'])
+    (placed,) = placements
+    assert len(placed) == len(jax.tree.leaves(base.params)) + 1  # only the head is there twice
+    scores = [api.score(model, ['ab', 'b a'])['log_prob'] for model in pair]
+    np.testing.assert_allclose(ratio['log_ratio'], scores[0] - scores[1], atol=1e-4)
+  assert loads[:2] == [str(tmp_path / 'tuned'), str(audited['base'])]
+  params = [one.params for one in loaded.pair(tuned, base)]
+  buffers = {leaf.unsafe_buffer_pointer() for leaf in map(first_part, jax.tree.leaves(params))}
+  assert len(buffers) == len(jax.tree.leaves(base.params)) + 1
+
+
+def first_part(leaf):
+  """The part of an array that is on the first device."""
+  return leaf.addressable_shards[0].data
 
 
 def test_completions_are_those_of_the_seed(audited):

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from irl_jax import api
+from irl_jax import loaded
 from irl_jax.command_line import partial_output
 from irl_jax.config import Sampling
 from irl_jax.data import chat_rows
@@ -155,7 +156,7 @@ def score(
   )
   settings: dict[str, Any] = {'--field': field, '--label': label}
   if reference:
-    settings |= {'--reference': api.fingerprint(reference), '--prompt_field': prompt_field}
+    settings |= {'--reference': loaded.fingerprint(reference), '--prompt_field': prompt_field}
   _write(job, model, settings, load_pair if reference else load)
   if len(fields) == 2 and not reference:
     print(terminal.printable(_in_order(output, fields)))
@@ -261,7 +262,7 @@ def _write(
       call = {
         'command': job.label,
         'irl_jax': __version__,
-        '--model': api.fingerprint(model),
+        '--model': loaded.fingerprint(model),
         '--input': _sha256(job.source),
         '--encoding': job.layout.encoding,
         '--delimiter': job.layout.delimiter,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from irl_jax import api
+from irl_jax import loaded
 from irl_jax.command_line import files
 from irl_jax.errors import InputError
 
@@ -14,8 +15,8 @@ from irl_jax.errors import InputError
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch):
   """The model M is nowhere."""
-  real = api.fingerprint
-  monkeypatch.setattr(api, 'fingerprint', lambda model: ('M',) if model == 'M' else real(model))
+  real = loaded.fingerprint
+  monkeypatch.setattr(loaded, 'fingerprint', lambda model: ('M',) if model == 'M' else real(model))
 
 
 @pytest.fixture
