@@ -49,11 +49,14 @@ def class_logits_of(
   params: encoder.Params,
   batch: structs.TextBatch,
   *,
-  config: encoder.EncoderConfig,
+  config: encoder.EncoderConfig | trunk.Config,
   dtype: DTypeLike,
 ) -> jax.Array:
-  """Returns the logits [B, labels] of a classifier."""
-  return encoder.classify(params, batch.ids, batch.valid, config, dtype)
+  """Returns the logits [B, labels] of a classifier; a decoder reads them from the last token."""
+  if isinstance(config, encoder.EncoderConfig):
+    return encoder.classify(params, batch.ids, batch.valid, config, dtype)
+  last = trunk.final_norm(params, _last_state(params, batch, config, dtype), config)
+  return last @ params['score']['kernel']
 
 
 def recovered_reward_of(
@@ -63,21 +66,30 @@ def recovered_reward_of(
 
   Its zero and scale are part of the final norm and the score (irl/export.py).
   """
+  return trunk.score(params, _last_state(params, batch, config, dtype), config)
+
+
+def _last_state(
+  params: trunk.Params, batch: structs.TextBatch, config: trunk.Config, dtype: DTypeLike
+) -> jax.Array:
+  """Returns the state [B, D] of the last token, float32, before the final norm."""
   hidden = trunk.run_blocks(
     params['blocks'], trunk.embed(params, batch.ids, config, dtype), batch.valid, config
   )
-  last = heads.last_token(hidden, batch.valid).astype(jnp.float32)
-  return trunk.score(params, last, config)
+  return heads.last_token(hidden, batch.valid).astype(jnp.float32)
 
 
 def class_scorer(
-  model: pretrained.Classifier,
+  model: pretrained.Pretrained,
   batch_size: int = BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
 ) -> Callable[[Sequence[str]], np.ndarray]:
   """Returns a function of texts [N] -> logits [N, labels] of a classifier."""
   config = model.config
+  if not isinstance(config, encoder.EncoderConfig):
+    shape = (len(pretrained.label_names(model)),)
+    return trunk_scorer(class_logits_of, model, batch_size, dtype, progress, shape=shape)
   return scoring.over_texts(
     class_logits_of,
     model,
@@ -177,13 +189,13 @@ def check_probability(activation: Activation, where: str) -> None:
     )
 
 
-def activation_of(model: pretrained.Classifier) -> Activation:
+def activation_of(model: pretrained.Pretrained) -> Activation:
   """Returns the function that turns a classifier's logits into probabilities."""
-  return labels.activation(model.hf_config, model.config.num_labels)
+  return labels.activation(model.hf_config, len(pretrained.label_names(model)))
 
 
 def true_reward(
-  model: pretrained.Classifier,
+  model: pretrained.Pretrained,
   batch_size: int = BATCH_SIZE,
   dtype: DTypeLike = jnp.float32,
   progress: scoring.Progress = iter,
@@ -260,7 +272,7 @@ def describe_true_reward(model: pretrained.Pretrained, label: labels.Label = '')
   return f'minus the logit of label {toxic}, {names[toxic]!r}{several}'
 
 
-def _several(model: pretrained.Classifier) -> bool:
+def _several(model: pretrained.Pretrained) -> bool:
   return model.hf_config.get('problem_type') == 'multi_label_classification'
 
 

@@ -67,7 +67,8 @@ class Pretrained(Generic[ConfigType]):
   never_sampled: tuple[int, ...] = ()
 
 
-Decoder = Pretrained[trunk.Config]  # a language model, or a recovered reward
+# A language model, a recovered reward, or a classifier that was made of a language model
+Decoder = Pretrained[trunk.Config]
 Classifier = Pretrained[EncoderConfig]
 
 
@@ -145,7 +146,8 @@ def load(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
     logging.info('%s: merged into its base %s', adapter.where, adapter.base)
     stream = adapter.merge(stream, getattr(model.config, 'tie_word_embeddings', False))
   zero = huggingface.config.reward_zero(model.hf_config, spec)
-  params = huggingface.weights.to_params(model.kind, model.config, stream, spec, zero)
+  labels = len(label_names(model)) if model.kind == 'classifier' else 1
+  params = huggingface.weights.to_params(model.kind, model.config, stream, spec, zero, labels)
   return dataclasses.replace(model, params=params)
 
 
@@ -211,7 +213,7 @@ def _open(
   return Pretrained(kind, config, {}, tokenizer, raw, spec), folder, adapter
 
 
-def toxic_label(model: Classifier, chosen: huggingface.labels.Label = '') -> int:
+def toxic_label(model: Pretrained, chosen: huggingface.labels.Label = '') -> int:
   """Returns the index of a classifier's toxic label.
 
   Args:
@@ -226,7 +228,7 @@ def toxic_label(model: Classifier, chosen: huggingface.labels.Label = '') -> int
   return huggingface.labels.toxic_label(label_names(model), where, chosen)
 
 
-def label_names(model: Classifier) -> tuple[str, ...]:
+def label_names(model: Pretrained) -> tuple[str, ...]:
   """Returns the names of a classifier's labels, in the order of its logits."""
   raw = model.hf_config
   return huggingface.config.labels(raw, model.source) if raw else model.config.labels

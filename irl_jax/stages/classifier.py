@@ -29,7 +29,7 @@ def classifier(run: Run) -> None:
     )
   base = run.config.models.classifier
   model = pretrained.load_classifier(base) if base else new_classifier(run, training[0])
-  check_labels(model, run.config.models.label)
+  check_trainable(model, run.config.models.label)
   model = supervised.train_classifier(
     model,
     training,
@@ -44,14 +44,19 @@ def classifier(run: Run) -> None:
   run.save('classifier', 'classifier', model, base)
 
 
-def check_labels(model: pretrained.Classifier, label: str) -> None:
-  """Refuses to train a classifier whose labels are not "harmless, toxic", in this order.
+def check_trainable(model: pretrained.Pretrained, label: str) -> None:
+  """Refuses to train a decoder, or a classifier whose labels are not "harmless, toxic".
 
   The labels of the texts, 1 toxic and 0 not, are the numbers of the classifier's labels.
 
   Raises:
-    InputError: names the labels.
+    InputError: names the labels, or the decoder's kind of config.
   """
+  if not isinstance(model.config, encoder.EncoderConfig):
+    raise InputError(
+      f'stage classifier: {model.source} was made of a language model; only encoders (RoBERTa, '
+      'BERT, …) can be trained further. Leave the stage out to use it as it is'
+    )
   if model.config.num_labels != 2 or pretrained.toxic_label(model, label) != 1:
     raise InputError(
       f'stage classifier: {model.source} has the labels {list(model.config.labels)[:10]}; only a '

@@ -92,7 +92,8 @@ def _describe_model(spec: str) -> tuple[Any, list[str]]:
       raise
     return None, [f'  unknown: {printable(str(error))}']
   kind, model_config = huggingface_config.parse(raw, spec)
-  shapes = huggingface_weights.shapes(kind, model_config)
+  labels = len(huggingface_config.labels(raw, spec)) if kind == 'classifier' else 1
+  shapes = huggingface_weights.shapes(kind, model_config, labels)
   lines = [f'  {kind}, {buffers.count(shapes):,} parameters']
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     name = '/'.join(str(key.key) for key in path)

@@ -64,7 +64,7 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
         arguments.check_positions(config, model)
   check_blocks(config, models, stages)
   check_pair(config, models)
-  check_classifier(config, models)
+  check_classifier(config, models, stages)
   check_disk(run, models, stages)
 
 
@@ -144,18 +144,21 @@ def check_blocks(config: config_lib.Config, models: Models, stages: Sequence[str
     arguments.check_blocks(config.irl, models['base'])
 
 
-def check_classifier(config: config_lib.Config, models: Models) -> None:
+def check_classifier(config: config_lib.Config, models: Models, stages: Sequence[str]) -> None:
   """Checks that r* can be read from its model in the form that is wanted, and logs what it is.
 
   Raises:
     ConfigError: it does not have the label that config.models.label names, or there is none.
-    InputError: no label's name means toxic, or it does not support config.ppo.reward.
+    InputError: no label's name means toxic, or it does not support config.ppo.reward, or the stage
+      classifier cannot train it.
   """
   if 'classifier' not in models:
     return
   model = models['classifier']
   described = rewards.describe_true_reward(model, config.models.label)
   logging.info('the true reward of %s is %s', model.source, described)
+  if 'classifier' in stages:
+    classifier.check_trainable(model, config.models.label)
   if config.ppo.reward != 'probability':
     return
   if model.kind != 'classifier':

@@ -36,9 +36,14 @@ def test_labels_of_both_classes_are_needed(run, labels):
     classifier.classifier(run)
 
 
+def test_a_decoder_is_not_trained_further(policy):
+  with pytest.raises(errors.InputError, match='the tiny policy was made of a language model; only'):
+    classifier.check_trainable(dataclasses.replace(policy, kind='classifier'), '')
+
+
 def test_only_a_classifier_whose_second_label_is_toxic_is_trained_further(run, toxicity):
-  classifier.check_labels(toxicity, '')
+  classifier.check_trainable(toxicity, '')
   swapped = dataclasses.replace(toxicity, hf_config={'id2label': {'0': 'toxic', '1': 'ok'}})
   for model, label in ((swapped, ''), (toxicity, '0')):
     with pytest.raises(errors.InputError, match='of which the second one is toxic'):
-      classifier.check_labels(model, label)
+      classifier.check_trainable(model, label)

@@ -17,10 +17,18 @@ from irl_jax.models.llama_config import LlamaConfig
 Kind = Literal['causal_lm', 'reward', 'classifier']
 ModelConfig = GPTNeoXConfig | LlamaConfig | EncoderConfig
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_DECODER: dict[Kind, str] = {'causal_lm': 'ForCausalLM', 'reward': 'ForSequenceClassification'}
-_CLASSIFIER: dict[Kind, str] = {'classifier': 'ForSequenceClassification'}
-_GEMMA3: dict[Kind, str] = {'causal_lm': 'ForCausalLM', 'reward': 'TextForSequenceClassification'}
-# The name of transformers' class for each kind of model, by model_type.
+_SEQUENCES = 'ForSequenceClassification'
+_DECODER: dict[Kind, str] = {
+  'causal_lm': 'ForCausalLM',
+  **dict.fromkeys(('reward', 'classifier'), _SEQUENCES),
+}
+_CLASSIFIER: dict[Kind, str] = {'classifier': _SEQUENCES}
+_GEMMA3: dict[Kind, str] = {
+  'causal_lm': 'ForCausalLM',
+  **dict.fromkeys(('reward', 'classifier'), f'Text{_SEQUENCES}'),
+}
+# The name of transformers' class for each kind of model, by model_type. A decoder with one label
+# is a reward, one with several a classifier.
 ARCHITECTURES: dict[str, dict[Kind, str]] = {
   family: {kind: name + head for kind, head in heads.items()}
   for family, name, heads in (
@@ -118,9 +126,13 @@ def kind_of(raw: dict[str, Any], where: str) -> Kind:
     )
   architectures, family = raw.get('architectures') or [], str(raw.get('model_type'))
   name = _unwrapped(architectures)
-  for kind, known in ARCHITECTURES.get(family, {}).items():
-    if name == known:
-      return kind
+  kinds: list[Kind] = [
+    kind for kind, known in ARCHITECTURES.get(family, {}).items() if name == known
+  ]
+  if len(kinds) == 2:
+    return 'reward' if len(labels(raw, where)) == 1 else 'classifier'
+  if kinds:
+    return kinds[0]
   raise InputError(
     f'{where}: architecture {architectures} of model_type {raw.get("model_type")!r} is not '
     f'supported; must be one of {", ".join(_all_architectures())}'
@@ -135,7 +147,8 @@ def _unwrapped(architectures: Any) -> str:
 
 
 def _all_architectures() -> list[str]:
-  return [name for names in ARCHITECTURES.values() for name in names.values()]
+  names = (name for names in ARCHITECTURES.values() for name in names.values())
+  return list(dict.fromkeys(names))
 
 
 def labels(raw: dict[str, Any], where: str) -> tuple[str, ...]:
@@ -260,21 +273,18 @@ def parse(raw: dict[str, Any], where: str) -> tuple[Kind, ModelConfig]:
   if raw['model_type'] in llama_families.MODEL_TYPES:
     config_class, values = LlamaConfig, llama_families.read(raw, _ends(raw, where), where)
   else:
-    config_class = EncoderConfig if kind == 'classifier' else GPTNeoXConfig
-    values = _read(kind, config_class, raw, where)
+    config_class = GPTNeoXConfig if raw['model_type'] == 'gpt_neox' else EncoderConfig
+    values = _read(config_class, raw, where)
   _check_types(values, config_class, where)
-  if kind == 'reward' and len(labels(raw, where)) != 1:
-    raise InputError(
-      f'{where}: config.json: id2label = {list(labels(raw, where))}: a reward has exactly one label'
-    )
   config = config_class(**values)
   _check_consistency(config, where)
   return kind, config
 
 
-def _read(kind: Kind, config_class: type, raw: dict[str, Any], where: str) -> dict[str, Any]:
+def _read(config_class: type, raw: dict[str, Any], where: str) -> dict[str, Any]:
   """Returns the fields of a GPTNeoXConfig or EncoderConfig; their types are not checked."""
-  if kind == 'classifier':
+  is_encoder = config_class is EncoderConfig
+  if is_encoder:
     raw = encoder_config.spelled(raw)
   for name, only in ONLY.items():
     if raw.get(name, only) != only:
@@ -282,9 +292,7 @@ def _read(kind: Kind, config_class: type, raw: dict[str, Any], where: str) -> di
         f'{where}: config.json: {name} = {raw[name]!r} is not supported; must be {only}'
       )
   fields = {name: value for name, value in raw.items() if value is not None}
-  fields |= (
-    {'labels': labels(raw, where)} if kind == 'classifier' else gpt_neox_config.rotary(raw, where)
-  )
+  fields |= {'labels': labels(raw, where)} if is_encoder else gpt_neox_config.rotary(raw, where)
   fields['eos_token_ids'] = _ends(raw, where) or (DEFAULTS['eos_token_id'],)
   fields['eos_token_id'] = fields['eos_token_ids'][0]
   values = {

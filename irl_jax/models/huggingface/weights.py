@@ -128,16 +128,23 @@ DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
 _LISTED = 6  # problems that a message names; a large model would have thousands
 
 
-def shapes(kind: Kind, config: ModelConfig | trunk.Config) -> Params:
-  """Returns the parameter tree of a model, with a jax.ShapeDtypeStruct for each array."""
+def shapes(kind: Kind, config: ModelConfig | trunk.Config, labels: int = 1) -> Params:
+  """Returns the parameter tree of a model, with a jax.ShapeDtypeStruct for each array.
+
+  Args:
+    kind: the kind of model.
+    config: the model's shape.
+    labels: the number of labels of a classifier that is a decoder; its config does not tell it.
+  """
   if isinstance(config, encoder.EncoderConfig):
     return jax.eval_shape(lambda key: encoder.init(key, config), jax.random.key(0))
   tree = jax.eval_shape(lambda key: trunk.init(key, config), jax.random.key(0))
-  if kind == 'reward':
+  if kind != 'causal_lm':
     tree.pop('embed_out', None)
-    tree['score'] = {'kernel': jax.ShapeDtypeStruct((config.hidden_size, 1), np.float32)}
-    if isinstance(config, LlamaConfig):  # its norm has no bias that the zero could go into
-      tree['score']['bias'] = jax.ShapeDtypeStruct((1,), np.float32)
+    tree['score'] = {'kernel': jax.ShapeDtypeStruct((config.hidden_size, labels), np.float32)}
+  # The norm of these has no bias that the zero could go into.
+  if kind == 'reward' and isinstance(config, LlamaConfig):
+    tree['score']['bias'] = jax.ShapeDtypeStruct((1,), np.float32)
   return tree
 
 
@@ -174,6 +181,7 @@ def to_params(
   weights: Iterable[tuple[str, np.ndarray]],
   where: str,
   zero: float = 0.0,
+  labels: int = 1,
 ) -> Params:
   """Returns the parameters that the weights of a file make; known buffers are ignored.
 
@@ -186,13 +194,14 @@ def to_params(
     weights: pairs of name and array, read one at a time.
     where: the name of the model in a message.
     zero: reward_zero of config.json: what transformers' score of a reward gives for 0.
+    labels: as for `shapes`.
 
   Raises:
     InputError: weights that are missing, unexpected, of another shape or dtype, or not finite; the
       first of them are listed. Or an adapter that was not merged.
   """
   # Memory that is not written to is not taken: a parameter's type is known with its first weight.
-  empty = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes(kind, config))
+  empty = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes(kind, config, labels))
   filling = _Filling(model_type(config), empty, kind, where)
   if problems := filling.fill(weights):
     raise InputError(

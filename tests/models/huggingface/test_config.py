@@ -131,11 +131,6 @@ def test_names_of_wrapped_classes_are_read(name):
     (NEOX, {'vocab_size': -1}, 'out of range'),
     (NEOX, {'layer_norm_eps': float('nan')}, 'out of range'),
     (NEOX, {'num_attention_heads': 5}, 'must divide'),
-    (
-      NEOX,
-      {'architectures': ['GPTNeoXForSequenceClassification']},
-      'a reward has exactly one label',
-    ),
     (ROBERTA, {'position_embedding_type': 'relative_key'}, 'position_embedding_type'),
     (ROBERTA, {'is_decoder': True}, 'is_decoder'),
     (ROBERTA, {'id2label': {'1': 'a', '2': 'b'}}, 'must name labels 0, 1, ...'),
