@@ -1,24 +1,29 @@
 """Every config of configs/ loads, names its command, and its updates trace at real shapes."""
 
 import ast
+import dataclasses
 import functools
+import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from irl_jax import config as c
 from irl_jax import distribution
 from irl_jax import structs
 from irl_jax.command_line import config_files
 from irl_jax.data.playground import tokenizers as playground_tokenizers
 from irl_jax.irl import update as irl_update
 from irl_jax.models import cut as cut_lib
-from irl_jax.models import gpt_neox
 from irl_jax.models import heads
+from irl_jax.models import trunk as trunk_lib
+from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import weights as huggingface_weights
 from irl_jax.ppo import update as ppo_update
 from irl_jax.stages import classifier as classifier_stage
+from irl_jax.stages import dry_run
 from irl_jax.stages import sft as sft_stage
 from irl_jax.training import optimizer
 from irl_jax.training import supervised
@@ -29,7 +34,87 @@ PYTHIA = {  # layers, width, attention heads
   'EleutherAI/pythia-70m': (6, 512, 8),
   'EleutherAI/pythia-160m': (12, 768, 12),
   'EleutherAI/pythia-410m': (24, 1024, 16),
+  'lomahony/eleuther-pythia70m-hh-sft': (6, 512, 8),
+  'lomahony/eleuther-pythia160m-hh-sft': (12, 768, 12),
+  'lomahony/eleuther-pythia410m-hh-sft': (24, 1024, 16),
+  'cleanrl/EleutherAI_pythia-1b-deduped__sft__tldr': (16, 2048, 8),
+  'cleanrl/EleutherAI_pythia-1b-deduped__ppo__tldr': (16, 2048, 8),
+  'cleanrl/EleutherAI_pythia-1b-deduped__reward__tldr': (16, 2048, 8),
 }
+OLMO2 = {
+  'architectures': ['Olmo2ForCausalLM'],
+  'model_type': 'olmo2',
+  'vocab_size': 100352,
+  'hidden_size': 2048,
+  'intermediate_size': 8192,
+  'num_hidden_layers': 16,
+  'num_attention_heads': 16,
+  'num_key_value_heads': 16,
+  'max_position_embeddings': 4096,
+  'rms_norm_eps': 1e-6,
+  'rope_theta': 500000,
+  'eos_token_id': 100257,
+  'pad_token_id': 100277,
+}
+OTHERS = {  # what changes the shapes, in config.json of their repositories
+  'HuggingFaceTB/SmolLM2-135M-Instruct': {
+    'architectures': ['LlamaForCausalLM'],
+    'model_type': 'llama',
+    'vocab_size': 49152,
+    'hidden_size': 576,
+    'intermediate_size': 1536,
+    'num_hidden_layers': 30,
+    'num_attention_heads': 9,
+    'num_key_value_heads': 3,
+    'max_position_embeddings': 8192,
+    'rms_norm_eps': 1e-5,
+    'rope_theta': 100000,
+    'tie_word_embeddings': True,
+    'eos_token_id': 2,
+  },
+  'allenai/OLMo-2-0425-1B-SFT': OLMO2,
+  'allenai/OLMo-2-0425-1B-DPO': OLMO2,
+  's-nlp/roberta_toxicity_classifier': {
+    'architectures': ['RobertaForSequenceClassification'],
+    'model_type': 'roberta',
+    'vocab_size': 50265,
+    'hidden_size': 768,
+    'intermediate_size': 3072,
+    'num_hidden_layers': 12,
+    'num_attention_heads': 12,
+    'max_position_embeddings': 514,
+    'type_vocab_size': 1,
+    'layer_norm_eps': 1e-5,
+    'id2label': {'0': 'neutral', '1': 'toxic'},
+  },
+}
+OF_HUB = [path for path in CONFIGS if config_files.load(str(path)).models != c.Models()]
+
+
+def raw_config(spec):
+  """The content of a hub model's config.json."""
+  name, _, _ = spec.partition('@')
+  if name in OTHERS:
+    return OTHERS[name]
+  layers, width, attention_heads = PYTHIA[name]
+  is_reward = '__reward__' in name
+  kind = 'SequenceClassification' if is_reward else 'CausalLM'
+  return {
+    'architectures': [f'GPTNeoXFor{kind}'],
+    'model_type': 'gpt_neox',
+    'vocab_size': 50304,
+    'hidden_size': width,
+    'num_hidden_layers': layers,
+    'num_attention_heads': attention_heads,
+    'intermediate_size': 4 * width,
+    'max_position_embeddings': 2048,
+    'layer_norm_eps': 1e-5,
+    'rotary_pct': 0.25,
+    'rotary_emb_base': 10000,
+    **({'id2label': {'0': 'LABEL_0'}} if is_reward else {}),
+  }
+
+
 each_config = pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 each_dtype = pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 
@@ -42,19 +127,12 @@ def texts(count, length):
   return structs.TextBatch(array((count, length), jnp.int32), array((count, length), jnp.bool))
 
 
-def base_config(config) -> gpt_neox.GPTNeoXConfig:
+def base_config(config) -> trunk_lib.Config:
   """The base model's shape: that of the hub, or of stage sft; an audit gets Pythia-70m's."""
   if 'sft' in config.stages:
     return sft_stage.shape(config.sft, playground_tokenizers.MAX_VOCABULARY)
-  layers, width, attention_heads = PYTHIA[config.models.base or 'EleutherAI/pythia-70m']
-  return gpt_neox.GPTNeoXConfig(
-    vocab_size=50304,
-    hidden_size=width,
-    num_hidden_layers=layers,
-    num_attention_heads=attention_heads,
-    intermediate_size=4 * width,
-    max_position_embeddings=2048,
-  )
+  spec = config.models.base or 'EleutherAI/pythia-70m'
+  return huggingface_config.parse(raw_config(spec), spec)[1]
 
 
 def shapes_of(make, *arguments):
@@ -81,6 +159,21 @@ def test_config_loads_and_says_how_it_is_run(path):
   assert config_files.load(str(path)).name == path.stem
   command = f'python launch/train.py --config=configs/{path.name}'
   assert command in ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))
+
+
+@pytest.mark.parametrize('path', OF_HUB, ids=lambda path: path.stem)
+def test_a_dry_run_needs_only_the_models_config_files(path, tmp_path):
+  config = config_files.load(str(path))
+  places = {role: spec for role, spec in dataclasses.asdict(config.models).items() if '/' in spec}
+  for role, spec in places.items():
+    (tmp_path / role).mkdir()
+    (tmp_path / role / 'config.json').write_text(json.dumps(raw_config(spec)))
+  models = c.Models(**{role: str(tmp_path / role) for role in places})
+  config = dataclasses.replace(config, models=models)
+  described = dry_run.describe(config, 'runs/x', config.stages)
+  assert 'unknown' not in described
+  predicted = [stage for stage in config.stages if stage not in ('data', 'report')]
+  assert described.count('    peak, during ') == len(predicted)
 
 
 @each_dtype
