@@ -47,6 +47,44 @@ def read(folder):
   return json.loads((folder / 'summary.json').read_text(), parse_constant=refuse)
 
 
+LLAMA_2_7B = {  # what changes the shapes in its config.json
+  'architectures': ['LlamaForCausalLM'],
+  'model_type': 'llama',
+  'vocab_size': 32000,
+  'hidden_size': 4096,
+  'intermediate_size': 11008,
+  'num_hidden_layers': 32,
+  'num_attention_heads': 32,
+  'num_key_value_heads': 32,
+  'max_position_embeddings': 4096,
+  'rms_norm_eps': 1e-5,
+  'eos_token_id': 2,
+}
+
+
+@pytest.mark.parametrize('trained_blocks', [0, 2])
+def test_config_files_of_seven_billion_weights_are_enough_to_predict_that_they_fit_80_gb(
+  launch, tmp_path, capsys, trained_blocks
+):
+  flags = [f'--config={CONFIG}', f'--config.irl.trained_blocks={trained_blocks}', '--dry_run']
+  for name in ('base', 'aligned'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'config.json').write_text(json.dumps(LLAMA_2_7B))
+    flags.append(f'--config.models.{name}={tmp_path / name}')
+  assert launch('train', *flags) == 0
+  lines = capsys.readouterr().out.splitlines()
+  peaks = [line for line in lines if line.startswith('    peak, during ')]
+  sizes = [float(line.split()[-1].replace(',', '')) for line in peaks]  # MB in bfloat16
+  assert len(sizes) == 3 and max(sizes) < 80_000
+  # docs/usage.md quotes these lines: first of two blocks, then of the head alone.
+  page = (CONFIG.parents[1] / 'docs' / 'usage.md').read_text(encoding='utf-8')
+  of_two, of_head = page.split('With `--config.irl.trained_blocks=0`, the stage `irl` needs')
+  quoted = [line for line in of_two.splitlines() if line.startswith(('    peak, ', '  irl: '))]
+  if trained_blocks == 0:
+    quoted = [line for line in of_head.splitlines() if line.startswith('    peak, ')]
+  assert quoted and {*quoted} <= {*lines}
+
+
 @pytest.mark.slow
 def test_without_texts_and_without_a_true_reward(launch, models, tmp_path):
   assert (
