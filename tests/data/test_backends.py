@@ -176,6 +176,7 @@ def test_a_special_token_typed_in_a_chat_is_plain_text(words):
   assert 'is </s> a' in text.decode(words, ids)
 
 
+@pytest.mark.slow
 def test_log_probs_of_a_text_and_of_a_completion_are_of_the_ids_that_are_sampled(random_logits):
   words = wrapped(prepended())
   model = random_logits(words)
