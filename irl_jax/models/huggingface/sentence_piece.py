@@ -51,7 +51,8 @@ def load(file: pathlib.Path) -> Any:
       'trained from'
     ) from error
   weight_files.check_file(file)
-  model = sentencepiece_model_pb2.ModelProto.FromString(file.read_bytes())
+  messages: Any = sentencepiece_model_pb2  # its classes are made when it is imported
+  model = messages.ModelProto.FromString(file.read_bytes())
   tokenizer = transformers.AutoTokenizer.from_pretrained(
     file.parent, local_files_only=True, trust_remote_code=False, **_first_token(file)
   )
