@@ -16,6 +16,7 @@ from irl_jax import rewards
 from irl_jax.data.playground import tokenizers
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
+from irl_jax.models import true_reward
 from irl_jax.runtime import metrics_log
 from irl_jax.stages import buffers
 from irl_jax.stages import classifier
@@ -162,8 +163,8 @@ def check_classifier(config: config_lib.Config, models: Models, stages: Sequence
   if config.ppo.reward != 'probability':
     return
   if model.kind != 'classifier':
-    rewards.refuse_probability(model.source)
-  rewards.check_probability(rewards.activation_of(model), model.source)
+    true_reward.refuse_probability(model.source)
+  true_reward.check_probability(rewards.activation_of(model), model.source)
 
 
 def check_pair(config: config_lib.Config, models: Models) -> None:
