@@ -14,6 +14,7 @@ from irl_jax.data import text
 from irl_jax.evaluation import likelihoods
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
+from irl_jax.models import trunk
 
 SPACE = '▁'
 WORDS = ['Hello', 'world', 'user', 'Paris', 'is', 'a']
@@ -207,7 +208,7 @@ def random_logits():
       max_position_embeddings=64,
       eos_token_ids=(words.eos_token_id,),
     )
-    params = gpt_neox.init(jax.random.key(0), config)
+    params = trunk.init(jax.random.key(0), config)
     return pretrained.Pretrained('causal_lm', config, params, words)
 
   return build
