@@ -10,20 +10,18 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
-import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
 
 from irl_jax import api
 from irl_jax import loaded
+from irl_jax.command_line import output_rows
 from irl_jax.command_line import partial_output
 from irl_jax.config import Sampling
 from irl_jax.data import chat_rows
@@ -31,7 +29,6 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.data.row_values import Layout
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
-from irl_jax.errors import unwritable
 from irl_jax.evaluation import toxicity
 from irl_jax.runtime import compilation_cache
 from irl_jax.runtime import exhaustion
@@ -39,8 +36,8 @@ from irl_jax.runtime import interruption
 from irl_jax.runtime import terminal
 from irl_jax.version import __version__
 
-Row = dict[str, Any]
-Columns = Mapping[str, Sequence[Any] | np.ndarray]
+Row = output_rows.Row
+Columns = output_rows.Columns
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 # (texts, or pairs of prompt and text; their number before these) -> their results
 Results = Callable[[list[Any], int], Columns]
@@ -51,7 +48,6 @@ SCORED = 4096  # rows of a part; texts of similar length are batched within it
 COMPLETED = 1024
 BATCHES = 8
 PROMPTS = ('prompt', 'messages', 'conversations', 'text')  # fields to complete by default
-WHY = 'why'  # the field that says why a row has no results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,19 +117,34 @@ def score(
     CheckpointError: the disk is full.
     Interrupted: SIGTERM or SIGINT came; the finished parts, if any, are kept.
   """
+  fields = _checked_fields(field, label, reference, prompt_field)
+  several = len(fields) > 1
+  job = Job(
+    source, output, fields, bad_rows, 'score', SCORED, layout, prompt_field, all_fields=several
+  )
+  settings: dict[str, Any] = {'--field': field, '--label': label}
+  if reference:
+    settings |= {'--reference': loaded.fingerprint(reference), '--prompt_field': prompt_field}
 
   def load(progress: Progress) -> tuple[Results, Columns]:
-    scorer = api.load_scorer(model, batch_size, progress=progress, label=label)
-    results = functools.partial(_of_fields, scorer, fields) if len(fields) > 1 else scorer
+    if reference:
+      results = _compared(model, reference, batch_size, bool(prompt_field), progress)
+    else:
+      scorer = api.load_scorer(model, batch_size, progress=progress, label=label)
+      results = functools.partial(_of_fields, scorer, fields) if several else scorer
     return lambda texts, _: results(texts), results([])
 
-  def load_pair(progress: Progress) -> tuple[Results, Columns]:
-    compare = api.load_log_ratio(model, reference, batch_size, progress)
-    given = lambda pairs: compare([text for _, text in pairs], [prompt for prompt, _ in pairs])
-    alone = lambda texts: compare(texts, None)
-    results = given if prompt_field else alone
-    return lambda texts, _: results(texts), results([])
+  _write(job, model, settings, load)
+  if len(fields) == 2 and not reference:
+    print(terminal.printable(_in_order(output, fields)))
 
+
+def _checked_fields(field: str, label: str, reference: str, prompt_field: str) -> list[str]:
+  """Returns the names of the fields to score.
+
+  Raises:
+    ConfigError: a flag does not go with another.
+  """
   fields = field.split(',')
   if reference and len(fields) > 1:
     raise ConfigError(f'--field={field}: must be one field with --reference')
@@ -143,23 +154,17 @@ def score(
     raise ConfigError('--prompt_field: needs --reference, the model to compare with; name both')
   if label and reference:
     raise ConfigError('--label: is of a classifier; leave it out, or leave out --reference')
-  job = Job(
-    source,
-    output,
-    fields,
-    bad_rows,
-    'score',
-    SCORED,
-    layout,
-    prompt_field,
-    all_fields=len(fields) > 1,
-  )
-  settings: dict[str, Any] = {'--field': field, '--label': label}
-  if reference:
-    settings |= {'--reference': loaded.fingerprint(reference), '--prompt_field': prompt_field}
-  _write(job, model, settings, load_pair if reference else load)
-  if len(fields) == 2 and not reference:
-    print(terminal.printable(_in_order(output, fields)))
+  return fields
+
+
+def _compared(
+  model: str, reference: str, batch_size: int, with_prompts: bool, progress: Progress
+) -> Callable[[list[Any]], Columns]:
+  """Returns a function of texts, or of pairs of prompt and text, that compares two models."""
+  compare = api.load_log_ratio(model, reference, batch_size, progress)
+  if not with_prompts:
+    return lambda texts: compare(texts, None)
+  return lambda pairs: compare([text for _, text in pairs], [prompt for prompt, _ in pairs])
 
 
 def _of_fields(
@@ -249,11 +254,11 @@ def _write(
     settings: the settings that the results depend on, by flag name.
     load: returns the function that computes results, and its result for an empty list.
   """
-  check_output(job.output, job.source)
+  output_rows.check_output(job.output, job.source)
   output = pathlib.Path(job.output)
   if output.is_symlink():  # the file behind a link is written, and the link stays
     output = output.resolve()
-    check_output(output, job.source)
+    output_rows.check_output(output, job.source)
   partial: partial_output.PartialOutput | None = None
   are_kept = partial_output.path_of(output).exists  # rows of this call or of an earlier one
   with interruption.handled(), exhaustion.disk_explained(output, are_kept):
@@ -290,7 +295,7 @@ def _append_parts(
   bar = functools.partial(terminal.bar, label=job.label)
   one_part = survey.rows <= job.part
   results, names = load(functools.partial(bar, unit='chunk') if one_part else iter)
-  check_names(survey, names, job.source)
+  output_rows.check_names(survey, names, job.source)
   layout = dataclasses.replace(job.layout, quiet=True)
   rows = rows_lib.examined(job.source, job.fields, layout, job.read)
   done = sum(not row.problem for row in itertools.islice(rows, partial.kept))
@@ -300,7 +305,9 @@ def _append_parts(
     parts = bar(parts, unit=f'{job.part} rows', total=left)
   for part in parts:
     texts = [job.read(row) for _, row, problem, _ in part if not problem]
-    partial.append(with_columns(part, results(texts, done) if texts else names, job.source))
+    partial.append(
+      output_rows.with_columns(part, results(texts, done) if texts else names, job.source)
+    )
     done += len(texts)
   if (partial.kept, partial.kept - done) != (survey.rows, survey.bad):
     partial.discard()
@@ -319,66 +326,3 @@ def _parts(rows: Iterator[rows_lib.Examined], size: int) -> Iterator[list[rows_l
 def _sha256(path: str) -> str:
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
-  """Creates the output's folder and tries to write there, before any work is done.
-
-  Raises:
-    ConfigError: the output is not a .jsonl file, is the input itself, or cannot be written.
-    CheckpointError: the disk is full.
-  """
-  path = pathlib.Path(output)
-  if path.suffix != '.jsonl' or os.path.isdir(path):
-    raise ConfigError(f'--output={output}: must be the name of a .jsonl file')
-  if os.path.exists(path) and not os.path.isfile(path):
-    raise ConfigError(f'--output={output}: is a pipe or device, not a file; give another name')
-  if path.exists() and os.path.exists(source) and path.samefile(source):
-    raise ConfigError(f'--output={output}: is the input itself; give another name')
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=path.parent).close()
-    with contextlib.suppress(FileNotFoundError):
-      os.lstat(partial_output.described(path))  # fails if the name is too long
-  except OSError as error:
-    raise unwritable(f'--output={output}: {path.parent} cannot be written', error) from error
-
-
-def check_names(survey: rows_lib.Survey, names: Iterable[str], source: str) -> None:
-  """Refuses rows that already have a field of one of these names, before any work is done.
-
-  Raises:
-    InputError: names the field, which would be overwritten.
-  """
-  for name in [*names, *[WHY] * bool(survey.bad)]:
-    if name in survey.fields:
-      raise InputError(
-        f'{source}: already has a field {name!r}, which would be overwritten; rename the field'
-      )
-
-
-def with_columns(rows: Sequence[rows_lib.Examined], columns: Columns, source: str) -> list[Row]:
-  """Returns new rows: each row's fields, followed by its value in every column, as JSON types.
-
-  Args:
-    rows: usable and unusable rows. An unusable row gets null in every column, and the reason in
-      WHY.
-    columns: one value for each usable row.
-    source: its name in messages.
-
-  Raises:
-    InputError: a score is not finite.
-  """
-  for name, values in columns.items():
-    if isinstance(values, np.ndarray) and not np.isfinite(values).all():
-      raise InputError(f'{source}: the model gives a non-finite {name}; its weights are damaged')
-  values_of = [
-    iter(values.tolist() if isinstance(values, np.ndarray) else values)
-    for values in columns.values()
-  ]
-  return [
-    row | dict.fromkeys(columns) | {WHY: problem}
-    if problem
-    else row | {name: next(values) for name, values in zip(columns, values_of)}
-    for _, row, problem, _ in rows
-  ]

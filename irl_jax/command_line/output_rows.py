@@ -1,0 +1,86 @@
+"""The rows that `score` and `generate` write, and the checks of their file and fields."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from irl_jax.command_line import partial_output
+from irl_jax.data import rows as rows_lib
+from irl_jax.errors import ConfigError
+from irl_jax.errors import InputError
+from irl_jax.errors import unwritable
+
+Row = dict[str, Any]
+Columns = Mapping[str, Sequence[Any] | np.ndarray]
+
+WHY = 'why'  # the field that says why a row has no results
+
+
+def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
+  """Creates the output's folder and tries to write there, before any work is done.
+
+  Raises:
+    ConfigError: the output is not a .jsonl file, is the input itself, or cannot be written.
+    CheckpointError: the disk is full.
+  """
+  path = pathlib.Path(output)
+  if path.suffix != '.jsonl' or os.path.isdir(path):
+    raise ConfigError(f'--output={output}: must be the name of a .jsonl file')
+  if os.path.exists(path) and not os.path.isfile(path):
+    raise ConfigError(f'--output={output}: is a pipe or device, not a file; give another name')
+  if path.exists() and os.path.exists(source) and path.samefile(source):
+    raise ConfigError(f'--output={output}: is the input itself; give another name')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent).close()
+    with contextlib.suppress(FileNotFoundError):
+      os.lstat(partial_output.described(path))  # fails if the name is too long
+  except OSError as error:
+    raise unwritable(f'--output={output}: {path.parent} cannot be written', error) from error
+
+
+def check_names(survey: rows_lib.Survey, names: Iterable[str], source: str) -> None:
+  """Refuses rows that already have a field of one of these names, before any work is done.
+
+  Raises:
+    InputError: names the field, which would be overwritten.
+  """
+  for name in [*names, *[WHY] * bool(survey.bad)]:
+    if name in survey.fields:
+      raise InputError(
+        f'{source}: already has a field {name!r}, which would be overwritten; rename the field'
+      )
+
+
+def with_columns(rows: Sequence[rows_lib.Examined], columns: Columns, source: str) -> list[Row]:
+  """Returns new rows: each row's fields, followed by its value in every column, as JSON types.
+
+  Args:
+    rows: usable and unusable rows. An unusable row gets null in every column, and the reason in
+      WHY.
+    columns: one value for each usable row.
+    source: its name in messages.
+
+  Raises:
+    InputError: a score is not finite.
+  """
+  for name, values in columns.items():
+    if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+      raise InputError(f'{source}: the model gives a non-finite {name}; its weights are damaged')
+  values_of = [
+    iter(values.tolist() if isinstance(values, np.ndarray) else values)
+    for values in columns.values()
+  ]
+  return [
+    row | dict.fromkeys(columns) | {WHY: problem}
+    if problem
+    else row | {name: next(values) for name, values in zip(columns, values_of)}
+    for _, row, problem, _ in rows
+  ]
