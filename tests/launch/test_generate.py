@@ -5,6 +5,7 @@ import json
 import pytest
 
 from irl_jax import api
+from irl_jax import loaded
 from irl_jax.config import Sampling
 
 
@@ -19,7 +20,7 @@ def calls(monkeypatch):
     return [' ' + prompt.upper() for prompt in prompts]
 
   monkeypatch.setattr(api, 'generate', generate)
-  monkeypatch.setattr(api, 'fingerprint', lambda model: (model,))
+  monkeypatch.setattr(loaded, 'fingerprint', lambda model: (model,))
   return seen
 
 
