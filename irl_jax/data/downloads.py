@@ -3,6 +3,7 @@
 import re
 
 SIZE = 512  # bytes to look at
+SHOWN = 40  # characters of a file that a message shows
 
 POINTER = 'is a Git LFS pointer, not the file itself. Run `git lfs pull` in its repository'
 _ANNEX = 'is a git-annex pointer, not the file itself. Run `git annex get` in its repository'
@@ -10,7 +11,12 @@ _HTML = 'is an HTML page, not the file itself: a failed download. Download it ag
 _ZIP = 'is a zip archive, such as an Excel workbook. Unpack it, or save its table as .csv in UTF-8'
 _GZIP = 'is gzipped, although its name does not end in .gz. Add .gz to its name'
 _NOT_GZIP = 'is not gzipped, although its name ends in .gz. Remove .gz from its name'
+_TAR = 'is a tar archive. Unpack it (tar xf)'
 _PARQUET = 'is a parquet file. Give it a name that ends in .parquet'
+_NOT_PARQUET = (
+  'is text, not parquet (it begins with {}). Give it the ending of its format: .jsonl, .json, '
+  '.csv, .tsv or .txt'
+)
 
 _PACKED = {b'BZh': 'bzip2', b'\xfd7zXZ': 'xz', b'\x28\xb5\x2f\xfd': 'zstd', b"7z\xbc\xaf'": '7z'}
 _BINARY = {
@@ -33,6 +39,10 @@ UNPACK = {
   '.zip': 'unpack it (unzip)',
   '.xlsx': 'save its table as .csv in UTF-8',
   '.xls': 'save its table as .csv in UTF-8',
+  '.ods': 'save its table as .csv in UTF-8',
+  '.tar': 'unpack it (tar xf)',
+  '.tgz': 'unpack it (tar xf)',
+  '.7z': 'unpack it (7z x)',
 }
 # Responses that servers send in place of a file, as plain text or as a value of a JSON object
 _ANSWER = (
@@ -79,8 +89,17 @@ def _other_kind(head: bytes, name: str) -> str:
       return f'is {kind}, not rows of text. Save its rows as .jsonl, .csv or .parquet'
   if head.startswith(b'\x1f\x8b') and not name.endswith('.gz'):
     return _GZIP
+  if head[257:262] == b'ustar':
+    return _TAR
   if head.startswith(b'PAR1') and not name.endswith('.parquet'):
     return _PARQUET if not name.endswith('.gz') else _NOT_GZIP
   if head and name.endswith('.gz') and not head.startswith(b'\x1f\x8b'):
     return _NOT_GZIP
+  if head and name.endswith('.parquet') and not head.startswith(b'PAR') and _is_text(head):
+    first_line = head.decode('utf-8', 'replace').strip().partition('\n')[0]
+    return _NOT_PARQUET.format(repr(first_line[:SHOWN].strip()))
   return ''
+
+
+def _is_text(head: bytes) -> bool:
+  return not re.search(rb'[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]', head)

@@ -22,6 +22,7 @@ from irl_jax.data.row_values import not_decoded
 from irl_jax.data.row_values import Numbered
 from irl_jax.data.row_values import opened
 from irl_jax.data.row_values import Unusable
+from irl_jax.data.row_values import USUAL_REMEDY
 
 WINDOW = 2**16  # minimum number of characters of a list that are read at once
 # An error or the end of a value this close to the end of the window may be an artefact of the
@@ -34,12 +35,19 @@ _REASONS = {  # of Python's json, in plain words
   'Unterminated string starting at': 'a string has no closing quote',
   'Extra data': 'its first value is followed by something else, such as a comma or another value',
 }
-LIST_OF_OBJECTS = re.compile(r'\[\s*(\{|$)')  # its beginning, on one line or on several
 
 
 def json_lines(file: Binary, layout: Layout) -> Numbered:
-  """Reads one JSON object per line; blank lines are skipped."""
-  yield from _json_lines(opened(file, layout, '\n'), layout)
+  """Reads one JSON object per line, skipping blank lines; or one list of objects."""
+  text = opened(file, layout, '\n')
+  values = Values(text)
+  if (values.take(), values.peek()) == ('[', '{'):
+    layout.log('has one list of objects, not one object per line')
+    text.seek(0)
+    yield from _listed(Values(text), layout)
+  else:
+    text.seek(0)
+    yield from _json_lines(text, layout)
 
 
 def json_file(file: Binary, layout: Layout) -> Numbered:
@@ -186,22 +194,22 @@ def _json_lines(lines: io.TextIOBase, layout: Layout) -> Numbered:
 
 
 def _not_by_lines(line: str, row: BadRow) -> BadRow:
-  """Explains the first line, if the file is one list, or spreads objects over several lines.
+  """Explains the first line, if the file may not hold JSON lines at all.
 
   Raises:
-    BadFile: the line begins one of them, so the following lines are not rows either.
+    BadFile: the line begins a value that goes on, so the following lines are not rows either.
   """
   start = line.strip('\ufeff \t\r\n')
   if '\r' in start and not line.endswith('\n'):
     raise BadFile(CARRIAGE_RETURNS)
   if start == '{':
     raise BadFile('an object spans several lines; write one object per line (jq -c .)')
-  if not LIST_OF_OBJECTS.match(start):
+  if start == '[':
+    raise BadFile('its first line begins a list, but not one of objects; write one object per line')
+  if start[:1] in ('{', '[') or row.remedy != USUAL_REMEDY or filler(line):
     return row
-  remedy = 'if the file is one list of objects, rename it to end in .json'
-  if start.endswith(']'):
-    return BadRow(str(row), f'{remedy}; else {row.remedy}')
-  raise BadFile(f'its first line begins a list; {remedy}')
+  remedy = 'if the file is a table or plain text, rename it to end in .csv, .tsv or .txt'
+  return BadRow(str(row), f'{remedy}; else {row.remedy}')
 
 
 def _object(line: str, layout: Layout) -> dict[str, Any] | BadRow:

@@ -6,6 +6,7 @@ becomes an Unusable, which matters only if the field is needed.
 
 from collections.abc import Callable
 
+from irl_jax.data import contents
 from irl_jax.data import json_rows
 from irl_jax.data import parquet_rows
 from irl_jax.data import separated
@@ -36,6 +37,7 @@ def tab_separated(file: Binary, layout: Layout) -> Numbered:
 def _separated(file: Binary, layout: Layout, usual: str) -> Numbered:
   """Reads a table with a header, in the dialect that `separated.dialect_of` finds."""
   text = opened(file, layout, '')
+  contents.refuse_json(text, file)
   dialect = separated.dialect_of(text, layout.delimiter, usual)
   if dialect.notes:
     layout.log(dialect.notes)
@@ -56,7 +58,9 @@ def _separated(file: Binary, layout: Layout, usual: str) -> Numbered:
 
 def text_lines(file: Binary, layout: Layout) -> Numbered:
   """Reads one text per line as {'text': line}; a blank line is an empty text."""
-  for number, line in enumerate(opened(file, layout, '\n'), 1):
+  lines = opened(file, layout, '\n')
+  contents.refuse_json(lines, file)
+  for number, line in enumerate(lines, 1):
     text = line.removesuffix('\n').removesuffix('\r').removeprefix('\ufeff')
     if number == 1 and '\r' in text and not line.endswith('\n'):
       raise BadFile(CARRIAGE_RETURNS)

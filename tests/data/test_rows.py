@@ -108,11 +108,7 @@ def test_parquet_values_become_what_json_has(tmp_path):
   assert rows.read_rows(path)[0] == [row]
 
 
-LIST = '[{"text": "a"}, {"text": "b"}]'
 NOT_BY_LINES = {  # content: what the message says
-  '[\n{"text": "a"},\n{"text": "b"}\n]\n': 'begins a list; .* rename it to end in .json',
-  '[{"text": "a"},\n {"text": "b"}]\n': 'begins a list; .* rename it to end in .json',
-  LIST: 'row 1: must be a JSON object, but is a list; .* end in .json; else fix it',
   '{\n  "text": "a"\n}\n{\n  "text": "b"\n}\n': r'spans several lines; .*\(jq -c .\)',
   '{"text": "a\tb"}\n': 'row 1: is not valid JSON: a string contains a line break, tab or other',
 }
@@ -124,9 +120,17 @@ def test_json_that_is_not_one_object_per_line_is_explained(tmp_path, content):
   path.write_text(content)
   with pytest.raises(InputError, match=NOT_BY_LINES[content]):
     rows.read_rows(path, fields=('text',))
-  if content.startswith('['):
-    path = path.rename(tmp_path / 'x.json')
-    assert [row['text'] for row in rows.read_rows(path, fields=('text',))[0]] == ['a', 'b']
+
+
+LIST = '[{"text": "a"}, {"text": "b"}]'
+LISTS = ['[\n{"text": "a"},\n{"text": "b"}\n]\n', '[{"text": "a"},\n {"text": "b"}]\n', LIST]
+
+
+@pytest.mark.parametrize('name', ['x.json', 'x.jsonl'])
+@pytest.mark.parametrize('content', LISTS)
+def test_a_json_list_is_read_by_either_name(tmp_path, name, content):
+  (tmp_path / name).write_text(content)
+  assert rows.read_rows(tmp_path / name)[0] == [{'text': 'a'}, {'text': 'b'}]
 
 
 BY_COLUMNS = 'one object contains all rows, column by column'
