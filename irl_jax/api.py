@@ -11,6 +11,7 @@ how long it stays.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import functools
 import os
 from typing import Any
 
@@ -22,16 +23,17 @@ from irl_jax import sampling as sampling_lib
 from irl_jax import settings
 from irl_jax.config import Sampling
 from irl_jax.data import chat_rows
-from irl_jax.data import text
+from irl_jax.data import chat_texts
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.evaluation import likelihoods
+from irl_jax.evaluation import scorers
 from irl_jax.models import pretrained
+from irl_jax.models import speakers
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import labels
 from irl_jax.recovery import recover
 from irl_jax.recovery import RecoveryResult
-from irl_jax.runtime import notices
 from irl_jax.training import arguments
 
 __all__ = (
@@ -46,8 +48,9 @@ __all__ = (
   'score',
 )
 Model = arguments.Model
-Scorer = Callable[[Sequence[str]], dict[str, np.ndarray]]
-LogRatio = Callable[[Sequence[str], Sequence[str] | None], dict[str, np.ndarray]]
+Text = str | Sequence[Mapping[str, Any]]  # a text, or a conversation: {'role', 'content'} each
+Scorer = Callable[[Sequence[Text]], dict[str, np.ndarray]]
+LogRatio = Callable[[Sequence[Text], Sequence[Text] | None], dict[str, np.ndarray]]
 
 
 def load_model(path: str | os.PathLike[str]) -> pretrained.Pretrained:
@@ -84,6 +87,9 @@ def load_scorer(
 ) -> Scorer:
   """Returns a function of N texts that returns the model's scores by name, [N] or [N, labels].
 
+  A text may be a conversation (a list of {'role', 'content'}). The model's chat template renders
+  what precedes the last answer, as in training; a classifier reads the messages without it.
+
   The scores are:
     causal language model: `log_prob` (nats, summed over the text's tokens, EOS given first) and
       `tokens`.
@@ -102,34 +108,34 @@ def load_scorer(
     ConfigError: the path is a folder that does not exist, or the model has no such label.
     InputError: the hub does not answer, or the folder contains no such model.
   """
+  scorer, reader = _text_scorer(model, batch_size, progress, label), _reader(model)
+  return lambda texts: scorer(chat_texts.texts_of(texts, reader))
+
+
+def _text_scorer(
+  model: Model, batch_size: int, progress: Callable, label: labels.Label
+) -> scorers.Scorer:
+  """Returns `load_scorer`'s function, for texts alone."""
   arguments.check_model(model, 'model')
   arguments.check_whole(batch_size, 'batch_size', low=1)
   if loaded_models.is_ensemble(model):
     rewards.refuse_label(label, str(model))
-    members = loaded_models.models(model)
-    return _ensemble_scorer([_reward(member, batch_size, progress) for member in members])
+    return scorers.of_ensemble(loaded_models.models(model), batch_size, progress)
   (loaded,) = loaded_models.models(model)
-  if loaded.kind != 'classifier':
-    rewards.refuse_label(label, loaded.source or 'the model')
-  if loaded.kind == 'causal_lm':
-    return _log_prob_scorer(likelihoods.log_prob_scorer(loaded, batch_size, progress=progress))
-  if loaded.kind == 'reward':
-    reward = rewards.recovered_reward(loaded, batch_size, progress=progress)
-    return lambda texts: {'reward': reward(texts)}
-  logits_of = rewards.class_scorer(loaded, batch_size, progress=progress)
-  return _class_scorer(loaded, logits_of, label)
+  return scorers.of_model(loaded, batch_size, progress, label)
 
 
 def score(
-  model: Model, texts: Sequence[str], batch_size: int = 32, label: labels.Label = ''
+  model: Model, texts: Sequence[Text], batch_size: int = 32, label: labels.Label = ''
 ) -> dict[str, np.ndarray]:
-  """Scores N texts with a model; `load_scorer` lists the results for each kind of model.
+  """Scores N texts or conversations; `load_scorer` lists the results for each kind of model.
 
   Raises:
     ConfigError: the path is a folder that does not exist, or texts is a single string.
-    InputError: the model cannot be loaded, or one of the texts is not a string.
+    InputError: the model cannot be loaded, or one of the texts is neither a string nor a
+      conversation that the model can read.
   """
-  texts = text.check_texts(texts, 'texts')
+  texts = chat_texts.check(texts, 'texts')
   return load_scorer(model, batch_size, label=label)(texts)
 
 
@@ -138,10 +144,13 @@ def load_log_ratio(
 ) -> LogRatio:
   """Returns a function of N texts, and N prompts or None, that compares two language models.
 
-  With prompts, a text is what follows its prompt, and only its own tokens are counted. The
-  function returns `log_ratio` (nats, summed over the text's tokens: how much likelier `model` makes
-  it than `reference`), `log_ratio_per_token`, `log_prob`, `reference_log_prob` and `tokens`, [N].
-  Arrays that are equal in both models are in memory once.
+  With prompts, a text is what follows its prompt, and only its own tokens are counted. Prompts may
+  be conversations. So may texts without prompts: the last answer is compared, given what precedes
+  it. The chat template of `model` renders them.
+
+  The function returns `log_ratio` (nats, summed over the text's tokens: how much likelier `model`
+  makes it than `reference`), `log_ratio_per_token`, `log_prob`, `reference_log_prob` and `tokens`,
+  [N]. Arrays that are equal in both models are in memory once.
 
   Args:
     model: a path, a hub id, or a loaded model.
@@ -163,14 +172,11 @@ def load_log_ratio(
     likelihoods.completion_log_prob_scorer(one, batch_size, progress=progress) for one in pair
   )
 
-  def compare(texts: Sequence[str], prompts: Sequence[str] | None) -> dict[str, np.ndarray]:
-    texts = text.check_texts(texts, 'texts')
-    before = [''] * len(texts) if prompts is None else text.check_texts(prompts, 'prompts')
-    if len(before) != len(texts):
-      raise ConfigError(
-        f'prompts: has {len(before)} for {len(texts)} texts; must have one for each'
-      )
-    pairs = list(zip(before, texts))
+  reader = _reader(model)
+
+  def compare(texts: Sequence[Text], prompts: Sequence[Text] | None) -> dict[str, np.ndarray]:
+    pairs = chat_texts.pairs_of(texts, prompts, reader)
+    speakers.check_alike(pair, [prompt for prompt, _ in pairs], 'Give plain texts instead')
     return likelihoods.columns(of_model(pairs), of_reference(pairs))
 
   return compare
@@ -179,8 +185,8 @@ def load_log_ratio(
 def log_ratio(
   model: Model,
   reference: Model,
-  texts: Sequence[str],
-  prompts: Sequence[str] | None = None,
+  texts: Sequence[Text],
+  prompts: Sequence[Text] | None = None,
   batch_size: int = 32,
 ) -> dict[str, np.ndarray]:
   """Compares two language models on N texts; `load_log_ratio` lists the results and errors."""
@@ -189,7 +195,7 @@ def log_ratio(
 
 def generate(
   model: Model,
-  prompts: Sequence[str | Sequence[Mapping[str, Any]]],
+  prompts: Sequence[Text],
   sampling: Sampling = Sampling(max_new_tokens=64),
   seed: int = 0,
   progress: Callable = iter,
@@ -249,6 +255,10 @@ def _check_positions(model: Model, sampling: Sampling) -> None:
     )
 
 
+def _reader(model: Model) -> chat_texts.Reader:
+  return chat_texts.Reader(functools.cache(lambda: loaded_models.speaker(model)))
+
+
 def _check_completes(model: Model, does: str = 'completes prompts') -> None:
   """Refuses all but causal language models, before any weights are read."""
   if isinstance(model, pretrained.Pretrained):
@@ -258,43 +268,3 @@ def _check_completes(model: Model, does: str = 'completes prompts') -> None:
     kind, _ = huggingface_config.parse(pretrained.read_config(name), name)
   if kind != 'causal_lm':
     raise InputError(f'{name}: is a {kind}; only a causal language model {does}')
-
-
-def _reward(model: pretrained.Pretrained, batch_size: int, progress: Callable) -> rewards.Reward:
-  """Returns the reward of an ensemble's member."""
-  if model.kind == 'causal_lm':
-    raise InputError(f'{model.source}: is a causal_lm; a member of an ensemble must be a reward')
-  build = rewards.recovered_reward if model.kind == 'reward' else rewards.true_reward
-  return build(model, batch_size=batch_size, progress=progress)
-
-
-def _ensemble_scorer(members: Sequence[rewards.Reward]) -> Scorer:
-  def scorer(texts: Sequence[str]) -> dict[str, np.ndarray]:
-    scores = np.stack([member(texts) for member in members])  # [members, N]
-    return {'reward': scores.mean(axis=0), 'reward_std': scores.std(axis=0)}
-
-  return scorer
-
-
-def _log_prob_scorer(both_of: rewards.Reward) -> Scorer:
-  def scorer(texts: Sequence[str]) -> dict[str, np.ndarray]:
-    both = both_of(texts)  # [N, 2]
-    return {'log_prob': both[:, 0], 'tokens': both[:, 1].astype(int)}
-
-  return scorer
-
-
-def _class_scorer(
-  model: pretrained.Classifier, logits_of: rewards.Reward, label: labels.Label
-) -> Scorer:
-  try:
-    toxic = pretrained.toxic_label(model, label)
-  except InputError as error:  # a classifier of something other than toxicity
-    notices.warn_once(f'{error}. Only logits are returned, without a reward')
-    return lambda texts: {'logits': logits_of(texts)}
-
-  def scorer(texts: Sequence[str]) -> dict[str, np.ndarray]:
-    logits = logits_of(texts)  # [N, labels]
-    return {'logits': logits, 'reward': -logits[:, toxic]}
-
-  return scorer

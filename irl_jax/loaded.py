@@ -11,9 +11,11 @@ import numpy as np
 
 from irl_jax import rewards
 from irl_jax import settings
+from irl_jax.data import chat_texts
 from irl_jax.models import comparable
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
+from irl_jax.models import speakers
 from irl_jax.runtime import parallel
 from irl_jax.training import arguments
 
@@ -48,6 +50,19 @@ def is_ensemble(model: Model) -> bool:
     return False
   config = pretrained.read_config(settings.local_path(model, 'model'))
   return config.get('model_type') == 'irl_jax_ensemble'
+
+
+def speaker(model: Model) -> chat_texts.Speaker:
+  """Returns how a model reads conversations; its weights are not read.
+
+  Raises:
+    ConfigError: the path is a folder that does not exist.
+    InputError: there is no such model, or the members of an ensemble have different chat templates.
+  """
+  if isinstance(model, pretrained.Pretrained):
+    return speakers.speaker((model,), model.source or 'the model')
+  path = settings.local_path(model, 'model')
+  return speakers.speaker(tuple(map(pretrained.describe, _specs(path))), path)
 
 
 def fingerprint(model: str | os.PathLike[str]) -> tuple[object, ...]:

@@ -131,10 +131,10 @@ def true_reward(
   toxic = pretrained.toxic_label(model, label)
   scorer = class_scorer(model, batch_size, dtype, progress)
   name = pretrained.label_names(model)[toxic]
-  return TrueReward(_without_template(scorer), toxic, activation_of(model), name)
+  return TrueReward(without_template(scorer), toxic, activation_of(model), name)
 
 
-def _without_template(
+def without_template(
   scorer: Callable[[Sequence[str]], np.ndarray],
 ) -> Callable[[Sequence[str]], np.ndarray]:
   """Returns a scorer that reads only the messages, without the chat template's text."""

@@ -1,11 +1,12 @@
-r"""Completes the prompts of a file with a causal language model.
+r"""Completes the prompts of a file, a folder or a data set with a causal language model.
 
   irl-jax generate --model=runs/tiny/rlhf/policy --input=prompts.jsonl --output=completed.jsonl \
       --max_new_tokens=64 --temperature=1 --top_p=0.9
 
 Every row is written with its own fields, followed by `completion`: the model's continuation of the
 prompt, with its leading space and without EOS. A prompt may be a conversation, that is, a list of
-messages with `role` and `content`, if the model has a chat template.
+messages with `role` and `content`, if the model has a chat template. With --samples=25, a row gets
+`completions` instead, a list of 25.
 """
 
 from absl import flags
@@ -27,6 +28,13 @@ def define_flags() -> flags.FlagValues:
     'field',
     '',
     'the field to complete (default: prompt, messages, conversations or text)',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'samples',
+    1,
+    'completions of each prompt; several are written as a list, `completions`',
+    lower_bound=1,
     flag_values=flag_values,
   )
   config_flags.define(flag_values, DEFAULTS, '')
@@ -75,5 +83,7 @@ def main(options: flags.FlagValues) -> None:
     seed=options.seed,
     bad_rows=options.bad_rows,
     layout=launch.layout_of(options),
+    split=options.split,
     chat=options.chat,
+    samples=options.samples,
   )

@@ -35,8 +35,13 @@ from irl_jax.runtime.terminal import redacted
 from irl_jax.version import __version__
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE, like other commands
-PLACES = ('workdir', 'model', 'input', 'output')  # flags whose value is a path
+# Flags whose value is a path, or a source of rows, and what expands it
+PLACES = {
+  **dict.fromkeys(('workdir', 'model', 'output'), settings.local_path),
+  'input': settings.local_source,
+}
 ROW_FILES = '.jsonl, .json, .csv, .tsv, .parquet or .txt (one text per line), also .gz'
+ROW_SOURCES = f'{ROW_FILES}; or a folder, a hub data set, or a known data set (NAME or NAME:PLACE)'
 
 
 def run_main(
@@ -146,11 +151,11 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> None:
     raise ConfigError(_unknown(error.flagname, list(flag_values))) from None
   if stray:
     raise ConfigError(f'unexpected argument {stray[0]!r}: pass arguments as --name=value')
-  for name in PLACES:
+  for name, expand in PLACES.items():
     if name in flag_values and (path := flag_values[name].value):
       if path.startswith('--'):
         raise ConfigError(f'--{name} has no value: it is followed by {path}; write --{name}=PATH')
-      flag_values[name].value = settings.local_path(path, f'--{name}')
+      flag_values[name].value = expand(path, f'--{name}')
   if base is not None:
     flag_values['config'].value = config_flags.overridden(base, flag_values, 'config.')
 
@@ -169,7 +174,10 @@ def require(flag_values: flags.FlagValues, *names: str) -> None:
 def define_file_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of a command that adds a model's results to the rows of a file."""
   flags.DEFINE_string('model', None, 'a hub id, id@revision, or a folder', flag_values=flag_values)
-  flags.DEFINE_string('input', None, f'the file to read: {ROW_FILES}', flag_values=flag_values)
+  flags.DEFINE_string('input', None, f'the file to read: {ROW_SOURCES}', flag_values=flag_values)
+  flags.DEFINE_string(
+    'split', 'train', 'the split to read, of a hub data set or a folder', flag_values=flag_values
+  )
   flags.DEFINE_string('output', None, 'the .jsonl file to write', flag_values=flag_values)
   flags.DEFINE_enum(
     'bad_rows',

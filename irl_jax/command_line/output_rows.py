@@ -27,7 +27,8 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
   """Creates the output's folder and tries to write there, before any work is done.
 
   Raises:
-    ConfigError: the output is not a .jsonl file, is the input itself, or cannot be written.
+    ConfigError: the output is not a .jsonl file, is the input itself or in its folder, or cannot be
+      written.
     CheckpointError: the disk is full.
   """
   path = pathlib.Path(output)
@@ -35,8 +36,12 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
     raise ConfigError(f'--output={output}: must be the name of a .jsonl file')
   if os.path.exists(path) and not os.path.isfile(path):
     raise ConfigError(f'--output={output}: is a pipe or device, not a file; give another name')
-  if path.exists() and os.path.exists(source) and path.samefile(source):
-    raise ConfigError(f'--output={output}: is the input itself; give another name')
+  given = pathlib.Path(os.fspath(source).partition(':')[2] or source)
+  for place in (pathlib.Path(source), given):
+    if path.exists() and place.exists() and path.samefile(place):
+      raise ConfigError(f'--output={output}: is the input itself; give another name')
+    if place.is_dir() and place.resolve() in path.resolve().parents:
+      raise ConfigError(f'--output={output}: is in the folder of the input; give another folder')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=path.parent).close()
@@ -71,16 +76,23 @@ def with_columns(rows: Sequence[rows_lib.Examined], columns: Columns, source: st
   Raises:
     InputError: a score is not finite.
   """
-  for name, values in columns.items():
-    if isinstance(values, np.ndarray) and not np.isfinite(values).all():
-      raise InputError(f'{source}: the model gives a non-finite {name}; its weights are damaged')
-  values_of = [
-    iter(values.tolist() if isinstance(values, np.ndarray) else values)
-    for values in columns.values()
-  ]
+  values_of = [iter(as_json(values, name, source)) for name, values in columns.items()]
   return [
-    row | dict.fromkeys(columns) | {WHY: problem}
-    if problem
-    else row | {name: next(values) for name, values in zip(columns, values_of)}
-    for _, row, problem, _ in rows
+    one.row | dict.fromkeys(columns) | {WHY: one.problem}
+    if one.problem
+    else one.row | {name: next(values) for name, values in zip(columns, values_of)}
+    for one in rows
   ]
+
+
+def as_json(values: Sequence[Any] | np.ndarray, name: str, source: str) -> Sequence[Any]:
+  """Returns the values of a column as JSON types.
+
+  Raises:
+    InputError: a score is not finite.
+  """
+  if not isinstance(values, np.ndarray):
+    return values
+  if not np.isfinite(values).all():
+    raise InputError(f'{source}: the model gives a non-finite {name}; its weights are damaged')
+  return values.tolist()

@@ -1,4 +1,4 @@
-"""Scores the texts of a file with a language model, a classifier, or a recovered reward.
+"""Scores texts and conversations with a language model, a classifier, or a recovered reward.
 
   irl-jax score --model=runs/tiny/irl --input=comments.jsonl --output=scored.jsonl [--field=text]
 
@@ -16,6 +16,11 @@ The command then prints how often the first one has the higher reward.
 With --reference=MODEL two language models are compared: `log_ratio` (nats, summed over the tokens,
 how much likelier the first makes the text), `log_ratio_per_token`, `log_prob`,
 `reference_log_prob` and `tokens`. With --prompt_field they are those of the text given its prompt.
+
+A field may have a conversation in place of a text: `messages`, ShareGPT's `conversations`, the
+`chosen` and `rejected` of preference data, or a transcript of Human: and Assistant: turns. The
+model's chat template renders what precedes the last answer, as in training; a classifier reads the
+messages without a template. With --reference, the last answer is compared, given what precedes it.
 """
 
 from absl import flags
@@ -28,7 +33,10 @@ def define_flags() -> flags.FlagValues:
   flag_values = flags.FlagValues()
   launch.define_file_flags(flag_values)
   flags.DEFINE_string(
-    'field', 'text', 'the field to score; or several, by commas', flag_values=flag_values
+    'field',
+    '',
+    'the field to score; or several, by commas (default: text, messages or conversations)',
+    flag_values=flag_values,
   )
   flags.DEFINE_string(
     'label',
@@ -48,6 +56,13 @@ def define_flags() -> flags.FlagValues:
     'with --reference, the field of the prompt that the text follows',
     flag_values=flag_values,
   )
+  flags.DEFINE_boolean(
+    'chat',
+    False,
+    "whether a text (with --prompt_field: a prompt) is a user's message, which the model's chat "
+    'template renders; conversations are always rendered',
+    flag_values=flag_values,
+  )
   flags.DEFINE_integer(
     'batch_size',
     32,
@@ -60,7 +75,7 @@ def define_flags() -> flags.FlagValues:
 
 def main(options: flags.FlagValues) -> None:
   """Scores a file."""
-  launch.require(options, 'model', 'input', 'output', 'field')
+  launch.require(options, 'model', 'input', 'output')
   from irl_jax.command_line import files
 
   files.score(
@@ -71,7 +86,9 @@ def main(options: flags.FlagValues) -> None:
     batch_size=options.batch_size,
     bad_rows=options.bad_rows,
     layout=launch.layout_of(options),
+    split=options.split,
     label=options.label,
     reference=options.reference,
     prompt_field=options.prompt_field,
+    chat=options.chat,
   )

@@ -88,8 +88,8 @@ def prompt_of(row: Mapping[str, Any], fields: Sequence[str], flag: str) -> str |
     BadRow: the row has none of the fields, or the value is neither.
   """
   field = first_field(row, fields, flag)
-  value = _unnested(row[field])
-  messages = None if isinstance(value, str) else _messages(value, field)
+  value = unnested(row[field])
+  messages = None if isinstance(value, str) else messages_of(value, field)
   if messages is None:
     return text_of({**row, field: value}, (field,))
   try:
@@ -136,8 +136,8 @@ def prompt_and_answer(
     BadRow: a field is missing, has no text, or has a conversation that cannot be rendered.
   """
   prompt_field, answer_field = fields
-  value = _unnested(row[first_field(row, (prompt_field,), _FLAG)])
-  messages = _messages(value, prompt_field)
+  value = unnested(row[first_field(row, (prompt_field,), _FLAG)])
+  messages = messages_of(value, prompt_field)
   if messages is None or (template is None and isinstance(value, str)):
     return _of_text({**row, prompt_field: value}, fields, data, template)
   try:
@@ -145,10 +145,10 @@ def prompt_and_answer(
   except ValueError as error:
     raise BadRow(f'field {prompt_field!r} {error}') from error
   if answer_field and (answer_field in row or not answer):
-    answer = _answer(row, answer_field)
+    answer = answer_of(row, answer_field)
   answer = chat.unmarked(answer)
   if template:
-    return _rendered(template, messages), answer
+    return rendered(template, messages), answer
   if len(messages) > 1:
     raise BadRow(
       f'field {prompt_field!r} has a conversation of {len(messages)} messages, which needs a model '
@@ -163,15 +163,15 @@ def _of_text(
 ) -> tuple[str, str]:
   """Does the same as `prompt_and_answer` for a row whose prompt is a string."""
   prompt = text_of(row, fields[:1], _FLAG)
-  answer = chat.unmarked(_answer(row, fields[1])) if fields[1] else ''
-  if not answer and template is None and (transcript := _at_the_answer(prompt)):
+  answer = chat.unmarked(answer_of(row, fields[1])) if fields[1] else ''
+  if not answer and template is None and (transcript := at_the_answer(prompt)):
     return transcript
   if template:
     return rendered(template, prompt), answer
   return _joined(prompt, answer, data)
 
 
-def _at_the_answer(transcript: str) -> tuple[str, str] | None:
+def at_the_answer(transcript: str) -> tuple[str, str] | None:
   """Splits a transcript before its last answer; None if a text is not a transcript."""
   if chat.conversation(transcript) is None:
     return None
@@ -184,36 +184,42 @@ def _joined(prompt: str, answer: str, data: Data) -> tuple[str, str]:
   return chat.unmarked(prompt), joiner + answer if prompt and answer else answer
 
 
-def rendered(template: chat.Template, prompt: str) -> str:
-  """Renders a plain prompt as the only message of a conversation.
+def rendered(template: chat.Template, prompt: str | list[chat.Message]) -> str:
+  """Renders a conversation, or a plain prompt as its only message.
 
   Raises:
     BadRow: the template refuses it.
   """
-  return _rendered(template, [chat.Message(role='user', content=prompt)])
-
-
-def _rendered(template: chat.Template, messages: list[chat.Message]) -> str:
+  messages = [chat.Message(role='user', content=prompt)] if isinstance(prompt, str) else prompt
   try:
     return chat.render(template, messages)
   except chat.TemplateError as error:
     raise BadRow(str(error)) from error
 
 
-def _answer(row: Mapping[str, Any], field: str) -> str:
-  """Returns the text of an answer: a string, or the last message of a conversation."""
-  value = _unnested(row[first_field(row, (field,), '--config.data.text_field')])
-  messages = None if isinstance(value, str) else _messages(value, field)
+def answer_of(row: Mapping[str, Any], field: str) -> str:
+  """Returns the text of an answer: a string, or the last message of a conversation.
+
+  Raises:
+    BadRow: the field has neither.
+  """
+  value = unnested(row[first_field(row, (field,), '--config.data.text_field')])
+  messages = None if isinstance(value, str) else messages_of(value, field)
   return messages[-1]['content'] if messages else text_of({**row, field: value}, (field,))
 
 
-def _messages(value: Any, field: str) -> list[chat.Message] | None:
+def messages_of(value: Any, field: str) -> list[chat.Message] | None:
+  """Returns the conversation in a field's value, or None.
+
+  Raises:
+    BadRow: a message has no role, or contents that are not text.
+  """
   try:
     return chat.conversation(value)
   except ValueError as error:
     raise BadRow(f'field {field!r}: {error}') from error
 
 
-def _unnested(value: Any) -> Any:
+def unnested(value: Any) -> Any:
   """Returns the text of {'text': …}, as RealToxicityPrompts has it; other values as they are."""
   return value.get('text', value) if isinstance(value, Mapping) else value

@@ -4,6 +4,7 @@ This module adds what `datasets` does not do on its own: failing within seconds 
 error, and reading nothing outside the folder or repository.
 """
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -17,10 +18,15 @@ from typing import Any
 from absl import logging
 
 from irl_jax.data import downloads
+from irl_jax.data import saved_datasets
+from irl_jax.data.parquet_rows import json_values
+from irl_jax.data.row_files import needed
 from irl_jax.data.row_files import read_numbered
+from irl_jax.data.row_files import sha256
 from irl_jax.data.row_formats import READERS
 from irl_jax.data.row_values import Layout
 from irl_jax.data.row_values import Numbered
+from irl_jax.data.row_values import RowSource
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.runtime import hub_limits
@@ -39,10 +45,6 @@ _WHERE = {
 }
 SHOWN = 3  # files that the log names
 _TIMEOUT = 10  # seconds for the hub's first answer; `datasets` alone would retry for half a minute
-_ELSEWHERE = (
-  'download it on another machine and pass the file or folder (config.data.source=PATH, or '
-  'NAME:PATH)'
-)
 
 
 def is_hub_id(place: str) -> bool:
@@ -56,8 +58,8 @@ def is_row_file(file: str) -> bool:
   return os.path.isfile(file) and os.path.splitext(name)[1] in READERS
 
 
-def read_folder(folder: str, split: str, used: Collection[str], layout: Layout) -> Numbered:
-  """Reads a split of a local folder (data/train-00000-of-00001.parquet, train.jsonl, ...).
+def read_folder(folder: str, split: str, used: Collection[str], layout: Layout) -> RowSource:
+  """Finds a split of a local folder (data/train-00000-of-00001.parquet, train.jsonl, ...).
 
   `datasets` finds the files of the split by their names or by the README. Row files are read by our
   own readers, as if each had been given by its path; other files by `datasets`.
@@ -72,12 +74,18 @@ def read_folder(folder: str, split: str, used: Collection[str], layout: Layout) 
     ConfigError: no such split.
     InputError: the folder has no readable data, or its README names files outside.
   """
+  if saved_datasets.is_saved(folder):
+    return saved_datasets.read(folder, split, used, layout)
   root = os.path.abspath(folder)
   remedy = 'pass one of its files to see the row'
   builder = _builder(root, None, inside=root + os.sep, where=folder, remedy=remedy)
-  files = (builder.config.data_files or {}).get(split, ())
+  files = list((builder.config.data_files or {}).get(split, ()))
+  readme = os.path.join(root, 'README.md')
+  read_files = [*files, *[readme] * os.path.isfile(readme)] if files else list(_visible(root))
+  fingerprint = lambda: {os.path.relpath(file, root): sha256(file) for file in read_files}
   if not files or not all(map(is_row_file, files)) or _has_options(builder.config):
-    return _prepared(builder, split, where=folder, remedy=remedy)
+    rows = _prepared(builder, split, used, layout, where=folder, remedy=remedy)
+    return RowSource(rows, fingerprint)
   names = [os.path.relpath(file, root) for file in files]
   logging.info('%s: reads the split %s of %s', folder, split, _listed(names))
   known = {file for part in builder.config.data_files.values() for file in part}
@@ -88,7 +96,11 @@ def read_folder(folder: str, split: str, used: Collection[str], layout: Layout) 
       folder,
       listed,
     )
-  return _rows_of(dict(zip(names, files)), used, layout)
+  quiet = dataclasses.replace(layout, quiet=True)
+  by_name = dict(zip(names, files))
+  return RowSource(
+    lambda unheard: _rows_of(by_name, used, quiet if unheard else layout), fingerprint
+  )
 
 
 def _visible(root: str) -> Iterator[str]:
@@ -116,8 +128,14 @@ def _rows_of(files: Mapping[str, str], used: Collection[str], layout: Layout) ->
       yield f'{number} of {name}', row
 
 
-def read_hub(place: str, split: str) -> Numbered:
-  """Reads a split of 'owner/name' or 'owner/name@revision'; offline, of its copy in the cache.
+def read_hub(place: str, split: str, used: Collection[str], layout: Layout) -> RowSource:
+  """Finds a split of 'owner/name' or 'owner/name@revision'; offline, of its copy in the cache.
+
+  Args:
+    place: from `is_hub_id`.
+    split: its name.
+    used: as in `read_numbered`.
+    layout: names the settings, for messages.
 
   Raises:
     ConfigError: no such split.
@@ -127,19 +145,24 @@ def read_hub(place: str, split: str) -> Numbered:
 
   repository, _, revision = place.partition('@')
   where = f'hub data set {repository} (revision {revision or "main"})'
+  elsewhere = (
+    'download it on another machine and pass the file or folder '
+    f'({layout.named("source")}=PATH, or NAME:PATH)'
+  )
   if not huggingface_hub.constants.HF_HUB_OFFLINE:
     try:
       huggingface_hub.HfApi().dataset_info(repository, revision=revision or None, timeout=_TIMEOUT)
     except Exception as error:  # the errors of several libraries have no common base
-      raise InputError(f'{where}: {_refusal(error)}; {_ELSEWHERE}') from error
+      raise InputError(f'{where}: {_refusal(error)}; {elsewhere}') from error
   inside = os.path.normpath(f'hf://datasets/{repository}@')
-  builder = _builder(repository, revision or None, inside=inside, where=where, remedy=_ELSEWHERE)
+  builder = _builder(repository, revision or None, inside=inside, where=where, remedy=elsewhere)
   of = _listed(
     [os.path.basename(file) for file in (builder.config.data_files or {}).get(split, ())]
   )
   of = f' ({of})' if of else ''
   logging.info('%s: reads the split %s of commit %s%s', where, split, builder.hash, of)
-  return _prepared(builder, split, where=where, remedy=_ELSEWHERE)
+  rows = _prepared(builder, split, used, layout, where=where, remedy=elsewhere)
+  return RowSource(rows, lambda: [repository, str(builder.hash), split])
 
 
 def _builder(place: str, revision: str | None, *, inside: str, where: str, remedy: str) -> Any:
@@ -165,7 +188,9 @@ def _builder(place: str, revision: str | None, *, inside: str, where: str, remed
   return builder
 
 
-def _prepared(builder: Any, split: str, *, where: str, remedy: str) -> Numbered:
+def _prepared(
+  builder: Any, split: str, used: Collection[str], layout: Layout, *, where: str, remedy: str
+) -> Callable[[bool], Numbered]:
   """Downloads or converts the data of a builder, and returns the rows of a split."""
   try:
     with hub_limits.limited():
@@ -173,9 +198,15 @@ def _prepared(builder: Any, split: str, *, where: str, remedy: str) -> Numbered:
   except Exception as error:  # as above
     raise InputError(f'{where}: {_first_line(error.__cause__ or error)}; {remedy}') from error
   try:
-    return enumerate(builder.as_dataset(split), 1)
+    prepared = builder.as_dataset(split)
   except ValueError as error:
-    raise ConfigError(f'config.data.split = {split!r}: {where}: {_first_line(error)}') from error
+    reason = _first_line(error)
+    raise ConfigError(f'{layout.named("split", split)}: {where}: {reason}') from error
+
+  def rows(quiet: bool) -> Numbered:
+    return needed(enumerate(map(json_values, prepared), 1), used, where, quiet)
+
+  return rows
 
 
 def _pointers(files: Sequence[str]) -> list[str]:

@@ -1,6 +1,8 @@
-"""Rows of parquet files, as JSON values; only one batch is in memory at a time."""
+"""Rows of parquet and Arrow files, as JSON values; only one batch is in memory at a time."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import gzip
 import math
@@ -25,16 +27,40 @@ BUFFER = 2**20  # bytes of a column to read at once; by default, a row group's w
 def parquet(file: Binary, layout: Layout) -> Numbered:
   """Reads parquet as JSON values: dates and decimals become strings, NaN becomes null."""
   del layout  # parquet states its own encoding
-  number = 0
   with _seekable(file) as plain:
     source = pyarrow.parquet.ParquetFile(plain, buffer_size=BUFFER)
-    names = source.schema_arrow.names
-    for batch in source.iter_batches(batch_size=ROWS_OF_A_BATCH):
-      for cells in zip(*map(_cells, batch.columns)):
-        number += 1
-        values = map(_plain, cells)
-        usable = [first_unusable(value) or value for value in values]
-        yield number, by_name(list(zip(names, usable)))
+    yield from enumerate(_rows(source.iter_batches(batch_size=ROWS_OF_A_BATCH)), 1)
+
+
+def arrow_stream(path: str) -> Iterator[dict[str, Any]]:
+  """Yields the rows of an Arrow stream, as `datasets` saves them; values as of parquet.
+
+  Raises:
+    ArrowException, OSError: the file cannot be read, or is not an Arrow stream.
+  """
+  with pa.memory_map(path) as file, pa.ipc.open_stream(file) as stream:
+    yield from _rows(part for batch in stream for part in _cut(batch))
+
+
+def json_values(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a row of Python objects as JSON values, some of which may be Unusable."""
+  plain = {str(field): _plain(value) for field, value in row.items()}
+  return {field: first_unusable(value) or value for field, value in plain.items()}
+
+
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
+  for batch in batches:
+    names = batch.schema.names
+    for cells in zip(*map(_cells, batch.columns)):
+      values = map(_plain, cells)
+      usable = [first_unusable(value) or value for value in values]
+      yield by_name(list(zip(names, usable)))
+
+
+def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+  """Yields a batch in parts of ROWS_OF_A_BATCH; a writer may have put all rows in one."""
+  for start in range(0, batch.num_rows, ROWS_OF_A_BATCH):
+    yield batch.slice(start, ROWS_OF_A_BATCH)
 
 
 @contextlib.contextmanager

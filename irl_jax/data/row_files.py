@@ -4,6 +4,7 @@ import collections
 from collections.abc import Collection
 import dataclasses
 import gzip
+import hashlib
 import os
 import pathlib
 import zlib
@@ -19,6 +20,7 @@ from irl_jax.data.row_formats import READERS
 from irl_jax.data.row_values import BadRow
 from irl_jax.data.row_values import Layout
 from irl_jax.data.row_values import Numbered
+from irl_jax.data.row_values import RowSource
 from irl_jax.data.row_values import Unusable
 from irl_jax.errors import ConfigError
 from irl_jax.errors import DISK_FULL
@@ -28,6 +30,20 @@ from irl_jax.runtime import terminal
 
 SEPARATED = ('.csv', '.tsv')
 SHOWN = 3  # maximum number of reasons to log for unusable values of unneeded fields
+
+
+def source(path: str | os.PathLike, used: Collection[str], layout: Layout) -> RowSource:
+  """Returns the rows of one file; the arguments are those of `read_numbered`."""
+  quiet = dataclasses.replace(layout, quiet=True)
+  return RowSource(
+    lambda unheard: read_numbered(path, used, quiet if unheard else layout), lambda: sha256(path)
+  )
+
+
+def sha256(path: str | os.PathLike) -> str:
+  """Returns the sha256 sum of a file, in hexadecimal digits."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def read_numbered(
@@ -58,7 +74,7 @@ def read_numbered(
         problem := downloads.problem(file.peek(1), path.stem)
       ):
         raise BadFile(f'its content {problem}')
-      yield from _needed(reader(file, layout), used, path, layout.quiet)
+      yield from needed(reader(file, layout), used, str(path), layout.quiet)
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
       if isinstance(error, OSError) and error.errno in DISK_FULL:
         raise unwritable(f'{path}: cannot be unpacked', error) from error
@@ -91,10 +107,15 @@ def _reader_of(path: pathlib.Path) -> tuple[Reader, str]:
   return READERS[ending], ending
 
 
-def _needed(
-  numbered: Numbered, used: Collection[str] | None, path: pathlib.Path, quiet: bool
-) -> Numbered:
-  """Turns unusable values into bad rows, or into None if they are not needed."""
+def needed(numbered: Numbered, used: Collection[str] | None, where: str, quiet: bool) -> Numbered:
+  """Turns unusable values into bad rows, or into None if they are not needed.
+
+  Args:
+    numbered: rows, some with values that are `Unusable`.
+    used: as for `read_numbered`.
+    where: the name of the file or data set, for messages.
+    quiet: whether to log nothing about them.
+  """
   emptied: collections.Counter[str] = collections.Counter()
   for number, row in numbered:
     if not isinstance(row, BadRow):
@@ -108,10 +129,8 @@ def _needed(
         emptied[f'field {field!r} {value.reason}'.partition(' (')[0]] += 1
     yield number, row
   for reason, count in emptied.most_common(0 if quiet else SHOWN):
-    where = terminal.count(count, 'row')
-    logging.warning(
-      '%s: in %s, %s; the field is not needed, so it becomes null', path, where, reason
-    )
+    of = terminal.count(count, 'row')
+    logging.warning('%s: in %s, %s; the field is not needed, so it becomes null', where, of, reason)
 
 
 def _open(path: pathlib.Path) -> Binary:

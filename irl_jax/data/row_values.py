@@ -54,10 +54,25 @@ class Layout:
   quiet: bool = False  # whether to log nothing about the layout and about values not needed
   log: Callable[[str], None] = lambda notes: None  # called with the detected layout
 
+  def named(self, field: str, value: str | None = None) -> str:
+    """Names a field of config.data for a message, perhaps with its value, as the user sets it."""
+    if self.flags != '--':
+      return f'config.data.{field}' + (f' = {value!r}' if value is not None else '')
+    flag = '--input' if field == 'source' else f'--{field}'
+    return flag + (f'={value}' if value is not None else '')
+
 
 # Rows are counted from 1; in .jsonl and .txt files the number is that of the line. If there are
 # several files, the number is followed by the name of the file.
 Numbered = Iterator[tuple[int | str, dict[str, Any] | BadRow]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSource:
+  """Rows that can be read more than once."""
+
+  read: Callable[[bool], Numbered]  # whether to log nothing -> every row, with its number
+  fingerprint: Callable[[], Any]  # JSON values that change whenever the rows may have changed
 
 
 def opened(file: Binary, layout: Layout, newline: str) -> io.TextIOWrapper:

@@ -22,7 +22,6 @@ from absl import logging
 from irl_jax.data.row_files import read_numbered
 from irl_jax.data.row_values import BadRow
 from irl_jax.data.row_values import kind_of
-from irl_jax.data.row_values import Layout
 from irl_jax.data.row_values import Numbered
 from irl_jax.data.row_values import USUAL_REMEDY
 from irl_jax.errors import InputError
@@ -76,52 +75,40 @@ class Examined(NamedTuple):
   row: Row  # {}: its fields could not be read
   problem: str  # why the row cannot be used; '': it can
   remedy: str = ''  # what to do about it
+  value: Any = None  # what was read from it
 
 
-def examined(
-  path: str | os.PathLike, fields: Sequence[str], layout: Layout, read: Callable[[Row], Any]
-) -> Iterator[Examined]:
-  """Yields every row of a file; a row for which `read` raises BadRow cannot be used.
-
-  An unusable value of a field that is not one of `fields` is None.
+def examined(numbered: Numbered, read: Callable[[Row], Any]) -> Iterator[Examined]:
+  """Yields every row; a row for which `read` raises BadRow cannot be used.
 
   Raises:
     ConfigError, InputError: as `read_numbered`.
   """
-  for number, row in read_numbered(path, fields, layout):
+  for number, row in numbered:
     if isinstance(row, BadRow):
       yield Examined(number, {}, str(row), row.remedy)
       continue
-    problem = remedy = ''
     try:
-      read(row)
+      yield Examined(number, row, '', value=read(row))
     except BadRow as error:
-      problem, remedy = str(error), error.remedy
-    yield Examined(number, row, problem, remedy)
+      yield Examined(number, row, str(error), error.remedy)
 
 
 class Survey(NamedTuple):
-  """The contents of a file, counted in one pass that keeps no rows."""
+  """The contents of a source, counted in one pass that keeps no rows."""
 
   rows: int
   bad: int  # of them
   fields: set[str]  # that any row has
 
 
-def survey(
-  path: str | os.PathLike,
-  fields: Sequence[str],
-  bad_rows: str,
-  layout: Layout,
-  read: Callable[[Row], Any],
-) -> Survey:
-  """Reads a file to its end, so that its errors are known before any work is done.
+def survey(numbered: Numbered, where: str, bad_rows: str, read: Callable[[Row], Any]) -> Survey:
+  """Reads rows to their end, so that their errors are known before any work is done.
 
   Args:
-    path: as for `read_rows`.
-    fields: as for `examined`.
+    numbered: the rows.
+    where: the name of their source, for messages.
     bad_rows: 'error' raises at the first bad row; 'skip' logs how many there are.
-    layout: as for `read_numbered`.
     read: as for `examined`.
 
   Raises:
@@ -130,27 +117,27 @@ def survey(
   total, bad, names = 0, 0, set[str]()
   shown: list[str] = []
   first_remedy = ''
-  for number, row, problem, remedy in examined(path, fields, layout, read):
+  for number, row, problem, remedy, _ in examined(numbered, read):
     total += 1
     names.update(row)
     if problem:
       if bad_rows == 'error':
         # A field that the rows before have is not the wrong one.
         missing = remedy.startswith(('set --field', 'set --prompt_field')) and total > 1
-        raise refusal(str(path), number, problem, USUAL_REMEDY if missing else remedy)
+        raise refusal(where, number, problem, USUAL_REMEDY if missing else remedy)
       bad += 1
       first_remedy = first_remedy or remedy
       if bad <= SHOWN:
         shown.append(f'row {number}: {problem}')
   if not total:
-    raise InputError(f'{path}: has no rows')
+    raise InputError(f'{where}: has no rows')
   if bad == total:
-    raise none_usable(str(path), total, shown[0], first_remedy)
+    raise none_usable(where, total, shown[0], first_remedy)
   if bad:
     shown += ['...'] * (bad > SHOWN)
     logging.warning(
       '%s: %d of %s cannot be used, so the output has null there (%s)',
-      path,
+      where,
       bad,
       terminal.count(total, 'row'),
       '; '.join(shown),

@@ -1,11 +1,14 @@
 """Sources of texts: the playground, a file, a folder, a hub data set, and known data sets by name.
 
+A run reads prompts from them (`load_rows`); the commands `score` and `generate` read rows (`find`).
+
 `NAME` reads a known data set from the hub. `NAME:PLACE` reads a file, folder or hub id in the same
 format.
 """
 
 from collections.abc import Callable
 from collections.abc import Collection
+import dataclasses
 import functools
 import hashlib
 import heapq
@@ -17,14 +20,14 @@ from irl_jax.config import Data
 from irl_jax.data import chat
 from irl_jax.data import chat_rows
 from irl_jax.data import labels
+from irl_jax.data import row_files
 from irl_jax.data.hub_datasets import is_hub_id
 from irl_jax.data.hub_datasets import read_folder
 from irl_jax.data.hub_datasets import read_hub
 from irl_jax.data.prompts import cut_prompt
-from irl_jax.data.row_files import read_numbered
 from irl_jax.data.row_values import BadRow
 from irl_jax.data.row_values import Layout
-from irl_jax.data.row_values import Numbered
+from irl_jax.data.row_values import RowSource
 from irl_jax.data.rows import first_field
 from irl_jax.data.rows import Row
 from irl_jax.data.rows import text_of
@@ -36,6 +39,12 @@ from irl_jax.runtime import terminal
 from irl_jax.runtime.records import CutText
 
 Converter = Callable[[Row, Data], CutText]
+
+PLAYGROUND = 'playground'
+# Fields of known data sets that have the same text in different copies
+COMMENT = ('text', 'comment_text')
+TOXIC = ('toxic', 'en_toxic_comment')
+NEUTRAL = ('neutral', 'en_neutral_comment')
 
 # Largest share of texts that may begin inside a word, because prompts of some data sets end inside
 # one
@@ -63,7 +72,7 @@ def load_rows(
     ConfigError: no such file, format or split, or a label field whose meaning must be stated.
     InputError: unusable rows, labels that are not understood, or a hub that does not answer.
   """
-  convert, numbered = _source(data, seed)
+  convert, source = _source(data, seed)
   if own := convert is _own:
     labels.check_field(data)
   if own:
@@ -71,7 +80,7 @@ def load_rows(
   if template and data.chat == 'always':
     convert = functools.partial(_all_rendered, convert=convert, template=template)
   rows, counts = usable_rows(
-    numbered, data.source, functools.partial(convert, data=data), data.bad_rows
+    source.read(False), data.source, functools.partial(convert, data=data), data.bad_rows
   )
   if own and data.label_field:
     rows, counts = _labelled(rows, counts, data)
@@ -95,7 +104,7 @@ def cached(source: str) -> pathlib.Path | None:
     source: as in `Data`.
   """
   name, _, place = source.partition(':')
-  place = (place or READY_MADE[name][0]) if name in READY_MADE else source
+  place = (place or READY_MADE[name].hub_id) if name in READY_MADE else source
   if not is_hub_id(place) or pathlib.Path(place).exists():
     return None
   repository, _, revision = place.partition('@')
@@ -136,40 +145,69 @@ def _warn_of_glued(rows: list[CutText], data: Data) -> None:
     )
 
 
-def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], Numbered]:
-  """Returns the converter for a row of the source, and its numbered rows."""
-  if data.source == 'playground':
-    # Imported here: only this source needs its word lists.
-    from irl_jax.data.playground import comments
-
-    generated = comments.comments(data.playground_comments, seed)
-    return _playground, enumerate(generated, 1)
-  name, _, place = data.source.partition(':')
-  if name not in READY_MADE:
-    used = {data.text_field, data.prompt_field, data.label_field} - {''}
-    if not data.prompt_field and data.text_field == Data.text_field:
-      used.update(chat_rows.CONVERSATIONS, ('prompt',), chat_rows.ANSWERS)
-    return _own, _read(data.source, data, used)
-  hub_id, convert = READY_MADE[name]
-  if not place and not hub_id:
-    raise ConfigError(
-      f'config.data.source = {name!r}: needs a place; use {name}:PLACE, where PLACE is a file, a '
-      'folder or a hub id'
-    )
-  return convert, _read(place or hub_id, data, READY_MADE_FIELDS)
-
-
-def _read(place: str, data: Data, used: Collection[str]) -> Numbered:
+def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], RowSource]:
+  """Returns the converter for a row of the source, and its rows."""
   layout = Layout(data.encoding, data.column_delimiter)
+  if data.source == PLAYGROUND:
+    return _playground, _comments(data.playground_comments, seed)
+  known = ready_made(data.source)
+  used = {data.text_field, data.prompt_field, data.label_field} - {''}
+  if not data.prompt_field and data.text_field == Data.text_field:
+    used.update(chat_rows.CONVERSATIONS, ('prompt',), chat_rows.ANSWERS)
+  rows = find(data.source, data.split, READY_MADE_FIELDS if known else used, layout)
+  return known.convert if known else _own, rows
+
+
+def ready_made(source: str) -> 'ReadyMade | None':
+  """Returns the form of a known data set, if a source (NAME or NAME:PLACE) names one."""
+  return READY_MADE.get(source.partition(':')[0])
+
+
+def find(source: str, split: str, used: Collection[str], layout: Layout) -> RowSource:
+  """Finds the rows of a file, a folder, a hub data set, a known data set, or the playground.
+
+  Args:
+    source: as in `Data`, except for 'prompts', whose texts a model must write.
+    split: of a folder or a hub data set.
+    used: the fields that are needed, as in `row_files.read_numbered`.
+    layout: of text files; it also names the settings, for messages.
+
+  Raises:
+    ConfigError: no such file, format or split.
+    InputError: a folder or data set that cannot be read, or a hub that does not answer.
+  """
+  if source == PLAYGROUND:
+    return _comments(Data.playground_comments, seed=0)
+  name, _, place = source.partition(':')
+  if known := ready_made(source):
+    if not place and not known.hub_id:
+      raise ConfigError(
+        f'{layout.named("source", name)}: needs a place; use {name}:PLACE, where PLACE is a file, '
+        'a folder or a hub id'
+      )
+    place = place or known.hub_id
+  else:
+    place = source
   if place and pathlib.Path(place).is_dir():
-    return read_folder(place, data.split, used, layout)
+    return read_folder(place, split, used, layout)
   if place and pathlib.Path(place).exists():
-    return read_numbered(place, used, layout)
+    return row_files.source(place, used, layout)
   if is_hub_id(place):
-    return read_hub(place, data.split)
+    return read_hub(place, split, used, layout)
+  prompts = ', prompts' * (layout.named('source') != '--input')
   raise ConfigError(
-    f'config.data.source = {data.source!r}: {place!r} is not a file, a folder or a hub id '
-    f'(owner/name); ready-made sources: {", ".join(READY_MADE)}, playground, prompts'
+    f'{layout.named("source", source)}: {place!r} is not a file, a folder or a hub id '
+    f'(owner/name); ready-made sources: {", ".join(READY_MADE)}, {PLAYGROUND}{prompts}'
+  )
+
+
+def _comments(count: int, seed: int) -> RowSource:
+  """Returns the rows of the playground."""
+  # Imported here: only this source needs its word lists.
+  from irl_jax.data.playground import comments
+
+  return RowSource(
+    lambda _: enumerate(comments.comments(count, seed), 1), lambda: [PLAYGROUND, count, seed]
   )
 
 
@@ -205,7 +243,7 @@ def _own(row: Row, data: Data, template: chat.Template | None = None) -> CutText
 
 def _jigsaw(row: Row, data: Data) -> CutText:
   label = _label(row, 'toxic', unlabelled='-1')  # its test set has rows that were not scored
-  return _cut(text_of(row, ('text', 'comment_text')), label, data)
+  return _cut(text_of(row, COMMENT), label, data)
 
 
 def _jigsaw_long_2000(row: Row, data: Data) -> CutText:
@@ -217,11 +255,11 @@ def _jigsaw_long_2000(row: Row, data: Data) -> CutText:
 
 def _paradetox(row: Row, data: Data) -> CutText:
   """Converts the toxic side of a pair; the other side is the source paradetox-neutral."""
-  return _cut(text_of(row, ('toxic', 'en_toxic_comment')), 1, data)
+  return _cut(text_of(row, TOXIC), 1, data)
 
 
 def _paradetox_neutral(row: Row, data: Data) -> CutText:
-  return _cut(text_of(row, ('neutral', 'en_neutral_comment')), 0, data)
+  return _cut(text_of(row, NEUTRAL), 0, data)
 
 
 def _real_toxicity_prompts(row: Row, data: Data) -> CutText:
@@ -243,20 +281,40 @@ def _real_toxicity_prompts(row: Row, data: Data) -> CutText:
   return _whole(parts['prompt'], parts['continuation'], label)
 
 
-# Known data sets by name: the hub id ('' if users must accept terms for every copy on the hub), and
-# the function that converts a row.
-READY_MADE: dict[str, tuple[str, Converter]] = {
-  'jigsaw-long-2000': ('jaredjoss/jigsaw-long-2000', _jigsaw_long_2000),
-  'real-toxicity-prompts': ('allenai/real-toxicity-prompts', _real_toxicity_prompts),
-  'paradetox': ('s-nlp/paradetox', _paradetox),
-  'paradetox-neutral': ('s-nlp/paradetox', _paradetox_neutral),
-  'jigsaw': ('', _jigsaw),
+@dataclasses.dataclass(frozen=True)
+class ReadyMade:
+  """The form of a known data set.
+
+  Its text consists of one or two parts. A part is in the first of several fields that a row has.
+  """
+
+  hub_id: str  # '': users must accept terms for every copy on the hub
+  convert: Converter
+  text: tuple[tuple[str, ...], ...]
+  joiner: str = ''  # between the parts
+
+  @property
+  def prompt(self) -> tuple[str, ...]:
+    """The alternative fields of the prompt: the first part of the text, perhaps all of it."""
+    return self.text[0]
+
+
+READY_MADE: dict[str, ReadyMade] = {  # known data sets by name
+  'jigsaw-long-2000': ReadyMade(
+    'jaredjoss/jigsaw-long-2000', _jigsaw_long_2000, (('prompt',), ('original_output',)), ' '
+  ),
+  'real-toxicity-prompts': ReadyMade(
+    'allenai/real-toxicity-prompts', _real_toxicity_prompts, (('prompt',), ('continuation',))
+  ),
+  'paradetox': ReadyMade('s-nlp/paradetox', _paradetox, (TOXIC,)),
+  'paradetox-neutral': ReadyMade('s-nlp/paradetox', _paradetox_neutral, (NEUTRAL,)),
+  'jigsaw': ReadyMade('', _jigsaw, (COMMENT,)),
 }
 
 
 # All fields that they read; values of other fields do not matter.
 READY_MADE_FIELDS = (
-  *('text', 'comment_text', 'toxic', 'neutral', 'en_toxic_comment', 'en_neutral_comment'),
+  *(*COMMENT, *TOXIC, *NEUTRAL),
   *('prompt', 'original_output', 'continuation', 'prompt_toxicity', 'continuation_toxicity'),
 )
 

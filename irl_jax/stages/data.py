@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import copy
 import dataclasses
 
 from absl import logging
@@ -143,6 +144,21 @@ def template(run: Run) -> chat.Template | None:
       'auto, or a model that has one in tokenizer_config.json or chat_template.jinja'
     )
   return found
+
+
+def with_template(
+  run: Run, model: pretrained.Decoder, prompts: Sequence[str]
+) -> pretrained.Decoder:
+  """Returns a model whose tokenizer has the chat template that rendered these prompts, if any.
+
+  A reward that starts from a base model reads the aligned model's template. With it, the exported
+  reward can be given conversations.
+  """
+  if not any(map(chat.is_marked, prompts)):
+    return model
+  tokenizer = copy.deepcopy(model.tokenizer)
+  tokenizer.chat_template = pretrained.load_tokenizer(_speaker(run), ('causal_lm',)).chat_template
+  return dataclasses.replace(model, tokenizer=tokenizer)
 
 
 def sample(run: Run) -> tuple[list[CutText], dict[str, int]]:

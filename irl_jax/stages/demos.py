@@ -1,15 +1,12 @@
 """The demos stage: the aligned and the base model complete the same prompts."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 from irl_jax import rewards
-from irl_jax.data import chat
-from irl_jax.data import text
-from irl_jax.errors import InputError
 from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
+from irl_jax.models import speakers
 from irl_jax.runtime import processes
 from irl_jax.runtime.records import DemonstrationRow
 from irl_jax.runtime.records import PairRow
@@ -17,8 +14,6 @@ from irl_jax.runtime.records import PromptRow
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 from irl_jax.stages.run import SPLITS
-
-CHECKED = 20  # rendered prompts
 
 
 def demos(run: Run) -> None:
@@ -28,7 +23,11 @@ def demos(run: Run) -> None:
   true reward its values are None.
   """
   models = load_models(run)
-  check_rendered(models, [row['prompt'] for row in run.rows('train')])
+  speakers.check_alike(
+    list(models.values()),
+    [row['prompt'] for row in run.rows('train')],
+    'Set --config.data.chat=never',
+  )
   true_reward = run.true_reward() if run.has_true_reward else None
   for number, split in enumerate(SPLITS):
     # A file appears only when complete, so this split is already finished.
@@ -70,21 +69,6 @@ def load_models(run: Run) -> dict[str, pretrained.Decoder]:
   comparable.check(**models)
   models = dict(zip(models, comparable.shared(**models)))
   return dict(zip(models, comparable.without_unshared_tokens(**models)))
-
-
-def check_rendered(models: Mapping[str, pretrained.Decoder], prompts: Sequence[str]) -> None:
-  """Refuses a chat template that the two models tokenise differently.
-
-  Raises:
-    InputError: names a model that reads the template's special tokens as plain text.
-  """
-  rendered = [prompt for prompt in prompts if chat.is_marked(prompt)][:CHECKED]
-  ids = [text.encode(model.tokenizer, rendered)[0] for model in models.values()]
-  if any(one != ids[0] for one in ids):
-    raise InputError(
-      f'{" and ".join(model.source for model in models.values())} read the chat template as '
-      'different tokens; one of them lacks its special tokens. Set --config.data.chat=never'
-    )
 
 
 def prompts_of(run: Run, split: str) -> list[tuple[PromptRow, int]]:

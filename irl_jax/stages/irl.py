@@ -19,6 +19,7 @@ from irl_jax.models import pretrained
 from irl_jax.runtime import processes
 from irl_jax.runtime import terminal
 from irl_jax.runtime.records import DemonstrationRow
+from irl_jax.stages import data
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 
@@ -27,8 +28,10 @@ def irl(run: Run) -> None:
   """Recovers one reward per seed -> irl/seed_<k>/reward, and irl/config.json: their ensemble."""
   settings = run.config.irl
   export.check(settings)
-  base = pretrained.load_language_model(run.base)
   demonstrated = {split: run.demonstrations(split) for split in ('train', 'validation')}
+  base = data.with_template(
+    run, pretrained.load_language_model(run.base), [row['prompt'] for row in demonstrated['train']]
+  )
   training = training_rows(demonstrated['train'], settings)
   validation = different(demonstrated['validation'])
   report_left_out(demonstrated['train'], training, 'training')

@@ -180,6 +180,15 @@ def test_conversations_are_rendered_for_both_models(launch, speakers, models, tm
   score = rewards.load(str(models['classifier'].partition('=')[2]))
   expected = score([f'{content}\n{row["aligned"]}' if row['aligned'] else content])
   np.testing.assert_allclose(row['true_reward_aligned'], expected[0], atol=1e-5)
+  # The recovered reward renders conversations as the run did, though its base has no template.
+  rewarded = f'--model={workdir / "irl" / "seed_0" / "reward"}'
+  talk = [{'role': 'user', 'content': content}, {'role': 'assistant', 'content': row['aligned']}]
+  rows_lib.write_jsonl(tmp_path / 'talk.jsonl', [{'messages': talk}])
+  output = tmp_path / 'scored.jsonl'
+  assert launch('score', rewarded, f'--input={tmp_path}/talk.jsonl', f'--output={output}') == 0
+  reward = rewards.load(str(workdir / 'irl' / 'seed_0' / 'reward'))
+  expected = reward([row['prompt'] + row['aligned']])
+  np.testing.assert_allclose(rows_lib.read_jsonl(output)[0]['reward'], expected[0], atol=1e-5)
   for name in ('texts', 'pairs', 'attributions'):
     written = (workdir / 'evaluation' / f'{name}.jsonl').read_text()
     assert '<|im_start|>' in written and not chat.is_marked(written)

@@ -1,11 +1,13 @@
 """generate.py: the field to complete, settings that reach the sampler, and what is refused."""
 
 import json
+import signal
 
 import pytest
 
 from irl_jax import api
 from irl_jax import loaded
+from irl_jax.command_line import files
 from irl_jax.config import Sampling
 
 
@@ -116,6 +118,54 @@ def test_wrong_settings_name_the_flag_and_its_range(run, calls, capsys, argument
 def test_a_completion_that_is_there_is_not_overwritten(run, calls, capsys):
   assert run('{"text": "b", "completion": "c"}\n') == (3, None)
   assert "already has a field 'completion'" in capsys.readouterr().err and not calls
+
+
+def test_samples_of_a_prompt_are_a_list_in_its_row(launch, audited, tmp_path, monkeypatch):
+  source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+  prompts = ['ab', 'b', None, 'ab', 'cab', '']
+  source.write_text(''.join(json.dumps({'prompt': prompt}) + '\n' for prompt in prompts))
+  model = f'--model={audited["base"]}'
+  arguments = [model, f'--input={source}', f'--output={output}', '--bad_rows=skip']
+  arguments += ['--max_new_tokens=4', '--samples=3']
+  assert launch('generate', *arguments, '--batch_size=32') == 0
+  written = output.read_bytes()
+  rows = [json.loads(line) for line in written.splitlines()]
+  assert [row['prompt'] for row in rows] == prompts and 'completion' not in rows[0]
+  assert rows[2]['completions'] is None and 'why' in rows[2]
+  samples = [row['completions'] for row in rows if row['completions']]
+  assert [len(one) for one in samples] == [3] * 5
+  assert samples[0] != samples[2] and len(set(samples[0] + samples[2])) > 3  # of one prompt
+  direct = api.generate(
+    audited['base'],
+    [prompt for prompt in prompts if prompt is not None for _ in range(3)],
+    Sampling(max_new_tokens=4),
+  )
+  assert [one for completions in samples for one in completions] == direct
+  # Neither the batches nor an interruption change them.
+  monkeypatch.setattr(files, 'COMPLETED', 6)
+  monkeypatch.setattr(files, 'BATCHES', 0)
+  generate, calls = api.generate, []
+
+  def stopped(*arguments, **named):
+    calls.append(named['first'])
+    if len(calls) == 2:
+      signal.raise_signal(signal.SIGINT)
+    return generate(*arguments, **named)
+
+  monkeypatch.setattr(api, 'generate', stopped)
+  output.unlink()
+  assert launch('generate', *arguments, '--batch_size=3') == 130
+  assert launch('generate', *arguments, '--batch_size=1') == 0
+  assert output.read_bytes() == written and calls == [0, 6, 6, 9]
+
+
+def test_samples_that_would_be_equal_or_overwritten_are_refused(run, calls, capsys):
+  assert run('{"text": "b"}\n', '--samples=2', '--temperature=0') == (2, None)
+  assert '--samples=2: with --temperature=0, all samples of a' in capsys.readouterr().err
+  assert run('{"text": "b"}\n', '--samples=0') == (2, None)
+  assert run('{"text": "b", "completions": []}\n', '--samples=2') == (3, None)
+  assert "already has a field 'completions'" in capsys.readouterr().err and not calls
+  assert run('{"text": "b", "completion": ""}\n', '--samples=2')[0] == 0
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from irl_jax import api
+from irl_jax import loaded
 from irl_jax.command_line import files
+from irl_jax.data import row_files
 
 WORDS = [f'word {number}' for number in range(10)]
 
@@ -43,7 +45,7 @@ def model(monkeypatch):
   fake = Model()
   monkeypatch.setattr(api, 'load_scorer', fake.load_scorer)
   monkeypatch.setattr(api, 'generate', fake.generate)
-  monkeypatch.setattr(api, 'fingerprint', lambda path: (path,))
+  monkeypatch.setattr(loaded, 'fingerprint', lambda path: (path,))
   monkeypatch.setattr(files, 'SCORED', 3)
   monkeypatch.setattr(files, 'COMPLETED', 3)
   monkeypatch.setattr(files, 'BATCHES', 0)
@@ -105,13 +107,13 @@ def test_a_stop_while_the_input_is_checked_says_whether_rows_are_kept(
   run, model, tmp_path, capsys, monkeypatch
 ):
   with monkeypatch.context() as patch:
-    patch.setattr(files, '_sha256', lambda _: signal.raise_signal(signal.SIGINT))
+    patch.setattr(row_files, 'sha256', lambda _: signal.raise_signal(signal.SIGINT))
     assert run() == 130 and capsys.readouterr().err == NOTHING
   assert names(tmp_path) == ['in.jsonl']
   model.stop_at = 'word 7'
   assert run() == 130
   capsys.readouterr()
-  monkeypatch.setattr(files, '_sha256', lambda _: signal.raise_signal(signal.SIGINT))
+  monkeypatch.setattr(row_files, 'sha256', lambda _: signal.raise_signal(signal.SIGINT))
   assert run() == 130 and '; progress is saved. Run' in capsys.readouterr().err
   assert 'out.jsonl.partial' in names(tmp_path)
 
@@ -133,6 +135,8 @@ def test_what_a_killed_call_left_half_written_is_written_again(run, model, tmp_p
     (('generate', '--seed=1'), '--seed'),
     (('generate', '--temperature=0.5'), '--temperature'),
     (('generate', '--model=N'), '--model'),
+    (('generate', '--samples=2'), '--samples'),
+    (('generate', '--split=test'), '--split'),
     (('generate', '--field=text'), '--field'),
     (('score',), 'command, '),
   ],
