@@ -2,9 +2,9 @@
 
   python launch/train.py --config=configs/audit.py --config.models.base=B --config.models.aligned=A
 
-Each model is a folder, a hub id or `id@revision`. Both must be GPT-NeoX (Pythia) with the same
-vocabulary. Prompts are sampled from the base model. With texts of your own, and their labels if
-there are any:
+Each model is a folder, a hub id, `id@revision` or a LoRA adapter, of a family that docs/usage.md
+lists. Both must have the same vocabulary. Prompts are sampled from the base model. With texts of
+your own, and their labels if there are any:
 
   --config.data.source=comments.jsonl --config.data.text_field=text --config.data.label_field=toxic
 
