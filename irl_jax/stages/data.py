@@ -147,14 +147,14 @@ def template(run: Run) -> chat.Template | None:
 
 
 def with_template(
-  run: Run, model: pretrained.Decoder, prompts: Sequence[str]
+  run: Run, model: pretrained.Decoder, rendered: Sequence[str]
 ) -> pretrained.Decoder:
   """Returns a model whose tokenizer has the chat template that rendered these prompts, if any.
 
   A reward that starts from a base model reads the aligned model's template. With it, the exported
   reward can be given conversations.
   """
-  if not any(map(chat.is_marked, prompts)):
+  if not any(map(chat.is_marked, rendered)):
     return model
   tokenizer = copy.deepcopy(model.tokenizer)
   tokenizer.chat_template = pretrained.load_tokenizer(_speaker(run), ('causal_lm',)).chat_template
