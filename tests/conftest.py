@@ -1,17 +1,24 @@
 """Settings and fixtures of all tests: four CPU devices, strict broadcasting, no network.
 
-Most of a test's time is compilation, and much of that is LLVM's optimisation. Tests switch it off.
-The commands that they start do not: these run as they do for a user.
+Most of a test's time is compilation, and much of that is optimisation. Tests switch it off. The
+commands that they start do not: these run as they do for a user. All processes of a test run share
+one compilation cache, which is removed at its end.
 """
 
 import copy
 import dataclasses
 import os
+import tempfile
 
 FLAGS = '--xla_force_host_platform_device_count=4'
-os.environ['XLA_FLAGS'] = f'{FLAGS} --xla_backend_optimization_level=0'
+QUICK = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+os.environ['XLA_FLAGS'] = f'{FLAGS} {QUICK}'
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['HF_HUB_OFFLINE'] = '1'
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # the processes of pytest-xdist inherit it
+  CACHE = tempfile.TemporaryDirectory(prefix='irl_jax_tests_')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 import pathlib  # noqa: E402
 
@@ -33,6 +40,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.devices()  # reads XLA_FLAGS; from here on it is that of the commands that tests start
 os.environ['XLA_FLAGS'] = FLAGS
 
+MOST_MAPS = 25_000  # memory maps with which a process may begin another file
 LONGEST = (
   'distributed/test_faults.py',
   'faults/test_kills.py',
@@ -61,13 +69,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='module', autouse=True)
 def forget_programs():
-  """Frees what a file's tests have compiled.
+  """Frees what the tests of some files have compiled.
 
   Compiled programs take memory maps, of which Linux allows a process 65,530. `test_supervised.py`
   alone takes 8,000, and a process that had run most files once ended in a segmentation fault.
   """
   yield
-  jax.clear_caches()
+  if pathlib.Path('/proc/self/maps').read_bytes().count(b'\n') > MOST_MAPS:
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
