@@ -101,7 +101,7 @@ def test_a_forbidden_id_has_no_probability(problem):
   np.testing.assert_array_equal(probabilities[0] == 0, too_early)
 
 
-def test_what_a_tokenizer_allows(policy):
+def test_padding_and_spare_ids_are_never_allowed(policy):
   allowed = distribution.allowed_for(policy.tokenizer, policy.config, 0.5)
   np.testing.assert_array_equal(np.flatnonzero(allowed.forbidden), [1, *range(32, 36)])
   assert float(allowed.temperature) == 0.5

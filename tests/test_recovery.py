@@ -157,7 +157,7 @@ def test_a_loaded_model_stands_for_the_place_it_came_from(audited, runs, policy)
     ('max_prompt_tokens', 'data.max_prompt_tokens', 4),
   ],
 )
-def test_overrides_by_full_or_short_name(audited, runs, name, field, value):
+def test_a_field_is_set_by_its_full_or_short_name(audited, runs, name, field, value):
   irl_jax.recover('owner/base', 'owner/aligned', **{name: value})
   *section, last = field.split('.')
   owner = getattr(runs[0][0], section[0]) if section else runs[0][0]

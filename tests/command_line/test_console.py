@@ -20,7 +20,7 @@ def test_help_lists_every_command(capsys):
     assert f'  {name:<10}{what}\n' in shown + '\n'
 
 
-def test_version(capsys):
+def test_the_version_is_printed(capsys):
   assert run('--version') == 0 and capsys.readouterr().out == f'irl_jax {irl_jax.__version__}\n'
 
 

@@ -32,7 +32,7 @@ def test_there_are_few_buckets():
   assert len(batches.TEXT_BUCKETS) == len(set(batches.TEXT_BUCKETS)) <= 40
 
 
-def test_batches_of_texts_and_prompts():
+def test_texts_and_prompts_become_padded_batches():
   assert batches.text_batch(SEQUENCES, 0).ids.shape == (3, 8)
   assert batches.text_batch(SEQUENCES, 0, 3).ids.shape == (3, 3)
   prompts = batches.prompt_batch(SEQUENCES, np.array([7, 0, 2]), 0)
@@ -95,7 +95,7 @@ def test_every_epoch_is_a_permutation_and_steps_need_no_history():
   assert not np.array_equal(batches.shuffled_indices(10, 4, 0, seed=4), steps[0])
 
 
-def test_more_rows_than_examples():
+def test_more_rows_than_examples_repeat_them():
   rows = batches.shuffled_indices(3, 8, 0, seed=0)
   assert sorted(rows[:3]) == sorted(rows[3:6]) == [0, 1, 2] and len(rows) == 8
 
@@ -113,7 +113,7 @@ def test_more_rows_than_examples():
     (range(1, 601), 512, 10**6, (248, 348, 428, 492, 512)),
   ],
 )
-def test_padded_lengths_of_training(lengths, limit, updates, expected):
+def test_padded_lengths_of_training_fit_the_texts(lengths, limit, updates, expected):
   assert batches.training_buckets(list(lengths), limit, updates) == expected
 
 

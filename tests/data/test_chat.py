@@ -97,7 +97,7 @@ def test_the_template_s_own_refusal_is_one_line(speaker):
     chat.render(strict, TURNS)
 
 
-def test_no_template(speaker):
+def test_a_tokenizer_may_have_no_template(speaker):
   assert chat.template_of(_with_template(speaker, None)) is None
 
 

@@ -44,7 +44,7 @@ ROWS = st.lists(
     ('مرحبا بك', 0.5, 'مرحبا'),
   ],
 )
-def test_cut(text, fraction, prompt):
+def test_a_prompt_is_a_share_of_the_words(text, fraction, prompt):
   assert prompts.cut_prompt(text, fraction) == (prompt, text.removeprefix(prompt))
 
 
@@ -95,7 +95,7 @@ def split_of(splits, prompt):
   return name
 
 
-def test_rows_and_prompt_ids():
+def test_rows_have_the_id_of_their_prompt():
   splits, counts = prompts.split_rows(
     [row('a b', ' c', 1), row('a b', ' c'), row('é', '', 0), row('', 'x')]
   )
@@ -138,7 +138,7 @@ def test_links_reach_through_prompts_and_texts():
   assert alone == {'train', 'validation', 'heldout'}
 
 
-def test_shares_and_stability():
+def test_splits_have_their_shares_whatever_other_rows_there_are():
   rows = [row(f'prompt {number}', ' text') for number in range(5000)]
   splits, counts = prompts.split_rows(rows)
   assert all(
@@ -155,7 +155,7 @@ def test_surrogates_and_nul_are_texts():
   assert sum(map(len, prompts.split_rows([row('\ud800'), row('\0', '\0')])[0].values())) == 2
 
 
-def test_splits_of_real_texts(shared):
+def test_real_texts_are_split_into_these_shares(shared):
   source = f'paradetox:{shared / "data" / "paradetox_train.jsonl.gz"}'
   rows, _ = sources.load_rows(Data(source=source, prompt_fraction=0.25), seed=0)
   splits, counts = prompts.split_rows(rows)

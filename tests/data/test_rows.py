@@ -229,7 +229,7 @@ def test_bad_rows_are_named_or_counted(tmp_path, name, monkeypatch):
     rows.read_rows(path, fields=('text',), bad_rows='skip')
 
 
-def test_bad_rows_in_parquet(tmp_path):
+def test_bad_rows_in_parquet_are_named_or_skipped(tmp_path):
   path = tmp_path / 'x.parquet'
   latin = pa.Array.from_buffers(pa.string(), 3, pa.array([b'good', LATIN, b'good']).buffers())
   pyarrow.parquet.write_table(pa.table({'text': latin}), path)
@@ -251,7 +251,7 @@ def test_bad_rows_in_parquet(tmp_path):
     (None, "row 1: has no field 'text'; its fields: 'id'"),
   ],
 )
-def test_bad_values_in_parquet(tmp_path, column, message):
+def test_bad_values_in_parquet_are_named(tmp_path, column, message):
   columns = {'id': pa.array([0, 1])} | ({} if column is None else {'text': column})
   pyarrow.parquet.write_table(pa.table(columns), tmp_path / 'x.parquet')
   with pytest.raises(InputError, match=message):
@@ -269,7 +269,7 @@ def test_bad_values_in_parquet(tmp_path, column, message):
     ('{"id": 1}', "has no field 'text'; its fields: 'id'"),
   ],
 )
-def test_bad_rows_in_a_json_list(tmp_path, bad, message):
+def test_bad_rows_in_a_json_list_are_named_or_skipped(tmp_path, bad, message):
   (tmp_path / 'x.json').write_text(f'[{{"text": "good"}},\n{bad},\n{{"text": "good"}}]')
   with pytest.raises(InputError, match=f'x.json, row 2: .*{message}'):
     rows.read_rows(tmp_path / 'x.json', fields=('text',))
@@ -307,7 +307,7 @@ def test_a_quote_that_swallows_rows_is_refused(tmp_path):
     ('x.txt.gz', gzip.compress(b'', mtime=0)),
   ],
 )
-def test_broken_and_empty_files(tmp_path, name, content):
+def test_broken_and_empty_files_are_refused(tmp_path, name, content):
   (tmp_path / name).write_bytes(content)
   with pytest.raises(InputError, match=name) as caught:
     rows.read_rows(tmp_path / name, bad_rows='skip')
@@ -511,7 +511,7 @@ def test_the_advice_for_a_missing_field_is_its_flag(tmp_path, row, remedy):
 
 
 @pytest.mark.parametrize('name', ['absent.jsonl', 'folder.jsonl', 'x.xlsx', 'x.gz', 'x'])
-def test_bad_paths(tmp_path, name):
+def test_bad_paths_are_refused(tmp_path, name):
   (tmp_path / 'folder.jsonl').mkdir()
   if name in ('x.xlsx', 'x.gz', 'x'):
     (tmp_path / name).write_text('text')
@@ -617,6 +617,6 @@ def test_no_damaged_file_ends_in_another_error(tmp_path_factory, name, data):
     assert all(isinstance(row['text'], str) for row in read)
 
 
-def test_real_data(shared):
+def test_real_data_is_read_whole(shared):
   read, counts = rows.read_rows(shared / 'data' / 'paradetox_dev.jsonl.gz', fields=('toxic',))
   assert counts == {'rows_read': 1169, 'bad_rows': 0} and list(read[0]) == ['toxic', 'neutral']

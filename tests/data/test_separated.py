@@ -199,7 +199,7 @@ def test_what_follows_a_bad_quote_must_be_certain(tmp_path):
     rows.read_rows(tmp_path / 'x.csv', bad_rows='skip')
 
 
-def test_quotes_after_a_backslash(tmp_path):
+def test_quotes_after_a_backslash_are_read(tmp_path):
   path = tmp_path / 'x.csv'
   content = rb'text,id' + b'\n' + rb'"say \"hi\", \\you",1' + b'\n' + b'plain,2\n'
   assert read(path, content) == [

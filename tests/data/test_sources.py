@@ -73,7 +73,7 @@ def test_prompt_field_is_kept_as_given(tmp_path):
     ({'text': None}, {}, 'null'),
   ],
 )
-def test_bad_rows(tmp_path, row, fields, message):
+def test_bad_rows_are_named_or_skipped(tmp_path, row, fields, message):
   good = {'text': 'good', 'prompt': 'good', 'rude': 1, 'toxic': 1}
   path = file_of(tmp_path, good, {**row, 'id': 1}, good)
   with pytest.raises(InputError) as caught:
@@ -182,12 +182,12 @@ def test_max_rows_keeps_the_smallest_hashes_in_order(tmp_path):
   assert counts['rows_read'] == 20 and counts['rows'] == 5
 
 
-def test_jigsaw_long_2000(tmp_path):
+def test_jigsaw_long_2000_is_read(tmp_path):
   path = file_of(tmp_path, {'prompt': 'a b', 'original_output': 'c d', 'toxic': 1})
   assert load(f'jigsaw-long-2000:{path}')[0] == [{'prompt': 'a b', 'original': ' c d', 'label': 1}]
 
 
-def test_paradetox(tmp_path):
+def test_paradetox_is_read(tmp_path):
   hub, flat = (
     {'en_toxic_comment': 'a b c d', 'en_neutral_comment': 'e'},
     {'toxic': 'a b c d', 'neutral': 'e'},
@@ -199,7 +199,7 @@ def test_paradetox(tmp_path):
     assert neutral == [{'prompt': 'e', 'original': '', 'label': 0}]
 
 
-def test_jigsaw(tmp_path):
+def test_jigsaw_is_read(tmp_path):
   for field in ('text', 'comment_text'):
     path = file_of(tmp_path, {'id': 'x', field: 'a b', 'toxic': 0})
     assert load(f'jigsaw:{path}')[0] == [{'prompt': 'a', 'original': ' b', 'label': 0}]
@@ -211,7 +211,7 @@ def test_jigsaw(tmp_path):
   'scores, label',
   [((0.9, 0.1), 1), ((0.1, 0.5), 1), ((0.1, 0.4), 0), ((0.1, None), None), ((None, 0.8), 1)],
 )
-def test_real_toxicity_prompts(tmp_path, scores, label):
+def test_real_toxicity_prompts_are_read(tmp_path, scores, label):
   hub = {
     'challenging': False,
     'prompt': {'text': 'a', 'toxicity': scores[0]},
@@ -235,7 +235,7 @@ def test_ready_made_rows_of_another_form_are_bad(tmp_path):
       load(f'{name}:{path}')
 
 
-def test_real_files(shared):
+def test_real_files_are_read_whole(shared):
   data = shared / 'data'
   paradetox, counts = load(f'paradetox:{data / "paradetox_train.jsonl.gz"}')
   assert counts == {'rows_read': 9573, 'bad_rows': 0, 'rows': 9573, 'labelled': 9573, 'toxic': 9573}
@@ -250,7 +250,7 @@ def test_real_files(shared):
 
 
 @pytest.mark.parametrize('name', ['train-00000-of-00001.parquet', 'train.jsonl'])
-def test_folder_laid_out_like_the_hub(tmp_path, name):
+def test_a_folder_laid_out_like_the_hub_is_read(tmp_path, name):
   folder = tmp_path / 'set'
   (folder / 'data').mkdir(parents=True)
   for split in ('train', 'test'):
@@ -270,7 +270,7 @@ def test_folder_laid_out_like_the_hub(tmp_path, name):
     load(folder)
 
 
-def test_nested_rows_in_a_folder(tmp_path):
+def test_nested_rows_in_a_folder_are_read(tmp_path):
   file_of(
     tmp_path / 'set',
     {'prompt': {'text': 'a', 'toxicity': 0.1}, 'continuation': {'text': ' b', 'toxicity': 0.6}},
@@ -312,7 +312,7 @@ def test_folder_that_points_outside_is_refused(tmp_path, outside):
     load(folder)
 
 
-def test_broken_and_empty_folders(tmp_path):
+def test_broken_and_empty_folders_are_refused(tmp_path):
   (tmp_path / 'set').mkdir()
   with pytest.raises(InputError, match='set: '):
     load(tmp_path / 'set')
@@ -356,7 +356,7 @@ def refuse_network(*_, **__):
     ('jigsaw:owner/name', 'owner/name .revision main'),
   ],
 )
-def test_unreachable_hub(monkeypatch, source, repository):
+def test_a_hub_that_cannot_be_reached_is_named(monkeypatch, source, repository):
   monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
   monkeypatch.setattr(socket, 'getaddrinfo', refuse_network)
   with pytest.raises(
@@ -377,7 +377,7 @@ def test_unreachable_hub(monkeypatch, source, repository):
     (500, '', 'refused .*500 '),
   ],
 )
-def test_hub_that_refuses(monkeypatch, status, code, words):
+def test_a_hub_that_refuses_is_explained(monkeypatch, status, code, words):
   class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):  # pylint: disable=invalid-name
       self.send_response(status)
@@ -407,7 +407,7 @@ def test_hub_that_refuses(monkeypatch, status, code, words):
     ('/etc/train.jsonl', 'outside'),
   ],
 )
-def test_hub_that_answers(monkeypatch, file, problem):
+def test_a_hub_that_answers_is_asked_once_with_a_limit(monkeypatch, file, problem):
   calls, patience = [], []
   builder = mock.Mock(**{'as_dataset.return_value': [{'text': 'a b'}]})
   builder.download_and_prepare.side_effect = lambda: patience.append(
@@ -440,7 +440,7 @@ def test_hub_that_answers(monkeypatch, file, problem):
   ]
 
 
-def test_offline(monkeypatch):
+def test_offline_nobody_is_asked(monkeypatch):
   for constants in (huggingface_hub.constants, datasets.config):
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
   monkeypatch.setattr(huggingface_hub.HfApi, 'dataset_info', refuse_network)
@@ -461,12 +461,12 @@ def test_offline(monkeypatch):
     'unknown:owner/name',
   ],
 )
-def test_bad_places(source):
+def test_bad_places_are_refused(source):
   with pytest.raises(ConfigError, match='is not a file, a folder or a hub id'):
     load(source)
 
 
-def test_playground():
+def test_the_playground_is_the_same_at_every_call():
   read, counts = load('playground', playground_comments=200)
   assert len(read) == counts['rows'] == counts['labelled'] == 200 and 0 < counts['toxic'] < 200
   assert all(row['prompt'] and row['original'].startswith(' ') for row in read)

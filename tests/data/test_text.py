@@ -49,7 +49,7 @@ def fixture_roberta(trained_on):
   return playground_tokenizers.classifier_tokenizer(trained_on)
 
 
-def test_ids_of_the_real_tokenizers(shared):
+def test_the_real_tokenizers_give_these_ids(shared):
   pythia = load(shared / 'models' / 'neox_14m')
   roberta = load(shared / 'models' / 'roberta_toxicity_mini')
   assert text.encode(pythia, ['Hello world']) == ([[12092, 1533]], 0)
@@ -90,7 +90,7 @@ def test_typed_specials_stay_text_whatever_the_tokenizer_did_before(name, reques
   assert tokenizer.eos_token_id not in ids
 
 
-def test_lone_surrogates(pythia):
+def test_lone_surrogates_are_replaced(pythia):
   assert text.clean('a\ud800b\udc80') == 'a\ufffdb\ufffd'
   assert text.clean('😀') == '😀'
   assert text.encode(pythia, ['a\ud83d b']) == text.encode(pythia, ['a\ufffd b'])

@@ -215,7 +215,7 @@ def test_a_constant_reward_gives_nulls_with_their_reasons():
     assert row['heldout_texts']['auroc'] == 0.5 == row['heldout_pairs']['prefers_aligned']
 
 
-def test_seeds_their_mean_and_their_ensemble():
+def test_seeds_are_given_with_their_mean_their_deviation_and_their_ensemble():
   held = held_out(LABELS)
   found = compare([true_reward, blind], held, {'length': blind}, samples=20)
   assert [seed['calibration']['zero'] for seed in found['seeds']] == [0.1, -0.2]

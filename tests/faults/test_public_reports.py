@@ -127,13 +127,13 @@ def written(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize('report', ROWS)
-def test_rows(report, folder, ends_as_documented):
+def test_rows_give_what_is_documented(report, folder, ends_as_documented):
   content, name = ROWS[report]
   ends_as_documented(report, 'score', commands.score(folder, content, name))
 
 
 @pytest.mark.parametrize('report', MODELS)
-def test_models(report, folder, run, ends_as_documented):
+def test_models_give_what_is_documented(report, folder, run, ends_as_documented):
   MODELS[report](folder / 'model')
   ends_as_documented(report, 'score', commands.score(folder))
   if report in SAME_SCORES:
@@ -144,7 +144,7 @@ def test_models(report, folder, run, ends_as_documented):
     assert written(folder) == changed
 
 
-def test_left_padding(folder, run, ends_as_documented):
+def test_left_padding_changes_no_completion(folder, run, ends_as_documented):
   flags = ('--max_new_tokens=4', '--temperature=0')
   prompts = ['a', 'a text of some words and others', 'and']
   rows = [json.dumps({'prompt': prompt}) + '\n' for prompt in prompts]
@@ -163,12 +163,12 @@ def test_left_padding(folder, run, ends_as_documented):
     ('allenai/reward-bench#137', ['a', 'some words and others']),
   ],
 )
-def test_classifiers(report, texts, folder, ends_as_documented):
+def test_classifiers_give_what_is_documented(report, texts, folder, ends_as_documented):
   rows = ''.join(json.dumps({'text': text}) + '\n' for text in texts)
   ends_as_documented(report, 'score', commands.score(folder, rows, model=folder / 'classifier'))
 
 
-def test_rewards_of_each_token(tmp_path):
+def test_rewards_of_each_token_are_refused(tmp_path):
   def scores(texts):
     return [[0.0] * 5 for _ in texts]
 

@@ -134,7 +134,7 @@ def test_the_largest_arrays_are_named_with_their_number_and_size():
   del held
 
 
-def test_memory_of_the_host_and_other_errors(tmp_path):
+def test_memory_of_the_host_is_explained_and_other_errors_pass(tmp_path):
   with (
     pytest.raises(errors.OutOfMemoryError, match='stage sft is out of memory: Unable to allocate'),
     exhaustion.memory_explained('sft', config.Config(), tmp_path),

@@ -37,7 +37,7 @@ def by_hand(name, delta, margin, temperature, progress=1.0):
 
 
 @pytest.mark.parametrize('name', OBJECTIVES)
-def test_values(name):
+def test_losses_are_those_of_the_papers(name):
   found = objectives.pair_losses(DELTA, settings(name))
   np.testing.assert_allclose(
     found, [by_hand(name, float(delta), 0.1, 0.25) for delta in DELTA], atol=1e-6

@@ -86,7 +86,7 @@ def test_config_files_of_seven_billion_weights_are_enough_to_predict_that_they_f
 
 
 @pytest.mark.slow
-def test_without_texts_and_without_a_true_reward(launch, models, tmp_path):
+def test_an_audit_needs_neither_texts_nor_a_true_reward(launch, models, tmp_path):
   assert (
     launch(
       'train',
@@ -118,7 +118,7 @@ def test_without_texts_and_without_a_true_reward(launch, models, tmp_path):
 
 
 @pytest.mark.slow
-def test_with_texts_labels_and_a_true_reward(launch, models, tmp_path):
+def test_an_audit_uses_texts_labels_and_a_true_reward(launch, models, tmp_path):
   rng = np.random.default_rng(0)
   texts = [' '.join(''.join(rng.choice(list('abcdefgh'), 3)) for _ in range(4)) for _ in range(200)]
   rows_lib.write_jsonl(

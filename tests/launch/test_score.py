@@ -94,7 +94,7 @@ def test_mistakes_leave_no_output(
   assert [path.name for path in tmp_path.iterdir()] == ['in.jsonl'] and rows.read_text() == before
 
 
-def test_encoding_and_delimiter_of_the_input(launch, lengths, tmp_path, capsys):
+def test_the_encoding_and_delimiter_of_the_input_can_be_given(launch, lengths, tmp_path, capsys):
   source, output = tmp_path / 'in.csv', tmp_path / 'out.jsonl'
   source.write_bytes('text~id\nприв~1\n'.encode('cp1251'))
   assert score(launch, source, output, '--encoding=cp1251', '--delimiter=~') == 0

@@ -41,7 +41,7 @@ def test_frozen_matrices_are_stored_in_the_type_of_the_computation(policy):
   chex.assert_trees_all_equal(cut_lib.stored(policy.params, jnp.float32), policy.params)
 
 
-def test_what_is_trained_above_a_cut(policy):
+def test_what_stands_above_a_cut_is_trained(policy):
   trained, frozen = cut_lib.split(policy.params | {'value_head': {}}, 1)
   assert set(trained) == {'blocks', 'final_layer_norm', 'embed_out', 'value_head'}
   assert set(frozen) == {'embed_in', 'lower_blocks'}

@@ -73,7 +73,7 @@ def torch_outputs(folder, model):
 
 
 @pytest.mark.parametrize('switch', SWITCHES, ids=lambda switch: '-'.join(switch) or 'default')
-def test_language_models_of_torch(tmp_path, language_model, switch):
+def test_language_models_of_torch_score_the_same(tmp_path, language_model, switch):
   torch = pytest.importorskip('torch')
   from transformers import GPTNeoXConfig
   from transformers import GPTNeoXForCausalLM
@@ -102,7 +102,7 @@ def test_language_models_of_torch(tmp_path, language_model, switch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['neox_14m', 'roberta_toxicity_mini'])
-def test_the_shared_checkpoints(shared, name):
+def test_the_shared_checkpoints_score_as_in_torch(shared, name):
   model = pretrained.load(str(shared / 'models' / name))
   assert model.tokenizer.pad_token_id == 1
   assert model.tokenizer('Hello world')['input_ids'] == (
@@ -113,7 +113,7 @@ def test_the_shared_checkpoints(shared, name):
   )
 
 
-def test_a_folder_as_s_nlp_ships_it(tmp_path, shared):
+def test_a_folder_as_s_nlp_ships_it_scores_as_in_torch(tmp_path, shared):
   torch = pytest.importorskip('torch')
   from transformers import RobertaConfig
   from transformers import RobertaForSequenceClassification

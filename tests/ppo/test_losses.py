@@ -21,7 +21,7 @@ def arrays():
   } | {'mask': mask, 'score': rng.normal(size=ROWS).astype(np.float32)}
 
 
-def test_token_rewards(arrays):
+def test_token_rewards_equal_a_loop(arrays):
   expected = np.zeros((ROWS, LENGTH))
   for row in range(ROWS):
     length = int(arrays['mask'][row].sum())
@@ -92,7 +92,7 @@ def test_whitening_is_over_the_mask_of_all_devices(arrays, devices):
   np.testing.assert_allclose(actual[mask], (np.array(chosen) - mean) / deviation, atol=1e-5)
 
 
-def test_policy_loss(arrays):
+def test_the_policy_loss_equals_a_loop(arrays):
   actual, clipped = losses.policy_loss(arrays['new'], arrays['old'], arrays['advantages'], 0.2)
   for row in range(ROWS):
     for token in range(LENGTH):
@@ -106,7 +106,7 @@ def test_policy_loss(arrays):
   assert 0 < np.mean(clipped) < 1
 
 
-def test_value_loss(arrays):
+def test_the_value_loss_equals_a_loop(arrays):
   actual, clipped = losses.value_loss(arrays['values'], arrays['old'], arrays['returns'], 0.2)
   for row in range(ROWS):
     for token in range(LENGTH):

@@ -76,7 +76,7 @@ def test_experience_holds_prompts_and_whole_responses_side_by_side():
   np.testing.assert_array_equal(experience.response_mask, [[1, 1, 0], [1, 1, 1]])
 
 
-def test_what_the_reward_reads():
+def test_the_reward_reads_the_whole_text_or_its_completion():
   seen = []
   remember = lambda texts: seen.append(list(texts)) or np.arange(1, len(texts) + 1)
   rows = [

@@ -202,7 +202,7 @@ GOLDEN = {
 
 
 @pytest.mark.slow
-def test_golden_metrics_of_one_step(start, run, statics):
+def test_one_step_gives_these_metrics(start, run, statics):
   tx, _ = optimizer.adamw(learning_rate=0.01, updates=10, schedule='constant')
   state, frozen = start(1, tx)
   update, rollout = one_device(statics, tx), run(1)[2]

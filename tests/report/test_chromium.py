@@ -118,6 +118,6 @@ def test_the_switch_can_be_reached_by_tab(opened):
   assert opened.run('document.activeElement.id') == 'show'
 
 
-def test_it_prints(opened):
+def test_it_can_be_printed(opened):
   pdf = opened('Page.printToPDF', printBackground=True, preferCSSPageSize=True)['data']
   assert len(pdf) > 50_000

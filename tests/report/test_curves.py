@@ -46,7 +46,7 @@ def test_scores_show_the_true_reward_below_the_recovered_one(inputs):
   assert len(curves.scores(inputs, 'rlhf').figure.axes) == 1
 
 
-def test_kl_of_both_policies(inputs):
+def test_the_kl_of_both_policies_is_drawn(inputs):
   drawing = curves.kl(inputs)
   assert set(drawing.numbers) == {'rlhf', 'rerlhf'} and '8.7 nats at the last step' in drawing.alt
 

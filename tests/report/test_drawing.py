@@ -27,7 +27,7 @@ def drawn():
   return ElementTree.fromstring(drawing.svg(draw(), 'one', HOSTILE))
 
 
-def test_no_style_but_classes_and_attributes(drawn):
+def test_style_is_in_classes_and_attributes_alone(drawn):
   refused = {'style', 'script', 'metadata', 'image', 'foreignObject'}
   assert not refused & {element.tag for element in drawn.iter()}
   assert not [element for element in drawn.iter() if 'style' in element.attrib]
@@ -106,7 +106,7 @@ def test_png_is_720_pixels_wide_and_tells_nothing_of_its_making():
     ('3.7,1.6', '3.7,1.6'),
   ],
 )
-def test_short(value, short):
+def test_numbers_and_references_are_shortened(value, short):
   assert drawing.shorten(value, 'n') == short
 
 

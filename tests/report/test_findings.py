@@ -303,7 +303,7 @@ def test_the_ceiling_is_no_baseline_and_may_be_reached(make_summary):
     ({'partial_spearman_given_length': 0.4}, 'no', 'Most of its agreement is length'),
   ],
 )
-def test_style_and_length(make_summary, figures, verdict, words):
+def test_style_and_length_decide_on_shortcuts(make_summary, figures, verdict, words):
   summary = make_summary()
   value = figures.get('style_auroc', 0.56)
   interval = {'style_low': value - 0.06, 'style_high': value + 0.06}
@@ -337,7 +337,9 @@ def test_where_nothing_agrees_length_explains_nothing(make_summary):
     (0.1, {'distinct_2': None, 'kl': None}, 'yes', 'stayed within'),
   ],
 )
-def test_training_on_it(make_summary, rate, changes, verdict, words):
+def test_training_on_it_is_decided_by_toxicity_and_fluency(
+  make_summary, rate, changes, verdict, words
+):
   summary = make_summary()
   after = summary['rerlhf']['after']
   after |= changes | {'toxicity': {'rate': rate, 'low': rate - 0.02, 'high': rate + 0.02, 'n': 120}}

@@ -230,7 +230,7 @@ def test_a_run_without_figures_still_has_a_page(make_run, no_png):
   )
 
 
-def test_an_audit_without_a_true_reward(make_run, no_png):
+def test_an_audit_needs_no_true_reward(make_run, no_png):
   folder = make_run()
 
   def strip(summary):

@@ -83,7 +83,7 @@ def test_entries_that_were_cut_short_are_compiled_again(tmp_path):
     ('relative', '/home/me/.cache/irl_jax/xla'),
   ],
 )
-def test_the_users_cache_folder(monkeypatch, value, expected):
+def test_the_cache_is_in_the_cache_folder_of_the_user(monkeypatch, value, expected):
   monkeypatch.setenv('XDG_CACHE_HOME', value)
   monkeypatch.setenv('HOME', '/home/me')
   assert compilation_cache.folder() == pathlib.Path(expected)

@@ -21,7 +21,7 @@ from irl_jax.runtime import terminal
     ('half \ud83d', 'half \ufffd'),
   ],
 )
-def test_printable(text, shown):
+def test_printable_text_has_no_control_characters_and_one_line(text, shown):
   assert terminal.printable(text) == shown
 
 

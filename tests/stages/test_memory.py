@@ -76,7 +76,7 @@ def test_the_peak_is_what_is_always_held_and_the_largest_phase():
   assert [stage.name for stage in unknown] == ['sft', 'demos', 'irl', 'evaluate']
 
 
-def test_what_grows_with_what():
+def test_memory_grows_with_what_it_is_for():
   wider = c.Config(ppo=c.PPO(rollouts_per_step=64, minibatch_size=32))
   assert sizes(stage('rlhf', wider))['activations'] == 2 * sizes(stage('rlhf'))['activations']
   assert sizes(stage('rlhf', wider, devices=2)) == sizes(stage('rlhf'))

@@ -147,7 +147,7 @@ def test_what_a_finished_stage_has_read_need_not_be_there_any_more(config, tmp_p
   assert './gone' in refused(gone, tmp_path, stages=('rlhf',))
 
 
-def test_a_model_of_another_kind(config, models, tmp_path):
+def test_a_model_of_another_kind_is_refused(config, models, tmp_path):
   swapped = dataclasses.replace(
     config, models=c.Models(base=models.classifier, classifier=models.classifier)
   )
@@ -156,7 +156,7 @@ def test_a_model_of_another_kind(config, models, tmp_path):
   )
 
 
-def test_a_classifier_of_something_else(config, classifier, tmp_path):
+def test_a_classifier_of_something_else_is_refused(config, classifier, tmp_path):
   pretrained.save(tmp_path / 'moods', classifier, '')
   raw = json.loads((tmp_path / 'moods' / 'config.json').read_text())
   raw['id2label'] = {'0': 'anger', '1': 'fear', '2': 'joy'}
@@ -196,7 +196,7 @@ def test_the_models_of_an_audit_have_one_vocabulary(config, models, policy, tmp_
   )
 
 
-def test_a_tokenizer_that_loses_text(config, models, policy, tmp_path):
+def test_a_tokenizer_that_loses_text_is_refused(config, models, policy, tmp_path):
   pretrained.save(tmp_path / 'lossy', policy, '')
   words = tokenizers.Tokenizer(
     tokenizers.models.WordLevel({'<unk>': 0, '<|padding|>': 1}, unk_token='<unk>')
@@ -212,7 +212,7 @@ def test_a_tokenizer_that_loses_text(config, models, policy, tmp_path):
   )
 
 
-def test_too_little_space_on_the_disk(config, tmp_path, monkeypatch):
+def test_too_little_space_on_the_disk_is_refused(config, tmp_path, monkeypatch):
   models = preflight.models_of(preflight.Run(config, tmp_path, None, None), STAGES)
   needed = preflight.bytes_written(config, models, STAGES)
   monkeypatch.setattr(preflight.shutil, 'disk_usage', lambda place: Usage(0, 0, needed))

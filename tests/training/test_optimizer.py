@@ -20,7 +20,7 @@ from irl_jax.training import optimizer
     ('cosine', 1000, {0: 0.0, 50: 1.0, 100: 0.2}),
   ],
 )
-def test_learning_rates(schedule, warmup, expected):
+def test_the_learning_rate_follows_its_schedule(schedule, warmup, expected):
   _, rate = optimizer.adamw(
     learning_rate=0.01, updates=100, schedule=schedule, final=0.2, warmup=warmup
   )

@@ -159,7 +159,7 @@ GOLDEN = {
 
 @pytest.mark.slow
 @KINDS
-def test_golden_metrics_of_one_step(problems, kind):
+def test_one_step_gives_these_metrics(problems, kind):
   params, batch, statics = problems[kind]
   tx, _ = optimizer.adamw(learning_rate=0.01, updates=10, schedule='constant')
   update = jax.jit(functools.partial(supervised.update, axis_name=None, **statics | {'tx': tx}))

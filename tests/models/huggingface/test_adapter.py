@@ -306,7 +306,7 @@ def test_what_is_missing_is_named(tmp_path, write, base):
     adapter_lib.find(f'{spec}+{base}').changes()
 
 
-def test_an_adapter_of_a_reward(tmp_path, reward):
+def test_an_adapter_of_a_reward_brings_its_score(tmp_path, reward):
   pretrained.save(tmp_path / 'base', reward, '')
   score = {'base_model.model.score.weight': np.full((1, 32), 0.5, np.float32)}
   spec = write_adapter(tmp_path / 'adapter', factors() | score, task_type='SEQ_CLS')

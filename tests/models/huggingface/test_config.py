@@ -37,7 +37,7 @@ def parse(raw, **changes):
   return huggingface.config.parse(raw | changes, 'here')
 
 
-def test_all_pythia_sizes(shared):
+def test_all_pythia_sizes_have_their_number_of_parameters(shared):
   models = json.loads((shared / 'models/pythia_configs.json').read_text())['models']
   assert len(models) == 10
   for raw in models.values():
@@ -50,7 +50,7 @@ def test_all_pythia_sizes(shared):
     assert config.rotary_ndims == raw['_derived']['rotary_ndims']
 
 
-def test_the_papers_classifier(shared):
+def test_the_papers_classifier_is_read(shared):
   raw = json.loads((shared / 'models/roberta_toxicity_classifier_config.json').read_text())
   kind, config = huggingface.config.parse(raw, 'here')
   assert kind == 'classifier' and config.labels == ('neutral', 'toxic') and config.max_tokens == 512
@@ -74,7 +74,7 @@ def test_encoders_without_a_field_for_it_have_the_defaults_of_their_family():
     parse(distilbert, activation='relu')
 
 
-def test_both_rotary_spellings():
+def test_both_rotary_spellings_are_read():
   _, old = parse(NEOX)
   new = {
     'rope_parameters': {'rope_type': 'default', 'rope_theta': 5000, 'partial_rotary_factor': 0.5}
@@ -153,7 +153,7 @@ def test_names_of_wrapped_classes_are_read(name):
     (NEOX, {'eos_token_id': 264}, 'eos_token_id = 264: must be < vocab_size = 264'),
   ],
 )
-def test_what_is_refused(raw, changes, message):
+def test_what_is_not_supported_is_refused(raw, changes, message):
   with pytest.raises(InputError, match=f'here: .*{message}'):
     parse(raw, **changes)
 

@@ -109,7 +109,7 @@ def fetched(server):
   return {path.rsplit('/', 1)[-1] for path in server.requests if '/resolve/' in path}
 
 
-def test_a_hub_id_and_a_revision(local_hub, language_model):
+def test_of_a_hub_id_and_a_revision_no_more_than_needed_is_fetched(local_hub, language_model):
   assert pretrained.read_config('org/model')['model_type'] == 'gpt_neox'
   assert fetched(local_hub) == {'config.json'}
   assert pretrained.describe('org/model').tokenizer('a')['input_ids']
@@ -156,7 +156,7 @@ def test_the_cache_serves_when_the_hub_does_not(local_hub, language_model, spec)
   jax.tree.map(np.testing.assert_array_equal, model.params, language_model.params)
 
 
-def test_an_adapter_of_the_hub(local_hub, tmp_path, monkeypatch):
+def test_an_adapter_of_the_hub_is_merged_into_its_base(local_hub, tmp_path, monkeypatch):
   (local_hub.folder).rename(tmp_path / 'base')
   local_hub.folder.mkdir()
   settings = {'peft_type': 'LORA', 'r': 2, 'lora_alpha': 4, 'revision': 'v3'}
@@ -203,7 +203,7 @@ def test_files_that_are_missing_are_named(local_hub):
     pretrained.load('org/model')
 
 
-def test_a_repository_without_config(local_hub):
+def test_a_repository_without_config_is_refused(local_hub):
   (local_hub.folder / 'config.json').unlink()
   with pytest.raises(
     InputError, match='hub model org/model .revision v2.*config.json.*Pass a local folder'
@@ -221,7 +221,7 @@ def test_a_repository_without_config(local_hub):
     (500, '500'),
   ],
 )
-def test_refusals(local_hub, status, reason):
+def test_a_refusal_of_the_hub_is_explained_without_a_second_attempt(local_hub, status, reason):
   local_hub.status = status
   start = time.monotonic()
   with pytest.raises(
@@ -293,6 +293,6 @@ def test_the_papers_classifier_is_pinned(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
   'spec', ['', './here', '../x', '/no/such/folder', 'a/b/c', '~/models', 'org/model@', 'a b']
 )
-def test_what_is_neither_folder_nor_hub_id(spec):
+def test_what_is_neither_folder_nor_hub_id_is_refused(spec):
   with pytest.raises(ConfigError, match='is neither a folder nor a hub id'):
     hub.resolve(spec)

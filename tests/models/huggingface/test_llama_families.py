@@ -119,7 +119,7 @@ def reload(folder, auto):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('family', FAMILIES)
-def test_language_models_of_transformers_and_back(tmp_path, language_model, family):
+def test_language_models_of_transformers_come_back_the_same(tmp_path, language_model, family):
   model = network(family)
   model.save_pretrained(tmp_path / 'theirs')
   language_model.tokenizer.save_pretrained(tmp_path / 'theirs')
@@ -144,7 +144,7 @@ def test_language_models_of_transformers_and_back(tmp_path, language_model, fami
 @pytest.mark.parametrize(
   'family', ['llama', 'mistral', 'qwen2', 'qwen3', 'olmo2', 'gemma2', 'gemma3']
 )
-def test_rewards_of_transformers_and_back(tmp_path, language_model, family):
+def test_rewards_of_transformers_come_back_the_same(tmp_path, language_model, family):
   model = network(family, 'ForSequenceClassification', num_labels=1)
   model.save_pretrained(tmp_path / 'theirs')
   language_model.tokenizer.save_pretrained(tmp_path / 'theirs')
@@ -167,7 +167,7 @@ def test_rewards_of_transformers_and_back(tmp_path, language_model, family):
 
 
 @pytest.mark.slow
-def test_shards_in_bfloat16(tmp_path, language_model):
+def test_shards_in_bfloat16_score_as_in_transformers(tmp_path, language_model):
   torch = pytest.importorskip('torch')
   model = network('llama-biased').to(torch.bfloat16)
   model.save_pretrained(tmp_path, max_shard_size='20KB')
@@ -218,7 +218,7 @@ def test_the_language_model_of_a_gemma_3_that_sees_images(tmp_path, language_mod
 
 
 @pytest.mark.parametrize('factor', [1.0, 4.0])
-def test_both_spellings_of_rope(factor):
+def test_both_spellings_of_rope_are_read(factor):
   scaling = {'rope_type': 'linear', 'factor': factor}
   new = parse(rope_theta='absent', rope_parameters=scaling | {'rope_theta': 500.0})
   assert (
@@ -228,7 +228,7 @@ def test_both_spellings_of_rope(factor):
   assert parse(rope_theta='absent').rope.theta == 10000.0
 
 
-def test_gemma_3_in_the_spelling_of_transformers_4():
+def test_gemma_3_is_read_in_the_spelling_of_transformers_4():
   old = {
     'model_type': 'gemma3_text',
     'architectures': ['Gemma3ForCausalLM'],

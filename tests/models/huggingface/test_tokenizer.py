@@ -50,7 +50,7 @@ def pythia_folder(tmp_path, shared):
 @pytest.mark.parametrize(
   'settings', [None, PYTHIA_FILE, PYTHIA_FILE | {'pad_token': '<|endoftext|>'}]
 )
-def test_pythia(pythia_folder, settings):
+def test_pythias_tokenizer_is_read(pythia_folder, settings):
   if settings:
     (pythia_folder / 'tokenizer_config.json').write_text(json.dumps(settings))
   tokenizer = huggingface.tokenizer.load(pythia_folder, PYTHIA)
@@ -113,7 +113,7 @@ def test_eos_must_be_one_thing(pythia_folder):
     huggingface.tokenizer.load(pythia_folder, dataclasses.replace(PYTHIA, eos_token_ids=(2,)))
 
 
-def test_no_padding_apart_from_eos(tmp_path, language_model):
+def test_padding_must_differ_from_eos(tmp_path, language_model):
   language_model.tokenizer.save_pretrained(tmp_path)
   path = tmp_path / 'tokenizer.json'
   path.write_text(path.read_text().replace('<|padding|>', '<|other|>'))
@@ -198,7 +198,7 @@ def test_code_of_its_own_is_refused(pythia_folder):
     {'tokenizer_class': ['A']},
   ],
 )
-def test_settings_of_the_wrong_type(tmp_path, language_model, settings):
+def test_settings_of_the_wrong_type_are_refused(tmp_path, language_model, settings):
   pretrained.save(tmp_path, language_model, '')
   path = tmp_path / 'tokenizer_config.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | settings))
@@ -227,7 +227,7 @@ def test_a_tokenizer_without_its_merges_is_refused(pythia_folder):
 
 
 @pytest.mark.parametrize('content', [None, '', '{', '{}', '<html></html>'])
-def test_a_missing_or_damaged_tokenizer(tmp_path, language_model, content):
+def test_a_missing_or_damaged_tokenizer_is_refused(tmp_path, language_model, content):
   pretrained.save(tmp_path / 'model', language_model, '')
   file = tmp_path / 'model/tokenizer.json'
   file.unlink() if content is None else file.write_text(content)

@@ -48,7 +48,7 @@ def shard(folder, names=('model-00001-of-00002.safetensors', 'model-00002-of-000
 
 
 @pytest.mark.parametrize('dtype', [np.float16, ml_dtypes.bfloat16, np.float32])
-def test_every_dtype_on_disk(folder, language_model, dtype):
+def test_every_dtype_on_disk_is_read_and_kept(folder, language_model, dtype):
   weights = {
     name: array.astype(dtype) for name, array in load_file(folder / 'model.safetensors').items()
   }
@@ -75,14 +75,14 @@ def test_layers_of_different_types_are_stacked_as_float32(folder, language_model
     np.testing.assert_array_equal(kernel[1 - layer].T, half[one.format(1 - layer)])
 
 
-def test_shards(folder, language_model):
+def test_shards_are_read(folder, language_model):
   shard(folder)
   assert equal_params(folder, language_model.params)
 
 
 @pytest.mark.parametrize('new_format', [True, False])
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_bins_of_torch(folder, language_model, new_format, dtype):
+def test_bins_of_torch_are_read(folder, language_model, new_format, dtype):
   torch = pytest.importorskip('torch')
   weights = {
     name: torch.tensor(array).to(getattr(torch, dtype))
@@ -96,7 +96,7 @@ def test_bins_of_torch(folder, language_model, new_format, dtype):
   )
 
 
-def test_sharded_bins_and_shards_of_transformers(tmp_path, folder, language_model):
+def test_sharded_bins_and_shards_of_transformers_are_read(tmp_path, folder, language_model):
   torch = pytest.importorskip('torch')
   import transformers
 
@@ -140,7 +140,7 @@ def test_a_state_dict_of_transformers_5(folder, language_model):
   ],
 )
 @pytest.mark.parametrize('name', ['model.safetensors', 'pytorch_model.bin'])
-def test_what_failed_downloads_leave(folder, name, content, message):
+def test_what_failed_downloads_leave_is_named(folder, name, content, message):
   (folder / 'model.safetensors').unlink()
   (folder / name).write_text(content)
   with pytest.raises(InputError, match=rf'{name}: {message}'):
@@ -160,7 +160,7 @@ def test_what_failed_downloads_leave(folder, name, content, message):
   ],
 )
 @pytest.mark.parametrize('name', ['model.safetensors.index.json', 'pytorch_model.bin.index.json'])
-def test_what_failed_downloads_leave_of_an_index(folder, name, content, message):
+def test_what_failed_downloads_leave_of_an_index_is_named(folder, name, content, message):
   (folder / 'model.safetensors').unlink()
   (folder / name).write_text(content)
   with pytest.raises(InputError, match=rf'{name}: {message}'):
@@ -176,7 +176,7 @@ def test_what_failed_downloads_leave_of_an_index(folder, name, content, message)
     ('x' * 50, 'truncated'),
   ],
 )
-def test_what_failed_downloads_leave_of_a_shard(folder, content, message):
+def test_what_failed_downloads_leave_of_a_shard_is_named(folder, content, message):
   shard(folder)
   (folder / 'model-00002-of-00002.safetensors').write_text(content)
   with pytest.raises(InputError, match=f'model-00002-of-00002.safetensors: {message}'):
@@ -184,7 +184,7 @@ def test_what_failed_downloads_leave_of_a_shard(folder, content, message):
 
 
 @pytest.mark.parametrize('kept', [7, 100, 0.5, -1])
-def test_truncated_safetensors(folder, kept):
+def test_truncated_safetensors_are_refused(folder, kept):
   content = (folder / 'model.safetensors').read_bytes()
   kept = int(len(content) * kept) if isinstance(kept, float) else kept
   (folder / 'model.safetensors').write_bytes(content[:kept])
@@ -216,7 +216,7 @@ def test_an_index_cannot_point_outside(folder, name):
     pretrained.load(str(folder))
 
 
-def test_bad_indices_and_missing_shards(folder):
+def test_bad_indices_and_missing_shards_are_refused(folder):
   index = shard(folder)
   (folder / 'model-00002-of-00002.safetensors').unlink()
   with pytest.raises(

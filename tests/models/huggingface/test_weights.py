@@ -14,7 +14,7 @@ def convert(model, weights):
 
 
 @pytest.mark.parametrize('fixture', ['language_model', 'reward', 'classifier'])
-def test_round_trip(request, fixture):
+def test_weights_come_back_the_same(request, fixture):
   model = request.getfixturevalue(fixture)
   weights = huggingface.weights.from_params(model.config, model.params)
   assert all(array.flags.c_contiguous and array.dtype == np.float32 for array in weights.values())
@@ -23,7 +23,7 @@ def test_round_trip(request, fixture):
   np.testing.assert_equal(params, model.params)
 
 
-def test_orientation_and_layer_of_a_kernel(language_model):
+def test_a_kernel_is_transposed_and_belongs_to_its_layer(language_model):
   weights = huggingface.weights.from_params(language_model.config, language_model.params)
   kernel = language_model.params['blocks']['mlp']['dense_h_to_4h']['kernel']  # [L, in, out]
   np.testing.assert_array_equal(weights['gpt_neox.layers.1.mlp.dense_h_to_4h.weight'], kernel[1].T)
