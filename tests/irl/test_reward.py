@@ -1,5 +1,7 @@
 """The state that R̂ reads: bounded, blind to padding, and the same from features."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -34,17 +36,12 @@ def sequences(policy):
 def score(policy):
   """(params, sequences) -> R̂ [N], padded to a length with an id."""
 
+  bound = functools.partial(reward_lib.reward, config=policy.config, dtype=jnp.float32)
+  compiled = jax.jit(bound, static_argnames='pooling')
+
   def run(params, sequences, pooling='last', length=16, pad=0):
-    return np.asarray(
-      reward_lib.reward(
-        params,
-        {},
-        batches.text_batch(sequences, pad, length),
-        config=policy.config,
-        dtype=jnp.float32,
-        pooling=pooling,
-      )
-    )
+    texts = batches.text_batch(sequences, pad, length)
+    return np.asarray(compiled(params, {}, texts, pooling=pooling))
 
   return run
 

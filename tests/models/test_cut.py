@@ -9,6 +9,8 @@ import pytest
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import trunk
 
+hidden_states = jax.jit(trunk.hidden_states, static_argnames='config')
+
 
 @pytest.mark.parametrize('trained_blocks', [-1, 0, 1, 3])
 def test_a_cut_model_is_the_whole_one(policy, trained_blocks):
@@ -17,11 +19,12 @@ def test_a_cut_model_is_the_whole_one(policy, trained_blocks):
   rng = np.random.default_rng(0)
   ids = rng.integers(2, 32, (4, 12)).astype(np.int32)
   valid = np.arange(12) >= np.array([[0], [11], [3], [7]])  # left-padded
-  below = cut_lib.below(frozen, ids, valid, policy.config)
+  below = jax.jit(cut_lib.below, static_argnames='config')(frozen, ids, valid, policy.config)
   assert (below is None) == (trained_blocks == -1)
-  hidden = cut_lib.above(trained, frozen, below, ids, valid, policy.config)
+  above = jax.jit(cut_lib.above, static_argnames='config')
+  hidden = above(trained, frozen, below, ids, valid, policy.config)
   np.testing.assert_allclose(
-    hidden, trunk.hidden_states(policy.params, ids, valid, policy.config), atol=1e-5
+    hidden, hidden_states(policy.params, ids, valid, policy.config), atol=1e-5
   )
 
 

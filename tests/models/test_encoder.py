@@ -20,6 +20,7 @@ CONFIG = encoder.EncoderConfig(
   intermediate_size=48,
   max_position_embeddings=22,
 )
+classify = jax.jit(encoder.classify, static_argnums=(3, 4))  # config and dtype
 
 
 def batch(seed=0, rows=4, length=12, vocabulary=97):
@@ -77,9 +78,7 @@ def test_random_models_score_as_in_torch(tmp_path, changes):
     expected = model(
       torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()
     ).logits.numpy()
-  np.testing.assert_allclose(
-    encoder.classify(params, ids, valid, config), expected, atol=1e-4, rtol=0
-  )
+  np.testing.assert_allclose(classify(params, ids, valid, config), expected, atol=1e-4, rtol=0)
   assert np.ptp(expected) > 1
 
 
@@ -124,7 +123,7 @@ def test_other_families_score_as_in_torch_and_are_written_as_they_were(tmp_path,
     expected = model(
       torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()
     ).logits.numpy()
-  logits = encoder.classify(params, ids, valid, ours)
+  logits = classify(params, ids, valid, ours)
   np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
   assert np.ptp(expected) > 1
   written = huggingface.weights.from_params(ours, params)
@@ -143,7 +142,7 @@ def test_the_trained_classifier_scores_as_in_torch(shared):
   texts = ['you are a wonderful person', 'You stupid idiot, shut up!', '', 'naïve — 🙂 ' * 20]
   encoded = model.tokenizer(texts, padding=True, return_tensors='np')
   ids, valid = encoded['input_ids'].astype(np.int32), encoded['attention_mask'].astype(bool)
-  logits = np.asarray(encoder.classify(model.params, ids, valid, model.config))
+  logits = np.asarray(classify(model.params, ids, valid, model.config))
   np.testing.assert_allclose(logits, torch_logits(folder, ids, valid), atol=1e-4, rtol=0)
   assert logits[0].argmax() == 0 and logits[1].argmax() == 1
 
@@ -151,24 +150,24 @@ def test_the_trained_classifier_scores_as_in_torch(shared):
 def test_padding_and_what_it_holds_change_nothing():
   params = random_params()
   ids, valid = batch()
-  logits = encoder.classify(params, ids, valid, CONFIG)
+  logits = classify(params, ids, valid, CONFIG)
   other = np.where(valid, ids, 50)
   wider = np.pad(other, ((0, 0), (0, 5))), np.pad(valid, ((0, 0), (0, 5)))
-  np.testing.assert_allclose(encoder.classify(params, other, valid, CONFIG), logits, atol=1e-6)
-  np.testing.assert_allclose(encoder.classify(params, *wider, CONFIG), logits, atol=1e-5)
+  np.testing.assert_allclose(classify(params, other, valid, CONFIG), logits, atol=1e-6)
+  np.testing.assert_allclose(classify(params, *wider, CONFIG), logits, atol=1e-5)
 
 
 def test_a_row_without_tokens_is_finite():
   ids, valid = batch()
-  logits = encoder.classify(random_params(), ids, np.zeros_like(valid), CONFIG)
+  logits = classify(random_params(), ids, np.zeros_like(valid), CONFIG)
   assert np.isfinite(logits).all()
 
 
 def test_bfloat16_is_close_and_its_result_float32():
   params = encoder.init(jax.random.key(0), CONFIG)
   ids, valid = batch()
-  exact = encoder.classify(params, ids, valid, CONFIG)
-  rounded = encoder.classify(params, ids, valid, CONFIG, jnp.bfloat16)
+  exact = classify(params, ids, valid, CONFIG)
+  rounded = classify(params, ids, valid, CONFIG, jnp.bfloat16)
   assert rounded.dtype == jnp.float32
   np.testing.assert_allclose(rounded, exact, atol=0.02 * np.abs(exact).max() + 1e-3)
 
@@ -176,7 +175,8 @@ def test_bfloat16_is_close_and_its_result_float32():
 def test_texts_longer_than_the_positions_are_refused():
   ids = np.full((1, CONFIG.max_tokens + 1), 5, np.int32)
   with pytest.raises(ValueError, match='at most 20'):
-    encoder.classify(random_params(), ids, np.ones_like(ids, bool), CONFIG)
-  assert encoder.classify(
-    random_params(), ids[:, 1:], np.ones_like(ids, bool)[:, 1:], CONFIG
-  ).shape == (1, 2)
+    classify(random_params(), ids, np.ones_like(ids, bool), CONFIG)
+  assert classify(random_params(), ids[:, 1:], np.ones_like(ids, bool)[:, 1:], CONFIG).shape == (
+    1,
+    2,
+  )
