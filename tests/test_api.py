@@ -138,6 +138,7 @@ def test_an_ensemble_gives_mean_and_deviation_of_its_members(audited, tmp_path):
   np.testing.assert_allclose(irl_jax.load_reward(tmp_path)(texts), each.mean(0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_path_is_read_and_placed_once(audited, loads, placements):
   first = api.score(audited['base'], ['ab'])
   again = api.score(str(audited['base']), ['ab'])

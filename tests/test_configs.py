@@ -116,7 +116,17 @@ def raw_config(spec):
 
 
 each_config = pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-each_dtype = pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+each_traced_config = pytest.mark.parametrize(
+  'path',
+  [
+    pytest.param(path, marks=() if path.stem in ('70m', 'smoke') else pytest.mark.slow)
+    for path in CONFIGS
+  ],
+  ids=lambda path: path.stem,
+)
+each_dtype = pytest.mark.parametrize(
+  'dtype', [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)]
+)
 
 
 def array(shape, dtype):
@@ -177,9 +187,11 @@ def test_a_dry_run_needs_only_the_models_config_files(path, tmp_path):
 
 
 @each_dtype
-@each_config
+@each_traced_config
 def test_supervised_updates_trace_at_their_real_shapes(path, dtype):
   config = config_files.load(str(path))
+  if not {'sft', 'classifier'} & set(config.stages):
+    pytest.skip('it trains nothing by supervision')
   vocabulary = playground_tokenizers.MAX_VOCABULARY
   for stage, section, shape, kind, losses in (
     ('sft', config.sft, sft_stage.shape, 'causal_lm', supervised.language_model_losses),
@@ -204,7 +216,7 @@ def test_supervised_updates_trace_at_their_real_shapes(path, dtype):
 
 
 @each_dtype
-@each_config
+@each_traced_config
 def test_the_update_of_ppo_traces_at_its_real_shapes(path, dtype):
   config = config_files.load(str(path))
   if not {'rlhf', 'rerlhf'} & set(config.stages):
@@ -249,7 +261,7 @@ def test_the_update_of_ppo_traces_at_its_real_shapes(path, dtype):
 
 
 @each_dtype
-@each_config
+@each_traced_config
 def test_the_update_of_irl_traces_at_its_real_shapes(path, dtype):
   config = config_files.load(str(path))
   model_config, irl = base_config(config), config.irl

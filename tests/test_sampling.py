@@ -146,7 +146,13 @@ def test_equal_prompts_and_later_steps_draw_anew(policy):
   assert np.mean((before == after)[before != 0]) < 0.1
 
 
-@pytest.mark.parametrize('changes', [{}, {'top_k': 8}, {'top_p': 0.9}, {'greedy': True}])
+SLOW_CHANGES = [
+  pytest.param(changes, marks=pytest.mark.slow)
+  for changes in ({'top_k': 8}, {'top_p': 0.9}, {'greedy': True})
+]
+
+
+@pytest.mark.parametrize('changes', [{}, *SLOW_CHANGES])
 def test_a_forbidden_id_never_comes(policy, changes):
   tempted = that_prefers(policy, id_1=20.0, id_32=30.0, id_35=30.0)
   responses = on_one_device(tempted, PROMPTS * 8, np.arange(64), min_new_tokens=3, **changes)

@@ -221,6 +221,7 @@ def test_language_model_tokenizer_adds_nothing_and_gives_a_word_one_token(texts)
   assert len(tokenizer) < 2500
 
 
+@pytest.mark.slow
 def test_tokenizers_are_the_same_in_every_process():
   script = (
     'import hashlib; from irl_jax.data.playground import comments, tokenizers as t;'

@@ -123,6 +123,7 @@ def test_two_words_that_the_policy_was_rewarded_for_are_ranked_first(recovered, 
   assert means[LIKED] > 2 * means[order[-2]] > 0 > 2 * means[order[1]] > means[DISLIKED]
 
 
+@pytest.mark.slow
 def test_in_most_texts_the_word_that_counts_has_the_largest_attribution(recovered, letters):
   texts = [text for text in sampled(1200, 77) if LIKED in text and DISLIKED in text][:50]
   rows = explain(recovered, texts, letters)

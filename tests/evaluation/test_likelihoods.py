@@ -28,6 +28,7 @@ def torch_log_probs(folder, pairs):
   return np.array(sums)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('prompts', [PROMPTS, None])
 def test_completions_have_the_log_ratio_of_torch(audited, prompts):
   pairs = list(zip(prompts or [''] * len(TEXTS), TEXTS))

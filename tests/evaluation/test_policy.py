@@ -100,6 +100,7 @@ def test_figures_are_those_of_what_was_sampled(policy, other, same):
   assert same[0] != figures
 
 
+@pytest.mark.slow
 def test_divergence_is_measured_without_truncation(policy, other):
   truncated = dataclasses.replace(CONFIG, sampling=dataclasses.replace(CONFIG.sampling, top_k=1))
   figures, _ = policy_lib.evaluate(other, policy, policy, ROWS, count_b, truncated)

@@ -291,6 +291,7 @@ def test_an_audit_of_other_ids_ends_before_it_starts(folder, ends_as_documented)
   assert not (folder / 'run' / 'data').exists()
 
 
+@pytest.mark.slow
 def test_an_audit_tells_of_what_is_not_training(folder, ends_as_documented):
   arguments = aligned_model(folder)
   chat_token(folder / 'aligned')

@@ -74,7 +74,11 @@ def test_bad_rows_are_named_or_counted(fault, folder, ends_as_documented):
 
 
 @pytest.mark.parametrize(
-  'fault, prompt', [('an empty prompt', ''), ('a prompt longer than there is room for', LONG)]
+  'fault, prompt',
+  [
+    ('an empty prompt', ''),
+    pytest.param('a prompt longer than there is room for', LONG, marks=pytest.mark.slow),
+  ],
 )
 def test_every_prompt_is_completed(fault, prompt, folder, ends_as_documented):
   rows = json.dumps({'text': prompt})

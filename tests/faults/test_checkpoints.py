@@ -98,6 +98,7 @@ def test_the_step_before_a_damaged_one_is_used(unfinished, train, caplog, fault,
   assert wanted(folder) == expected
 
 
+@pytest.mark.slow
 def test_without_a_whole_step_the_run_ends_and_touches_nothing(unfinished, train, files_of):
   folder, _ = unfinished
   for path in (folder / 'sft' / 'checkpoints').iterdir():
@@ -111,6 +112,7 @@ def test_without_a_whole_step_the_run_ends_and_touches_nothing(unfinished, train
   assert files_of(folder / 'sft') == before
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_another_model_is_refused_by_its_leaves(
   unfinished, train, places, policy, files_of
 ):
@@ -175,6 +177,7 @@ def check_that_nothing_was_lost(folder, train, expected, ended, fault):
   assert train(folder, 'sft').code == 0 and wanted(folder) == expected
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(
   unfinished, train, monkeypatch, small_disk
 ):
@@ -196,6 +199,7 @@ def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(
   check_that_nothing_was_lost(folder, train, expected, ended, 'the disk is full')
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_ends_the_run_and_the_same_command_goes_on(
   unfinished, train, tmp_path, monkeypatch
 ):

@@ -42,7 +42,13 @@ def parts(monkeypatch):
   'fault, command, signum, flags',
   [
     ('SIGINT while a file is scored', 'score', signal.SIGINT, []),
-    ('SIGTERM while a file is completed', 'generate', signal.SIGTERM, ['--max_new_tokens=4']),
+    pytest.param(
+      'SIGTERM while a file is completed',
+      'generate',
+      signal.SIGTERM,
+      ['--max_new_tokens=4'],
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_a_stopped_call_continues_to_the_same_bytes(
@@ -69,11 +75,12 @@ def test_a_stopped_call_continues_to_the_same_bytes(
   'fault, command, signum, flags',
   [
     ('SIGINT before the first part of a file is scored', 'score', signal.SIGINT, []),
-    (
+    pytest.param(
       'SIGTERM before the first part of a file is completed',
       'generate',
       signal.SIGTERM,
       ['--max_new_tokens=4'],
+      marks=pytest.mark.slow,
     ),
   ],
 )

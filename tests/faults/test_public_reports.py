@@ -144,6 +144,7 @@ def test_models_give_what_is_documented(report, folder, run, ends_as_documented)
     assert written(folder) == changed
 
 
+@pytest.mark.slow
 def test_left_padding_changes_no_completion(folder, run, ends_as_documented):
   flags = ('--max_new_tokens=4', '--temperature=0')
   prompts = ['a', 'a text of some words and others', 'and']

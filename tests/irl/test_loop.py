@@ -129,6 +129,7 @@ def test_maximum_entropy_recovers_what_a_policy_was_trained_on(policy, base, dat
   )
 
 
+@pytest.mark.slow
 def test_the_epoch_of_least_validation_loss_is_kept(base, data, tmp_path):
   log, (aligned, worse) = {}, demonstrations(100, seed=11)
   reversed_pairs = [
@@ -144,6 +145,7 @@ def test_the_epoch_of_least_validation_loss_is_kept(base, data, tmp_path):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('update', [31, 40])  # at the end of an epoch, and within one
 def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(
   base, data, finished, tmp_path, update
@@ -165,6 +167,7 @@ def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(
   chex.assert_trees_all_equal(model.params, finished[0].params)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(base, data, finished):
   again = train(
     base,
@@ -269,6 +272,7 @@ def test_validation_pairs_are_looked_at_between_epochs_and_reported_to_whoever_a
     )
 
 
+@pytest.mark.slow
 def test_a_mean_over_tokens_can_be_trained(base, data, tmp_path):
   irl = dataclasses.replace(IRL, epochs=1, pooling='mean')
   parts = loop.train(base, *data, irl, 5, tmp_path, log=lambda *unused: None)

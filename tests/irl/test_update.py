@@ -28,6 +28,9 @@ OBJECTIVES = {
   for name in c.OBJECTIVES
 }
 
+QUICK = 'maximum_entropy'  # it compares the texts of a prompt, which must be on one device
+EVERY = [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in OBJECTIVES]
+
 
 @pytest.fixture(scope='module')
 def params(policy):
@@ -256,7 +259,7 @@ def test_failures_are_found_by_the_share_of_updates_that_are_done(
   np.testing.assert_allclose(metrics['loss'], np.mean(losses), rtol=1e-4)
 
 
-@pytest.mark.parametrize('name', OBJECTIVES)
+@pytest.mark.parametrize('name', EVERY)
 def test_four_devices_give_the_gradient_of_one_whatever_the_objective(params, batch, statics, name):
   trained, frozen = cut_lib.split(params, 0)
   state = optimizer.new_state(jax.tree.map(jnp.asarray, trained), SGD)
@@ -298,6 +301,7 @@ def test_shard_map_finds_no_collective_missing(params, batch, statics, name, tra
   chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'trained_blocks, trained_names',
   [
@@ -347,6 +351,7 @@ def test_one_step_from_a_fixed_seed_gives_these_metrics(params, batch, statics):
   }
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_float32_parameters(params, batch, statics):
   """Computation in bfloat16 stays near float32, and a few steps lower the loss."""
   tx, _ = optimizer.adamw(learning_rate=3e-3, updates=8)

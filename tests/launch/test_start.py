@@ -45,6 +45,7 @@ def test_help_and_version_load_nothing_heavy(launcher, flag):
   ).stdout.endswith('[]\n')
 
 
+@pytest.mark.slow
 def test_a_run_imports_no_torch_although_there_is_one():
   pytest.importorskip('torch')
   code = (

@@ -132,6 +132,7 @@ def test_special_tokens_and_rows_that_text_never_becomes_pass(
     comparable.check(with_tokens(policy, *tokens, rows=rows, **roles), policy)
 
 
+@pytest.mark.slow
 def test_neither_model_samples_a_token_that_only_one_has(policy, aligned, caplog):
   changed = with_tokens(aligned, '<|user|>', '<|ai|>', '[PAD]', rows=36, pad_token='[PAD]')
   one, other = comparable.without_unshared_tokens(changed, policy)

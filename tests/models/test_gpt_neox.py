@@ -60,6 +60,11 @@ def params():
   )
 
 
+run_blocks = jax.jit(trunk.run_blocks, static_argnames='config')
+prefill = jax.jit(trunk.prefill, static_argnames=('config', 'slots'))
+hidden_states = jax.jit(trunk.hidden_states, static_argnames=('config', 'dtype'))
+
+
 @functools.partial(jax.jit, static_argnames='config')
 def logits_of(params, ids, valid, config):
   return trunk.logits(params, trunk.hidden_states(params, ids, valid, config), config)
@@ -78,7 +83,10 @@ def torch_logits(network, ids, valid):
 
 
 @pytest.mark.parametrize(
-  'switches', SWITCHES, ids=lambda switches: '-'.join(map(str, switches.values()))
+  'switches',
+  # The first two have every value of every switch.
+  [*SWITCHES[:2], *(pytest.param(switches, marks=pytest.mark.slow) for switches in SWITCHES[2:])],
+  ids=lambda switches: '-'.join(map(str, switches.values())),
 )
 def test_random_models_score_as_in_torch(switches):
   torch = pytest.importorskip('torch')
@@ -154,15 +162,15 @@ def test_padding_and_what_it_holds_change_nothing(params):
   )
 
 
-@pytest.mark.parametrize('parallel', [True, False])
+@pytest.mark.parametrize('parallel', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(params, parallel):
   config = dataclasses.replace(CONFIG, use_parallel_residual=parallel)
   ids, valid = batch(length=7)
   new = np.random.default_rng(1).integers(2, 61, (4, 5)).astype(np.int32)
   whole_valid = np.concatenate([valid, np.ones((4, 5), bool)], 1)
   embedded = trunk.embed(params, np.concatenate([ids, new], 1), config)
-  whole = trunk.run_blocks(params['blocks'], embedded, whole_valid, config)
-  hidden, caches = trunk.prefill(
+  whole = run_blocks(params['blocks'], embedded, whole_valid, config)
+  hidden, caches = prefill(
     params['blocks'], trunk.embed(params, ids, config), valid, config, slots=12
   )
   np.testing.assert_allclose(hidden[valid], whole[:, :7][valid], atol=1e-4)
@@ -182,6 +190,7 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(params, parall
     np.testing.assert_allclose(hidden[:, 0], whole[:, slot], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('rematerialise', [False, True])
 def test_layers_one_by_one_are_layers_in_a_loop(params, monkeypatch, rematerialise):
   ids, valid = batch()
@@ -227,7 +236,7 @@ def test_random_parameters_are_those_of_pythia(params):
 def test_bfloat16_is_close_and_logits_float32(params):
   ids, valid = batch()
   exact = logits_of(params, ids, valid, CONFIG)[valid]
-  hidden = trunk.hidden_states(params, ids, valid, CONFIG, jnp.bfloat16)
+  hidden = hidden_states(params, ids, valid, CONFIG, jnp.bfloat16)
   rounded = trunk.logits(params, hidden, CONFIG)
   assert hidden.dtype == jnp.bfloat16 and rounded.dtype == jnp.float32
   np.testing.assert_allclose(rounded[valid], exact, atol=0.05 * np.abs(exact).max())

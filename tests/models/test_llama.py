@@ -151,6 +151,11 @@ def batch(length=9, left=True, seed=0):
   return rng.integers(2, END, valid.shape).astype(np.int32), valid[:, ::-1] if left else valid
 
 
+run_blocks = jax.jit(trunk.run_blocks, static_argnames='config')
+prefill = jax.jit(trunk.prefill, static_argnames=('config', 'slots'))
+hidden_states = jax.jit(trunk.hidden_states, static_argnames=('config', 'dtype'))
+
+
 @functools.partial(jax.jit, static_argnames='config')
 def logits_of(params, ids, valid, config):
   return trunk.logits(params, trunk.hidden_states(params, ids, valid, config), config)
@@ -204,7 +209,8 @@ def test_logits_are_those_of_transformers(name):
     )
 
 
-@pytest.mark.parametrize('name', EVERY)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FAMILIES)
 def test_greedy_texts_are_those_of_transformers(name):
   torch = pytest.importorskip('torch')
   config = config_of(name)
@@ -242,6 +248,7 @@ def sample(params, config, ids, valid, new, ends=(END,)):
   return jax.device_get(jax.jit(run)((params, allowed, jax.random.key(0)), prompts))
 
 
+@pytest.mark.slow
 def test_any_of_several_ends_ends_a_response():
   config = dataclasses.replace(config_of('qwen2'), eos_token_ids=(END, 7))
   params, (ids, valid) = random_params(config), batch()
@@ -261,8 +268,8 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(name):
   new = np.random.default_rng(1).integers(2, 60, (4, 5)).astype(np.int32)
   whole_valid = np.concatenate([valid, np.ones((4, 5), bool)], 1)
   embedded = trunk.embed(params, np.concatenate([ids, new], 1), config)
-  whole = trunk.run_blocks(params['blocks'], embedded, whole_valid, config)
-  hidden, caches = trunk.prefill(params['blocks'], embedded[:, :7], valid, config, slots=12)
+  whole = run_blocks(params['blocks'], embedded, whole_valid, config)
+  hidden, caches = prefill(params['blocks'], embedded[:, :7], valid, config, slots=12)
   np.testing.assert_allclose(hidden[valid], whole[:, :7][valid], atol=1e-4)
   assert caches[0].keys.shape == (4, config.num_key_value_heads, 12, config.head_dim)
   decode = jax.jit(functools.partial(trunk.decode_blocks, config=config))
@@ -275,19 +282,23 @@ def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(name):
     np.testing.assert_allclose(hidden[:, 0], whole[:, slot], atol=1e-4)
 
 
-@pytest.mark.parametrize('trained_blocks', [-1, 0, 1, 2, 4])
+@pytest.mark.parametrize(
+  'trained_blocks', [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (-1, 0, 1, 4))]
+)
 def test_a_cut_model_is_the_whole_one_although_layers_differ(trained_blocks):
   config = config_of('gemma3_text')
   params, (ids, valid) = random_params(config), batch()
   trained, frozen = cut_lib.split(params, trained_blocks)
-  below = cut_lib.below(frozen, ids, valid, config)
-  hidden = cut_lib.above(trained, frozen, below, ids, valid, config)
+  below = jax.jit(cut_lib.below, static_argnames='config')(frozen, ids, valid, config)
+  above = jax.jit(cut_lib.above, static_argnames='config')
+  hidden = above(trained, frozen, below, ids, valid, config)
   np.testing.assert_allclose(
-    hidden[valid], trunk.hidden_states(params, ids, valid, config)[valid], atol=1e-5
+    hidden[valid], hidden_states(params, ids, valid, config)[valid], atol=1e-5
   )
   chex.assert_trees_all_equal(cut_lib.join(trained, frozen), params)
 
 
+@pytest.mark.slow
 def test_no_token_sees_a_later_one_nor_padding():
   config = config_of('gemma3_text')
   params, (ids, valid) = random_params(config), batch(6)
@@ -308,11 +319,12 @@ def test_a_single_layer_sees_its_window_and_nothing_before_it():
   hidden = np.random.default_rng(0).normal(size=(1, 9, 32)).astype(np.float32)
   valid = np.ones((1, 9), bool)
   run = lambda hidden: trunk.run_blocks(params['blocks'], hidden, valid, config)[0].sum(-1)
-  reaches = np.abs(jax.jacrev(run)(hidden)[:, 0]).max(-1) > 0
+  reaches = np.abs(jax.jit(jax.jacrev(run))(hidden)[:, 0]).max(-1) > 0
   behind = np.arange(9)[:, None] - np.arange(9)
   np.testing.assert_array_equal(reaches, (behind >= 0) & (behind < 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('rematerialise', [False, True])
 def test_layers_one_by_one_are_layers_in_a_loop(monkeypatch, rematerialise):
   config = config_of('gemma3_text')
@@ -327,7 +339,7 @@ def test_layers_one_by_one_are_layers_in_a_loop(monkeypatch, rematerialise):
   chex.assert_trees_all_close(*outcomes, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', EVERY)
 def test_random_parameters_have_the_deviation_of_the_config_and_neutral_norms(name):
   config = config_of(name)
   drawn = trunk.init(jax.random.key(0), config)
@@ -339,12 +351,12 @@ def test_random_parameters_have_the_deviation_of_the_config_and_neutral_norms(na
       assert (np.asarray(leaf) == neutral).all()
 
 
-@pytest.mark.parametrize('name', ['olmo2', 'gemma3_text'])
+@pytest.mark.parametrize('name', [pytest.param('olmo2', marks=pytest.mark.slow), QUICK])
 def test_bfloat16_is_close_and_logits_float32(name):
   config = config_of(name)
   params, (ids, valid) = random_params(config), batch()
   exact = logits_of(params, ids, valid, config)[valid]
-  hidden = trunk.hidden_states(params, ids, valid, config, jnp.bfloat16)
+  hidden = hidden_states(params, ids, valid, config, jnp.bfloat16)
   rounded = trunk.logits(params, hidden, config)
   assert hidden.dtype == jnp.bfloat16 and rounded.dtype == jnp.float32
   np.testing.assert_allclose(rounded[valid], exact, atol=0.1 * np.abs(exact).max())

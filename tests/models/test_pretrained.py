@@ -27,6 +27,10 @@ SWITCHES = [
 ]
 
 
+hidden_states = jax.jit(trunk.hidden_states, static_argnames='config')
+classify = jax.jit(encoder.classify, static_argnames='config')
+
+
 def assert_equal_trees(tree, expected):
   assert jax.tree.structure(tree) == jax.tree.structure(expected)
   jax.tree.map(np.testing.assert_array_equal, tree, expected)
@@ -42,8 +46,8 @@ def outputs(model):
   """Returns [B, S, V] of a language model, [B, C] of a classifier, [B, 1] of a reward."""
   ids, valid = encode(model)
   if model.kind == 'classifier':
-    return np.asarray(encoder.classify(model.params, ids, valid, model.config))
-  hidden = trunk.hidden_states(model.params, ids, valid, model.config)
+    return np.asarray(classify(model.params, ids, valid, config=model.config))
+  hidden = hidden_states(model.params, ids, valid, config=model.config)
   if model.kind == 'causal_lm':
     return np.asarray(trunk.logits(model.params, hidden, model.config)) * valid[..., None]
   return np.asarray(hidden[np.arange(len(ids)), valid.sum(1) - 1] @ model.params['score']['kernel'])
@@ -261,6 +265,7 @@ def test_who_may_read_the_configuration_may_read_the_weights(tmp_path, language_
   assert len(modes) == 1
 
 
+@pytest.mark.slow
 def test_torch_is_not_needed(tmp_path, classifier):
   pretrained.save(tmp_path / 'model', classifier, '')
   model, copy = str(tmp_path / 'model'), str(tmp_path / 'copy')

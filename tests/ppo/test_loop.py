@@ -127,6 +127,7 @@ def assert_same(trained, log, finished):
   chex.assert_trees_all_equal(trained.params, finished[0].params)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(finished, policy, tmp_path):
   log, calls = Log(), []
 
@@ -145,6 +146,7 @@ def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(finished, poli
   assert_same(trained, log, finished)
 
 
+@pytest.mark.slow
 def test_a_crash_between_checkpoints_is_repeated_bit_for_bit(finished, policy, tmp_path):
   log, steps_run = Log(), []
 
@@ -170,6 +172,7 @@ def test_a_crash_between_checkpoints_is_repeated_bit_for_bit(finished, policy, t
   assert_same(trained, log, finished)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(finished, policy):
   trained, log, _, folder = finished
   before = Log(log)
@@ -523,6 +526,7 @@ def test_a_folder_that_cannot_be_made_is_refused(policy, tmp_path, place):
     train(policy, tmp_path / place, Log())
 
 
+@pytest.mark.slow
 def test_rows_may_have_numbers_of_their_own(finished, policy, tmp_path):
   pandas = pytest.importorskip('pandas')
   rows, log = pandas.Series(ROWS, index=range(10, 10 + len(ROWS))), Log()
@@ -539,6 +543,7 @@ def changed(**ppo):
   return dataclasses.replace(CONFIG, ppo=dataclasses.replace(CONFIG.ppo, **ppo))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'fault, changes, message',
   [

@@ -25,6 +25,9 @@ from irl_jax.training import optimizer
 ROWS, PROMPT, RESPONSE = 8, 8, 6
 TEMPERATURE, MINIMUM = 0.8, 1
 CUTS = pytest.mark.parametrize('trained_blocks', [-1, 0, 1])
+SLOW_CUTS = pytest.mark.parametrize(
+  'trained_blocks', [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (-1, 0))]
+)
 
 
 @pytest.fixture(scope='module')
@@ -121,7 +124,7 @@ def dense_log_probs(policy, params, experience):
   return out
 
 
-@CUTS
+@SLOW_CUTS
 def test_the_size_of_the_logits_is_that_of_allowed_tokens(
   run, policy, params, experience, statics, trained_blocks
 ):
@@ -258,6 +261,7 @@ def test_four_devices_give_the_gradient_of_one(run, start, experience, statics, 
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trained_blocks', [-1, 1])
 def test_an_update_of_several_devices_has_one_all_reduce(start, run, statics, trained_blocks):
   state, frozen = start(trained_blocks, SGD)
@@ -298,7 +302,7 @@ def test_frozen_matrices_in_the_type_of_computation_change_nothing(
   assert types == {jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)}
 
 
-@CUTS
+@SLOW_CUTS
 @pytest.mark.usefixtures('tanh_gelu')
 def test_shard_map_finds_no_collective_missing(start, experience, statics, trained_blocks):
   state, frozen = start(trained_blocks, SGD)
@@ -323,7 +327,7 @@ def test_shard_map_finds_no_collective_missing(start, experience, statics, train
   chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
-@pytest.mark.parametrize('trained_blocks', [0, 1])
+@pytest.mark.parametrize('trained_blocks', [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_cut_changes_no_gradient_above_it(run, trained_blocks):
   state, _, rollout, _, after, _ = run(trained_blocks)
   whole_state, _, whole_rollout, _, whole_after, _ = run(-1)
@@ -336,7 +340,11 @@ def test_a_cut_changes_no_gradient_above_it(run, trained_blocks):
 
 @pytest.mark.parametrize(
   'trained_blocks, still',
-  [(0, {'embed_in', 'blocks', 'final_layer_norm'}), (1, {'embed_in'}), (-1, set())],
+  [
+    pytest.param(0, {'embed_in', 'blocks', 'final_layer_norm'}, marks=pytest.mark.slow),
+    (1, {'embed_in'}),
+    (-1, set()),
+  ],
 )
 def test_only_what_stands_above_the_cut_changes(run, params, trained_blocks, still):
   _, frozen, _, _, after, _ = run(trained_blocks)
@@ -350,6 +358,7 @@ def test_only_what_stands_above_the_cut_changes(run, params, trained_blocks, sti
     chex.assert_trees_all_equal(lower(joined), lower(params))
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted(run, start, statics):
   tx, _ = optimizer.adamw(learning_rate=1e-2, updates=10)
   state, frozen = start(1, tx)

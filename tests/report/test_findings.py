@@ -538,6 +538,7 @@ def summaries(draw):
   }
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(summaries())
 def test_no_sentence_claims_more_than_its_interval_holds(summary):

@@ -206,7 +206,9 @@ def test_a_file_may_be_missing(make_run, no_png, name):
   assert source.count('class="left-out"') == {'log.jsonl': 7, 'evaluation': 5}[name]
 
 
-@pytest.mark.parametrize('stages', [('rlhf', 'rerlhf'), ('irl', 'true_reward')])
+@pytest.mark.parametrize(
+  'stages', [('rlhf', 'rerlhf'), pytest.param(('irl', 'true_reward'), marks=pytest.mark.slow)]
+)
 def test_a_stage_may_be_left_out(make_run, no_png, stages):
   folder = make_run()
   change(folder, 'summary.json', lambda summary: [summary.pop(stage) for stage in stages])

@@ -77,6 +77,7 @@ def test_a_run_without_evaluation_is_known_by_what_its_policies_lack(score_summa
   assert inputs_lib.parse_summary(score_summary).truth.is_score
 
 
+@pytest.mark.slow
 def test_nothing_on_the_page_calls_a_text_toxic(score_run):
   text = re.sub('<style>.*?</style>', '', page.write(score_run).read_text(), flags=re.S)
   # What could not be computed is named with its reason: there is no toxic class.

@@ -66,6 +66,7 @@ def test_a_seed_decides_and_batches_do_not(spaced):
   assert sample(3, 64) != sample(4, 64)
 
 
+@pytest.mark.slow
 def test_blank_texts_are_left_out_and_counted(policy):
   rows, counts = sampled_texts.sample_rows(favouring(policy, {'Ġ': 9.0}), DATA, LIMITS, seed=0)
   assert all((row['prompt'] + row['original']).strip() for row in rows)

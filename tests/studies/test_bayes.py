@@ -83,6 +83,7 @@ def test_the_table_stands_beside_its_control(finished, tmp_path, capsys):
   assert capsys.readouterr().out.count('shuffled') >= 6
 
 
+@pytest.mark.slow
 def test_without_r_star_and_with_mean_states_the_rest_stands(finished, tmp_path, capsys):
   audit = shutil.copytree(finished, tmp_path / 'audit')
   rewrite(

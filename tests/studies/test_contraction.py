@@ -49,6 +49,7 @@ def test_every_round_is_the_posterior_of_all_pairs_so_far():
   np.testing.assert_array_equal(posterior.mean, expected.mean)
 
 
+@pytest.mark.slow
 def test_true_and_shuffled_pairs_narrow_alike_but_only_true_ones_predict():
   result, _ = contraction.compare(PAIRS, PRIOR, UNSEEN, coins=4, seed=0)
   first, last = result['rounds'][0], result['rounds'][-1]

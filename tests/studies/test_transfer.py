@@ -51,6 +51,7 @@ def finished(policy, classifier, tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_every_reward_is_measured_on_pairs_that_no_stage_saw(finished, tmp_path, capsys):
   toxic, neutral = draw(12, 4), draw(12, 5)
   rows = [{'toxic': one, 'neutral': other} for one, other in zip(toxic, neutral)]

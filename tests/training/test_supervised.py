@@ -276,6 +276,7 @@ def test_every_validation_text_counts_once(base, count):
   np.testing.assert_allclose(metrics['validation/loss'], np.sum(alone) / tokens, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_validation_texts_the_training_is_logged(base, tmp_path):
   log = {}
   settings = dataclasses.replace(SETTINGS, epochs=1)

@@ -44,6 +44,7 @@ def test_special_tokens_of_its_own_are_logged_once(folder, language_model, caplo
   assert text.decode(model.tokenizer, ids) == typed + end
 
 
+@pytest.mark.slow
 def test_special_tokens_are_kept_if_they_are_wanted_but_never_eos(folder, language_model):
   with_specials(folder, language_model, '<|user|>')
   model = pretrained.load(str(folder))
@@ -91,6 +92,7 @@ def test_a_damaged_generation_config_does_not_hinder(folder, content, caplog):
   assert ('is used without it' in caplog.text) == (content in ('{', '[]'))
 
 
+@pytest.mark.slow
 def test_a_list_of_one_end_is_that_end(folder):
   raw = json.loads((folder / 'config.json').read_text())
   (folder / 'config.json').write_text(json.dumps(raw | {'eos_token_id': [0]}))
