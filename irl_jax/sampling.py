@@ -141,7 +141,7 @@ def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) ->
 
 @dataclasses.dataclass(frozen=True)
 class DecodeLoop:
-  """What every step of the decode loop reads."""
+  """The inputs of every step of the decode loop."""
 
   params: trunk.Params
   layers: list[trunk.Params]  # of each block, from `trunk.decode_layers`

@@ -36,7 +36,7 @@ COMMAND_LINE = Layout(flags='--')
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-  """What `score` reads of a row."""
+  """The settings by which `score` reads a row."""
 
   reader: chat_texts.Reader
   fields: Sequence[str]  # those that the user named; (): the default

@@ -29,7 +29,7 @@ PROMPT = 'prompt'  # the field that precedes an answer without a question
 
 
 class Speaker(NamedTuple):
-  """What of a model decides how it reads a conversation."""
+  """The parts of a model that decide how it reads a conversation."""
 
   name: str
   template: chat.Template | None

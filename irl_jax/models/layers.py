@@ -29,7 +29,7 @@ class Rotary:
 
 @struct.dataclass
 class View:
-  """What a layer needs of the tokens that it reads: their rotary tables, and the keys they see."""
+  """The inputs of a layer that depend on positions: rotary tables and visible keys."""
 
   rotary: Rotary
   mask: jax.Array  # [B, 1, S, K] bool

@@ -212,7 +212,7 @@ def cut(whole: Sequence[Token]) -> list[Token]:
 
 
 def words(inputs: Inputs) -> list[Table]:
-  """Tabulates the words that R̂ likes and dislikes, as far as their effect is beyond chance."""
+  """Tabulates the words that raise or lower R̂; those whose interval contains 0 are left out."""
   clear = [row for row in inputs.words if row['low'] > 0 or row['high'] < 0]
   rows = [
     [
@@ -240,5 +240,5 @@ def words(inputs: Inputs) -> list[Table]:
 
 
 def liked(inputs: Inputs, most: int = 8) -> str:
-  """Lists the words that raise R̂ most, as far as that is beyond chance; '' if there are none."""
+  """Lists the words that raise R̂ most and whose interval lies above 0; '' if there are none."""
   return ', '.join(visible(row['word']) for row in inputs.words[:most] if row['low'] > 0)

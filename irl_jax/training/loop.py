@@ -31,7 +31,7 @@ Progress = Callable[[range], Iterable[int]]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What is trained."""
+  """The update of a training run, its data and its validation."""
 
   name: str  # of the stage, and of its section of the config
   update: Update
@@ -43,7 +43,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-  """What the caller of a training run does meanwhile."""
+  """The callbacks of a training run."""
 
   log: Log  # called after every validation with the number of the update and metrics
   truncate_log: Callable[[int], None]  # called once, with the first update that this run will do

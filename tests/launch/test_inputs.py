@@ -1,4 +1,4 @@
-"""What score.py and generate.py read: folders, saved data sets, the hub, and known data sets."""
+"""The inputs of score.py and generate.py: folders, saved and known data sets, and the hub."""
 
 import datetime
 import json
