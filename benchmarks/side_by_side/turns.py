@@ -14,7 +14,7 @@ import itertools
 import multiprocessing
 from multiprocessing import connection as connection_lib
 import os
-import resource
+import pathlib
 import signal
 import statistics
 import tempfile
@@ -60,13 +60,22 @@ class Lap:
   def __call__(self, parts: dict[str, float] | None = None, seconds: float | None = None) -> None:
     """Ends a turn of `seconds` (by default since it began) with `parts`, or raises Finished."""
     seconds = self.elapsed() if seconds is None else seconds
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory()
     processor, since = time.process_time(), time.perf_counter()
     turn = {'seconds': seconds, 'parts': parts or {}, 'idle': self._idle, 'peak_gib': peak}
     if not self._next_turn(turn):
       raise Finished
     self._idle = (time.process_time() - processor) / (time.perf_counter() - since)
     self._start = time.perf_counter()
+
+
+def peak_memory() -> float:
+  """Returns the most resident memory that this process has had, GiB.
+
+  getrusage's ru_maxrss may be that of the process that started this one.
+  """
+  status = pathlib.Path('/proc/self/status').read_text().splitlines()
+  return next(int(line.split()[1]) for line in status if line.startswith('VmHWM:')) / 2**20
 
 
 def call(function: str, *arguments: Any) -> Any:

@@ -9,9 +9,9 @@ It also measures each process's peak memory.
 from collections.abc import Sequence
 import filecmp
 import json
-import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -62,15 +62,29 @@ def score(model: str, source: pathlib.Path, output: pathlib.Path, stop_at: int |
     process = subprocess.Popen(
       [sys.executable, str(script), *arguments], stdout=errors, stderr=errors, cwd=ROOT
     )
-  while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+  peak = 0.0
+  while process.poll() is None:
+    peak = max(peak, peak_memory(process.pid))
     if stop_at is not None and partial.exists() and partial.stat().st_size >= stop_at:
       process.send_signal(signal.SIGINT)
       stop_at = None
     time.sleep(POLL)
-  process.returncode = os.waitstatus_to_exitcode(ended[1])
   printed = log.read_text(errors='replace').replace('\r', '\n').splitlines() or ['']
   seconds = time.monotonic() - start
-  return Ended(process.returncode, printed[-1], ended[2].ru_maxrss * 1024 / 1e9, round(seconds, 1))
+  return Ended(process.returncode, printed[-1], peak, round(seconds, 1))
+
+
+def peak_memory(process: int) -> float:
+  """Returns the most resident memory that a process has had, GB; 0 if it has ended.
+
+  getrusage's ru_maxrss would not do: it counts the parent, whose memory a new process shares.
+  """
+  try:
+    status = pathlib.Path(f'/proc/{process}/status').read_text()
+  except (FileNotFoundError, ProcessLookupError):
+    return 0.0
+  found = re.search(r'^VmHWM:\s*(\d+) kB$', status, re.MULTILINE)
+  return int(found[1]) * 1024 / 1e9 if found else 0.0
 
 
 def measure(model: str, folder: pathlib.Path, rows: int, stops: int) -> list[Ended]:
