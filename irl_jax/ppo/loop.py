@@ -95,8 +95,8 @@ class Outcome:
   statistics: dict[str, jax.Array]  # statistics of each response [n, B / n]
   updates: list[dict[str, jax.Array]]  # metrics of each update
   rollout: structs.Rollout | None  # only if the self-check needs it
-  scaled: np.ndarray  # [B] the scores that PPO learned from
-  clipped: float  # the share of the scores that were clipped
+  learned_scores: np.ndarray  # [B] scaled and clipped: what PPO learned from
+  clipped_share: float  # the share of the scores that were clipped
 
 
 def start_sampling(setup: Setup, learner: Learner, step: int) -> rollout_lib.Pending:
@@ -117,10 +117,10 @@ def learn(
   """
   functions, config = setup.functions, setup.config
   moments = learner.moments.add(sampled.scores)
-  scaled, clipped = reward_scale.clip(
+  learned_scores, clipped_share = reward_scale.clip(
     reward_scale.scale(sampled.scores, moments, config.ppo.scale_reward), config.ppo.clip_reward
   )
-  experience = rollout_lib.experience_of(sampled.batch, sampled.responses, scaled)
+  experience = rollout_lib.experience_of(sampled.batch, sampled.responses, learned_scores)
   coefficient = parallel.replicate(np.float32(learner.kl_coefficient))
   rollout, statistics = functions.make_rollout(
     (learner.state.params, setup.frozen, coefficient), parallel.shard(experience)
@@ -130,7 +130,9 @@ def learn(
     state, metrics = functions.update(state, setup.frozen, parallel.take(rollout, rows))
     updates.append(metrics)
   learner = dataclasses.replace(learner, state=state, moments=moments)
-  return learner, Outcome(statistics, updates, rollout if check else None, scaled, clipped)
+  return learner, Outcome(
+    statistics, updates, rollout if check else None, learned_scores, clipped_share
+  )
 
 
 def conclude(
@@ -159,7 +161,12 @@ def conclude(
       rounding_error=lambda: checks.rounding(size(), functions.config, functions.dtype),
     )
   metrics = metrics_lib.summarise(
-    statistics, sampled.scores, outcome.scaled, outcome.clipped, learner.kl_coefficient, updates
+    statistics,
+    sampled.scores,
+    outcome.learned_scores,
+    outcome.clipped_share,
+    learner.kl_coefficient,
+    updates,
   )
   coefficient = reward_scale.adapt_kl(
     learner.kl_coefficient,
@@ -214,7 +221,7 @@ class Step:
 def steps(
   setup: Setup, learner: Learner, numbers: Iterable[int], checkpoints: checkpoint.Checkpoints
 ) -> Iterator[Step]:
-  """Runs the steps of these numbers, and yields each once its results are there.
+  """Runs the given steps, and yields each when its results arrive.
 
   Args:
     setup: what stays the same.
@@ -291,10 +298,10 @@ def train(
   checks.check_arguments(policy, rows, config, folder, dtype)
   rows = list(rows)  # a column of a table has row numbers of its own
   setup, learner = prepare(policy, rows, reward, config, dtype)
-  ppo, kept = config.ppo, config.runtime.keep_checkpoints
+  ppo, keep = config.ppo, config.runtime.keep_checkpoints
   with (
     interruption.deferred(),
-    checkpoint.Checkpoints(folder, kept, fingerprint_of(policy, rows, config)) as checkpoints,
+    checkpoint.Checkpoints(folder, keep, fingerprint_of(policy, rows, config)) as checkpoints,
   ):
     first, learner = restored_or(learner, checkpoints)
     checks.check_continues(first, learner.probe, setup.reward, config, checkpoints.folder)

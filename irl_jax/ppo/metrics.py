@@ -12,8 +12,8 @@ import numpy as np
 def summarise(
   statistics: Mapping[str, np.ndarray],
   scores: np.ndarray,
-  scaled: np.ndarray,
-  clipped: float,
+  learned_scores: np.ndarray,
+  clipped_share: float,
   kl_coefficient: float,
   updates: Sequence[Mapping[str, np.ndarray]],
 ) -> dict[str, float]:
@@ -22,8 +22,8 @@ def summarise(
   Args:
     statistics: 'kl' and 'entropy' in nats, and 'length' in tokens, of each response [B].
     scores: the reward's scores [B].
-    scaled: the scores [B] that PPO learned from.
-    clipped: the share of the scores that were clipped.
+    learned_scores: the scores [B] that PPO learned from, scaled and clipped.
+    clipped_share: the share of the scores that were clipped.
     kl_coefficient: the weight of the KL penalty.
     updates: the metrics of every update.
   """
@@ -37,9 +37,9 @@ def summarise(
       'objective/entropy': float(statistics['entropy'].mean()),
       'objective/scores': float(scores.mean()),
       'objective/scores_std': float(scores.std()),
-      'objective/clipped': clipped,
+      'objective/clipped': clipped_share,
       'objective/non_score_reward': float(-kl_coefficient * kl.mean()),
-      'objective/rlhf_reward': float(scaled.mean() - kl_coefficient * kl.mean()),
+      'objective/rlhf_reward': float(learned_scores.mean() - kl_coefficient * kl.mean()),
       'objective/response_tokens': float(statistics['length'].mean()),
     }
     | averaged

@@ -157,16 +157,16 @@ def logit_size(
   )
   params = {**frozen.params, **frozen.reference}
 
-  def at(position: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def size_at(position: jax.Array) -> tuple[jax.Array, jax.Array]:
     state = jax.lax.dynamic_index_in_dim(hidden, position - length - 1, axis=1, keepdims=False)
     too_early = jnp.broadcast_to(position < min_new_tokens, state.shape[:1])
     logits = distribution.next_logits(params, state, too_early, frozen.allowed, config)  # [V, B]
-    may = logits > distribution.FORBIDDEN
-    mean = jnp.sum(jnp.where(may, logits, 0.0), axis=0) / jnp.sum(may, axis=0)
-    greatest = lambda x: jnp.max(jnp.where(may, jnp.abs(x), 0.0), axis=0)
+    is_allowed = logits > distribution.FORBIDDEN
+    mean = jnp.sum(jnp.where(is_allowed, logits, 0.0), axis=0) / jnp.sum(is_allowed, axis=0)
+    greatest = lambda x: jnp.max(jnp.where(is_allowed, jnp.abs(x), 0.0), axis=0)
     return greatest(logits), greatest(logits - mean[None])
 
-  largest, spread = jax.lax.map(at, jnp.arange(length))  # [T, B]
+  largest, spread = jax.lax.map(size_at, jnp.arange(length))  # [T, B]
   over_tokens = lambda x: jnp.max(jnp.where(batch.response_mask.T, x, 0.0), axis=0)
   return {'largest': over_tokens(largest), 'spread': over_tokens(spread)}
 
@@ -204,7 +204,7 @@ def total_loss(
   )
   value, value_clipped = losses.value_loss(values, batch.values, batch.returns, ppo.clip_value)
   # Near 1 a float32 ratio has few digits left for its variance, so its distance from 1 is summed.
-  off = jnp.exp(log_probs - batch.log_probs) - 1
+  ratio_minus_1 = jnp.exp(log_probs - batch.log_probs) - 1
   weight = mask.astype(jnp.float32)
   total = lambda x: jnp.sum(x * weight)
   sums = {
@@ -213,12 +213,14 @@ def total_loss(
     'policy/approxkl_avg': total(0.5 * (log_probs - batch.log_probs) ** 2),
     'policy/clipfrac_avg': total(policy_clipped),
     'val/clipfrac_avg': total(value_clipped),
-    'val/ratio': total(off),
-    'val/ratio_var': total(off**2),
+    'val/ratio': total(ratio_minus_1),
+    'val/ratio_var': total(ratio_minus_1**2),
   }
   loss = sums['loss/policy_avg'] + ppo.value_coefficient * sums['loss/value_avg']
   return loss, gradients.Totals(
-    count=jnp.sum(weight), sums=sums, largest={'val/ratio_deviation': jnp.max(jnp.abs(off))}
+    count=jnp.sum(weight),
+    sums=sums,
+    largest={'val/ratio_deviation': jnp.max(jnp.abs(ratio_minus_1))},
   )
 
 
@@ -266,10 +268,10 @@ def update(
   size = micro_batch_lib.size(micro_batch, config, 1, batch.ids.shape[1], dtype)
   gradient, metrics = gradients.of_mean(loss, state.params, frozen, batch, axis_name, size)
   state, applied = optimizer.apply_gradients(state, gradient, tx)
-  off = metrics['val/ratio']
+  ratio_minus_1 = metrics['val/ratio']
   return state, metrics | {
-    'val/ratio': 1 + off,
-    'val/ratio_var': metrics['val/ratio_var'] - off**2,
+    'val/ratio': 1 + ratio_minus_1,
+    'val/ratio_var': metrics['val/ratio_var'] - ratio_minus_1**2,
     'policy/gradient_norm': applied['gradient_norm'],
     'policy/skipped_updates': applied['skipped'],
     'policy/skipped_in_row': applied['skipped_in_row'],
