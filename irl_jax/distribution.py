@@ -294,30 +294,30 @@ def _backward(
   # The gradient of a log-softmax: one at the target, minus the probabilities. Each chunk's rows of
   # the embedding's gradient are added in place, and so written once.
   def add(
-    carry: tuple[jax.Array, jax.Array], of_chunk: tuple[jax.Array, jax.Array | None]
+    carry: tuple[jax.Array, jax.Array], chunk_inputs: tuple[jax.Array, jax.Array | None]
   ) -> tuple[tuple[jax.Array, jax.Array], None]:
-    of_hidden, of_embedding = carry
-    number, logits = of_chunk
+    d_hidden, d_embedding = carry
+    number, logits = chunk_inputs
     tokens, chunk_rows = _rows_of_chunk(number, chunk, rows)
     if logits is None:
       logits = _chunk_logits(number, chunk, cap, hidden, rows, too_early, allowed)
     is_target = (tokens[:, None] == targets[None]) & (logits > FORBIDDEN)
-    of_logits = scale * (is_target - jnp.exp(logits - normaliser[None]))
+    d_logits = scale * (is_target - jnp.exp(logits - normaliser[None]))
     if cap is not None:  # the derivative of c tanh(x / c) is 1 - tanh(x / c)^2
-      of_logits *= 1 - jnp.square(logits * (allowed.temperature / cap))
-    of_logits = of_logits.astype(hidden.dtype)
-    of_rows = jax.lax.dynamic_slice_in_dim(of_embedding, tokens[0], chunk) + product(
-      'cn,nd->cd', of_logits, hidden
+      d_logits *= 1 - jnp.square(logits * (allowed.temperature / cap))
+    d_logits = d_logits.astype(hidden.dtype)
+    d_rows = jax.lax.dynamic_slice_in_dim(d_embedding, tokens[0], chunk) + product(
+      'cn,nd->cd', d_logits, hidden
     )
     return (
-      of_hidden + product('cn,cd->nd', of_logits, chunk_rows),
-      jax.lax.dynamic_update_slice_in_dim(of_embedding, of_rows, tokens[0], 0),
+      d_hidden + product('cn,cd->nd', d_logits, chunk_rows),
+      jax.lax.dynamic_update_slice_in_dim(d_embedding, d_rows, tokens[0], 0),
     ), None
 
   zeros = jnp.zeros_like(hidden, jnp.float32)
   start = zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)
-  (of_hidden, of_embedding), _ = jax.lax.scan(add, start, (numbers, kept_logits))
-  return of_hidden.astype(hidden.dtype), of_embedding.astype(embedding.dtype), None, None, None
+  (d_hidden, d_embedding), _ = jax.lax.scan(add, start, (numbers, kept_logits))
+  return d_hidden.astype(hidden.dtype), d_embedding.astype(embedding.dtype), None, None, None
 
 
 _log_probs.defvjp(_forward_for_backward, _backward)

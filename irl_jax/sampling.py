@@ -59,7 +59,7 @@ class Blocks:
   largest: jax.Array  # [N, B]
   total: jax.Array  # [N, B]: logsumexp
 
-  def of_row(self, best: jax.Array) -> jax.Array:
+  def of_each_row(self, best: jax.Array) -> jax.Array:
     """Returns the blocks [B, n, C] whose numbers are `best` [B, n]."""
     return jax.vmap(lambda blocks, numbers: blocks[numbers], in_axes=(2, 0))(self.logits, best)
 
@@ -74,13 +74,13 @@ def in_blocks(logits: jax.Array) -> Blocks:
   return Blocks(blocks, largest, largest + total)
 
 
-def top_k(blocks: Blocks, k: int) -> tuple[jax.Array, jax.Array]:
+def largest_logits(blocks: Blocks, k: int) -> tuple[jax.Array, jax.Array]:
   """Returns the k largest logits [B, k] and their ids [B, k].
 
   They lie in the k blocks with the largest maxima, so only these are searched.
   """
   _, numbers = jax.lax.top_k(blocks.largest.T, min(k, blocks.largest.shape[0]))
-  logits, place = jax.lax.top_k(blocks.of_row(numbers).reshape(len(numbers), -1), k)
+  logits, place = jax.lax.top_k(blocks.of_each_row(numbers).reshape(len(numbers), -1), k)
   return logits, jnp.take_along_axis(numbers, place // BLOCK, axis=1) * BLOCK + place % BLOCK
 
 
@@ -94,7 +94,8 @@ def keep_top_p(logits: jax.Array, p: float) -> jax.Array:
     p: in (0, 1].
   """
   ordered = -jnp.sort(-logits, axis=-1)
-  before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
+  probabilities = jax.nn.softmax(ordered, axis=-1)
+  before = jnp.cumsum(probabilities, axis=-1) - probabilities
   threshold = jnp.min(jnp.where(before < p, ordered, jnp.inf), axis=-1, keepdims=True)
   return jnp.where(logits < threshold, distribution.FORBIDDEN, logits)
 
@@ -111,8 +112,8 @@ def by_blocks(keys: jax.Array, blocks: Blocks) -> jax.Array:
   """
   keys = jax.vmap(jax.random.split)(keys)
   number = jax.vmap(jax.random.categorical)(keys[:, 0], blocks.total.T)
-  of_number = blocks.of_row(number[:, None])[:, 0]
-  return number * BLOCK + jax.vmap(jax.random.categorical)(keys[:, 1], of_number)
+  logits = blocks.of_each_row(number[:, None])[:, 0]
+  return number * BLOCK + jax.vmap(jax.random.categorical)(keys[:, 1], logits)
 
 
 def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) -> jax.Array:
@@ -126,13 +127,13 @@ def draw(keys: jax.Array, blocks: Blocks, k: int, top_p: float, greedy: bool) ->
     greedy: whether to take the largest logit instead.
   """
   if greedy:
-    return top_k(blocks, 1)[1][:, 0]
+    return largest_logits(blocks, 1)[1][:, 0]
   if not k:
     if top_p < 1:
       rows = blocks.logits.reshape(-1, blocks.logits.shape[2]).T
       blocks = in_blocks(keep_top_p(rows, top_p).T)
     return by_blocks(keys, blocks)
-  logits, ids = top_k(blocks, k)
+  logits, ids = largest_logits(blocks, k)
   if top_p < 1:
     logits = keep_top_p(logits, top_p)
   drawn = jax.vmap(jax.random.categorical)(keys, logits)
@@ -149,7 +150,7 @@ class DecodeLoop:
   keys: jax.Array  # [B], one of each row
   visible: jax.Array  # [B, K] bool: the prompt's tokens, and all later slots
   prompt_length: jax.Array  # [B] tokens of each prompt
-  prompt: int  # P
+  prompt_slots: int  # P
   config: trunk.Config
   dtype: DTypeLike
   min_new_tokens: int
@@ -179,7 +180,7 @@ class DecodeLoop:
   def decode(self, state: DecodeState) -> DecodeState:
     """Runs the model on the last token, and adds the next one."""
     last = state.step - 1
-    slot = self.prompt + last
+    slot = self.prompt_slots + last
     hidden, caches = trunk.decode_blocks(
       self.layers,
       trunk.embed(self.params, state.token[:, None], self.config, self.dtype),
@@ -222,7 +223,7 @@ def sample(
   """
   params, allowed, key = inputs
   params = jax.tree.map(lambda x: x.astype(dtype), params)
-  rows, prompt = batch.ids.shape
+  rows, prompt_slots = batch.ids.shape
   loop = DecodeLoop(
     params=params,
     layers=trunk.decode_layers(params['blocks']),
@@ -230,14 +231,14 @@ def sample(
     keys=jax.vmap(functools.partial(jax.random.fold_in, key))(batch.index),
     visible=jnp.concatenate([batch.valid, jnp.ones((rows, max_new_tokens), bool)], axis=1),
     prompt_length=jnp.sum(batch.valid, axis=1),
-    prompt=prompt,
+    prompt_slots=prompt_slots,
     config=config,
     dtype=dtype,
     min_new_tokens=min_new_tokens,
     draw=functools.partial(draw, k=min(top_k, config.vocab_size), top_p=top_p, greedy=greedy),
   )
   embedded = trunk.embed(params, batch.ids, config, dtype)
-  slots = prompt + max_new_tokens
+  slots = prompt_slots + max_new_tokens
   hidden, caches = trunk.prefill(params['blocks'], embedded, batch.valid, config, slots)
   empty = DecodeState(
     step=jnp.int32(0),

@@ -224,7 +224,7 @@ def test_draws_have_the_support_and_the_frequencies_of_the_truncated_softmax(top
 def test_the_largest_logits_are_found_in_the_blocks_of_the_largest(monkeypatch, k):
   monkeypatch.setattr(sampling, 'BLOCK', 4)
   logits = np.random.default_rng(5).normal(size=(21, 50)).astype(np.float32)
-  actual, ids = jax.jit(functools.partial(sampling.top_k, k=k))(sampling.in_blocks(logits))
+  actual, ids = jax.jit(functools.partial(sampling.largest_logits, k=k))(sampling.in_blocks(logits))
   for row, expected in enumerate(np.argsort(-logits, axis=0)[:k].T):
     np.testing.assert_array_equal(ids[row], expected)
     np.testing.assert_array_equal(actual[row], logits[expected, row])
