@@ -16,7 +16,7 @@ from irl_jax.settings import setting
 STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf', 'report')
 # The objectives of IRL, and whether each compares all samples of a prompt at once (a group) or
 # single pairs.
-OBJECTIVES = {
+COMPARES_GROUPS = {
   'asymmetric': False,
   'hinge': False,
   'logistic': False,
@@ -215,7 +215,7 @@ class IRL(Section):
   key: ClassVar[str] = 'irl.'
   # asymmetric is the paper's; its rewards end at their bounds and cannot grade texts
   # (docs/recovery.md)
-  objective: str = setting('logistic', choices=tuple(OBJECTIVES))
+  objective: str = setting('logistic', choices=tuple(COMPARES_GROUPS))
   # Margin of hinge, squared and failure_aware, in units of the bounded reward (|R| <= 1)
   margin: float = setting(0.1, above=0)
   # Temperature of logistic, whose loss is -log sigmoid(delta / temperature), and maximum_entropy
@@ -245,7 +245,7 @@ class IRL(Section):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    if OBJECTIVES[self.objective] and self.samples_per_prompt < 2:
+    if COMPARES_GROUPS[self.objective] and self.samples_per_prompt < 2:
       raise ConfigError(
         f'config.irl.samples_per_prompt = {self.samples_per_prompt}: must be >= 2 with '
         f'config.irl.objective = {self.objective}, which compares the samples of a prompt'
@@ -254,7 +254,7 @@ class IRL(Section):
   @property
   def group_size(self) -> int:
     """K, the number of pairs of one prompt that the objective compares at once."""
-    return self.samples_per_prompt if OBJECTIVES[self.objective] else 1
+    return self.samples_per_prompt if COMPARES_GROUPS[self.objective] else 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,7 @@ import finished_run
 import variant_results
 
 from irl_jax.command_line import launch as command_line
-from irl_jax.config import OBJECTIVES
+from irl_jax.config import COMPARES_GROUPS
 
 FLAGS = flags.FlagValues()
 finished_run.define_flags(FLAGS)
@@ -63,8 +63,8 @@ flags.DEFINE_integer(
 HEAD = dict(trained_blocks=0, prefix_weight=0.0, learning_rate=1e-2)
 WHOLE = dict(objective='logistic', prefix_weight=0.0)
 VARIANTS = {
-  **{f'{name}, everything': dict(objective=name) for name in OBJECTIVES},
-  **{f'{name}, head alone': dict(objective=name, **HEAD) for name in OBJECTIVES},
+  **{f'{name}, everything': dict(objective=name) for name in COMPARES_GROUPS},
+  **{f'{name}, head alone': dict(objective=name, **HEAD) for name in COMPARES_GROUPS},
   'logistic, top 2 blocks': dict(objective='logistic', trained_blocks=2),
   'logistic, whole texts only': WHOLE,
   'logistic, mean pooling': WHOLE | dict(pooling='mean'),
@@ -156,7 +156,7 @@ def read_texts(path: str, fields: Sequence[str]) -> list[str]:
 
 def left_out(settings: dict[str, Any], run, sources: dict[str, Any]) -> str:
   """Returns why a variant cannot run, or ''."""
-  of_groups = OBJECTIVES[settings.get('objective', run.config.irl.objective)]
+  of_groups = COMPARES_GROUPS[settings.get('objective', run.config.irl.objective)]
   if of_groups and run.config.irl.samples_per_prompt < 2:
     return 'the run has config.irl.samples_per_prompt = 1'
   return '' if settings.get('pairs', 'aligned') in sources else 'there is no --human'

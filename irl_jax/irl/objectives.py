@@ -155,7 +155,7 @@ def _pairwise(of_pair: PairLoss) -> Objective:
   return Objective(training, of_pair)
 
 
-# The names are those of `config.OBJECTIVES`, which says which of them need groups. A single pair
+# `config.COMPARES_GROUPS` has the same names, and says which of them need groups. A single pair
 # can validate maximum entropy but not train it. The model's probability that the aligned text of a
 # pair is the aligned one is p(y) p_base(y') / (p(y) p_base(y') + p(y') p_base(y)) = sigmoid(Δ / T):
 # the partition function cancels.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from irl_jax import errors
+from irl_jax.config import COMPARES_GROUPS
 from irl_jax.config import IRL
-from irl_jax.config import OBJECTIVES
 from irl_jax.irl import objectives
 
 
@@ -36,7 +36,7 @@ def by_hand(name, delta, margin, temperature, progress=1.0):
   return {'hinge': violation, 'squared': violation * violation}[name]
 
 
-@pytest.mark.parametrize('name', OBJECTIVES)
+@pytest.mark.parametrize('name', COMPARES_GROUPS)
 def test_losses_are_those_of_the_papers(name):
   found = objectives.pair_losses(DELTA, settings(name))
   np.testing.assert_allclose(
@@ -44,7 +44,7 @@ def test_losses_are_those_of_the_papers(name):
   )
 
 
-@pytest.mark.parametrize('name', OBJECTIVES)
+@pytest.mark.parametrize('name', COMPARES_GROUPS)
 def test_gradients_are_the_slopes(name):
   points = np.array([-1.5, -0.3, 0.04, 0.07, 0.3, 1.5])
   slopes = [
@@ -145,7 +145,9 @@ def test_the_true_reward_is_where_maximum_entropy_is_least():
   assert np.abs(jax.grad(loss)(jnp.asarray(true[::-1].copy(), jnp.float32))).max() > 0.1
 
 
-@pytest.mark.parametrize('name', [name for name, of_groups in OBJECTIVES.items() if not of_groups])
+@pytest.mark.parametrize(
+  'name', [name for name, of_groups in COMPARES_GROUPS.items() if not of_groups]
+)
 def test_objectives_of_pairs_have_the_signature_of_those_of_groups(name):
   """They depend on each pair's own difference only, not on presence or grouping."""
   aligned, base = np.random.default_rng(0).uniform(-1, 1, (2, 4, 3)).astype(np.float32)
@@ -173,7 +175,7 @@ def test_the_default_is_the_one_that_the_docs_recommend():
 
 
 def test_every_objective_of_the_config_has_a_loss():
-  assert set(objectives.OBJECTIVES) == set(OBJECTIVES)
+  assert set(objectives.OBJECTIVES) == set(COMPARES_GROUPS)
 
 
 def test_an_objective_of_groups_is_refused_with_one_sample():

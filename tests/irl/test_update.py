@@ -25,7 +25,7 @@ SGD = optax.sgd(1.0)  # the change of the parameters is then the gradient
 CUTS = pytest.mark.parametrize('trained_blocks', [-1, 0, 1])
 OBJECTIVES = {
   name: c.IRL(objective=name, margin=0.4, temperature=0.3, samples_per_prompt=2, prefix_weight=0.25)
-  for name in c.OBJECTIVES
+  for name in c.COMPARES_GROUPS
 }
 
 QUICK = 'maximum_entropy'  # it compares the texts of a prompt, which must be on one device
