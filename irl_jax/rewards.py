@@ -148,10 +148,10 @@ def load_true_reward(
   progress: scoring.Progress = iter,
   label: labels.Label = '',
 ) -> TrueReward | ScalarReward:
-  """Loads r*: a classifier's, or a reward model of one label, whose score it is.
+  """Loads r*, from a classifier or from a reward model with one score.
 
   Args:
-    spec: a hub id, `id@revision`, or a folder.
+    spec: a hub id, `id@revision`, a folder, or a LoRA adapter.
     batch_size: texts of 64 tokens that the devices can hold at once.
     dtype: the compute type.
     progress: wraps the iterable of chunks of texts.
@@ -160,6 +160,16 @@ def load_true_reward(
   Raises:
     ConfigError: a label is named, but the model is not a classifier, or does not have it.
     InputError: there is no such model, or it is neither.
+  """
+  return _load_one(spec, batch_size, dtype, progress, label)
+
+
+def _load_one(
+  spec: str, batch_size: int, dtype: DTypeLike, progress: scoring.Progress, label: labels.Label
+) -> TrueReward | ScalarReward:
+  """Loads the reward of one model: -logit[toxic] of a classifier, or a reward model's score.
+
+  A recovered reward is saved as a reward model.
   """
   model = pretrained.load(spec, TRUE_KINDS)
   if model.kind == 'classifier':
@@ -289,7 +299,7 @@ def load(
   """Loads a reward: a recovered one, an ensemble's mean, or r* of a toxicity classifier.
 
   Args:
-    spec: a hub id, `id@revision`, or a folder.
+    spec: a hub id, `id@revision`, a folder, or a LoRA adapter.
     batch_size: texts of 64 tokens that the devices can hold at once.
     dtype: the compute type.
     progress: wraps the iterable of chunks of texts.
@@ -305,7 +315,7 @@ def load(
     refuse_label(label, spec)
     return ensemble([load(str(member), batch_size, dtype, progress) for member in members])
   place = str(members[0]) if members else spec
-  return load_true_reward(place, batch_size, dtype, progress, label)
+  return _load_one(place, batch_size, dtype, progress, label)
 
 
 def refuse_label(label: labels.Label, spec: str) -> None:
