@@ -42,9 +42,9 @@ def frequencies(rope: Rope, head_dim: int) -> np.ndarray:
     return plain / np.float32(rope.factor)
   assert rope.kind == 'llama3', rope.kind
   waves = rope.original_max_position_embeddings * plain / (2 * np.pi)  # in an original text
-  kept = (waves - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
-  kept = np.clip(kept, 0, 1)
-  return (plain * (kept + (1 - kept) / rope.factor)).astype(np.float32)
+  weight = (waves - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+  weight = np.clip(weight, 0, 1)  # of the unscaled frequency
+  return (plain * (weight + (1 - weight) / rope.factor)).astype(np.float32)
 
 
 def views(

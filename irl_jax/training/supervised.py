@@ -31,7 +31,7 @@ from irl_jax.runtime import parallel
 from irl_jax.training import examples as examples_lib
 from irl_jax.training import fingerprint
 from irl_jax.training import gradients
-from irl_jax.training import loop as training
+from irl_jax.training import loop as loop_lib
 from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
 
@@ -160,9 +160,9 @@ class Options(TypedDict, total=False):
 
   dtype: DTypeLike
   runtime: config_lib.Runtime
-  log: Required[training.Log]
+  log: Required[loop_lib.Log]
   truncate_log: Callable[[int], None]
-  progress: training.Progress
+  progress: loop_lib.Progress
 
 
 def fit(
@@ -177,9 +177,9 @@ def fit(
   *,
   dtype: DTypeLike = jnp.float32,
   runtime: config_lib.Runtime = config_lib.Runtime(),
-  log: training.Log,
+  log: loop_lib.Log,
   truncate_log: Callable[[int], None] = lambda step: None,
-  progress: training.Progress = iter,
+  progress: loop_lib.Progress = iter,
 ) -> Model:
   """Minimises a loss over shuffled minibatches.
 
@@ -203,23 +203,23 @@ def fit(
   """
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
-  plan = training.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
+  plan = loop_lib.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
   buckets = batches.training_buckets(examples.lengths, examples.limit, plan.updates)
   padded = [batches.bucket(length, buckets) for length in examples.lengths]
   rows_of = batches.order_by_bucket(padded, batch_size, seed)
   step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
   params = optimizer.masters(model.params)
-  task = training.Task(
+  task = loop_lib.Task(
     name,
     step,
     frozen=(),
     batch_of=lambda number: examples.batch(rows_of(number), buckets),
     validate=lambda params: validate(measure, params, validation, batch_size, buckets),
   )
-  learner = training.Learner(optimizer.placed_state(params, tx), best=parallel.replicate(params))
-  hooks = training.Hooks(log, truncate_log, progress)
-  this_training = _fingerprint_of(model, examples, validation, config, seed)
-  best = training.fit(task, learner, plan, folder, runtime, hooks, this_training)
+  learner = loop_lib.Learner(optimizer.placed_state(params, tx), best=parallel.replicate(params))
+  hooks = loop_lib.Hooks(log, truncate_log, progress)
+  run_fingerprint = _fingerprint_of(model, examples, validation, config, seed)
+  best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
   return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
 
 

@@ -69,8 +69,8 @@ def _first_token(file: pathlib.Path) -> dict[str, bool]:
   if OFFSETS[file.name]:
     return {}
   settings = file.parent / 'tokenizer_config.json'
-  told = weight_files.read_json(settings) if settings.exists() else {}
-  return {'add_bos_token': told.get('add_bos_token', True) is not False}
+  saved = weight_files.read_json(settings) if settings.exists() else {}
+  return {'add_bos_token': saved.get('add_bos_token', True) is not False}
 
 
 def _check(tokenizer: Any, processor: Any, file: pathlib.Path, continues: bool) -> None:
