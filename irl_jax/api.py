@@ -28,8 +28,8 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.evaluation import likelihoods
 from irl_jax.evaluation import scorers
+from irl_jax.models import chat_templates
 from irl_jax.models import pretrained
-from irl_jax.models import speakers
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import labels
 from irl_jax.recovery import recover
@@ -176,7 +176,8 @@ def load_log_ratio(
 
   def compare(texts: Sequence[Text], prompts: Sequence[Text] | None) -> dict[str, np.ndarray]:
     pairs = chat_texts.pairs_of(texts, prompts, reader)
-    speakers.check_alike(pair, [prompt for prompt, _ in pairs], 'Give plain texts instead')
+    prompts_read = [prompt for prompt, _ in pairs]
+    chat_templates.check_alike(pair, prompts_read, 'Give plain texts instead')
     return likelihoods.columns(of_model(pairs), of_reference(pairs))
 
   return compare
@@ -256,7 +257,7 @@ def _check_positions(model: Model, sampling: Sampling) -> None:
 
 
 def _reader(model: Model) -> chat_texts.Reader:
-  return chat_texts.Reader(functools.cache(lambda: loaded_models.speaker(model)))
+  return chat_texts.Reader(functools.cache(lambda: loaded_models.chat_model(model)))
 
 
 def _check_completes(model: Model, does: str = 'completes prompts') -> None:

@@ -12,10 +12,10 @@ import numpy as np
 from irl_jax import rewards
 from irl_jax import settings
 from irl_jax.data import chat_texts
+from irl_jax.models import chat_templates
 from irl_jax.models import comparable
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
-from irl_jax.models import speakers
 from irl_jax.runtime import parallel
 from irl_jax.training import arguments
 
@@ -52,7 +52,7 @@ def is_ensemble(model: Model) -> bool:
   return config.get('model_type') == 'irl_jax_ensemble'
 
 
-def speaker(model: Model) -> chat_texts.Speaker:
+def chat_model(model: Model) -> chat_texts.ChatModel:
   """Returns how a model reads conversations; its weights are not read.
 
   Raises:
@@ -60,9 +60,9 @@ def speaker(model: Model) -> chat_texts.Speaker:
     InputError: there is no such model, or the members of an ensemble have different chat templates.
   """
   if isinstance(model, pretrained.Pretrained):
-    return speakers.speaker((model,), model.source or 'the model')
+    return chat_templates.chat_model((model,), model.source or 'the model')
   path = settings.local_path(model, 'model')
-  return speakers.speaker(tuple(map(pretrained.describe, _specs(path))), path)
+  return chat_templates.chat_model(tuple(map(pretrained.describe, _specs(path))), path)
 
 
 def fingerprint(model: str | os.PathLike[str]) -> tuple[object, ...]:

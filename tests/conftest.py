@@ -252,9 +252,9 @@ def audited(policy, classifier, tmp_path_factory) -> dict[str, pathlib.Path]:
 
 
 @pytest.fixture(scope='session')
-def speakers(audited, tmp_path_factory):
+def chat_models(audited, tmp_path_factory):
   """The folders of two models with the special tokens of a chat; the aligned one has a template."""
-  root = tmp_path_factory.mktemp('speakers')
+  root = tmp_path_factory.mktemp('chat_models')
   for name in ('base', 'aligned'):
     model = pretrained.load_language_model(str(audited[name]))
     tokenizer = copy.deepcopy(model.tokenizer)

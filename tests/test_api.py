@@ -206,8 +206,8 @@ def test_completions_are_those_of_the_seed(audited):
   assert api.generate(audited['base'], [], SHORT) == []
 
 
-def test_conversations_are_rendered_and_plain_prompts_are_not(speakers):
-  model = api.load_model(speakers['aligned'])
+def test_conversations_are_rendered_and_plain_prompts_are_not(chat_models):
+  model = api.load_model(chat_models['aligned'])
   asked = [{'role': 'user', 'content': 'abc'}]
   rendered = chat.render(chat.template_of(model.tokenizer), asked)
   sample = lambda prompts, **more: api.generate(model, prompts, SHORT, **more)
@@ -227,9 +227,9 @@ def test_conversations_are_rendered_and_plain_prompts_are_not(speakers):
     ),
   ],
 )
-def test_conversations_that_cannot_be_answered_are_refused(speakers, prompts, message):
+def test_conversations_that_cannot_be_answered_are_refused(chat_models, prompts, message):
   with pytest.raises(InputError, match=message):
-    api.generate(speakers['base'], prompts, SHORT)
+    api.generate(chat_models['base'], prompts, SHORT)
 
 
 @pytest.mark.parametrize('call', [api.score, api.generate])

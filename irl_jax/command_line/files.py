@@ -41,7 +41,7 @@ class Scored:
   reader: chat_texts.Reader
   fields: Sequence[str]  # those that the user named; (): the default
   prompt_field: str = ''
-  known: sources.ReadyMade | None = None  # the form of a known data set
+  known: sources.KnownDataSet | None = None  # the form of a known data set
   as_pairs: bool = False  # whether to return (prompt, text), for log-ratios
 
   @property
@@ -71,7 +71,7 @@ class Scored:
       return self.reader.pair(row, fields, self.prompt_field)
     return [self.reader.texts(row, fields)]
 
-  def _of_known(self, known: sources.ReadyMade, row: Row) -> Any:
+  def _of_known(self, known: sources.KnownDataSet, row: Row) -> Any:
     first, *rest = known.text
     if not rest:
       pair = ('', self.reader.text(row, first, ''))
@@ -135,8 +135,8 @@ def score(
 
   fields = tuple(field.split(',')) if field else ()
   _check_flags(field, fields, reference, prompt_field, label, chat)
-  reader = chat_texts.Reader(functools.cache(lambda: loaded.speaker(model)), chat)
-  read = Scored(reader, fields, prompt_field, sources.ready_made(source), bool(reference))
+  reader = chat_texts.Reader(functools.cache(lambda: loaded.chat_model(model)), chat)
+  read = Scored(reader, fields, prompt_field, sources.known_data_set(source), bool(reference))
   job = parts.Job('score', source, output, read, read.used, SCORED, layout, split, bad_rows)
   settings: dict[str, Any] = {'--field': field, '--label': label, '--chat': chat}
   if reference:
@@ -274,9 +274,9 @@ def generate(
       f'--samples={samples}: with --temperature=0, all samples of a prompt are the same; set a '
       'temperature above 0, or leave --samples out'
     )
-  known = sources.ready_made(source)
+  known = sources.known_data_set(source)
   fields = (field,) if field else known.prompt if known else PROMPTS
-  reader = chat_texts.Reader(functools.cache(lambda: loaded.speaker(model)), chat)
+  reader = chat_texts.Reader(functools.cache(lambda: loaded.chat_model(model)), chat)
   read = functools.partial(reader.prompt, fields=fields, flag='' if known else '--field')
   settings = {'--samples': samples, **_sampling_flags(sampling)}
   part = max(max(COMPLETED, BATCHES * sampling.batch_size) // samples, 1)

@@ -28,7 +28,7 @@ PLAIN = 'text'  # a string in this field is plain text, as in training, even if 
 PROMPT = 'prompt'  # the field that precedes an answer without a question
 
 
-class Speaker(NamedTuple):
+class ChatModel(NamedTuple):
   """The parts of a model that decide how it reads a conversation."""
 
   name: str
@@ -43,7 +43,7 @@ class Reader:
   The model's tokenizer is loaded only if there is a conversation to read.
   """
 
-  speaker: Callable[[], Speaker]
+  model: Callable[[], ChatModel]
   strings_too: bool = False  # whether a string is a user's message, to be rendered too
 
   def text(self, row: Mapping[str, Any], fields: Sequence[str], flag: str = '--field') -> str:
@@ -58,7 +58,7 @@ class Reader:
     messages = _conversation(row, field, value)
     if messages is None or (isinstance(value, str) and not self._reads_messages()):
       return self._string(row, field, value)
-    if self.speaker().is_classifier:
+    if self.model().is_classifier:
       return _contents(messages)
     prompt, answer = self._split(messages, field)
     return prompt + answer
@@ -116,24 +116,24 @@ class Reader:
 
   def _reads_messages(self) -> bool:
     """Returns False if transcripts stay as they are, because there is no other template."""
-    speaker = self.speaker()
-    return speaker.is_classifier or speaker.template is not None
+    model = self.model()
+    return model.is_classifier or model.template is not None
 
   def _string(self, row: Mapping[str, Any], field: str, value: Any) -> str:
     text = text_of({**row, field: value}, (field,))
-    if not self.strings_too or self.speaker().is_classifier:
+    if not self.strings_too or self.model().is_classifier:
       return text
     return chat_rows.rendered(self._template(), text)
 
   def _template(self) -> chat.Template:
-    name, template, _ = self.speaker()
+    name, template, _ = self.model()
     if template is None:
       raise InputError(f'{name}: has no chat template; give plain prompts')
     return template
 
   def _split(self, messages: list[chat.Message], field: str) -> tuple[str, str]:
     """Returns what precedes the last answer, as the model reads it, and the answer."""
-    name, template, _ = self.speaker()
+    name, template, _ = self.model()
     try:
       prompt, answer = chat.prompt_and_answer(messages)
     except ValueError as error:
@@ -196,8 +196,8 @@ def pairs_of(texts: Any, prompts: Any, reader: Reader) -> list[tuple[str, str]]:
   texts, prompts = check_texts(texts, 'texts'), check(prompts, 'prompts')
   if len(prompts) != len(texts):
     raise ConfigError(f'prompts: has {len(prompts)} for {len(texts)} texts; must have one for each')
-  before = lambda value: reader.prompt({PROMPT: value}, (PROMPT,))
-  rendered = [_read(before, one, 'prompts', number) for number, one in enumerate(prompts)]
+  read_prompt = lambda value: reader.prompt({PROMPT: value}, (PROMPT,))
+  rendered = [_read(read_prompt, one, 'prompts', number) for number, one in enumerate(prompts)]
   return list(zip(rendered, texts))
 
 
@@ -219,11 +219,11 @@ def _conversation(row: Mapping[str, Any], field: str, value: Any) -> list[chat.M
   alone = messages is not None and all(one['role'] != 'user' for one in messages)
   if messages is None or not alone or PROMPT not in row or field == PROMPT:
     return messages
-  before = chat_rows.unnested(row[PROMPT])
-  asked = chat_rows.messages_of(before, PROMPT) or [
-    chat.Message(role='user', content=text_of({**row, PROMPT: before}, (PROMPT,)))
+  prompt = chat_rows.unnested(row[PROMPT])
+  prompt_messages = chat_rows.messages_of(prompt, PROMPT) or [
+    chat.Message(role='user', content=text_of({**row, PROMPT: prompt}, (PROMPT,)))
   ]
-  return [*asked, *messages]
+  return [*prompt_messages, *messages]
 
 
 def _contents(messages: Sequence[chat.Message]) -> str:

@@ -73,27 +73,26 @@ def load_rows(
     InputError: unusable rows, labels that are not understood, or a hub that does not answer.
   """
   convert, source = _source(data, seed)
-  if own := convert is _own:
+  has_users_fields = convert is _convert_user_row
+  if has_users_fields:
     labels.check_field(data)
-  if own:
-    convert = functools.partial(_own, template=template)
+    convert = functools.partial(convert, template=template)
   if template and data.chat == 'always':
     convert = functools.partial(_all_rendered, convert=convert, template=template)
   rows, counts = usable_rows(
     source.read(False), data.source, functools.partial(convert, data=data), data.bad_rows
   )
-  if own and data.label_field:
-    rows, counts = _labelled(rows, counts, data)
-  if own and data.prompt_field and not data.joiner:
+  if has_users_fields:
+    rows, counts = _read_labels(rows, counts, data)
     _warn_of_glued(rows, data)
   if data.max_rows:
     rows = _smallest_hashes(rows, data.max_rows)
-  given = [row['label'] for row in rows]
+  row_labels = [row['label'] for row in rows]
   return rows, {
     **counts,
     'rows': len(rows),
-    'labelled': len(given) - given.count(None),
-    'toxic': given.count(1),
+    'labelled': len(rows) - row_labels.count(None),
+    'toxic': row_labels.count(1),
   }
 
 
@@ -104,17 +103,19 @@ def cached(source: str) -> pathlib.Path | None:
     source: as in `Data`.
   """
   name, _, place = source.partition(':')
-  place = (place or READY_MADE[name].hub_id) if name in READY_MADE else source
+  place = (place or KNOWN[name].hub_id) if name in KNOWN else source
   if not is_hub_id(place) or pathlib.Path(place).exists():
     return None
   repository, _, revision = place.partition('@')
   return hub_cache.snapshot(repository, revision, 'dataset')
 
 
-def _labelled(
+def _read_labels(
   rows: list[CutText], counts: dict[str, int], data: Data
 ) -> tuple[list[CutText], dict[str, int]]:
-  """Converts the label field's values to labels; skips a few bad labels with their rows."""
+  """Converts the values of a label field to labels; skips a few bad labels with their rows."""
+  if not data.label_field:
+    return rows, counts
   kept, bad = [], []
   for row, label in zip(rows, labels.read([row['label'] for row in rows], data)):
     if isinstance(label, BadRow):
@@ -128,7 +129,9 @@ def _labelled(
 
 
 def _warn_of_glued(rows: list[CutText], data: Data) -> None:
-  """Warns if many texts continue with a letter or digit right after their prompt."""
+  """Warns if many texts continue with a letter or digit right after a prompt field."""
+  if data.joiner or not data.prompt_field:
+    return
   both = [
     row for row in rows if row['prompt'] and row['original'] and not chat.is_marked(row['prompt'])
   ]
@@ -150,17 +153,17 @@ def _source(data: Data, seed: int) -> tuple[Callable[..., CutText], RowSource]:
   layout = Layout(data.encoding, data.column_delimiter)
   if data.source == PLAYGROUND:
     return _playground, _comments(data.playground_comments, seed)
-  known = ready_made(data.source)
+  known = known_data_set(data.source)
   used = {data.text_field, data.prompt_field, data.label_field} - {''}
   if not data.prompt_field and data.text_field == Data.text_field:
     used.update(chat_rows.CONVERSATIONS, ('prompt',), chat_rows.ANSWERS)
-  rows = find(data.source, data.split, READY_MADE_FIELDS if known else used, layout)
-  return known.convert if known else _own, rows
+  rows = find(data.source, data.split, KNOWN_FIELDS if known else used, layout)
+  return known.convert if known else _convert_user_row, rows
 
 
-def ready_made(source: str) -> 'ReadyMade | None':
+def known_data_set(source: str) -> 'KnownDataSet | None':
   """Returns the form of a known data set, if a source (NAME or NAME:PLACE) names one."""
-  return READY_MADE.get(source.partition(':')[0])
+  return KNOWN.get(source.partition(':')[0])
 
 
 def find(source: str, split: str, used: Collection[str], layout: Layout) -> RowSource:
@@ -179,7 +182,7 @@ def find(source: str, split: str, used: Collection[str], layout: Layout) -> RowS
   if source == PLAYGROUND:
     return _comments(Data.playground_comments, seed=0)
   name, _, place = source.partition(':')
-  if known := ready_made(source):
+  if known := known_data_set(source):
     if not place and not known.hub_id:
       raise ConfigError(
         f'{layout.named("source", name)}: needs a place; use {name}:PLACE, where PLACE is a file, '
@@ -197,7 +200,7 @@ def find(source: str, split: str, used: Collection[str], layout: Layout) -> RowS
   prompts = ', prompts' * (layout.named('source') != '--input')
   raise ConfigError(
     f'{layout.named("source", source)}: {place!r} is not a file, a folder or a hub id '
-    f'(owner/name); ready-made sources: {", ".join(READY_MADE)}, {PLAYGROUND}{prompts}'
+    f'(owner/name); known sources: {", ".join(KNOWN)}, {PLAYGROUND}{prompts}'
   )
 
 
@@ -223,7 +226,7 @@ def _all_rendered(row: Row, data: Data, convert: Converter, template: chat.Templ
   return cut
 
 
-def _own(row: Row, data: Data, template: chat.Template | None = None) -> CutText:
+def _convert_user_row(row: Row, data: Data, template: chat.Template | None = None) -> CutText:
   """Converts a row with the user's own fields.
 
   It has a text to be cut, or a prompt, which may be a conversation, and perhaps the text that
@@ -268,21 +271,21 @@ def _real_toxicity_prompts(row: Row, data: Data) -> CutText:
   No human labelled these: a text counts as toxic if Perspective scores either part at 0.5 or more.
   """
   del data
-  parts, found = {}, []
+  parts, part_labels = {}, []
   for name in ('prompt', 'continuation'):
     part = row.get(name)
     if isinstance(part, dict):  # the hub's layout: {'text', 'toxicity', ...}
       parts[name] = text_of(part, ('text',))
-      found.append(_label(part, 'toxicity'))
+      part_labels.append(_label(part, 'toxicity'))
     else:
       parts[name] = text_of(row, (name,))
-      found.append(_label(row, f'{name}_toxicity'))
-  label = 1 if 1 in found else None if None in found else 0
+      part_labels.append(_label(row, f'{name}_toxicity'))
+  label = 1 if 1 in part_labels else None if None in part_labels else 0
   return _whole(parts['prompt'], parts['continuation'], label)
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadyMade:
+class KnownDataSet:
   """The form of a known data set.
 
   Its text consists of one or two parts. A part is in the first of several fields that a row has.
@@ -299,23 +302,29 @@ class ReadyMade:
     return self.text[0]
 
 
-READY_MADE: dict[str, ReadyMade] = {  # known data sets by name
-  'jigsaw-long-2000': ReadyMade(
+KNOWN: dict[str, KnownDataSet] = {  # by name
+  'jigsaw-long-2000': KnownDataSet(
     'jaredjoss/jigsaw-long-2000', _jigsaw_long_2000, (('prompt',), ('original_output',)), ' '
   ),
-  'real-toxicity-prompts': ReadyMade(
+  'real-toxicity-prompts': KnownDataSet(
     'allenai/real-toxicity-prompts', _real_toxicity_prompts, (('prompt',), ('continuation',))
   ),
-  'paradetox': ReadyMade('s-nlp/paradetox', _paradetox, (TOXIC,)),
-  'paradetox-neutral': ReadyMade('s-nlp/paradetox', _paradetox_neutral, (NEUTRAL,)),
-  'jigsaw': ReadyMade('', _jigsaw, (COMMENT,)),
+  'paradetox': KnownDataSet('s-nlp/paradetox', _paradetox, (TOXIC,)),
+  'paradetox-neutral': KnownDataSet('s-nlp/paradetox', _paradetox_neutral, (NEUTRAL,)),
+  'jigsaw': KnownDataSet('', _jigsaw, (COMMENT,)),
 }
 
 
 # All fields that they read; values of other fields do not matter.
-READY_MADE_FIELDS = (
-  *(*COMMENT, *TOXIC, *NEUTRAL),
-  *('prompt', 'original_output', 'continuation', 'prompt_toxicity', 'continuation_toxicity'),
+KNOWN_FIELDS = (
+  *COMMENT,
+  *TOXIC,
+  *NEUTRAL,
+  'prompt',
+  'original_output',
+  'continuation',
+  'prompt_toxicity',
+  'continuation_toxicity',
 )
 
 

@@ -11,7 +11,7 @@ from irl_jax.models import pretrained
 CHECKED = 20  # rendered texts that are compared
 
 
-def speaker(members: Sequence[pretrained.Pretrained], name: str) -> chat_texts.Speaker:
+def chat_model(members: Sequence[pretrained.Pretrained], name: str) -> chat_texts.ChatModel:
   """Returns how a model, or an ensemble of several, reads conversations.
 
   Args:
@@ -24,7 +24,7 @@ def speaker(members: Sequence[pretrained.Pretrained], name: str) -> chat_texts.S
   first = members[0]
   if len({str(getattr(one.tokenizer, 'chat_template', None)) for one in members}) > 1:
     raise InputError(f'{name}: its members have different chat templates; score one of them')
-  return chat_texts.Speaker(name, chat.template_of(first.tokenizer), first.kind == 'classifier')
+  return chat_texts.ChatModel(name, chat.template_of(first.tokenizer), first.kind == 'classifier')
 
 
 def check_alike(models: Sequence[pretrained.Decoder], texts: Sequence[str], remedy: str) -> None:

@@ -33,7 +33,7 @@ def data(run: Run) -> None:
     ConfigError: no such source.
     InputError: unusable rows, too few of them, or an audit of models that cannot be compared.
   """
-  if is_audit(run):
+  if compares_existing_models(run):
     check_audit(run)
   rows, counts = load(run)
   splits, split_counts = prompts.split_rows(rows)
@@ -100,7 +100,7 @@ def short_enough(
   rendered = [row for row in rows if chat.is_marked(row['prompt'])]
   if not rendered:
     return rows, counts
-  tokenizer = pretrained.load_tokenizer(_speaker(run), ('causal_lm',))
+  tokenizer = pretrained.load_tokenizer(_template_place(run), ('causal_lm',))
   ids, _ = text.encode(tokenizer, [row['prompt'] for row in rendered])
   limit = run.config.data.max_prompt_tokens
   dropped = {id(row) for row, tokens in zip(rendered, ids) if len(tokens) > limit}
@@ -119,8 +119,8 @@ def short_enough(
   return kept, {**counts, 'rows': len(kept), 'too_long': len(dropped)}
 
 
-def _speaker(run: Run) -> str:
-  """Returns the model whose chat template renders prompts, or '' if a stage has yet to train it."""
+def _template_place(run: Run) -> str:
+  """Returns the place of the model whose chat template renders prompts; '': not yet trained."""
   models = run.config.models
   return models.aligned or models.sft or models.base
 
@@ -133,17 +133,16 @@ def template(run: Run) -> chat.Template | None:
   Raises:
     ConfigError: prompts must be rendered, but the model has no template.
   """
-  wanted, place = run.config.data.chat, _speaker(run)
-  if wanted == 'never' or not place:
-    found = None
-  else:
-    found = chat.template_of(pretrained.load_tokenizer(place, ('causal_lm',)))
-  if wanted == 'always' and not found:
+  chat_mode, place = run.config.data.chat, _template_place(run)
+  rendering = None
+  if chat_mode != 'never' and place:
+    rendering = chat.template_of(pretrained.load_tokenizer(place, ('causal_lm',)))
+  if chat_mode == 'always' and not rendering:
     raise ConfigError(
       f'config.data.chat = always: {place or "the model of stage sft"} has no chat template; use '
       'auto, or a model that has one in tokenizer_config.json or chat_template.jinja'
     )
-  return found
+  return rendering
 
 
 def with_template(
@@ -157,7 +156,9 @@ def with_template(
   if not any(map(chat.is_marked, rendered)):
     return model
   tokenizer = copy.deepcopy(model.tokenizer)
-  tokenizer.chat_template = pretrained.load_tokenizer(_speaker(run), ('causal_lm',)).chat_template
+  tokenizer.chat_template = pretrained.load_tokenizer(
+    _template_place(run), ('causal_lm',)
+  ).chat_template
   return dataclasses.replace(model, tokenizer=tokenizer)
 
 
@@ -185,7 +186,7 @@ def unlabelled(run: Run, heldout: Sequence[PromptRow]) -> list[PromptRow]:
   return [{**row, 'label': None} for row in splits['validation'] if row['prompt_id'] not in held]
 
 
-def is_audit(run: Run) -> bool:
+def compares_existing_models(run: Run) -> bool:
   """Returns True if the run compares two existing models, and trains neither."""
   stages = set(run.config.stages)
   return 'demos' in stages and not stages & {'sft', 'rlhf'}

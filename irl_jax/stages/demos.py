@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_metrics
+from irl_jax.models import chat_templates
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
-from irl_jax.models import speakers
 from irl_jax.runtime import processes
 from irl_jax.runtime.records import DemonstrationRow
 from irl_jax.runtime.records import PairRow
@@ -23,7 +23,7 @@ def demos(run: Run) -> None:
   true reward its values are None.
   """
   models = load_models(run)
-  speakers.check_alike(
+  chat_templates.check_alike(
     list(models.values()),
     [row['prompt'] for row in run.rows('train')],
     'Set --config.data.chat=never',

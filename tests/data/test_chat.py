@@ -28,7 +28,7 @@ TURNS = [
 
 
 @pytest.fixture(scope='module')
-def speaker():
+def tokenizer():
   """A tokenizer with a chat template whose special tokens are in its vocabulary."""
   tokenizer = playground_tokenizers.language_model_tokenizer(['hello world', 'one two three'] * 5)
   tokenizer.add_special_tokens({'additional_special_tokens': ['<|im_start|>', '<|im_end|>']})
@@ -37,68 +37,68 @@ def speaker():
 
 
 @pytest.fixture(scope='module')
-def template(speaker):
-  return chat.template_of(speaker)
+def template(tokenizer):
+  return chat.template_of(tokenizer)
 
 
 @pytest.mark.parametrize('messages', [USER, TURNS])
-def test_a_rendered_prompt_has_the_ids_that_transformers_gives_it(speaker, template, messages):
+def test_a_rendered_prompt_has_the_ids_that_transformers_gives_it(tokenizer, template, messages):
   prompt = chat.render(template, messages)
-  expected = speaker.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-  assert text.encode(speaker, [prompt, 'one']) == (
-    [expected, text.encode(speaker, ['one'])[0][0]],
+  expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+  assert text.encode(tokenizer, [prompt, 'one']) == (
+    [expected, text.encode(tokenizer, ['one'])[0][0]],
     0,
   )
-  assert chat.shown(prompt) == speaker.apply_chat_template(
+  assert chat.shown(prompt) == tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, tokenize=False
   )
 
 
-def test_a_typed_special_token_stays_plain_text(speaker, template):
+def test_a_typed_special_token_stays_plain_text(tokenizer, template):
   typed = 'a <|im_end|> b'
-  (ids,), _ = text.encode(speaker, [chat.render(template, [{'role': 'user', 'content': typed}])])
-  end = speaker.convert_tokens_to_ids('<|im_end|>')
+  (ids,), _ = text.encode(tokenizer, [chat.render(template, [{'role': 'user', 'content': typed}])])
+  end = tokenizer.convert_tokens_to_ids('<|im_end|>')
   assert ids.count(end) == 1  # the template's own
-  assert typed in speaker.decode(ids)
+  assert typed in tokenizer.decode(ids)
 
 
-def test_a_typed_mark_makes_no_special_token(speaker, template):
+def test_a_typed_mark_makes_no_special_token(tokenizer, template):
   typed = f'{chat.START}<|im_end|>{chat.END}'
   prompt = chat.render(template, [{'role': 'user', 'content': typed}])
-  (ids,), _ = text.encode(speaker, [prompt])
-  assert ids.count(speaker.convert_tokens_to_ids('<|im_end|>')) == 1
+  (ids,), _ = text.encode(tokenizer, [prompt])
+  assert ids.count(tokenizer.convert_tokens_to_ids('<|im_end|>')) == 1
   assert chat.plain(prompt) == '\ufffd<|im_end|>\ufffd'
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=3), st.text(max_size=8))
-def test_ids_of_prompt_and_completion_add_up(speaker, template, contents, completion):
+def test_ids_of_prompt_and_completion_add_up(tokenizer, template, contents, completion):
   messages = [{'role': 'user', 'content': content} for content in contents]
   prompt = chat.render(template, messages)
   completion = chat.unmarked(completion)
-  rows, _ = text.encode(speaker, [prompt, completion, prompt + completion])
+  rows, _ = text.encode(tokenizer, [prompt, completion, prompt + completion])
   assert rows[0] + rows[1] == rows[2]
   assert chat.plain(prompt + completion) == '\n'.join(
     part for part in [*(chat.unmarked(one).strip() for one in contents), completion] if part
   )
 
 
-def test_a_template_that_changes_contents_is_refused(speaker):
-  loud = chat.template_of(_with_template(speaker, "{{ messages[0]['content'] | upper }}"))
+def test_a_template_that_changes_contents_is_refused(tokenizer):
+  loud = chat.template_of(_with_template(tokenizer, "{{ messages[0]['content'] | upper }}"))
   with pytest.raises(chat.TemplateError, match='changes the content of message 1'):
     chat.render(loud, USER)
 
 
-def test_the_template_s_own_refusal_is_one_line(speaker):
+def test_the_template_s_own_refusal_is_one_line(tokenizer):
   strict = chat.template_of(
-    _with_template(speaker, "{{ raise_exception('System role not supported') }}")
+    _with_template(tokenizer, "{{ raise_exception('System role not supported') }}")
   )
   with pytest.raises(chat.TemplateError, match='refuses it: System role not supported'):
     chat.render(strict, TURNS)
 
 
-def test_a_tokenizer_may_have_no_template(speaker):
-  assert chat.template_of(_with_template(speaker, None)) is None
+def test_a_tokenizer_may_have_no_template(tokenizer):
+  assert chat.template_of(_with_template(tokenizer, None)) is None
 
 
 def _with_template(tokenizer, template):

@@ -3,8 +3,8 @@
 import pytest
 
 from irl_jax.data import chat
+from irl_jax.data.chat_texts import ChatModel
 from irl_jax.data.chat_texts import Reader
-from irl_jax.data.chat_texts import Speaker
 from irl_jax.data.row_values import BadRow
 from irl_jax.errors import InputError
 
@@ -26,11 +26,11 @@ def loaded_only_for_conversations():
   raise AssertionError('the tokenizer is not needed')
 
 
-RENDERED = Reader(lambda: Speaker('M', template))
-WITHOUT = Reader(lambda: Speaker('M', None))
-CLASSIFIER = Reader(lambda: Speaker('M', template, is_classifier=True))
+RENDERED = Reader(lambda: ChatModel('M', template))
+WITHOUT = Reader(lambda: ChatModel('M', None))
+CLASSIFIER = Reader(lambda: ChatModel('M', template, is_classifier=True))
 UNASKED = Reader(loaded_only_for_conversations)
-AS_MESSAGES = Reader(lambda: Speaker('M', template), strings_too=True)
+AS_MESSAGES = Reader(lambda: ChatModel('M', template), strings_too=True)
 
 CONVERSATIONS = {  # a row: what is rendered before the answer, the answer, and the contents
   'messages': ({'x': [ASKED, SAID]}, '<user>Hi?<assistant>', 'Yes.', 'Hi?\nYes.'),
@@ -108,11 +108,11 @@ def test_strings_are_messages_with_chat():
   assert chat.shown(AS_MESSAGES.prompt({'x': 'a'}, ('x',))) == '<user>a<assistant>'
   prompt, text = AS_MESSAGES.pair({'x': 'a', 'p': 'b'}, ('x',), 'p')
   assert (chat.shown(prompt), text) == ('<user>b<assistant>', 'a')
-  reads = Reader(lambda: Speaker('M', None, is_classifier=True), strings_too=True)
+  reads = Reader(lambda: ChatModel('M', None, is_classifier=True), strings_too=True)
   assert reads.text({'x': 'a'}, ('x',)) == 'a'
   for read in (Reader.text, Reader.prompt):
     with pytest.raises(InputError, match='M: has no chat template'):
-      read(Reader(lambda: Speaker('M', None), strings_too=True), {'x': 'a'}, ('x',))
+      read(Reader(lambda: ChatModel('M', None), strings_too=True), {'x': 'a'}, ('x',))
 
 
 def test_a_prompt_field_may_have_a_conversation():

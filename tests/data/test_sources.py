@@ -1,4 +1,4 @@
-"""Every source that a config can name: files, folders, the hub, ready-made ones, the playground."""
+"""Every source that a config can name: files, folders, the hub, known data sets, the playground."""
 
 import gzip
 import hashlib
@@ -228,9 +228,9 @@ def test_real_toxicity_prompts_are_read(tmp_path, scores, label):
     assert read == [{'prompt': 'a', 'original': ', b', 'label': label}]
 
 
-def test_ready_made_rows_of_another_form_are_bad(tmp_path):
+def test_rows_of_a_known_data_set_in_another_form_are_bad(tmp_path):
   path = file_of(tmp_path, {'text': 'a'})
-  for name in sources.READY_MADE:
+  for name in sources.KNOWN:
     with pytest.raises(InputError, match="row 1: has no field .*; its fields: 'text'"):
       load(f'{name}:{path}')
 

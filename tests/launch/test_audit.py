@@ -149,7 +149,7 @@ def test_an_audit_uses_texts_labels_and_a_true_reward(launch, models, tmp_path):
 
 
 @pytest.mark.slow
-def test_conversations_are_rendered_for_both_models(launch, speakers, models, tmp_path):
+def test_conversations_are_rendered_for_both_models(launch, chat_models, models, tmp_path):
   rng = np.random.default_rng(0)
   said = [''.join(rng.choice(list('abcdefgh'), 6)) for _ in range(200)]
   rows = [
@@ -162,7 +162,7 @@ def test_conversations_are_rendered_for_both_models(launch, speakers, models, tm
     'train',
     f'--config={CONFIG}',
     f'--workdir={workdir}',
-    *[f'--config.models.{name}={folder}' for name, folder in speakers.items()],
+    *[f'--config.models.{name}={folder}' for name, folder in chat_models.items()],
     models['classifier'],
     *SMALL,
     '--config.data.max_prompt_tokens=16',
@@ -203,13 +203,13 @@ def test_conversations_are_rendered_for_both_models(launch, speakers, models, tm
   ],
 )
 def test_refusals_of_a_chat_are_one_line(
-  launch, speakers, audited, tmp_path, capsys, given, code, message
+  launch, chat_models, audited, tmp_path, capsys, given, code, message
 ):
   said = itertools.permutations('abcde', 4)
   rows_lib.write_jsonl(tmp_path / 'prompts.jsonl', [{'prompt': ''.join(one)} for one in said])
   given = dict(given)
   folders = {
-    name: audited[name] if given.pop(name, '') == 'plain' else speakers[name]
+    name: audited[name] if given.pop(name, '') == 'plain' else chat_models[name]
     for name in ('base', 'aligned')
   }
   assert (

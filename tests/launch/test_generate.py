@@ -47,7 +47,7 @@ def test_prompt_else_text_is_completed(run, calls):
   assert calls[0] == ('M', ['a'], Sampling(max_new_tokens=64, batch_size=32), 0)
 
 
-def test_conversations_and_messages_of_users_are_rendered(launch, speakers, tmp_path):
+def test_conversations_and_messages_of_users_are_rendered(launch, chat_models, tmp_path):
   source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
   asked = {'role': 'user', 'content': 'abc'}
   rows = [
@@ -56,7 +56,7 @@ def test_conversations_and_messages_of_users_are_rendered(launch, speakers, tmp_
     {'prompt': [asked]},
   ]
   source.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-  arguments = [f'--model={speakers["aligned"]}', f'--input={source}', f'--output={output}']
+  arguments = [f'--model={chat_models["aligned"]}', f'--input={source}', f'--output={output}']
   arguments += ['--max_new_tokens=3', '--temperature=0']
   written = lambda: [json.loads(line)['completion'] for line in output.open()]
   assert launch('generate', *arguments) == 0
@@ -66,14 +66,14 @@ def test_conversations_and_messages_of_users_are_rendered(launch, speakers, tmp_
   assert written() == [first] * 3 and plain != first
 
 
-def test_a_conversation_without_a_template_is_refused(launch, speakers, tmp_path, capsys):
+def test_a_conversation_without_a_template_is_refused(launch, chat_models, tmp_path, capsys):
   source = tmp_path / 'in.jsonl'
   source.write_text('{"prompt": [{"role": "user", "content": "a"}]}\n')
   arguments = [f'--input={source}', f'--output={tmp_path / "out.jsonl"}', '--max_new_tokens=3']
-  assert launch('generate', f'--model={speakers["base"]}', *arguments) == 3
+  assert launch('generate', f'--model={chat_models["base"]}', *arguments) == 3
   assert 'base: has no chat template; give plain prompts' in capsys.readouterr().err
   source.write_text('{"prompt": [{"role": "assistant", "content": "a"}]}\n')
-  assert launch('generate', f'--model={speakers["aligned"]}', *arguments) == 3
+  assert launch('generate', f'--model={chat_models["aligned"]}', *arguments) == 3
   assert "row 1: field 'prompt' has no user message before the" in capsys.readouterr().err
 
 

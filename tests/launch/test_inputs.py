@@ -314,7 +314,7 @@ def test_what_is_nowhere_is_refused(run, capsys, source):
   assert shown.startswith(
     f'error: --input={source}: {source!r} is not a file, a folder or a hub id'
   )
-  assert 'ready-made sources: jigsaw-long-2000' in shown and shown.count('\n') == 1
+  assert 'known sources: jigsaw-long-2000' in shown and shown.count('\n') == 1
   assert not list(pathlib.Path().glob('out.jsonl*'))
 
 

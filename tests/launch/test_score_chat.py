@@ -24,8 +24,8 @@ def answered(content):
 
 
 @pytest.fixture(scope='module')
-def model(speakers):
-  return api.load_model(speakers['aligned'])
+def model(chat_models):
+  return api.load_model(chat_models['aligned'])
 
 
 @pytest.fixture(scope='module')
@@ -54,9 +54,9 @@ def columns(rows, name):
 
 
 @pytest.mark.parametrize('field', ['messages', 'conversations', 'conversation', 'x'])
-def test_conversations_are_scored_as_they_are_rendered(score, speakers, model, rendered, field):
+def test_conversations_are_scored_as_they_are_rendered(score, chat_models, model, rendered, field):
   rows = [{field: [asked(one), answered(two)], 'id': one} for one, two in zip(SAID, ANSWERS)]
-  flags = [f'--model={speakers["aligned"]}', *['--field=x'] * (field == 'x')]
+  flags = [f'--model={chat_models["aligned"]}', *['--field=x'] * (field == 'x')]
   code, written = score(rows, *flags)
   expected = api.score(model, [one + two for one, two in zip(rendered, ANSWERS)])
   assert code == 0 and columns(written, 'tokens') == expected['tokens'].tolist()
@@ -66,7 +66,7 @@ def test_conversations_are_scored_as_they_are_rendered(score, speakers, model, r
   ]
 
 
-def test_both_sides_of_a_preference_are_scored(score, speakers, model, rendered, capsys):
+def test_both_sides_of_a_preference_are_scored(score, chat_models, model, rendered, capsys):
   lists = [
     {'chosen': [asked(one), answered(two)], 'rejected': [asked(one), answered(other)]}
     for one, two, other in zip(SAID, ANSWERS, OTHERS)
@@ -85,7 +85,7 @@ def test_both_sides_of_a_preference_are_scored(score, speakers, model, rendered,
     for side in (ANSWERS, OTHERS)
   ]
   for rows in (lists, explicit, transcripts):
-    code, written = score(rows, f'--model={speakers["aligned"]}', '--field=chosen,rejected')
+    code, written = score(rows, f'--model={chat_models["aligned"]}', '--field=chosen,rejected')
     assert code == 0
     for name, side in zip(('chosen', 'rejected'), expected):
       np.testing.assert_allclose(columns(written, f'log_prob_{name}'), side, rtol=1e-5)
@@ -98,11 +98,11 @@ def test_a_classifier_reads_what_was_said(score, audited):
   np.testing.assert_allclose(columns(written, 'reward'), expected, atol=1e-5)
 
 
-def test_the_last_answer_is_compared_given_what_precedes_it(score, speakers, rendered):
+def test_the_last_answer_is_compared_given_what_precedes_it(score, chat_models, rendered):
   rows = [{'messages': [asked(one), answered(two)]} for one, two in zip(SAID, ANSWERS)]
-  pair = [f'--model={speakers["aligned"]}', f'--reference={speakers["base"]}']
+  pair = [f'--model={chat_models["aligned"]}', f'--reference={chat_models["base"]}']
   code, written = score(rows, *pair)
-  expected = api.log_ratio(speakers['aligned'], speakers['base'], ANSWERS, rendered)
+  expected = api.log_ratio(chat_models['aligned'], chat_models['base'], ANSWERS, rendered)
   assert code == 0 and columns(written, 'tokens') == list(map(len, ANSWERS))
   np.testing.assert_allclose(columns(written, 'log_ratio'), expected['log_ratio'], atol=1e-5)
   apart = [{'p': one, 'text': two} for one, two in zip(SAID, ANSWERS)]
@@ -115,13 +115,13 @@ def test_the_last_answer_is_compared_given_what_precedes_it(score, speakers, ren
   assert code == 0 and columns(again, 'log_ratio') == columns(written, 'log_ratio')
 
 
-def test_texts_are_messages_with_chat(score, speakers, model, rendered):
-  written = score([{'text': one} for one in SAID], f'--model={speakers["aligned"]}', '--chat')[1]
+def test_texts_are_messages_with_chat(score, chat_models, model, rendered):
+  written = score([{'text': one} for one in SAID], f'--model={chat_models["aligned"]}', '--chat')[1]
   expected = api.score(model, rendered)['log_prob']
   np.testing.assert_allclose(columns(written, 'log_prob'), expected, rtol=1e-5)
 
 
-def test_rows_that_cannot_be_rendered_line_up(score, speakers, capsys):
+def test_rows_that_cannot_be_rendered_line_up(score, chat_models, capsys):
   rows = [
     {'messages': [asked('a'), answered('b')]},
     {'messages': [answered('b')]},
@@ -129,7 +129,7 @@ def test_rows_that_cannot_be_rendered_line_up(score, speakers, capsys):
     {'id': 3},
     {'text': 'a', 'messages': 3},
   ]
-  flag = f'--model={speakers["aligned"]}'
+  flag = f'--model={chat_models["aligned"]}'
   assert score(rows, flag) == (3, None)
   assert "row 2: field 'messages' has no user message before the answer; fix it, or skip" in (
     capsys.readouterr().err
@@ -161,14 +161,14 @@ def test_what_needs_a_template_is_refused_before_any_work(
   assert message in shown and shown.count('\n') == 1
 
 
-def test_the_same_from_python(speakers, model, rendered, audited):
+def test_the_same_from_python(chat_models, model, rendered, audited):
   talks = [[asked(one), answered(two)] for one, two in zip(SAID, ANSWERS)]
   whole = [one + two for one, two in zip(rendered, ANSWERS)]
-  for given in (speakers['aligned'], model):
+  for given in (chat_models['aligned'], model):
     scores = api.score(given, [*talks, 'a'])
     expected = api.score(given, [*whole, 'a'])
     np.testing.assert_allclose(scores['log_prob'], expected['log_prob'], rtol=1e-5)
-  pair = speakers['aligned'], speakers['base']
+  pair = chat_models['aligned'], chat_models['base']
   expected = api.log_ratio(*pair, ANSWERS, rendered)['log_ratio']
   np.testing.assert_allclose(api.log_ratio(*pair, talks)['log_ratio'], expected, atol=1e-5)
   prompts = [[asked(one)] for one in SAID]
@@ -183,6 +183,6 @@ def test_the_same_from_python(speakers, model, rendered, audited):
     api.score(model, ['a', [answered('b')]])
 
 
-def test_a_reference_without_the_templates_tokens_is_refused(speakers, audited):
+def test_a_reference_without_the_templates_tokens_is_refused(chat_models, audited):
   with pytest.raises(ValueError, match='read the chat template as different tokens; one of them'):
-    api.log_ratio(speakers['aligned'], audited['base'], [[asked('a'), answered('b')]])
+    api.log_ratio(chat_models['aligned'], audited['base'], [[asked('a'), answered('b')]])

@@ -146,9 +146,11 @@ def test_what_cannot_be_audited_is_refused_before_any_work(
 
 
 def test_models_that_the_run_makes_are_not_looked_for(start):
-  assert not data.is_audit(start(stages=('data', 'rlhf', 'demos', 'irl')))
-  assert not data.is_audit(start(stages=('data', 'sft', 'demos', 'irl'), aligned='aligned'))
-  assert not data.is_audit(start(stages=('data',)))
+  assert not data.compares_existing_models(start(stages=('data', 'rlhf', 'demos', 'irl')))
+  assert not data.compares_existing_models(
+    start(stages=('data', 'sft', 'demos', 'irl'), aligned='aligned')
+  )
+  assert not data.compares_existing_models(start(stages=('data',)))
 
 
 def test_an_aligned_model_and_the_stage_that_makes_one_exclude_each_other():

@@ -27,7 +27,7 @@ SMALL = (
 
 
 @pytest.fixture
-def arguments(speakers, tmp_path, monkeypatch):
+def arguments(chat_models, tmp_path, monkeypatch):
   """Arguments of a study whose polite words a tiny model can write, in one step of PPO."""
   monkeypatch.setattr(known_answer, 'POLITE', tuple('abcdefghijkl'))
   small = dict(rollouts_per_step=8, minibatch_size=8, trained_blocks=1, learning_rate=1e-2)
@@ -37,7 +37,7 @@ def arguments(speakers, tmp_path, monkeypatch):
   return [
     'known_answer.py',
     '--config=audit_chat',
-    f'--config.models.base={speakers["aligned"]}',
+    f'--config.models.base={chat_models["aligned"]}',
     f'--prompts={tmp_path / "prompts.jsonl"}',
     f'--workdir={tmp_path / "study"}',
     f'--output={tmp_path / "found.json"}',
@@ -68,14 +68,14 @@ def test_a_reward_is_compared_with_the_truth_over_answers_and_over_pairs():
   assert right['spearman'] == pytest.approx(1) and right['pairwise_accuracy'] == 1.0
 
 
-def test_noise_is_as_large_as_the_change_and_only_where_there_is_one(speakers, tmp_path):
-  base = pretrained.load_language_model(str(speakers['aligned']))
+def test_noise_is_as_large_as_the_change_and_only_where_there_is_one(chat_models, tmp_path):
+  base = pretrained.load_language_model(str(chat_models['aligned']))
   moved = {
     **base.params,
     'embed_in': jax.tree.map(lambda leaf: leaf + 0.5, base.params['embed_in']),
   }
   pretrained.save(tmp_path / 'trained', dataclasses.replace(base, params=moved), '')
-  place = known_answer.noise(str(speakers['aligned']), str(tmp_path / 'trained'), tmp_path)
+  place = known_answer.noise(str(chat_models['aligned']), str(tmp_path / 'trained'), tmp_path)
   noisy = pretrained.load_language_model(place).params
   added = noisy['embed_in']['embedding'] - base.params['embed_in']['embedding']
   assert np.sqrt(np.mean(added**2)) == pytest.approx(0.5, rel=0.1) and abs(added.mean()) < 0.1
