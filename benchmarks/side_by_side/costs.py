@@ -13,31 +13,45 @@ IRL_BATCH = 32  # pairs of an update
 
 
 class Shape(NamedTuple):
-  """The shape of a Pythia or of a RoBERTa."""
+  """The shape of a Pythia, a RoBERTa, or a Llama with tied embeddings."""
 
   vocabulary: int
   width: int
   blocks: int
   heads: int
   feed_forward: int
+  key_value_heads: int = 0  # of a Llama; 0: a Pythia or a RoBERTa
+
+  @property
+  def key_value_width(self) -> int:
+    """Numbers of a token's keys in one block, and of its values."""
+    return self.width * (self.key_value_heads or self.heads) // self.heads
 
   @property
   def block_weights(self) -> int:
     """Weights of one block's matrices."""
-    return 4 * self.width**2 + 2 * self.width * self.feed_forward
+    feed_forward = (3 if self.key_value_heads else 2) * self.width * self.feed_forward
+    return 2 * self.width * (self.width + self.key_value_width) + feed_forward
 
   @property
   def embedding(self) -> int:
     """Weights of the embedding; the output head has as many."""
     return self.vocabulary * self.width
 
+  @property
+  def weights(self) -> int:
+    """Weights of all matrices."""
+    return self.blocks * self.block_weights + self.embedding * (1 if self.key_value_heads else 2)
 
-PYTHIA = {
+
+DECODERS = {
   'tiny': Shape(264, 16, 2, 2, 32),
+  'tiny_llama': Shape(264, 16, 2, 4, 24, 2),
   '14m': Shape(50304, 128, 6, 4, 512),
   '70m': Shape(50304, 512, 6, 8, 2048),
   '410m': Shape(50304, 1024, 24, 16, 4096),
   '1b': Shape(50304, 2048, 16, 8, 8192),
+  'smollm2': Shape(50304, 576, 30, 9, 1536, 3),  # SmolLM2-135M with Pythia's vocabulary
 }
 TOP_K = 30  # of all sampling
 ROBERTA = {'tiny': Shape(264, 16, 2, 2, 32), 'base': Shape(50265, 768, 12, 12, 3072)}
@@ -94,7 +108,7 @@ def decode(work: Work) -> Cost:
   visible = range(work.prompt + 1, work.prompt + work.new)  # tokens that a later pass attends to
   flops = blocks(shape, shape.blocks, batch, work.prompt) + work.new * head(shape, batch)
   flops += batch * (2 * len(visible) * body + 4 * sum(visible) * shape.blocks * shape.width)
-  cache = 2 * shape.blocks * batch * sum(visible) * shape.width
+  cache = 2 * shape.blocks * batch * sum(visible) * shape.key_value_width
   return Cost(flops, work.item * (work.new * (body + shape.embedding) + cache))
 
 
@@ -102,8 +116,7 @@ def train(work: Work) -> Cost:
   """Returns the cost of `epochs` steps of language modelling; the last token predicts nothing."""
   shape, positions = work.shape, work.batch * (work.tokens - 1)
   flops = blocks(shape, shape.blocks, work.batch, work.tokens) + head(shape, positions)
-  moved = update(shape.blocks * shape.block_weights + 2 * shape.embedding)
-  return Cost(3 * work.epochs * flops, work.epochs * moved)
+  return Cost(3 * work.epochs * flops, work.epochs * update(shape.weights))
 
 
 def score(work: Work) -> Cost:

@@ -29,6 +29,7 @@ from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
+from irl_jax.models.llama_config import LlamaConfig
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.runtime import compilation_cache
@@ -57,8 +58,14 @@ def made(
 
 
 def language_model(shape: costs.Shape) -> pretrained.Pretrained:
-  """Returns a Pythia of that shape."""
-  return made('causal_lm', trunk, gpt_neox.GPTNeoXConfig(*shape), 'pythia_tokenizer')
+  """Returns a Pythia or a Llama of that shape."""
+  *sizes, groups = shape
+  if not groups:
+    return made('causal_lm', trunk, gpt_neox.GPTNeoXConfig(*sizes), 'pythia_tokenizer')
+  config = LlamaConfig(
+    *sizes[:-1], groups, shape.width // shape.heads, shape.feed_forward, tie_word_embeddings=True
+  )
+  return made('causal_lm', trunk, config, 'pythia_tokenizer')
 
 
 def classifier(shape: costs.Shape) -> pretrained.Pretrained:

@@ -38,11 +38,15 @@ def sizes_of(shape: costs.Shape) -> dict[str, int]:
   )
 
 
-def language_model(shape: costs.Shape) -> transformers.GPTNeoXForCausalLM:
-  """Returns a Pythia of that shape with random weights."""
+def language_model(shape: costs.Shape) -> transformers.PreTrainedModel:
+  """Returns a Pythia or a Llama of that shape with random weights."""
   torch.manual_seed(0)
-  more = dict(bos_token_id=0, eos_token_id=0, hidden_dropout=0.0, attention_dropout=0.0)
-  config = transformers.GPTNeoXConfig(**sizes_of(shape), **more, max_position_embeddings=2048)
+  more = dict(bos_token_id=0, eos_token_id=0, attention_dropout=0.0, max_position_embeddings=2048)
+  if groups := shape.key_value_heads:
+    more |= dict(num_key_value_heads=groups, tie_word_embeddings=True)
+    config = transformers.LlamaConfig(**sizes_of(shape), **more)
+    return transformers.LlamaForCausalLM(config).to(DEVICE)
+  config = transformers.GPTNeoXConfig(**sizes_of(shape), **more, hidden_dropout=0.0)
   return transformers.GPTNeoXForCausalLM(config).to(DEVICE)
 
 
@@ -175,7 +179,7 @@ def checkpoints(lap: turns.Lap, work: costs.Work, reading: bool) -> None:
 
 def log_probs(model: Any, ids: torch.Tensor, new: int) -> tuple[torch.Tensor, torch.Tensor]:
   """Returns log-probs [B, T] of the last `new` tokens, and the states that predict them."""
-  hidden, targets = model.gpt_neox(ids).last_hidden_state[:, -new - 1 : -1], ids[:, -new:]
+  hidden, targets = model.base_model(ids).last_hidden_state[:, -new - 1 : -1], ids[:, -new:]
   flat = model.get_output_embeddings()(hidden).flatten(0, 1)
   loss = functional.cross_entropy(flat, targets.flatten(), reduction='none')
   return -loss.view_as(targets), hidden

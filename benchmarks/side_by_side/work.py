@@ -47,9 +47,9 @@ class Group:
 
 SIZES: dict[str, dict[str, Any]] = {
   'cpu': {
-    'decode': [('14m', 16, 32, 64), ('70m', 16, 32, 64), ('410m', 16, 32, 64)],
+    'decode': [(name, 16, 32, 64) for name in ('14m', '70m', '410m', 'smollm2')],
     'ppo': [('70m', 16, 32, 32, 4), ('410m', 16, 32, 32, 3)],
-    'train': ('70m', 16, 64),
+    'train': [('70m', 16, 64), ('smollm2', 16, 64)],
     'irl': ('70m', 500, 100, 64, 8),
     'score': ('base', 2000, 400, 4),
     'files': '70m',
@@ -57,9 +57,9 @@ SIZES: dict[str, dict[str, Any]] = {
     'growth': ('70m', 16, 64),
   },
   'gpu': {
-    'decode': [('410m', 256, 128, 128), ('1b', 256, 128, 128)],
+    'decode': [(name, 256, 128, 128) for name in ('410m', '1b', 'smollm2')],
     'ppo': [('410m', 128, 128, 128, 3), ('1b', 64, 128, 128, 3)],
-    'train': ('410m', 64, 512),
+    'train': [('410m', 64, 512), ('smollm2', 64, 512)],
     'irl': ('410m', 500, 100, 500, 8),
     'score': ('base', 2000, 2000, 200),
     'files': '410m',
@@ -67,9 +67,9 @@ SIZES: dict[str, dict[str, Any]] = {
     'growth': ('410m', 128, 256),
   },
   'tiny': {
-    'decode': [('tiny', 4, 5, 6)],
+    'decode': [('tiny', 4, 5, 6), ('tiny_llama', 4, 5, 6)],
     'ppo': [('tiny', 4, 5, 6, 1)],
-    'train': ('tiny', 4, 8),
+    'train': [('tiny', 4, 8), ('tiny_llama', 4, 8)],
     'irl': ('tiny', 8, 8, 4, 2),
     'score': ('tiny', 32, 8, 2),
     'files': 'tiny',
@@ -85,7 +85,7 @@ def all_groups(kind: str, peers: bool) -> list[Group]:
   scorer = sizes['score'][0]
   groups = [
     *(decode(*shape) for shape in sizes['decode']),
-    train(*sizes['train']),
+    *(train(*shape) for shape in sizes['train']),
     *(ppo(scorer, *shape) for shape in sizes['ppo']),
     irl(scorer, *sizes['irl']),
     score(*sizes['score']),
@@ -108,14 +108,14 @@ def both(name: str, title: str, function: str, *work: Any, **more: Any) -> Group
 
 def decode(name: str, batch: int, prompt: int, new: int) -> Group:
   """Returns sampling."""
-  work = costs.Work(costs.PYTHIA[name], batch=batch, prompt=prompt, new=new)
+  work = costs.Work(costs.DECODERS[name], batch=batch, prompt=prompt, new=new)
   title = f'decode {name}, B {batch}, prompt {prompt}, {new} new, top-k {costs.TOP_K}'
   return both(f'decode_{name}', title, 'decode', work, amount=batch * new, unit='new tokens/s')
 
 
 def files(size: str) -> list[Group]:
   """Returns models and checkpoints on disk."""
-  work = costs.Work(costs.PYTHIA[size])
+  work = costs.Work(costs.DECODERS[size])
   return [
     both(name, f'{title}, {size}', function, work, reading)
     for name, function, reading, title in FILES
@@ -124,7 +124,7 @@ def files(size: str) -> list[Group]:
 
 def train(name: str, batch: int, tokens: int) -> Group:
   """Returns a step of language modelling."""
-  work = costs.Work(costs.PYTHIA[name], batch=batch, tokens=tokens, epochs=TRAINING_STEPS)
+  work = costs.Work(costs.DECODERS[name], batch=batch, tokens=tokens, epochs=TRAINING_STEPS)
   note = f'epochs of {TRAINING_STEPS} steps'
   contestants = (
     Contestant(OURS, 'ours.train', (work,), 1 / TRAINING_STEPS, note),
@@ -137,7 +137,7 @@ def train(name: str, batch: int, tokens: int) -> Group:
 
 def ppo(scorer: str, name: str, batch: int, prompt: int, new: int, trained: int) -> Group:
   """Returns an iteration of PPO; a second variant of ours trains only the top blocks."""
-  shape = costs.PYTHIA[name]
+  shape = costs.DECODERS[name]
   work = costs.Work(shape, costs.ROBERTA[scorer], batch, prompt, new, epochs=PPO_EPOCHS)
   partly = dataclasses.replace(work, trained_blocks=trained)
   contestants = (
@@ -154,7 +154,7 @@ def ppo(scorer: str, name: str, batch: int, prompt: int, new: int, trained: int)
 
 def irl(scorer: str, name: str, pairs: int, tokens: int, turn: int, their_turn: int) -> Group:
   """Returns an epoch of IRL over `pairs`; a turn of ours or the authors' takes fewer."""
-  work = costs.Work(costs.PYTHIA[name], costs.ROBERTA[scorer], tokens=tokens, epochs=HEAD_EPOCHS)
+  work = costs.Work(costs.DECODERS[name], costs.ROBERTA[scorer], tokens=tokens, epochs=HEAD_EPOCHS)
   ours, theirs = (dataclasses.replace(work, pairs=some) for some in (turn, their_turn))
   scale, note = pairs / turn, f'epochs of {turn} pairs, scaled'
   runs = f'a tenth of full training runs of {HEAD_EPOCHS} {note}'
@@ -193,7 +193,7 @@ def score(scorer: str, count: int, sample: int, their_sample: int) -> Group:
 def start(scorer: str, name: str, batch: int, new: int) -> Group:
   """Returns the time that a user waits for the first step."""
   small = costs.ROBERTA[scorer]._replace(blocks=2)
-  work = costs.Work(costs.PYTHIA[name], small, batch, new=new)
+  work = costs.Work(costs.DECODERS[name], small, batch, new=new)
   first = Contestant('first start', 'ours.start', (work, False), note='empty compilation cache')
   second = Contestant('second start', 'ours.start', (work, True), note='filled compilation cache')
   title = f'launch/train.py until its first PPO step, {name}, B {batch}, {new} new tokens'
@@ -202,7 +202,7 @@ def start(scorer: str, name: str, batch: int, new: int) -> Group:
 
 def growth(scorer: str, name: str, batch: int, tokens: int) -> Iterator[Group]:
   """Yields PPO iterations with one size halved and doubled, everything trained."""
-  shape, half = costs.PYTHIA[name], tokens // 2
+  shape, half = costs.DECODERS[name], tokens // 2
   base = costs.Work(shape, costs.ROBERTA[scorer], batch, half, half, epochs=PPO_EPOCHS)
   for size, value, label, change in (
     ('batch', batch, 'B {0}', lambda value: {'batch': value}),

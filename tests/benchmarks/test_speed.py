@@ -28,7 +28,7 @@ from side_by_side import page  # noqa: E402
 from side_by_side import turns  # noqa: E402
 from side_by_side import work as work_lib  # noqa: E402
 
-SHAPE, SCORER = costs.PYTHIA['tiny'], costs.ROBERTA['tiny']
+SHAPE, SCORER = costs.DECODERS['tiny'], costs.ROBERTA['tiny']
 BATCH, PROMPT, NEW = 4, 5, 6
 WORK = costs.Work(SHAPE, SCORER, BATCH, PROMPT, NEW)
 MADE = {group.name: group for group in work_lib.all_groups('tiny', True)}
@@ -58,21 +58,27 @@ def counted(model, work):
 
 
 @pytest.mark.slow
-def test_flops_of_decode_are_those_that_torch_counts(peers):
-  model = peers.language_model(SHAPE).eval()
-  prompts = peers.ids_of(BATCH, PROMPT, SHAPE)
+@pytest.mark.parametrize('name', ['tiny', 'tiny_llama'])
+def test_flops_of_decode_are_those_that_torch_counts(peers, name):
+  shape = costs.DECODERS[name]
+  model = peers.language_model(shape).eval()
+  prompts = peers.ids_of(BATCH, PROMPT, shape)
   found = counted(model, lambda: peers.generate(model, prompts, NEW))
-  assert costs.decode(WORK).flops == found
+  assert costs.decode(dataclasses.replace(WORK, shape=shape)).flops == found
 
 
-def test_flops_of_a_training_step_are_those_that_torch_counts(peers):
-  model, ids = peers.language_model(SHAPE), peers.ids_of(BATCH, PROMPT, SHAPE)
+@pytest.mark.parametrize('name', ['tiny', 'tiny_llama'])
+def test_flops_of_a_training_step_are_those_that_torch_counts(peers, name):
+  shape = costs.DECODERS[name]
+  model, ids = peers.language_model(shape), peers.ids_of(BATCH, PROMPT, shape)
 
   def work():
     peers.log_probs(model, ids, PROMPT - 1)[0].sum().backward()
 
-  one_step = dataclasses.replace(WORK, tokens=PROMPT, epochs=1)
+  one_step = dataclasses.replace(WORK, shape=shape, tokens=PROMPT, epochs=1)
   assert costs.train(one_step).flops == counted(model, work)
+  matrices = sum(weight.numel() for weight in model.parameters() if weight.ndim == 2)
+  assert shape.weights == matrices
 
 
 @pytest.mark.parametrize('trained', [-1, 1, 2])
@@ -107,7 +113,9 @@ def test_bytes_of_decode_are_the_weights_once_a_pass_and_the_cache_so_far():
 EVERY = [one for group in MADE.values() for one in group.contestants]
 STARTERS = ('ours.start', 'ours.whole_run')  # start processes themselves
 PLAYERS = {
-  (one.function, one.work[1:]): one for one in EVERY if one.function not in STARTERS
+  (one.function, one.work[0].shape.key_value_heads, one.work[1:]): one
+  for one in EVERY
+  if one.function not in STARTERS
 }.values()
 
 
