@@ -23,7 +23,9 @@ MIN_TEXTS = 5  # completions that contain a word; rarer words are not considered
 CANDIDATES = 12  # words with the largest t, each way
 EXAMPLES = 8  # completions that a word is left out of
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+# Letters, with apostrophes inside; not part of something longer such as '2nd' or 'a_b'.
+_WORD = r"(?<!\w)(?<!\w['’])[^\W\d_]+(?:['’][^\W\d_]+)*(?!['’]?\w)"
+_WITH_SPACE = re.compile(rf'\s*({_WORD})')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +39,18 @@ class Candidate:
 
 def words_of(completion: str) -> set[str]:
   """Returns the words of a completion, without case."""
-  return {word.casefold() for word in _WORD.findall(completion)}
+  return {word.casefold() for word in _WITH_SPACE.findall(completion)}
 
 
 def without(completion: str, word: str) -> str:
-  """Returns a completion without all occurrences of a word and the white space before each."""
-  pattern = rf"\s*(?<![\w'’]){re.escape(word)}(?!['’]?\w)"
-  return re.sub(pattern, '', completion, flags=re.IGNORECASE)
+  """Returns a completion without all occurrences of a word and the white space before each.
+
+  Args:
+    completion: any text.
+    word: one of `words_of`. Both compare by `casefold`, so that a word that is found is left out:
+      re.IGNORECASE has another rule, and does not know that 'Straße' is 'STRASSE'.
+  """
+  return _WITH_SPACE.sub(lambda match: '' if match[1].casefold() == word else match[0], completion)
 
 
 def candidates(

@@ -1,5 +1,7 @@
 """The effect of words on a reward: rewards whose words are known."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -66,10 +68,21 @@ def test_a_constant_reward_has_no_words():
     ("it's fine, it is", 'it', "it's fine, is"),
     ('a.b (a)', 'a', '.b ()'),
     ('ÉTÉ été', 'été', ''),
+    ('Straße, STRASSE', 'strasse', ','),
+    ('İstanbul ok', 'i̇stanbul', ' ok'),
+    ('Ⅷ Kauﬂeute', 'kaufleute', 'Ⅷ'),
+    ("say 'no' to 1's", 'no', "say '' to 1's"),
+    ('a 2a a_b', 'a', ' 2a a_b'),
   ],
 )  # fmt: skip
 def test_a_word_is_left_out_wherever_it_stands_alone(completion, word, rest):
   assert words.without(completion, word) == rest
+
+
+@hypothesis.given(st.text("aAſsSßİiı'’ 1_.-", max_size=12))
+def test_a_word_that_is_found_is_left_out(completion):
+  for word in words.words_of(completion):
+    assert words.words_of(words.without(completion, word)) == words.words_of(completion) - {word}
 
 
 def test_rare_words_and_words_of_nearly_every_completion_are_not_considered():
