@@ -15,6 +15,7 @@ from irl_jax.report.quality import AT_CHANCE
 from irl_jax.report.quality import BACKWARDS
 from irl_jax.report.quality import may_be_chance
 from irl_jax.report.quality import ranking
+from irl_jax.report.quality import shows_nothing
 from irl_jax.report.quality import tells_apart
 from irl_jax.report.summary import Policy
 from irl_jax.report.summary import PolicyTraining
@@ -63,9 +64,7 @@ def find(summary: Summary) -> Findings:
   reference = recovery.reference
   does = named(reference, recovery.truth).does
   ranks = ranking(recovery, reference)
-  apart = tells_apart(recovery)
-  # A reward that ranks texts correctly has learned something, even if too few pairs show it.
-  nothing = ranks[0] in (v.NO, v.UNKNOWN) and apart in (AT_CHANCE, BACKWARDS)
+  apart, nothing = tells_apart(recovery), shows_nothing(recovery)
   doubt = of_nothing if nothing else unchanged
   lines = (
     Finding(f'Does it rank texts as {does}?', *ranks),

@@ -212,6 +212,17 @@ def tells_apart(recovery: Recovery) -> str | None:
   return BACKWARDS if all(high < v.CHANCE for _, _, high in bounds) else AT_CHANCE
 
 
+def shows_nothing(recovery: Recovery) -> bool:
+  """Returns whether nothing was recovered: the reward neither ranks texts nor tells models apart.
+
+  A reward that ranks texts correctly has learned something, even if too few pairs show it.
+  """
+  if tells_apart(recovery) not in (AT_CHANCE, BACKWARDS):
+    return False
+  verdict, _ = ranking(recovery, recovery.reference)
+  return verdict in (v.NO, v.UNKNOWN)
+
+
 def on_pairs(recovery: Recovery) -> str:
   """Says how often the reward prefers the aligned completion, and what follows; '' if unknown."""
   apart = tells_apart(recovery)

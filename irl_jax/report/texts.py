@@ -14,6 +14,7 @@ import numpy as np
 import scipy
 
 from irl_jax.report.inputs import Inputs
+from irl_jax.report.quality import shows_nothing
 from irl_jax.report.tables import Table
 from irl_jax.report.wording import count
 from irl_jax.report.wording import number
@@ -236,9 +237,16 @@ def words(inputs: Inputs) -> list[Table]:
     f'with the highest and the lowest R̂; {len(clear)} of them have an interval without 0. Each was '
     'left out of completions that contain it.'
   )
+  if shows_nothing(inputs.recovery):
+    note += ' Nothing was recovered, so they do not show what the model was rewarded for.'
   return [Table('Words that R̂ likes and dislikes', columns, rows, note)] if rows else []
 
 
 def liked(inputs: Inputs, most: int = 8) -> str:
-  """Lists the words that raise R̂ most and whose interval lies above 0; '' if there are none."""
+  """Lists the words that raise R̂ most and whose interval lies above 0.
+
+  '' if there are none, or if nothing was recovered: the head of a report then names no words.
+  """
+  if shows_nothing(inputs.recovery):
+    return ''
   return ', '.join(visible(row['word']) for row in inputs.words[:most] if row['low'] > 0)

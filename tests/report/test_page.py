@@ -16,6 +16,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.report import drawing
 from irl_jax.report import inputs
 from irl_jax.report import page
+from irl_jax.report import texts
 from irl_jax.runtime import workdir
 
 HOSTILE = (
@@ -230,6 +231,37 @@ def test_a_run_without_figures_still_has_a_page(make_run, no_png):
     and 'svg' not in reader.tags
     and source.count('Missing: ') > 10
   )
+
+
+def preferred(share):
+  """Edits a summary: how often each seed prefers the aligned completion, as far as is known."""
+
+  def edit(summary):
+    for seed in summary['irl']['seeds']:
+      seed['heldout_texts'] = seed['heldout_texts_human'] = None
+      seed['preference'] = {'rate': share, 'low': share - 0.1, 'high': share + 0.1} | {
+        'n': 100,
+        'pairs': 100,
+      }
+
+  return edit
+
+
+@pytest.mark.parametrize('share', [0.5, 0.3, 0.8])
+def test_words_say_what_was_rewarded_only_if_something_was_recovered(make_run, share):
+  folder = make_run()
+  change(folder, 'summary.json', preferred(share))
+  word = {'word': 'zebra', 'effect': 0.2, 'low': 0.1, 'high': 0.3, 'n': 8}
+  row = json.dumps(word | {'share_aligned': 0.2, 'share_base': 0.1})
+  (folder / 'evaluation/words.jsonl').write_text(row + '\n')
+  read_in = inputs.read(folder)
+  head, recovered = page.render(read_in, []), share > 0.5
+  assert ('<h2 id="verdict">Nothing was recovered' not in head) == recovered
+  assert ('words that R̂ likes most' in head) == ('zebra' in head) == recovered
+  assert 'recovered a reward <b>' not in head and 'Higher is better' not in head
+  (table,) = texts.words(read_in)  # it describes R̂ itself, whatever R̂ is worth
+  assert table.rows[0][0] == 'zebra'
+  assert ('so they do not show what the model was rewarded for' not in table.note) == recovered
 
 
 def test_an_audit_needs_no_true_reward(make_run, no_png):

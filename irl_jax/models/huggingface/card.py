@@ -75,8 +75,9 @@ _PRODUCTS: dict[Stage, _Product] = {
     'A reward model (`ARCHITECTURE`, one label), recovered by inverse '
     'reinforcement learning from completions of an aligned model and of the model that it came '
     'from. Its score is read at the last token of a text, with nothing added before or after: '
-    'higher is better, and below 0 it calls a text bad. It says what the aligned model seems to '
-    'have been rewarded for. It is not that reward: completions do not determine it.',
+    'higher is better, and below 0 it calls a text bad. It estimates what the aligned model was '
+    'rewarded for. It is not that reward: completions do not determine it. `report.html` of its '
+    'run says whether anything was recovered, and whether the sign can be used: read it first.',
     _SCORE,
   ),
   'rerlhf': _Product(

@@ -46,6 +46,11 @@ def test_a_card_names_the_objective_that_a_reward_was_trained_with():
   assert 'Objective' not in card.model_card('sft', 'base', 'texts', **CLASS)
 
 
+def test_the_card_of_a_reward_refers_to_the_verdict_of_its_run():
+  text = card.model_card('irl', 'base', 'texts', **CLASS)
+  assert '`report.html` of its run says whether anything was recovered' in text
+
+
 def test_a_card_says_how_much_larger_the_score_of_transformers_is():
   text = card.model_card('irl', 'base', 'texts', zero=-0.25, **CLASS)
   assert 'a score that is larger by -0.25' in text and 'reward_zero' in text
