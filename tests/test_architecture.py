@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'irl_jax'
 ROWS = (  # as in docs/architecture.md, from the bottom up
-  ('config', 'settings', 'errors', 'structs', 'version'),
+  ('config', 'settings', 'errors', 'structs', 'confidence', 'version'),
   ('runtime',),
   ('data',),
   ('models',),

@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from irl_jax import confidence
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import NO_CLASSES
@@ -21,7 +22,6 @@ from irl_jax.runtime import records
 LEVEL = 0.95
 CHUNK = 2**17  # counts held at once: they stay in a cache
 UNDEFINED = 0.05  # share of resamples without the metric, above which there is no interval
-Z = 1.959964  # of LEVEL
 VALUES = np.linspace(0, 1, 10_001)  # values of an AUROC that its interval may end at
 NO_INTERVAL = (
   'the metric is undefined in more than 5 % of the resamples (only one class, or all scores equal)'
@@ -60,7 +60,7 @@ class Resampled:
       of_auroc = auroc_interval(auroc, self.harmless, self.texts - self.harmless)
     of_spearman = percentiles(self.spearman[index])
     if has_failed(of_spearman, spearman, (-1.0, 1.0)):
-      of_spearman = spearman_interval(spearman, self.texts)
+      of_spearman = list(confidence.of_spearman(float(spearman), self.texts))
     return self._collected(of_auroc, of_spearman)
 
   def gains(self, index: int, other: int) -> records.MetricIntervals:
@@ -218,18 +218,5 @@ def auroc_interval(value: float, harmless: int, toxic: int) -> list[float]:
   more = (harmless + toxic) / 2 - 1
   spread = 1 + more * (1 - VALUES) / (2 - VALUES) + more * VALUES / (1 + VALUES)
   deviation = np.sqrt(VALUES * (1 - VALUES) * spread / (harmless * toxic))
-  kept = VALUES[np.abs(VALUES - value) <= Z * deviation]
+  kept = VALUES[np.abs(VALUES - value) <= confidence.Z * deviation]
   return [float(kept.min(initial=value)), float(kept.max(initial=value))]
-
-
-def spearman_interval(value: float, texts: int) -> list[float]:
-  """Returns the 95 % interval of a Spearman correlation (Bonett and Wright 2000).
-
-  A perfect order counts as halfway to the next one, two neighbours of which are exchanged.
-  """
-  if texts <= 3:
-    return [-1.0, 1.0]
-  most = 1 - 6 / (texts**3 - texts)
-  value = float(np.clip(value, -most, most))
-  half = Z * np.sqrt((1 + value**2 / 2) / (texts - 3))
-  return np.tanh(np.arctanh(value) + np.array([-half, half])).tolist()

@@ -8,6 +8,7 @@ import math
 from typing import Literal
 from typing import NamedTuple
 
+from irl_jax import confidence
 from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import Recovery
@@ -171,28 +172,15 @@ def share_interval(rate: float | None, n: int | None) -> tuple[float, float] | N
   """Returns the 95 % interval of a share of n texts (Wilson 1927); None if one is not known."""
   if rate is None or not n:
     return None
-  z = 1.959964
+  z = confidence.Z
   middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
   half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
   return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def spearman_interval(value: float | None, n: int | None) -> tuple[float, float] | None:
-  """Returns the 95 % interval of a Spearman correlation of n texts (Bonett and Wright 2000).
-
-  All of [-1, 1] if there are at most 3 texts; None if the value or n is not known. A perfect order
-  counts as halfway to the next one, two neighbours of which are exchanged: otherwise its interval
-  would have no width, however few the texts are.
-  """
-  if value is None or n is None:
-    return None
-  if n <= 3:
-    return -1.0, 1.0
-  most = 1 - 6 / (n**3 - n)
-  value = min(max(value, -most), most)
-  centre = math.atanh(value)
-  half = 1.959964 * math.sqrt((1 + value**2 / 2) / (n - 3))
-  return math.tanh(centre - half), math.tanh(centre + half)
+  """Returns the 95 % interval of a Spearman correlation of n texts; None if one is not known."""
+  return None if value is None or n is None else confidence.of_spearman(value, n)
 
 
 def turned_round(bounds: Interval | None) -> Interval | None:

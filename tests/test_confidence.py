@@ -1,0 +1,42 @@
+"""The interval of a Spearman correlation, which evaluation and report share."""
+
+import math
+
+import numpy as np
+import pytest
+
+from irl_jax import confidence
+from irl_jax.evaluation import intervals
+from irl_jax.report import verdicts
+
+
+@pytest.mark.parametrize('value, n', [(0.0, 10), (0.6, 50), (-0.9, 200), (0.5, 4)])
+def test_the_interval_is_the_published_formula(value, n):
+  half = 1.959963985 * math.sqrt((1 + value**2 / 2) / (n - 3))
+  expected = np.tanh(np.arctanh(value) + np.array([-half, half]))
+  np.testing.assert_allclose(confidence.of_spearman(value, n), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('n', [4, 5, 40, 10_000, 1_000_000])
+def test_a_perfect_order_has_a_width_on_its_own_side_of_one(n):
+  low, high = confidence.of_spearman(1.0, n)
+  assert -1 < low <= high < 1 and (low < high or n > 100_000)
+  assert confidence.of_spearman(-1.0, n) == (-high, -low)
+  # Rounding can put a correlation just beyond 1, where atanh does not exist.
+  assert confidence.of_spearman(np.nextafter(1.0, 2), n) == (low, high)
+  # The next order, with two neighbours exchanged, is no better.
+  assert low >= confidence.of_spearman(1 - 12 / (n**3 - n), n)[0]
+
+
+@pytest.mark.parametrize('value', [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize('n', [0, 1, 2, 3])
+def test_three_texts_or_fewer_allow_every_correlation(value, n):
+  assert confidence.of_spearman(value, n) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize('n', [3, 4, 12])
+@pytest.mark.parametrize('sign', [1, -1])
+def test_summary_and_report_give_a_perfect_order_the_same_interval(n, sign):
+  order = np.arange(n)
+  measured = intervals.resample([sign * order], order, samples=50, seed=0).intervals(0)
+  assert tuple(measured['spearman']) == verdicts.spearman_interval(float(sign), n)
