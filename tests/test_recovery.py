@@ -84,6 +84,16 @@ def test_the_same_call_reads_the_results_again(result, audited, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_command_with_relative_paths_continues_the_same_run(result, audited, monkeypatch):
+  monkeypatch.setattr(irl_loop, 'train', lambda *_, **__: pytest.fail('trained again'))
+  monkeypatch.chdir(audited['base'].parent)
+  relative = {name: audited[name].name for name in ('base', 'aligned')}
+  models = dataclasses.replace(result.config.models, **relative)
+  config = dataclasses.replace(result.config, models=models, name='audit')
+  assert pipeline.run(config, result.workdir) == result.summary
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changed, message',
   [

@@ -252,7 +252,33 @@ def has_results(folder: pathlib.Path) -> bool:
 def _binding_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
   """Describes the differences from the saved config in fields that results depend on."""
   binding = lambda fields: {name: value for name, value in fields.items() if name not in FREE}
+  saved = _with_models_as_written_now(saved, now)
   return differing(binding(saved), binding(now), defaults=plain(config_lib.Config()))
+
+
+def _with_models_as_written_now(saved: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+  """Returns the saved config, with models written as now where both lead to the same folder.
+
+  `irl_jax.recover` writes absolute paths, and a command line often has relative ones.
+  """
+  models = saved.get('models')
+  if not isinstance(models, dict):
+    return saved
+  same = {
+    name: place
+    for name, place in now['models'].items()
+    if name in models and _absolute(str(models[name])) == _absolute(place)
+  }
+  return {**saved, 'models': {**models, **same}}
+
+
+def _absolute(spec: str) -> str:
+  """Returns a model's spec (FOLDER, a hub id, or ADAPTER+BASE) with folders as absolute paths."""
+  if os.path.isdir(spec):
+    return os.path.abspath(spec)
+  return '+'.join(
+    os.path.abspath(part) if os.path.isdir(part) else part for part in spec.split('+')
+  )
 
 
 def _check_no_checkpoints(folder: pathlib.Path) -> None:

@@ -80,6 +80,35 @@ def test_another_config_is_refused_by_the_fields_that_differ(tmp_path):
   check_documented('a folder of another config', caught, tmp_path)
 
 
+@pytest.mark.parametrize(
+  'there, now, same',
+  [
+    ('models/base', '{here}/models/base', True),
+    ('{here}/models/base/', 'models/base', True),
+    ('models/lora+models/base', '{here}/models/lora+{here}/models/base', True),
+    ('models/base', '{here}/models/lora', False),
+    ('owner/name', '{here}/owner/name', False),  # a hub id, without a folder of its name
+    ('models/lora', 'models/lora+models/base', False),
+  ],
+)
+def test_a_model_may_be_written_as_a_relative_or_an_absolute_path(
+  tmp_path, monkeypatch, there, now, same
+):
+  monkeypatch.chdir(tmp_path)
+  for name in ('base', 'lora'):
+    (tmp_path / 'models' / name).mkdir(parents=True)
+  configs = [c.Config(models=c.Models(base=spec.format(here=tmp_path))) for spec in (there, now)]
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  workdir.prepare(folder, configs[0])
+  write(folder)
+  if same:
+    workdir.prepare(folder, configs[1])
+  else:
+    with pytest.raises(errors.ConfigError, match=r'config\.models\.base \('):
+      workdir.prepare(folder, configs[1])
+
+
 def test_a_folder_without_results_belongs_to_the_next_config(tmp_path):
   other = dataclasses.replace(CONFIG, seed=4)
   with workdir.held(tmp_path):
