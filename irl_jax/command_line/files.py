@@ -100,7 +100,7 @@ def score(
   They are those of `api.load_scorer`, or, with a reference, those of `api.load_log_ratio`.
 
   Args:
-    model: a hub id, `id@revision`, or a folder.
+    model: a hub id, `id@revision`, a folder, or a LoRA adapter.
     source: a file, a folder, a hub data set or a known one, as `sources.find` takes it.
     output: the .jsonl file to write.
     field: the field to score: a text, a conversation, or a list of texts; or several fields, by
@@ -121,18 +121,6 @@ def score(
     ConfigError: flags that do not go together, or as `parts.write`; or the model has no such label.
     InputError, CheckpointError, Interrupted: as `parts.write`.
   """
-
-  def load(progress: Progress) -> tuple[Results, Columns]:
-    scorer = api.load_scorer(model, batch_size, progress=progress, label=label)
-    suffixes = [f'_{field}' for field in fields] if len(fields) > 1 else ['']
-    results = functools.partial(_of_cells, scorer, suffixes, source)
-    return lambda rows, _: results(rows), results([])
-
-  def load_pair(progress: Progress) -> tuple[Results, Columns]:
-    compare = api.load_log_ratio(model, reference, batch_size, progress)
-    results = lambda pairs: compare([text for _, text in pairs], [prompt for prompt, _ in pairs])
-    return lambda pairs, _: results(pairs), results([])
-
   fields = tuple(field.split(',')) if field else ()
   _check_flags(field, fields, reference, prompt_field, label, chat)
   reader = chat_texts.Reader(functools.cache(lambda: loaded.chat_model(model)), chat)
@@ -141,7 +129,10 @@ def score(
   settings: dict[str, Any] = {'--field': field, '--label': label, '--chat': chat}
   if reference:
     settings |= {'--reference': loaded.fingerprint(reference), '--prompt_field': prompt_field}
-  parts.write(job, model, settings, load_pair if reference else load)
+    load = functools.partial(_load_log_ratio, model, reference, batch_size)
+  else:
+    load = functools.partial(_load_scorer, model, batch_size, label, fields, source)
+  parts.write(job, model, settings, load)
   if len(fields) == 2 and not reference:
     print(terminal.printable(_in_order(output, fields)))
 
@@ -167,6 +158,25 @@ def _check_flags(
       '--chat: with --reference, it is the prompt that is a message; name its field with '
       '--prompt_field, or leave --chat out'
     )
+
+
+def _load_scorer(
+  model: str, batch_size: int, label: str, fields: Sequence[str], source: str, progress: Progress
+) -> tuple[Results, Columns]:
+  """Returns a function of rows of cells, and the names of the columns that it adds."""
+  scorer = api.load_scorer(model, batch_size, progress=progress, label=label)
+  suffixes = [f'_{field}' for field in fields] if len(fields) > 1 else ['']
+  results = functools.partial(_of_cells, scorer, suffixes, source)
+  return lambda rows, _: results(rows), results([])
+
+
+def _load_log_ratio(
+  model: str, reference: str, batch_size: int, progress: Progress
+) -> tuple[Results, Columns]:
+  """Returns a function of pairs of prompt and text, and the names of the columns that it adds."""
+  compare = api.load_log_ratio(model, reference, batch_size, progress)
+  results = lambda pairs: compare([text for _, text in pairs], [prompt for prompt, _ in pairs])
+  return lambda pairs, _: results(pairs), results([])
 
 
 def _of_cells(
@@ -235,7 +245,7 @@ def generate(
   there is still one row for each row of the source.
 
   Args:
-    model: a hub id, `id@revision`, or a folder.
+    model: a hub id, `id@revision`, a folder, or a LoRA adapter.
     source: as for `score`.
     output: the .jsonl file to write.
     field: the field to complete, a text or a conversation; '': that of a known data set, or the
@@ -254,21 +264,6 @@ def generate(
       room for a prompt.
     InputError, CheckpointError, Interrupted: as `parts.write`.
   """
-
-  def load(progress: Progress) -> tuple[Results, Columns]:
-    # The prompts are rendered already.
-    complete = functools.partial(api.generate, model, sampling=sampling, seed=seed, chat=False)
-
-    def results(prompts: list[str], first: int) -> Columns:
-      repeated = [prompt for prompt in prompts for _ in range(samples)]
-      flat = complete(repeated, progress=progress, first=first * samples)
-      if samples == 1:
-        return {'completion': flat}
-      starts = range(0, len(flat), samples)
-      return {'completions': [flat[start : start + samples] for start in starts]}
-
-    return results, {'completion' if samples == 1 else 'completions': []}
-
   if samples > 1 and sampling.temperature == 0:
     raise ConfigError(
       f'--samples={samples}: with --temperature=0, all samples of a prompt are the same; set a '
@@ -281,7 +276,25 @@ def generate(
   settings = {'--samples': samples, **_sampling_flags(sampling)}
   part = max(max(COMPLETED, BATCHES * sampling.batch_size) // samples, 1)
   job = parts.Job('generate', source, output, read, fields, part, layout, split, bad_rows)
+  load = functools.partial(_load_completer, model, sampling, seed, samples)
   parts.write(job, model, {'--field': field, '--seed': seed, '--chat': chat, **settings}, load)
+
+
+def _load_completer(
+  model: str, sampling: Sampling, seed: int, samples: int, progress: Progress
+) -> tuple[Results, Columns]:
+  """Returns a function of rendered prompts, and the name of the column that it adds."""
+  complete = functools.partial(api.generate, model, sampling=sampling, seed=seed, chat=False)
+
+  def results(prompts: list[str], first: int) -> Columns:
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    flat = complete(repeated, progress=progress, first=first * samples)
+    if samples == 1:
+      return {'completion': flat}
+    starts = range(0, len(flat), samples)
+    return {'completions': [flat[start : start + samples] for start in starts]}
+
+  return results, {'completion' if samples == 1 else 'completions': []}
 
 
 def _sampling_flags(sampling: Sampling) -> Mapping[str, Any]:
