@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from irl_jax import config as config_lib
 from irl_jax import distribution
@@ -27,7 +26,6 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
 from irl_jax.runtime import parallel
-from irl_jax.runtime import terminal
 
 BLOCK = 128  # tokens of one block of the vocabulary; Pythia's is a multiple of it
 
@@ -270,21 +268,6 @@ def sampler(
   )
 
 
-def prompt_ids(
-  tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tokens: int | None
-) -> tuple[list[list[int]], int]:
-  """Encodes prompts; an empty prompt becomes a single EOS.
-
-  Returns:
-    Token ids, and the number of prompts that were cut on the left to `max_tokens`; the cut is
-    logged.
-  """
-  ids, cut = text.encode(tokenizer, prompts, max_tokens=max_tokens)
-  if max_tokens is not None:
-    text.report_cut(cut, terminal.count(len(prompts), 'prompt'), max_tokens)
-  return [row or [tokenizer.eos_token_id] for row in ids], cut
-
-
 def complete_ids(
   model: pretrained.Decoder,
   prompts: Sequence[Sequence[int]],
@@ -345,7 +328,7 @@ def complete(
     ValueError: max_new_tokens leaves no room for a prompt.
   """
   limit = model.config.max_position_embeddings - sampling.max_new_tokens
-  ids, _ = prompt_ids(model.tokenizer, prompts, limit)
+  ids = text.prompt_ids(model.tokenizer, prompts, limit)
   responses, _ = complete_ids(model, ids, sampling, seed, dtype, progress, first)
   ends, skips = model.config.eos_token_ids, sampling.skip_special_tokens
   return [

@@ -283,13 +283,6 @@ def test_reported_log_probs_are_those_of_the_untruncated_distribution(policy, ch
       np.testing.assert_allclose(responses.log_probs[row, step], expected, atol=1e-4)
 
 
-def test_prompts_become_ids_cut_on_the_left(letters, caplog):
-  assert sampling.prompt_ids(letters, ['ab', '', 'abcd'], 3) == ([[3, 4], [0], [4, 5, 6]], 1)
-  assert [record.message for record in caplog.records] == [
-    '1 of 3 prompts is longer than 3 tokens: cut on the left'
-  ]
-
-
 @pytest.mark.slow
 def test_completions_are_texts_that_fit_the_model(policy):
   speaks = that_prefers(policy, id_2=30.0)

@@ -202,6 +202,17 @@ def report_cut(cut: int, of: str, max_tokens: int, side: str = 'left') -> None:
     )
 
 
+def prompt_ids(tokenizer: Any, prompts: Sequence[str], max_tokens: int | None) -> list[list[int]]:
+  """Encodes prompts; those longer than `max_tokens` are cut on the left, and the log says so.
+
+  An empty prompt becomes a single EOS, which begins a text.
+  """
+  ids, cut = encode(tokenizer, prompts, max_tokens=max_tokens)
+  if max_tokens is not None:
+    report_cut(cut, terminal.count(len(prompts), 'prompt'), max_tokens)
+  return [row or [tokenizer.eos_token_id] for row in ids]
+
+
 def decode(
   tokenizer: Any,
   ids: Iterable[int],

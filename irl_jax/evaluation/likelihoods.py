@@ -18,7 +18,6 @@ import numpy as np
 
 from irl_jax import distribution
 from irl_jax import rewards
-from irl_jax import sampling
 from irl_jax import scoring
 from irl_jax import structs
 from irl_jax.data import text
@@ -116,7 +115,7 @@ def _joined(tokenizer: Any, pairs: Sequence[Prompted]) -> list[list[int]]:
   What follows an empty prompt is read as a text from its beginning.
   """
   prompts, completions = ([*side] for side in zip(*pairs))
-  before, _ = sampling.prompt_ids(tokenizer, prompts, None)
+  before = text.prompt_ids(tokenizer, prompts, None)
   after, _ = text.encode(tokenizer, completions, continues=True)
   begin = len(text.front(tokenizer))  # BOS is the prompt's alone
   whole = after if all(prompts) else text.encode(tokenizer, completions)[0]

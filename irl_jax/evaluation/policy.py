@@ -125,7 +125,7 @@ def sample(
   progress: Progress = iter,
 ) -> Sampled:
   """Samples a completion of every row's prompt, by `limits` or else by config.sampling."""
-  prompts, _ = sampling.prompt_ids(
+  prompts = text.prompt_ids(
     policy.tokenizer, [row['prompt'] for row in rows], config.data.max_prompt_tokens
   )
   responses, _ = sampling.complete_ids(

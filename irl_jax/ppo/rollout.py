@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 
 from irl_jax import config as config_lib
 from irl_jax import rewards
-from irl_jax import sampling
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import chat
@@ -71,7 +70,7 @@ def read_prompts(
 ) -> Prompts:
   """Encodes every prompt, and scores the original texts of the rows that the run will use."""
   texts = [row['prompt'] for row in rows]
-  ids, _ = sampling.prompt_ids(tokenizer, texts, config.data.max_prompt_tokens)
+  ids = text.prompt_ids(tokenizer, texts, config.data.max_prompt_tokens)
   prefixes, _ = prompt_and_original(rows, config.ppo.score_text)
   steps = range(config.ppo.steps)
   used = {row for step in steps for row in rows_of_step(len(rows), config, step).tolist()}

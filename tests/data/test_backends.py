@@ -188,7 +188,7 @@ def test_log_probs_of_a_text_and_of_a_completion_are_of_the_ids_that_are_sampled
   np.testing.assert_allclose(given, likelihoods.log_prob_scorer(model)(['Hello world'])[0], 1e-5)
   sampling_of = config_lib.Sampling(max_new_tokens=6, temperature=0.0)
   for prompt in ('', 'Hello'):
-    ids, _ = sampling.prompt_ids(words, [prompt], None)
+    ids = text.prompt_ids(words, [prompt], None)
     (response,), _ = sampling.complete_ids(model, ids, sampling_of, 0)
     (completion,) = sampling.complete(model, [prompt], sampling_of)
     assert completion == text.decode(words, response, begins=not prompt)

@@ -109,6 +109,14 @@ def test_cuts_on_the_left_and_counts(pythia, roberta):
     text.encode(roberta, [long], max_tokens=2, specials=True)
 
 
+def test_prompts_become_ids_cut_on_the_left(letters, caplog):
+  ids = text.prompt_ids(letters, ['ab', '', 'abcd'], 3)
+  assert ids == [[3, 4], [0], [4, 5, 6]]
+  assert [record.message for record in caplog.records] == [
+    '1 of 3 prompts is longer than 3 tokens: cut on the left'
+  ]
+
+
 def test_decode_stops_at_eos_and_drops_specials(pythia, roberta):
   hello, world = pythia.convert_tokens_to_ids(['hello', 'Ġworld'])
   assert text.decode(pythia, np.array([world, 0, hello, 1])) == ' world'

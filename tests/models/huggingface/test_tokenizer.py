@@ -14,7 +14,6 @@ import pytest
 import tokenizers
 import transformers
 
-from irl_jax import sampling
 from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.evaluation import likelihoods
@@ -169,7 +168,7 @@ def test_bos_comes_before_a_text_where_transformers_puts_it(language_model):
   assert ids[2].count(words.bos_token_id) == 1  # a typed one is plain text
   assert text.encode(words, ['Hello'], max_tokens=3)[0] == [[ids[0][0], *ids[0][-2:]]]
   model = dataclasses.replace(language_model, tokenizer=words)
-  assert sampling.prompt_ids(words, texts, None)[0] == ids
+  assert text.prompt_ids(words, texts, None) == ids
   assert pairs.encode_pairs(model, texts, texts, 64)[0] == (ids[0], ids[0])
   assert examples.language_model_examples(model, texts, 64).sequences[0] == [*ids[0], 0]
   log_probs = likelihoods.log_prob_scorer(model)(texts[:2])
