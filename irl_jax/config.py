@@ -283,7 +283,7 @@ class Runtime(Section):
   # fit in its cache)
   micro_batch: int = setting(0, low=0)
   rematerialise: bool = False  # recompute activations in the backward pass: slower, less memory
-  # GiB of host memory for the outputs of IRL's frozen blocks, computed once for all pairs
+  # GiB of host memory for the outputs of IRL's frozen blocks, computed once for all seeds
   activation_cache: float = setting(2.0, low=0)
   wandb_project: str = ''  # '': Weights & Biases is off
 

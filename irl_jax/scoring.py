@@ -3,19 +3,21 @@
 Texts are tokenised in chunks, long ones first. While the devices compute one chunk, the host
 tokenises the next.
 
-Dims: N texts, B texts of a batch, S padded length.
+Dims: N texts, T tokens of all texts, B texts of a batch, S padded length, D width.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Any
 from typing import Concatenate
 
 from absl import logging
 import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
 
@@ -33,6 +35,7 @@ Tokens = Sequence[int]
 Forward = Callable[Concatenate[Any, structs.TextBatch, ...], jax.Array]
 # Wraps the iterable of chunks, such as in a progress bar.
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
+Read = Callable[[np.ndarray], Iterable[Tokens]]  # row numbers -> the token ids of their texts
 
 CHUNK = 1024  # texts that are tokenised at once
 # Assumed tokens per text, to convert a number of texts into a number of tokens
@@ -44,6 +47,26 @@ BATCHES_OF_A_CALL = 8
 # Minimum tokens per batch: each batch reads all weights, which took a third of the time for 16
 # texts.
 LEAST_TOKENS = 512
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class States:
+  """The states of all tokens of N texts between two blocks, on the host and without padding."""
+
+  of_tokens: np.ndarray  # [T, D], of the compute type; a text's tokens follow one another
+  first: np.ndarray  # [N] the row of each text's first token
+  lengths: np.ndarray  # [N] tokens
+
+  def of_texts(self, rows: np.ndarray) -> 'States':
+    """Returns the states of the texts of some rows; nothing is copied."""
+    return dataclasses.replace(self, first=self.first[rows], lengths=self.lengths[rows])
+
+  def padded(self, rows: np.ndarray, length: int) -> np.ndarray:
+    """Returns the states [B, S, D] of the texts of some rows, padded with zeros on the right."""
+    out = np.zeros((len(rows), length, self.of_tokens.shape[1]), self.of_tokens.dtype)
+    for states, first, count in zip(out, self.first[rows], self.lengths[rows]):
+      states[:count] = self.of_tokens[first : first + count]
+    return out
 
 
 def tokens_at_once(count: int, batch_size: int) -> int:
@@ -87,8 +110,9 @@ def batched(
   batch_size: int,
   dtype: DTypeLike,
   progress: Progress = iter,
+  states: States | None = None,
   **statics: Any,
-) -> Callable[[Sequence[int], Callable[[np.ndarray], Iterable[Tokens]]], np.ndarray]:
+) -> Callable[[Sequence[int], Read], np.ndarray]:
   """Maps a forward pass over the devices, and returns a function that applies it to N texts.
 
   Args:
@@ -99,6 +123,7 @@ def batched(
     batch_size: as for `tokens_at_once`.
     dtype: the compute type.
     progress: wraps the iterable of chunks.
+    states: of the N texts, which the batches then contain as `cut_hidden`; None: not computed yet.
     **statics: other arguments of `forward`.
 
   Returns:
@@ -106,6 +131,22 @@ def batched(
     lengths of the texts, in any unit; they only decide the order. `read` returns the token ids of
     the texts of some rows.
   """
+  results = _results(forward, model, limit, pad_id, batch_size, dtype, progress, states, **statics)
+  return lambda sizes, read: _in_order(len(sizes), list(results(sizes, read)))
+
+
+def _results(
+  forward: Forward,
+  model: pretrained.Pretrained,
+  limit: int,
+  pad_id: int,
+  batch_size: int,
+  dtype: DTypeLike,
+  progress: Progress = iter,
+  states: States | None = None,
+  **statics: Any,
+) -> Callable[[Sequence[int], Read], Iterator[tuple[Sequence[int], np.ndarray]]]:
+  """As `batched`, but the function yields the rows of every batch and their results [B, ...]."""
   bound: dict[str, Any] = {'config': model.config, 'dtype': dtype, **statics}
   run = parallel.map_forward(forward, **bound)
   params = parallel.replicated(cut_lib.stored(model.params, dtype))
@@ -114,23 +155,26 @@ def batched(
     rows: Sequence[int], sequences: Sequence[Tokens], length: int, size: int
   ) -> tuple[Sequence[int], jax.Array]:
     filled = [*sequences, *[sequences[-1]] * (size - len(sequences))]
-    return rows, run(params, parallel.shard(batches.text_batch(filled, pad_id, min(length, limit))))
+    batch = batches.text_batch(filled, pad_id, min(length, limit))
+    if states is not None:
+      places = np.pad(rows, (0, size - len(rows)), mode='edge')
+      hidden = states.padded(places, batch.ids.shape[1])
+      batch = dataclasses.replace(batch, cut_hidden=hidden)
+    return rows, run(params, parallel.shard(batch))
 
-  def apply(sizes: Sequence[int], read: Callable[[np.ndarray], Iterable[Tokens]]) -> np.ndarray:
+  def apply(sizes: Sequence[int], read: Read) -> Iterator[tuple[Sequence[int], np.ndarray]]:
     count = len(sizes)
     tokens = tokens_at_once(count, batch_size)
     order = np.argsort(-np.asarray(sizes), kind='stable')
     chunks = progress(np.split(order, range(CHUNK, count, CHUNK)))
     read_chunks = (list(zip(rows.tolist(), read(rows), strict=True)) for rows in chunks)
-    results: list[tuple[Sequence[int], np.ndarray]] = []
     pending: list[tuple[Sequence[int], jax.Array]] = []
     for ready in batches.by_tokens(read_chunks, lambda length: rows_at_once(length, tokens, count)):
       dispatched = [dispatch(*batch) for batch in ready]
       # Waits for the previous chunk while the devices already have the next one.
-      results += [(rows, parallel.gather(result)) for rows, result in pending]
+      yield from [(rows, parallel.gather(result)) for rows, result in pending]
       pending = dispatched
-    results += [(rows, parallel.gather(result)) for rows, result in pending]
-    return _in_order(count, results)
+    yield from [(rows, parallel.gather(result)) for rows, result in pending]
 
   return apply
 
@@ -149,6 +193,33 @@ def over_tokens(*arguments: Any, **more: Any) -> Callable[[Sequence[Tokens]], np
   return lambda sequences: apply(
     list(map(len, sequences)), lambda rows: [sequences[row] for row in rows]
   )
+
+
+def token_states(
+  forward: Forward,
+  model: pretrained.Decoder,
+  sequences: Sequence[Tokens],
+  batch_size: int,
+  dtype: DTypeLike,
+) -> States:
+  """Returns the states of all tokens, of the compute type.
+
+  Args:
+    forward: (params, TextBatch, *, config, dtype) -> states [B, S, D].
+    model: its `params` and `config` are used.
+    sequences: token lists [N], N > 0.
+    batch_size: as for `tokens_at_once`.
+    dtype: the compute type.
+  """
+  limit, pad_id = model.config.max_position_embeddings, model.config.eos_token_id
+  results = _results(forward, model, limit, pad_id, batch_size, dtype)
+  lengths = np.array([len(sequence) for sequence in sequences])
+  first = np.cumsum(lengths) - lengths
+  of_tokens = np.empty((lengths.sum(), model.config.hidden_size), jnp.dtype(dtype))
+  for rows, values in results(lengths.tolist(), lambda rows: [sequences[row] for row in rows]):
+    for row, states in zip(rows, values):
+      of_tokens[first[row] : first[row] + lengths[row]] = states[: lengths[row]]
+  return States(of_tokens, first, lengths)
 
 
 def over_texts(

@@ -2,16 +2,22 @@
 
 Bound, zero and scale are folded into its parameters, exactly.
 
-Dims: D width.
+Dims: N texts, B texts of a batch, D width.
 """
 
+from collections.abc import Sequence
 import dataclasses
 
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax import scoring
+from irl_jax import structs
+from irl_jax.irl import frozen as frozen_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
@@ -70,3 +76,34 @@ def reward_model(
   params = cut_lib.join(trained, frozen)
   folded = fold(params, params['reward_head']['direction'], zero, base.config)
   return dataclasses.replace(base, kind='reward', params=jax.tree.map(np.asarray, folded))
+
+
+def scores(
+  model: pretrained.Decoder,
+  texts: Sequence[scoring.Tokens],
+  irl: config_lib.IRL,
+  outputs: frozen_lib.Outputs,
+  dtype: DTypeLike,
+) -> np.ndarray:
+  """Returns the scores [N] of a `reward_model` with what is known of its frozen layers' outputs.
+
+  Args:
+    model: the reward.
+    texts: token lists [N].
+    irl: its number of trained blocks is used.
+    outputs: the frozen layers' outputs for the texts.
+    dtype: the compute type.
+  """
+  if outputs.features is not None:
+    return np.asarray(trunk_lib.score(model.params, jnp.asarray(outputs.features), model.config))
+  parts = cut_lib.split(model.params, irl.trained_blocks)
+  return frozen_lib.over_tokens(score_of_parts, model, parts, dtype, outputs.states)(texts)
+
+
+def score_of_parts(
+  parts: reward_lib.Parts, batch: structs.TextBatch, *, config: trunk_lib.Config, dtype: DTypeLike
+) -> jax.Array:
+  """Returns the scores [B] of a `reward_model`, whose parameters are cut, at the last token."""
+  last = reward_lib.features(parts, batch, config=config, dtype=dtype, pooling='last')
+  trained, frozen = parts
+  return trunk_lib.score({**frozen, **trained}, last.astype(jnp.float32), config)

@@ -20,6 +20,7 @@ from irl_jax import errors
 from irl_jax import settings
 from irl_jax import structs
 from irl_jax.data import batches
+from irl_jax.irl import frozen as frozen_lib
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import prepare
@@ -96,6 +97,7 @@ def train(
   progress: Callable = iter,
   report: Callable[[np.ndarray], dict[str, float]] = lambda scores: {},
   prompts: Sequence[Hashable] | None = None,
+  outputs: frozen_lib.FrozenOutputs | None = None,
 ) -> reward_lib.Parts:
   """Recovers a reward by IRL; continues from the newest checkpoint in `folder`.
 
@@ -115,6 +117,8 @@ def train(
       use them.
     prompts: the prompt of every training pair, for an objective that compares all samples of a
       prompt; None: any pairs may be compared.
+    outputs: the frozen layers' outputs, for several trainings with the same base, irl and dtype to
+      share; None: they serve this one alone.
 
   Returns:
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
@@ -128,9 +132,13 @@ def train(
   """
   pairs, validation = _checked(base, pairs, validation, irl, seed, dtype, folder, prompts)
   seed = int(seed)
-  trained, frozen = parts = prepare.initial_parts(base, pairs, irl, seed, dtype)
-  data_of = lambda some: prepare.training_data(base, some, irl, parts, dtype, runtime)
-  dataset, held = pairs_lib.by_prompt(data_of(pairs), prompts, irl.group_size), data_of(validation)
+  outputs = outputs or frozen_lib.FrozenOutputs(base, irl, dtype, runtime)
+  outputs.check(base, irl, dtype)
+  known, known_of_held = (outputs.of(pairs_lib.texts_of(some)) for some in (pairs, validation))
+  trained, frozen = parts = prepare.initial_parts(base, pairs, irl, seed, dtype, known)
+  dataset = prepare.training_data(base, pairs, irl, known)
+  dataset = pairs_lib.by_prompt(dataset, prompts, irl.group_size)
+  held = prepare.training_data(base, validation, irl, known_of_held)
   task, state, plan = _task(base.config, parts, dataset, held, irl, seed, dtype, runtime, report)
   learner = training.Learner(state, parallel.replicate(trained))
   hooks = training.Hooks(log, truncate_log, progress)

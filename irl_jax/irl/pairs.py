@@ -5,7 +5,6 @@ The outputs are computed once.
 Dims: N pairs, G groups, K pairs of a group, B pairs of a minibatch, S padded length, D width.
 """
 
-from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from irl_jax import errors
+from irl_jax import scoring
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
@@ -142,7 +142,7 @@ def pair_batch(
   weight: np.ndarray,
   pad_id: int,
   length: int,
-  cut_hidden: np.ndarray | None = None,
+  cut_hidden: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> structs.PairBatch:
   """Pads pairs on the right.
 
@@ -151,12 +151,13 @@ def pair_batch(
     weight: [B], 0 for pairs that only fill the batch.
     pad_id: the padding token.
     length: S.
-    cut_hidden: states of both texts at the lowest trained block [B, 2, S, D]; None: not computed.
+    cut_hidden: states at the lowest trained block [B, S, D], of the aligned and of the base texts;
+      None: not computed.
   """
   aligned, base = (batches.text_batch(texts, pad_id, length) for texts in zip(*pairs))
   if cut_hidden is not None:
-    aligned = dataclasses.replace(aligned, cut_hidden=cut_hidden[:, 0])
-    base = dataclasses.replace(base, cut_hidden=cut_hidden[:, 1])
+    aligned = dataclasses.replace(aligned, cut_hidden=cut_hidden[0])
+    base = dataclasses.replace(base, cut_hidden=cut_hidden[1])
   return structs.PairBatch(aligned, base, np.asarray(weight, np.float32))
 
 
@@ -174,7 +175,8 @@ class PairDataset:
   buckets: Sequence[int]  # allowed padded lengths S, ascending
   groups: np.ndarray  # [G, K] int: row numbers of pairs; -1 where a group has fewer than K
   features: np.ndarray | None = None  # [N, 2, D] float32: pooled states of a fully frozen trunk
-  cut_hidden: np.ndarray | None = None  # [N, 2, S, D]: states at the lowest trained block
+  # States at the lowest trained block, of the aligned texts, then of the base texts [2N]
+  cut_hidden: scoring.States | None = None
 
   def __len__(self) -> int:
     """Returns the number of groups G."""
@@ -204,8 +206,10 @@ class PairDataset:
       return structs.PairBatch(aligned, base, weight)
     pairs = [self.pairs[row] for row in rows]
     length = batches.bucket(max(max(map(len, pair)) for pair in pairs), self.buckets)
-    hidden = None if self.cut_hidden is None else self.cut_hidden[rows, :, :length]
-    return pair_batch(pairs, weight, self.pad_id, length, hidden)
+    if self.cut_hidden is None:
+      return pair_batch(pairs, weight, self.pad_id, length)
+    hidden = [self.cut_hidden.padded(rows + first, length) for first in (0, len(self.pairs))]
+    return pair_batch(pairs, weight, self.pad_id, length, (hidden[0], hidden[1]))
 
 
 def pair_dataset(pairs: Sequence[Pair], pad_id: int, updates: int = 0) -> PairDataset:
@@ -215,12 +219,14 @@ def pair_dataset(pairs: Sequence[Pair], pad_id: int, updates: int = 0) -> PairDa
   return PairDataset(pairs, pad_id, buckets, groups=np.arange(len(pairs))[:, None])
 
 
-def compute_features(
-  pairs: Sequence[Pair], features: Callable[[Sequence[Sequence[int]]], np.ndarray]
-) -> np.ndarray:
-  """Runs `features` (token lists [N] -> [N, D]) over every text once; returns [N, 2, D]."""
-  both = features([*(aligned for aligned, _ in pairs), *(base for _, base in pairs)])
-  return np.stack([both[: len(pairs)], both[len(pairs) :]], axis=1)
+def texts_of(pairs: Sequence[Pair]) -> list[Sequence[int]]:
+  """Returns the aligned texts, then the base texts [2N]."""
+  return [*(aligned for aligned, _ in pairs), *(base for _, base in pairs)]
+
+
+def of_both(results: np.ndarray) -> np.ndarray:
+  """Puts results [2N, D] of the texts in the order of `texts_of` side by side -> [N, 2, D]."""
+  return np.stack(np.split(results, 2), axis=1)
 
 
 def by_prompt(

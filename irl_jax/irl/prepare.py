@@ -1,12 +1,11 @@
-"""The starting point of training: the initial parameters, and the frozen layers' outputs.
+"""The starting point of training: the initial parameters, and the data.
 
-Dims: N pairs, S padded length, D width.
+Dims: N pairs, R of them, D width.
 """
 
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +13,9 @@ from jax.typing import DTypeLike
 import numpy as np
 
 from irl_jax import config as config_lib
-from irl_jax import errors
-from irl_jax import rewards
-from irl_jax import scoring
+from irl_jax.irl import frozen as frozen_lib
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
-from irl_jax.irl import update as update_lib
-from irl_jax.models import cut as cut_lib
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.models import trunk as trunk_lib
@@ -36,23 +31,28 @@ def initial_parts(
   irl: config_lib.IRL,
   seed: int,
   dtype: DTypeLike,
+  outputs: frozen_lib.Outputs = frozen_lib.Outputs(),
 ) -> reward_lib.Parts:
   """Returns the base model's trunk under the first head, cut into trained and frozen parameters.
+
+  Args:
+    base: the language model that the reward starts from.
+    pairs: training pairs.
+    irl: hyper-parameters.
+    seed: random seed for the head.
+    dtype: the compute type.
+    outputs: the frozen layers' outputs for both texts of every pair, if they are known.
 
   Raises:
     ConfigError: config.irl.trained_blocks exceeds the model's blocks.
   """
-  trunk = {name: base.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  try:
-    trained, frozen = cut_lib.split(trunk, irl.trained_blocks)
-  except ValueError as error:
-    raise errors.ConfigError(f'config.irl.{error}') from error
+  trained, frozen = frozen_lib.split_trunk(base, irl)
   trained = optimizer.masters(trained)
   if irl.initial_head == 'random':
     head = heads.init_reward_head(jax.random.key(seed), base.config.hidden_size)
   else:
     rows = np.random.default_rng(seed).permutation(len(pairs))[:DIRECTION_PAIRS]
-    states = features(base, [pairs[row] for row in rows], irl, (trained, frozen), dtype)
+    states = features(base, pairs, rows, irl, (trained, frozen), dtype, outputs)
     head = difference_head(states, base.config)
   return trained | {'reward_head': head}, frozen
 
@@ -77,53 +77,41 @@ def difference_head(states: np.ndarray, config: trunk_lib.Config) -> reward_lib.
 def features(
   base: pretrained.Decoder,
   pairs: Sequence[pairs_lib.Pair],
+  rows: np.ndarray,
   irl: config_lib.IRL,
   parts: reward_lib.Parts,
   dtype: DTypeLike,
+  outputs: frozen_lib.Outputs,
 ) -> np.ndarray:
-  """Returns the trunk's pooled states [N, 2, D] of both texts of every pair."""
-  return pairs_lib.compute_features(
-    pairs,
-    scoring.over_tokens(
-      reward_lib.features,
-      reward_lib.with_parts(base, parts),
-      base.config.max_position_embeddings,
-      base.config.eos_token_id,
-      rewards.BATCH_SIZE,
-      dtype,
-      pooling=irl.pooling,
-    ),
-  )
+  """Returns the trunk's pooled states [R, 2, D] of both texts of the pairs of R rows.
+
+  What `outputs` has for the texts of all pairs is not computed again.
+  """
+  if outputs.features is not None:
+    return pairs_lib.of_both(outputs.features)[rows]
+  states = outputs.states and outputs.states.of_texts(np.append(rows, rows + len(pairs)))
+  texts = pairs_lib.texts_of([pairs[row] for row in rows])
+  return pairs_lib.of_both(frozen_lib.features(base, texts, irl, parts, dtype, states))
 
 
 def training_data(
   base: pretrained.Decoder,
   pairs: Sequence[pairs_lib.Pair],
   irl: config_lib.IRL,
-  parts: reward_lib.Parts,
-  dtype: DTypeLike,
-  runtime: config_lib.Runtime = config_lib.Runtime(),
+  outputs: frozen_lib.Outputs,
 ) -> pairs_lib.PairDataset:
-  """Builds the training data: token ids, plus the frozen layers' outputs, computed once.
+  """Returns the training data: token ids, and what is known of the frozen layers' outputs.
 
-  These are the features if only the head is trained. Otherwise they are the activations at the cut,
-  if they fit in `runtime.activation_cache`.
+  Args:
+    base: its padding token is used.
+    pairs: N pairs.
+    irl: its number of updates is used.
+    outputs: the frozen layers' outputs for both texts of every pair.
   """
   updates = irl.epochs * len(pairs) // irl.batch_size
   dataset = pairs_lib.pair_dataset(pairs, base.config.eos_token_id, updates)
-  if irl.trained_blocks == 0 and not irl.prefix_weight:
-    return dataclasses.replace(dataset, features=features(base, pairs, irl, parts, dtype))
-  longest = dataset.buckets[-1]
-  size = 2 * len(pairs) * longest * base.config.hidden_size * jnp.dtype(dtype).itemsize
-  if irl.trained_blocks == -1 or size > runtime.activation_cache * 2**30:
-    return dataset
-  statics: dict[str, Any] = dict(config=base.config, dtype=dtype)
-  run = parallel.map_forward(update_lib.cut_hidden, **statics)
-  frozen = parallel.replicate(cut_lib.stored(parts[1], dtype))
-  batch_size = parallel.batch_size(rewards.BATCH_SIZE, len(pairs))
-  of_one_length = dataclasses.replace(dataset, buckets=(longest,))
-  cut_hidden = over_pairs(run, frozen, of_one_length, batch_size)
-  return dataclasses.replace(dataset, cut_hidden=cut_hidden)
+  pooled = None if outputs.features is None else pairs_lib.of_both(outputs.features)
+  return dataclasses.replace(dataset, features=pooled, cut_hidden=outputs.states)
 
 
 def over_pairs(

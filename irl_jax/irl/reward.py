@@ -48,6 +48,15 @@ def hidden_states(
   )
 
 
+def cut_hidden(
+  frozen: Params, batch: structs.TextBatch, *, config: trunk.Config, dtype: DTypeLike
+) -> jax.Array:
+  """Returns the states [B, S, D] at the cut: the outputs of the frozen blocks."""
+  hidden = cut_lib.below(frozen, batch.ids, batch.valid, config, dtype)
+  assert hidden is not None, 'no block is frozen'
+  return hidden
+
+
 def features(
   parts: Parts,
   batch: structs.TextBatch,

@@ -1,6 +1,6 @@
 """One update of IRL on whole texts, and on their prefixes.
 
-Dims: B pairs, S padded length, D width.
+Dims: B pairs.
 """
 
 import functools
@@ -16,7 +16,6 @@ from irl_jax import structs
 from irl_jax.irl import objectives
 from irl_jax.irl import prefixes
 from irl_jax.irl import reward as reward_lib
-from irl_jax.models import cut as cut_lib
 from irl_jax.models import trunk
 from irl_jax.training import gradients
 from irl_jax.training import micro_batch as micro_batch_lib
@@ -114,13 +113,3 @@ def update(
   )
   state, applied = optimizer.apply_gradients(state, gradient, tx)
   return state, metrics | applied
-
-
-def cut_hidden(
-  frozen: reward_lib.Params, batch: structs.PairBatch, *, config: trunk.Config, dtype: DTypeLike
-) -> jax.Array:
-  """Returns the frozen blocks' outputs [B, 2, S, D] for the aligned and the base texts."""
-  texts = reward_lib.both_texts(batch)
-  hidden = cut_lib.below(frozen, texts.ids, texts.valid, config, dtype)
-  assert hidden is not None, 'no block is frozen'
-  return jnp.stack(jnp.split(hidden, 2), axis=1)

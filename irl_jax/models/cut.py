@@ -75,6 +75,12 @@ def stored(frozen: Any, dtype: DTypeLike) -> Any:
   return jax.tree_util.tree_map_with_path(convert, frozen)
 
 
+def upper(frozen: Params) -> Params:
+  """Returns the frozen parameters that a pass reads which starts from the states at the cut."""
+  lower = ('embed_in', 'lower_blocks')
+  return {name: value for name, value in frozen.items() if name not in lower}
+
+
 def join(trained: Params, frozen: Params) -> Params:
   """Undoes `split`."""
   params = {**frozen, **trained}

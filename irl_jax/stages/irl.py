@@ -9,9 +9,11 @@ import numpy as np
 
 from irl_jax import rewards
 from irl_jax.config import IRL
+from irl_jax.data import text
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
 from irl_jax.irl import export
+from irl_jax.irl import frozen
 from irl_jax.irl import loop as irl_loop
 from irl_jax.irl import pairs
 from irl_jax.irl import reward
@@ -36,6 +38,7 @@ def irl(run: Run) -> None:
   validation = different(demonstrated['validation'])
   report_left_out(demonstrated['train'], training, 'training')
   report_left_out(demonstrated['validation'], validation, 'validation')
+  outputs = frozen.FrozenOutputs(base, settings, run.dtype, run.config.runtime)
   train = functools.partial(
     irl_loop.train,
     base,
@@ -46,12 +49,13 @@ def irl(run: Run) -> None:
     runtime=run.config.runtime,
     prompts=[row['prompt'] for row in training],
     report=functools.partial(against_true_reward, validation, run.has_classes),
+    outputs=outputs,
   )
   unlabelled = unlabelled_texts(run)
   for number in range(settings.seeds):
     finished = run.folder / seed_folder(number) / 'calibration.json'
     if not processes.broadcast(finished.exists()):
-      recover_seed(run, base, train, number, unlabelled)
+      recover_seed(run, base, train, number, unlabelled, outputs)
   members = [f'seed_{number}/reward' for number in range(settings.seeds)]
   run.write_json('irl/config.json', {'model_type': 'irl_jax_ensemble', 'members': members})
 
@@ -72,6 +76,7 @@ def recover_seed(
   train: Callable[..., reward.Parts],
   number: int,
   unlabelled: Sequence[str],
+  outputs: frozen.FrozenOutputs,
 ) -> None:
   """Recovers the reward of one seed, chooses its zero, and writes both.
 
@@ -81,11 +86,12 @@ def recover_seed(
     train: `loop.train`, with all arguments that the seeds share already bound.
     number: the number of the seed, from 0.
     unlabelled: the texts that the zero is chosen from.
+    outputs: the frozen layers' outputs, which the seeds share.
   """
   name = seed_folder(number)
   parts = train(first_seed(run, number), run.folder / name / 'checkpoints', **run.logging(name))
   calibrated = calibration.calibration(
-    uncentred_scores(run, base, parts, unlabelled),
+    uncentred_scores(run, base, parts, unlabelled, outputs),
     run.config.evaluation.bootstrap_samples,
     run.config.seed,
   )
@@ -97,15 +103,37 @@ def recover_seed(
 
 
 def uncentred_scores(
-  run: Run, base: pretrained.Decoder, parts: reward.Parts, texts: Sequence[str]
+  run: Run,
+  base: pretrained.Decoder,
+  parts: reward.Parts,
+  texts: Sequence[str],
+  outputs: frozen.FrozenOutputs | None = None,
 ) -> np.ndarray:
   """Returns the scores [N] that the zero is chosen from: R̂ as it was trained, without a zero.
 
   They are computed in the exported form, whose last bits differ from those of `reward.scorer`: the
-  zero is then exactly that of the reward that users load.
+  zero is then that of the reward that users load, exactly unless layers are frozen.
+
+  Args:
+    run: its config is used.
+    base: the model that the reward started from.
+    parts: the reward's parameters.
+    texts: N texts.
+    outputs: the frozen layers' outputs; None: they are not shared.
   """
   model = export.reward_model(base, parts)
+  if outputs and texts and run.config.irl.trained_blocks >= 0:
+    tokens = read_whole(base, texts)
+    return export.scores(model, tokens, run.config.irl, outputs.of(tokens), run.dtype)
   return rewards.recovered_reward(model, run.config.evaluation.batch_size, run.dtype)(texts)
+
+
+def read_whole(base: pretrained.Decoder, texts: Sequence[str]) -> list[list[int]]:
+  """Tokenises texts as a reward reads them: cut on the left, and an empty one as EOS."""
+  limit = base.config.max_position_embeddings
+  ids, cut = text.encode(base.tokenizer, texts, max_tokens=limit)
+  text.report_cut(cut, terminal.count(len(texts), 'unlabelled text'), limit)
+  return [row or [base.config.eos_token_id] for row in ids]
 
 
 def unlabelled_texts(run: Run) -> list[str]:

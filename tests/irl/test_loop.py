@@ -15,6 +15,7 @@ from irl_jax import config as c
 from irl_jax import errors
 from irl_jax import rewards
 from irl_jax.irl import export
+from irl_jax.irl import frozen as frozen_lib
 from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import prepare
@@ -212,9 +213,7 @@ def test_the_head_alone_learns_from_features_what_it_learns_from_texts(
   irl = dataclasses.replace(IRL, epochs=1, trained_blocks=0, pooling=pooling)
   train_head = lambda folder: loop.train(base, *data, irl, 5, folder, log=lambda *unused: None)
   from_features = train_head(tmp_path / 'features')
-  monkeypatch.setattr(
-    prepare, 'training_data', lambda base, pairs, *unused: pairs_lib.pair_dataset(pairs, 0)
-  )
+  monkeypatch.setattr(frozen_lib.FrozenOutputs, 'of', lambda self, texts: frozen_lib.Outputs())
   from_texts = train_head(tmp_path / 'texts')
   chex.assert_trees_all_close(from_features, from_texts, atol=1e-3)
   assert np.abs(from_features[0]['reward_head']['direction']).max() > 0.02
@@ -244,7 +243,9 @@ def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_text
         runtime=runtime,
       )
     )
-    prepared.append(prepare.training_data(base, pairs, irl, parts[0], jnp.float32, runtime))
+    outputs = frozen_lib.FrozenOutputs(base, irl, jnp.float32, runtime)
+    known = outputs.of(pairs_lib.texts_of(pairs))
+    prepared.append(prepare.training_data(base, pairs, irl, known))
   assert [some.cut_hidden is None for some in prepared] == [False, True]
   chex.assert_trees_all_close(*parts, atol=1e-4)
   below = cut_lib.below(
@@ -252,9 +253,8 @@ def test_blocks_above_a_cut_learn_from_its_activations_what_they_learn_from_text
   )
   lengths = [len(ids) for _, ids in pairs[:4]]
   for row, length in enumerate(lengths):
-    np.testing.assert_allclose(
-      prepared[0].cut_hidden[row, 1, :length], below[row, :length], atol=1e-5
-    )
+    states = prepared[0].cut_hidden.padded(np.array([len(pairs) + row]), length)
+    np.testing.assert_allclose(states[0], below[row, :length], atol=1e-5)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from irl_jax import errors
+from irl_jax import scoring
 from irl_jax.data import text
 from irl_jax.irl import pairs as pairs_lib
 
@@ -59,15 +60,10 @@ def with_features(aligned, base):
   return dataclasses.replace(dataset, features=np.stack([aligned, base], axis=1))
 
 
-def test_features_are_computed_once_for_both_texts_of_every_pair():
-  calls = []
-
-  def features(sequences):
-    calls.append(len(sequences))
-    return np.array([[sum(sequence), len(sequence)] for sequence in sequences], np.float32)
-
-  states = pairs_lib.compute_features([([1], [2, 3]), ([4, 4], [5])], features)
-  assert calls == [4] and states.tolist() == [[[1, 1], [5, 2]], [[8, 2], [5, 1]]]
+def test_results_of_all_texts_are_put_beside_each_other_by_pair():
+  texts = pairs_lib.texts_of([([1], [2, 3]), ([4, 4], [5])])
+  results = np.array([[sum(text), len(text)] for text in texts], np.float32)
+  assert pairs_lib.of_both(results).tolist() == [[[1, 1], [5, 2]], [[8, 2], [5, 1]]]
 
 
 def test_a_batch_holds_features_where_there_are_some():
@@ -81,12 +77,16 @@ def test_a_batch_holds_features_where_there_are_some():
 
 def test_a_batch_holds_activations_at_the_cut_of_its_own_length():
   dataset = pairs_lib.pair_dataset([([1], [2, 3]), ([4] * 11, [5]), ([6], [7])], pad_id=0)
-  hidden = np.random.default_rng(0).normal(size=(3, 2, 12, 5)).astype(np.float32)
-  dataset = dataclasses.replace(dataset, buckets=(4, 12), cut_hidden=hidden)
+  lengths = np.array([1, 11, 1, 2, 1, 1])  # of the aligned texts, then of the base texts
+  hidden = np.random.default_rng(0).normal(size=(17, 5)).astype(np.float32)
+  states = scoring.States(hidden, np.cumsum(lengths) - lengths, lengths)
+  dataset = dataclasses.replace(dataset, buckets=(4, 12), cut_hidden=states)
   assert dataset.padded == [4, 12, 4]
   batch = dataset.batch(np.array([2, 0]))
-  np.testing.assert_array_equal(batch.aligned.cut_hidden, hidden[[2, 0], 0, :4])
-  np.testing.assert_array_equal(batch.base.cut_hidden, hidden[[2, 0], 1, :4])
+  expected = np.zeros((2, 2, 4, 5), np.float32)
+  expected[0, 0, :1], expected[0, 1, :1] = hidden[12:13], hidden[:1]
+  expected[1, 0, :1], expected[1, 1, :2] = hidden[16:], hidden[13:15]
+  np.testing.assert_array_equal([batch.aligned.cut_hidden, batch.base.cut_hidden], expected)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from irl_jax import errors
 from irl_jax import rewards
+from irl_jax import scoring
 from irl_jax.config import Config
 from irl_jax.config import IRL
 from irl_jax.config import Models
@@ -16,6 +17,7 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.evaluation import zero
 from irl_jax.irl import export
 from irl_jax.irl import loop
+from irl_jax.irl import prepare
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
@@ -100,6 +102,34 @@ def test_the_zero_is_chosen_from_the_scores_of_the_exported_form(
   scores = rewards.load(str(tmp_path / 'irl'))(texts)
   expected = (uncentred - calibrated['zero']) / (1 + abs(calibrated['zero']))
   np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_all_seeds_share_what_the_frozen_blocks_return(start, policy, monkeypatch, tmp_path):
+  settings, given, passes = IRL(seeds=2, trained_blocks=1), [], []
+  token_states = scoring.token_states
+
+  def train(base, training, validation, irl, seed, folder, *, outputs, **unused):
+    given.append(outputs)
+    return prepare.initial_parts(base, training, irl, seed, jnp.float32)
+
+  def counted(forward, model, sequences, *more):
+    passes.append(len(sequences))
+    return token_states(forward, model, sequences, *more)
+
+  monkeypatch.setattr(loop, 'train', train)
+  monkeypatch.setattr(scoring, 'token_states', counted)
+  run = start(settings)
+  recovery.irl(run)
+  texts = recovery.unlabelled_texts(run)
+  assert given[0] is given[1] and passes == [len(texts)]
+  for number in range(2):
+    rows = recovery.different(ROWS)
+    training = recovery.encode_demonstrations(policy, rows, settings)
+    parts = prepare.initial_parts(policy, training, settings, number, jnp.float32)
+    calibrated = json.loads((tmp_path / 'irl' / f'seed_{number}' / 'calibration.json').read_text())
+    expected = zero.otsu(rewards.recovered_reward(export.reward_model(policy, parts))(texts))
+    np.testing.assert_allclose(calibrated['zero'], expected, atol=1e-5)
 
 
 def test_a_reward_that_cannot_be_exported_is_refused_before_training(start, monkeypatch):
