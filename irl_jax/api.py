@@ -118,6 +118,7 @@ def _text_scorer(
   """Returns `load_scorer`'s function, for texts alone."""
   arguments.check_model(model, 'model')
   arguments.check_whole(batch_size, 'batch_size', low=1)
+  arguments.check_functions(progress=progress)
   if loaded_models.is_ensemble(model):
     rewards.refuse_label(label, str(model))
     return scorers.of_ensemble(loaded_models.models(model), batch_size, progress)
@@ -164,6 +165,7 @@ def load_log_ratio(
       a text the same tokens.
   """
   arguments.check_whole(batch_size, 'batch_size', low=1)
+  arguments.check_functions(progress=progress)
   for name, given in (('model', model), ('reference', reference)):
     arguments.check_model(given, name)
     _check_completes(given, 'gives the log-probability of a text')
@@ -229,6 +231,8 @@ def generate(
   arguments.check_model(model, 'model')
   arguments.check_config(sampling, Sampling, 'sampling')
   arguments.check_whole(seed, 'seed', low=-(2**31), high=2**32 - 1)
+  arguments.check_functions(progress=progress)
+  arguments.check_flag(chat, 'chat')
   arguments.check_whole(first, 'first', low=0, high=arguments.MAX_SEED - len(checked))
   _check_positions(model, sampling)
   _check_completes(model)

@@ -299,6 +299,10 @@ def test_a_loaded_reward_refuses_what_is_no_list_of_texts(audited, tmp_path):
       'sampling: must be an irl_jax.config.Sampling, not dict',
     ),
     (lambda model: api.generate(model, ['a'], SHORT, seed=None), 'seed = None: must be a whole'),
+    (lambda model: api.generate(model, ['a'], SHORT, progress=None), 'progress = None: must be a'),
+    (lambda model: api.generate(model, ['a'], SHORT, chat='false'), "chat = 'false': must be True"),
+    (lambda model: api.load_scorer(model, progress=None), 'progress = None: must be a function; i'),
+    (lambda model: api.load_log_ratio(model, model, progress=3), 'progress = 3: must be a funct'),
   ],
 )
 def test_wrong_arguments_are_refused_in_one_line(audited, call, message):

@@ -17,7 +17,6 @@ import optax
 
 from irl_jax import config as config_lib
 from irl_jax import errors
-from irl_jax import settings
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.irl import frozen as frozen_lib
@@ -130,7 +129,9 @@ def train(
       pairs that the objective needs.
     DivergedError: a loss is not finite, or too many gradients in a row are not.
   """
-  pairs, validation = _checked(base, pairs, validation, irl, seed, dtype, folder, prompts)
+  arguments.check_training(seed, folder, dtype, runtime, log, truncate_log, progress)
+  arguments.check_functions(report=report)
+  pairs, validation = _checked(base, pairs, validation, irl, prompts)
   seed = int(seed)
   outputs = outputs or frozen_lib.FrozenOutputs(base, irl, dtype, runtime)
   outputs.check(base, irl, dtype)
@@ -168,7 +169,8 @@ def _task(
 
   def validate(params: reward_lib.Params) -> dict[str, float]:
     scores = prepare.over_pairs(score_pairs, (params, placed), held, at_once)
-    return validation_metrics(scores, irl) | (report(scores) if np.isfinite(scores).all() else {})
+    reported = arguments.reported(report, scores) if np.isfinite(scores).all() else {}
+    return validation_metrics(scores, irl) | reported
 
   batch_of = lambda step: dataset.batch(groups_of(step))
   task = training.Task('irl', update, placed, batch_of, validate)
@@ -198,21 +200,15 @@ def _checked(
   pairs: Sequence[pairs_lib.Pair],
   validation: Sequence[pairs_lib.Pair],
   irl: config_lib.IRL,
-  seed: int,
-  dtype: DTypeLike,
-  folder: pathlib.Path,
   prompts: Sequence[Hashable] | None,
 ) -> tuple[list[pairs_lib.Pair], list[pairs_lib.Pair]]:
-  """Returns the pairs, after a check of all arguments of `train`.
+  """Returns the pairs, after a check of these arguments of `train`.
 
   Raises:
     ConfigError, InputError: as `train`.
   """
   arguments.check_policy(base, 'base')
   arguments.check_config(irl, config_lib.IRL, 'irl')
-  arguments.check_whole(seed, 'seed', low=0)
-  arguments.check_dtype(dtype)
-  settings.folder(folder, 'folder')
   arguments.check_blocks(irl, base)
   checked = pairs_lib.checked(pairs, base, 'pairs')
   held = pairs_lib.checked(validation, base, 'validation')

@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import Sized
 import dataclasses
 import itertools
 from typing import Any
@@ -22,6 +23,7 @@ from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.models import pretrained
 from irl_jax.runtime import terminal
+from irl_jax.training import arguments
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of the aligned and the base text
 MUST_BE = 'must be the token ids of an aligned and a base text; encode_pairs returns them'
@@ -48,9 +50,11 @@ def encode_pairs(
       own.
 
   Raises:
-    ConfigError: the lists differ in length, or one is a single string.
+    ConfigError: the lists differ in length, one is a single string, or max_tokens is no number
+      from 1.
     InputError: a text is not a string.
   """
+  arguments.check_whole(max_tokens, 'max_tokens', low=1)
   aligned, base = text.check_texts(aligned, 'aligned'), text.check_texts(base, 'base')
   check_lengths(len(aligned), base=base, prompts=prompts)
   limit = min(max_tokens, model.config.max_position_embeddings)
@@ -64,12 +68,14 @@ def encode_pairs(
 
 
 def check_lengths(count: int, **others: Sequence[Any] | None) -> None:
-  """Refuses lists by name that do not have `count` members; None: there is no list.
+  """Refuses what is no list of `count` members, by name; None: there is no list.
 
   Raises:
     ConfigError: names the list.
   """
   for name, values in others.items():
+    if values is not None and not isinstance(values, Sized):
+      raise errors.ConfigError(f'{name}: must be a list, not {type(values).__name__}')
     if values is not None and len(values) != count:
       raise errors.ConfigError(f'{name}: has {len(values)}, but must have {count}, one per pair')
 

@@ -296,6 +296,9 @@ def train(
       gradients in a row are not finite.
   """
   checks.check_arguments(policy, rows, config, folder, dtype)
+  arguments.check_functions(
+    log=log, truncate_log=truncate_log, show_samples=show_samples, report=report, progress=progress
+  )
   rows = list(rows)  # a column of a table has row numbers of its own
   setup, learner = prepare(policy, rows, reward, config, dtype)
   ppo, keep = config.ppo, config.runtime.keep_checkpoints
@@ -308,7 +311,7 @@ def train(
     truncate_log(first)
     for step in steps(setup, learner, progress(range(first, ppo.steps)), checkpoints):
       done, learner = step.number + 1, step.learner
-      log(step.number, step.metrics | report(step.sampled.scored))
+      log(step.number, step.metrics | arguments.reported(report, step.sampled.scored))
       if step.number % ppo.samples_every == 0:
         show_samples(step.number, step.sampled.table(SAMPLES_SHOWN))
       stopping = interruption.requested()

@@ -3,17 +3,21 @@
 The command line and the Python API share them, so both give the same message for a mistake.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Sized
+import operator
 import os
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import settings
+from irl_jax.data import user_rewards
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
@@ -23,6 +27,7 @@ from irl_jax.settings import Section
 Model = str | os.PathLike[str] | pretrained.Pretrained
 MAX_SEED = 2**31 - 1
 COMPUTE_TYPES = ('float32', 'bfloat16')
+IDLE = {'progress': 'iter', 'report': 'lambda *_: {}'}  # functions that do nothing, by argument
 
 
 def check_model(model: Any, name: str) -> None:
@@ -51,8 +56,8 @@ def check_path(path: Any, name: str) -> None:
     raise ConfigError(f'{name} = {path!r:.60}: must be a folder, a hub id, or id@revision')
 
 
-def check_policy(policy: Any, name: str = 'policy') -> None:
-  """Refuses all but loaded causal language models.
+def check_policy(policy: Any, name: str = 'policy', kind: str = 'causal_lm') -> None:
+  """Refuses all but loaded models of a kind: causal language models, or classifiers.
 
   Raises:
     ConfigError: it is not a loaded model.
@@ -62,8 +67,8 @@ def check_policy(policy: Any, name: str = 'policy') -> None:
     raise ConfigError(
       f'{name} = {policy!r:.60}: must be a loaded model; load it with irl_jax.load_model'
     )
-  if policy.kind != 'causal_lm':
-    raise InputError(f'{name}: is a {policy.kind}; must be causal_lm')
+  if policy.kind != kind:
+    raise InputError(f'{name}: is a {policy.kind}; must be {kind}')
 
 
 def check_whole(value: Any, name: str, low: int, high: int = MAX_SEED) -> None:
@@ -72,8 +77,11 @@ def check_whole(value: Any, name: str, low: int, high: int = MAX_SEED) -> None:
   Raises:
     ConfigError: names the argument and the range.
   """
-  whole = hasattr(value, '__index__') and not isinstance(value, bool)
-  if not whole or not low <= int(value) <= high:
+  try:
+    whole = not isinstance(value, bool) and low <= operator.index(value) <= high
+  except TypeError:
+    whole = False
+  if not whole:
     raise ConfigError(
       f'{name} = {value!r:.60}: must be a whole number '
       f'{settings.describe_range(low, None, high, None).removeprefix("must be ")}'
@@ -92,6 +100,63 @@ def check_dtype(dtype: Any, name: str = 'dtype') -> None:
     known = False
   if not known:
     raise ConfigError(f'{name} = {dtype!r:.60}: must be {" or ".join(COMPUTE_TYPES)}')
+
+
+def check_functions(**functions: Any) -> None:
+  """Refuses arguments that cannot be called, such as a None that is meant to turn one off.
+
+  Args:
+    **functions: what a caller passed, by the name of the argument.
+
+  Raises:
+    ConfigError: names the argument, and a function that does nothing.
+  """
+  for name, value in functions.items():
+    if not callable(value):
+      raise ConfigError(
+        f'{name} = {value!r:.60}: must be a function; {IDLE.get(name, "lambda *_: None")} does '
+        'nothing'
+      )
+
+
+def reported(report: Callable, given: Any) -> dict[str, float]:
+  """Returns what the caller's `report` computes from `given`.
+
+  Raises:
+    InputError: it is not a mapping of metrics by name.
+  """
+  metrics = report(given)
+  if not isinstance(metrics, Mapping) or not all(isinstance(name, str) for name in metrics):
+    raise InputError(
+      f'report {user_rewards.name_of(report)}: returned {metrics!r:.60}: must return a dict of '
+      'metrics by name, which may be empty'
+    )
+  return dict(metrics)
+
+
+def check_training(
+  seed: Any, folder: Any, dtype: Any, runtime: Any, log: Any, truncate_log: Any, progress: Any
+) -> None:
+  """Checks the arguments that IRL and supervised training share; each has its own name.
+
+  Raises:
+    ConfigError: names the argument.
+  """
+  check_whole(seed, 'seed', low=0)
+  settings.folder(folder, 'folder')
+  check_dtype(dtype)
+  check_config(runtime, config_lib.Runtime, 'runtime')
+  check_functions(log=log, truncate_log=truncate_log, progress=progress)
+
+
+def check_flag(value: Any, name: str) -> None:
+  """Refuses all but True and False; a string such as 'false' would count as true.
+
+  Raises:
+    ConfigError: names the argument.
+  """
+  if not isinstance(value, bool | np.bool_):
+    raise ConfigError(f'{name} = {value!r:.60}: must be True or False')
 
 
 def check_config(value: Any, kind: type[Section], name: str) -> None:

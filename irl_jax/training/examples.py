@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +67,18 @@ def language_model_examples(
   text.report_cut(cut, f'{terminal.count(len(texts), "text")} of sft', max_tokens, 'right')
   sequences = [ids[:max_tokens] for ids in sequences]
   return Examples(sequences, eos, model.config.max_position_embeddings)
+
+
+def texts_and_labels(given: Any, name: str) -> tuple[Any, Any]:
+  """Returns a pair of texts and labels, if it is one.
+
+  Raises:
+    ConfigError: it is something else, such as a list of pairs.
+  """
+  if not isinstance(given, tuple | list) or len(given) != 2:
+    raise ConfigError(f'{name}: must be (texts, labels), a list of each')
+  texts, labels = given
+  return texts, labels
 
 
 def classifier_examples(

@@ -22,12 +22,14 @@ import optax
 
 from irl_jax import config as config_lib
 from irl_jax import distribution
+from irl_jax import errors
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.models import encoder
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
 from irl_jax.runtime import parallel
+from irl_jax.training import arguments
 from irl_jax.training import examples as examples_lib
 from irl_jax.training import fingerprint
 from irl_jax.training import gradients
@@ -200,7 +202,16 @@ def fit(
 
   Returns:
     The model with the lowest validation loss, on the host.
+
+  Raises:
+    ConfigError: an argument is wrong, or the folder has the checkpoints of another training run.
+    InputError: there are no examples.
+    DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
+  arguments.check_training(seed, folder, dtype, runtime, log, truncate_log, progress)
+  seed = int(seed)
+  if not examples.count:
+    raise errors.InputError(f'{name}: there are no texts to train on')
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
   plan = loop_lib.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
@@ -286,8 +297,11 @@ def train_language_model(
     The model with the lowest validation loss.
 
   Raises:
-    DivergedError: a loss is not finite, or too many consecutive gradients are not.
+    ConfigError, DivergedError: as `fit`.
+    InputError: the model is not a causal language model, or a text is not a string.
   """
+  arguments.check_policy(model, 'model')
+  arguments.check_config(config, config_lib.Supervised, 'config')
   examples, held = (
     examples_lib.language_model_examples(model, some, max_tokens=config.max_tokens)
     for some in (texts, validation)
@@ -313,11 +327,16 @@ def train_classifier(
     The model with the lowest validation loss.
 
   Raises:
-    DivergedError: a loss is not finite, or too many consecutive gradients are not.
+    ConfigError, DivergedError: as `fit`.
+    InputError: the model is not a classifier, or a text or label cannot be used.
   """
+  arguments.check_policy(model, 'model', kind='classifier')
+  arguments.check_config(config, config_lib.Supervised, 'config')
   examples, held = (
-    examples_lib.classifier_examples(model, *some, max_tokens=config.max_tokens)
-    for some in (labelled, validation)
+    examples_lib.classifier_examples(
+      model, *examples_lib.texts_and_labels(some, of), max_tokens=config.max_tokens
+    )
+    for of, some in (('labelled', labelled), ('validation', validation))
   )
   losses = classifier_losses
   return fit('classifier', model, losses, examples, held, config, seed, folder, **options)

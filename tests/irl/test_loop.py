@@ -315,11 +315,18 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
     ({'pairs': [('good', 'bad')]}, r"pairs\[0\]\[0\] is 'good': must be the token ids"),
     ({'validation': [([2], [99])]}, r'validation\[0\]\[1\]: token id 99: must be from 0 to 35'),
     ({'prompts': ['a']}, 'prompts: has 1, but must have 1024, one per pair'),
+    ({'prompts': 5}, 'prompts: must be a list, not int'),
+    ({'seed': int}, "seed = <class 'int'>: must be a whole number >= 0"),
+    ({'runtime': None}, 'runtime: must be an irl_jax.config.Runtime, not NoneType'),
+    ({'log': None}, r'log = None: must be a function; lambda \*_: None does nothing'),
+    ({'truncate_log': None}, 'truncate_log = None: must be a function; lambda'),
+    ({'progress': None}, 'progress = None: must be a function; iter does nothing'),
+    ({'report': None}, r'report = None: must be a function; lambda \*_: {} does nothing'),
   ],
 )
 def test_wrong_arguments_are_refused_in_one_line(base, data, tmp_path, changes, problem):
   folder = tmp_path / 'new'
   given = dict(base=base, pairs=data[0], validation=data[1], irl=IRL, seed=5, folder=folder)
   with pytest.raises((errors.ConfigError, errors.InputError), match=problem) as refused:
-    loop.train(**given | changes, log=lambda *_: None)
+    loop.train(**{'log': lambda *_: None} | given | changes)
   assert '\n' not in str(refused.value) and not folder.exists()

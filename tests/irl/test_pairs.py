@@ -169,3 +169,9 @@ def test_pairs_may_be_arrays_and_come_from_a_generator(policy):
 def test_texts_that_do_not_pair_up_are_refused(policy, aligned, base, prompts, problem):
   with pytest.raises((errors.ConfigError, errors.InputError), match=problem):
     pairs_lib.encode_pairs(policy, aligned, base, 8, prompts)
+
+
+@pytest.mark.parametrize('most', [0, -1, float('nan'), None])
+def test_a_limit_that_leaves_no_tokens_is_refused(policy, most):
+  with pytest.raises(errors.ConfigError, match='max_tokens = .*: must be a whole number >= 1'):
+    pairs_lib.encode_pairs(policy, ['a'], ['b'], most)

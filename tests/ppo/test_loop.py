@@ -488,6 +488,12 @@ def test_a_reward_that_gives_no_number_for_each_text_is_refused_before_an_update
     ({'rows': [ROWS[0], {'prompt': 'ab'}]}, r"rows\[1\]: has no field 'original'; each row needs"),
     ({'rows': [{'prompt': None, 'original': ''}]}, r"rows\[0\]: field 'prompt' is None: must be a"),
     ({'reward': 'a/folder'}, "reward = 'a/folder': must be a function of texts that returns their"),
+    ({'reward': None}, 'reward = None: must be a function of texts that returns their scores'),
+    ({'log': None}, 'log = None: must be a function; lambda \\*_: None does nothing'),
+    ({'truncate_log': 0}, 'truncate_log = 0: must be a function; lambda'),
+    ({'show_samples': None}, 'show_samples = None: must be a function; lambda'),
+    ({'report': None}, r'report = None: must be a function; lambda \*_: {} does nothing'),
+    ({'progress': None}, 'progress = None: must be a function; iter does nothing'),
     ({'config': {}}, 'config: must be an irl_jax.config.Config, not dict'),
     (
       {'config': dataclasses.replace(CONFIG, ppo=c.PPO(rollouts_per_step=6, minibatch_size=6))},

@@ -23,6 +23,7 @@ from irl_jax.models import pretrained
 from irl_jax.models import trunk
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
+from irl_jax.training import arguments
 from irl_jax.training import examples as examples_lib
 from irl_jax.training import optimizer
 from irl_jax.training import supervised
@@ -353,3 +354,51 @@ def test_examples_are_whole_texts_between_two_ends(policy, classifier, caplog):
 def test_labels_that_a_classifier_cannot_have_are_refused(classifier, texts, labels, problem):
   with pytest.raises((errors.ConfigError, errors.InputError), match=problem):
     examples_lib.classifier_examples(classifier, texts, labels, 64)
+
+
+@pytest.mark.parametrize(
+  'changes, problem',
+  [
+    ({'model': 'gpt2'}, "model = 'gpt2': must be a loaded model"),
+    ({'config': None}, 'config: must be an irl_jax.config.Supervised, not NoneType'),
+    ({'texts': []}, 'sft: there are no texts to train on'),
+    ({'seed': -1}, 'seed = -1: must be a whole number >= 0'),
+    ({'folder': ''}, "folder = '': must be a path"),
+    ({'dtype': 'float16'}, "dtype = 'float16': must be float32 or bfloat16"),
+    ({'runtime': {}}, 'runtime: must be an irl_jax.config.Runtime, not dict'),
+    ({'log': None}, r'log = None: must be a function; lambda \*_: None does nothing'),
+    ({'progress': 5}, 'progress = 5: must be a function; iter does nothing'),
+  ],
+)
+def test_wrong_arguments_of_language_models_are_refused(policy, tmp_path, changes, problem):
+  given = dict(model=policy, texts=['a b'], validation=[], config=c.Supervised(), seed=0)
+  given |= {'folder': tmp_path / 'new', 'log': lambda *_: None}
+  with pytest.raises((errors.ConfigError, errors.InputError), match=problem):
+    supervised.train_language_model(**given | changes)
+  assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize(
+  'changes, problem',
+  [
+    ({'labelled': [('a', 1)]}, r'labelled: must be \(texts, labels\), a list of each'),
+    ({'validation': None}, r'validation: must be \(texts, labels\), a list of each'),
+    ({'labelled': ([], [])}, 'classifier: there are no texts to train on'),
+  ],
+)
+def test_wrong_arguments_of_classifiers_are_refused(classifier, tmp_path, changes, problem):
+  given = dict(model=classifier, labelled=(['a'], [1]), validation=([], []), seed=0)
+  given |= {'config': c.Supervised(), 'folder': tmp_path / 'new', 'log': lambda *_: None}
+  with pytest.raises((errors.ConfigError, errors.InputError), match=problem):
+    supervised.train_classifier(**given | changes)
+  with pytest.raises(errors.InputError, match='model: is a classifier; must be causal_lm'):
+    arguments.check_policy(classifier, 'model')
+
+
+@pytest.mark.parametrize('given', [None, [('loss', 1.0)], {1: 2.0}])
+def test_a_report_that_gives_no_metrics_is_refused_by_name(given):
+  def loss_of(texts):
+    return given
+
+  with pytest.raises(errors.InputError, match='report .*loss_of: returned .*: must return a dict'):
+    arguments.reported(loss_of, ['a'])
