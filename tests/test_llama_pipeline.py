@@ -4,9 +4,9 @@ import dataclasses
 import pathlib
 import signal
 
-import jax
 import numpy as np
 import pytest
+import tiny_models
 
 import irl_jax
 from irl_jax import pipeline
@@ -33,7 +33,7 @@ def base(any_policy, tmp_path_factory) -> pathlib.Path:
     str(row['text']) for row in comments.comments(400, 0)
   )
   config = dataclasses.replace(any_policy.config, vocab_size=tokenizers.padded_size(tokenizer))
-  params = jax.device_get(trunk.init(jax.random.key(0), config))
+  params = tiny_models.drawn(trunk.init, config)
   folder = tmp_path_factory.mktemp('models') / 'base'
   pretrained.save(folder, pretrained.Pretrained('causal_lm', config, params, tokenizer), '')
   return folder

@@ -3,9 +3,9 @@
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
+import tiny_models
 
 from irl_jax import pipeline
 from irl_jax import rewards
@@ -36,7 +36,7 @@ def judge(tmp_path_factory):
     num_attention_heads=2,
     intermediate_size=64,
   )
-  params = jax.tree.map(np.array, trunk.init(jax.random.key(5), config))
+  params = tiny_models.drawn(trunk.init, config, seed=5)
   del params['embed_out']
   direction = np.random.default_rng(0).normal(size=(32, 1)).astype(np.float32)
   params['score'] = {'kernel': SCALE * direction}

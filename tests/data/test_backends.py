@@ -1,8 +1,8 @@
 """Tokenizers of SentencePiece: spaces at the beginning, typed special tokens, chat templates."""
 
-import jax
 import numpy as np
 import pytest
+import tiny_models
 import tokenizers
 import transformers
 
@@ -208,7 +208,7 @@ def random_logits():
       max_position_embeddings=64,
       eos_token_ids=(words.eos_token_id,),
     )
-    params = trunk.init(jax.random.key(0), config)
+    params = tiny_models.drawn(trunk.init, config)
     return pretrained.Pretrained('causal_lm', config, params, words)
 
   return build

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 from scipy import stats
+import tiny_models
 
 from irl_jax import config as c
 from irl_jax import rewards
@@ -80,7 +80,7 @@ def demonstrations(count, seed):
 @pytest.fixture(scope='module')
 def recovered(policy, tmp_path_factory):
   """R̂ of that policy."""
-  params = jax.tree.map(np.asarray, trunk.init(jax.random.key(3), policy.config))
+  params = tiny_models.drawn(trunk.init, policy.config, seed=3)
   base = dataclasses.replace(policy, params=params)
   irl = c.IRL(
     objective='logistic',

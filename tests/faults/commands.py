@@ -40,7 +40,9 @@ def make_models(folder: pathlib.Path) -> None:
 
 def save(folder: pathlib.Path, kind, module, config, tokenizer) -> None:
   """Writes a model of random parameters."""
-  params = jax.tree.map(np.asarray, module.init(jax.random.key(0), config))
+  params = jax.tree.map(
+    np.asarray, jax.jit(module.init, static_argnames='config')(jax.random.key(0), config)
+  )
   pretrained.save(folder, pretrained.Pretrained(kind, config, params, tokenizer), '')
 
 

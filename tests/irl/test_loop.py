@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+import tiny_models
 
 from irl_jax import config as c
 from irl_jax import errors
@@ -61,7 +62,7 @@ def demonstrations(count, seed):
 @pytest.fixture(scope='module')
 def base(policy):
   """A freshly initialised model: unlike in the random one, its embeddings still tell ids apart."""
-  params = jax.tree.map(np.asarray, trunk.init(jax.random.key(3), policy.config))
+  params = tiny_models.drawn(trunk.init, policy.config, seed=3)
   return dataclasses.replace(policy, params=params)
 
 

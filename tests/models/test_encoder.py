@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_models
 
 from irl_jax import rewards
 from irl_jax.models import encoder
@@ -164,7 +165,7 @@ def test_a_row_without_tokens_is_finite():
 
 
 def test_bfloat16_is_close_and_its_result_float32():
-  params = encoder.init(jax.random.key(0), CONFIG)
+  params = tiny_models.drawn(encoder.init, CONFIG)
   ids, valid = batch()
   exact = classify(params, ids, valid, CONFIG)
   rounded = classify(params, ids, valid, CONFIG, jnp.bfloat16)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_models
 
 from irl_jax.models import cpu
 from irl_jax.models import gpt_neox
@@ -226,7 +227,7 @@ def test_a_deep_stack_is_compiled_once():
 
 
 def test_random_parameters_are_those_of_pythia(params):
-  drawn = trunk.init(jax.random.key(0), CONFIG)
+  drawn = tiny_models.drawn(trunk.init, CONFIG)
   chex.assert_trees_all_equal_shapes_and_dtypes(drawn, params)
   kernel = np.asarray(drawn['blocks']['mlp']['dense_h_to_4h']['kernel'])
   assert 0.017 < kernel.std() < 0.023 and np.abs(kernel[0] - kernel[1]).min() > 0

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_models
 
 from irl_jax import distribution
 from irl_jax import sampling
@@ -342,7 +343,7 @@ def test_layers_one_by_one_are_layers_in_a_loop(monkeypatch, rematerialise):
 @pytest.mark.parametrize('name', EVERY)
 def test_random_parameters_have_the_deviation_of_the_config_and_neutral_norms(name):
   config = config_of(name)
-  drawn = trunk.init(jax.random.key(0), config)
+  drawn = tiny_models.drawn(trunk.init, config)
   for path, leaf in traverse_util.flatten_dict(drawn).items():
     if path[-1] in ('kernel', 'embedding'):
       assert 0.015 < np.asarray(leaf).std() < 0.025

@@ -106,10 +106,15 @@ def gradient(before, after):
   return jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y), before.params, after.params)
 
 
+@functools.partial(jax.jit, static_argnames='config')
+def forward(params, ids, valid, config):
+  return trunk.logits(params, trunk.hidden_states(params, ids, valid, config), config)
+
+
 def dense_logits(policy, params, experience):
   """Logits [B, S, V], divided by the temperature."""
-  hidden = trunk.hidden_states(params, experience.ids, experience.valid, policy.config)
-  return np.asarray(trunk.logits(params, hidden, policy.config), np.float64) / TEMPERATURE
+  logits = forward(params, experience.ids, experience.valid, policy.config)
+  return np.asarray(logits, np.float64) / TEMPERATURE
 
 
 def dense_log_probs(policy, params, experience):

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+import tiny_models
 
 from irl_jax.config import Config
 from irl_jax.config import Evaluation
@@ -165,9 +165,7 @@ def test_prefixes_of_unrelated_texts_are_not_compared(start, policy, monkeypatch
 
 @pytest.mark.slow
 def test_it_learns_the_order_of_the_true_reward(start, policy, tmp_path):
-  fresh = dataclasses.replace(
-    policy, params=jax.tree.map(np.asarray, trunk.init(jax.random.key(3), policy.config))
-  )
+  fresh = dataclasses.replace(policy, params=tiny_models.drawn(trunk.init, policy.config, seed=3))
   pretrained.save(tmp_path / 'base', fresh, '')
   draw = lambda count, seed: [
     ''.join(letters)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny_models
 
 from irl_jax import config as c
 from irl_jax import errors
@@ -203,7 +204,7 @@ SETTINGS = c.Supervised(
 
 @pytest.fixture(scope='module')
 def base(policy):
-  params = jax.tree.map(np.asarray, trunk.init(jax.random.key(1), policy.config))
+  params = tiny_models.drawn(trunk.init, policy.config, seed=1)
   return dataclasses.replace(policy, params=params)
 
 
@@ -309,7 +310,7 @@ def test_a_classifier_learns_which_letter_is_toxic(classifier, tmp_path):
     word[rng.integers(6)] = 'a'
   texts, labels, log = [''.join(word) for word in words], [number % 2 for number in range(96)], {}
   fresh = dataclasses.replace(
-    classifier, params=jax.tree.map(np.asarray, encoder.init(jax.random.key(1), classifier.config))
+    classifier, params=tiny_models.drawn(encoder.init, classifier.config, seed=1)
   )
   settings = dataclasses.replace(
     SETTINGS, learning_rate=0.01, epochs=16, batch_size=16

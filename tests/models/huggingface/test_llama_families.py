@@ -1,6 +1,7 @@
 """config.json and weights of the Llama family, against transformers' own models, both ways."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -101,10 +102,13 @@ def torch_logits(model):
     return model(torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()).logits.numpy()
 
 
+@functools.partial(jax.jit, static_argnames='config')
+def forward(params, ids, valid, config):
+  return trunk.logits(params, trunk.hidden_states(params, ids, valid, config), config)
+
+
 def our_logits(model):
-  ids, valid = batch()
-  hidden = trunk.hidden_states(model.params, ids, valid, model.config)
-  return np.asarray(trunk.logits(model.params, hidden, model.config))
+  return np.asarray(forward(model.params, *batch(), model.config))
 
 
 def reload(folder, auto):
@@ -150,7 +154,7 @@ def test_rewards_of_transformers_come_back_the_same(tmp_path, language_model, fa
   language_model.tokenizer.save_pretrained(tmp_path / 'theirs')
   ours = pretrained.load(str(tmp_path / 'theirs'), kinds=('reward',))
   ids, valid = batch()
-  hidden = trunk.run_blocks(
+  hidden = jax.jit(trunk.run_blocks, static_argnames='config')(
     ours.params['blocks'], trunk.embed(ours.params, ids, ours.config), valid, ours.config
   )
   last = hidden[np.arange(2), valid.sum(1) - 1]
