@@ -1,8 +1,8 @@
 """Settings and fixtures of all tests: four CPU devices, strict broadcasting, no network.
 
-Most of a test's time is compilation, and much of that is optimisation. Tests switch it off. The
-commands that they start do not: these run as they do for a user. All processes of a test run share
-one compilation cache, which is removed at its end.
+Tests compile without optimisation. The commands that they start compile as they do for a user,
+unless a test that starts many of them says otherwise. All processes of a test run share one
+compilation cache, which is removed at its end.
 """
 
 import gc
@@ -11,13 +11,9 @@ import pathlib
 import tempfile
 
 import pytest
+import quick_compilation
 
-FLAGS = '--xla_force_host_platform_device_count=4'
-QUICK = (
-  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
-  ' --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1'
-)
-os.environ['XLA_FLAGS'] = f'{FLAGS} {QUICK}'
+os.environ['XLA_FLAGS'] = quick_compilation.on_devices(4)
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['HF_HUB_OFFLINE'] = '1'
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # the processes of pytest-xdist inherit it
@@ -47,7 +43,7 @@ def pytest_configure(config):
 
     jax.config.update('jax_numpy_rank_promotion', 'raise')
     jax.devices()  # reads XLA_FLAGS; from here on it is that of the commands that tests start
-    os.environ['XLA_FLAGS'] = FLAGS
+    os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4'
     config.pluginmanager.register(tiny_models)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import quick_compilation
 
 ROOT = pathlib.Path(__file__).parents[2]
 SECONDS = 600  # within which every process has to end, even on a busy machine
@@ -31,17 +32,13 @@ class Process:
 
 @pytest.fixture(scope='session')
 def environment(tmp_path_factory) -> dict[str, str]:
-  """Two devices for each process, and one compilation cache for all.
-
-  The compiler's optimisations are left out: they take most of the time.
-  """
+  """Two devices for each process, and one compilation cache for all."""
   return os.environ | {
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+    'XLA_FLAGS': quick_compilation.on_devices(2),
     'PYTHONPATH': str(ROOT),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('compiled')),
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
   }
 
 

@@ -9,6 +9,7 @@ import time
 
 import documented
 import pytest
+import quick_compilation
 
 from irl_jax.training import checkpoint
 
@@ -55,7 +56,7 @@ def whole(start, start_train, tmp_path_factory):
     '--config=configs/smoke.py',
     f'--workdir={of_one}',
     '--distributed=off',
-    XLA_FLAGS='--xla_force_host_platform_device_count=4',
+    XLA_FLAGS=quick_compilation.on_devices(4),
   )
   for process in [*processes, one]:
     assert process.wait() == 0, process.printed

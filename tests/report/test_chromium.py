@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow  # every test needs a browser, which starts for seconds
+
 WIDTHS = {'phone': 390, 'desktop': 1280}
 FIGURES = """[...document.querySelectorAll("figure svg")].map(svg => {
   const box = svg.getBoundingClientRect();
@@ -31,7 +33,6 @@ def names(chromium):
   ]
 
 
-@pytest.mark.slow
 def test_nothing_is_loaded_and_nothing_complains(opened, report):
   requests = [
     event['params']['request']['url']
