@@ -147,7 +147,7 @@ def unlabelled_texts(run: Run) -> list[str]:
   if (run.config.data.source != 'prompts' and any(row['original'] for row in rows)) or more:
     return full_texts([*rows, *more])
   demonstrated = run.demonstrations('validation')
-  return [text for side in ('aligned', 'base') for text in full_texts(demonstrated, side)]
+  return full_texts(demonstrated, 'aligned') + full_texts(demonstrated, 'base')
 
 
 def different(rows: Sequence[DemonstrationRow]) -> list[DemonstrationRow]:
