@@ -5,6 +5,7 @@ unless a test that starts many of them says otherwise. All processes of a test r
 compilation cache, which is removed at its end.
 """
 
+import collections
 import gc
 import os
 import pathlib
@@ -48,9 +49,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-  """Runs the longest files first; at the end, one process would wait for the other."""
-  order = {str(pathlib.Path(__file__).parent / name): number for number, name in enumerate(LONGEST)}
-  items.sort(key=lambda item: order.get(str(item.path), len(order)))
+  """Runs the longest files first; at the end, one process would wait for the other.
+
+  After those whose names are known come the files with the most slow tests.
+  """
+  order = {pathlib.Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+  slow = collections.Counter(item.path for item in items if item.get_closest_marker('slow'))
+  items.sort(key=lambda item: (order.get(item.path, len(order)), -slow[item.path]))
 
 
 def pytest_collection_finish():
