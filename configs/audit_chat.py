@@ -3,10 +3,10 @@
   python launch/train.py --config=configs/audit_chat.py --config.models.base=B \
       --config.models.aligned=A --config.data.source=prompts.jsonl
 
-Each model is a folder, a hub id or `id@revision`. The prompts are strings or conversations
-(docs/usage.md names the forms). The aligned model's chat template renders them for both models, so
-the base model must know the template's special tokens: take the model that RLHF or DPO started
-from, not the one before instruction tuning.
+Each model is a folder, a hub id, `id@revision` or a LoRA adapter. The prompts are strings or
+conversations (docs/usage.md names the forms). The aligned model's chat template renders them for
+both models, so the base model must know the template's special tokens: take the model that RLHF or
+DPO started from, not the one before instruction tuning.
 
 Only the top blocks are trained, and the states below them are computed once. With
 --config.irl.trained_blocks=0 only the head is trained, which takes the least memory.

@@ -1,7 +1,7 @@
 """The Python API: load models and rewards, score texts, generate completions, recover a reward.
 
-A model is a Hugging Face folder, a hub id, `id@revision`, or a model returned by `load_model`. Its
-kind is read from its config.json. Dims: N texts.
+A model is a Hugging Face folder, a hub id, `id@revision`, a LoRA adapter, or a model returned by
+`load_model`. Its kind is read from its config.json. Dims: N texts.
 
 `score` and `generate` read the weights of a path once: the two most recently used models stay in
 memory, on the devices. A folder whose files change is read again. Pass a loaded model to control

@@ -28,13 +28,14 @@ COMPARES_GROUPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Models(Section):
-  """Where the models are: each is a hub id, `id@revision`, or a Hugging Face folder.
+  """Where the models are: each is a hub id, `id@revision`, a Hugging Face folder or a LoRA adapter.
 
-  An empty field means that a stage of this run makes the model.
+  An empty field means that a stage of this run makes the model, unless its comment says otherwise.
   """
 
   key: ClassVar[str] = 'models.'
-  base: str = ''  # the base language model; '': stage sft trains one from scratch
+  # The base language model; '': the base of an aligned adapter, else stage sft trains a new one
+  base: str = ''
   sft: str = ''  # the model that RLHF starts from; '': the model of stage sft, else the base
   aligned: str = ''  # an existing RLHF'd model, for an audit; '': the model of stage rlhf
   classifier: str = ''  # the model of the true reward; '': stage classifier trains one
@@ -154,7 +155,9 @@ class Sampling(Section):
 class PPO(Section):
   """Proximal policy optimisation (Schulman et al. 2017; Ziegler et al. 2019).
 
-  Defaults are those of the paper and of trlX.
+  The learning rate, the sizes of rollout and minibatch, and the KL coefficient are the paper's for
+  Pythia-70M. Epochs, the horizon, discount, lambda, clipping, the weight of the value loss, Adam's
+  betas and weight decay are trlX's defaults. The others are ours; configs/70m.py has the paper's.
   """
 
   key: ClassVar[str] = 'ppo.'
@@ -265,7 +268,7 @@ class Evaluation(Section):
   bootstrap_samples: int = setting(1000, low=10)  # resamples of every bootstrap interval
   batch_size: int = setting(64, low=1)  # texts of 64 tokens scored at once, over all devices
   attributed_texts: int = setting(40, low=0)  # each is scored about 4 times per token by every seed
-  # Also train the reward model on pairs that this puts in order: an upper bound for recovery
+  # Also train the reward model on pairs ordered by this; gives an upper bound for recovery
   ceiling: str = setting('true_reward', choices=('true_reward', 'labels', 'none'))
 
 

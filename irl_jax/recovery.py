@@ -100,8 +100,8 @@ def recover(
   Without prompts and texts, prompts are cut from texts that the base model writes.
 
   Args:
-    base: the model before RLHF: a folder, a hub id, `id@revision`, or a loaded model; its weights
-      are read again from its source.
+    base: the model before RLHF: a folder, a hub id, `id@revision`, a LoRA adapter, or a loaded
+      model; its weights are read again from its source.
     aligned: the model after RLHF; both must have the same vocabulary.
     prompts: texts or conversations (lists of {'role', 'content'}) that both models answer. If the
       aligned model has a chat template, it renders them, and prompts longer than

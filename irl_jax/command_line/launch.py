@@ -173,7 +173,9 @@ def require(flag_values: flags.FlagValues, *names: str) -> None:
 
 def define_file_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of a command that adds a model's results to the rows of a file."""
-  flags.DEFINE_string('model', None, 'a hub id, id@revision, or a folder', flag_values=flag_values)
+  flags.DEFINE_string(
+    'model', None, 'a hub id, id@revision, a folder, or a LoRA adapter', flag_values=flag_values
+  )
   flags.DEFINE_string('input', None, f'the file to read: {ROW_SOURCES}', flag_values=flag_values)
   flags.DEFINE_string(
     'split', 'train', 'the split to read, of a hub data set or a folder', flag_values=flag_values
