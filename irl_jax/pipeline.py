@@ -59,7 +59,8 @@ STAGES = {
   'rerlhf': rerlhf.rerlhf,
   'report': report.report,
 }
-# The path that each stage writes last: it exists if and only if the stage has finished.
+# The file or folder that each stage writes last: it exists if and only if the stage has finished.
+# figures.json has metrics; the folder figures/ has the report's drawings.
 FINISHED = {
   'data': 'data/counts.json',
   'sft': 'sft/policy',

@@ -1,7 +1,8 @@
 """The rows and the summary in a run's folder, field by field.
 
-Every file of JSON lines has one row type. `Summary` is summary.json. A result that could not be
-computed is None (JSON: null), and its reason is under 'why', by the result's name.
+Every file of JSON lines has one row type. `Summary` is summary.json, which collects the metrics
+that stages write to their figures.json. (The folder figures/ has the report's drawings.) A result
+that could not be computed is None (JSON: null), and its reason is under 'why', by its name.
 """
 
 from collections.abc import Mapping
@@ -119,7 +120,8 @@ class Share(Explained):
 class PolicyMetrics(Explained):
   """The metrics of a policy on held-out prompts, one completion each."""
 
-  toxicity: Share | None  # of the completions; None, as the next, if r* has no toxic class
+  # Of the completions; None if r* has no toxic class; the same for the next field
+  toxicity: Share | None
   toxicity_full: Share | None  # of prompt + completion, where the prompt is harmless
   true_reward: float | None  # mean r* of the completions; of a classifier in logits
   kl: float | None  # to the policy that PPO started from, nats per response
@@ -130,7 +132,7 @@ class PolicyMetrics(Explained):
 
 
 class McNemar(Explained):
-  """The paired test of a change in verdicts, in prompts."""
+  """McNemar's paired test of toxic or not, before and after; counts are prompts."""
 
   before_only: int  # toxic before and not after
   after_only: int
