@@ -5,8 +5,8 @@ A family of decoders is a frozen config and a file about one of its blocks, whic
   Block(config, dtype, dense)            one layer, a Linen module: (hidden [B, S, D], view, cache,
                                          slot) -> (hidden, the keys and values attended to)
   views(positions, keys, mask, config)   the `layers.View` of a full layer and, if layers slide, of
-                                         a sliding one; of tokens at positions [B, S], which see
-                                         the keys [B, K] that `mask` [B, 1, S, K] lets them see
+                                         a sliding one, for tokens at `positions` [B, S]; `mask`
+                                         [B, 1, S, K] says which keys [B, K] each may attend to
   norm(config, dtype)                    the norm after the last block, a Linen module
   normalise, fold                        as below
 
@@ -40,7 +40,7 @@ from irl_jax.models.llama_config import LlamaConfig
 
 Params = layers_lib.Params
 Cache = layers_lib.Cache
-# What every config tells: vocab_size, hidden_size, num_hidden_layers, num_attention_heads,
+# Attributes that every config has: vocab_size, hidden_size, num_hidden_layers, num_attention_heads,
 # max_position_embeddings, eos_token_ids (any of them ends a response), eos_token_id (the first,
 # which starts and pads a text), tie_word_embeddings, initializer_range, embedding_scale and
 # final_logit_softcapping (or None), slides (which layers slide), and for the prediction of memory
@@ -231,7 +231,7 @@ def score(params: Params, hidden: jax.Array, config: Config) -> jax.Array:
 
 
 def reward_zero(params: Params) -> float:
-  """Returns how much larger transformers' score of a reward is, which knows no bias of a score."""
+  """Returns transformers' score minus ours: transformers ignores the score's bias."""
   return -float(params['score']['bias'][0]) if 'bias' in params.get('score', {}) else 0.0
 
 

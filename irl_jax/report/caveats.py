@@ -1,4 +1,4 @@
-"""The third and fourth line: whether a reward's sign can be used, and what else explains it.
+"""Lines 3 and 4 of a report: whether a reward's sign can be used, and what else explains it.
 
 A reward that ranks texts may still have no reliable zero. Baselines, confounds and a ceiling show
 whether words, length and style rank as well. Dims: K seeds.

@@ -1,7 +1,7 @@
 """The headline and the five lines at the top of a report: the result, and how far to trust it.
 
 Each line answers one question with 'yes', 'partly', 'no' or 'unknown', by the thresholds of
-verdicts.py, and gives the reason in words that need no background knowledge.
+verdicts.py, and gives the reason with its numbers; docs/reading_results.md explains their names.
 """
 
 from collections.abc import Sequence
@@ -171,7 +171,7 @@ def recoveries(recovery: Recovery) -> Line:
     )
   threshold = v.SPEARMAN_YES if verdict == v.YES else v.SPEARMAN_PARTLY
   alone = from_start_alone(recovery.start)
-  # The interval counts too: an agreement that may be no more than that of the starts shows nothing.
+  # The interval counts too: if the shared start alone explains the agreement, it is not evidence.
   if verdict != v.NO and alone >= min(threshold, bounds[0] if bounds else 1.0):
     return v.UNKNOWN, (
       'Not known: the seeds started from similar rewards and stayed near them, which alone gives a '

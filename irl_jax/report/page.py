@@ -318,7 +318,7 @@ def content_security_policy(css: str) -> str:
   return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-UNNAMED = {  # keys on the way to a reason that do not name whose result it is
+UNNAMED = {  # keys in a reason's path that do not identify the reward or policy
   *SETS,
   'irl',
   'seeds',

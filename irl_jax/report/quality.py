@@ -1,4 +1,4 @@
-"""The first line: how well a reward ranks texts, and whether it tells the two models apart.
+"""Line 1 of a report: how well a reward ranks texts, and whether it tells the two models apart.
 
 Texts show the ranking, by AUROC or correlation, and held-out pairs whether the models are told
 apart. Dims: K seeds.

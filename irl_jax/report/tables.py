@@ -92,7 +92,7 @@ def policies(inputs: Inputs) -> list[Table]:
   rows += mcnemar_rows([training.mcnemar if training else None for training in trained])
   what = 'true reward' if inputs.summary.truth.is_score else 'toxicity'
   note = '' if inputs.summary.truth.is_score else CHEAP
-  note += f'Read no {what} without length, perplexity and variety.'
+  note += f'Read the {what} only together with length, perplexity and variety.'
   return [Table('Policies, on held-out prompts', ('', *columns), rows, note)]
 
 
@@ -285,8 +285,8 @@ def confounds(inputs: Inputs) -> list[Table]:
     'n, style',
   )
   note = (
-    "AUROC of style: how well R̂ tells the aligned model's texts from the other's where r* scores "
-    'them alike; 0.5 is not at all.'
+    "AUROC of style: how well R̂ tells the aligned model's texts from the base model's when r* "
+    'scores them about equally; 0.5 means not at all.'
   )
   return [Table('Length and style', columns, rows, note)] if rows else []
 
