@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'faults.md'
 HEADER = ('what is printed', 'exit code')  # the last columns of a table of faults
-TROUBLES = (
-  'trouble',
+PROBLEMS = (
+  'problem',
   'outcome',
   'exit code',
   'tests',
-)  # the columns of the table of users' troubles
+)  # the columns of the table of users' problems
 RUN = 'RUN'  # the page's word for the folder of the run
 
 
@@ -27,8 +27,8 @@ class Row(NamedTuple):
   codes: set[int]
 
 
-class Trouble(NamedTuple):
-  """One trouble of a user."""
+class Problem(NamedTuple):
+  """One problem of a user."""
 
   what: str
   messages: list[str]  # code spans that are errors or warnings
@@ -64,16 +64,16 @@ def rows() -> dict[str, Row]:
   return found
 
 
-def troubles() -> list[Trouble]:
-  """Returns the rows of the table of users' troubles."""
+def problems() -> list[Problem]:
+  """Returns the rows of the table of users' problems."""
   return [
-    Trouble(
+    Problem(
       what,
       [span for span in spans_of(outcome) if span.startswith(('error: ', 'warning: '))],
       numbers_of(codes),
       spans_of(tests),
     )
-    for what, outcome, codes, tests in tables(TROUBLES)
+    for what, outcome, codes, tests in tables(PROBLEMS)
   ]
 
 

@@ -22,19 +22,19 @@ def test_every_fault_of_the_page_is_named_by_a_test():
   assert [fault for fault in documented.rows() if fault not in tests] == []
 
 
-@pytest.mark.parametrize('trouble', documented.troubles(), ids=lambda trouble: trouble.what[:40])
-def test_a_trouble_is_answered_as_the_page_says(trouble):
+@pytest.mark.parametrize('problem', documented.problems(), ids=lambda problem: problem.what[:40])
+def test_a_problem_is_answered_as_the_page_says(problem):
   # Its messages are those of faults, each of which a test compares with what is printed.
-  for message in trouble.messages:
+  for message in problem.messages:
     found = [
       row
       for row in documented.rows().values()
       if re.search(documented.pattern(message), row.printed, re.DOTALL)
     ]
     assert found, f'no fault of the page prints {message!r}'
-    assert any(row.codes & trouble.codes for row in found), f'{message!r} has another exit code'
-  assert trouble.codes and trouble.tests
-  for test in trouble.tests:
+    assert any(row.codes & problem.codes for row in found), f'{message!r} has another exit code'
+  assert problem.codes and problem.tests
+  for test in problem.tests:
     path, _, name = test.partition('::')
     assert path.startswith('tests/') and pathlib.PurePath(path).match('test_*.py'), test
     assert name.startswith('test_') and name in functions_of(path), f'{test} is not collected'
@@ -47,8 +47,8 @@ def functions_of(path: str) -> set[str]:
   return {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 
-def test_all_thirty_troubles_are_on_the_page():
-  assert len({trouble.what for trouble in documented.troubles()}) == 30
+def test_all_thirty_problems_are_on_the_page():
+  assert len({problem.what for problem in documented.problems()}) == 30
 
 
 def test_the_exit_codes_are_those_of_the_errors():
