@@ -199,7 +199,48 @@ def test_metrics_are_means_over_response_tokens(run, policy, params, experience,
   assert 0 < metrics['policy/clipfrac_avg'] < 1
 
 
-# Metrics of the second update on a rollout, and the gradient norm of the first.
+def dense_values(policy, params, experience):
+  """Values [B, T] in NumPy, of the states before the response tokens."""
+  hidden = trunk.hidden_states(params, experience.ids, experience.valid, policy.config)
+  hidden = np.asarray(hidden, np.float64)[:, PROMPT - 1 : PROMPT + RESPONSE - 1]
+  head = jax.tree.map(np.asarray, params['value_head'])
+  inner, outer = head['inner'], head['value']
+  hidden = np.maximum(hidden @ inner['kernel'] + inner['bias'], 0)
+  return (hidden @ outer['kernel'] + outer['bias'])[..., 0]
+
+
+def test_the_loss_is_that_of_the_policy_plus_c_times_that_of_the_values(
+  run, policy, params, experience, statics
+):
+  state, frozen, rollout, *_ = run(-1)
+  rng = np.random.default_rng(2)
+  by_noise = lambda scale: lambda x: jnp.asarray(x + rng.normal(0, scale, x.shape), jnp.float32)
+  moved = jax.tree.map(by_noise(0.03), state.params)
+  moved['value_head'] = jax.tree.map(by_noise(0.3), moved['value_head'])  # clips some values
+  coefficient = 0.3
+  bound = statics | {'ppo': c.PPO(value_coefficient=coefficient)}
+  loss, totals = jax.jit(functools.partial(update_lib.total_loss, **bound))(moved, frozen, rollout)
+
+  log_probs, old = (dense_log_probs(policy, some, experience) for some in (moved, params))
+  values, old_values = (dense_values(policy, some, experience) for some in (moved, params))
+  advantages, returns = np.asarray(rollout.advantages), np.asarray(rollout.returns)
+  of_policy, of_values, clipped = 0.0, 0.0, 0
+  for at in zip(*np.nonzero(experience.response_mask)):
+    ratio = np.exp(log_probs[at] - old[at])
+    of_policy -= min(ratio * advantages[at], np.clip(ratio, 0.8, 1.2) * advantages[at])
+    near = old_values[at] + np.clip(values[at] - old_values[at], -0.2, 0.2)
+    errors = (values[at] - returns[at]) ** 2, (near - returns[at]) ** 2
+    of_values += max(errors) / 2
+    clipped += errors[1] > errors[0]
+  assert 0 < clipped < totals.count
+  np.testing.assert_allclose(loss, of_policy + coefficient * of_values, rtol=1e-4)
+  np.testing.assert_allclose(totals.sums['loss/policy_avg'], of_policy, rtol=1e-4)
+  np.testing.assert_allclose(totals.sums['loss/value_avg'], of_values, rtol=1e-4)
+  np.testing.assert_allclose(totals.count, experience.response_mask.sum())
+
+
+# Recorded, to show that a change of code changes no result: metrics of the second update on a
+# rollout, and the gradient norm of the first.
 GOLDEN = {
   'loss/policy_avg': -0.117606,
   'loss/value_avg': 0.419095,
