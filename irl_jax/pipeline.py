@@ -40,6 +40,7 @@ from irl_jax.stages import data
 from irl_jax.stages import demos
 from irl_jax.stages import evaluate
 from irl_jax.stages import irl
+from irl_jax.stages import own_files
 from irl_jax.stages import preflight
 from irl_jax.stages import read_files
 from irl_jax.stages import report
@@ -115,6 +116,7 @@ def run(
       processes.on_first(read_files.update)(
         current, unfinished(folder, stages), bound(folder, config_lib.STAGES)
       )
+      processes.on_first(own_files.check)(current, bound(folder, config_lib.STAGES))
       run_stages(current, stages)
       return report.summarise(current)
 
@@ -124,16 +126,20 @@ def run_stages(current: Run, stages: Sequence[str]) -> None:
   for stage in config_lib.STAGES:
     if stage not in stages:
       continue
+    # Again, because an earlier stage may have written its files again.
+    processes.on_first(own_files.check)(current, bound(current.folder, [stage]))
     if processes.broadcast((current.folder / FINISHED[stage]).exists()) and stage != 'report':
       logging.info('%s: already finished', stage)
       continue
     logging.info('%s: starts', stage)
+    processes.on_first(own_files.record_read)(current, stage)
     timed = (
       workdir_lib.timed(current.folder, stage) if processes.is_first() else contextlib.nullcontext()
     )
     with exhaustion.memory_explained(stage, current.config, current.folder), timed:
       STAGES[stage](current)
     processes.on_first(read_files.record)(current, stage)
+    processes.on_first(own_files.record_written)(current, stage)
     if interruption.requested(wait=True):
       interruption.stop()
 

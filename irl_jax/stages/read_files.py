@@ -88,7 +88,12 @@ def summary(run: Run) -> dict[str, list[ReadFile]]:
   """
   path = run.folder / NAME
   saved: dict[str, Files] = workdir.read_json(path) if path.exists() else {}
-  merged = {name: files for stage in saved.values() for name, files in stage.items()}
+  merged = {
+    name: files
+    for stage in saved.values()
+    for name, files in stage.items()
+    if 'config.' in name  # not a folder of the run itself
+  }
   return {name: [_without_path(file) for file in files] for name, files in sorted(merged.items())}
 
 
