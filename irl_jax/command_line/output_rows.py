@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import contextlib
+import errno
 import os
 import pathlib
 import tempfile
@@ -36,6 +36,7 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
     raise ConfigError(f'--output={output}: must be the name of a .jsonl file')
   if os.path.exists(path) and not os.path.isfile(path):
     raise ConfigError(f'--output={output}: is a pipe or device, not a file; give another name')
+  _check_length(path)
   given = pathlib.Path(os.fspath(source).partition(':')[2] or source)
   for place in (pathlib.Path(source), given):
     if path.exists() and place.exists() and path.samefile(place):
@@ -45,10 +46,18 @@ def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str])
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=path.parent).close()
-    with contextlib.suppress(FileNotFoundError):
-      os.lstat(partial_output.described(path))  # fails if the name is too long
   except OSError as error:
     raise unwritable(f'--output={output}: {path.parent} cannot be written', error) from error
+
+
+def _check_length(output: pathlib.Path) -> None:
+  """Refuses a name that is too long with the endings of temporary files, the longest of all."""
+  longest = f'.{partial_output.described(output).name}.9999999.tmp'
+  try:
+    os.lstat(output.with_name(longest))
+  except OSError as error:
+    if error.errno == errno.ENAMETOOLONG:
+      raise unwritable(f'--output={output}: cannot be written', error) from error
 
 
 def check_names(survey: rows_lib.Survey, names: Iterable[str], source: str) -> None:

@@ -42,9 +42,7 @@ class PartialOutput:
     description = described(self._output)
     if self.kept and (other := _differing(description, self._call)):
       raise ConfigError(
-        f'--output={self._output}: {self.path.name} contains the first {self.kept} rows of another '
-        f'call (another {", ".join(other)}). Give that call again to continue it, delete the file '
-        'to start over, or give another --output'
+        f'--output={self._output}: {self.path.name} contains the first {self.kept} rows of {other}'
       )
     self._file.truncate(size)
     atomic.write(description, json.dumps(self._call, indent=2).encode())
@@ -124,13 +122,23 @@ def _lock(file: BinaryIO, output: pathlib.Path) -> None:
     ) from None
 
 
-def _differing(description: pathlib.Path, call: Mapping[str, Any]) -> list[str]:
-  """Returns the names of the settings in which this call differs from the saved one."""
+def _differing(description: pathlib.Path, call: Mapping[str, Any]) -> str:
+  """Says which call wrote the rows, and what to do, if it is another one than this; else ''."""
   try:
     saved = dict(json.loads(description.read_text(encoding='utf-8')))
   except (OSError, ValueError, TypeError):
-    return ['command']
-  return [name for name in {**saved, **call} if saved.get(name) != call.get(name)]
+    state = 'damaged' if description.exists() else 'missing'
+    return (
+      f'an unknown call ({description.name}, which describes it, is {state}). Delete '
+      f'{description.stem} to start over, or give another --output'
+    )
+  other = [name for name in {**saved, **call} if saved.get(name) != call.get(name)]
+  if not other:
+    return ''
+  return (
+    f'another call (another {", ".join(other)}). Give that call again to continue it, delete the '
+    'file to start over, or give another --output'
+  )
 
 
 def _whole_parts(file: BinaryIO, part: int) -> tuple[int, int]:

@@ -144,7 +144,7 @@ def reward_tables(recovery: Recovery) -> Iterator[RenderableType]:
     if seed.calibration
   ]
   if zeros:
-    columns = ('', 'zero', '95 % interval', 'reliable', '|R| > 0.9')
+    columns = ('', 'zero', '95 % interval', 'two groups', '|R| > 0.9')
     yield Grid('irl: the zero of each reward', columns, zeros)
   if recovery.seeds:
     yield Text(f'irl: mean Spearman between seeds {number(recovery.seed_spearman)}\n')

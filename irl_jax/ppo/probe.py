@@ -59,7 +59,8 @@ def check(probe: Probe, reward: rewards.Reward, folder: pathlib.Path) -> None:
   texts, before = list(probe['texts']), np.array(probe['scores'])
   now = np.asarray(reward(texts), np.float64)
   if _differ(before, now):
-    if _differ(now, np.asarray(reward(texts), np.float64)):
+    # A score that is not finite differs from itself, but the reward does not vary.
+    if np.isfinite(now).all() and _differ(now, np.asarray(reward(texts), np.float64)):
       logging.warning(
         '%s: reward %s gives different scores at each call, so it cannot be compared', folder, name
       )

@@ -221,7 +221,7 @@ def agreement_row(label: str, row: Agreement, metrics: Sequence[Metric]) -> list
   return [label, *(cell.strip() for cell in cells)]
 
 
-ZERO = ('', 'zero', f'95{SPACE}% interval', 'reliable', f'share with |R̂|{SPACE}>{SPACE}0.9')
+ZERO = ('', 'zero', f'95{SPACE}% interval', 'two groups', f'share with |R̂|{SPACE}>{SPACE}0.9')
 PROBABILITIES = (
   *('Platt slope', 'Platt intercept', 'ECE', 'ECE, if calibrated'),
   *('Brier', 'Brier, constant'),
@@ -238,8 +238,8 @@ def calibration(inputs: Inputs) -> list[Table]:
   if not rows:
     return []
   zero = (
-    'The zero, before centring, is the best split of unlabelled texts into two groups; it is '
-    'reliable if there are two.'
+    'The zero, before centring, is the best split of unlabelled texts into two groups; if there '
+    'are not two, it is not reliable. What the groups are, only the line about the sign can say.'
   )
   if not any(seed.calibration and seed.calibration.platt for seed in inputs.recovery.seeds):
     return [Table('Zero', ZERO, [row[: len(ZERO)] for row in rows], zero)]

@@ -180,3 +180,12 @@ def test_no_terminal_gets_one_width_and_no_colour(monkeypatch):
   out = io.StringIO()
   terminal_tables.show(results.tables(SUMMARY), out)
   assert '\x1b' not in out.getvalue() and 'perplexity under the base model' in out.getvalue()
+
+
+def test_the_table_of_zeros_calls_none_reliable_under_a_verdict_that_forbids_the_sign():
+  zero = CALIBRATION | {'reliable_zero': True}
+  share = {'rate': 0.5, 'low': 0.4, 'high': 0.6, 'n': 96, 'pairs': 100}
+  seed = {'calibration': zero, 'preference': share, 'heldout_pairs': {'prefers_aligned': 0.5}}
+  text = render(results.tables({'irl': {'seeds': [seed] * 2}}))
+  assert 'two groups' in text and 'Nothing was recovered' in text
+  assert 'reliable' not in text

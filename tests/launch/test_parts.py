@@ -154,6 +154,21 @@ def test_rows_of_another_call_are_not_continued(run, model, tmp_path, capsys, ar
   assert (tmp_path / 'out.jsonl.partial').read_bytes() == before
 
 
+@pytest.mark.parametrize('content, state', [(None, 'missing'), ('{"model"', 'damaged')])
+def test_rows_without_the_description_of_their_call_are_not_continued(
+  run, model, tmp_path, capsys, content, state
+):
+  model.stop_at = 'word 7'
+  run()
+  description = tmp_path / 'out.jsonl.partial.json'
+  description.unlink() if content is None else description.write_text(content)
+  capsys.readouterr()
+  assert run() == 2
+  shown = capsys.readouterr().err
+  assert f'of an unknown call (out.jsonl.partial.json, which describes it, is {state})' in shown
+  assert 'Delete out.jsonl.partial to start over' in shown
+
+
 def test_another_input_is_another_call_and_another_batch_size_is_not(run, model, tmp_path, capsys):
   model.stop_at = 'word 7'
   run()

@@ -590,6 +590,8 @@ def test_another_training_in_the_folder_is_refused(finished, policy, fault, chan
     (lambda x: 1.001 * x, True),
     (lambda x: -x, False),
     (lambda x: 1 - x, False),
+    (lambda x: np.where(x > 7, np.nan, x), False),  # the same each time, so it is not noise
+    (lambda x: np.full(8, np.inf), False),
   ],
 )
 def test_a_constant_does_not_hide_another_reward(tmp_path, constant, now, continues):
