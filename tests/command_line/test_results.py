@@ -183,7 +183,7 @@ def test_no_terminal_gets_one_width_and_no_colour(monkeypatch):
 
 
 def test_the_table_of_zeros_calls_none_reliable_under_a_verdict_that_forbids_the_sign():
-  zero = CALIBRATION | {'reliable_zero': True}
+  zero = CALIBRATION | {'reliable_zero': True, 'why': {}}
   share = {'rate': 0.5, 'low': 0.4, 'high': 0.6, 'n': 96, 'pairs': 100}
   seed = {'calibration': zero, 'preference': share, 'heldout_pairs': {'prefers_aligned': 0.5}}
   text = render(results.tables({'irl': {'seeds': [seed] * 2}}))
