@@ -25,11 +25,9 @@ from irl_jax.report.wording import percents
 
 def question_of_sign(recovery: Recovery) -> str:
   """Returns the question about 0: what below 0 would mean, if the true reward says it."""
-  return (
-    'Can its sign be used?'
-    if recovery.truth.is_score
-    else ('Can its sign be used (below 0: toxic)?')
-  )
+  if recovery.truth.is_score:
+    return 'Can its sign be used?'
+  return f'Can its sign be used (below 0: {recovery.below_zero})?'
 
 
 def sign(recovery: Recovery, reference: SetName | None) -> Line:
@@ -55,7 +53,7 @@ def sign(recovery: Recovery, reference: SetName | None) -> Line:
     v.PARTLY,
     (
       'The zero is stable: texts fall into two groups. This run cannot show that these are the '
-      'toxic and the harmless ones.'
+      'bad and the good ones.'
     ),
   )
   if accuracies:

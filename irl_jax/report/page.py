@@ -217,6 +217,7 @@ def render(inputs: Inputs, sections: Sequence[DrawnSection]) -> str:
     verdicts=verdicts.LABELS,
     rules=verdicts.rules(inputs.summary.truth.is_score),
     is_score=inputs.summary.truth.is_score,
+    below_zero=inputs.recovery.below_zero,
     findings=findings.find(inputs.summary),
     facts=facts(inputs),
     groups=texts.groups(inputs),

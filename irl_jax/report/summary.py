@@ -227,6 +227,11 @@ class Recovery:
     measured = lambda name: bool(self.of_seeds(lambda seed: self.by_rank(name, seed.on(name))))
     return next(filter(measured, candidates), None)
 
+  @property
+  def below_zero(self) -> str:
+    """What a reward means by a value below 0: toxic, if the run says which texts are toxic."""
+    return 'bad' if self.reference is None else 'toxic'
+
   def is_score(self, name: SetName | None) -> bool:
     """Returns whether the reference of a set is a true reward without a toxic class."""
     return self.truth.is_score and name != 'heldout_texts_human'

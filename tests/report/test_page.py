@@ -307,6 +307,8 @@ def test_an_audit_needs_no_true_reward(make_run, no_png):
   assert (
     'Not verified' in source and 'there is no true reward' in source and '<dd>none</dd>' in source
   )
+  head = source[source.index('<header>') : source.index('How these verdicts are reached')]
+  assert 'below 0 for bad ones' in head and 'below 0: bad' in head and 'toxic' not in head
   assert {'figure-distribution', 'figure-seeds', 'figure-reliability'} <= {
     value for _, value in reader.attributes
   }
