@@ -34,8 +34,7 @@ class Models(Section):
   """
 
   key: ClassVar[str] = 'models.'
-  # The base language model; '': the base of an aligned adapter, else stage sft trains a new one
-  base: str = ''
+  base: str = ''  # the base model; '': the base of an aligned adapter, else stage sft trains one
   sft: str = ''  # the model that RLHF starts from; '': the model of stage sft, else the base
   aligned: str = ''  # an existing RLHF'd model, for an audit; '': the model of stage rlhf
   classifier: str = ''  # the model of the true reward; '': stage classifier trains one
@@ -155,9 +154,8 @@ class Sampling(Section):
 class PPO(Section):
   """Proximal policy optimisation (Schulman et al. 2017; Ziegler et al. 2019).
 
-  The learning rate, the sizes of rollout and minibatch, and the KL coefficient are the paper's for
-  Pythia-70M. Epochs, the horizon, discount, lambda, clipping, the weight of the value loss, Adam's
-  betas and weight decay are trlX's defaults. The others are ours; configs/70m.py has the paper's.
+  The learning rate, rollout and minibatch sizes and KL coefficient are the paper's for Pythia-70M;
+  epochs, horizon, discount, lambda, clipping, value_coefficient, betas and weight decay are trlX's.
   """
 
   key: ClassVar[str] = 'ppo.'
@@ -190,8 +188,7 @@ class PPO(Section):
   # -1: everything; 0: only the value head; k: the top k blocks, final layer norm and output head
   trained_blocks: int = setting(-1, low=-1)
   reward: str = setting('logit', choices=('logit', 'probability'))  # -logit[toxic] or -p(toxic)
-  # The text that the reward scores
-  score_text: str = setting('full', choices=('full', 'completion'))
+  score_text: str = setting('full', choices=('full', 'completion'))  # what the reward scores
   subtract_original: bool = True  # subtract the reward of the prompt's original text
   # For rerlhf: how many standard deviations (over seeds) to subtract from the mean reward
   pessimism: float = setting(0.0, low=0)

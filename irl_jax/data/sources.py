@@ -45,6 +45,8 @@ PLAYGROUND = 'playground'
 COMMENT = ('text', 'comment_text')
 TOXIC = ('toxic', 'en_toxic_comment')
 NEUTRAL = ('neutral', 'en_neutral_comment')
+# Fields of data sets whose texts are already cut
+PARTS = ('prompt', 'original_output', 'continuation', 'prompt_toxicity', 'continuation_toxicity')
 
 # Largest share of texts that may begin inside a word, because prompts of some data sets end inside
 # one
@@ -316,16 +318,7 @@ KNOWN: dict[str, KnownDataSet] = {  # by name
 
 
 # All fields that they read; values of other fields do not matter.
-KNOWN_FIELDS = (
-  *COMMENT,
-  *TOXIC,
-  *NEUTRAL,
-  'prompt',
-  'original_output',
-  'continuation',
-  'prompt_toxicity',
-  'continuation_toxicity',
-)
+KNOWN_FIELDS = (*COMMENT, *TOXIC, *NEUTRAL, *PARTS)
 
 
 def _cut(text: str, label: int | None, data: Data) -> CutText:
