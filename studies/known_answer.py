@@ -18,24 +18,29 @@ KL of PPO alone, before any audit. No finished audit has been recorded yet.
 Dims: M held-out pairs, K seeds.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent import futures
 import contextlib
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import pathlib
 import re
 import sys
 import tempfile
 from typing import Any
+from typing import TypeVar
 
 from absl import flags
 
 from irl_jax import config as config_lib
 from irl_jax.command_line import launch as command_line
 
+T = TypeVar('T')
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
   'config', None, 'config of the audit, which names the base model', flag_values=FLAGS
@@ -153,6 +158,12 @@ def adapter(base: str, trained: str, rank: int, folder: pathlib.Path) -> str:
   with atomic_folder(folder / 'adapter') as partial:
     model.save_pretrained(partial)
   return str(folder / 'adapter')
+
+
+def in_new_process(function: Callable[..., T], *arguments: Any) -> T:
+  """Calls a function that needs torch, which our commands hide from their own process."""
+  with futures.ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+    return pool.submit(function, *arguments).result()
 
 
 def noise(base: str, trained: str, folder: pathlib.Path) -> str:
@@ -280,7 +291,7 @@ def main(options: flags.FlagValues) -> None:
   for_ppo, for_audit = halves(rows.read_jsonl(pathlib.Path(options.prompts)), options.field)
   changed = policy(options, for_ppo, folder)
   if options.change == 'adapter':
-    changed = adapter(base, changed, options.rank, folder)
+    changed = in_new_process(adapter, base, changed, options.rank, folder)
   elif options.change == 'noise':
     changed = noise(base, changed, folder)
   audit(options, changed, for_audit, folder / f'audit_{options.change}')

@@ -3,6 +3,9 @@
 import copy
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import known_answer
@@ -111,7 +114,17 @@ def test_the_adapter_is_the_change_if_its_rank_is_enough(policy, tmp_path):
   for name, model in (('base', policy), ('trained', trained)):
     pretrained.save(tmp_path / name, model, '')
   places = str(tmp_path / 'base'), str(tmp_path / 'trained')
-  exact = known_answer.adapter(*places, 2, tmp_path)
+  # As in the command, whose own process sees no torch.
+  command = (
+    'import sys, known_answer as study; from irl_jax.command_line import launch\n'
+    'launch._hide_torch()\n'
+    'study.in_new_process(study.adapter, *sys.argv[1:3], 2, study.pathlib.Path(sys.argv[3]))'
+  )
+  environment = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
+  subprocess.run(
+    [sys.executable, '-c', command, *places, str(tmp_path)], check=True, env=environment
+  )
+  exact = str(tmp_path / 'adapter')
   loaded = pretrained.load_language_model(exact).params
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), loaded, trained.params)
   (tmp_path / 'nearest').mkdir()
