@@ -31,7 +31,7 @@ from irl_jax.models import trunk
 from irl_jax.runtime import parallel
 from irl_jax.training import arguments
 from irl_jax.training import fingerprint
-from irl_jax.training import loop as training
+from irl_jax.training import loop as loop_lib
 from irl_jax.training import micro_batch as micro_batch_lib
 from irl_jax.training import optimizer
 
@@ -135,17 +135,34 @@ def train(
   seed = int(seed)
   outputs = outputs or frozen_lib.FrozenOutputs(base, irl, dtype, runtime)
   outputs.check(base, irl, dtype)
-  known, known_of_held = (outputs.of(pairs_lib.texts_of(some)) for some in (pairs, validation))
-  trained, frozen = parts = prepare.initial_parts(base, pairs, irl, seed, dtype, known)
-  dataset = prepare.training_data(base, pairs, irl, known)
-  dataset = pairs_lib.by_prompt(dataset, prompts, irl.group_size)
-  held = prepare.training_data(base, validation, irl, known_of_held)
-  task, state, plan = _task(base.config, parts, dataset, held, irl, seed, dtype, runtime, report)
-  learner = training.Learner(state, parallel.replicate(trained))
-  hooks = training.Hooks(log, truncate_log, progress)
-  this_training = fingerprint_of(base, pairs, validation, irl, seed, prompts)
-  best = training.fit(task, learner, plan, folder, runtime, hooks, this_training)
+  parts, data, held = _start(base, pairs, validation, irl, seed, dtype, prompts, outputs)
+  task, state, plan = _task(base.config, parts, data, held, irl, seed, dtype, runtime, report)
+  trained, frozen = parts
+  learner = loop_lib.Learner(state, parallel.replicate(trained))
+  hooks = loop_lib.Hooks(log, truncate_log, progress)
+  run_fingerprint = fingerprint_of(base, pairs, validation, irl, seed, prompts)
+  best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
   return jax.device_get((best, frozen))
+
+
+def _start(
+  base: pretrained.Decoder,
+  pairs: Sequence[pairs_lib.Pair],
+  validation: Sequence[pairs_lib.Pair],
+  irl: config_lib.IRL,
+  seed: int,
+  dtype: DTypeLike,
+  prompts: Sequence[Hashable] | None,
+  outputs: frozen_lib.FrozenOutputs,
+) -> tuple[reward_lib.Parts, pairs_lib.PairDataset, pairs_lib.PairDataset]:
+  """Returns the initial parameters, the training data and the validation data."""
+  known, known_of_held = (outputs.of(pairs_lib.texts_of(some)) for some in (pairs, validation))
+  dataset = prepare.training_data(base, pairs, irl, known)
+  return (
+    prepare.initial_parts(base, pairs, irl, seed, dtype, known),
+    pairs_lib.by_prompt(dataset, prompts, irl.group_size),
+    prepare.training_data(base, validation, irl, known_of_held),
+  )
 
 
 def _task(
@@ -158,7 +175,7 @@ def _task(
   dtype: DTypeLike,
   runtime: config_lib.Runtime,
   report: Callable[[np.ndarray], dict[str, float]],
-) -> tuple[training.Task, structs.TrainState, training.Plan]:
+) -> tuple[loop_lib.Task, structs.TrainState, loop_lib.Plan]:
   """Returns what is trained, its first state, and the schedule."""
   groups = parallel.batch_size(irl.batch_size // irl.group_size, len(dataset))
   groups_of = batches.order_by_bucket(dataset.padded, groups, seed)
@@ -173,7 +190,7 @@ def _task(
     return validation_metrics(scores, irl) | reported
 
   batch_of = lambda step: dataset.batch(groups_of(step))
-  task = training.Task('irl', update, placed, batch_of, validate)
+  task = loop_lib.Task('irl', update, placed, batch_of, validate)
   return task, optimizer.placed_state(parts[0], tx), plan
 
 
@@ -217,10 +234,10 @@ def _checked(
   return checked, held
 
 
-def _plan(irl: config_lib.IRL, per_epoch: int) -> training.Plan:
+def _plan(irl: config_lib.IRL, per_epoch: int) -> loop_lib.Plan:
   """Returns when to validate and to save; `per_epoch` is in updates."""
   updates, evaluate_every = irl.epochs * per_epoch, irl.evaluate_every or per_epoch
-  return training.Plan(updates, per_epoch, evaluate_every, irl.checkpoint_every)
+  return loop_lib.Plan(updates, per_epoch, evaluate_every, irl.checkpoint_every)
 
 
 def _check_counts(pairs: int, validation: int) -> None:

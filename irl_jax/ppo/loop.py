@@ -292,8 +292,7 @@ def train(
     ConfigError: an argument is wrong; the policy or the devices do not support a setting; another
       training is using the folder, or has left its checkpoints there.
     InputError: a row lacks a field, or the reward returns anything but one number per text.
-    DivergedError: the self-check failed, scores or losses or the KL are not finite, or too many
-      gradients in a row are not finite.
+    DivergedError: the self-check failed; scores, losses, KL or too many gradients are not finite.
   """
   checks.check_arguments(policy, rows, config, folder, dtype)
   arguments.check_functions(

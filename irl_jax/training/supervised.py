@@ -215,23 +215,37 @@ def fit(
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
   plan = loop_lib.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
-  buckets = batches.training_buckets(examples.lengths, examples.limit, plan.updates)
+  step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
+  task = _task(name, step, measure, examples, validation, batch_size, plan.updates, seed)
+  params = optimizer.masters(model.params)
+  learner = loop_lib.Learner(optimizer.placed_state(params, tx), best=parallel.replicate(params))
+  hooks = loop_lib.Hooks(log, truncate_log, progress)
+  run_fingerprint = _fingerprint_of(model, examples, validation, config, seed)
+  best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
+  return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
+
+
+def _task(
+  name: str,
+  step: Callable,
+  measure: Callable,
+  examples: examples_lib.Examples,
+  validation: examples_lib.Examples,
+  batch_size: int,
+  updates: int,
+  seed: int,
+) -> loop_lib.Task:
+  """Returns what the loop runs: the update, its batches and the validation."""
+  buckets = batches.training_buckets(examples.lengths, examples.limit, updates)
   padded = [batches.bucket(length, buckets) for length in examples.lengths]
   rows_of = batches.order_by_bucket(padded, batch_size, seed)
-  step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
-  params = optimizer.masters(model.params)
-  task = loop_lib.Task(
+  return loop_lib.Task(
     name,
     step,
     frozen=(),
     batch_of=lambda number: examples.batch(rows_of(number), buckets),
     validate=lambda params: validate(measure, params, validation, batch_size, buckets),
   )
-  learner = loop_lib.Learner(optimizer.placed_state(params, tx), best=parallel.replicate(params))
-  hooks = loop_lib.Hooks(log, truncate_log, progress)
-  run_fingerprint = _fingerprint_of(model, examples, validation, config, seed)
-  best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
-  return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
 
 
 def _compile_functions(
