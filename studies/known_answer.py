@@ -13,7 +13,7 @@ prompts are not those of PPO. --change says what the audited model is:
 
 The first change that is audited trains the policy; the others find it in the work directory. A
 stopped study continues with the same command. PPO's settings below were chosen by the score and the
-KL of PPO alone, before any audit. No finished audit has been recorded yet.
+KL of PPO alone, before any audit. docs/audit.md describes the three audits.
 
 Dims: M held-out pairs, K seeds.
 """

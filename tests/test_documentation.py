@@ -27,9 +27,9 @@ def blocks_of(name: str, language: str) -> list[str]:
   return re.findall(rf'^```{language}\n(.*?)^```', text_of(name), re.DOTALL | re.MULTILINE)
 
 
-def table_of(name: str) -> dict[str, list[str]]:
-  """The rows of the table under "What to expect", by their first cell."""
-  lines = text_of(name).partition('## What to expect')[2].partition('\n## ')[0].splitlines()
+def table_of(name: str, title: str) -> dict[str, list[str]]:
+  """The rows of the table under a title, by their first cell."""
+  lines = text_of(name).partition(f'## {title}')[2].partition('\n## ')[0].splitlines()
   rows = [
     [cell.strip() for cell in line.strip('|').split('|')] for line in lines if line[:1] == '|'
   ]
@@ -44,7 +44,7 @@ def test_ci_runs_the_commands_that_readers_are_given():
 
 
 def test_readmes_table_says_what_the_file_of_results_holds():
-  results, table = json.loads(text_of('docs/results.json')), table_of('README.md')
+  results, table = json.loads(text_of('docs/results.json')), table_of('README.md', 'What to expect')
   assert table.pop('') == [f'`{name}`' for name in results['columns']]
   del table['---']
   assert list(table) == list(results['rows'])
@@ -70,6 +70,27 @@ def test_the_page_of_results_holds_the_file_of_results_too():
     for value in values:
       for single in value if isinstance(value, list) else [value]:
         assert single is None or shown(name, single) in page, (name, single)
+
+
+def test_the_page_of_the_audit_says_what_its_file_holds():
+  table = table_of('docs/audit.md', 'Was it right?')
+  for change, found in json.loads(text_of('docs/audit.json')).items():
+    assert table[f'`{change}`'] == audit_cells(found), change
+
+
+def audit_cells(found: dict[str, Any]) -> list[str]:
+  """The row of one audit in docs/audit.md; a report that recovered nothing names no words."""
+  lowest = lambda name: min(seed[name] for seed in found['seeds'])
+  headline = found['headline'].partition(':')[0]
+  named = (', '.join(found[name]) for name in ('polite_words_liked', 'words_liked'))
+  return [
+    f'{found["pairs_that_differ"]} of {found["pairs"]}',
+    f'{found["politeness"]["base"]:.2f} → {found["politeness"]["aligned"]:.2f}',
+    f'{lowest("spearman"):.2f}',
+    f'{lowest("pairwise_accuracy"):.0%} of {found["seeds"][0]["pairs"]}'.replace('%', ' %'),
+    headline,
+    *(named if headline == 'Not verified' else ('–', '–')),
+  ]
 
 
 def test_the_example_of_the_update_contract_runs():
