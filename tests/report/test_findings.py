@@ -167,7 +167,7 @@ def test_without_anything_to_hold_it_against_nothing_is_claimed(make_summary):
     '90.0\u00a0% [83.0, 94.0] of the held-out pairs that differ (110 of 120), in the seed '
     'nearest to chance. So it tells the two models apart, but' in found.lines[RANKING].text
   )
-  assert 'This run cannot show that these are the toxic' in found.lines[SIGN].text
+  assert 'This run cannot show that these are the bad' in found.lines[SIGN].text
 
 
 @pytest.mark.parametrize(
