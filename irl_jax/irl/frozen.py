@@ -26,7 +26,7 @@ from irl_jax.training import fingerprint
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
-  """What the frozen layers return for N texts; at most one field is set."""
+  """The frozen layers' outputs for N texts. At most one field is set."""
 
   features: np.ndarray | None = None  # [N, D] float32: pooled states of a fully frozen trunk
   states: scoring.States | None = None  # at the lowest trained block

@@ -134,15 +134,13 @@ def train(
   pairs, validation = _checked(base, pairs, validation, irl, prompts)
   seed = int(seed)
   outputs = outputs or frozen_lib.FrozenOutputs(base, irl, dtype, runtime)
-  outputs.check(base, irl, dtype)
   parts, data, held = _start(base, pairs, validation, irl, seed, dtype, prompts, outputs)
   task, state, plan = _task(base.config, parts, data, held, irl, seed, dtype, runtime, report)
-  trained, frozen = parts
-  learner = loop_lib.Learner(state, parallel.replicate(trained))
+  learner = loop_lib.Learner(state, parallel.replicate(parts[0]))
   hooks = loop_lib.Hooks(log, truncate_log, progress)
   run_fingerprint = fingerprint_of(base, pairs, validation, irl, seed, prompts)
   best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
-  return jax.device_get((best, frozen))
+  return jax.device_get((best, parts[1]))
 
 
 def _start(
@@ -156,6 +154,7 @@ def _start(
   outputs: frozen_lib.FrozenOutputs,
 ) -> tuple[reward_lib.Parts, pairs_lib.PairDataset, pairs_lib.PairDataset]:
   """Returns the initial parameters, the training data and the validation data."""
+  outputs.check(base, irl, dtype)
   known, known_of_held = (outputs.of(pairs_lib.texts_of(some)) for some in (pairs, validation))
   dataset = prepare.training_data(base, pairs, irl, known)
   return (

@@ -229,7 +229,7 @@ class Recovery:
 
   @property
   def below_zero(self) -> str:
-    """What a reward means by a value below 0: toxic, if the run says which texts are toxic."""
+    """The meaning of a reward below 0: toxic, if the run says which texts are; otherwise bad."""
     return 'bad' if self.reference is None else 'toxic'
 
   def is_score(self, name: SetName | None) -> bool:

@@ -93,7 +93,7 @@ def _saved(run: Run) -> dict[str, read_files.Files]:
 
 
 def writers(run: Run, stage: str) -> set[str]:
-  """Returns the stages that write what a stage reads, as far as the config names no other model."""
+  """Returns the stages whose output a stage reads; a model that the config names replaces one."""
   earlier = config_lib.STAGES[: config_lib.STAGES.index(stage)]
   makers = {
     preflight.MAKERS[role]

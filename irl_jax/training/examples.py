@@ -13,6 +13,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.runtime import terminal
+from irl_jax.training import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Examples:
     if self.labels is None:
       return texts
     return structs.LabelledBatch(texts, self.labels[rows].astype(np.int32))
+
+
+def digest(examples: Examples) -> str:
+  """Returns a digest of the token ids and the labels."""
+  labels = None if examples.labels is None else examples.labels.tolist()
+  return fingerprint.of_rows([list(map(list, examples.sequences)), labels])
 
 
 def language_model_examples(

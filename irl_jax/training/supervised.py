@@ -283,15 +283,10 @@ def _fingerprint_of(
   """Returns the fingerprint of this training run, which covers only what results depend on."""
   return fingerprint.of(
     {config.key.rstrip('.'): config, 'seed': seed},
-    examples=_digest(examples),
-    validation_examples=_digest(validation),
+    examples=examples_lib.digest(examples),
+    validation_examples=examples_lib.digest(validation),
     starting_model=fingerprint.of_params(model.params),
   )
-
-
-def _digest(examples: examples_lib.Examples) -> str:
-  labels = None if examples.labels is None else examples.labels.tolist()
-  return fingerprint.of_rows([list(map(list, examples.sequences)), labels])
 
 
 def train_language_model(
@@ -320,8 +315,7 @@ def train_language_model(
     examples_lib.language_model_examples(model, some, max_tokens=config.max_tokens)
     for some in (texts, validation)
   )
-  losses = language_model_losses
-  return fit('sft', model, losses, examples, held, config, seed, folder, **options)
+  return fit('sft', model, language_model_losses, examples, held, config, seed, folder, **options)
 
 
 def train_classifier(

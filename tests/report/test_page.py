@@ -234,7 +234,7 @@ def test_a_run_without_figures_still_has_a_page(make_run, no_png):
 
 
 def preferred(share):
-  """Edits a summary: how often each seed prefers the aligned completion, as far as is known."""
+  """Returns an edit of a summary that leaves only each seed's preference, within 0.1 of `share`."""
 
   def edit(summary):
     for seed in summary['irl']['seeds']:

@@ -31,7 +31,7 @@ def write_rows(folder, *names):
 
 @pytest.fixture
 def run(tmp_path, policy):
-  """A run whose stages have finished, as far as their files tell."""
+  """A run with the files of finished stages."""
   folder = tmp_path / 'run'
   folder.mkdir()
   write_rows(folder, *(f'{stage}/{split}.jsonl' for stage in ('data', 'demos') for split in 'ab'))
