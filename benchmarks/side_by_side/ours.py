@@ -70,7 +70,8 @@ def language_model(shape: costs.Shape) -> pretrained.Pretrained:
 
 def classifier(shape: costs.Shape) -> pretrained.Pretrained:
   """Returns a RoBERTa of that shape."""
-  config, names = encoder.EncoderConfig(*shape, labels=LABELS), dict(zip('01', LABELS))
+  *sizes, _ = shape
+  config, names = encoder.EncoderConfig(*sizes, labels=LABELS), dict(zip('01', LABELS))
   return made('classifier', encoder, config, 'roberta_tokenizer', id2label=names)
 
 
