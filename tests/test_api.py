@@ -150,6 +150,7 @@ def test_a_path_is_read_and_placed_once(audited, loads, placements):
   assert len(loads) == len(placements) == 1
 
 
+@pytest.mark.slow
 def test_a_loaded_model_is_never_read_again_and_placed_once(audited, loads, placements):
   model = api.load_model(audited['base'])
   scores, completions = api.score(model, ['ab']), api.generate(model, ['a'], SHORT)
@@ -311,6 +312,7 @@ def test_wrong_arguments_are_refused_in_one_line(audited, call, message):
   assert '\n' not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_load_reward_scores_texts(shared):
   reward = irl_jax.load_reward(str(shared / 'models' / 'roberta_toxicity_mini'))
   kind, rude = reward(['Thank you for your help.', 'You are a fucking idiot.'])

@@ -186,6 +186,7 @@ def test_a_dry_run_needs_only_the_models_config_files(path, tmp_path):
   assert described.count('    peak, during ') == len(predicted)
 
 
+@pytest.mark.slow
 @each_dtype
 @each_traced_config
 def test_supervised_updates_trace_at_their_real_shapes(path, dtype):

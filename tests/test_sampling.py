@@ -139,6 +139,7 @@ def test_a_sample_depends_on_its_own_key_alone(policy):
   assert sampling.complete_ids(policy, PROMPTS[5:], limits, seed=3, first=5)[0] == batched[5:]
 
 
+@pytest.mark.slow
 def test_equal_prompts_and_later_steps_draw_anew(policy):
   responses = on_one_device(that_prefers(policy), [PROMPTS[3]] * 64, np.arange(64))
   assert len({tuple(row) for row in responses.ids}) == 64
@@ -260,6 +261,7 @@ def test_tokens_are_as_frequent_as_the_model_says(policy):
   assert stats.chisquare(counts[may], expected).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changes', [{}, {'top_k': 8}, {'greedy': True}], ids=['whole', 'top_k', 'greedy']
 )

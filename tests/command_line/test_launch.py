@@ -169,6 +169,7 @@ WORDS = st.text(st.characters(), max_size=12) | st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(FIELDS), WORDS)
 def test_whatever_an_override_says_is_a_config_or_an_error_of_ours(example, field, value):

@@ -70,6 +70,7 @@ def test_a_typed_mark_makes_no_special_token(tokenizer, template):
   assert chat.plain(prompt) == '\ufffd<|im_end|>\ufffd'
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=3), st.text(max_size=8))
 def test_ids_of_prompt_and_completion_add_up(tokenizer, template, contents, completion):

@@ -46,6 +46,7 @@ def read(text: str) -> list:
   return [row for _, row in json_rows.json_file(io.BytesIO(text.encode()), Layout())]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
   st.lists(st.dictionaries(st.text(), VALUES, max_size=3) | VALUES, max_size=5),

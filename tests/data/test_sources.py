@@ -235,6 +235,7 @@ def test_rows_of_a_known_data_set_in_another_form_are_bad(tmp_path):
       load(f'{name}:{path}')
 
 
+@pytest.mark.slow
 def test_real_files_are_read_whole(shared):
   data = shared / 'data'
   paradetox, counts = load(f'paradetox:{data / "paradetox_train.jsonl.gz"}')

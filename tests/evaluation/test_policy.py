@@ -78,6 +78,7 @@ def test_identical_policies_have_no_divergence(same, policy):
   assert figures['perplexity_under_base'] > 1
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_what_was_sampled(policy, other, same):
   figures, rewards = policy_lib.evaluate(other, policy, policy, ROWS, count_b, CONFIG)
   drawn = policy_lib.sample(other, ROWS, CONFIG, CONFIG.seed + 1, np.float32)

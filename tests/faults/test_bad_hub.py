@@ -92,6 +92,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fault', FAULTS)
 def test_a_hub_that_gives_no_model_ends_the_command(
   fault, hub, folder, ends_as_documented, monkeypatch

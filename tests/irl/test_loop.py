@@ -96,6 +96,7 @@ def rank_correlation(model):
   return stats.spearmanr(scores, list(map(true_reward, held))).statistic
 
 
+@pytest.mark.slow
 def test_a_known_linear_reward_is_recovered(finished):
   model, log, _ = finished
   assert rank_correlation(model) > 0.85

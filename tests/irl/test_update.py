@@ -338,6 +338,7 @@ GOLDEN = {  # of one Adam step on `batch`
 }
 
 
+@pytest.mark.slow
 def test_one_step_from_a_fixed_seed_gives_these_metrics(params, batch, statics):
   irl = c.IRL(objective='logistic', temperature=0.3, prefix_weight=0.25, warmup_steps=0)
   tx, _ = optimizer.adamw(learning_rate=1e-3, updates=4)

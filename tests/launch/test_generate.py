@@ -47,6 +47,7 @@ def test_prompt_else_text_is_completed(run, calls):
   assert calls[0] == ('M', ['a'], Sampling(max_new_tokens=64, batch_size=32), 0)
 
 
+@pytest.mark.slow
 def test_conversations_and_messages_of_users_are_rendered(launch, chat_models, tmp_path):
   source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
   asked = {'role': 'user', 'content': 'abc'}
@@ -120,6 +121,7 @@ def test_a_completion_that_is_there_is_not_overwritten(run, calls, capsys):
   assert "already has a field 'completion'" in capsys.readouterr().err and not calls
 
 
+@pytest.mark.slow
 def test_samples_of_a_prompt_are_a_list_in_its_row(launch, audited, tmp_path, monkeypatch):
   source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
   prompts = ['ab', 'b', None, 'ab', 'cab', '']

@@ -164,6 +164,7 @@ def test_a_row_without_tokens_is_finite():
   assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_its_result_float32():
   params = tiny_models.drawn(encoder.init, CONFIG)
   ids, valid = batch()

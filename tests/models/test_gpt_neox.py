@@ -117,6 +117,7 @@ def test_random_models_score_as_in_torch(switches):
     assert expected.std() > 1
 
 
+@pytest.mark.slow
 def test_the_shared_checkpoint_scores_left_padded_prompts_as_in_torch(shared):
   torch = pytest.importorskip('torch')
   import transformers
@@ -210,6 +211,7 @@ def test_layers_one_by_one_are_layers_in_a_loop(params, monkeypatch, remateriali
   chex.assert_trees_all_close(*outcomes, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_deep_stack_is_compiled_once():
   text_of = lambda layers: len(
     jax.jit(
@@ -243,6 +245,7 @@ def test_bfloat16_is_close_and_logits_float32(params):
   np.testing.assert_allclose(rounded[valid], exact, atol=0.05 * np.abs(exact).max())
 
 
+@pytest.mark.slow
 def test_all_pythia_sizes_run(shared):
   ids, valid = jax.ShapeDtypeStruct((2, 2048), jnp.int32), jax.ShapeDtypeStruct((2, 2048), bool)
   for raw in json.loads((shared / 'models/pythia_configs.json').read_text())['models'].values():

@@ -262,6 +262,7 @@ def test_any_of_several_ends_ends_a_response():
   assert (found.ids[0, length:] == END).all()  # filled with the first of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', EVERY)
 def test_prefill_and_decoding_give_the_hidden_states_of_the_whole(name):
   config = config_of(name)

@@ -181,6 +181,7 @@ def test_exported_switches_score_the_same_in_torch(
   )
 
 
+@pytest.mark.slow
 def test_a_policy_of_pythia_keeps_its_tokenizer_and_padding(tmp_path, shared):
   model = pretrained.load(str(shared / 'models/neox_14m'))
   pretrained.save(tmp_path / 'policy', model, '')

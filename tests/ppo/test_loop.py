@@ -88,6 +88,7 @@ def finished(policy, tmp_path_factory):
   return train(policy, folder, log, show_samples=samples.__setitem__), log, samples, folder
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_any_callable_rises(finished, policy):
   trained, log, samples, _ = finished
   assert list(log) == list(range(STEPS))

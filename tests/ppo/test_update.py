@@ -129,6 +129,7 @@ def dense_log_probs(policy, params, experience):
   return out
 
 
+@pytest.mark.slow
 @SLOW_CUTS
 def test_the_size_of_the_logits_is_that_of_allowed_tokens(
   run, policy, params, experience, statics, trained_blocks
@@ -158,6 +159,7 @@ def test_the_first_update_starts_at_ratio_1_and_kl_0(run, trained_blocks):
   assert metrics['policy/clipfrac_avg'] == 0 and metrics['policy/gradient_norm'] > 0.01
 
 
+@pytest.mark.slow
 def test_a_rollout_holds_the_policys_log_probs(run, policy, params, experience):
   _, _, rollout, statistics, _, _ = run(-1)
   expected = dense_log_probs(policy, params, experience)
@@ -209,6 +211,7 @@ def dense_values(policy, params, experience):
   return (hidden @ outer['kernel'] + outer['bias'])[..., 0]
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_policy_plus_c_times_that_of_the_values(
   run, policy, params, experience, statics
 ):

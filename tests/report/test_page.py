@@ -161,6 +161,7 @@ def test_the_same_run_gives_the_same_bytes(report, make_run):
   assert not list(folder.rglob('*.tmp'))
 
 
+@pytest.mark.slow
 def test_hostile_text_stays_text_wherever_it_stands(make_run, no_png):
   config = config_lib.Config(
     name=HOSTILE, data=config_lib.Data(source=HOSTILE), models=config_lib.Models(base=HOSTILE)
@@ -196,6 +197,7 @@ def test_hostile_text_stays_text_wherever_it_stands(make_run, no_png):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['log.jsonl', 'evaluation'])
 def test_a_file_may_be_missing(make_run, no_png, name):
   folder = make_run()
@@ -264,6 +266,7 @@ def test_words_say_what_was_rewarded_only_if_something_was_recovered(make_run, s
   assert ('so they do not show what the model was rewarded for' not in table.note) == recovered
 
 
+@pytest.mark.slow
 def test_an_audit_needs_no_true_reward(make_run, no_png):
   folder = make_run()
 

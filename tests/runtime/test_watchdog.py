@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 import documented
 
 CODE = """
@@ -19,6 +21,7 @@ print('not reached')
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_not_fed_ends():
   ended = subprocess.run([sys.executable, '-c', CODE], capture_output=True, text=True, timeout=50)
   assert (ended.returncode, ended.stdout) == (1, 'fed\n')

@@ -40,6 +40,7 @@ def test_a_new_model_has_the_configs_shape_and_a_vocabulary_of_the_texts(run, ne
   assert jax.tree.all(jax.tree.map(np.array_equal, model.params, again.params))
 
 
+@pytest.mark.slow
 def test_a_new_classifier_names_the_toxic_class(run):
   labels = classifier.new_classifier(run, TEXTS).config.labels
   assert labels == ('neutral', 'toxic')  # 1 is toxic in the rows too

@@ -73,6 +73,7 @@ def test_blank_texts_are_left_out_and_counted(policy):
   assert counts['bad_rows'] == 200 - len(rows) > 0
 
 
+@pytest.mark.slow
 def test_a_model_that_would_end_at_once_still_gives_a_text(policy):
   rows, _ = sampled_texts.sample_rows(
     favouring(policy, {'<|endoftext|>': 40.0, 'a': 20.0}), DATA, LIMITS, seed=0

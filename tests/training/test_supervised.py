@@ -218,6 +218,7 @@ def finished(base, tmp_path_factory):
   ), log
 
 
+@pytest.mark.slow
 def test_a_language_model_learns_how_texts_begin_go_on_and_end(finished):
   model, log = finished
   assert list(log) == list(range(3, 40, 4))  # the end of each epoch

@@ -184,6 +184,7 @@ def test_shards_in_bfloat16_score_as_in_transformers(tmp_path, language_model):
   np.testing.assert_allclose(our_logits(ours)[valid], theirs[valid], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_another_padding_than_eos_is_written_and_read_back(tmp_path, language_model):
   """As SmolLM2 is: its files say that EOS pads."""
   model = network('llama', pad_token_id=0)

@@ -61,6 +61,7 @@ def test_special_tokens_are_kept_if_they_are_wanted_but_never_eos(folder, langua
   assert [one.replace('<|user|>', '') for one in kept] == left_out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'ends, more, expected',
   [

@@ -154,6 +154,7 @@ def test_padding_is_a_token_that_no_model_says(tmp_path, language_model, special
   assert huggingface.tokenizer.load(tmp_path, language_model.config).pad_token == padding
 
 
+@pytest.mark.slow
 def test_bos_comes_before_a_text_where_transformers_puts_it(language_model):
   words = copy.deepcopy(language_model.tokenizer)
   words.add_special_tokens({'bos_token': '<bos>'})
