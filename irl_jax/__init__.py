@@ -1,7 +1,7 @@
 """Recovers the reward that a language model was trained for, by inverse reinforcement learning.
 
 `irl_jax.recover(base, aligned).reward(["text"])` is the whole path, and `irl_jax.load_reward(path)`
-loads a reward that exists. The rest of the API is in irl_jax/api.py. JAX is imported on first use.
+loads a reward that exists. The rest of the API is in irl_jax/api. JAX is imported on first use.
 """
 
 import importlib

@@ -17,7 +17,7 @@ ROWS = (  # as in docs/architecture.md, from the bottom up
   ('evaluation',),
   ('report',),
   ('stages',),
-  ('pipeline', 'recovery', 'loaded', 'api', 'command_line', '__init__'),
+  ('pipeline', 'api', 'command_line', '__init__'),
 )
 ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
 APART = {  # rooms that never import these, though their rows are above

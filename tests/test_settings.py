@@ -11,8 +11,8 @@ import pytest
 import irl_jax
 from irl_jax import config
 from irl_jax import pipeline
-from irl_jax import recovery
 from irl_jax import settings
+from irl_jax.api import recovery
 from irl_jax.command_line import config_files
 from irl_jax.command_line import launch
 from irl_jax.command_line import score

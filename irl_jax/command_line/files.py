@@ -7,7 +7,8 @@ import functools
 from typing import Any
 
 from irl_jax import api
-from irl_jax import loaded
+from irl_jax.api import inference
+from irl_jax.api import loaded
 from irl_jax.command_line import output_rows
 from irl_jax.command_line import parts
 from irl_jax.command_line.output_rows import Columns
@@ -180,7 +181,7 @@ def _load_log_ratio(
 
 
 def _of_cells(
-  scorer: api.Scorer,
+  scorer: inference.Scorer,
   suffixes: Sequence[str],
   source: str,
   rows: Sequence[Sequence[str | list[str]]],

@@ -16,7 +16,7 @@ import itertools
 import pathlib
 from typing import Any
 
-from irl_jax import loaded
+from irl_jax.api import loaded
 from irl_jax.command_line import output_rows
 from irl_jax.command_line import partial_output
 from irl_jax.data import rows as rows_lib

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from irl_jax import api
-from irl_jax import loaded
+from irl_jax.api import loaded
 from irl_jax.command_line import files
 from irl_jax.config import Sampling
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from irl_jax import api
-from irl_jax import loaded
+from irl_jax.api import loaded
 from irl_jax.command_line import files
 from irl_jax.data import parquet_rows
 from irl_jax.data import rows as rows_lib

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irl_jax import api
-from irl_jax import loaded
+from irl_jax.api import loaded
 from irl_jax.command_line import files
 from irl_jax.data import row_files
 

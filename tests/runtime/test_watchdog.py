@@ -4,9 +4,8 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 import documented
+import pytest
 
 CODE = """
 import time

@@ -11,7 +11,7 @@ import pytest
 
 import irl_jax
 from irl_jax import api
-from irl_jax import loaded
+from irl_jax.api import loaded
 from irl_jax.config import Sampling
 from irl_jax.data import chat
 from irl_jax.errors import ConfigError

@@ -9,7 +9,7 @@ import pytest
 
 import irl_jax
 from irl_jax import pipeline
-from irl_jax import recovery
+from irl_jax.api import recovery
 from irl_jax.command_line import config_files
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError

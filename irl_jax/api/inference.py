@@ -1,4 +1,4 @@
-"""The Python API: load models and rewards, score texts, generate completions, recover a reward.
+"""Loads models and rewards, scores texts, generates completions.
 
 A model is a Hugging Face folder, a hub id, `id@revision`, a LoRA adapter, or a model returned by
 `load_model`. Its kind is read from its config.json. Dims: N texts.
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from irl_jax import loaded as loaded_models
 from irl_jax import rewards
 from irl_jax import sampling as sampling_lib
 from irl_jax import settings
+from irl_jax.api import loaded as loaded_models
 from irl_jax.config import Sampling
 from irl_jax.data import chat_rows
 from irl_jax.data import chat_texts
@@ -32,21 +32,8 @@ from irl_jax.models import chat_templates
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import labels
-from irl_jax.recovery import recover
-from irl_jax.recovery import RecoveryResult
 from irl_jax.training import arguments
 
-__all__ = (
-  'RecoveryResult',
-  'generate',
-  'load_log_ratio',
-  'load_model',
-  'load_reward',
-  'load_scorer',
-  'log_ratio',
-  'recover',
-  'score',
-)
 Model = arguments.Model
 Text = str | Sequence[Mapping[str, Any]]  # a text, or a conversation: {'role', 'content'} each
 Scorer = Callable[[Sequence[Text]], dict[str, np.ndarray]]
