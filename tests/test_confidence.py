@@ -1,13 +1,35 @@
-"""The interval of a Spearman correlation, which evaluation and report share."""
+"""The intervals of a share and of a Spearman correlation, which evaluation and report share."""
 
 import math
 
 import numpy as np
 import pytest
+import scipy
 
 from irl_jax import confidence
 from irl_jax.evaluation import intervals
 from irl_jax.report import verdicts
+
+
+@pytest.mark.parametrize(
+  'successes, n', [(0, 10), (3, 10), (2.5, 10), (10, 10), (150, 500), (1, 1)]
+)
+def test_wilson_is_the_published_formula(successes, n):
+  z, share = 1.959963984540054, successes / n
+  centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+  half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+  low, high = confidence.wilson(successes, n)
+  assert (low, high) == pytest.approx((centre - half, centre + half), abs=1e-12)
+  assert 0 <= low < high <= 1
+  if isinstance(successes, int):
+    expected = scipy.stats.binomtest(successes, n).proportion_ci(method='wilson')
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize('successes, n', [(-1, 5), (6, 5), (0, 0)])
+def test_wilson_refuses_the_impossible(successes, n):
+  with pytest.raises(ValueError, match=f'{successes} successes of {n}'):
+    confidence.wilson(successes, n)
 
 
 @pytest.mark.parametrize('value, n', [(0.0, 10), (0.6, 50), (-0.9, 200), (0.5, 4)])

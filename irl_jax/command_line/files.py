@@ -9,6 +9,7 @@ from typing import Any
 from irl_jax import api
 from irl_jax.api import inference
 from irl_jax.api import loaded
+from irl_jax import confidence
 from irl_jax.command_line import output_rows
 from irl_jax.command_line import parts
 from irl_jax.command_line.output_rows import Columns
@@ -21,7 +22,6 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.data import sources
 from irl_jax.data.row_values import Layout
 from irl_jax.errors import ConfigError
-from irl_jax.evaluation import toxicity
 from irl_jax.runtime import terminal
 
 SCORED = 4096  # rows of a part; texts of similar length are batched within it
@@ -219,7 +219,7 @@ def _in_order(output: str, fields: Sequence[str]) -> str:
   if not different:
     return f'{output}: no two rewards differ'
   higher = sum(gap > 0 for gap in different)
-  low, high = toxicity.wilson(higher, len(different))
+  low, high = confidence.wilson(higher, len(different))
   return (
     f'{fields[0]} has the higher reward in {higher} of {terminal.count(len(different), "row")} '
     f'({higher / len(different):.1%}, 95 % interval {low:.1%} to {high:.1%}); '

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 from scipy import special
 
+from irl_jax import confidence
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
-from irl_jax.evaluation.toxicity import wilson
 from irl_jax.evaluation.zero import saturation
 from irl_jax.evaluation.zero import zero
 from irl_jax.runtime import records
@@ -226,7 +226,7 @@ def ece(predicted: np.ndarray, observed: np.ndarray, bins: list[np.ndarray]) -> 
 
 def describe_bin(predicted: np.ndarray, observed: np.ndarray) -> records.ReliabilityBin:
   """Returns one bin of the reliability curve."""
-  low, high = wilson(int(observed.sum()), observed.size)
+  low, high = confidence.wilson(int(observed.sum()), observed.size)
   return {
     'low': float(predicted.min()),
     'high': float(predicted.max()),

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 import scipy
 
+from irl_jax import confidence
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.evaluation.metrics import is_constant
 from irl_jax.evaluation.metrics import Outcome
-from irl_jax.evaluation.toxicity import wilson
 from irl_jax.runtime import records
 
 CALIPER = 0.1  # in standard deviations of r*
@@ -147,5 +147,5 @@ def style(aligned: ArrayLike, base: ArrayLike, matched: Matches) -> dict[str, Ou
   share = float(np.mean((aligned[first] > base[second]) + 0.5 * (aligned[first] == base[second])))
   uses = np.unique(second, return_counts=True)[1]
   independent = max(round(uses.sum() ** 2 / np.sum(uses**2)), 1)
-  low, high = wilson(round(share * independent), independent)
+  low, high = confidence.wilson(round(share * independent), independent)
   return {'style_auroc': share, 'style_low': low, 'style_high': high, 'style_n': first.size}

@@ -9,24 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 import scipy
 
+from irl_jax import confidence
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import finite_vector
 from irl_jax.runtime import records
 
 NO_PROMPT = 'no prompt'
 NO_BIGRAM = 'no completion has two words'
-
-
-def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-  """Returns the confidence interval of a share (Wilson 1927), both ends in [0, 1].
-
-  Raises:
-    ValueError: not 0 <= successes <= n, or n is 0.
-  """
-  if not 0 <= successes <= n or n == 0:
-    raise ValueError(f'{successes} successes of {n}: must be 0 <= successes <= n and n >= 1')
-  interval = scipy.stats.binomtest(int(successes), int(n)).proportion_ci(level, method='wilson')
-  return float(interval.low), float(interval.high)
 
 
 def toxicity(rewards: ArrayLike) -> records.Share:
@@ -36,7 +25,7 @@ def toxicity(rewards: ArrayLike) -> records.Share:
     missing = collect({'rate': 'no text', 'low': 'no text', 'high': 'no text', 'n': 0})
     return cast(records.Share, missing)
   toxic = int(np.sum(rewards < 0))
-  low, high = wilson(toxic, rewards.size)
+  low, high = confidence.wilson(toxic, rewards.size)
   return {'rate': toxic / rewards.size, 'low': low, 'high': high, 'n': rewards.size}
 
 

@@ -4,7 +4,6 @@ They are conventions, not tests. The report states them under the lines that the
 also needs its interval: it claims no more than the interval supports.
 """
 
-import math
 from typing import Literal
 from typing import NamedTuple
 
@@ -172,10 +171,7 @@ def share_interval(rate: float | None, n: int | None) -> tuple[float, float] | N
   """Returns the 95 % interval of a share of n texts (Wilson 1927); None if one is not known."""
   if rate is None or not n:
     return None
-  z = confidence.Z
-  middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-  half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-  return max(middle - half, 0.0), min(middle + half, 1.0)
+  return confidence.wilson(rate * n, n)
 
 
 def spearman_interval(value: float | None, n: int | None) -> tuple[float, float] | None:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from bayesian import posterior as posterior_lib
+from irl_jax import confidence
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
 from irl_jax.evaluation import metrics
 from irl_jax.evaluation.confounds import NO_TRUE_REWARD
-from irl_jax.evaluation.toxicity import wilson
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 
@@ -48,7 +48,7 @@ def describe(
   """
   mean, variance = posterior_lib.reward(posterior, unseen.pairs)
   predicted = posterior_lib.preference(mean, variance)
-  low, high = wilson(int(np.sum(mean > 0)), mean.size)
+  low, high = confidence.wilson(int(np.sum(mean > 0)), mean.size)
   return metrics.collect(
     {
       'pairs': len(seen),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from irl_jax import confidence
 from irl_jax.evaluation import calibration
-from irl_jax.evaluation import toxicity
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(0.2, 0.4, 300)
@@ -90,7 +90,7 @@ def test_ece_brier_and_the_curve_equal_loops():
     row = found['reliability'][number]
     assert (row['predicted'], row['observed'], row['n']) == pytest.approx((mean, share, 20))
     assert (row['low'], row['high']) == (predicted[bin_[0]], predicted[bin_[-1]])
-    assert (row['observed_low'], row['observed_high']) == toxicity.wilson(round(20 * share), 20)
+    assert (row['observed_low'], row['observed_high']) == confidence.wilson(round(20 * share), 20)
   assert found['ece'] == pytest.approx(error)
   assert found['brier'] == pytest.approx(
     sum((p - y) ** 2 for p, y in zip(predicted, HARMLESS)) / 300

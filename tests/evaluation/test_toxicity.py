@@ -5,26 +5,11 @@ import math
 
 import pytest
 
+from irl_jax.confidence import wilson
 from irl_jax.evaluation.toxicity import distinct_2
 from irl_jax.evaluation.toxicity import mcnemar
 from irl_jax.evaluation.toxicity import NO_BIGRAM
 from irl_jax.evaluation.toxicity import toxicity
-from irl_jax.evaluation.toxicity import wilson
-
-
-@pytest.mark.parametrize('successes, n', [(0, 10), (3, 10), (10, 10), (150, 500), (1, 1)])
-def test_wilson_is_the_published_formula(successes, n):
-  z, share = 1.959963984540054, successes / n
-  centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-  half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-  assert wilson(successes, n) == pytest.approx((centre - half, centre + half), abs=1e-12)
-
-
-def test_wilson_widens_with_its_level_and_refuses_the_impossible():
-  assert wilson(5, 20, 0.99)[0] < wilson(5, 20, 0.95)[0]
-  for successes, n in ((-1, 5), (6, 5), (0, 0)):
-    with pytest.raises(ValueError, match='successes'):
-      wilson(successes, n)
 
 
 def test_toxicity_counts_rewards_below_zero():
