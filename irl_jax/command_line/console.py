@@ -14,6 +14,7 @@ COMMANDS = {  # the module of each is irl_jax.command_line.<name>
   'train': 'runs the stages of a config: the whole experiment, or an audit of two models',
   'score': 'scores the texts of a file',
   'generate': 'completes the prompts of a file',
+  'toxicity': 'measures how toxic the samples of a model are, as RealToxicityPrompts does',
   'report': 'rewrites the report of a finished run',
   'env': 'prints versions, devices and settings, for a bug report',
 }

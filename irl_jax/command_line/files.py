@@ -1,6 +1,6 @@
 """The work of the commands `score` and `generate`: scores or completes the rows of a source."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import functools
@@ -265,6 +265,31 @@ def generate(
       room for a prompt.
     InputError, CheckpointError, Interrupted: as `parts.write`.
   """
+  job = completion_job(
+    'generate', model, source, output, field, sampling, samples, bad_rows, layout, split, chat
+  )
+  settings = completion_settings(field, sampling, samples, seed, chat)
+  parts.write(job, model, settings, functools.partial(_load, model, sampling, seed, samples))
+
+
+def completion_job(
+  command: str,
+  model: str,
+  source: str,
+  output: str,
+  field: str,
+  sampling: Sampling,
+  samples: int,
+  bad_rows: str,
+  layout: Layout,
+  split: str,
+  chat: bool,
+) -> parts.Job:
+  """Returns the job of a command that completes prompts; the arguments are those of `generate`.
+
+  Raises:
+    ConfigError: several samples at temperature 0.
+  """
   if samples > 1 and sampling.temperature == 0:
     raise ConfigError(
       f'--samples={samples}: with --temperature=0, all samples of a prompt are the same; set a '
@@ -274,31 +299,41 @@ def generate(
   fields = (field,) if field else known.prompt if known else PROMPTS
   reader = chat_texts.Reader(functools.cache(lambda: loaded.chat_model(model)), chat)
   read = functools.partial(reader.prompt, fields=fields, flag='' if known else '--field')
-  settings = {'--samples': samples, **_sampling_flags(sampling)}
   part = max(max(COMPLETED, BATCHES * sampling.batch_size) // samples, 1)
-  job = parts.Job('generate', source, output, read, fields, part, layout, split, bad_rows)
-  load = functools.partial(_load_completer, model, sampling, seed, samples)
-  parts.write(job, model, {'--field': field, '--seed': seed, '--chat': chat, **settings}, load)
+  return parts.Job(command, source, output, read, fields, part, layout, split, bad_rows)
 
 
-def _load_completer(
+def completion_settings(
+  field: str, sampling: Sampling, samples: int, seed: int, chat: bool
+) -> dict[str, Any]:
+  """Returns the settings that completions depend on, by flag name: all but the batch size."""
+  flags = {f'--{name}': value for name, value in dataclasses.asdict(sampling).items()}
+  del flags['--batch_size']
+  return {'--field': field, '--seed': seed, '--chat': chat, '--samples': samples, **flags}
+
+
+def completer(
+  model: str, sampling: Sampling, seed: int, samples: int, progress: Progress
+) -> Callable[[list[str], int], list[list[str]]]:
+  """Returns a function of rendered prompts, and the number before them -> samples of each."""
+  complete = functools.partial(
+    api.generate, model, sampling=sampling, seed=seed, chat=False, progress=progress
+  )
+
+  def samples_of(prompts: list[str], first: int) -> list[list[str]]:
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    flat = complete(repeated, first=first * samples)
+    return [flat[start : start + samples] for start in range(0, len(flat), samples)]
+
+  return samples_of
+
+
+def _load(
   model: str, sampling: Sampling, seed: int, samples: int, progress: Progress
 ) -> tuple[Results, Columns]:
   """Returns a function of rendered prompts, and the name of the column that it adds."""
-  complete = functools.partial(api.generate, model, sampling=sampling, seed=seed, chat=False)
-
-  def results(prompts: list[str], first: int) -> Columns:
-    repeated = [prompt for prompt in prompts for _ in range(samples)]
-    flat = complete(repeated, progress=progress, first=first * samples)
-    if samples == 1:
-      return {'completion': flat}
-    starts = range(0, len(flat), samples)
-    return {'completions': [flat[start : start + samples] for start in starts]}
-
-  return results, {'completion' if samples == 1 else 'completions': []}
-
-
-def _sampling_flags(sampling: Sampling) -> Mapping[str, Any]:
-  """Returns the settings that completions depend on: all but the batch size."""
-  flags = {f'--{name}': value for name, value in dataclasses.asdict(sampling).items()}
-  return {name: value for name, value in flags.items() if name != '--batch_size'}
+  samples_of = completer(model, sampling, seed, samples, progress)
+  if samples > 1:
+    return lambda prompts, first: {'completions': samples_of(prompts, first)}, {'completions': []}
+  single = lambda prompts, first: [one for (one,) in samples_of(prompts, first)]
+  return lambda prompts, first: {'completion': single(prompts, first)}, {'completion': []}

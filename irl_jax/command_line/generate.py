@@ -24,12 +24,6 @@ def define_flags() -> flags.FlagValues:
   """Returns the command's flags, unparsed."""
   flag_values = flags.FlagValues()
   launch.define_file_flags(flag_values)
-  flags.DEFINE_string(
-    'field',
-    '',
-    'the field to complete (default: prompt, messages, conversations or text)',
-    flag_values=flag_values,
-  )
   flags.DEFINE_integer(
     'samples',
     1,
@@ -37,7 +31,19 @@ def define_flags() -> flags.FlagValues:
     lower_bound=1,
     flag_values=flag_values,
   )
-  config_flags.define(flag_values, DEFAULTS, '')
+  define_sampling_flags(flag_values, DEFAULTS)
+  return flag_values
+
+
+def define_sampling_flags(flag_values: flags.FlagValues, defaults: Sampling) -> None:
+  """Defines the flags that say what is completed, and how."""
+  flags.DEFINE_string(
+    'field',
+    '',
+    'the field to complete (default: prompt, messages, conversations or text)',
+    flag_values=flag_values,
+  )
+  config_flags.define(flag_values, defaults, '')
   flags.DEFINE_boolean(
     'chat',
     False,
@@ -53,17 +59,16 @@ def define_flags() -> flags.FlagValues:
     upper_bound=2**32 - 1,
     flag_values=flag_values,
   )
-  return flag_values
 
 
-def sampling_of(options: flags.FlagValues) -> Sampling:
+def sampling_of(options: flags.FlagValues, defaults: Sampling) -> Sampling:
   """Returns the sampling settings of the command line; a Config checks that they fit together.
 
   Raises:
     ConfigError: a value, or two together, are not allowed; the message names the flags.
   """
   try:
-    return Config(sampling=config_flags.overridden(DEFAULTS, options, '')).sampling
+    return Config(sampling=config_flags.overridden(defaults, options, '')).sampling
   except ConfigError as error:
     raise ConfigError(str(error).replace('config.sampling.', '--')) from None
 
@@ -71,7 +76,7 @@ def sampling_of(options: flags.FlagValues) -> Sampling:
 def main(options: flags.FlagValues) -> None:
   """Completes a file."""
   launch.require(options, 'model', 'input', 'output')
-  sampling = sampling_of(options)
+  sampling = sampling_of(options, DEFAULTS)
   from irl_jax.command_line import files
 
   files.generate(

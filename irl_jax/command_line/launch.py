@@ -37,8 +37,8 @@ from irl_jax.version import __version__
 PIPE_CLOSED = 141  # 128 + SIGPIPE, like other commands
 # Flags whose value is a path, or a source of rows, and what expands it
 PLACES = {
-  **dict.fromkeys(('workdir', 'model', 'output'), settings.local_path),
-  'input': settings.local_source,
+  **dict.fromkeys(('workdir', 'model', 'judge', 'output'), settings.local_path),
+  **dict.fromkeys(('input', 'prompts'), settings.local_source),
 }
 ROW_FILES = '.jsonl, .json, .csv, .tsv, .parquet or .txt (one text per line), also .gz'
 ROW_SOURCES = f'{ROW_FILES}; or a folder, a hub data set, or a known data set (NAME or NAME:PLACE)'
@@ -171,16 +171,24 @@ def require(flag_values: flags.FlagValues, *names: str) -> None:
       raise ConfigError(f'--{name} is missing: {flag_values[name].help}; see --help')
 
 
-def define_file_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags of a command that adds a model's results to the rows of a file."""
+def define_file_flags(
+  flag_values: flags.FlagValues, source: str = 'input', output: str | None = None
+) -> None:
+  """Defines the flags of a command that adds a model's results to the rows of a file.
+
+  Args:
+    flag_values: where they are defined.
+    source: the name of the flag of the file.
+    output: the default of --output; None: it must be given.
+  """
   flags.DEFINE_string(
     'model', None, 'a hub id, id@revision, a folder, or a LoRA adapter', flag_values=flag_values
   )
-  flags.DEFINE_string('input', None, f'the file to read: {ROW_SOURCES}', flag_values=flag_values)
+  flags.DEFINE_string(source, None, f'the file to read: {ROW_SOURCES}', flag_values=flag_values)
   flags.DEFINE_string(
     'split', 'train', 'the split to read, of a hub data set or a folder', flag_values=flag_values
   )
-  flags.DEFINE_string('output', None, 'the .jsonl file to write', flag_values=flag_values)
+  flags.DEFINE_string('output', output, 'the .jsonl file to write', flag_values=flag_values)
   flags.DEFINE_enum(
     'bad_rows',
     'error',
@@ -202,8 +210,12 @@ def define_file_flags(flag_values: flags.FlagValues) -> None:
   )
 
 
-def layout_of(flag_values: flags.FlagValues) -> Layout:
+def layout_of(flag_values: flags.FlagValues, source: str = 'input') -> Layout:
   """Returns the layout of the input file by --encoding and --delimiter.
+
+  Args:
+    flag_values: the parsed flags.
+    source: the name of the flag of the file.
 
   Raises:
     ConfigError: there is no such encoding, or the delimiter is not one character.
@@ -212,7 +224,7 @@ def layout_of(flag_values: flags.FlagValues) -> Layout:
     described = Data(encoding=flag_values.encoding, delimiter=flag_values.delimiter)
   except ConfigError as error:
     raise ConfigError(str(error).replace('config.data.', '--')) from None
-  return Layout(described.encoding, described.column_delimiter, flags='--')
+  return Layout(described.encoding, described.column_delimiter, flags='--', source=source)
 
 
 def usage_in_clone(command: types.ModuleType) -> str:

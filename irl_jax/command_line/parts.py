@@ -1,4 +1,4 @@
-"""A job of `score` or `generate`: the rows of a source, written with a model's results in parts.
+"""A job of a command: the rows of a source, written with a model's results in parts.
 
 The input is read twice: first to find its errors, then to work, in parts of a fixed number of rows.
 Each finished part is written, so that an interrupted call continues. Parts begin at the same rows
@@ -87,7 +87,7 @@ def write(
         'command': job.command,
         'irl_jax': __version__,
         '--model': loaded.fingerprint(model),
-        '--input': source.fingerprint(),
+        job.layout.named('source'): source.fingerprint(),
         '--split': job.split,
         '--encoding': job.layout.encoding,
         '--delimiter': job.layout.delimiter,

@@ -51,6 +51,7 @@ class Layout:
   encoding: str = ''
   delimiter: str = ''
   flags: str = '--config.data.'  # prefix of the two flags' names, for messages
+  source: str = 'input'  # the flag that names the source, where the prefix is that of a command
   quiet: bool = False  # whether to log nothing about the layout and about values not needed
   log: Callable[[str], None] = lambda notes: None  # called with the detected layout
 
@@ -58,7 +59,7 @@ class Layout:
     """Names a field of config.data for a message, perhaps with its value, as the user sets it."""
     if self.flags != '--':
       return f'config.data.{field}' + (f' = {value!r}' if value is not None else '')
-    flag = '--input' if field == 'source' else f'--{field}'
+    flag = f'--{self.source if field == "source" else field}'
     return flag + (f'={value}' if value is not None else '')
 
 

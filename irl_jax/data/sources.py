@@ -199,7 +199,7 @@ def find(source: str, split: str, used: Collection[str], layout: Layout) -> RowS
     return row_files.source(place, used, layout)
   if is_hub_id(place):
     return read_hub(place, split, used, layout)
-  prompts = ', prompts' * (layout.named('source') != '--input')
+  prompts = ', prompts' * (layout.flags != '--')
   raise ConfigError(
     f'{layout.named("source", source)}: {place!r} is not a file, a folder or a hub id '
     f'(owner/name); known sources: {", ".join(KNOWN)}, {PLAYGROUND}{prompts}'
