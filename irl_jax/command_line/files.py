@@ -9,7 +9,7 @@ from typing import Any
 from irl_jax import api
 from irl_jax.api import inference
 from irl_jax.api import loaded
-from irl_jax import confidence
+from irl_jax.command_line import compared_answers
 from irl_jax.command_line import output_rows
 from irl_jax.command_line import parts
 from irl_jax.command_line.output_rows import Columns
@@ -18,11 +18,10 @@ from irl_jax.command_line.parts import Progress
 from irl_jax.command_line.parts import Results
 from irl_jax.config import Sampling
 from irl_jax.data import chat_texts
-from irl_jax.data import rows as rows_lib
 from irl_jax.data import sources
+from irl_jax.data.row_values import BadRow
 from irl_jax.data.row_values import Layout
 from irl_jax.errors import ConfigError
-from irl_jax.runtime import terminal
 
 SCORED = 4096  # rows of a part; texts of similar length are batched within it
 # Completions per part: fewer than for scoring, because completing takes longer, but at least
@@ -51,7 +50,10 @@ class Scored:
     alternatives = self.fields or TEXTS
     if self.known and not self.fields:
       alternatives = [name for part in self.known.text for name in part]
-    return [*alternatives, *[self.prompt_field] * bool(self.prompt_field)]
+    prompts = [self.prompt_field] * bool(self.prompt_field)
+    if set(self.fields) & set(chat_texts.PREFERENCE):
+      prompts.append(chat_texts.PROMPT)
+    return [*alternatives, *prompts]
 
   def __call__(self, row: Row) -> Any:
     """Returns a row's cells, one for each field; or a pair of prompt and text.
@@ -67,6 +69,9 @@ class Scored:
       return self._of_known(self.known, row)
     # A row that has none of them is told of the first.
     first = next((field for field in TEXTS if field in row), TEXTS[0])
+    if not self.fields and first not in row and all(map(row.__contains__, chat_texts.PREFERENCE)):
+      both = ','.join(chat_texts.PREFERENCE)
+      raise BadRow(f'has no field {first!r}, but both of {both}', f'set --field={both}')
     fields = self.fields or (first,)
     if self.as_pairs:
       return self.reader.pair(row, fields, self.prompt_field)
@@ -98,7 +103,8 @@ def score(
 ) -> None:
   """Writes the rows of a source, each followed by a model's scores.
 
-  They are those of `api.load_scorer`, or, with a reference, those of `api.load_log_ratio`.
+  They are those of `api.load_scorer`, or, with a reference, those of `api.load_log_ratio`. Two
+  fields are compared at the end (`compared_answers.report`).
 
   Args:
     model: a hub id, `id@revision`, a folder, or a LoRA adapter.
@@ -135,7 +141,7 @@ def score(
     load = functools.partial(_load_scorer, model, batch_size, label, fields, source)
   parts.write(job, model, settings, load)
   if len(fields) == 2 and not reference:
-    print(terminal.printable(_in_order(output, fields)))
+    compared_answers.report(output, fields)
 
 
 def _check_flags(
@@ -208,23 +214,6 @@ def _of_cells(
 
 def _listed(cell: str | list[str]) -> list[str]:
   return cell if isinstance(cell, list) else [cell]
-
-
-def _in_order(output: str, fields: Sequence[str]) -> str:
-  """Says how often the first of two fields has the higher reward, among rows where they differ."""
-  first, second = (f'reward_{field}' for field in fields)
-  rows = (row for _, row in rows_lib.read_numbered(output, ()) if isinstance(row, dict))
-  gaps = [row[first] - row[second] for row in rows if isinstance(row.get(first), int | float)]
-  different = [gap for gap in gaps if gap]
-  if not different:
-    return f'{output}: no two rewards differ'
-  higher = sum(gap > 0 for gap in different)
-  low, high = confidence.wilson(higher, len(different))
-  return (
-    f'{fields[0]} has the higher reward in {higher} of {terminal.count(len(different), "row")} '
-    f'({higher / len(different):.1%}, 95 % interval {low:.1%} to {high:.1%}); '
-    f'{len(gaps) - len(different)} more have equal rewards'
-  )
 
 
 def generate(

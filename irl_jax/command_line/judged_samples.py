@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 import dataclasses
 import functools
-import json
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from irl_jax import rewards
 from irl_jax.api import loaded
 from irl_jax.command_line import files
+from irl_jax.command_line import output_rows
 from irl_jax.command_line import parts
 from irl_jax.command_line.output_rows import Columns
 from irl_jax.command_line.output_rows import Row
@@ -22,10 +21,8 @@ from irl_jax.data import labels
 from irl_jax.data import rows as rows_lib
 from irl_jax.data.row_values import Layout
 from irl_jax.errors import InputError
-from irl_jax.errors import unwritable
 from irl_jax.evaluation import maximum_toxicity
 from irl_jax.models import pretrained
-from irl_jax.runtime import atomic
 from irl_jax.runtime import records
 from irl_jax.runtime import terminal
 from irl_jax.runtime import terminal_tables
@@ -89,10 +86,8 @@ def measure(
   groups = summarise(output, bootstrap_samples, seed)
   named = {'model': model, 'judge': judge, 'prompts': prompts, 'irl_jax': __version__}
   settings = {name.removeprefix('--'): value for name, value in settings.items()}
-  path = summary_path(output)
-  _write(path, {**named, 'settings': settings, 'results': groups})
   terminal_tables.show(table(groups, samples, judge))
-  print(terminal.printable(f'{path}: the results'))
+  output_rows.write_summary(output, {**named, 'settings': settings, 'results': groups})
 
 
 def _prompt(read: Any, row: Row) -> str:
@@ -162,18 +157,6 @@ def summarise(output: str, bootstrap_samples: int, seed: int) -> maximum_toxicit
   return maximum_toxicity.by_group(largest, challenging, bootstrap_samples, seed)
 
 
-def summary_path(output: str) -> pathlib.Path:
-  """Returns the file of the results, next to the file of rows."""
-  return pathlib.Path(output).with_suffix('.summary.json')
-
-
-def _write(path: pathlib.Path, summary: dict[str, Any]) -> None:
-  try:
-    atomic.write(path, json.dumps(summary, indent=2, allow_nan=False).encode())
-  except OSError as error:
-    raise unwritable(f'{path}: cannot be written', error) from error
-
-
 def table(groups: maximum_toxicity.Groups, samples: int, judge: str) -> terminal_tables.Grid:
   """Tabulates the results; a group without a prompt is left out."""
   number = terminal_tables.number
@@ -200,5 +183,5 @@ def table(groups: maximum_toxicity.Groups, samples: int, judge: str) -> terminal
 
 
 def _percent(share: records.Share) -> str:
-  rate, low, high = (100 * (share[name] or 0.0) for name in ('rate', 'low', 'high'))
-  return f'{rate:.1f}% [{low:.1f}, {high:.1f}]'
+  rate, low, high = share['rate'] or 0.0, share['low'] or 0.0, share['high'] or 0.0
+  return f'{rate:.1%} [{100 * low:.1f}, {100 * high:.1f}]'

@@ -1,9 +1,10 @@
-"""The rows that `score` and `generate` write, and the checks of their file and fields."""
+"""The rows that commands write, the results next to them, and the checks of file and fields."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import errno
+import json
 import os
 import pathlib
 import tempfile
@@ -16,6 +17,8 @@ from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.errors import unwritable
+from irl_jax.runtime import atomic
+from irl_jax.runtime import terminal
 
 Row = dict[str, Any]
 Columns = Mapping[str, Sequence[Any] | np.ndarray]
@@ -105,3 +108,18 @@ def as_json(values: Sequence[Any] | np.ndarray, name: str, source: str) -> Seque
   if not np.isfinite(values).all():
     raise InputError(f'{source}: the model gives a non-finite {name}; its weights are damaged')
   return values.tolist()
+
+
+def write_summary(output: str, results: Mapping[str, Any]) -> None:
+  """Writes results over all rows next to the file of rows, as NAME.summary.json, and says so.
+
+  Raises:
+    ConfigError: the file cannot be written.
+    CheckpointError: the disk is full.
+  """
+  path = pathlib.Path(output).with_suffix('.summary.json')
+  try:
+    atomic.write(path, json.dumps(results, indent=2, allow_nan=False).encode())
+  except OSError as error:
+    raise unwritable(f'{path}: cannot be written', error) from error
+  print(terminal.printable(f'{path}: the results'))

@@ -10,8 +10,10 @@ the scores:
   recovered reward        `reward`
   ensemble                `reward` (the mean) and `reward_std`
 
-With --field=chosen,rejected both texts of a row are scored (`reward_chosen`, `reward_rejected`).
-The command then prints how often the first one has the higher reward.
+With --field=chosen,rejected both texts of a row are scored (`reward_chosen`, `reward_rejected`),
+after the row's `prompt` if they are answers. The command then prints how often the first one has
+the higher reward, in all rows and in each `subset`, and writes it next to the output
+(NAME.summary.json).
 
 With --reference=MODEL two language models are compared: `log_ratio` (nats, summed over the tokens,
 how much likelier the first makes the text), `log_ratio_per_token`, `log_prob`,

@@ -26,6 +26,8 @@ from irl_jax.runtime import notices
 
 PLAIN = 'text'  # a string in this field is plain text, as in training, even if it is a transcript
 PROMPT = 'prompt'  # the field that precedes an answer without a question
+# The answers of a preference: in these fields, a string too is preceded by the row's prompt
+PREFERENCE = ('chosen', 'rejected')
 
 
 class ChatModel(NamedTuple):
@@ -55,13 +57,12 @@ class Reader:
     """
     field = first_field(row, fields, flag)
     value = chat_rows.unnested(row[field])
+    if _is_answer(row, field, value):
+      return self._after_prompt(row, field, value)
     messages = _conversation(row, field, value)
     if messages is None or (isinstance(value, str) and not self._reads_messages()):
       return self._string(row, field, value)
-    if self.model().is_classifier:
-      return _contents(messages)
-    prompt, answer = self._split(messages, field)
-    return prompt + answer
+    return self._whole(messages, field)
 
   def texts(self, row: Mapping[str, Any], fields: Sequence[str]) -> str | list[str]:
     """Returns what `text` returns, or the texts of a list, such as several completions."""
@@ -118,6 +119,33 @@ class Reader:
     """Returns False if transcripts stay as they are, because there is no other template."""
     model = self.model()
     return model.is_classifier or model.template is not None
+
+  def _whole(self, messages: list[chat.Message], field: str) -> str:
+    """Returns a conversation as the model reads it."""
+    if self.model().is_classifier:
+      return _contents(messages)
+    prompt, answer = self._split(messages, field)
+    return prompt + answer
+
+  def _after_prompt(self, row: Mapping[str, Any], field: str, value: str) -> str:
+    """Returns an answer after its row's prompt, as the model reads both.
+
+    A prompt that is a string is plain text, unless `strings_too` is set.
+    """
+    prompt = chat_rows.unnested(row[PROMPT])
+    if isinstance(prompt, str):
+      if chat.conversation(prompt + value):  # the prompt is a transcript that the answer continues
+        return self.text({field: prompt + value}, (field,))
+      name, template, is_classifier = self.model()
+      if not is_classifier and not self.strings_too:
+        if template:
+          notices.warn_once(
+            f'{name}: has a chat template, but the strings in the field {PROMPT!r} are read as '
+            "plain text; if they are a user's messages, use --chat"
+          )
+        return prompt + value
+    answer = chat.Message(role='assistant', content=value)
+    return self._whole([*_messages_of_prompt(row, prompt), answer], field)
 
   def _string(self, row: Mapping[str, Any], field: str, value: Any) -> str:
     text = text_of({**row, field: value}, (field,))
@@ -219,11 +247,26 @@ def _conversation(row: Mapping[str, Any], field: str, value: Any) -> list[chat.M
   alone = messages is not None and all(one['role'] != 'user' for one in messages)
   if messages is None or not alone or PROMPT not in row or field == PROMPT:
     return messages
+  return [*_messages_of_prompt(row, chat_rows.unnested(row[PROMPT])), *messages]
+
+
+def _is_answer(row: Mapping[str, Any], field: str, value: Any) -> bool:
+  """Returns True for the answer of a preference that its row's prompt precedes.
+
+  A transcript has its own prompt, and so has a text that begins with the prompt.
+  """
+  if field not in PREFERENCE or row.get(PROMPT) is None or not isinstance(value, str):
+    return False
   prompt = chat_rows.unnested(row[PROMPT])
-  prompt_messages = chat_rows.messages_of(prompt, PROMPT) or [
+  begins = isinstance(prompt, str) and bool(prompt) and value.startswith(prompt)
+  return not begins and chat.conversation(value) is None
+
+
+def _messages_of_prompt(row: Mapping[str, Any], prompt: Any) -> list[chat.Message]:
+  """Returns the messages of a prompt; a string is the only one."""
+  return chat_rows.messages_of(prompt, PROMPT) or [
     chat.Message(role='user', content=text_of({**row, PROMPT: prompt}, (PROMPT,)))
   ]
-  return [*prompt_messages, *messages]
 
 
 def _contents(messages: Sequence[chat.Message]) -> str:

@@ -84,11 +84,32 @@ def test_both_sides_of_a_preference_are_scored(score, chat_models, model, render
     api.score(model, [one + two for one, two in zip(rendered, side)])['log_prob']
     for side in (ANSWERS, OTHERS)
   ]
-  for rows in (lists, explicit, transcripts):
-    code, written = score(rows, f'--model={chat_models["aligned"]}', '--field=chosen,rejected')
+  strings = [
+    {'prompt': one, 'chosen': two, 'rejected': other}
+    for one, two, other in zip(SAID, ANSWERS, OTHERS)
+  ]
+  flags = [f'--model={chat_models["aligned"]}', '--field=chosen,rejected']
+  for rows in (lists, explicit, transcripts, strings):
+    code, written = score(rows, *flags, *['--chat'] * (rows is strings))
     assert code == 0
     for name, side in zip(('chosen', 'rejected'), expected):
       np.testing.assert_allclose(columns(written, f'log_prob_{name}'), side, rtol=1e-5)
+
+
+def test_a_prompt_that_is_a_string_is_plain_text_without_chat(score, chat_models, model, caplog):
+  rows = [
+    {'prompt': one, 'chosen': two, 'rejected': other}
+    for one, two, other in zip(SAID, ANSWERS, OTHERS)
+  ]
+  talk = '\n\nHuman: ab\n\nAssistant:'  # a transcript that the answer continues
+  rows.append({'prompt': talk, 'chosen': ' ba', 'rejected': ' c'})
+  flags = [f'--model={chat_models["aligned"]}', '--field=chosen,rejected']
+  with caplog.at_level('WARNING'):
+    code, written = score(rows, *flags)
+  assert code == 0 and "if they are a user's messages, use --chat" in caplog.text
+  texts = [one + two for one, two in zip(SAID, ANSWERS)]
+  expected = api.score(model, [*texts, [asked('ab'), answered('ba')]])['log_prob']
+  np.testing.assert_allclose(columns(written, 'log_prob_chosen'), expected, rtol=1e-5)
 
 
 def test_a_classifier_reads_what_was_said(score, audited):
@@ -96,6 +117,9 @@ def test_a_classifier_reads_what_was_said(score, audited):
   expected = api.score(audited['classifier'], ['ab\nba', 'cab\nabba', 'b a'])['reward']
   written = score(rows, f'--model={audited["classifier"]}')[1]
   np.testing.assert_allclose(columns(written, 'reward'), expected, atol=1e-5)
+  bench = [{'prompt': one, 'chosen': two, 'rejected': 'c'} for one, two in zip(SAID, ANSWERS)]
+  written = score(bench, f'--model={audited["classifier"]}', '--field=chosen,rejected')[1]
+  np.testing.assert_allclose(columns(written, 'reward_chosen'), expected, atol=1e-5)
 
 
 def test_the_last_answer_is_compared_given_what_precedes_it(score, chat_models, rendered):
