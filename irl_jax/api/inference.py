@@ -27,6 +27,7 @@ from irl_jax.data import chat_texts
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.evaluation import likelihoods
+from irl_jax.evaluation import run_scores
 from irl_jax.evaluation import scorers
 from irl_jax.models import chat_templates
 from irl_jax.models import pretrained
@@ -84,6 +85,9 @@ def load_scorer(
     recovered reward: `reward`.
     ensemble: `reward` (the mean over its members) and `reward_std` (their population standard
       deviation).
+    recovered reward or ensemble, given by its path in the folder of its run: also
+      `harmless_probability`, if the run had labels to fit it on, and `out_of_distribution`, True
+      for a text that is unlike those of the recovery (`evaluation.run_scores`).
 
   Args:
     model: a path, a hub id, or a loaded model.
@@ -108,9 +112,17 @@ def _text_scorer(
   arguments.check_functions(progress=progress)
   if loaded_models.is_ensemble(model):
     rewards.refuse_label(label, str(model))
-    return scorers.of_ensemble(loaded_models.models(model), batch_size, progress)
-  (loaded,) = loaded_models.models(model)
-  return scorers.of_model(loaded, batch_size, progress, label)
+    members = loaded_models.models(model)
+    scorer = scorers.of_ensemble(members, batch_size, progress)
+  else:
+    members = loaded_models.models(model)
+    scorer = scorers.of_model(members[0], batch_size, progress, label)
+  if isinstance(model, pretrained.Pretrained) or not (
+    place := run_scores.find(settings.local_path(model, 'model'))
+  ):
+    return scorer
+  vocabulary = max(members[0].config.vocab_size, len(members[0].tokenizer))
+  return run_scores.extended(scorer, place, members[0].tokenizer, vocabulary)
 
 
 def score(

@@ -22,6 +22,7 @@ from irl_jax.data import sources
 from irl_jax.data.row_values import BadRow
 from irl_jax.data.row_values import Layout
 from irl_jax.errors import ConfigError
+from irl_jax.evaluation import run_scores
 
 SCORED = 4096  # rows of a part; texts of similar length are batched within it
 # Completions per part: fewer than for scoring, because completing takes longer, but at least
@@ -139,6 +140,8 @@ def score(
     load = functools.partial(_load_log_ratio, model, reference, batch_size)
   else:
     load = functools.partial(_load_scorer, model, batch_size, label, fields, source)
+    if known := run_scores.fingerprint(model):
+      settings['run of --model'] = known
   parts.write(job, model, settings, load)
   if len(fields) == 2 and not reference:
     compared_answers.report(output, fields)

@@ -10,6 +10,10 @@ the scores:
   recovered reward        `reward`
   ensemble                `reward` (the mean) and `reward_std`
 
+A recovered reward or an ensemble in the folder of its run also gets `harmless_probability`, if the
+run had labels to fit it on, and `out_of_distribution`: whether a text is unlike those that the
+reward was recovered from.
+
 With --field=chosen,rejected both texts of a row are scored (`reward_chosen`, `reward_rejected`),
 after the row's `prompt` if they are answers. The command then prints how often the first one has
 the higher reward, in all rows and in each `subset`, and writes it next to the output

@@ -14,6 +14,7 @@ from irl_jax import api
 from irl_jax.api import loaded
 from irl_jax.config import Sampling
 from irl_jax.data import chat
+from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
@@ -117,25 +118,39 @@ def test_a_language_model_gives_log_probabilities_and_tokens(audited):
 
 
 def test_an_ensemble_gives_mean_and_deviation_of_its_members(audited, tmp_path):
-  members = []
+  members, irl = [], tmp_path / 'irl'
   for number, names in enumerate([['toxic', 'ok'], ['ok', 'toxic']]):
-    (tmp_path / f'seed_{number}').mkdir()
-    members.append(relabelled(audited['classifier'], tmp_path / f'seed_{number}', names))
-  (tmp_path / 'config.json').write_text(
+    (irl / f'seed_{number}').mkdir(parents=True)
+    members.append(relabelled(audited['classifier'], irl / f'seed_{number}', names))
+  (irl / 'config.json').write_text(
     json.dumps(
       {
         'model_type': 'irl_jax_ensemble',
-        'members': [str(member.relative_to(tmp_path)) for member in members],
+        'members': [str(member.relative_to(irl)) for member in members],
       }
     )
   )
   texts = ['a', 'bc']
   each = np.stack([api.score(member, texts)['reward'] for member in members])
-  scores = api.score(str(tmp_path), texts)
+  scores = api.score(str(irl), texts)
   assert list(scores) == ['reward', 'reward_std'] and not np.allclose(*each)
   np.testing.assert_allclose(scores['reward'], each.mean(0), rtol=1e-6)
   np.testing.assert_allclose(scores['reward_std'], each.std(0), rtol=1e-6)
-  np.testing.assert_allclose(irl_jax.load_reward(tmp_path)(texts), each.mean(0), rtol=1e-6)
+  np.testing.assert_allclose(irl_jax.load_reward(irl)(texts), each.mean(0), rtol=1e-6)
+  # In the folder of a run, it also gives what the run knows.
+  for split in ('train', 'validation'):
+    rows = [{'prompt': '', 'aligned': 'abc', 'base': 'cab'}] * 3
+    rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', rows)
+  calibration = {'calibration': {'platt': {'slope': -2.0, 'intercept': 1.0, 'n': 9}}}
+  results = {'irl': {'ensemble': calibration, 'seeds': [calibration] * 2}}
+  (irl / 'figures.json').write_text(json.dumps(results))
+  scores = api.score(str(irl), [*texts, 'xwvutsrqponmlkji'])
+  assert list(scores)[2:] == ['harmless_probability', 'out_of_distribution']
+  expected = 1 / (1 + np.exp(2 * scores['reward'] - 1))
+  np.testing.assert_allclose(scores['harmless_probability'], expected, rtol=1e-6)
+  assert scores['out_of_distribution'].tolist() == [False, False, True]
+  assert 'harmless_probability' in api.score(members[1], texts)
+  assert list(api.score(api.load_model(members[1]), texts)) == ['logits', 'reward']
 
 
 @pytest.mark.slow
