@@ -40,10 +40,11 @@ class Models(Section):
   classifier: str = ''  # the model of the true reward; '': stage classifier trains one
   # The classifier's toxic label, by name or number; '': found by the labels' names, and logged
   label: str = ''
+  judge: str = ''  # a toxicity classifier that measures policies next to the true reward; '': none
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    for name in ('base', 'sft', 'aligned', 'classifier'):
+    for name in ('base', 'sft', 'aligned', 'classifier', 'judge'):
       path = settings.local_path(getattr(self, name), f'config.models.{name}')
       object.__setattr__(self, name, path)
 
@@ -267,6 +268,8 @@ class Evaluation(Section):
   attributed_texts: int = setting(40, low=0)  # each is scored about 4 times per token by every seed
   # Also train the reward model on pairs ordered by this; gives an upper bound for recovery
   ceiling: str = setting('true_reward', choices=('true_reward', 'labels', 'none'))
+  # Samples of a prompt whose worst is judged in rlhf and rerlhf (Gehman et al. 2020: 25); 0: off
+  toxicity_samples: int = setting(0, low=0)
 
 
 @dataclasses.dataclass(frozen=True)

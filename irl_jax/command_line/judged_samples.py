@@ -21,8 +21,8 @@ from irl_jax.data import labels
 from irl_jax.data import rows as rows_lib
 from irl_jax.data.row_values import Layout
 from irl_jax.errors import InputError
+from irl_jax.evaluation import judges
 from irl_jax.evaluation import maximum_toxicity
-from irl_jax.models import pretrained
 from irl_jax.runtime import records
 from irl_jax.runtime import terminal
 from irl_jax.runtime import terminal_tables
@@ -123,22 +123,11 @@ def _load(
 
 
 def load_judge(judge: str, label: str) -> rewards.Reward:
-  """Returns a function of texts [N] -> p(toxic) [N], in [0, 1], of a classifier.
-
-  Raises:
-    ConfigError: the classifier has no such label.
-    InputError: it is not a classifier, has no toxic label, or gives no probabilities.
-  """
-  classifier = pretrained.load(judge, ('classifier',))
-  true_reward = rewards.true_reward(classifier, JUDGED, label=label)
-  if true_reward.activation == 'none':
-    raise InputError(
-      f'--judge={judge}: config.json: problem_type = regression: gives no probabilities; name a '
-      'classifier'
-    )
+  """Returns a function of texts [N] -> p(toxic) [N], in [0, 1]; errors as `judges.load`."""
+  classifier = judges.load(judge, '--judge', JUDGED, label=label)
 
   def probability(texts: Sequence[str]) -> np.ndarray:
-    values = -true_reward.probability(texts)
+    values = -classifier.probability(texts)
     if not np.isfinite(values).all():
       raise InputError(f'--judge={judge}: gives a non-finite probability; its weights are damaged')
     return values

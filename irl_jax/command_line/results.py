@@ -13,6 +13,7 @@ from rich.text import Text
 
 from irl_jax.report import findings
 from irl_jax.report import inputs
+from irl_jax.report.policy_metrics import policy_metrics
 from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Calibration
 from irl_jax.report.summary import Preference
@@ -24,7 +25,6 @@ from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Summary
 from irl_jax.report.summary import Truth
-from irl_jax.report.tables import policy_metrics
 from irl_jax.report.wording import labels
 from irl_jax.report.wording import set_title
 from irl_jax.runtime.terminal import printable

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 from typing import cast
 
@@ -23,6 +24,7 @@ from irl_jax import rewards
 from irl_jax import sampling
 from irl_jax.data import batches
 from irl_jax.data import text
+from irl_jax.evaluation import maximum_toxicity
 from irl_jax.evaluation import toxicity
 from irl_jax.evaluation.metrics import collect
 from irl_jax.evaluation.metrics import NO_CLASSES
@@ -32,6 +34,7 @@ from irl_jax.models import trunk
 from irl_jax.runtime import parallel
 from irl_jax.runtime import records
 
+TOXICITIES = ('toxicity', 'toxicity_full')  # in records.PolicyMetrics
 Progress = Callable[[Iterable[Any]], Iterable[Any]]  # wraps the batches, such as a progress bar
 
 
@@ -149,6 +152,7 @@ def evaluate(
   dtype: DTypeLike = jnp.float32,
   progress: Progress = iter,
   has_classes: bool = True,
+  judge: rewards.TrueReward | None = None,
 ) -> tuple[records.PolicyMetrics, np.ndarray]:
   """Measures a policy on all held-out prompts, one completion each.
 
@@ -158,10 +162,11 @@ def evaluate(
     base: the base model; perplexity is measured under it.
     rows: held-out rows (records.PromptRow).
     true_reward: r*.
-    config: `sampling` and `seed`, which are the same before and after PPO.
+    config: `sampling`, `seed` and `evaluation`, which are the same before and after PPO.
     dtype: the compute type.
     progress: wraps the iterable of batches.
     has_classes: whether a text is toxic if its r* is below 0; if not, there is no toxicity.
+    judge: another classifier, by which toxicity is measured too.
 
   Returns:
     The metrics, and r* of the completions [N].
@@ -183,10 +188,12 @@ def evaluate(
   if policy is not reference:
     kl = log_probs(policy, untruncated) - log_probs(reference, untruncated)
   under_base = log_probs(base, drawn)
+  worst = samples_of_prompts(policy, rows, config, seed, dtype, progress)
+  judged = functools.partial(toxicity_by, rows=rows, drawn=drawn, worst=worst, config=config)
   measured = collect(
     {
-      'toxicity': toxicity.toxicity(scores) if has_classes else NO_CLASSES,
-      'toxicity_full': of_full_texts(rows, drawn, true_reward) if has_classes else NO_CLASSES,
+      **(judged(true_reward) if has_classes else dict.fromkeys(TOXICITIES, NO_CLASSES)),
+      **({'judge': judged(judge)} if judge else {}),
       'true_reward': float(np.mean(scores)),
       'kl': float(np.mean(kl)),
       'kl_per_token': float(np.sum(kl) / sum(map(len, untruncated.responses))),
@@ -196,6 +203,58 @@ def evaluate(
     }
   )
   return cast(records.PolicyMetrics, measured), scores
+
+
+def samples_of_prompts(
+  policy: pretrained.Pretrained,
+  rows: Sequence[Mapping[str, Any]],
+  config: config_lib.Config,
+  seed: int,
+  dtype: DTypeLike,
+  progress: Progress = iter,
+) -> list[str]:
+  """Samples config.evaluation.toxicity_samples completions of each prompt, by the protocol.
+
+  Returns:
+    The samples of the first prompt, then of the next; [] if none are wanted.
+  """
+  count = config.evaluation.toxicity_samples
+  if not count:
+    return []
+  prompts = [row['prompt'] for row in rows for _ in range(count)]
+  limits = dataclasses.replace(maximum_toxicity.SAMPLING, batch_size=config.sampling.batch_size)
+  # The keys follow those of `sample`, so that no sample repeats a completion's randomness.
+  return sampling.complete(policy, prompts, limits, seed, dtype, progress, first=len(rows))
+
+
+def toxicity_by(
+  judge: rewards.Reward,
+  rows: Sequence[Mapping[str, Any]],
+  drawn: Sampled,
+  worst: Sequence[str],
+  config: config_lib.Config,
+) -> dict[str, Any]:
+  """Returns the toxicity of a policy's texts by one classifier: a part of records.PolicyMetrics.
+
+  Args:
+    judge: r*, or another reward that is below 0 for toxic texts.
+    rows: held-out rows.
+    drawn: one completion of each.
+    worst: from `samples_of_prompts`; if there are any, the judge is a rewards.TrueReward.
+    config: the settings of the samples, and of the bootstrap.
+  """
+  measured: dict[str, Any] = {
+    'toxicity': toxicity.toxicity(judge(drawn.completions)),
+    'toxicity_full': of_full_texts(rows, drawn, judge),
+  }
+  if worst:
+    assert isinstance(judge, rewards.TrueReward)
+    probability = -judge.probability(worst).reshape(len(rows), -1)
+    settings = config.evaluation
+    measured['maximum_toxicity'] = maximum_toxicity.of_prompts(
+      probability.max(axis=1), settings.bootstrap_samples, config.seed
+    )
+  return measured
 
 
 def of_full_texts(

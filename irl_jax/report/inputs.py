@@ -37,6 +37,7 @@ from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
 from irl_jax.report.summary import Summary
+from irl_jax.report.summary import Toxicity
 from irl_jax.report.summary import Truth
 from irl_jax.runtime import records
 
@@ -182,8 +183,21 @@ def without_toxicity(training: PolicyTraining) -> bool:
 
 def parse_policy(node: Node) -> Policy:
   """Reads the metrics of one policy."""
-  shares = {name: build(Share, part(node, name)) for name in ('toxicity', 'toxicity_full')}
-  return build(Policy, {**node, **shares})
+  judge = build(Toxicity, parse_toxicity(part(node, 'judge')))
+  return build(Policy, {**node, **parse_toxicity(node), 'judge': judge})
+
+
+def parse_toxicity(node: Node) -> dict[str, Share]:
+  """Reads the toxicity of a policy by one classifier, by the fields of `Toxicity`."""
+  worst = part(node, 'maximum_toxicity')
+  ends = {end: worst.get(f'expected_maximum_{end}') for end in ('low', 'high')}
+  mean = {'rate': worst.get('expected_maximum'), 'n': worst.get('n', 0), **ends}
+  return {
+    'toxicity': build(Share, part(node, 'toxicity')),
+    'toxicity_full': build(Share, part(node, 'toxicity_full')),
+    'expected_maximum': build(Share, mean),
+    'toxicity_probability': build(Share, part(worst, 'probability')),
+  }
 
 
 def parse_recovery(node: Node) -> Recovery:

@@ -326,6 +326,7 @@ UNNAMED = {  # keys in a reason's path that do not identify the reward or policy
   'baselines',
   'toxicity',
   'toxicity_full',
+  'maximum_toxicity',
   'intervals',
   'ensemble_gain',
   'calibration',

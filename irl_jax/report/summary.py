@@ -46,11 +46,20 @@ class Preference(Share):
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy:
-  """The metrics of a policy on held-out prompts (records.PolicyMetrics)."""
+class Toxicity:
+  """The toxicity of a policy's texts by one classifier."""
 
   toxicity: Share = Share()
   toxicity_full: Share = Share()
+  expected_maximum: Share = Share()  # the mean of the worst sample's probability, as a share
+  toxicity_probability: Share = Share()
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy(Toxicity):
+  """The metrics of a policy on held-out prompts (records.PolicyMetrics)."""
+
+  judge: Toxicity = Toxicity()  # by config.models.judge
   true_reward: float | None = None
   kl: float | None = None
   kl_per_token: float | None = None

@@ -9,6 +9,7 @@ import statistics
 from typing import NamedTuple
 
 from irl_jax.report.inputs import Inputs
+from irl_jax.report.policy_metrics import policy_metrics
 from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Calibration
 from irl_jax.report.summary import Confounds
@@ -21,7 +22,6 @@ from irl_jax.report.summary import SetName
 from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
-from irl_jax.report.summary import Summary
 from irl_jax.report.wording import ENSEMBLE
 from irl_jax.report.wording import MISSING
 from irl_jax.report.wording import name
@@ -42,33 +42,6 @@ class Table:
   columns: Sequence[str]
   rows: Sequence[Sequence[str]]
   note: str = ''
-
-
-class PolicyMetric(NamedTuple):
-  """A row of the policies' table."""
-
-  label: str
-  value: Callable[[Policy], Share | float | None]
-  of_classes: bool = False  # needs a true reward with a toxic class
-
-
-POLICY_METRICS = (
-  PolicyMetric('toxic completions', lambda policy: policy.toxicity, of_classes=True),
-  PolicyMetric(
-    'toxic, prompt and completion', lambda policy: policy.toxicity_full, of_classes=True
-  ),
-  PolicyMetric('mean true reward', lambda policy: policy.true_reward),
-  PolicyMetric('KL from the starting policy, nats per response', lambda policy: policy.kl),
-  PolicyMetric('KL from the starting policy, nats per token', lambda policy: policy.kl_per_token),
-  PolicyMetric('perplexity under the base model', lambda policy: policy.perplexity_under_base),
-  PolicyMetric('length, tokens', lambda policy: policy.response_tokens),
-  PolicyMetric('variety: distinct_2', lambda policy: policy.distinct_2),
-)
-
-
-def policy_metrics(summary: Summary) -> list[PolicyMetric]:
-  """Returns the rows of the policies' table that this run can have."""
-  return [m for m in POLICY_METRICS if not (m.of_classes and summary.truth.is_score)]
 
 
 def policies(inputs: Inputs) -> list[Table]:

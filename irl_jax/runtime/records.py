@@ -123,6 +123,10 @@ class PolicyMetrics(Explained):
   # Of the completions; None if r* has no toxic class; the same for the next field
   toxicity: Share | None
   toxicity_full: Share | None  # of prompt + completion, where the prompt is harmless
+  maximum_toxicity: NotRequired[
+    Mapping[str, Any] | None
+  ]  # evaluation.maximum_toxicity: all prompts
+  judge: NotRequired[Mapping[str, Any]]  # these three by config.models.judge, if there is one
   true_reward: float | None  # mean r* of the completions; of a classifier in logits
   kl: float | None  # to the policy that PPO started from, nats per response
   kl_per_token: float | None

@@ -23,7 +23,7 @@ from irl_jax.stages import memory
 from irl_jax.stages import preflight
 from irl_jax.stages import run as run_lib
 
-ROLES = ('base', 'sft', 'aligned', 'classifier')  # fields of config.models that name a model
+ROLES = ('base', 'sft', 'aligned', 'classifier', 'judge')  # fields of config.models: a model
 WIDTHS = {'float32': 4, 'bfloat16': 2}  # bytes of a number, by compute type
 
 

@@ -14,6 +14,8 @@ from irl_jax import config as config_lib
 from irl_jax import errors
 from irl_jax import rewards
 from irl_jax.data.playground import tokenizers
+from irl_jax.evaluation import judges
+from irl_jax.evaluation.maximum_toxicity import SAMPLING
 from irl_jax.models import comparable
 from irl_jax.models import pretrained
 from irl_jax.models import true_reward
@@ -66,22 +68,27 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
   check_blocks(config, models, stages)
   check_pair(config, models)
   check_classifier(config, models, stages)
+  check_toxicity(config, models)
   check_disk(run, models, stages)
 
 
 def roles(run: Run, stages: Sequence[str]) -> list[str]:
-  """Returns the models that the stages read: 'base', 'start' (of RLHF), 'aligned', 'classifier'."""
+  """Returns the models that the stages read.
+
+  They are 'base', 'start' (of RLHF), 'aligned', 'classifier' and 'judge'.
+  """
   compared = ['aligned', 'base' if run.config.irl.contrast == 'base' else 'start']
   classifiers = ['classifier'] if run.has_true_reward else []
+  judges = ['judge'] if run.judge else []
   reads = {
     'data': ['base'] if run.config.data.source == 'prompts' else [],
     'sft': ['base'],
     'classifier': ['classifier'],
-    'rlhf': ['base', 'start', 'classifier'],
+    'rlhf': ['base', 'start', 'classifier', *judges],
     'demos': [*compared, *classifiers],
     'irl': ['base'],
     'evaluate': [*compared, *classifiers],
-    'rerlhf': ['base', 'start', 'classifier'],
+    'rerlhf': ['base', 'start', 'classifier', *judges],
   }
   return list(dict.fromkeys(role for stage in stages for role in reads.get(stage, [])))
 
@@ -112,6 +119,8 @@ def models_of(run: Run, stages: Sequence[str]) -> Models:
 
 def kinds(role: str, stages: Sequence[str]) -> tuple[pretrained.Kind, ...]:
   """Returns the kinds of model for a role; the stage classifier trains classifiers alone."""
+  if role == 'judge':
+    return ('classifier',)
   if role != 'classifier':
     return ('causal_lm',)
   return ('classifier',) if 'classifier' in stages else rewards.TRUE_KINDS
@@ -165,6 +174,33 @@ def check_classifier(config: config_lib.Config, models: Models, stages: Sequence
   if model.kind != 'classifier':
     true_reward.refuse_probability(model.source)
   true_reward.check_probability(rewards.activation_of(model), model.source)
+
+
+def check_toxicity(config: config_lib.Config, models: Models) -> None:
+  """Checks that policies can be measured by a judge, and by several samples of a prompt.
+
+  Raises:
+    ConfigError: the judge is the true reward's own model, or a policy has too few positions.
+    InputError: the judge or the true reward gives no probabilities.
+  """
+  if judge := models.get('judge'):
+    if config.models.judge == config.models.classifier:
+      raise errors.ConfigError(
+        f"config.models.judge = {config.models.judge!r}: is the true reward's own model; name "
+        'another classifier, or none'
+      )
+    judges.check(judge, 'config.models.judge')
+  classifier, start = models.get('classifier'), models.get('start')
+  if not config.evaluation.toxicity_samples or start is None or classifier is None:
+    return
+  if classifier.kind == 'classifier':
+    judges.check(classifier, 'config.models.classifier', config.models.label)
+  positions, length = start.config.max_position_embeddings, SAMPLING.max_new_tokens
+  if positions <= length:
+    raise errors.ConfigError(
+      f'config.evaluation.toxicity_samples: its samples have {length} tokens, and '
+      f'{start.source or "the model"} only {positions} positions; set it to 0'
+    )
 
 
 def check_pair(config: config_lib.Config, models: Models) -> None:

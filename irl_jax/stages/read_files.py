@@ -25,7 +25,7 @@ from irl_jax.stages import preflight
 from irl_jax.stages.run import Run
 
 NAME = 'read_files.json'
-FIELDS = {'base': 'base', 'start': 'sft', 'aligned': 'aligned', 'classifier': 'classifier'}
+FIELDS = {role: role for role in ('base', 'aligned', 'classifier', 'judge')} | {'start': 'sft'}
 SHOWN = 12  # characters of a commit
 SMALL = ('.json', '.txt', '.model')  # next to the weights: config, tokenizer
 Files = dict[str, list[dict[str, Any]]]  # of each input, named after its config field

@@ -54,7 +54,7 @@ def train_policy(
     **run.logging(stage),
   )
   base = pretrained.load_language_model(run.base)
-  held = run.rows('heldout')
+  held, judge = run.rows('heldout'), run.load_judge()
   measure = lambda model: policy_metrics.evaluate(
     model,
     start,
@@ -64,6 +64,7 @@ def train_policy(
     run.config,
     run.dtype,
     has_classes=true_reward.has_classes,
+    judge=judge,
   )
   (before, old), (after, new) = measure(start), measure(policy)
   results = collect(

@@ -18,6 +18,7 @@ from irl_jax import rewards
 from irl_jax.config import Config
 from irl_jax.data import rows as rows_lib
 from irl_jax.errors import ConfigError
+from irl_jax.evaluation import judges
 from irl_jax.models import huggingface
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
@@ -131,6 +132,18 @@ class Run:
     return rewards.load_true_reward(
       self.classifier, self.config.evaluation.batch_size, self.dtype, label=self.config.models.label
     )
+
+  @property
+  def judge(self) -> str:
+    """The hub id or folder of the classifier that measures policies next to r*; '': none."""
+    return self.config.models.judge
+
+  def load_judge(self) -> rewards.TrueReward | None:
+    """Loads the judge and places it on the devices; None if there is none."""
+    if not self.judge:
+      return None
+    batch_size = self.config.evaluation.batch_size
+    return judges.load(self.judge, 'config.models.judge', batch_size, self.dtype)
 
   def recovered_rewards(self) -> list[rewards.Reward]:
     """Loads the rewards of all seeds, as the irl stage wrote them."""

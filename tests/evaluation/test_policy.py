@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from irl_jax import config as c
+from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_lib
 from irl_jax.models import pretrained
 
@@ -108,3 +109,55 @@ def test_divergence_is_measured_without_truncation(policy, other):
   whole, _ = policy_lib.evaluate(other, policy, policy, ROWS, count_b, CONFIG)
   assert figures['kl'] == pytest.approx(whole['kl'], abs=1e-5)
   assert figures['perplexity_under_base'] < whole['perplexity_under_base']
+
+
+def letters_of(positive):
+  """A classifier for tests: the logit of toxic grows with the number of a letter."""
+  logits = lambda texts: np.array([[0, text.count(positive) - 1.5] for text in texts], np.float32)
+  return rewards.TrueReward(logits, toxic=1)
+
+
+def test_toxicity_is_measured_by_both_classifiers_and_by_the_worst_of_several_samples():
+  rows = [{'prompt': 'x', 'original': ''}, {'prompt': 'aaa', 'original': ''}]
+  drawn = policy_lib.Sampled([], [], ['aa', 'b'])
+  worst = ['', 'aaa', 'a', 'bb', 'b', 'a']  # three samples of each prompt
+  config = c.Config(evaluation=c.Evaluation(bootstrap_samples=10))
+  for letter, rates, largest in (('a', (0.5, 1.0), [1.5, -0.5]), ('b', (0.0, 0.0), [-1.5, 0.5])):
+    found = policy_lib.toxicity_by(letters_of(letter), rows, drawn, worst, config)
+    assert (found['toxicity']['rate'], found['toxicity_full']['rate']) == rates
+    probabilities = [1 / (1 + np.exp(-logit)) for logit in largest]
+    assert found['maximum_toxicity']['expected_maximum'] == pytest.approx(np.mean(probabilities))
+    assert found['maximum_toxicity']['probability']['rate'] == 0.5
+  found = policy_lib.toxicity_by(count_b, rows, drawn, [], config)  # any reward, without samples
+  assert list(found) == ['toxicity', 'toxicity_full']
+
+
+def test_the_samples_of_a_prompt_follow_the_protocol(policy, monkeypatch):
+  calls = []
+
+  def complete(model, prompts, limits, seed, dtype, progress, first):
+    calls.append((prompts, limits, seed, first))
+    return prompts
+
+  monkeypatch.setattr(policy_lib.sampling, 'complete', complete)
+  assert policy_lib.samples_of_prompts(policy, ROWS, CONFIG, 3, np.float32) == []
+  config = dataclasses.replace(CONFIG, evaluation=c.Evaluation(toxicity_samples=2))
+  policy_lib.samples_of_prompts(policy, ROWS, config, 3, np.float32)
+  prompts = [row['prompt'] for row in ROWS for _ in range(2)]
+  limits = c.Sampling(max_new_tokens=20, top_p=0.9, batch_size=16)
+  assert calls == [(prompts, limits, 3, len(ROWS))]
+
+
+@pytest.mark.slow
+def test_a_judge_and_its_samples_change_no_other_metric(policy, same):
+  config = dataclasses.replace(CONFIG, evaluation=c.Evaluation(toxicity_samples=2))
+  judged, _ = policy_lib.evaluate(
+    policy, policy, policy, ROWS, letters_of('b'), config, judge=letters_of('a')
+  )
+  plain, _ = policy_lib.evaluate(policy, policy, policy, ROWS, letters_of('b'), CONFIG)
+  for by in (judged, judged['judge']):
+    assert by['maximum_toxicity']['n'] == 9 and 0 < by['maximum_toxicity']['expected_maximum'] < 1
+  assert judged['judge']['maximum_toxicity'] != judged['maximum_toxicity']
+  assert judged['judge'].pop('toxicity_full')['n'] <= 9
+  del judged['judge'], judged['maximum_toxicity']
+  assert judged == plain

@@ -1,5 +1,6 @@
 """toxicity.py: samples judged one by one, the results over prompts, and what is refused."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from irl_jax.api import loaded
 from irl_jax.command_line import files
 from irl_jax.command_line import judged_samples
 from irl_jax.config import Sampling
+from irl_jax.evaluation import maximum_toxicity
 
 WORDS = [f'word {number}' for number in range(7)]
 
@@ -91,6 +93,8 @@ def test_the_defaults_are_those_of_the_protocol(launch, fakes, tmp_path, monkeyp
   (tmp_path / 'in.txt').write_text('a\nb\n')
   assert launch('toxicity', '--model=M', '--judge=J', '--prompts=in.txt') == 0
   assert fakes['sampling'] == Sampling(max_new_tokens=20, top_p=0.9, batch_size=128)
+  # A run measures its policies in the same way.
+  assert fakes['sampling'] == dataclasses.replace(maximum_toxicity.SAMPLING, batch_size=128)
   assert fakes['prompts'] == ['a'] * 25 + ['b'] * 25
   results = read(tmp_path)[1]['results']
   assert results['all']['n'] == 2 and results['challenging'] is None

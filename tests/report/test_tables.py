@@ -3,6 +3,7 @@
 import pytest
 
 from irl_jax.report import inputs as inputs_lib
+from irl_jax.report import policy_metrics
 from irl_jax.report import tables as tables_lib
 from irl_jax.report import wording
 
@@ -35,6 +36,30 @@ def test_rows_are_as_long_as_the_columns(make_summary, build):
 )
 def test_without_figures_there_is_no_table(build, summary):
   assert tables_of(summary, build) == []
+
+
+def test_a_second_judge_and_several_samples_have_rows_of_their_own(make_summary):
+  summary = make_summary()
+  share = lambda rate: {'rate': rate, 'low': rate - 0.1, 'high': rate + 0.1, 'n': 120}
+  for stage in ('rlhf', 'rerlhf'):
+    for when, rate in (('before', 0.4), ('after', 0.2)):
+      worst = {'expected_maximum': rate, 'expected_maximum_low': rate - 0.1}
+      worst |= {'expected_maximum_high': rate + 0.1, 'probability': share(rate), 'n': 120}
+      node = summary[stage][when]
+      node['judge'] = {'toxicity': share(rate + 0.1), 'toxicity_full': share(rate)}
+      node['maximum_toxicity'] = node['judge']['maximum_toxicity'] = worst
+  (table,) = tables_of(summary, tables_lib.policies)
+  rows = {row[0].partition(', n')[0]: row[1:] for row in table.rows}
+  without = {
+    row[0].partition(', n')[0] for row in tables_of(make_summary(), tables_lib.policies)[0].rows
+  }
+  assert set(rows) - without == {
+    'expected maximum toxicity',
+    'prompts with a toxic sample',
+    *(f'{label}, by the judge' for label in policy_metrics.TOXICITIES.values()),
+  }
+  assert [cell.split()[0] for cell in rows['expected maximum toxicity']][1:] == ['20.0', '20.0']
+  assert [cell.split()[0] for cell in rows['toxic completions, by the judge']][1:] == ['30.0'] * 2
 
 
 def test_policies_share_their_start(make_summary):

@@ -16,6 +16,7 @@ from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.stages import preflight
+from irl_jax.stages.run import Run
 
 STAGES = ('data', 'rlhf', 'demos', 'irl', 'evaluate', 'rerlhf')
 Usage = collections.namedtuple('Usage', 'total used free')
@@ -247,3 +248,44 @@ def test_the_bytes_of_a_run_are_those_of_its_parameters(config, policy, tmp_path
   assert preflight.bytes_written(config, models, ['irl']) == 4 * 3 * (
     whole + 3 * 4 * (whole - embeddings)
   )
+
+
+def test_a_judge_must_be_another_classifier_that_gives_probabilities(
+  config, models, classifier, policy, tmp_path
+):
+  judged = lambda judge: dataclasses.replace(
+    config, models=dataclasses.replace(models, judge=judge)
+  )
+  assert preflight.roles(Run(judged('x'), tmp_path, None, None), ['rlhf', 'rerlhf']) == [
+    'base',
+    'start',
+    'classifier',
+    'judge',
+  ]
+  pretrained.save(tmp_path / 'judge', classifier, '')
+  preflight.check(judged(str(tmp_path / 'judge')), tmp_path / 'run', STAGES)
+  assert "is the true reward's own model; name another classifier" in refused(
+    judged(models.classifier), tmp_path
+  )
+  assert 'is a causal_lm' in refused(judged(models.base), tmp_path, InputError)
+  path = tmp_path / 'judge' / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'problem_type': 'regression'}))
+  assert f'config.models.judge={tmp_path}/judge: config.json: problem_type = regression' in refused(
+    judged(str(tmp_path / 'judge')), tmp_path, InputError
+  )
+
+
+def test_samples_of_a_prompt_need_probabilities_and_positions(config, policy, tmp_path):
+  sampled = dataclasses.replace(config, evaluation=c.Evaluation(toxicity_samples=25))
+  preflight.check(sampled, tmp_path / 'run', STAGES)
+  short = dataclasses.replace(policy.config, max_position_embeddings=20)
+  pretrained.save(tmp_path / 'short', dataclasses.replace(policy, config=short), '')
+  models = dataclasses.replace(config.models, base=str(tmp_path / 'short'))
+  sampled = dataclasses.replace(
+    sampled,
+    models=models,
+    data=c.Data(max_prompt_tokens=2),
+    irl=dataclasses.replace(config.irl, max_tokens=20),
+  )
+  assert 'its samples have 20 tokens' in refused(sampled, tmp_path)
+  preflight.check(dataclasses.replace(sampled, evaluation=c.Evaluation()), tmp_path / 'run', STAGES)

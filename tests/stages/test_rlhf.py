@@ -67,7 +67,7 @@ def test_the_classifier_is_loaded_and_placed_once_and_the_card_names_the_reward(
     pretrained.save(tmp_path / name, model, '')
   for split in ('train', 'heldout'):
     rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', ROWS)
-  loaded, placed, load, batched = [], [], pretrained.load, scoring.batched
+  loaded, placed, load, batched, judges = [], [], pretrained.load, scoring.batched, []
 
   def load_and_count(spec, kinds):
     loaded.extend(kinds)
@@ -78,10 +78,11 @@ def test_the_classifier_is_loaded_and_placed_once_and_the_card_names_the_reward(
     return batched(forward, model, *arguments, **statics)
 
   def train(start, rows, reward, config, folder, **settings):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return start
 
-  def evaluate(model, start, base, rows, true_reward, config, dtype, has_classes):
+  def evaluate(model, start, base, rows, true_reward, config, dtype, has_classes, judge):
+    judges.append(judge and judge.label)
     return {'true_reward': float(np.mean(true_reward(['a', 'b'])))}, np.array([-1.0, 1.0])
 
   monkeypatch.setattr(pretrained, 'load', load_and_count)
@@ -95,3 +96,8 @@ def test_the_classifier_is_loaded_and_placed_once_and_the_card_names_the_reward(
   assert loaded.count('classifier') == placed.count('classifier') == 1
   (exported,) = tmp_path.glob('*/policy/README.md')
   assert trained_against in exported.read_text()
+  assert judges == [None, None]
+  judged = dataclasses.replace(places, judge=str(tmp_path / 'classifier'))
+  with metrics_log.MetricsLog(tmp_path) as log:
+    stage(Run(c.Config(models=judged), tmp_path, log, jnp.float32))
+  assert judges[2:] == ['toxic', 'toxic'] and loaded.count('classifier') == 3  # r* and the judge
