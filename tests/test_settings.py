@@ -79,7 +79,8 @@ def test_home_is_meant_wherever_a_path_is_given(home, policy):
   assert irl_jax.load_model('~/model').source == str(home / 'model')
   assert irl_jax.load_scorer('~/model')([])['log_prob'].shape == (0,)
   assert recovery._place('~/model', 'base') == str(home / 'model')
-  assert config.Models(base='~/model').base == str(home / 'model')
+  for field in ('base', 'judge'):
+    assert getattr(config.Models(**{field: '~/model'}), field) == str(home / 'model')
   with checkpoint.Checkpoints('~/checkpoints') as checkpoints:
     assert checkpoints.folder == home / 'checkpoints'
   (home / 'mine.py').write_text(
