@@ -78,10 +78,8 @@ class Data(Section):
   max_prompt_tokens: int = setting(64, low=1)
   unlabelled: str = ''  # another source, whose texts are also used to choose the zero
   bad_rows: str = setting('error', choices=('error', 'skip'))  # what to do with an unreadable row
-  # Use only this many rows, those with the smallest hashes; 0: all
-  max_rows: int = setting(0, low=0)
-  # Use only this many validation texts, and as many held-out ones; 0: all
-  max_evaluated: int = setting(0, low=0)
+  max_rows: int = setting(0, low=0)  # rows to use, those with the smallest hashes; 0: all
+  max_evaluated: int = setting(0, low=0)  # validation texts to use, and held-out ones; 0: all
   playground_comments: int = setting(12000, low=200)  # comments to generate for 'playground'
   sampled_prompts: int = setting(5000, low=100)  # texts to sample for 'prompts'
 
@@ -162,16 +160,14 @@ class PPO(Section):
   key: ClassVar[str] = 'ppo.'
   learning_rate: float = setting(3e-6, above=0)
   schedule: str = setting('cosine', choices=('cosine', 'constant'))  # over all updates
-  # The learning rate at the end of a cosine schedule, as a share of learning_rate
-  final_learning_rate: float = setting(0.1, low=0, high=1)
+  final_learning_rate: float = setting(0.1, low=0, high=1)  # of a cosine schedule, as a share
   warmup_steps: int = setting(0, low=0)  # updates
   steps: int = setting(600, low=1)  # PPO steps, one rollout each
   rollouts_per_step: int = setting(32, low=1)  # samples in one rollout, over all devices
   minibatch_size: int = setting(16, low=1)  # samples in one update, over all devices
   epochs: int = setting(4, low=1)  # passes over one rollout
   kl_coefficient: float = setting(0.035, low=0)  # penalty per nat of KL, at each token
-  # Nats per response that an adaptive KL coefficient aims at; 0: the coefficient is fixed
-  kl_target: float = setting(0.0, low=0)
+  kl_target: float = setting(0.0, low=0)  # nats per response that it adapts to; 0: it is fixed
   kl_horizon: int = setting(10000, low=1)  # samples over which the coefficient adapts to kl_target
   discount: float = setting(1.0, above=0, high=1)  # gamma
   gae_lambda: float = setting(0.95, low=0, high=1)
@@ -191,8 +187,7 @@ class PPO(Section):
   reward: str = setting('logit', choices=('logit', 'probability'))  # -logit[toxic] or -p(toxic)
   score_text: str = setting('full', choices=('full', 'completion'))  # what the reward scores
   subtract_original: bool = True  # subtract the reward of the prompt's original text
-  # For rerlhf: how many standard deviations (over seeds) to subtract from the mean reward
-  pessimism: float = setting(0.0, low=0)
+  pessimism: float = setting(0.0, low=0)  # of rerlhf: deviations over seeds below the mean reward
   checkpoint_every: int = setting(50, low=1)  # PPO steps between two checkpoints
   samples_every: int = setting(50, low=1)  # PPO steps between two printed tables of samples
 

@@ -176,10 +176,7 @@ def define_file_flags(
 ) -> None:
   """Defines the flags of a command that adds a model's results to the rows of a file.
 
-  Args:
-    flag_values: where they are defined.
-    source: the name of the flag of the file.
-    output: the default of --output; None: it must be given.
+  `source` names the flag of the file. `output` is the default of --output; None: it is required.
   """
   flags.DEFINE_string(
     'model', None, 'a hub id, id@revision, a folder, or a LoRA adapter', flag_values=flag_values
@@ -211,11 +208,7 @@ def define_file_flags(
 
 
 def layout_of(flag_values: flags.FlagValues, source: str = 'input') -> Layout:
-  """Returns the layout of the input file by --encoding and --delimiter.
-
-  Args:
-    flag_values: the parsed flags.
-    source: the name of the flag of the file.
+  """Returns the layout of the file that the flag `source` names, by --encoding and --delimiter.
 
   Raises:
     ConfigError: there is no such encoding, or the delimiter is not one character.

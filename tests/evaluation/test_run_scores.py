@@ -58,7 +58,7 @@ def test_the_probability_is_that_of_the_same_reward(run, letters):
 
 
 def test_texts_of_other_neighbours_are_flagged(run, letters):
-  texts = ['abcabcab a b', 'xwvutsrqponm', '', 'xw']
+  texts = ['abcabcab a b', 'xwvutsrqponm', '', 'x']
   scores = scores_of(run / 'irl', letters, texts)
   assert list(scores) == ['reward', 'harmless_probability', 'out_of_distribution']
   assert scores['out_of_distribution'].tolist() == [False, True, False, False]
