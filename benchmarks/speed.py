@@ -67,7 +67,7 @@ def measure(options: flags.FlagValues) -> None:
   command = f'python benchmarks/speed.py{only}{limits}'
   results: dict[str, Any] = {'command': command, 'machine': machine, 'groups': []}
   print(page.head(results), flush=True)
-  for group in groups:
+  for group in (work.worth_timing(group, machine) for group in groups):
     rounds = [group.contestants] if group.together else [[one] for one in group.contestants]
     rows = [row for part in rounds for row in turns.take(part, options.repeats, options.seconds)]
     results['groups'].append(work.described(group, rows, machine))

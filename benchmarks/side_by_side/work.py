@@ -12,6 +12,7 @@ PPO_EPOCHS = 4
 TRAINING_STEPS = 5  # steps of ours per turn: our loop does not wait for each
 HEAD_EPOCHS = 10  # epochs of a head on a frozen trunk; the paper trains for 10 to 30
 OURS, TORCH, AUTHORS = 'ours', 'torch', "the authors'"
+TORCH_BFLOAT16 = 'torch, bfloat16'
 TRL = (
   'TRL 0.11.4 took 13.9 s (37 new tokens/s) in an earlier measurement on a similar machine; it is '
   'not part of this run'
@@ -100,6 +101,21 @@ def all_groups(kind: str, peers: bool) -> list[Group]:
   return [dataclasses.replace(group, contestants=ours(group)) for group in groups]
 
 
+def worth_timing(group: Group, machine: dict[str, Any]) -> Group:
+  """Returns the group without torch in bfloat16 if its matmuls are slower than those in float32.
+
+  On a CPU without AVX-512, one training step in bfloat16 would take minutes.
+  """
+  products = machine.get('torch', {}).get('products', {})
+  best = lambda dtype: max(
+    (rate for name, rate in products.items() if name.endswith(dtype)), default=0
+  )
+  if best('bfloat16') >= best('float32'):
+    return group
+  kept = tuple(one for one in group.contestants if one.name != TORCH_BFLOAT16)
+  return dataclasses.replace(group, contestants=kept)
+
+
 def both(name: str, title: str, function: str, *work: Any, **more: Any) -> Group:
   """Returns work that ours and torch do in functions of the same name."""
   ours = Contestant(OURS, f'ours.{function}', work)
@@ -129,7 +145,7 @@ def train(name: str, batch: int, tokens: int) -> Group:
   contestants = (
     Contestant(OURS, 'ours.train', (work,), 1 / TRAINING_STEPS, note),
     Contestant(TORCH, 'peers.train', (work,)),
-    Contestant('torch, bfloat16', 'peers.train', (work, True)),
+    Contestant(TORCH_BFLOAT16, 'peers.train', (work, True)),
   )
   title = f'training step {name}, B {batch} x {tokens}'
   return Group(f'train_{name}', title, contestants, batch * tokens, 'tokens/s')

@@ -132,6 +132,13 @@ def test_the_work_of_every_row_fits_its_function(module):
     assert row.scale > 0
 
 
+@pytest.mark.parametrize(('bfloat16', 'count'), [(1e9, 2), (3e9, 3)])
+def test_bfloat16_is_timed_only_where_its_matmuls_are_faster(bfloat16, count):
+  machine = {'torch': {'products': {'8 x 8 x 8 float32': 2e9, '8 x 8 x 8 bfloat16': bfloat16}}}
+  assert len(work_lib.worth_timing(MADE['train_tiny'], machine).contestants) == count
+  assert work_lib.worth_timing(MADE['train_tiny'], {}) == MADE['train_tiny']
+
+
 def test_every_row_of_ours_with_a_formula_has_limits():
   result = {'seconds': 1.0, 'parts': {'rollout': 0.5}}
   found = {one.function: work_lib.limits(one, result, MACHINE) for one in EVERY}
