@@ -283,6 +283,8 @@ class Runtime(Section):
   rematerialise: bool = False  # recompute activations in the backward pass: slower, less memory
   # GiB of host memory for the outputs of IRL's frozen blocks, computed once for all seeds
   activation_cache: float = setting(2.0, low=0)
+  # fsdp: each device holds a share of the parameters, for models that do not fit one device
+  sharding: str = setting('replicated', choices=('replicated', 'fsdp'))
   wandb_project: str = ''  # '': Weights & Biases is off
 
 

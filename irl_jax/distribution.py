@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from irl_jax import structs
 from irl_jax.models import trunk
 from irl_jax.models.layers import soft_cap
+from irl_jax.runtime import sharding
 
 FORBIDDEN = -1e9  # the logit of a forbidden token
 # Bytes of float32 logits in one chunk: small enough to stay in a CPU's cache, and large enough to
@@ -195,7 +196,8 @@ def _log_probs(
 
 def _chunks(hidden: jax.Array, vocabulary: int) -> tuple[int, jax.Array]:
   """Returns C, and the numbers of the chunks."""
-  chunk = min(max(CHUNK_BYTES[jax.default_backend()] // (4 * hidden.shape[0]), 1), vocabulary)
+  rows = hidden.shape[0] // sharding.shares()  # on one device
+  chunk = min(max(CHUNK_BYTES[jax.default_backend()] // (4 * rows), 1), vocabulary)
   return chunk, jnp.arange(-(-vocabulary // chunk))
 
 
@@ -207,7 +209,8 @@ def _rows_of_chunk(
   If C does not divide V, the last chunk overlaps the one before it.
   """
   first = jnp.minimum(number * chunk, embedding.shape[0] - chunk)
-  return first + jnp.arange(chunk), jax.lax.dynamic_slice_in_dim(embedding, first, chunk)
+  rows = jax.lax.dynamic_slice_in_dim(embedding, first, chunk)
+  return first + jnp.arange(chunk), sharding.whole(rows)
 
 
 def _chunk_logits(
@@ -235,7 +238,7 @@ def _forward_for_backward(
   allowed: Allowed,
 ) -> tuple[jax.Array, tuple[Any, ...]]:
   """Returns the log-probs and residuals; the logits are among them if KEPT_BYTES allows."""
-  size = 4 * hidden.shape[0] * embedding.shape[0]
+  size = 4 * hidden.shape[0] * embedding.shape[0] // sharding.shares()
   return _forward(
     cap, hidden, embedding, targets, too_early, allowed, size <= KEPT_BYTES[jax.default_backend()]
   )
@@ -264,7 +267,8 @@ def _forward(
     total = total * jnp.exp(largest - larger) + jnp.sum(jnp.exp(logits - larger[None]), axis=0)
     return (larger, total), logits if keep else None
 
-  picked = jnp.einsum('nd,nd->n', hidden, rows[targets], preferred_element_type=jnp.float32)
+  picked_rows = sharding.rows_of(rows, targets, embedding)
+  picked = jnp.einsum('nd,nd->n', hidden, picked_rows, preferred_element_type=jnp.float32)
   picked = soft_cap(picked, cap) / allowed.temperature
   blocked = allowed.forbidden[targets] | (too_early & allowed.ends[targets])
   # The target's own logit is a safe first maximum: it is finite, and its sum starts at 0.
@@ -309,10 +313,9 @@ def _backward(
     d_rows = jax.lax.dynamic_slice_in_dim(d_embedding, tokens[0], chunk) + product(
       'cn,nd->cd', d_logits, hidden
     )
-    return (
-      d_hidden + product('cn,cd->nd', d_logits, chunk_rows),
-      jax.lax.dynamic_update_slice_in_dim(d_embedding, d_rows, tokens[0], 0),
-    ), None
+    d_hidden += product('cn,cd->nd', d_logits, chunk_rows)
+    d_embedding = jax.lax.dynamic_update_slice_in_dim(d_embedding, d_rows, tokens[0], 0)
+    return (d_hidden, sharding.as_placed(d_embedding)), None
 
   zeros = jnp.zeros_like(hidden, jnp.float32)
   start = zeros, jnp.broadcast_to(zeros[:1, :1], embedding.shape)

@@ -34,6 +34,7 @@ from irl_jax.runtime import exhaustion
 from irl_jax.runtime import interruption
 from irl_jax.runtime import metrics_log
 from irl_jax.runtime import processes
+from irl_jax.runtime import sharding
 from irl_jax.runtime import workdir as workdir_lib
 from irl_jax.stages import classifier
 from irl_jax.stages import data
@@ -106,7 +107,12 @@ def run(
   distributed.agree({'config': workdir_lib.plain(config), 'stages': list(stages)})
   # Checked before the folder is touched: a refused run leaves nothing behind.
   processes.on_all(preflight.check)(config, folder, unfinished(folder, stages))
-  with contextlib.ExitStack() as holding, interruption.handled(), exhaustion.disk_explained(folder):
+  with (
+    contextlib.ExitStack() as holding,
+    interruption.handled(),
+    exhaustion.disk_explained(folder),
+    sharding.using(config.runtime.sharding),
+  ):
     # The first process locks the folder for all of them, and writes all files.
     processes.on_first(holding.enter_context)(workdir_lib.held(folder))
     processes.on_first(workdir_lib.prepare)(folder, config)

@@ -257,7 +257,7 @@ def sampler(
 ) -> Callable[[Any, structs.PromptBatch], structs.Responses]:
   """Maps `sample` over the devices: (inputs, sharded PromptBatch) -> sharded Responses."""
   statics: dict[str, Any] = {'config': config, 'dtype': dtype}
-  return parallel.map_forward(
+  return parallel.map_decode(
     sample,
     **statics,
     max_new_tokens=sampling.max_new_tokens,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import pathlib
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
@@ -29,6 +28,7 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
 from irl_jax.runtime import parallel
+from irl_jax.runtime import sharding
 from irl_jax.training import arguments
 from irl_jax.training import fingerprint
 from irl_jax.training import loop as loop_lib
@@ -108,7 +108,7 @@ def train(
     seed: random seed for the initial head and the order of the data.
     folder: where checkpoints are saved.
     dtype: the compute type.
-    runtime: how checkpoints are kept, skipped updates tolerated, and memory saved.
+    runtime: how parameters are placed, checkpoints kept, and memory saved.
     log: called after every validation with the number of the update and its metrics.
     truncate_log: called with the number of the first update of this run.
     progress: wraps the iterable of updates.
@@ -116,8 +116,7 @@ def train(
       use them.
     prompts: the prompt of every training pair, for an objective that compares all samples of a
       prompt; None: any pairs may be compared.
-    outputs: the frozen layers' outputs, for several trainings with the same base, irl and dtype to
-      share; None: they serve this one alone.
+    outputs: the frozen layers' outputs, if trainings with the same base, irl and dtype share them.
 
   Returns:
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
@@ -134,13 +133,14 @@ def train(
   pairs, validation = _checked(base, pairs, validation, irl, prompts)
   seed = int(seed)
   outputs = outputs or frozen_lib.FrozenOutputs(base, irl, dtype, runtime)
-  parts, data, held = _start(base, pairs, validation, irl, seed, dtype, prompts, outputs)
-  task, state, plan = _task(base.config, parts, data, held, irl, seed, dtype, runtime, report)
-  learner = loop_lib.Learner(state, parallel.replicate(parts[0]))
   hooks = loop_lib.Hooks(log, truncate_log, progress)
   run_fingerprint = fingerprint_of(base, pairs, validation, irl, seed, prompts)
-  best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
-  return jax.device_get((best, parts[1]))
+  with sharding.using(runtime.sharding):
+    parts, data, held = _start(base, pairs, validation, irl, seed, dtype, prompts, outputs)
+    task, state, plan = _task(base.config, parts, data, held, irl, seed, dtype, runtime, report)
+    learner = loop_lib.Learner(state, parallel.replicate(parts[0]))
+    best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
+  return parallel.to_host((best, parts[1]))
 
 
 def _start(

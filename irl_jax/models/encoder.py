@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 
 from irl_jax.models import cpu
 from irl_jax.models import layers
+from irl_jax.runtime import sharding
 
 Params = layers.Params
 
@@ -252,8 +253,9 @@ def classify(
     raise ValueError(
       f'a row has {ids.shape[1]} tokens, but this {config.family} reads at most {config.max_tokens}'
     )
-  hidden = layers.apply(Embeddings(config, dtype), params['embeddings'], ids)
+  embeddings, head = sharding.whole((params['embeddings'], params['classifier']))
+  hidden = layers.apply(Embeddings(config, dtype), embeddings, ids)
   block = Block(config, dtype)
   run = lambda hidden, params: (layers.apply(block, params, hidden, valid), None)
   hidden, _ = layers.scan_layers(run, hidden, params['blocks'], rematerialise)
-  return layers.apply(Classifier(config), params['classifier'], hidden[:, 0])
+  return layers.apply(Classifier(config), head, hidden[:, 0])

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from irl_jax.models import layers
 from irl_jax.models import trunk
+from irl_jax.runtime import sharding
 
 Params = layers.Params
 
@@ -36,7 +37,7 @@ def init_value_head(key: jax.Array, width: int) -> Params:
 
 def values(head: Params, hidden: jax.Array) -> jax.Array:
   """Returns values [...], float32, of hidden states [..., D]."""
-  return layers.apply(ValueHead(), head, hidden)
+  return layers.apply(ValueHead(), sharding.whole(head), hidden)
 
 
 def init_reward_head(key: jax.Array, width: int) -> Params:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from irl_jax.models import cpu
+from irl_jax.runtime import sharding
 
 Params = dict[str, Any]  # a nested dict of arrays
 MASKED = -1e9  # a masked score: finite, so that a row without any visible position stays finite
@@ -176,6 +177,8 @@ def scan_layers(
   Returns:
     hidden [B, S, D] after the last layer, and the layers' outputs stacked [L, ...].
   """
+  if sharding.shares() > 1:
+    return sharding.scan_layers(run, hidden, blocks, rematerialise)
   if (
     rematerialise
     # Always a loop: if layers were unrolled, XLA would merge the recomputation with the first

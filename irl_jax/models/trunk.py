@@ -37,6 +37,7 @@ from irl_jax.models import layers as layers_lib
 from irl_jax.models import llama
 from irl_jax.models.gpt_neox import GPTNeoXConfig
 from irl_jax.models.llama_config import LlamaConfig
+from irl_jax.runtime import sharding
 
 Params = layers_lib.Params
 Cache = layers_lib.Cache
@@ -84,7 +85,8 @@ def embed(
   params: Params, ids: jax.Array, config: Config, dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
   """Returns the input [B, S, D] of the first block, of ids [B, S]."""
-  embedded = params['embed_in']['embedding'].astype(dtype)[ids]
+  embedding = params['embed_in']['embedding']
+  embedded = sharding.rows_of(embedding.astype(dtype), ids, embedding)
   scale = config.embedding_scale
   return embedded if scale is None else embedded * jnp.asarray(scale, dtype)
 

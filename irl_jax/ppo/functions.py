@@ -77,7 +77,7 @@ def compile_functions(
   model: dict[str, Any] = {'config': model_config, 'dtype': dtype}
   shared: dict[str, Any] = {**model, 'min_new_tokens': limits.min_new_tokens, 'ppo': ppo}
   return Compiled(
-    sample=parallel.map_forward(
+    sample=parallel.map_decode(
       sample_from_parts,
       max_new_tokens=limits.max_new_tokens,
       min_new_tokens=limits.min_new_tokens,
@@ -86,7 +86,9 @@ def compile_functions(
       greedy=False,
       **model,
     ),
-    make_rollout=parallel.map_forward(update_lib.make_rollout, axis_name=parallel.AXIS, **shared),
+    make_rollout=parallel.map_forward(
+      update_lib.make_rollout, axis_name=parallel.axis_name(), **shared
+    ),
     logit_size=parallel.map_forward(
       update_lib.logit_size, min_new_tokens=limits.min_new_tokens, **model
     ),

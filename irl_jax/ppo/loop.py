@@ -32,6 +32,7 @@ from irl_jax.ppo import rollout as rollout_lib
 from irl_jax.ppo import update as update_lib
 from irl_jax.runtime import interruption
 from irl_jax.runtime import parallel
+from irl_jax.runtime import sharding
 from irl_jax.training import arguments
 from irl_jax.training import checkpoint
 from irl_jax.training import fingerprint
@@ -253,7 +254,7 @@ def with_trained(
   policy: pretrained.Pretrained, state: structs.TrainState, trained_blocks: int
 ) -> pretrained.Pretrained:
   """Returns the policy with its trained parameters, on the host and without the value head."""
-  trained = jax.device_get(state.params)
+  trained = parallel.to_host(state.params)
   trained = {name: value for name, value in trained.items() if name != 'value_head'}
   params = cut_lib.join(trained, cut_lib.split(policy.params, trained_blocks)[1])
   return dataclasses.replace(policy, params=jax.tree.map(np.asarray, params))
@@ -299,25 +300,24 @@ def train(
     log=log, truncate_log=truncate_log, show_samples=show_samples, report=report, progress=progress
   )
   rows = list(rows)  # a column of a table has row numbers of its own
-  setup, learner = prepare(policy, rows, reward, config, dtype)
   ppo, keep = config.ppo, config.runtime.keep_checkpoints
-  with (
-    interruption.deferred(),
-    checkpoint.Checkpoints(folder, keep, fingerprint_of(policy, rows, config)) as checkpoints,
-  ):
-    first, learner = restored_or(learner, checkpoints)
-    checks.check_continues(first, learner.probe, setup.reward, config, checkpoints.folder)
-    truncate_log(first)
-    for step in steps(setup, learner, progress(range(first, ppo.steps)), checkpoints):
-      done, learner = step.number + 1, step.learner
-      log(step.number, step.metrics | arguments.reported(report, step.sampled.scored))
-      if step.number % ppo.samples_every == 0:
-        show_samples(step.number, step.sampled.table(SAMPLES_SHOWN))
-      stopping = interruption.requested()
-      if done == ppo.steps or stopping or done % ppo.checkpoint_every == 0:
-        checkpoints.save(done, learner.state, learner.meta())
-      if stopping:
-        interruption.stop()
+  with sharding.using(config.runtime.sharding):
+    setup, learner = prepare(policy, rows, reward, config, dtype)
+    this_run = fingerprint_of(policy, rows, config)
+    with interruption.deferred(), checkpoint.Checkpoints(folder, keep, this_run) as checkpoints:
+      first, learner = restored_or(learner, checkpoints)
+      checks.check_continues(first, learner.probe, setup.reward, config, checkpoints.folder)
+      truncate_log(first)
+      for step in steps(setup, learner, progress(range(first, ppo.steps)), checkpoints):
+        done, learner = step.number + 1, step.learner
+        log(step.number, step.metrics | arguments.reported(report, step.sampled.scored))
+        if step.number % ppo.samples_every == 0:
+          show_samples(step.number, step.sampled.table(SAMPLES_SHOWN))
+        stopping = interruption.requested()
+        if done == ppo.steps or stopping or done % ppo.checkpoint_every == 0:
+          checkpoints.save(done, learner.state, learner.meta())
+        if stopping:
+          interruption.stop()
   return with_trained(policy, learner.state, ppo.trained_blocks)
 
 

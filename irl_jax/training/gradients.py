@@ -3,7 +3,8 @@
 Each device sums its losses, counts and gradients over its batch, or over one micro-batch after
 another. A single all-reduce adds the sums across devices, which are then divided by the total
 count. The result is therefore the mean over the whole batch even if the token counts of
-micro-batches and devices differ.
+micro-batches and devices differ. With fsdp the sums are over the rows of all devices, and each
+device gets its share of the gradients (runtime/sharding.py).
 
 Dims: B examples of a device.
 """
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from irl_jax.runtime import collectives
+from irl_jax.runtime import sharding
 from irl_jax.training import micro_batch as micro_batch_lib
 
 
@@ -53,14 +55,20 @@ def of_mean(
     loss: a loss summed over the examples of a batch.
     trained: parameters that the loss is differentiated with respect to, the same on every device.
     frozen: other parameters of the loss.
-    batch: one device's examples, leaves [B, ...].
-    axis_name: the mapped axis of the devices; None if there is only one.
-    micro_batch: the maximum number of examples that go forward and backward at once; 0 means all.
+    batch: one device's examples, leaves [B, ...]; with fsdp those of all devices.
+    axis_name: the mapped axis of the devices; None if there is only one, or with fsdp.
+    micro_batch: the maximum number of examples of a device that go forward and backward at once; 0
+      means all.
     group_size: consecutive examples that must stay in one micro-batch.
   """
   local = collectives.vary(trained, axis_name)
-  gradient_of = functools.partial(jax.grad(loss, has_aux=True), local, frozen)
-  parts = micro_batch_lib.count(jax.tree.leaves(batch)[0].shape[0], micro_batch, group_size)
+
+  def gradient_of(part: Any) -> tuple[Any, Totals]:
+    gradients, totals = jax.grad(loss, has_aux=True)(local, frozen, part)
+    return sharding.as_placed(gradients), totals
+
+  examples = jax.tree.leaves(batch)[0].shape[0] // sharding.shares()  # of one device
+  parts = micro_batch_lib.count(examples, micro_batch, group_size)
   if parts == 1:
     gradients, totals = gradient_of(batch)
   else:
@@ -69,8 +77,8 @@ def of_mean(
       more, totals = gradient_of(part)
       return jax.tree.map(jnp.add, gradients, more), totals
 
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
-    gradients, totals = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, local), split)
+    start = sharding.as_placed(jax.tree.map(jnp.zeros_like, local))
+    gradients, totals = jax.lax.scan(add, start, sharding.micro_batches(batch, parts))
     totals = jax.tree.map(functools.partial(jnp.sum, axis=0), totals).replace(
       largest=jax.tree.map(functools.partial(jnp.max, axis=0), totals.largest)
     )

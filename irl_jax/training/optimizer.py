@@ -92,9 +92,9 @@ def masters(params: Any) -> Any:
 def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:
   """Returns `new_state` on all devices.
 
-  Only the parameters are transferred; the moments are computed there.
+  Only the parameters are transferred, in float32; the moments are computed there.
   """
-  return parallel.make_replicated(new_state, parallel.replicate(masters(params)), tx=tx)
+  return parallel.make_replicated(new_state, parallel.replicate(params, jnp.float32), tx=tx)
 
 
 def apply_gradients(

@@ -29,6 +29,7 @@ from irl_jax.models import encoder
 from irl_jax.models import pretrained
 from irl_jax.models import trunk
 from irl_jax.runtime import parallel
+from irl_jax.runtime import sharding
 from irl_jax.training import arguments
 from irl_jax.training import examples as examples_lib
 from irl_jax.training import fingerprint
@@ -195,7 +196,7 @@ def fit(
     seed: random seed for the order of the data.
     folder: where checkpoints are saved.
     dtype: the compute type.
-    runtime: its keep_checkpoints, max_skipped_in_row, micro_batch and rematerialise are used.
+    runtime: how parameters are placed, checkpoints kept and memory saved.
     log: called after every validation with the number of the update and its metrics.
     truncate_log: called once, with the first update.
     progress: wraps the iterable of updates.
@@ -215,14 +216,16 @@ def fit(
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
   plan = loop_lib.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
-  step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
-  task = _task(name, step, measure, examples, validation, batch_size, plan.updates, seed)
-  params = optimizer.masters(model.params)
-  learner = loop_lib.Learner(optimizer.placed_state(params, tx), best=parallel.replicate(params))
   hooks = loop_lib.Hooks(log, truncate_log, progress)
   run_fingerprint = _fingerprint_of(model, examples, validation, config, seed)
-  best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
-  return dataclasses.replace(model, params=jax.tree.map(np.asarray, jax.device_get(best)))
+  with sharding.using(runtime.sharding):
+    step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
+    task = _task(name, step, measure, examples, validation, batch_size, plan.updates, seed)
+    learner = loop_lib.Learner(
+      optimizer.placed_state(model.params, tx), best=parallel.replicate(model.params, jnp.float32)
+    )
+    best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
+  return dataclasses.replace(model, params=jax.tree.map(np.asarray, parallel.to_host(best)))
 
 
 def _task(

@@ -13,6 +13,7 @@ import pytest
 from irl_jax import config
 from irl_jax import errors
 from irl_jax.runtime import parallel
+from irl_jax.runtime import sharding
 from irl_jax.training import checkpoint
 from irl_jax.training import fingerprint
 from irl_jax.training import optimizer
@@ -44,6 +45,21 @@ def test_state_and_meta_come_back_bit_for_bit(tmp_path):
     leaf.sharding.is_fully_replicated and len(leaf.devices()) == 4
     for leaf in jax.tree.leaves(state)
   )
+
+
+@pytest.mark.parametrize('writes, reads', [('fsdp', 'replicated'), ('replicated', 'fsdp')])
+def test_split_parameters_are_restored_whole_and_the_reverse(tmp_path, writes, reads):
+  params = {'w': np.arange(24, dtype=np.float32).reshape(2, 3, 4)}
+  tx, _ = optimizer.adamw(learning_rate=0.1, updates=5)
+  with sharding.using(writes, smallest=0), checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(7, optimizer.placed_state(params, tx), {})
+  with sharding.using(reads, smallest=0), checkpoint.Checkpoints(tmp_path) as checkpoints:
+    like = optimizer.placed_state(jax.tree.map(np.zeros_like, params), tx)
+    _, state, _ = checkpoints.restore(like)
+  np.testing.assert_array_equal(state.params['w'], params['w'])
+  spec = jax.P(None, None, 'data') if reads == 'fsdp' else jax.P()
+  stacks = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim == 3]
+  assert len(stacks) == 3 and all(leaf.sharding.spec == spec for leaf in stacks)  # and moments
 
 
 def test_the_latest_ones_stay(tmp_path):

@@ -1,0 +1,93 @@
+"""Split parameters (`runtime.sharding=fsdp`) give the updates of replicated ones."""
+
+import json
+import math
+import time
+
+import pytest
+import quick_compilation
+
+from irl_jax.models import pretrained
+from irl_jax.training import checkpoint
+
+pytestmark = pytest.mark.slow  # every test starts processes
+
+UPDATES = ('sft', 'classifier', 'ppo', 'irl')
+
+
+@pytest.fixture(scope='module')
+def results(policy, classifier, start, tmp_path_factory):
+  """What shares.py found on eight devices."""
+  folder = tmp_path_factory.mktemp('shares')
+  for name, model in (('policy', policy), ('classifier', classifier)):
+    pretrained.save(folder / name, model, '')
+  process = start(
+    'tests/distributed/shares.py', str(folder), XLA_FLAGS=quick_compilation.on_devices(8)
+  )
+  assert process.wait() == 0, process.printed
+  return json.loads((folder / 'shares.json').read_text())
+
+
+@pytest.mark.parametrize('name', UPDATES)
+def test_an_update_of_split_parameters_is_that_of_whole_ones(results, name):
+  found = results[name]
+  assert found['change'] > 1e-2  # by the gradient
+  assert found['parameters'] < 1e-5 and found['metrics'] < 1e-4
+
+
+def test_split_parameters_sample_and_score_as_whole_ones_do(results):
+  found = results['rollout']
+  assert found['tokens'] == 0 and found['decoded'] < 1e-5
+  assert found['advantage'] > 0.1 and found['rollout'] < 1e-4
+
+
+@pytest.mark.parametrize('name', UPDATES)
+def test_matrices_are_gathered_layer_by_layer_and_their_gradients_summed(results, policy, name):
+  """XLA on a CPU reduces a gradient whole and takes its share; elsewhere it reduces to shares."""
+  collectives = results[name]['collectives']
+  width, inner = policy.config.hidden_size, policy.config.intermediate_size
+  sizes = lambda kinds: {
+    math.prod(map(int, filter(None, shape.split(','))))
+    for kind, shapes in collectives
+    if kind in kinds
+    for shape in shapes
+  }
+  gathered, reduced = sizes(('all-gather',)), sizes(('all-reduce', 'reduce-scatter'))
+  # The matrices of the feed-forward network, one layer at a time: never those of two layers.
+  assert width * inner in gathered and width * inner in reduced
+  assert not {layers * width * inner for layers in (2, 3)} & (gathered | reduced)
+
+
+def test_a_run_that_was_killed_continues_with_whole_parameters(start, tmp_path):
+  flags = (
+    '--config=configs/smoke.py',
+    f'--workdir={tmp_path}',
+    '--stages=data,sft,classifier,rlhf',
+    '--config.ppo.steps=12',
+    '--config.ppo.checkpoint_every=1',
+  )
+  four = {'XLA_FLAGS': quick_compilation.on_devices(4)}
+  split = start(
+    'tests/distributed/train_with_shares.py', *flags, '--config.runtime.sharding=fsdp', **four
+  )
+  checkpoints = tmp_path / 'rlhf' / 'checkpoints'
+
+  def saved() -> list[int]:
+    folders = [path for path in checkpoints.glob('*') if path.name.isdigit()]
+    return [int(path.name) for path in folders if checkpoint.damage(path) == '']
+
+  deadline = time.monotonic() + 600
+  while not saved():
+    assert split.popen.poll() is None and time.monotonic() < deadline, split.printed
+    time.sleep(0.05)
+  split.popen.kill()
+  split.popen.wait()
+  newest = max(saved())
+
+  whole = start('launch/train.py', *flags, **four)
+  assert whole.wait() == 0, whole.printed
+  assert f'{checkpoints}: continues from step {newest}\n' in whole.printed
+  rows = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+  steps = [row['step'] for row in rows if row['stage'] == 'rlhf']
+  assert steps == list(range(12)) and 0 < newest < 12
+  assert (tmp_path / 'rlhf' / 'policy' / 'model.safetensors').exists()
