@@ -17,11 +17,7 @@ STAGES = ('data', 'sft', 'classifier', 'rlhf', 'demos', 'irl', 'evaluate', 'rerl
 # The objectives of IRL, and whether each compares all samples of a prompt at once (a group) or
 # single pairs.
 COMPARES_GROUPS = {
-  'asymmetric': False,
-  'hinge': False,
-  'logistic': False,
-  'squared': False,
-  'failure_aware': False,
+  **dict.fromkeys(('asymmetric', 'hinge', 'logistic', 'squared', 'failure_aware'), False),
   'maximum_entropy': True,
 }
 
@@ -234,6 +230,9 @@ class IRL(Section):
   checkpoint_every: int = setting(500, low=1)  # updates between two checkpoints
   # The model whose completions are compared with those of the aligned model
   contrast: str = setting('base', choices=('base', 'sft'))
+  # Whether both models draw the pairs to train on with the same random numbers, which needs their
+  # weights; False: independently, as held-out pairs always are
+  coupled: bool = True
   samples_per_prompt: int = setting(1, low=1)  # pairs per prompt; maximum_entropy: at least 2
   max_prompts: int = setting(0, low=0)  # the number of training prompts to complete; 0: all
   # Longer texts are cut: the prompt on the left, then the rest on the right; the log says how many

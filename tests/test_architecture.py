@@ -11,7 +11,7 @@ ROWS = (  # as in docs/architecture.md, from the bottom up
   ('runtime',),
   ('data',),
   ('models',),
-  ('distribution', 'sampling', 'scoring', 'rewards'),
+  ('distribution', 'streams', 'sampling', 'scoring', 'rewards'),
   ('training',),
   ('ppo', 'irl'),
   ('evaluation',),

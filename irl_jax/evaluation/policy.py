@@ -22,6 +22,7 @@ from irl_jax import config as config_lib
 from irl_jax import distribution
 from irl_jax import rewards
 from irl_jax import sampling
+from irl_jax import streams
 from irl_jax.data import batches
 from irl_jax.data import text
 from irl_jax.evaluation import maximum_toxicity
@@ -171,7 +172,7 @@ def evaluate(
   Returns:
     The metrics, and r* of the completions [N].
   """
-  seed = config.seed + 1  # not the rollouts' seed
+  seed = streams.seed_of(config.seed, 'evaluation')
   drawn = sample(policy, rows, config, seed, dtype, progress=progress)
   scores = true_reward(drawn.completions)
   lengths = np.array([len(response) for response in drawn.responses])

@@ -19,6 +19,7 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import rewards
+from irl_jax import streams
 from irl_jax import structs
 from irl_jax.data import user_rewards
 from irl_jax.models import cut as cut_lib
@@ -205,7 +206,7 @@ def prepare(
   prompts = rollout_lib.read_prompts(rows, policy.tokenizer, reward, config)
   arguments.check_positions(config, policy, max(map(len, prompts.ids)))
   learner = Learner(state, reward_scale.RunningMoments(), config.ppo.kl_coefficient)
-  key = parallel.key(config.seed)
+  key = parallel.key(streams.seed_of(config.seed, 'rollouts'))
   return Setup(policy, config, functions, frozen, prompts, reward, key), learner
 
 

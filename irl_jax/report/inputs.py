@@ -213,6 +213,7 @@ def parse_recovery(node: Node) -> Recovery:
     seed_spearman=node.get('seed_spearman'),
     identifiability=build(Identifiability, part(node, 'identifiability')),
     start=build(Start, part(node, 'start')),
+    coupled_pairs=node.get('coupled_pairs', True),
   )
 
 

@@ -217,6 +217,7 @@ class Recovery:
   identifiability: Identifiability = Identifiability()
   start: Start = Start()
   truth: Truth = Truth()
+  coupled_pairs: bool = True  # both models drew the held-out pairs with the same random numbers
 
   def of_seeds(self, metric: Callable[[Reward], T | None]) -> list[T]:
     """Returns a metric of every seed; [] if a seed does not have it."""

@@ -23,6 +23,7 @@ from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
 from irl_jax.report.wording import ENSEMBLE
+from irl_jax.report.wording import how_drawn
 from irl_jax.report.wording import MISSING
 from irl_jax.report.wording import name
 from irl_jax.report.wording import number
@@ -176,7 +177,7 @@ def preferences(inputs: Inputs) -> list[Table]:
   columns = ('', 'prefers the aligned completion', 'pairs that differ', 'all pairs')
   note = (
     f'Over held-out pairs whose texts differ; ties count half. 50{SPACE}% is chance: a share '
-    'whose interval contains it shows nothing.'
+    f'whose interval contains it shows nothing. {how_drawn(recovery.coupled_pairs)}'
   )
   return [Table('Held-out pairs that differ', columns, rows, note)] if rows else []
 

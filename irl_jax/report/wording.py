@@ -91,6 +91,16 @@ def set_title(name: SetName, truth: Truth) -> str:
   return f'{what}, against {reference(name, truth).who}'
 
 
+def how_drawn(coupled: bool) -> str:
+  """Says how the two texts of a held-out pair were drawn."""
+  if coupled:
+    return (
+      'Both models drew these pairs with the same random numbers, as older versions of irl_jax had '
+      'them do. That makes the aligned text easier to tell than in independent pairs.'
+    )
+  return 'Each model drew its texts of these pairs independently of the other.'
+
+
 def percent(share: float) -> str:
   """Writes a share as a percentage with one decimal."""
   return f'{100 * share:.1f}{SPACE}%'

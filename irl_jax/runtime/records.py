@@ -40,6 +40,7 @@ class PairRow(TypedDict):
   prompt_id: str
   sample: int  # 0, 1, …: several completions may be sampled for one prompt
   prompt: str
+  coupled: NotRequired[bool]  # both models drew with the same keys; absent: an older version, True
   aligned: str
   base: str
 
@@ -316,6 +317,7 @@ class Recovery(Explained):
   seed_spearman: float | None
   identifiability: Identifiability
   start: NotRequired[Start | None]
+  coupled_pairs: NotRequired[bool]  # of the held-out pairs, as PairRow.coupled
   ensemble: EnsembleResults
   baselines: dict[str, BaselineResults]  # by name; 'ceiling' is the upper bound
 

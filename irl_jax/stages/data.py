@@ -8,6 +8,7 @@ import dataclasses
 from absl import logging
 
 from irl_jax import config
+from irl_jax import streams
 from irl_jax.data import chat
 from irl_jax.data import prompts
 from irl_jax.data import sources
@@ -164,12 +165,11 @@ def with_template(
 
 def sample(run: Run) -> tuple[list[CutText], dict[str, int]]:
   """Samples texts from the base model."""
-  seed = run.config.seed + 2 + len(SPLITS)  # demonstrations use the smaller seeds
   return sampled_texts.sample_rows(
     pretrained.load_language_model(run.base),
     run.config.data,
     run.config.sampling,
-    seed,
+    streams.seed_of(run.config.seed, 'prompts'),
     run.dtype,
     run.progress('data prompts'),
   )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from irl_jax import rewards
+from irl_jax import streams
 from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.models import chat_templates
 from irl_jax.models import comparable
@@ -19,8 +20,11 @@ from irl_jax.stages.run import SPLITS
 def demos(run: Run) -> None:
   """Completes every prompt with both models -> demos/{train,validation,heldout}.jsonl.
 
-  Both models sample with the same keys, so that a pair differs only if the models do. Without a
-  true reward its values are None.
+  Both models draw the pairs of training and validation with the same keys, so that a pair differs
+  only if the models do (config.irl.coupled). Where two such texts part, the aligned one nearly
+  always has the token whose probability RLHF raised more: good for training, but easier to tell
+  than what the models write on their own. So held-out pairs are drawn independently. Without a true
+  reward its values are None.
   """
   models = load_models(run)
   chat_templates.check_alike(
@@ -29,17 +33,17 @@ def demos(run: Run) -> None:
     'Set --config.data.chat=never',
   )
   true_reward = run.true_reward() if run.has_true_reward else None
-  for number, split in enumerate(SPLITS):
+  for split in SPLITS:
     # A file appears only when complete, so this split is already finished.
     if processes.broadcast((run.folder / 'demos' / f'{split}.jsonl').exists()):
       continue
-    prompts = prompts_of(run, split)
+    prompts, coupled = prompts_of(run, split), are_coupled(run, split)
     completions = {
       name: policy_metrics.sample(
         model,
         [row for row, _ in prompts],
         run.config,
-        run.config.seed + 2 + number,
+        stream_of(run, split, name, coupled),
         run.dtype,
         progress=run.progress(f'demos {split} {name}'),
       ).completions
@@ -47,11 +51,35 @@ def demos(run: Run) -> None:
     }
     pairs = [
       PairRow(
-        prompt_id=row['prompt_id'], sample=sample, prompt=row['prompt'], aligned=aligned, base=base
+        prompt_id=row['prompt_id'],
+        sample=sample,
+        prompt=row['prompt'],
+        coupled=coupled,
+        aligned=aligned,
+        base=base,
       )
       for (row, sample), aligned, base in zip(prompts, completions['aligned'], completions['base'])
     ]
     run.write_rows(f'demos/{split}.jsonl', scored(pairs, true_reward))
+
+
+def are_coupled(run: Run, split: str) -> bool:
+  """Returns whether both models draw the pairs of a split with the same keys."""
+  return run.config.irl.coupled and split != 'heldout'
+
+
+def stream_of(run: Run, split: str, model: str, coupled: bool) -> int:
+  """Returns the seed that a model, 'aligned' or 'base', completes the prompts of a split with."""
+  alone = model == 'base' and not coupled
+  return streams.seed_of(run.config.seed, f'base {split}' if alone else split)
+
+
+def any_coupled(rows: Sequence[DemonstrationRow]) -> bool:
+  """Returns whether some of the pairs were drawn with the same keys.
+
+  Rows of older versions do not say so; they all were.
+  """
+  return any(row.get('coupled', True) for row in rows)
 
 
 def load_models(run: Run) -> dict[str, pretrained.Decoder]:

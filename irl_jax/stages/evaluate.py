@@ -58,6 +58,7 @@ def evaluate(run: Run) -> None:
     run.config.seed,
     first_scores(run, held.texts, len(seeds)),
   )
+  results['coupled_pairs'] = demos.any_coupled(run.demonstrations('heldout'))
   of_baselines = results['baselines']
   if best:
     of_baselines['ceiling'] = of_baselines['ceiling'] | {'trained_on': trained_on}

@@ -8,6 +8,7 @@ from absl import logging
 import numpy as np
 
 from irl_jax import rewards
+from irl_jax import streams
 from irl_jax.config import IRL
 from irl_jax.data import text
 from irl_jax.evaluation import agreement
@@ -67,7 +68,7 @@ def seed_folder(number: int) -> str:
 
 def first_seed(run: Run, number: int) -> int:
   """Returns the random seed for the first head and the order of the data of one seed."""
-  return run.config.seed * 1000 + number
+  return streams.SPACING * run.config.seed + number
 
 
 def recover_seed(

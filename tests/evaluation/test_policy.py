@@ -8,6 +8,7 @@ import pytest
 
 from irl_jax import config as c
 from irl_jax import rewards
+from irl_jax import streams
 from irl_jax.evaluation import policy as policy_lib
 from irl_jax.models import pretrained
 
@@ -82,7 +83,8 @@ def test_identical_policies_have_no_divergence(same, policy):
 @pytest.mark.slow
 def test_figures_are_those_of_what_was_sampled(policy, other, same):
   figures, rewards = policy_lib.evaluate(other, policy, policy, ROWS, count_b, CONFIG)
-  drawn = policy_lib.sample(other, ROWS, CONFIG, CONFIG.seed + 1, np.float32)
+  seed = streams.seed_of(CONFIG.seed, 'evaluation')
+  drawn = policy_lib.sample(other, ROWS, CONFIG, seed, np.float32)
   scores = count_b(drawn.completions)
   np.testing.assert_array_equal(rewards, scores)
   assert figures['toxicity']['n'] == 9 and figures['toxicity']['rate'] == pytest.approx(

@@ -132,6 +132,7 @@ def summary(seeds: int = 3) -> dict[str, Any]:
       'mean': figures,
       'std': figures,
       'seed_spearman': 0.95,
+      'coupled_pairs': False,
       'start': {'between_seeds': 0.999, 'with_start': [0.5] * seeds} if seeds > 1 else None,
       'ensemble': reward,
       'identifiability': {

@@ -80,8 +80,13 @@ def test_policies_share_their_start(make_summary):
 
 
 def test_pairs_that_differ_have_their_count_and_interval(make_summary):
-  (table,) = tables_of(make_summary(seeds=1), tables_lib.preferences)
+  summary = make_summary(seeds=1)
+  (table,) = tables_of(summary, tables_lib.preferences)
   assert table.rows[0] == ['seed 0', '90.0\u00a0%\n[83.0, 94.0]', '110', '120']
+  assert 'independently' in table.note and 'same random numbers' not in table.note
+  del summary['irl']['coupled_pairs']  # as an older version wrote it
+  (table,) = tables_of(summary, tables_lib.preferences)
+  assert 'same random numbers' in table.note
   summary = make_summary()
   for seed in (*summary['irl']['seeds'], summary['irl']['ensemble']):
     del seed['preference']  # as an older version wrote it

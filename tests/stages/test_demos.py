@@ -17,6 +17,7 @@ from irl_jax.config import IRL
 from irl_jax.config import Models
 from irl_jax.config import Sampling
 from irl_jax.data import rows as rows_lib
+from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
 from irl_jax.runtime import parallel
@@ -63,6 +64,39 @@ def test_only_training_prompts_are_limited_and_sampled_several_times(start):
   ]
   assert numbers('train') == [(prompt, sample) for prompt in '01' for sample in range(3)]
   assert numbers('heldout') == [(prompt, 0) for prompt in '0123']
+
+
+@pytest.mark.parametrize('coupled', [True, False])
+def test_both_models_share_random_numbers_on_pairs_to_train_on_alone(start, monkeypatch, coupled):
+  run = start(irl=IRL(coupled=coupled), seed=2)
+  for split in demonstrations.SPLITS:
+    write(run, 'data', split, [{'prompt_id': '0', 'prompt': 'you'}])
+  write(run, 'demos', 'validation', PAIRS)  # an earlier attempt finished it
+  drawn = []
+
+  def sample(model, rows, config, seed, dtype, progress):
+    drawn.append((model, seed))
+    return policy_metrics.Sampled([], [], [f' {model}'])
+
+  models = {'aligned': 'A', 'base': 'B'}
+  monkeypatch.setattr(demonstrations, 'load_models', lambda run: models)
+  monkeypatch.setattr(demonstrations.chat_templates, 'check_alike', lambda *arguments: None)
+  monkeypatch.setattr(policy_metrics, 'sample', sample)
+  demonstrations.demos(run)
+  of_train, of_base, of_heldout, of_held_base = [seed for _, seed in drawn]
+  assert [model for model, _ in drawn] == ['A', 'B', 'A', 'B']
+  assert (of_train == of_base) == coupled and of_heldout != of_held_base
+  assert len({of_train, of_heldout, of_held_base}) == 3
+  (trained,), (held,) = (run.demonstrations(split) for split in ('train', 'heldout'))
+  assert (trained['aligned'], trained['base']) == (' A', ' B')
+  assert trained['coupled'] == coupled and not held['coupled']
+  assert run.demonstrations('validation') == PAIRS
+
+
+def test_rows_that_do_not_say_how_they_were_drawn_are_coupled():
+  assert demonstrations.any_coupled(PAIRS)
+  assert demonstrations.any_coupled([PAIRS[0] | {'coupled': False}, *PAIRS])
+  assert not demonstrations.any_coupled([PAIRS[0] | {'coupled': False}])
 
 
 def write_adapter(folder, base):
