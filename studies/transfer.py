@@ -7,8 +7,9 @@ r"""Transfer of recovered rewards: agreement with r* and with labels on texts th
 
 The table has each seed, their mean, and the baselines of the run's evaluation, with 95 % bootstrap
 intervals over texts. --pairs names a file of toxic texts and their neutral rewritings (fields
-`toxic` and `neutral`); `ordered` is how often the rewriting scores higher. --per_class keeps the
-rows of each label whose `id` has the smallest sha256. docs/recovery.md has the tables of two runs.
+`toxic` and `neutral`); `ordered` is how often the rewriting scores higher. `longer` and `shorter`
+are the two rules of length: rewritings are mostly shorter. --per_class keeps the rows of each label
+whose `id` has the smallest sha256. docs/recovery.md has the tables of two runs.
 """
 
 from collections.abc import Sequence
@@ -82,7 +83,7 @@ def row_of(scores, held, resampled, index: int, of_pairs: bool) -> dict[str, Any
 
 def describe(name: str, row: dict[str, Any]) -> str:
   """Returns one line of the table."""
-  parts = [f'{name:<14}']
+  parts = [f'{name:<26}']
   for title, key in (('r*', 'heldout_texts'), ('labels', 'heldout_texts_human')):
     if row[key] and row[key]['auroc'] is not None:
       low, high = row['intervals'][key]['auroc']
@@ -114,14 +115,15 @@ def scores_of(run, held) -> tuple[list, dict[str, Any]]:
   """Returns the scores of every seed, and those of every row of the table by name."""
   from irl_jax import rewards
   from irl_jax.evaluation import heldout
+  from irl_jax.stages import baselines
   from irl_jax.stages import evaluate as evaluation
 
   members = rewards.members_of(run.folder / 'irl')
   seeds = [heldout.score(evaluation.load(run, place), held) for place in members]
   table = {f'seed_{index}': scores for index, scores in enumerate(seeds)}
   table['ensemble'] = heldout.mean(seeds)
-  for name, reward in evaluation.baseline_rewards(run).items():
-    table[name] = heldout.score(reward, held)
+  for name, reward in baselines.baselines_of(run).items():
+    table[reward.described.get('prefers', name)] = heldout.score(reward, held)
   return seeds, table
 
 

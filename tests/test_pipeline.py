@@ -74,7 +74,10 @@ SEED = (
 )
 MEAN = REWARD | {'confounds': CONFOUNDS, 'calibration': ZERO | PROBABILITY}
 ENSEMBLE = SEED | {'calibration': PROBABILITY | {'reliability': None}}
-BASELINE = REWARD | PREFERENCE | {'intervals': INTERVALS, 'ensemble_gain': INTERVALS}
+BASELINE = (
+  REWARD | PREFERENCE | {'intervals': INTERVALS, 'ensemble_gain': INTERVALS} | {'zero': None}
+)
+LOG_RATIOS = ('dpo_implicit', 'dpo_given_prompt', 'dpo_given_prompt_per_token')
 TEST = {'before_only', 'after_only', 'both', 'neither', 'p_value'}
 WON = {'rate', 'low', 'high', 'n'}
 STAGE = {'before': POLICY, 'after': POLICY, 'win_rate': WON, 'mcnemar': TEST}
@@ -92,7 +95,8 @@ SUMMARY = {
     'identifiability': dict.fromkeys(['names', 'spearman', 'sign_agreement', 'epic_distance', 'n']),
     'start': dict.fromkeys(['between_seeds', 'with_start']),
     'baselines': {'ceiling': dict.fromkeys(REWARD)}
-    | dict.fromkeys(['constant', 'length', 'bag_of_words', 'last_token', 'dpo_implicit'], BASELINE),
+    | dict.fromkeys(['constant', 'bag_of_words', 'last_token', *LOG_RATIOS], BASELINE)
+    | dict.fromkeys(['length', 'length_reversed'], BASELINE | {'prefers': None}),
   },
   'rerlhf': STAGE,
 }

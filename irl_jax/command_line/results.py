@@ -161,7 +161,8 @@ def named_rewards(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
   yield 'mean', recovery.mean
   yield '± std', recovery.std
   yield 'ensemble', recovery.ensemble
-  yield from ((key.replace('_', ' '), reward) for key, reward in recovery.baselines.items())
+  for key, reward in recovery.baselines.items():
+    yield f'{reward.prefers} is better' if reward.prefers else key.replace('_', ' '), reward
   yield 'ceiling', recovery.ceiling
 
 

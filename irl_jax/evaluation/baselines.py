@@ -16,8 +16,10 @@ from scipy import special
 from transformers import PreTrainedTokenizerBase
 
 from irl_jax.data import text as text_lib
+from irl_jax.evaluation import likelihoods
 
 Scorer = Callable[[Sequence[str]], np.ndarray]
+PromptedScorer = Callable[[Sequence[likelihoods.Prompted]], np.ndarray]
 
 
 def constant(texts: Sequence[str]) -> np.ndarray:
@@ -89,6 +91,44 @@ def dpo_implicit(aligned_log_prob: Scorer, base_log_prob: Scorer) -> Scorer:
   return lambda texts: (
     np.asarray(aligned_log_prob(texts), np.float64) - np.asarray(base_log_prob(texts), np.float64)
   )
+
+
+def given_prompt(
+  aligned_log_prob: PromptedScorer,
+  base_log_prob: PromptedScorer,
+  cut: Callable[[str], likelihoods.Prompted],
+  texts: Sequence[str],
+) -> np.ndarray:
+  """Scores texts by DPO's implicit reward of the completion y given the prompt x.
+
+  log pi_aligned(y | x) - log pi_base(y | x) is `dpo_implicit` without the share of the prompt. Its
+  mean over the tokens of y does not grow with length (as the reward of SimPO, Meng et al. 2024).
+
+  Args:
+    aligned_log_prob: N (prompt, completion) -> log-probability of each completion and its number of
+      tokens [N, 2] under the aligned model (likelihoods.completion_log_prob_scorer).
+    base_log_prob: the same under the model that it is compared with.
+    cut: returns the prompt of a text, and the rest.
+    texts: N texts.
+
+  Returns:
+    The sum over the completion's tokens, nats, and their mean [N, 2]; 0 for an empty completion.
+  """
+  prompted = [cut(text) for text in texts]
+  scores = likelihoods.columns(aligned_log_prob(prompted), base_log_prob(prompted))
+  return np.stack([scores['log_ratio'], scores['log_ratio_per_token']], axis=1)
+
+
+def remembered(score: Callable[[Sequence[str]], np.ndarray]) -> Scorer:
+  """Returns `score` (texts [N] -> [N, ...]) with a memory: no text is scored twice."""
+  known: dict[str, np.ndarray] = {}
+
+  def scored(texts: Sequence[str]) -> np.ndarray:
+    new = list(dict.fromkeys(text for text in texts if text not in known))
+    known.update(zip(new, score(new)))
+    return np.stack([known[text] for text in texts]) if len(texts) else score([])
+
+  return scored
 
 
 def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1.0) -> Scorer:

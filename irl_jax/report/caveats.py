@@ -13,10 +13,9 @@ from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
 from irl_jax.report.verdicts import Line
-from irl_jax.report.wording import BASELINES
 from irl_jax.report.wording import count
+from irl_jax.report.wording import in_sentence
 from irl_jax.report.wording import join
-from irl_jax.report.wording import name
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
 from irl_jax.report.wording import percent
@@ -148,7 +147,7 @@ def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | N
   best = max(others, key=others.__getitem__)
   mean, value = statistics.fmean(values), others[best]
   gain = by.gain(recovery.baselines[best].on(reference))
-  named = f'{BASELINES.get(best) or name(best)} ({number(value)})'
+  named = f'{in_sentence(best, recovery.baselines[best])} ({number(value)})'
   ceiling = distance_to_ceiling(mean, recovery, reference)
   if mean <= value:
     return v.NO, (

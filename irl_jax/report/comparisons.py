@@ -16,6 +16,7 @@ from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Summary
+from irl_jax.report.wording import baseline
 from irl_jax.report.wording import count
 from irl_jax.report.wording import name
 from irl_jax.report.wording import number
@@ -248,7 +249,7 @@ def compared_rewards(recovery: Recovery, reference: SetName) -> list[Row]:
     ('ceiling', recovery.ceiling, drawing.TRUE, 'D'),
     ('mean of seeds', recovery.ensemble, drawing.RECOVERED, 'o'),
     *((f'seed {index}', seed, drawing.RECOVERED, 'o') for index, seed in enumerate(recovery.seeds)),
-    *((name(key), baseline, drawing.PLAIN, 's') for key, baseline in best_first),
+    *((baseline(key, reward), reward, drawing.PLAIN, 's') for key, reward in best_first),
   ]
   rows = []
   for label, reward, colour, marker in rewards:

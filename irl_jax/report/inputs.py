@@ -236,7 +236,7 @@ def parse_reward(node: Node) -> Reward:
     parse_calibration(calibration) if calibration else None,
     build(Confounds, part(node, 'confounds')),
     build(Preference, part(node, 'preference')),
-    node.get('trained_on'),
+    *map(node.get, ('trained_on', 'zero', 'prefers')),
   )
 
 

@@ -156,6 +156,8 @@ class Reward:
   confounds: Confounds = Confounds()
   preference: Preference = Preference()
   trained_on: str | None = None
+  zero: float | None = None  # of a baseline
+  prefers: str | None = None  # of a baseline of length: 'longer' or 'shorter'
 
   def on(self, name: SetName | None) -> Agreement:
     """Returns the agreement on a set; an empty one if the run has no such set."""

@@ -22,6 +22,7 @@ from irl_jax.report.summary import SetName
 from irl_jax.report.summary import SETS
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
+from irl_jax.report.wording import baseline
 from irl_jax.report.wording import ENSEMBLE
 from irl_jax.report.wording import how_drawn
 from irl_jax.report.wording import MISSING
@@ -160,7 +161,12 @@ def agreement_on(recovery: Recovery, set_name: SetName) -> list[Table]:
     if set_name in reward.sets
   ]
   title = f'{set_title(set_name, recovery.truth)} (n{SPACE}{number(counts[0])})'
-  return [Table(title, ('', *(metric.label for metric in metrics)), rows)]
+  centred = any(other.zero is not None for other in recovery.baselines.values())
+  note = OWN_ZERO if centred and not recovery.is_score(set_name) else ''
+  return [Table(title, ('', *(metric.label for metric in metrics)), rows, note)]
+
+
+OWN_ZERO = 'Each baseline has a zero of its own, chosen from unlabelled texts as that of R̂.'
 
 
 def preferences(inputs: Inputs) -> list[Table]:
@@ -185,7 +191,7 @@ def preferences(inputs: Inputs) -> list[Table]:
 def others(recovery: Recovery) -> Iterator[tuple[str, Reward]]:
   """Yields the rewards that seeds are compared with: ensemble, baselines and ceiling."""
   yield ENSEMBLE, recovery.ensemble
-  yield from ((name(key), baseline) for key, baseline in recovery.baselines.items())
+  yield from ((baseline(key, reward), reward) for key, reward in recovery.baselines.items())
   yield name('ceiling'), recovery.ceiling
 
 

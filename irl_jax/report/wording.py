@@ -5,6 +5,7 @@ from typing import NamedTuple
 import unicodedata
 
 from irl_jax.report.summary import Interval
+from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Truth
@@ -41,6 +42,8 @@ NAMES = {
   'ties': 'tied pairs',
   'bag_of_words': 'bag of words',
   'dpo_implicit': "DPO's implicit reward",
+  'dpo_given_prompt': "DPO's, given the prompt",
+  'dpo_given_prompt_per_token': "DPO's, given the prompt, per token",
   'last_token': 'last token',
   'ceiling': 'ceiling',
   'kl': 'KL',
@@ -55,6 +58,8 @@ BASELINES = {  # inside a sentence
   'length': 'text length',
   'bag_of_words': 'a bag of words',
   'dpo_implicit': "DPO's implicit reward",
+  'dpo_given_prompt': "DPO's implicit reward given the prompt",
+  'dpo_given_prompt_per_token': "DPO's implicit reward given the prompt, per token",
   'last_token': 'the last token alone',
 }
 POLICIES = {'rlhf': 'RLHF on the true reward', 'rerlhf': 'RLHF on the recovered reward'}
@@ -139,6 +144,17 @@ def share(toxicity: Share) -> str:
 def name(key: str) -> str:
   """Returns the display name of a metric, baseline or seed."""
   return NAMES.get(key) or visible(key.replace('_', ' '))[:LABEL]
+
+
+def baseline(key: str, reward: Reward) -> str:
+  """Returns the display name of a baseline; that of length says which texts it prefers."""
+  return f'{reward.prefers} is better' if reward.prefers else name(key)
+
+
+def in_sentence(key: str, reward: Reward) -> str:
+  """Returns the name of a baseline inside a sentence."""
+  rule = f'the rule "{reward.prefers} is better"' if reward.prefers else ''
+  return rule or BASELINES.get(key) or name(key)
 
 
 def policy_name(stage: str) -> str:

@@ -286,6 +286,8 @@ class BaselineResults(Agreements):
   intervals: NotRequired[SetIntervals]
   ensemble_gain: NotRequired[SetIntervals]  # the ensemble's metrics minus those of this reward
   trained_on: NotRequired[str]  # the texts and labels of the ceiling
+  zero: NotRequired[float]  # of a baseline, chosen as that of a seed, and subtracted
+  prefers: NotRequired[str]  # of a baseline of length: 'longer' or 'shorter'
 
 
 class Identifiability(Explained):

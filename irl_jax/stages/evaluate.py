@@ -6,6 +6,8 @@ Simpler rewards are measured for comparison.
 from collections.abc import Sequence
 import dataclasses
 import pathlib
+from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -13,21 +15,19 @@ from irl_jax import config as config_lib
 from irl_jax import rewards
 from irl_jax.data import chat
 from irl_jax.evaluation import attribution
-from irl_jax.evaluation import baselines
 from irl_jax.evaluation import heldout
-from irl_jax.evaluation import likelihoods
 from irl_jax.evaluation import recovered
 from irl_jax.evaluation import words
 from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
-from irl_jax.models import cut as cut_lib
 from irl_jax.models import pretrained
-from irl_jax.runtime import parallel
 from irl_jax.runtime import workdir
 from irl_jax.runtime.records import AttributedText
+from irl_jax.runtime.records import BaselineResults
 from irl_jax.runtime.records import ScoredPair
 from irl_jax.runtime.records import ScoredText
 from irl_jax.runtime.records import WordEffect
+from irl_jax.stages import baselines as baselines_lib
 from irl_jax.stages import ceiling
 from irl_jax.stages import demos
 from irl_jax.stages import irl as recovery
@@ -46,7 +46,7 @@ def evaluate(run: Run) -> None:
     for place in run.progress('evaluate')(places)
   ]
   calibrations = [workdir.read_json(place.parent / 'calibration.json') for place in places]
-  simpler = {name: heldout.score(reward, held) for name, reward in baseline_rewards(run).items()}
+  simpler, of_each = score_baselines(run, held)
   best, trained_on = ceiling.ceiling(run, true_reward, held.has_classes)
   simpler |= {'ceiling': heldout.score(best, held)} if best else {}
   results = recovered.compare(
@@ -60,6 +60,8 @@ def evaluate(run: Run) -> None:
   )
   results['coupled_pairs'] = demos.any_coupled(run.demonstrations('heldout'))
   of_baselines = results['baselines']
+  for name, record in of_each.items():
+    of_baselines[name] = cast(BaselineResults, {**of_baselines[name], **record})
   if best:
     of_baselines['ceiling'] = of_baselines['ceiling'] | {'trained_on': trained_on}
   else:
@@ -149,27 +151,16 @@ def first_scores(run: Run, texts: Sequence[str], seeds: int) -> list[np.ndarray]
   return scores * seeds if shared else scores
 
 
-def baseline_rewards(run: Run) -> dict[str, rewards.Reward]:
-  """Returns simpler rewards by name; none of them uses r*."""
-  models, settings = demos.load_models(run), run.config.evaluation
-  rows = run.demonstrations('train')
-  aligned, base = full_texts(rows, 'aligned'), full_texts(rows, 'base')
-  # Placed together, so that weights that both models share are on the devices once.
-  params = {side: model.params for side, model in models.items()}
-  placed = parallel.replicated(cut_lib.stored(params, run.dtype))
-  log_probs = {
-    side: likelihoods.text_log_prob(
-      dataclasses.replace(model, params=placed[side]), settings.batch_size, run.dtype
-    )
-    for side, model in models.items()
-  }
-  return {
-    'constant': baselines.constant,
-    'length': baselines.length(aligned, base),
-    'bag_of_words': baselines.bag_of_words(aligned, base),
-    'last_token': baselines.last_token(models['base'].tokenizer, aligned, base),
-    'dpo_implicit': baselines.dpo_implicit(log_probs['aligned'], log_probs['base']),
-  }
+def score_baselines(
+  run: Run, held: heldout.Reference
+) -> tuple[dict[str, heldout.Scores], dict[str, dict[str, Any]]]:
+  """Returns the scores of every baseline, and what summary.json says of it, by name.
+
+  When it returns, the weights of both models leave the devices.
+  """
+  baselines = baselines_lib.baselines_of(run)
+  scores = {name: heldout.score(baseline, held) for name, baseline in baselines.items()}
+  return scores, {name: baseline.record for name, baseline in baselines.items()}
 
 
 def scored_texts(held: heldout.Reference, seeds: Sequence[heldout.Scores]) -> list[ScoredText]:

@@ -6,8 +6,10 @@ import pytest
 from irl_jax.evaluation.baselines import bag_of_words
 from irl_jax.evaluation.baselines import constant
 from irl_jax.evaluation.baselines import dpo_implicit
+from irl_jax.evaluation.baselines import given_prompt
 from irl_jax.evaluation.baselines import last_token
 from irl_jax.evaluation.baselines import length
+from irl_jax.evaluation.baselines import remembered
 
 
 def test_constant_calls_nothing_toxic():
@@ -73,3 +75,37 @@ def test_dpo_implicit_is_the_reward_of_the_policy_that_is_best_for_it():
   log_prob_of = lambda shares: lambda asked: np.log([shares[texts.index(text)] for text in asked])
   found = beta * dpo_implicit(log_prob_of(policy), log_prob_of(reference))(['c', 'a', 'b'])
   np.testing.assert_allclose(np.diff(found), np.diff(reward[[2, 0, 1]]), atol=1e-12)
+
+
+def test_a_completion_given_its_prompt_has_the_sum_and_the_mean_of_its_tokens_log_ratios():
+  rng = np.random.default_rng(0)
+  ratios = {token: rng.normal(size=2) for token in 'abcdef'}  # log-probs under each model
+  texts = ['abcd', 'fe', 'a', 'cab']
+
+  def of_model(side):
+    return lambda pairs: np.array(
+      [
+        [sum(ratios[token][side] for token in completion), len(completion)]
+        for _, completion in pairs
+      ]
+    )
+
+  cut = lambda text: (text[:1], text[1:])
+  found = given_prompt(of_model(0), of_model(1), cut, texts)
+  for row, text in zip(found, texts):
+    by_token = [ratios[token][0] - ratios[token][1] for token in text[1:]]
+    expected = (sum(by_token), sum(by_token) / len(by_token)) if by_token else (0.0, 0.0)
+    np.testing.assert_allclose(row, expected, atol=1e-12)
+
+
+def test_no_text_is_scored_twice():
+  asked = []
+
+  def score(texts):
+    asked.extend(texts)
+    return np.array([[len(text), -len(text)] for text in texts], float).reshape(-1, 2)
+
+  scored = remembered(score)
+  assert scored(['a', 'bb', 'a']).tolist() == [[1, -1], [2, -2], [1, -1]]
+  assert scored(['ccc', 'bb']).tolist() == [[3, -3], [2, -2]] and asked == ['a', 'bb', 'ccc']
+  assert scored([]).shape == (0, 2)

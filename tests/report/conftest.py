@@ -109,6 +109,7 @@ def summary(seeds: int = 3) -> dict[str, Any]:
       ('ceiling', 0.97, 0.9),
     )
   }
+  others['bag_of_words']['zero'] = others['dpo_implicit']['zero'] = 0.1
   square = lambda same, other: [
     [same if row == column else other for column in range(seeds)] for row in range(seeds)
   ]

@@ -281,6 +281,14 @@ def test_baselines_are_beaten_or_named(make_summary, auroc, first_seed, gain, ve
   assert ('shortcut' in find(summary).headline) == (verdict == 'no')
 
 
+def test_a_rule_of_length_is_named_by_the_texts_that_it_prefers(make_summary):
+  summary = make_summary()
+  rows = summary['irl']['baselines']
+  rows['length_reversed'] = rows['bag_of_words'] | {'prefers': 'shorter'}
+  rows['length_reversed']['heldout_texts'] = rows['bag_of_words']['heldout_texts'] | {'auroc': 0.95}
+  assert ': the rule "shorter is better" (0.950).' in line(summary, SHORTCUTS)[1]
+
+
 def test_the_ceiling_is_no_baseline_and_may_be_reached(make_summary):
   summary = make_summary()
   summary['irl']['baselines']['ceiling']['heldout_texts']['auroc'] = 0.93

@@ -130,6 +130,18 @@ def test_every_reward_has_its_row(make_summary):
   assert len(tables_of(make_summary(seeds=1), tables_lib.agreement)[0].rows) == 6
 
 
+def test_a_baseline_of_length_names_what_it_prefers_and_all_have_their_own_zero(make_summary):
+  summary = make_summary()
+  summary['irl']['baselines']['length'] = summary['irl']['baselines']['bag_of_words'] | {
+    'prefers': 'longer'
+  }
+  table = tables_of(summary, tables_lib.agreement)[0]
+  assert 'longer is better' in [row[0] for row in table.rows] and 'zero of its own' in table.note
+  for row in summary['irl']['baselines'].values():
+    row.pop('zero', None)  # as an older version wrote it
+  assert tables_of(summary, tables_lib.agreement)[0].note == ''
+
+
 def test_least_alike_is_the_smallest_or_the_furthest(make_summary):
   summary = make_summary()
   for name, value in (('spearman', 0.2), ('epic_distance', 0.6)):

@@ -17,6 +17,7 @@ from irl_jax.config import Models
 from irl_jax.data import rows as rows_lib
 from irl_jax.evaluation import heldout
 from irl_jax.evaluation import likelihoods
+from irl_jax.evaluation import zero
 from irl_jax.irl import export
 from irl_jax.irl import prepare
 from irl_jax.irl import reward
@@ -24,6 +25,7 @@ from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
 from irl_jax.runtime import workdir
+from irl_jax.stages import baselines
 from irl_jax.stages import evaluate as evaluation
 from irl_jax.stages import irl as recovery
 from irl_jax.stages.run import full_texts
@@ -110,11 +112,18 @@ def test_what_needs_a_true_reward_is_null_and_the_rest_is_there(run):
   assert set(irl['baselines']) == {
     'constant',
     'length',
+    'length_reversed',
     'bag_of_words',
     'last_token',
     'dpo_implicit',
+    'dpo_given_prompt',
+    'dpo_given_prompt_per_token',
     'ceiling',
   }
+  of_length = [irl['baselines'][name] for name in ('length', 'length_reversed')]
+  assert {row['prefers'] for row in of_length} == {'longer', 'shorter'}
+  rates = [row['heldout_pairs']['prefers_aligned'] for row in of_length]
+  assert sum(rates) == pytest.approx(1) and rates[0] >= 0.5
   for row in (*irl['seeds'], irl['ensemble'], irl['baselines']['dpo_implicit']):
     assert row['heldout_texts'] is None and 'true reward' in row['why']['heldout_texts']
     assert (row['heldout_texts_human'] is not None) == labelled
@@ -131,6 +140,19 @@ def test_what_needs_a_true_reward_is_null_and_the_rest_is_there(run):
   )
   implicit = irl['baselines']['dpo_implicit']['heldout_pairs']
   assert implicit['prefers_aligned'] == np.mean(ratio('aligned') > ratio('base'))
+  given_prompt = np.subtract(
+    *(
+      likelihoods.completion_log_prob_scorer(pretrained.load(str(run.folder / name)), 16)(
+        [(row['prompt'], row[side]) for side in ('aligned', 'base') for row in demonstrations()]
+      )[:, 0]
+      for name in ('aligned', 'base')
+    )
+  )
+  of_completions = irl['baselines']['dpo_given_prompt']['heldout_pairs']
+  assert of_completions['prefers_aligned'] == np.mean(given_prompt[:40] > given_prompt[40:])
+  words = [len(text.split()) for text in full_texts(data(labelled))]
+  sign = 1 if of_length[0]['prefers'] == 'longer' else -1
+  assert of_length[0]['zero'] == zero.otsu(sign * np.array(words, float)) == -of_length[1]['zero']
   assert (irl['seeds'][0]['calibration']['brier'] is not None) == labelled
   assert -1 <= irl['seed_spearman'] <= 1
   assert irl['coupled_pairs']  # these rows do not say it, so an older version wrote them
@@ -215,6 +237,14 @@ def test_the_first_reward_of_each_seed_is_the_one_that_training_starts_from(
     np.testing.assert_array_equal(scores, reward.scorer(base, parts)(texts))
   assert not np.allclose(*found)
   assert evaluation.first_scores(run, texts, 1) is None
+
+
+def test_a_text_is_cut_where_the_run_cut_it(run):
+  pair, row = run.demonstrations('heldout')[0], run.rows('validation')[0]
+  cut = baselines.cut_of(run)
+  assert cut(pair['prompt'] + pair['base']) == (pair['prompt'], pair['base'])
+  assert cut(row['prompt'] + row['original']) == (row['prompt'], row['original'])
+  assert cut('a text of no run, of eight words') == ('a text', ' of no run, of eight words')
 
 
 def test_what_has_not_run_is_said(run):

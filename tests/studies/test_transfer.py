@@ -45,9 +45,12 @@ def finished(policy, classifier, tmp_path_factory):
   members = [f'seed_{seed}/reward' for seed in (0, 1)]
   ensemble = {'model_type': 'irl_jax_ensemble', 'members': members}
   (folder / 'irl' / 'config.json').write_text(json.dumps(ensemble))
-  demonstrated = zip(draw(20, 1), draw(20, 2), draw(20, 3))
-  names = ('prompt', 'aligned', 'base')
-  write(folder / 'demos' / 'train.jsonl', [dict(zip(names, row)) for row in demonstrated])
+  demonstrated = list(zip(draw(20, 1), draw(20, 2), draw(20, 3)))
+  of_stages = {'demos': ('prompt', 'aligned', 'base'), 'data': ('prompt', 'original')}
+  for stage, names in of_stages.items():
+    for split in ('train', 'validation', 'heldout'):
+      rows = [dict(zip(names, row)) for row in demonstrated]
+      write(folder / stage / f'{split}.jsonl', rows)
   return folder
 
 
@@ -66,8 +69,12 @@ def test_every_reward_is_measured_on_pairs_that_no_stage_saw(finished, tmp_path,
   ]
   assert command_line.run_main(module['main'], module['FLAGS'], module['__doc__'], arguments) == 0
   found = json.loads((tmp_path / 'transfer.json').read_text())
-  baselines = {'constant', 'length', 'bag_of_words', 'last_token', 'dpo_implicit'}
+  of_length = {'longer', 'shorter'}
+  ratios = {'dpo_implicit', 'dpo_given_prompt', 'dpo_given_prompt_per_token'}
+  baselines = {'constant', 'bag_of_words', 'last_token'} | of_length | ratios
   assert set(found['rewards']) == {'seed_0', 'seed_1', 'ensemble'} | baselines
+  words = [np.array([len(text.split()) for text in side]) for side in (toxic, neutral)]
+  assert found['rewards']['shorter']['ordered'] == np.mean(words[1] < words[0])
   assert found['texts'] == 24 and -1 <= found['seed_spearman'] <= 1
   score = rewards.load(str(finished / 'irl' / 'seed_0' / 'reward'))
   assert found['rewards']['seed_0']['ordered'] == np.mean(score(neutral) > score(toxic))
