@@ -226,12 +226,13 @@ class IRL(Section):
   initial_head: str = setting('difference', choices=('difference', 'random'))
   # Share of the loss computed on a pair's prefixes; the rest is computed on whole texts
   prefix_weight: float = setting(0.0, low=0, high=1)
+  # The better text of a pair: the aligned one, the one of the higher log-ratio, or half of each
+  label: str = setting('source', choices=('source', 'likelihood', 'mixed'))
   evaluate_every: int = setting(0, low=0)  # updates between two validations; 0: one epoch
   checkpoint_every: int = setting(500, low=1)  # updates between two checkpoints
   # The model whose completions are compared with those of the aligned model
   contrast: str = setting('base', choices=('base', 'sft'))
-  # Whether both models draw the pairs to train on with the same random numbers, which needs their
-  # weights; False: independently, as held-out pairs always are
+  # Whether both models draw pairs to train on with the same random numbers; held-out pairs never
   coupled: bool = True
   samples_per_prompt: int = setting(1, low=1)  # pairs per prompt; maximum_entropy: at least 2
   max_prompts: int = setting(0, low=0)  # the number of training prompts to complete; 0: all

@@ -222,6 +222,32 @@ def token_states(
   return States(of_tokens, first, lengths)
 
 
+def token_values(
+  forward: Forward,
+  model: pretrained.Decoder,
+  sequences: Sequence[Tokens],
+  batch_size: int,
+  dtype: DTypeLike,
+) -> list[np.ndarray]:
+  """Returns a number for every token of N texts: N arrays, as long as the texts.
+
+  Args:
+    forward: (params, TextBatch, *, config, dtype) -> numbers [B, S].
+    model: its `params` and `config` are used.
+    sequences: token lists [N].
+    batch_size: as for `tokens_at_once`.
+    dtype: the compute type.
+  """
+  limit, pad_id = model.config.max_position_embeddings, model.config.eos_token_id
+  results = _results(forward, model, limit, pad_id, batch_size, dtype)
+  lengths = [len(sequence) for sequence in sequences]
+  out: list[np.ndarray] = [np.zeros(0)] * len(sequences)
+  for rows, values in results(lengths, lambda rows: [sequences[row] for row in rows]):
+    for row, of_text in zip(rows, values):
+      out[row] = of_text[: lengths[row]]
+  return out
+
+
 def over_texts(
   forward: Forward,
   model: pretrained.Pretrained,

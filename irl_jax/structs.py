@@ -99,3 +99,6 @@ class PairBatch:
   aligned: TextBatch | Features  # [B, ...]
   base: TextBatch | Features  # [B, ...]
   weight: Array  # [B] float32: 0 for padding pairs, and for samples that a prompt lacks
+  # [B, S] float32: how likely the aligned text is the better one, for every prefix; the last column
+  # is that of the whole texts; None: it is better
+  label: Array | None = None

@@ -125,6 +125,46 @@ def _joined(tokenizer: Any, pairs: Sequence[Prompted]) -> list[list[int]]:
   ]
 
 
+def token_log_probs_of(
+  params: trunk.Params, batch: structs.TextBatch, *, config: trunk.Config, dtype: DTypeLike
+) -> jax.Array:
+  """Returns the log-probability of every token given those before it [B, S]; 0 of the first."""
+  log_probs, valid = distribution.text_log_probs(params, batch, config, dtype)
+  return jnp.pad(log_probs * valid, ((0, 0), (1, 0)))
+
+
+def cumulative_log_ratios(
+  aligned: pretrained.Decoder,
+  base: pretrained.Decoder,
+  texts: Sequence[Sequence[int]],
+  batch_size: int = rewards.BATCH_SIZE,
+  dtype: DTypeLike = jnp.float32,
+) -> list[np.ndarray]:
+  """Returns log π_aligned - log π_base of every prefix of N texts, nats: N arrays [tokens].
+
+  EOS is given, unless the tokenizer puts BOS before a text, or a text has as many tokens as the
+  models have positions. The log-ratio of a first token with nothing before it is 0.
+
+  Args:
+    aligned: one language model.
+    base: another, with the same tokens; only one of them is on the devices at a time.
+    texts: token ids, at most as many as the models have positions.
+    batch_size: texts of 64 tokens scored at once.
+    dtype: the compute type.
+  """
+  room = min(model.config.max_position_embeddings for model in (aligned, base)) - 1
+  given = [] if text.front(base.tokenizer) else [base.config.eos_token_id]
+  sequences = [[*given, *ids] if len(ids) <= room else list(ids) for ids in texts]
+  of_aligned, of_base = (
+    scoring.token_values(token_log_probs_of, model, sequences, batch_size, dtype)
+    for model in (aligned, base)
+  )
+  return [
+    np.cumsum(np.subtract(one, other, dtype=np.float64))[-len(ids) :]
+    for one, other, ids in zip(of_aligned, of_base, texts)
+  ]
+
+
 def columns(of_model: np.ndarray, of_reference: np.ndarray) -> dict[str, np.ndarray]:
   """Returns the scores of N texts by name, from `completion_log_prob_scorer` of both models.
 

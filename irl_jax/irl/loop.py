@@ -19,6 +19,7 @@ from irl_jax import errors
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.irl import frozen as frozen_lib
+from irl_jax.irl import labels as labels_lib
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import prepare
@@ -44,11 +45,14 @@ def pairs_at_once(
   return parallel.batch_size(fitting * parallel.device_count() or most, most)
 
 
-def validation_metrics(scores: np.ndarray, irl: config_lib.IRL) -> dict[str, float]:
-  """Returns the validation metrics of whole texts, from the pairs' R̂ [N, 2]."""
+def validation_metrics(
+  scores: np.ndarray, irl: config_lib.IRL, labels: labels_lib.Labels | None = None
+) -> dict[str, float]:
+  """Returns the validation metrics of whole texts, from the pairs' R̂ [N, 2] and their labels."""
   delta = scores[:, 0] - scores[:, 1]
+  label = None if labels is None else labels_lib.of_whole_texts(labels)
   return {
-    'validation/loss': float(np.mean(objectives.pair_losses(delta, irl))),
+    'validation/loss': float(np.mean(objectives.pair_losses(delta, irl, label=label))),
     'validation/margin': float(delta.mean()),
     'validation/pairwise_accuracy': float(np.mean((delta > 0) + 0.5 * (delta == 0))),
   }
@@ -97,6 +101,7 @@ def train(
   report: Callable[[np.ndarray], dict[str, float]] = lambda scores: {},
   prompts: Sequence[Hashable] | None = None,
   outputs: frozen_lib.FrozenOutputs | None = None,
+  labels: Sequence[labels_lib.Labels] | None = None,
 ) -> reward_lib.Parts:
   """Recovers a reward by IRL; continues from the newest checkpoint in `folder`.
 
@@ -112,11 +117,11 @@ def train(
     log: called after every validation with the number of the update and its metrics.
     truncate_log: called with the number of the first update of this run.
     progress: wraps the iterable of updates.
-    report: computes more metrics to log, from R̂ [N, 2] of the validation pairs; training does not
-      use them.
-    prompts: the prompt of every training pair, for an objective that compares all samples of a
-      prompt; None: any pairs may be compared.
-    outputs: the frozen layers' outputs, if trainings with the same base, irl and dtype share them.
+    report: computes more metrics to log, from R̂ [N, 2] of the validation pairs; not used otherwise.
+    prompts: the prompt of every training pair, for objectives of groups; None: any pairs form one.
+    outputs: the frozen layers' outputs, shared with trainings of the same base, irl and dtype.
+    labels: those of the training pairs, and those of the validation pairs: for each pair an array
+      with a probability for every token of its longer text; None, with irl.label 'source'.
 
   Returns:
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
@@ -134,9 +139,9 @@ def train(
   seed = int(seed)
   outputs = outputs or frozen_lib.FrozenOutputs(base, irl, dtype, runtime)
   hooks = loop_lib.Hooks(log, truncate_log, progress)
-  run_fingerprint = fingerprint_of(base, pairs, validation, irl, seed, prompts)
+  run_fingerprint = fingerprint_of(base, pairs, validation, irl, seed, prompts, labels)
   with sharding.using(runtime.sharding):
-    parts, data, held = _start(base, pairs, validation, irl, seed, dtype, prompts, outputs)
+    parts, data, held = _start(base, pairs, validation, irl, seed, dtype, prompts, outputs, labels)
     task, state, plan = _task(base.config, parts, data, held, irl, seed, dtype, runtime, report)
     learner = loop_lib.Learner(state, parallel.replicate(parts[0]))
     best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
@@ -152,15 +157,17 @@ def _start(
   dtype: DTypeLike,
   prompts: Sequence[Hashable] | None,
   outputs: frozen_lib.FrozenOutputs,
+  labels: Sequence[labels_lib.Labels] | None,
 ) -> tuple[reward_lib.Parts, pairs_lib.PairDataset, pairs_lib.PairDataset]:
   """Returns the initial parameters, the training data and the validation data."""
+  of_pairs, of_held = _checked_labels(labels, irl, pairs, validation)
   outputs.check(base, irl, dtype)
   known, known_of_held = (outputs.of(pairs_lib.texts_of(some)) for some in (pairs, validation))
-  dataset = prepare.training_data(base, pairs, irl, known)
+  dataset = prepare.training_data(base, pairs, irl, known, of_pairs)
   return (
-    prepare.initial_parts(base, pairs, irl, seed, dtype, known),
+    prepare.initial_parts(base, pairs, irl, seed, dtype, known, of_pairs),
     pairs_lib.by_prompt(dataset, prompts, irl.group_size),
-    prepare.training_data(base, validation, irl, known_of_held),
+    prepare.training_data(base, validation, irl, known_of_held, of_held),
   )
 
 
@@ -186,7 +193,7 @@ def _task(
   def validate(params: reward_lib.Params) -> dict[str, float]:
     scores = prepare.over_pairs(score_pairs, (params, placed), held, at_once)
     reported = arguments.reported(report, scores) if np.isfinite(scores).all() else {}
-    return validation_metrics(scores, irl) | reported
+    return validation_metrics(scores, irl, held.labels) | reported
 
   batch_of = lambda step: dataset.batch(groups_of(step))
   task = loop_lib.Task('irl', update, placed, batch_of, validate)
@@ -200,10 +207,14 @@ def fingerprint_of(
   irl: config_lib.IRL,
   seed: int,
   prompts: Sequence[Hashable] | None,
+  labels: Sequence[labels_lib.Labels] | None = None,
 ) -> fingerprint.Fingerprint:
   """Returns the fingerprint of this training run, which covers only what results depend on."""
+  # Without labels there is no digest of them, as in the checkpoints of older versions.
+  of_labels = {} if labels is None else {'labels': fingerprint.of_params(labels)}
   return fingerprint.of(
     {'irl': irl, 'seed': seed},
+    **of_labels,
     pairs=fingerprint.of_rows(pairs),
     validation_pairs=fingerprint.of_rows(validation),
     prompts=fingerprint.of_rows([] if prompts is None else list(map(str, prompts))),
@@ -231,6 +242,33 @@ def _checked(
   pairs_lib.check_lengths(len(checked), prompts=prompts)
   _check_counts(len(checked), len(held))
   return checked, held
+
+
+def _checked_labels(
+  labels: Sequence[labels_lib.Labels] | None, irl: config_lib.IRL, *pairs: Sequence[pairs_lib.Pair]
+) -> Sequence[labels_lib.Labels | None]:
+  """Returns the labels of the training and the validation pairs, or None for each.
+
+  Raises:
+    ConfigError: there are labels, or none, against irl.label; or they are not those of the pairs.
+  """
+  if (labels is None) != (irl.label == 'source'):
+    needs = 'takes no labels' if labels is not None else 'needs labels'
+    raise errors.ConfigError(f'labels: config.irl.label = {irl.label!r} {needs}')
+  if labels is None:
+    return [None, None]
+  if not isinstance(labels, Sequence) or len(labels) != 2:
+    raise errors.ConfigError('labels: must be two lists, of the training and the validation pairs')
+  for name, of_set, texts in zip(('pairs', 'validation'), labels, pairs, strict=True):
+    pairs_lib.check_lengths(len(texts), **{f'labels of {name}': of_set})
+    for number, (label, pair) in enumerate(zip(of_set, texts)):
+      right = np.shape(label) == (max(map(len, pair)),)
+      if not right or not (np.min(label) >= 0 and np.max(label) <= 1):
+        raise errors.ConfigError(
+          f'labels of {name}[{number}]: must be {max(map(len, pair))} numbers from 0 to 1, one per '
+          'token of the longer text'
+        )
+  return labels
 
 
 def _plan(irl: config_lib.IRL, per_epoch: int) -> loop_lib.Plan:

@@ -182,8 +182,14 @@ def losses(
   present: jax.Array,
   irl: config_lib.IRL,
   progress: jax.Array | float,
+  label: jax.Array | None = None,
+  aligned_present: jax.Array | None = None,
 ) -> jax.Array:
   """Returns the training loss [B, ...] of every pair, by the objective that `irl` names.
+
+  With a label p, it is p × the loss of the pair + (1 - p) × the loss of the pair with its two texts
+  exchanged. Of Bradley-Terry this is the cross-entropy with p. Of maximum entropy, the base text is
+  then the chosen one, and the aligned texts are the samples that it is compared with.
 
   Args:
     aligned: R̂ of the aligned texts [B, ...]; every `irl.group_size` consecutive texts share a
@@ -192,10 +198,28 @@ def losses(
     present: which of the base texts exist [B, ...].
     irl: hyper-parameters.
     progress: the share of the updates that are done, in [0, 1].
+    label: how likely the aligned text is the better one [B, ...], in [0, 1]; None: it is. Must be 1
+      where there is no base text, or none to compare it with.
+    aligned_present: which of the aligned texts exist [B, ...]; None: all that `present` has.
   """
-  return OBJECTIVES[irl.objective].training(aligned, base, present, irl, progress)
+  training = OBJECTIVES[irl.objective].training
+  loss = training(aligned, base, present, irl, progress)
+  if label is None:
+    return loss
+  there = present if aligned_present is None else aligned_present
+  return label * loss + (1 - label) * training(base, aligned, there, irl, progress)
 
 
-def pair_losses(delta: Delta, irl: config_lib.IRL, progress: jax.Array | float = 1.0) -> jax.Array:
-  """Returns the validation loss [N] of single pairs by their Δ [N], by the objective of `irl`."""
-  return OBJECTIVES[irl.objective].validation(delta, irl, progress)
+def pair_losses(
+  delta: Delta,
+  irl: config_lib.IRL,
+  progress: jax.Array | float = 1.0,
+  label: np.ndarray | None = None,
+) -> jax.Array:
+  """Returns the validation loss [N] of single pairs by their Δ [N], by the objective of `irl`.
+
+  A label [N] enters as in `losses`.
+  """
+  of_pair = OBJECTIVES[irl.objective].validation
+  loss = of_pair(delta, irl, progress)
+  return loss if label is None else label * loss + (1 - label) * of_pair(-delta, irl, progress)

@@ -21,6 +21,7 @@ from irl_jax import scoring
 from irl_jax import structs
 from irl_jax.data import batches
 from irl_jax.data import text
+from irl_jax.irl import labels as labels_lib
 from irl_jax.models import pretrained
 from irl_jax.runtime import terminal
 from irl_jax.training import arguments
@@ -183,6 +184,7 @@ class PairDataset:
   features: np.ndarray | None = None  # [N, 2, D] float32: pooled states of a fully frozen trunk
   # States at the lowest trained block, of the aligned texts, then of the base texts [2N]
   cut_hidden: scoring.States | None = None
+  labels: labels_lib.Labels | None = None  # of the N pairs; None: the aligned text is better
 
   def __len__(self) -> int:
     """Returns the number of groups G."""
@@ -209,13 +211,21 @@ class PairDataset:
     """Returns the pairs of these row numbers [B]."""
     if self.features is not None:
       aligned, base = (structs.Features(self.features[rows, side]) for side in (0, 1))
-      return structs.PairBatch(aligned, base, weight)
+      return structs.PairBatch(aligned, base, weight, self._labels(rows, 1))
     pairs = [self.pairs[row] for row in rows]
     length = batches.bucket(max(max(map(len, pair)) for pair in pairs), self.buckets)
-    if self.cut_hidden is None:
-      return pair_batch(pairs, weight, self.pad_id, length)
-    hidden = [self.cut_hidden.padded(rows + first, length) for first in (0, len(self.pairs))]
-    return pair_batch(pairs, weight, self.pad_id, length, (hidden[0], hidden[1]))
+    hidden = None
+    if self.cut_hidden is not None:
+      both = [self.cut_hidden.padded(rows + first, length) for first in (0, len(self.pairs))]
+      hidden = both[0], both[1]
+    batch = pair_batch(pairs, weight, self.pad_id, length, hidden)
+    return dataclasses.replace(batch, label=self._labels(rows, length))
+
+  def _labels(self, rows: np.ndarray, length: int) -> np.ndarray | None:
+    """Returns the labels [B, S] of the pairs of these row numbers; None if there are none."""
+    if self.labels is None:
+      return None
+    return labels_lib.padded([self.labels[row] for row in rows], length)
 
 
 def pair_dataset(pairs: Sequence[Pair], pad_id: int, updates: int = 0) -> PairDataset:

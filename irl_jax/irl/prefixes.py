@@ -47,9 +47,12 @@ def _texts(batch: structs.PairBatch) -> tuple[structs.TextBatch, structs.TextBat
   return batch.aligned, batch.base
 
 
-def present(batch: structs.PairBatch) -> jax.Array:
-  """Returns which prefixes of the base texts exist [B, S]; a pair without weight has none."""
-  return _texts(batch)[1].valid & (batch.weight > 0)[:, None]
+def present(batch: structs.PairBatch) -> list[jax.Array]:
+  """Returns which prefixes of the aligned and of the base texts exist, both [B, S].
+
+  A pair without weight has none.
+  """
+  return [side.valid & (batch.weight > 0)[:, None] for side in _texts(batch)]
 
 
 def compared(batch: structs.PairBatch, group_size: int) -> jax.Array:
@@ -65,8 +68,14 @@ def compared(batch: structs.PairBatch, group_size: int) -> jax.Array:
   )
   # The first position where two texts of a group differ, and all after it.
   differs = jnp.cumsum(jnp.any(texts != texts[:, :1], axis=1), axis=1) > 0
-  enough = jnp.sum(in_groups(present(batch)), axis=1) >= min(group_size, 2)
-  return _texts(batch)[0].valid & jnp.repeat(differs & enough, group_size, axis=0)
+  enough = _enough(present(batch)[1], group_size)
+  return _texts(batch)[0].valid & jnp.repeat(differs, group_size, axis=0) & enough
+
+
+def _enough(there: jax.Array, group_size: int) -> jax.Array:
+  """Returns where [B, S] a group has as many texts as its objective needs, by which are there."""
+  count = jnp.sum(there.reshape(-1, group_size, there.shape[1]), axis=1)
+  return jnp.repeat(count >= min(group_size, 2), group_size, axis=0)
 
 
 def losses(
@@ -77,6 +86,10 @@ def losses(
 ) -> jax.Array:
   """Returns every pair's mean loss [B] over its compared prefixes; 0 if there are none."""
   counted = compared(batch, irl.group_size)
-  aligned, base = prefixes
-  of_prefixes = objectives.losses(aligned, base, present(batch), irl, progress)
+  of_aligned, of_base = present(batch)
+  label = batch.label
+  if label is not None:
+    # The pair can only be exchanged where the base text goes on and has texts to be compared with.
+    label = jnp.where(of_base & _enough(of_aligned, irl.group_size), label, 1.0)
+  of_prefixes = objectives.losses(*prefixes, of_base, irl, progress, label, of_aligned)
   return jnp.sum(of_prefixes * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax.irl import frozen as frozen_lib
+from irl_jax.irl import labels as labels_lib
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.models import heads
@@ -32,6 +33,7 @@ def initial_parts(
   seed: int,
   dtype: DTypeLike,
   outputs: frozen_lib.Outputs = frozen_lib.Outputs(),
+  labels: labels_lib.Labels | None = None,
 ) -> reward_lib.Parts:
   """Returns the base model's trunk under the first head, cut into trained and frozen parameters.
 
@@ -42,6 +44,7 @@ def initial_parts(
     seed: random seed for the head.
     dtype: the compute type.
     outputs: the frozen layers' outputs for both texts of every pair, if they are known.
+    labels: of the pairs; None: the aligned texts are better.
 
   Raises:
     ConfigError: config.irl.trained_blocks exceeds the model's blocks.
@@ -53,11 +56,14 @@ def initial_parts(
   else:
     rows = np.random.default_rng(seed).permutation(len(pairs))[:DIRECTION_PAIRS]
     states = features(base, pairs, rows, irl, (trained, frozen), dtype, outputs)
-    head = difference_head(states, base.config)
+    of_rows = None if labels is None else labels_lib.of_whole_texts(labels)[rows]
+    head = difference_head(states, base.config, of_rows)
   return trained | {'reward_head': head}, frozen
 
 
-def difference_head(states: np.ndarray, config: trunk_lib.Config) -> reward_lib.Params:
+def difference_head(
+  states: np.ndarray, config: trunk_lib.Config, label: np.ndarray | None = None
+) -> reward_lib.Params:
   """Returns a head along the mean normalised state of aligned texts minus that of base texts.
 
   This is the direction that one step of matching feature expectations gives (Abbeel & Ng 2004).
@@ -67,7 +73,13 @@ def difference_head(states: np.ndarray, config: trunk_lib.Config) -> reward_lib.
   Args:
     states: the states of the aligned and the base texts [N, 2, D].
     config: the trunk's shape.
+    label: how likely the aligned text of each pair is the better one [N]: its difference counts
+      2 label - 1 times, as in the gradient of Bradley-Terry at Δ = 0. None: it is better.
   """
+  if label is not None:
+    both = [trunk_lib.normalise(jnp.asarray(states[:, side]), config) for side in (0, 1)]
+    weighted = (2 * label - 1)[:, None] * (both[0] - both[1])
+    return jax.device_get(heads.reward_head_along(jnp.mean(weighted, axis=0)))
   aligned, base = (
     jnp.mean(trunk_lib.normalise(jnp.asarray(states[:, side]), config), axis=0) for side in (0, 1)
   )
@@ -99,6 +111,7 @@ def training_data(
   pairs: Sequence[pairs_lib.Pair],
   irl: config_lib.IRL,
   outputs: frozen_lib.Outputs,
+  labels: labels_lib.Labels | None = None,
 ) -> pairs_lib.PairDataset:
   """Returns the training data: token ids, and what is known of the frozen layers' outputs.
 
@@ -107,11 +120,12 @@ def training_data(
     pairs: N pairs.
     irl: its number of updates is used.
     outputs: the frozen layers' outputs for both texts of every pair.
+    labels: of the pairs; None: the aligned texts are better.
   """
   updates = irl.epochs * len(pairs) // irl.batch_size
   dataset = pairs_lib.pair_dataset(pairs, base.config.eos_token_id, updates)
   pooled = None if outputs.features is None else pairs_lib.of_both(outputs.features)
-  return dataclasses.replace(dataset, features=pooled, cut_hidden=outputs.states)
+  return dataclasses.replace(dataset, features=pooled, cut_hidden=outputs.states, labels=labels)
 
 
 def over_pairs(

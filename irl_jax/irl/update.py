@@ -54,7 +54,8 @@ def total_loss(
     aligned, base = prefixes.at_ends(of_prefixes, batch)
   else:
     aligned, base = reward_lib.pair_rewards(trained, frozen, batch, pooling=irl.pooling, **statics)
-  loss = objectives.losses(aligned, base, batch.weight > 0, irl, progress)
+  label = None if batch.label is None else batch.label[:, -1]
+  loss = objectives.losses(aligned, base, batch.weight > 0, irl, progress, label)
   if irl.prefix_weight:
     prefix_loss = prefixes.losses(of_prefixes, batch, irl, progress)
     loss = (1 - irl.prefix_weight) * loss + irl.prefix_weight * prefix_loss

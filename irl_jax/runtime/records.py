@@ -10,18 +10,14 @@ from typing import Any
 from typing import NotRequired
 from typing import TypedDict
 
-# Version of summary.json: incremented when the meaning of a field changes; a file without it has
-# version 1
+# Version of summary.json, incremented when a field changes its meaning; without it: version 1
 SCHEMA = 1
 
 Interval = list[float]  # [low, high], 95 %
 
 
 class CutText(TypedDict):
-  """A text of the source, cut into a prompt and its original continuation.
-
-  prompt + original is the full text.
-  """
+  """A text of the source, cut into two: prompt + original is the full text."""
 
   prompt: str
   original: str  # the rest of the text in the source; '' if there is none
@@ -50,6 +46,8 @@ class DemonstrationRow(PairRow):
 
   true_reward_aligned: float | None  # r* of prompt + completion; None: the run has no true reward
   true_reward_base: float | None
+  log_ratio_aligned: NotRequired[list[float]]  # cumulative, nats, one per token that IRL reads
+  log_ratio_base: NotRequired[list[float]]  # both only if config.irl.label needs them
 
 
 class ScoredText(TypedDict):

@@ -128,7 +128,7 @@ def train(run: Run, training: Examples, validation: Examples) -> rewards.Reward:
 
 
 def settings(irl: config_lib.IRL) -> config_lib.IRL:
-  """Returns the hyper-parameters of the ceiling: prefixes are not compared.
+  """Returns the hyper-parameters of the ceiling: prefixes are not compared, the order is certain.
 
   The two texts of a pair are unrelated, and r* or a label judges whole texts.
 
@@ -136,4 +136,4 @@ def settings(irl: config_lib.IRL) -> config_lib.IRL:
     ConfigError: such a reward cannot be exported.
   """
   export.check(irl)
-  return dataclasses.replace(irl, prefix_weight=0.0)
+  return dataclasses.replace(irl, prefix_weight=0.0, label='source')

@@ -12,6 +12,7 @@ from irl_jax.runtime import processes
 from irl_jax.runtime.records import DemonstrationRow
 from irl_jax.runtime.records import PairRow
 from irl_jax.runtime.records import PromptRow
+from irl_jax.stages.demonstrated import with_log_ratios
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 from irl_jax.stages.run import SPLITS
@@ -60,7 +61,8 @@ def demos(run: Run) -> None:
       )
       for (row, sample), aligned, base in zip(prompts, completions['aligned'], completions['base'])
     ]
-    run.write_rows(f'demos/{split}.jsonl', scored(pairs, true_reward))
+    rows = with_log_ratios(run, models, scored(pairs, true_reward), split)
+    run.write_rows(f'demos/{split}.jsonl', rows)
 
 
 def are_coupled(run: Run, split: str) -> bool:

@@ -9,20 +9,22 @@ import numpy as np
 
 from irl_jax import rewards
 from irl_jax import streams
-from irl_jax.config import IRL
 from irl_jax.data import text
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import calibration
 from irl_jax.irl import export
 from irl_jax.irl import frozen
 from irl_jax.irl import loop as irl_loop
-from irl_jax.irl import pairs
 from irl_jax.irl import reward
 from irl_jax.models import pretrained
 from irl_jax.runtime import processes
 from irl_jax.runtime import terminal
 from irl_jax.runtime.records import DemonstrationRow
 from irl_jax.stages import data
+from irl_jax.stages.demonstrated import different
+from irl_jax.stages.demonstrated import encode_demonstrations
+from irl_jax.stages.demonstrated import labels_of
+from irl_jax.stages.demonstrated import training_rows
 from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 
@@ -40,12 +42,13 @@ def irl(run: Run) -> None:
   report_left_out(demonstrated['train'], training, 'training')
   report_left_out(demonstrated['validation'], validation, 'validation')
   outputs = frozen.FrozenOutputs(base, settings, run.dtype, run.config.runtime)
+  pairs = [encode_demonstrations(base, rows, settings) for rows in (training, validation)]
   train = functools.partial(
     irl_loop.train,
     base,
-    encode_demonstrations(base, training, settings),
-    encode_demonstrations(base, validation, settings),
+    *pairs,
     settings,
+    labels=labels_of(settings, (training, pairs[0]), (validation, pairs[1])),
     dtype=run.dtype,
     runtime=run.config.runtime,
     prompts=[row['prompt'] for row in training],
@@ -151,20 +154,6 @@ def unlabelled_texts(run: Run) -> list[str]:
   return full_texts(demonstrated, 'aligned') + full_texts(demonstrated, 'base')
 
 
-def different(rows: Sequence[DemonstrationRow]) -> list[DemonstrationRow]:
-  """Returns the demonstrations whose two texts differ; the others carry no evidence."""
-  return [row for row in rows if row['aligned'] != row['base']]
-
-
-def training_rows(rows: Sequence[DemonstrationRow], settings: IRL) -> list[DemonstrationRow]:
-  """Returns the demonstrations to train on.
-
-  An objective of single pairs gets those whose texts differ. A group objective averages over all
-  samples of a prompt, so it gets all of them, including identical ones.
-  """
-  return list(rows) if settings.group_size > 1 else different(rows)
-
-
 def report_left_out(
   rows: Sequence[DemonstrationRow], used: Sequence[DemonstrationRow], split: str
 ) -> None:
@@ -175,19 +164,6 @@ def report_left_out(
       len(rows) - len(used),
       terminal.count(len(rows), f'{split} pair'),
     )
-
-
-def encode_demonstrations(
-  model: pretrained.Decoder, rows: Sequence[DemonstrationRow], settings: IRL
-) -> list[pairs.Pair]:
-  """Tokenises demonstrations."""
-  return pairs.encode_pairs(
-    model,
-    full_texts(rows, 'aligned'),
-    full_texts(rows, 'base'),
-    settings.max_tokens,
-    [row['prompt'] for row in rows],
-  )
 
 
 def against_true_reward(

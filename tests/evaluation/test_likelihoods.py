@@ -6,6 +6,7 @@ import pytest
 from irl_jax import api
 from irl_jax.errors import ConfigError
 from irl_jax.errors import InputError
+from irl_jax.evaluation import likelihoods
 from irl_jax.models import pretrained
 
 PAIRS = [('ab', 'ba'), ('', 'abc'), ('a b', ''), ('abba', 'b')]
@@ -53,3 +54,25 @@ def test_what_cannot_be_compared_is_refused(audited, classifier):
     api.log_ratio(audited['base'], audited['base'], TEXTS, ['a'])
   with pytest.raises(InputError, match='only a causal language model gives the log-probability'):
     api.log_ratio(audited['base'], classifier, TEXTS)
+
+
+def test_every_prefix_of_a_text_has_the_log_ratio_of_the_prefix_alone(audited):
+  aligned, base = (
+    pretrained.load_language_model(str(audited[side])) for side in ('aligned', 'base')
+  )
+  ids = [base.tokenizer.encode(text) for text in ('abba', 'b', 'a b')]
+  found = likelihoods.cumulative_log_ratios(aligned, base, ids, 16)
+  log_prob = {
+    side: likelihoods.text_log_prob(model, 16) for side, model in (('a', aligned), ('b', base))
+  }
+  for row, tokens in zip(found, ids, strict=True):
+    prefixes = [base.tokenizer.decode(tokens[: end + 1]) for end in range(len(tokens))]
+    np.testing.assert_allclose(row, log_prob['a'](prefixes) - log_prob['b'](prefixes), atol=1e-4)
+  assert np.ptp(found[0]) > 0.01
+
+
+def test_a_text_as_long_as_the_models_positions_begins_with_its_own_first_token(audited):
+  base = pretrained.load_language_model(str(audited['base']))
+  longest = base.config.max_position_embeddings
+  (found,) = likelihoods.cumulative_log_ratios(base, base, [[2] * longest], 16)
+  assert found.shape == (longest,) and not found.any()

@@ -34,6 +34,7 @@ IRL = c.IRL(
   warmup_steps=5,
   weight_decay=0.0,
 )
+SOFT = dataclasses.replace(IRL, label='likelihood')
 WEIGHTS = np.random.default_rng(7).normal(size=23)  # of the letters from a to w
 
 
@@ -109,6 +110,28 @@ def test_a_known_linear_reward_is_recovered(finished):
 def test_other_objectives_recover_it_too(base, data, tmp_path, objective):
   irl = dataclasses.replace(IRL, objective=objective, epochs=3)
   assert rank_correlation(train(base, data, tmp_path, {}, irl)) > 0.75
+
+
+@pytest.mark.slow
+def test_labels_tell_which_text_is_better_where_the_source_does_not(base, data, tmp_path):
+  """Half of the pairs are in the wrong order, and their labels say so."""
+  turned = np.random.default_rng(0).random(1024) < 0.5
+  pairs = [pair[::-1] if turn else pair for pair, turn in zip(data[0], turned)]
+  sure = lambda pair, turn: np.full(max(map(len, pair)), 0.1 if turn else 0.9, np.float32)
+  labels = [
+    [sure(pair, turn) for pair, turn in zip(pairs, turned)],
+    [sure(pair, False) for pair in data[1]],
+  ]
+  log = {}
+  model = train(base, (pairs, data[1]), tmp_path / 'soft', log, SOFT, labels=labels)
+  assert rank_correlation(model) > 0.75
+  delta = np.subtract(*[rewards.recovered_reward(model)(side) for side in demonstrations(100, 11)])
+  loss = lambda delta: np.log1p(np.exp(-delta / IRL.temperature))
+  expected = np.mean(0.9 * loss(delta) + 0.1 * loss(-delta))
+  least = min(row['validation/loss'] for row in log.values())
+  np.testing.assert_allclose(expected, least, atol=1e-4)
+  with pytest.raises(errors.ConfigError, match='contains another training run: other labels'):
+    train(base, (pairs, data[1]), tmp_path / 'soft', {}, SOFT, labels=[labels[0][::-1], labels[1]])
 
 
 @pytest.mark.slow
@@ -323,6 +346,17 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
     ({'truncate_log': None}, 'truncate_log = None: must be a function; lambda'),
     ({'progress': None}, 'progress = None: must be a function; iter does nothing'),
     ({'report': None}, r'report = None: must be a function; lambda \*_: {} does nothing'),
+    ({'labels': [[], []]}, "labels: config.irl.label = 'source' takes no labels"),
+    ({'irl': SOFT}, "labels: config.irl.label = 'likelihood' needs labels"),
+    (
+      {'irl': SOFT, 'labels': [[]]},
+      'labels: must be two lists, of the training and the validation',
+    ),
+    ({'irl': SOFT, 'labels': [[], []]}, 'labels of pairs: has 0, but must have 1024, one per pair'),
+    (
+      {'irl': SOFT, 'labels': [[np.full(99, 0.5)] * 1024, []]},
+      r'labels of pairs\[0\]: must be \d numbers from 0 to 1, one per token of the longer text',
+    ),
   ],
 )
 def test_wrong_arguments_are_refused_in_one_line(base, data, tmp_path, changes, problem):

@@ -168,6 +168,39 @@ def test_objectives_of_groups_see_the_other_samples_of_a_prompt():
   np.testing.assert_allclose(found, np.stack(expected, axis=1), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+  'name', [name for name, of_groups in COMPARES_GROUPS.items() if not of_groups]
+)
+def test_a_label_shares_a_pair_between_its_two_orders(name):
+  """Against a loop; the validation loss takes the label in the same way."""
+  rng = np.random.default_rng(3)
+  aligned, base = rng.uniform(-1, 1, (2, 4, 3)).astype(np.float32)
+  label = rng.random((4, 3)).astype(np.float32)
+  label[0] = [0.0, 0.5, 1.0]
+  found = objectives.losses(aligned, base, np.ones((4, 3), bool), settings(name), 0.6, label)
+  expected = [
+    p * by_hand(name, float(delta), 0.1, 0.25, 0.6)
+    + (1 - p) * by_hand(name, -float(delta), 0.1, 0.25, 0.6)
+    for delta, p in zip((aligned - base).ravel(), label.ravel().astype(float))
+  ]
+  np.testing.assert_allclose(np.ravel(found), expected, atol=1e-5)
+  validated = objectives.pair_losses(aligned - base, settings(name), 0.6, label)
+  np.testing.assert_allclose(np.ravel(validated), expected, atol=1e-5)
+
+
+def test_a_label_shares_the_samples_of_a_prompt_between_both_orders():
+  rng = np.random.default_rng(4)
+  aligned, base = rng.uniform(-1, 1, (2, 6)).astype(np.float32)
+  of_aligned, of_base = np.array([1, 1, 1, 1, 0, 1], bool), np.array([1, 0, 1, 1, 1, 1], bool)
+  label = np.array([0.3, 1.0, 0.0, 0.6, 0.5, 0.9], np.float32)  # 1 without a base text
+  found = objectives.losses(
+    aligned, base, of_base, settings('maximum_entropy'), 0.0, label, of_aligned
+  )
+  as_drawn = entropy_by_hand(aligned, base, of_base, 2, 0.25)
+  exchanged = entropy_by_hand(base, aligned, of_aligned, 2, 0.25)
+  np.testing.assert_allclose(found, label * as_drawn + (1 - label) * exchanged, rtol=1e-5)
+
+
 def test_the_default_is_the_one_that_the_docs_recommend():
   page = (pathlib.Path(__file__).parents[2] / 'docs' / 'recovery.md').read_text(encoding='utf-8')
   recommended = re.findall(r'the default, `irl\.objective=(\w+)`', page)

@@ -89,6 +89,16 @@ def test_a_batch_holds_activations_at_the_cut_of_its_own_length():
   np.testing.assert_array_equal([batch.aligned.cut_hidden, batch.base.cut_hidden], expected)
 
 
+def test_a_batch_holds_the_labels_of_its_pairs_at_its_own_length():
+  dataset = pairs_lib.pair_dataset([([1], [2, 3]), ([4] * 11, [5]), ([6], [7])], pad_id=0)
+  labels = [np.array([0.25, 0.5]), np.full(11, 0.125), np.array([1.0])]
+  dataset = dataclasses.replace(dataset, buckets=(4, 12), labels=labels)
+  assert dataset.batch(np.array([2, 0])).label.tolist() == [[1.0] * 4, [0.25, 0.5, 0.5, 0.5]]
+  pooled = dataclasses.replace(dataset, features=np.zeros((3, 2, 5), np.float32))
+  assert pooled.batch(np.array([0, 1])).label.tolist() == [[0.5], [0.125]]
+  assert dataclasses.replace(dataset, labels=None).batch(np.array([0])).label is None
+
+
 @pytest.mark.parametrize(
   'count, size, expected',
   [(5, 2, [[0, 1], [2, 3], [4, 4]]), (4, 2, [[0, 1], [2, 3]]), (1, 3, [[0, 0, 0]])],

@@ -22,7 +22,9 @@ def test_what_all_texts_of_a_prompt_begin_with_is_not_compared():
 
 def test_a_pair_without_weight_has_no_base_prefixes():
   batch = pairs_lib.pair_batch([([5], [6, 7]), ([5], [8])], np.array([1, 0]), 0, 3)
-  assert prefixes.present(batch).tolist() == [[True, True, False], [False] * 3]
+  of_aligned, of_base = prefixes.present(batch)
+  assert of_aligned.tolist() == [[True, False, False], [False] * 3]
+  assert of_base.tolist() == [[True, True, False], [False] * 3]
 
 
 def test_the_last_prefix_is_the_whole_text():

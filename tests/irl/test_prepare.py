@@ -71,3 +71,15 @@ def test_the_first_head_points_from_base_texts_to_aligned_ones(policy, pairs):
     for seed in (0, 1)
   ]
   assert np.corrcoef(*drawn)[0, 1] < 0.9
+
+
+def test_a_pair_counts_for_the_first_head_as_its_label_says(policy):
+  rng = np.random.default_rng(2)
+  states, label = rng.normal(size=(5, 2, 16)), np.array([1.0, 0.5, 0.0, 0.75, 0.1])
+  expected = np.zeros(16)
+  for (aligned, other), p in zip(states, label):
+    for sign, state in ((1, aligned), (-1, other)):
+      scaled = (state - state.mean()) / np.sqrt(state.var() + policy.config.layer_norm_eps)
+      expected += sign * (2 * p - 1) * scaled
+  found = prepare.difference_head(states, policy.config, label)['direction']
+  np.testing.assert_allclose(found, 0.02 * expected / np.sqrt(np.mean(expected**2)), atol=1e-5)

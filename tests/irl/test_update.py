@@ -12,6 +12,7 @@ import pytest
 
 from irl_jax import config as c
 from irl_jax.data import batches
+from irl_jax.irl import labels as labels_lib
 from irl_jax.irl import pairs as pairs_lib
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
@@ -180,6 +181,70 @@ def test_prefixes_are_compared_where_both_texts_have_one_and_they_differ(
   whole_only = means(params, batch, **statics)
   np.testing.assert_allclose(metrics['margin'], whole_only['margin'], atol=1e-5)
   assert abs(metrics['loss'] - whole_only['loss']) > 1e-3
+
+
+def test_every_prefix_of_a_pair_has_a_label_of_its_own(
+  params, pairs, batch, statics, prefix_scores
+):
+  """Against a double loop over pairs and lengths."""
+  rng = np.random.default_rng(5)
+  labels = [rng.random(max(map(len, pair))).astype(np.float32) for pair in pairs]
+  loss = lambda delta, p: (
+    p * np.log1p(np.exp(-delta / 0.3)) + (1 - p) * np.log1p(np.exp(delta / 0.3))
+  )
+  rows = []
+  for number, ((aligned, base), scores) in enumerate(zip(pairs, prefix_scores)):
+    if number in (3, 6):  # of weight 0
+      continue
+    of_prefixes = [
+      loss(scores[0][n - 1] - scores[1][n - 1], labels[number][n - 1])
+      for n in range(1, min(len(aligned), len(base)) + 1)
+      if aligned[:n] != base[:n]
+    ]
+    whole = loss(scores[0][-1] - scores[1][-1], labels[number][-1])
+    rows.append(0.75 * whole + 0.25 * (np.mean(of_prefixes) if of_prefixes else 0))
+  labelled = batch.replace(label=labels_lib.padded(labels, 16))
+  irl = dataclasses.replace(statics['irl'], prefix_weight=0.25, label='likelihood')
+  found = means(params, labelled, **statics | {'irl': irl})
+  np.testing.assert_allclose(found['loss'], np.mean(rows), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_labels_of_a_prompt_exchange_its_samples_where_both_texts_go_on(
+  params, pairs, batch, statics, prefix_scores
+):
+  """Against loops: pairs 2 n and 2 n + 1 are of a prompt; 3 and 6 are missing."""
+  rng = np.random.default_rng(6)
+  labels = [rng.random(max(map(len, pair))).astype(np.float32) for pair in pairs]
+
+  def of_text(own, others):
+    return -np.log(np.exp(own / 0.3) / np.mean([np.exp(other / 0.3) for other in others]))
+
+  def shared(p, own, others):  # own, others: of the aligned and of the base texts
+    return p * of_text(own[0], others[1]) + ((1 - p) * of_text(own[1], others[0]) if p < 1 else 0)
+
+  rows = []
+  for number in range(8):
+    prompt = [row for row in (number // 2 * 2, number // 2 * 2 + 1) if row not in (3, 6)]
+    if number not in prompt:
+      continue
+    sides = [[prefix_scores[row][side] for row in prompt] for side in (0, 1)]
+    own, of_prefixes = prefix_scores[number], []
+    for at in range(len(own[0])):
+      there = [[text[at] for text in side if at < len(text)] for side in sides]
+      if len(there[1]) < 2:
+        continue
+      exchanged = at < len(own[1]) and len(there[0]) == 2
+      p = labels[number][at] if exchanged else 1
+      of_prefixes.append(shared(p, [own[0][at], own[1][at] if exchanged else None], there))
+    whole = shared(
+      labels[number][-1], [text[-1] for text in own], [[t[-1] for t in side] for side in sides]
+    )
+    rows.append(0.75 * whole + 0.25 * (np.mean(of_prefixes) if of_prefixes else 0))
+  labelled = batch.replace(label=labels_lib.padded(labels, 16))
+  irl = dataclasses.replace(OBJECTIVES['maximum_entropy'], label='likelihood')
+  found = means(params, labelled, **statics | {'irl': irl})
+  np.testing.assert_allclose(found['loss'], np.mean(rows), atol=1e-5)
 
 
 @pytest.mark.slow

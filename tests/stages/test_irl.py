@@ -21,6 +21,7 @@ from irl_jax.irl import prepare
 from irl_jax.models import heads
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
+from irl_jax.stages import demonstrated
 from irl_jax.stages import irl as recovery
 from irl_jax.stages.run import Run
 
@@ -65,6 +66,54 @@ def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(start, monkeypatch, 
   with pytest.raises(Trained) as given:
     recovery.irl(start(settings))
   assert given.value.args == (len(prompts), 3, prompts)
+
+
+@pytest.mark.parametrize('label', ['source', 'likelihood', 'mixed'])
+def test_the_log_ratios_that_demos_writes_are_the_labels_that_irl_reads(
+  start, tmp_path, monkeypatch, policy, label
+):
+  run, counted = start(IRL(label=label, seeds=1)), []
+
+  def ratios(aligned, base, texts, batch_size, dtype):
+    counted.append(len(texts))
+    return [np.linspace(0, number / 3, len(ids)) for number, ids in enumerate(texts)]
+
+  monkeypatch.setattr(demonstrated.likelihoods, 'cumulative_log_ratios', ratios)
+  models = {'aligned': policy, 'base': policy}
+  rows = {}
+  for split in ('train', 'validation', 'heldout'):
+    given = [dict(row, prompt_id=str(number)) for number, row in enumerate(ROWS)]
+    rows[split] = demonstrated.with_log_ratios(run, models, given, split)
+    rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', rows[split])
+  assert not any('log_ratio_base' in row for row in rows['heldout'])
+  assert ['log_ratio_base' in row for row in rows['train']] == [
+    label != 'source' and row['aligned'] != row['base'] for row in ROWS
+  ]
+  assert counted == ([] if label == 'source' else [6, 6])  # both texts of the pairs that differ
+  given = {}
+  monkeypatch.setattr(
+    recovery, 'recover_seed', lambda *arguments: given.update(arguments[2].keywords)
+  )
+  recovery.irl(run)
+  if label == 'source':
+    assert given['labels'] is None
+    return
+  used = [row for row in rows['train'] if row['aligned'] != row['base']]
+  wholes = [row['log_ratio_aligned'][-1] - row['log_ratio_base'][-1] for row in used]
+  soft = 1 / (1 + np.exp(-4 * np.array(wholes) / (np.std(wholes) or 1.0)))
+  expected = soft if label == 'likelihood' else (1 + soft) / 2
+  for of_set in given['labels']:
+    np.testing.assert_allclose([one[-1] for one in of_set], expected, rtol=1e-5)
+
+
+def test_log_ratios_of_other_tokens_are_refused(start, tmp_path):
+  rows = [dict(row, prompt_id='7', log_ratio_aligned=[0.0], log_ratio_base=[0.0]) for row in ROWS]
+  for split in ('train', 'validation'):
+    rows_lib.write_jsonl(tmp_path / 'demos' / f'{split}.jsonl', rows)
+  with pytest.raises(
+    errors.ConfigError, match='the aligned text of prompt_id 7 has 1 log-ratios and 2 tokens'
+  ):
+    recovery.irl(start(IRL(label='mixed')))
 
 
 @pytest.mark.parametrize(
