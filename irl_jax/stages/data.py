@@ -11,6 +11,7 @@ from irl_jax import config
 from irl_jax import streams
 from irl_jax.data import chat
 from irl_jax.data import prompts
+from irl_jax.data import resemblance
 from irl_jax.data import sources
 from irl_jax.data import text
 from irl_jax.errors import ConfigError
@@ -21,6 +22,7 @@ from irl_jax.runtime.records import CutText
 from irl_jax.runtime.records import PromptRow
 from irl_jax.stages import demos
 from irl_jax.stages import sampled_texts
+from irl_jax.stages.run import full_texts
 from irl_jax.stages.run import Run
 from irl_jax.stages.run import SPLITS
 
@@ -44,6 +46,9 @@ def data(run: Run) -> None:
     for split in ('validation', 'heldout'):
       splits[split] = splits[split][:limit]  # sorted by a hash, so the first are a fair sample
       counts[f'{split}_kept'] = len(splits[split])
+  counts['heldout_near_duplicates'] = resemblance.count_resembling(
+    *(full_texts(splits[split]) for split in ('heldout', 'train'))
+  )
   logging.info('data: %s', counts)
   for split in SPLITS:
     run.write_rows(f'data/{split}.jsonl', splits[split])

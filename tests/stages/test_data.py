@@ -15,6 +15,7 @@ from irl_jax.config import Data
 from irl_jax.config import Models
 from irl_jax.config import Sampling
 from irl_jax.data import prompts
+from irl_jax.data import resemblance
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
 from irl_jax.stages import data
@@ -97,6 +98,8 @@ def test_what_is_evaluated_can_be_fewer_texts(start):
     and len(texts['heldout']) > 30
   )
   counts = json.loads((fewer.folder / 'data' / 'counts.json').read_text())
+  trained, held = (texts_of(fewer)[split] for split in ('train', 'heldout'))
+  assert counts['heldout_near_duplicates'] == resemblance.count_resembling(held, trained)
   assert counts['heldout_kept'] == counts['validation_kept'] == 30 < counts['heldout']
 
 
