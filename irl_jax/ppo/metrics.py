@@ -20,7 +20,8 @@ def summarise(
   """Returns one step's metrics: means over its responses, and over its updates.
 
   Args:
-    statistics: 'kl' and 'entropy' in nats, and 'length' in tokens, of each response [B].
+    statistics: 'kl' and 'entropy' in nats, and 'length' in tokens, of each response [B]. 'kl' is
+      the log-ratio to the reference; with top-k or top-p its mean is no estimate of the KL.
     scores: the reward's scores [B].
     learned_scores: the scores [B] that PPO learned from, scaled and clipped.
     clipped_share: the share of the scores that were clipped.

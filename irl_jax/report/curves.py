@@ -96,6 +96,12 @@ def from_to(values: Sequence[float]) -> str:
   return f'from {number(values[0], 2)} at the first step to {number(values[-1], 2)} at the last'
 
 
+TRUNCATED = (
+  'PPO sampled with top-k or top-p, so the mean log-ratio of its samples is not the KL; the table '
+  'below has the KL. '
+)
+
+
 def kl(inputs: Inputs) -> Drawing | str:
   """Draws how far PPO moved each policy from its start."""
   curves = {stage: series(inputs.stage_log(stage), 'objective/kl') for stage in STAGES}
@@ -107,7 +113,10 @@ def kl(inputs: Inputs) -> Drawing | str:
     axes.plot(steps, values, color=STAGES[stage], linestyle='-' if stage == 'rerlhf' else '--')
   label_above(axes, list(curves))
   axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set(xlabel='PPO step (rollouts)', ylabel='KL from the starting policy, nats per response')
+  sampling = inputs.config.get('sampling') or {}
+  truncated = bool(sampling.get('top_k')) or sampling.get('top_p', 1.0) < 1
+  what = 'log-ratio to the starting policy' if truncated else 'KL from the starting policy'
+  axes.set(xlabel='PPO step (rollouts)', ylabel=f'{what}, nats per response')
   cheap = 'A high reward' if inputs.summary.truth.is_score else 'Low toxicity'
   in_words = '; '.join(
     f'{policy_name(stage)} {number(values[-1], 1)} nats at the last step'
@@ -116,8 +125,9 @@ def kl(inputs: Inputs) -> Drawing | str:
   return Drawing(
     'policy_kl',
     'How far the policies moved',
-    f'KL over PPO steps: {in_words}.',
-    f'{cheap} at a large KL can mean a broken model: compare it with the table below.',
+    f'{what} over PPO steps: {in_words}.',
+    f'{TRUNCATED if truncated else ""}{cheap} at a large KL can mean a broken model: compare it '
+    'with the table below.',
     figure,
     {stage: {'step': steps, 'kl': values} for stage, (steps, values) in curves.items()},
   )

@@ -1,5 +1,7 @@
 """Curves show the values of the log; long ones are averaged, and one point draws nothing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,16 @@ def test_every_seed_has_its_line(inputs, curve):
   drawing = curves.irl(inputs, curve)
   assert list(drawing.numbers) == ['irl/seed_0', 'irl/seed_1', 'irl/seed_2']
   assert len(drawing.figure.axes[0].lines) == 3
+
+
+def test_the_log_ratio_of_truncated_samples_is_not_called_kl(inputs):
+  whole = curves.kl(inputs)
+  assert whole.alt.startswith('KL from the starting policy') and 'top-k' not in whole.caption
+  for sampling in ({'top_k': 30, 'top_p': 1.0}, {'top_k': 0, 'top_p': 0.9}):
+    config = inputs.config | {'sampling': sampling}
+    drawing = curves.kl(dataclasses.replace(inputs, config=config))
+    assert drawing.alt.startswith('log-ratio') and 'is not the KL' in drawing.caption
+    assert 'log-ratio' in drawing.figure.axes[0].get_ylabel()
 
 
 def test_one_point_is_no_curve():
