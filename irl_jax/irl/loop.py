@@ -22,6 +22,7 @@ from irl_jax.irl import frozen as frozen_lib
 from irl_jax.irl import labels as labels_lib
 from irl_jax.irl import objectives
 from irl_jax.irl import pairs as pairs_lib
+from irl_jax.irl import prefixes
 from irl_jax.irl import prepare
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
@@ -46,13 +47,27 @@ def pairs_at_once(
 
 
 def validation_metrics(
-  scores: np.ndarray, irl: config_lib.IRL, labels: labels_lib.Labels | None = None
+  scores: np.ndarray,
+  irl: config_lib.IRL,
+  labels: labels_lib.Labels | None = None,
+  of_prefixes: np.ndarray | None = None,
 ) -> dict[str, float]:
-  """Returns the validation metrics of whole texts, from the pairs' R̂ [N, 2] and their labels."""
+  """Returns the validation metrics; the loss is that which is trained.
+
+  Args:
+    scores: R̂ of the whole texts of N pairs [N, 2].
+    irl: hyper-parameters.
+    labels: of the pairs; None: the aligned texts are better.
+    of_prefixes: the mean loss over the prefixes of each pair [N], of which the loss is a share of
+      irl.prefix_weight; None: it is that of the whole texts.
+  """
   delta = scores[:, 0] - scores[:, 1]
   label = None if labels is None else labels_lib.of_whole_texts(labels)
+  loss = np.mean(objectives.pair_losses(delta, irl, label=label))
+  if of_prefixes is not None:
+    loss = (1 - irl.prefix_weight) * loss + irl.prefix_weight * np.mean(of_prefixes)
   return {
-    'validation/loss': float(np.mean(objectives.pair_losses(delta, irl, label=label))),
+    'validation/loss': float(loss),
     'validation/margin': float(delta.mean()),
     'validation/pairwise_accuracy': float(np.mean((delta > 0) + 0.5 * (delta == 0))),
   }
@@ -65,9 +80,10 @@ def compile_functions(
   dtype: DTypeLike,
   runtime: config_lib.Runtime = config_lib.Runtime(),
 ) -> tuple[Callable, Callable, optax.GradientTransformation]:
-  """Returns `update` and `score_pairs` mapped over the devices, and the optimiser.
+  """Returns the update and the pass over validation pairs, both mapped, and the optimiser.
 
-  Both compile when they are first called.
+  Both compile when they are first called. The pass returns R̂ of both texts [B, 2], and if prefixes
+  are compared, their loss as a third column.
   """
   tx, _ = optimizer.adamw(
     learning_rate=irl.learning_rate,
@@ -78,11 +94,14 @@ def compile_functions(
   )
   statics: dict[str, Any] = dict(config=config, dtype=dtype)
   saving = dict(micro_batch=runtime.micro_batch, rematerialise=runtime.rematerialise)
-  return (
-    parallel.map_update(update_lib.update, irl=irl, tx=tx, updates=updates, **saving, **statics),
-    parallel.map_forward(reward_lib.score_pairs, pooling=irl.pooling, **statics),
-    tx,
+  if irl.prefix_weight:
+    validation = parallel.map_forward(prefixes.validation, irl=irl, **statics)
+  else:
+    validation = parallel.map_forward(reward_lib.score_pairs, pooling=irl.pooling, **statics)
+  update = parallel.map_update(
+    update_lib.update, irl=irl, tx=tx, updates=updates, **saving, **statics
   )
+  return update, validation, tx
 
 
 def train(
@@ -143,7 +162,7 @@ def train(
   with sharding.using(runtime.sharding):
     parts, data, held = _start(base, pairs, validation, irl, seed, dtype, prompts, outputs, labels)
     task, state, plan = _task(base.config, parts, data, held, irl, seed, dtype, runtime, report)
-    learner = loop_lib.Learner(state, parallel.replicate(parts[0]))
+    learner = _learner(state, parts, irl)
     best = loop_lib.fit(task, learner, plan, folder, runtime, hooks, run_fingerprint)
   return parallel.to_host((best, parts[1]))
 
@@ -186,18 +205,27 @@ def _task(
   groups = parallel.batch_size(irl.batch_size // irl.group_size, len(dataset))
   groups_of = batches.order_by_bucket(dataset.padded, groups, seed)
   plan = _plan(irl, per_epoch=max(len(dataset) // groups, 1))
-  update, score_pairs, tx = compile_functions(config, irl, plan.updates, dtype, runtime)
+  update, over_validation, tx = compile_functions(config, irl, plan.updates, dtype, runtime)
   placed = parallel.replicate(cut_lib.stored(parts[1], dtype))
   at_once = pairs_at_once(held, groups * irl.group_size, config, dtype)
 
   def validate(params: reward_lib.Params) -> dict[str, float]:
-    scores = prepare.over_pairs(score_pairs, (params, placed), held, at_once)
+    results = prepare.over_pairs(over_validation, (params, placed), held, at_once)
+    scores, of_prefixes = results[:, :2], results[:, 2] if irl.prefix_weight else None
     reported = arguments.reported(report, scores) if np.isfinite(scores).all() else {}
-    return validation_metrics(scores, irl, held.labels) | reported
+    return validation_metrics(scores, irl, held.labels, of_prefixes) | reported
 
   batch_of = lambda step: dataset.batch(groups_of(step))
   task = loop_lib.Task('irl', update, placed, batch_of, validate)
   return task, optimizer.placed_state(parts[0], tx), plan
+
+
+def _learner(
+  state: structs.TrainState, parts: reward_lib.Parts, irl: config_lib.IRL
+) -> loop_lib.Learner:
+  """Returns the learner before the first update."""
+  selects_by = 'prefixes' if irl.prefix_weight else ''
+  return loop_lib.Learner(state, parallel.replicate(parts[0]), selects_by=selects_by)
 
 
 def fingerprint_of(

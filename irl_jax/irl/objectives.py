@@ -211,14 +211,11 @@ def losses(
 
 
 def pair_losses(
-  delta: Delta,
-  irl: config_lib.IRL,
-  progress: jax.Array | float = 1.0,
-  label: np.ndarray | None = None,
+  delta: Delta, irl: config_lib.IRL, progress: jax.Array | float = 1.0, label: Delta | None = None
 ) -> jax.Array:
-  """Returns the validation loss [N] of single pairs by their Δ [N], by the objective of `irl`.
+  """Returns the validation loss [...] of single pairs by their Δ [...], by the objective of `irl`.
 
-  A label [N] enters as in `losses`.
+  A label [...] enters as in `losses`.
   """
   of_pair = OBJECTIVES[irl.objective].validation
   loss = of_pair(delta, irl, progress)

@@ -78,6 +78,31 @@ def _enough(there: jax.Array, group_size: int) -> jax.Array:
   return jnp.repeat(count >= min(group_size, 2), group_size, axis=0)
 
 
+def validation(
+  parts: reward_lib.Parts,
+  batch: structs.PairBatch,
+  *,
+  irl: config_lib.IRL,
+  config: trunk.Config,
+  dtype: DTypeLike,
+) -> jax.Array:
+  """Returns R̂ of both whole texts, and the mean loss over the compared prefixes [B, 3].
+
+  The loss is that of single pairs, by which every objective is validated.
+
+  Args:
+    parts: the reward's parameters.
+    batch: pairs.
+    irl: hyper-parameters.
+    config: the model's shape.
+    dtype: the compute type.
+  """
+  of_prefixes = rewards(*parts, batch, config=config, dtype=dtype, rematerialise=False)
+  aligned, base = of_prefixes
+  loss = objectives.pair_losses(aligned - base, irl, label=batch.label)
+  return jnp.stack([*at_ends(of_prefixes, batch), _mean(loss, compared(batch, 1))], axis=1)
+
+
 def losses(
   prefixes: Sequence[jax.Array],
   batch: structs.PairBatch,
@@ -92,4 +117,9 @@ def losses(
     # The pair can only be exchanged where the base text goes on and has texts to be compared with.
     label = jnp.where(of_base & _enough(of_aligned, irl.group_size), label, 1.0)
   of_prefixes = objectives.losses(*prefixes, of_base, irl, progress, label, of_aligned)
+  return _mean(of_prefixes, counted)
+
+
+def _mean(of_prefixes: jax.Array, counted: jax.Array) -> jax.Array:
+  """Returns the mean [B] of the numbers [B, S] of the prefixes that are counted; 0 of none."""
   return jnp.sum(of_prefixes * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)

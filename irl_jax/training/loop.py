@@ -67,6 +67,7 @@ class Learner:
   state: structs.TrainState
   best: Any  # parameters with the lowest validation loss
   best_loss: float = float('inf')
+  selects_by: str = ''  # the loss that best_loss is of, if a training has been selected by others
   # Metrics of the updates since the last validation. The list is appended to in place, because
   # copying it at each update would take quadratic time.
   history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -89,7 +90,8 @@ class Learner:
   def saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the arrays and the values that a checkpoint stores."""
     arrays = {'state': self.state, 'best': self.best}
-    return arrays, {'best_loss': self.best_loss, 'history': self.history}
+    meta = {'best_loss': self.best_loss, 'selects_by': self.selects_by, 'history': self.history}
+    return arrays, meta
 
 
 def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[int, Learner]:
@@ -98,6 +100,9 @@ def restored_or(learner: Learner, checkpoints: checkpoint.Checkpoints) -> tuple[
   if not restored:
     return 0, learner
   first, saved, meta = restored
+  if meta.get('selects_by', '') != learner.selects_by:
+    # An older version validated by another loss. Its values do not compare with those to come.
+    meta = meta | {'best_loss': float('inf'), 'selects_by': learner.selects_by}
   return first, Learner(saved['state'], saved['best'], **meta)
 
 

@@ -13,7 +13,9 @@ import pytest
 from irl_jax import config as c
 from irl_jax.data import batches
 from irl_jax.irl import labels as labels_lib
+from irl_jax.irl import loop
 from irl_jax.irl import pairs as pairs_lib
+from irl_jax.irl import prefixes
 from irl_jax.irl import reward as reward_lib
 from irl_jax.irl import update as update_lib
 from irl_jax.models import cut as cut_lib
@@ -207,6 +209,33 @@ def test_every_prefix_of_a_pair_has_a_label_of_its_own(
   irl = dataclasses.replace(statics['irl'], prefix_weight=0.25, label='likelihood')
   found = means(params, labelled, **statics | {'irl': irl})
   np.testing.assert_allclose(found['loss'], np.mean(rows), atol=1e-5)
+
+
+def test_validation_measures_the_loss_that_is_trained(params, pairs, statics, prefix_scores):
+  """Against a double loop; objectives of groups too are validated on single pairs."""
+  rng = np.random.default_rng(7)
+  labels = [rng.random(max(map(len, pair))).astype(np.float32) for pair in pairs]
+  dataset = dataclasses.replace(pairs_lib.pair_dataset(pairs, 0), buckets=(16,), labels=labels)
+  bound = dict(config=statics['config'], dtype=jnp.float32)
+  found = jax.jit(
+    functools.partial(prefixes.validation, irl=OBJECTIVES['maximum_entropy'], **bound)
+  )((params, {}), dataset.batch(np.arange(8)))
+  for row, (aligned, base), scores, label in zip(found, pairs, prefix_scores, labels):
+    losses = []
+    for n in range(1, min(len(aligned), len(base)) + 1):
+      if aligned[:n] != base[:n]:
+        delta, p = scores[0][n - 1] - scores[1][n - 1], label[n - 1]
+        losses.append(p * np.log1p(np.exp(-delta / 0.3)) + (1 - p) * np.log1p(np.exp(delta / 0.3)))
+    expected = [scores[0][-1], scores[1][-1], np.mean(losses) if losses else 0]
+    np.testing.assert_allclose(row, expected, atol=1e-5)
+  results = np.asarray(found)
+  metrics = loop.validation_metrics(
+    results[:, :2], OBJECTIVES['maximum_entropy'], labels, results[:, 2]
+  )
+  delta, whole = results[:, 0] - results[:, 1], np.array([label[-1] for label in labels])
+  of_wholes = whole * np.log1p(np.exp(-delta / 0.3)) + (1 - whole) * np.log1p(np.exp(delta / 0.3))
+  expected = 0.75 * of_wholes.mean() + 0.25 * results[:, 2].mean()
+  assert metrics['validation/loss'] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow

@@ -58,6 +58,26 @@ def test_the_best_parameters_outlive_the_donation_of_the_state(learner):
   np.testing.assert_array_equal(learner.best['w'], [1, 1])
 
 
+@pytest.mark.parametrize('saved_by, best_loss', [('', float('inf')), ('prefixes', 1.0)])
+def test_a_loss_of_another_kind_selects_nothing_after_a_restart(saved_by, best_loss):
+  """Those of an older version, which do not say what they are of, cannot be compared with."""
+
+  class Saved:
+    @staticmethod
+    def restore(arrays):
+      meta = {'best_loss': 1.0, 'history': []} | ({'selects_by': saved_by} if saved_by else {})
+      return 7, {'state': state_of(1.0), 'best': {'w': np.ones(2)}}, meta
+
+  first, learner = loop.restored_or(
+    loop.Learner(state_of(0.0), best={'w': np.zeros(2)}, selects_by='prefixes'), Saved
+  )
+  assert (first, learner.best_loss, learner.selects_by) == (7, best_loss, 'prefixes')
+  np.testing.assert_array_equal(learner.best['w'], [1, 1])
+  learner.record_update(state_of(2.0), {'loss': 0})
+  learner.record_validation({'validation/loss': 1.5})
+  assert learner.best['w'][0] == (2 if not saved_by else 1)
+
+
 def test_a_metric_is_averaged_and_the_updates_left_out_are_counted():
   history = [
     {'loss': 1.0, 'skipped': 0, 'skipped_in_row': 0},
