@@ -44,10 +44,9 @@ def early(run, base):
   from irl_jax.irl import reward
   from irl_jax.stages import irl as recovery
 
+  irl = dataclasses.replace(run.config.irl, label='source')
   training, validation = (
-    recovery.encode_demonstrations(
-      base, recovery.different(run.demonstrations(split)), run.config.irl
-    )
+    recovery.encode_demonstrations(base, recovery.different(run.demonstrations(split)), irl)
     for split in ('train', 'validation')
   )
   with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +54,7 @@ def early(run, base):
       base,
       training[: max(int(EARLY * len(training)), 1)],
       validation,
-      run.config.irl,
+      irl,
       0,
       pathlib.Path(folder),
       dtype=run.dtype,

@@ -8,7 +8,8 @@ Every variant is trained on the run's training demonstrations and selected by it
 validation demonstrations. Its name says how it differs from the run's config. r* is read for the
 table only, except in the variants that ask what recovery lacks: the same demonstrations, each pair
 in r*'s order, and pairs that people wrote (--human, fields toxic and neutral). Maximum entropy
-needs a run with config.irl.samples_per_prompt of at least 2.
+needs a run with config.irl.samples_per_prompt of at least 2. Labels by likelihood need one with
+config.irl.label other than 'source', whose demonstrations have log-ratios.
 
 AUROC is against r*, on the texts of --texts, by default the validation demonstrations. Accuracy is
 at the zero that each seed chooses from the run's unlabelled texts. `ordered` is the share of rows
@@ -73,6 +74,8 @@ VARIANTS = {
   'logistic, 1/4 of the pairs': dict(objective='logistic', share=1 / 4),
   'logistic, 1/2 of the pairs': dict(objective='logistic', share=1 / 2),
   'logistic, two epochs': dict(objective='logistic', epochs=2),
+  'logistic, labels by likelihood': dict(objective='logistic', label='likelihood'),
+  'logistic, mixed labels': dict(objective='logistic', label='mixed'),
   "pairs in r*'s order": dict(objective='logistic', pairs='true_reward'),
   "pairs in r*'s order, head alone": dict(objective='logistic', pairs='true_reward', **HEAD),
   'human-written pairs': WHOLE | dict(pairs='human'),
@@ -121,12 +124,12 @@ def recover(
 
   settings = dict(settings)
   share, rows = settings.pop('share', 1.0), sources[settings.pop('pairs', 'aligned')]
-  irl = dataclasses.replace(run.config.irl, evaluate_every=0, **settings)
-  training = recovery.training_rows(rows[0], irl)[:pairs]
-  training = training[: int(share * len(training))]
-  prompts = [row['prompt'] for row in training]
+  settings = {'evaluate_every': 0, 'label': 'source'} | settings
+  irl = dataclasses.replace(run.config.irl, **settings)
+  used = recovery.training_rows(rows[0], irl)[:pairs]
+  used = used[: int(share * len(used))]
   training, validation = (
-    recovery.encode_demonstrations(base, part, irl) for part in (training, rows[1])
+    recovery.encode_demonstrations(base, part, irl) for part in (used, rows[1])
   )
   scorers = []
   for seed in range(seeds):
@@ -139,7 +142,8 @@ def recover(
         seed,
         pathlib.Path(folder),
         dtype=run.dtype,
-        prompts=prompts,
+        prompts=[row['prompt'] for row in used],
+        labels=recovery.labels_of(irl, (used, training), (rows[1], validation)),
         log=lambda step, metrics: None,
       )
     scorers.append(reward.scorer(base, parts, irl.pooling, dtype=run.dtype))
@@ -159,6 +163,8 @@ def left_out(settings: dict[str, Any], run, sources: dict[str, Any]) -> str:
   of_groups = COMPARES_GROUPS[settings.get('objective', run.config.irl.objective)]
   if of_groups and run.config.irl.samples_per_prompt < 2:
     return 'the run has config.irl.samples_per_prompt = 1'
+  if settings.get('label', 'source') != run.config.irl.label == 'source':
+    return 'the run has config.irl.label = source'
   return '' if settings.get('pairs', 'aligned') in sources else 'there is no --human'
 
 
