@@ -131,7 +131,8 @@ def test_labels_tell_which_text_is_better_where_the_source_does_not(base, data, 
   least = min(row['validation/loss'] for row in log.values())
   np.testing.assert_allclose(expected, least, atol=1e-4)
   with pytest.raises(errors.ConfigError, match='contains another training run: other labels'):
-    train(base, (pairs, data[1]), tmp_path / 'soft', {}, SOFT, labels=[labels[0][::-1], labels[1]])
+    others = [[1 - label for label in labels[0]], labels[1]]
+    train(base, (pairs, data[1]), tmp_path / 'soft', {}, SOFT, labels=others)
 
 
 @pytest.mark.slow

@@ -90,6 +90,7 @@ def test_the_log_ratios_that_demos_writes_are_the_labels_that_irl_reads(
     label != 'source' and row['aligned'] != row['base'] for row in ROWS
   ]
   assert counted == ([] if label == 'source' else [6, 6])  # both texts of the pairs that differ
+  (tmp_path / 'irl').mkdir()
   given = {}
   monkeypatch.setattr(
     recovery, 'recover_seed', lambda *arguments: given.update(arguments[2].keywords)
