@@ -219,4 +219,4 @@ def pair_losses(
   """
   of_pair = OBJECTIVES[irl.objective].validation
   loss = of_pair(delta, irl, progress)
-  return loss if label is None else label * loss + (1 - label) * of_pair(-delta, irl, progress)
+  return loss if label is None else loss * label + of_pair(-delta, irl, progress) * (1 - label)

@@ -111,12 +111,13 @@ def losses(
 ) -> jax.Array:
   """Returns every pair's mean loss [B] over its compared prefixes; 0 if there are none."""
   counted = compared(batch, irl.group_size)
+  aligned, base = prefixes
   of_aligned, of_base = present(batch)
   label = batch.label
   if label is not None:
     # The pair can only be exchanged where the base text goes on and has texts to be compared with.
     label = jnp.where(of_base & _enough(of_aligned, irl.group_size), label, 1.0)
-  of_prefixes = objectives.losses(*prefixes, of_base, irl, progress, label, of_aligned)
+  of_prefixes = objectives.losses(aligned, base, of_base, irl, progress, label, of_aligned)
   return _mean(of_prefixes, counted)
 
 

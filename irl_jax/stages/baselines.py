@@ -88,18 +88,19 @@ def log_ratios(run: Run, models: Mapping[str, pretrained.Decoder]) -> dict[str, 
     models: 'aligned' and 'base', their weights on the devices.
   """
   size = run.config.evaluation.batch_size
-  of_texts, given_prompts = (
-    {side: scorer(model, size, run.dtype) for side, model in models.items()}
-    for scorer in (likelihoods.text_log_prob, likelihoods.completion_log_prob_scorer)
+  aligned, base = models['aligned'], models['base']
+  of_texts = functools.partial(likelihoods.text_log_prob, batch_size=size, dtype=run.dtype)
+  given_prompt = functools.partial(
+    likelihoods.completion_log_prob_scorer, batch_size=size, dtype=run.dtype
   )
   columns = baselines.remembered(
     functools.partial(
-      baselines.given_prompt, given_prompts['aligned'], given_prompts['base'], cut_of(run)
+      baselines.given_prompt, given_prompt(aligned), given_prompt(base), cut_of(run)
     )
   )
   column = lambda number: lambda texts: columns(texts)[:, number]
   return {
-    'dpo_implicit': baselines.dpo_implicit(of_texts['aligned'], of_texts['base']),
+    'dpo_implicit': baselines.dpo_implicit(of_texts(aligned), of_texts(base)),
     'dpo_given_prompt': column(0),
     'dpo_given_prompt_per_token': column(1),
   }
@@ -112,7 +113,7 @@ def cut_of(run: Run) -> Callable[[str], likelihoods.Prompted]:
   """
   known: dict[str, likelihoods.Prompted] = {}
   unlabelled = run.rows('unlabelled') if run.config.data.unlabelled else []
-  of_fields = [('original', unlabelled)]
+  of_fields: list[tuple[str, Sequence[Mapping[str, Any]]]] = [('original', unlabelled)]
   for split in ('validation', 'heldout'):
     pairs = run.demonstrations(split)
     of_fields += [('original', run.rows(split)), ('aligned', pairs), ('base', pairs)]

@@ -137,13 +137,18 @@ def first_scores(run: Run, texts: Sequence[str], seeds: int) -> list[np.ndarray]
   base, settings = pretrained.load_language_model(run.base), run.config.irl
   rows = recovery.training_rows(run.demonstrations('train'), settings)
   pairs = recovery.encode_demonstrations(base, rows, settings)
-  (labels,) = recovery.labels_of(settings, (rows, pairs)) or [None]
+  labels = recovery.labels_of(settings, (rows, pairs))
   # All seeds get their initial head from the same pairs, so one head serves all.
   shared = settings.initial_head == 'difference' and len(pairs) <= prepare.DIRECTION_PAIRS
   scores = []
   for number in range(1 if shared else seeds):
     parts = prepare.initial_parts(
-      base, pairs, settings, recovery.first_seed(run, number), run.dtype, labels=labels
+      base,
+      pairs,
+      settings,
+      recovery.first_seed(run, number),
+      run.dtype,
+      labels=labels[0] if labels else None,
     )
     score = reward_lib.scorer(
       base, parts, settings.pooling, run.config.evaluation.batch_size, run.dtype

@@ -42,13 +42,14 @@ def irl(run: Run) -> None:
   report_left_out(demonstrated['train'], training, 'training')
   report_left_out(demonstrated['validation'], validation, 'validation')
   outputs = frozen.FrozenOutputs(base, settings, run.dtype, run.config.runtime)
-  pairs = [encode_demonstrations(base, rows, settings) for rows in (training, validation)]
+  pairs, held = (encode_demonstrations(base, rows, settings) for rows in (training, validation))
   train = functools.partial(
     irl_loop.train,
     base,
-    *pairs,
+    pairs,
+    held,
     settings,
-    labels=labels_of(settings, (training, pairs[0]), (validation, pairs[1])),
+    labels=labels_of(settings, (training, pairs), (validation, held)),
     dtype=run.dtype,
     runtime=run.config.runtime,
     prompts=[row['prompt'] for row in training],
