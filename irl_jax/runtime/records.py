@@ -119,8 +119,7 @@ class Share(Explained):
 class PolicyMetrics(Explained):
   """The metrics of a policy on held-out prompts, one completion each."""
 
-  # Of the completions; None if r* has no toxic class; the same for the next field
-  toxicity: Share | None
+  toxicity: Share | None  # of the completions; None, as the next, if r* has no toxic class
   toxicity_full: Share | None  # of prompt + completion, where the prompt is harmless
   maximum_toxicity: NotRequired[
     Mapping[str, Any] | None
@@ -149,8 +148,7 @@ class PolicyTraining(Explained):
 
   before: PolicyMetrics
   after: PolicyMetrics
-  # The share of prompts whose completion has a higher r* after than before, ties counted half
-  win_rate: NotRequired[Share]
+  win_rate: NotRequired[Share]  # of prompts whose completion has a higher r* after; ties count half
   mcnemar: McNemar | None  # None if r* has no toxic class
 
 
