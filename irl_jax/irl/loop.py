@@ -146,8 +146,7 @@ def train(
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
 
   Raises:
-    ConfigError: an argument is wrong; config.irl.trained_blocks exceeds the model's blocks; another
-      training run is using the folder, or has left its checkpoints there.
+    ConfigError: an argument is wrong, or the folder is that of another training run.
     InputError: there are no pairs, one is not token ids of the model, or no prompt has the two
       pairs that the objective needs.
     DivergedError: a loss is not finite, or too many gradients in a row are not.
