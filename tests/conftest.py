@@ -1,8 +1,7 @@
 """Settings and fixtures of all tests: four CPU devices, strict broadcasting, no network.
 
-Tests compile without optimisation. The commands that they start compile as they do for a user,
-unless a test that starts many of them says otherwise. All processes of a test run share one
-compilation cache, which is removed at its end.
+Tests, and the commands that they start, compile without optimisation; the notebooks compile as they
+do for a user. All processes of a test run share one compilation cache, which is removed at its end.
 """
 
 import collections
@@ -43,8 +42,6 @@ def pytest_configure(config):
     import tiny_models
 
     jax.config.update('jax_numpy_rank_promotion', 'raise')
-    jax.devices()  # reads XLA_FLAGS; from here on it is that of the commands that tests start
-    os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=4'
     config.pluginmanager.register(tiny_models)
 
 

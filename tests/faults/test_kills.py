@@ -7,7 +7,6 @@ import sys
 
 import kills
 import pytest
-import quick_compilation
 
 pytestmark = pytest.mark.slow  # every test runs the commands
 
@@ -34,8 +33,7 @@ def test_moments_are_in_every_stage_first_and_then_where_the_time_goes():
   )
 
 
-def test_kill_9_at_any_moment_changes_no_byte(tmp_path, monkeypatch):
-  monkeypatch.setenv('XLA_FLAGS', quick_compilation.on_devices(4))
+def test_kill_9_at_any_moment_changes_no_byte(tmp_path):
   command = [
     sys.executable,
     str(ROOT / 'tests' / 'faults' / 'kills.py'),
