@@ -353,6 +353,14 @@ def test_exports_load_and_the_ensemble_is_scored(finished, tmp_path):
   arguments = ['score.py', f'--model={finished / "irl"}', f'--input={source}', f'--output={output}']
   assert command_line.run_main(module['main'], module['FLAGS'], '', arguments) == 0
   rows = rows_lib.read_jsonl(output)
-  assert [list(row) for row in rows] == [['text', 'reward', 'reward_std']] * len(texts)
+  whole = json.loads((finished / 'summary.json').read_text())
+  platt = whole['irl']['ensemble']['calibration']['platt']
+  known = ['harmless_probability', 'out_of_distribution']  # in the folder of a run
+  assert [list(row) for row in rows] == [['text', 'reward', 'reward_std', *known]] * len(texts)
+  np.testing.assert_allclose(
+    [row['harmless_probability'] for row in rows],
+    [1 / (1 + np.exp(-platt['slope'] * row['reward'] - platt['intercept'])) for row in rows],
+    rtol=1e-6,
+  )
   np.testing.assert_allclose([row['reward'] for row in rows], scores.mean(0), rtol=1e-4)
   np.testing.assert_allclose([row['reward_std'] for row in rows], scores.std(0), rtol=1e-3)
