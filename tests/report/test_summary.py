@@ -75,7 +75,7 @@ def test_reasons_are_found_at_any_depth():
     (summary_lib.Share, records.Share, set()),
     (summary_lib.Preference, records.Preference, set()),
     (summary_lib.Start, records.Start, set()),
-    (summary_lib.Policy, records.PolicyMetrics, set()),
+    (summary_lib.Policy, records.PolicyMetrics, {'expected_maximum', 'toxicity_probability'}),
     (summary_lib.McNemar, records.McNemar, set()),
     (summary_lib.Truth, records.TrueRewardQuality, set()),
     (
