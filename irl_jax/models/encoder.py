@@ -60,6 +60,11 @@ class EncoderConfig:
     return 9 * self.hidden_size + 2 * self.intermediate_size
 
   @property
+  def matmul_states(self) -> int:
+    """The numbers of each token that a block's input and the results of its matmuls take."""
+    return 7 * self.hidden_size + self.intermediate_size
+
+  @property
   def num_labels(self) -> int:
     """Number of labels, C."""
     return len(self.labels)

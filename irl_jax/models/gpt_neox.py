@@ -73,6 +73,12 @@ class GPTNeoXConfig:
     return 9 * self.hidden_size + 2 * self.intermediate_size
 
   @property
+  def matmul_states(self) -> int:
+    """The numbers of each token that a block's input and the results of its matmuls take."""
+    widths = 5 if self.use_parallel_residual else 6
+    return widths * self.hidden_size + self.intermediate_size
+
+  @property
   def head_dim(self) -> int:
     """Size of a head, E."""
     return self.hidden_size // self.num_attention_heads

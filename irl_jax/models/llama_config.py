@@ -98,6 +98,14 @@ class LlamaConfig:
     return widths + round(projected * queries_and_keys)
 
   @property
+  def matmul_states(self) -> int:
+    """The numbers of each token that a block's input and the results of its matmuls take."""
+    widths = 3 if self.norm_placement == 'sandwich' else 2
+    queries = self.num_attention_heads * self.head_dim
+    attention = 2 * queries + 2 * self.key_value_size
+    return widths * self.hidden_size + attention + 2 * self.intermediate_size
+
+  @property
   def embedding_scale(self) -> float | None:
     """The factor of the embeddings, or None."""
     return self.hidden_size**0.5 if self.scale_embedding else None

@@ -4,6 +4,9 @@ Sizes are bytes on one device. The width of a number is that of the compute type
 which frozen parameters are stored as well; trained parameters, moments, gradients, attention scores
 and logits are always float32.
 
+With `runtime.sharding=fsdp`, large parameters, their moments and their gradients are divided by the
+number of devices, and the matrices of a layer are whole while it runs.
+
 Dims: B sequences, P prompt, T response, S = P + T, D width, F feed-forward, H heads, L layers,
 V vocabulary.
 """
@@ -12,6 +15,7 @@ import dataclasses
 import functools
 import math
 from typing import Any
+from typing import NamedTuple
 
 import jax
 
@@ -22,6 +26,7 @@ from irl_jax.models import cut as cut_lib
 from irl_jax.models import encoder
 from irl_jax.models import trunk
 from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.runtime import sharding
 from irl_jax.training import micro_batch
 
 Shape = trunk.Config | encoder.EncoderConfig
@@ -29,6 +34,11 @@ FLOAT32 = micro_batch.FLOAT32
 
 ALWAYS = ''  # the phase of a buffer that stays in memory during the whole step
 UNUSED = 'unused'  # the phase of a buffer that only another setting needs
+# Float32 numbers for each trained parameter that XLA on CPU needs in the optimiser's step, without
+# and with a split over devices, and for copies that it makes of split moments before that; measured
+# on models of 1 to 12 billion parameters (docs/speed.md).
+STEP = {False: 2.6, True: 3.2}
+COPIED = 1.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +62,83 @@ def parameters(shape: Shape, trained_blocks: int = -1) -> tuple[int, int]:
     shape: the shape of a language model, or of a classifier, which is always trained as a whole.
     trained_blocks: for a language model: -1 everything, 0 only the head, k the top k blocks.
   """
+  trained, frozen = _trees(shape, trained_blocks)
+  return count(trained), count(frozen)
+
+
+def _trees(shape: Shape, trained_blocks: int) -> tuple[Any, Any]:
+  """Returns the shapes of all trained and of all frozen parameters."""
   if isinstance(shape, encoder.EncoderConfig):
-    return count(huggingface_weights.shapes('classifier', shape)), 0
+    return huggingface_weights.shapes('classifier', shape), {}
   split = functools.partial(
     cut_lib.split, trained_blocks=min(trained_blocks, shape.num_hidden_layers)
   )
-  trained, frozen = jax.eval_shape(split, huggingface_weights.shapes('causal_lm', shape))
-  return count(trained), count(frozen)
+  return jax.eval_shape(split, huggingface_weights.shapes('causal_lm', shape))
+
+
+class Held(NamedTuple):
+  """The numbers that one device holds of a model's parameters."""
+
+  trained: int
+  frozen: int
+
+
+def held(
+  shape: Shape,
+  width: int,
+  devices: int,
+  runtime: config_lib.Runtime,
+  trained_blocks: int = -1,
+  output_head: bool = True,
+) -> Held:
+  """Returns how many of the trained and of the frozen parameters one device holds.
+
+  Args:
+    shape: the model's shape.
+    width: bytes of a number of the compute type, which frozen parameters are stored in.
+    devices: the number of devices.
+    runtime: its sharding is read.
+    trained_blocks: as for `parameters`.
+    output_head: whether the output head is there; a reward has none.
+  """
+
+  def share(leaf: Any, itemsize: int) -> int:
+    smallest = sharding.SMALLEST
+    whole = not splits(runtime, devices) or (
+      sharding.split_axis(leaf.shape, itemsize, devices, smallest) is None
+    )
+    return math.prod(leaf.shape) // (1 if whole else devices)
+
+  trained, frozen = _trees(shape, trained_blocks)
+  if not output_head:
+    trained = {name: tree for name, tree in trained.items() if name != 'embed_out'}
+  total = lambda tree, itemsize: sum(share(leaf, itemsize) for leaf in jax.tree.leaves(tree))
+  return Held(total(trained, FLOAT32), total(frozen, width))
+
+
+def splits(runtime: config_lib.Runtime, devices: int) -> bool:
+  """Returns True if parameters are split over the devices."""
+  return runtime.sharding == 'fsdp' and devices > 1
+
+
+def gathered(
+  shape: Shape, width: int, devices: int, runtime: config_lib.Runtime, phase: str
+) -> list[Buffer]:
+  """Returns what a pass over split layers adds: the matrices of one layer, and their gradient."""
+  if not splits(runtime, devices):
+    return []
+  blocks = count(_trees(shape, -1)[0]['blocks'])
+  size = 2 * width * blocks // shape.num_hidden_layers
+  return [Buffer('one layer, gathered', size, phase)]
+
+
+def gathered_whole(
+  parameters: int, width: int, devices: int, runtime: config_lib.Runtime
+) -> list[Buffer]:
+  """Returns the copy of split parameters that sampling reads."""
+  if not splits(runtime, devices):
+    return []
+  return [Buffer('parameters gathered for sampling', width * parameters, 'sampling')]
 
 
 def trained_layers(shape: Shape, trained_blocks: int) -> int:
@@ -99,6 +179,17 @@ def rematerialised(shape: Shape, layers: int, rows: int, length: int, width: int
   return inputs + micro_batch.block_bytes(shape, rows, length, width)
 
 
+def matmuls(shape: Shape, layers: int, rows: int, length: int, width: int) -> int:
+  """Returns bytes of activations if blocks keep the results of their matmuls alone.
+
+  This is what a pass over split layers keeps (`sharding.scan_layers`), plus everything of the
+  block whose gradient is in progress.
+  """
+  scores = rows * shape.num_attention_heads * length**2 * FLOAT32
+  kept = rows * length * shape.matmul_states * width + scores
+  return layers * kept + micro_batch.block_bytes(shape, rows, length, width)
+
+
 def update(
   shape: Shape,
   layers: int,
@@ -107,10 +198,14 @@ def update(
   width: int,
   trained: int,
   runtime: config_lib.Runtime,
+  devices: int,
   texts: int = 1,
   group_size: int = 1,
 ) -> list[Buffer]:
   """Returns what an update adds to `training`: gradients, and the activations of a micro-batch.
+
+  The optimiser's step follows, when the activations are no longer needed. XLA then copies moments
+  before it overwrites them. How much of this it keeps at once was measured (`STEP`).
 
   Args:
     shape: the model's shape.
@@ -118,24 +213,30 @@ def update(
     examples: the number of examples of a minibatch on one device.
     length: tokens of a text.
     width: bytes of a number of the compute type.
-    trained: number of trained parameters.
-    runtime: its micro_batch and rematerialise are read.
+    trained: number of trained parameters that the device holds.
+    runtime: its micro_batch, rematerialise and sharding are read.
+    devices: the number of devices.
     texts: the number of texts of one example.
     group_size: consecutive examples that stay in one micro-batch.
   """
   largest = micro_batch.size_on(backend_of(width), runtime.micro_batch, shape, texts, length, width)
   parts = micro_batch.count(examples, largest, group_size)
   rows = texts * examples // parts
+  split = splits(runtime, devices)
+  plain = matmuls if split else activations
   choices = [
-    ('activations', activations(shape, layers, rows, length, width)),
+    ('activations', plain(shape, layers, rows, length, width)),
     ('activations, rematerialised', rematerialised(shape, layers, rows, length, width)),
   ]
   (name, size), (other_name, other_size) = reversed(choices) if runtime.rematerialise else choices
   copies = 2 if parts > 1 else 1  # a micro-batch's gradients are added to the sum of the others
+  copied = round(COPIED * FLOAT32 * trained) if split and parts == 1 else 0
   return [
     Buffer('gradients', copies * FLOAT32 * trained, 'update'),
+    *([Buffer('copies of moments', copied, 'update')] if copied else []),
     Buffer(name, size, 'update'),
     Buffer(f'({other_name}, instead)', other_size, UNUSED),
+    Buffer('gradients and copies of moments', round(STEP[split] * FLOAT32 * trained), 'step'),
   ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -17,6 +18,7 @@ from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.models.huggingface import config as huggingface_config
 from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.runtime import terminal
 from irl_jax.runtime.terminal import printable
 from irl_jax.stages import buffers
 from irl_jax.stages import memory
@@ -25,6 +27,9 @@ from irl_jax.stages import run as run_lib
 
 ROLES = ('base', 'sft', 'aligned', 'classifier', 'judge')  # fields of config.models: a model
 WIDTHS = {'float32': 4, 'bfloat16': 2}  # bytes of a number, by compute type
+WAYS = ('replicated', 'fsdp')  # of runtime.sharding, first the one that transfers less
+COUNTS = (1, 2, 4, 8, 16, 32, 64)  # numbers of devices that are compared
+CAPACITY = 80 * 10**9  # bytes of memory of the devices that are counted
 
 
 def describe(config: Config, workdir: str, stages: Sequence[str]) -> str:
@@ -131,7 +136,44 @@ def _memory(config: Config, shapes: memory.Shapes, stages: Sequence[str]) -> lis
   predictions = [memory.stages(config, shapes, stages, WIDTHS[dtype]) for dtype in dtypes]
   for by_dtype in zip(*predictions):
     lines += _table(by_dtype)
-  return lines
+  return lines + (several_devices(config, shapes, stages) if predictions[0] else [])
+
+
+def several_devices(config: Config, shapes: memory.Shapes, stages: Sequence[str]) -> list[str]:
+  """Returns the largest peak on each of several devices, in both ways to place parameters.
+
+  PPO's batches are divided among the devices without a remainder, so other numbers are left out.
+  """
+  dtype = 'bfloat16' if config.runtime.dtype == 'auto' else config.runtime.dtype
+  ppo = config.ppo if {'rlhf', 'rerlhf'} & {*stages} else None
+  counts = [
+    n for n in COUNTS if not ppo or not (ppo.rollouts_per_step % n or ppo.minibatch_size % n)
+  ]
+  peak = functools.partial(_peak, config, shapes, stages, WIDTHS[dtype])
+  peaks = {(n, way): peak(n, way) for n in counts for way in WAYS}
+  lines = [
+    '',
+    f'predicted peak of a device in GB, with {dtype}, by config.runtime.sharding: '
+    f'{", ".join(WAYS)}',
+    '',
+  ]
+  for n in counts:
+    row = [peaks[n, way] for way in WAYS]
+    lines.append(_row(terminal.count(n, 'device'), row, unit=1e9))
+  enough = [choice for choice, size in peaks.items() if size <= CAPACITY]
+  least = f'more than {counts[-1]}'
+  if enough:
+    least = f'{enough[0][0]}, with config.runtime.sharding={enough[0][1]}'
+  return [*lines, f'    smallest number of devices of {CAPACITY / 1e9:.0f} GB: {least}']
+
+
+def _peak(
+  config: Config, shapes: memory.Shapes, stages: Sequence[str], width: int, devices: int, way: str
+) -> int:
+  """Returns bytes of the largest stage's peak on each device."""
+  runtime = dataclasses.replace(config.runtime, sharding=way)
+  config = dataclasses.replace(config, runtime=runtime)
+  return max(stage.peak for stage in memory.stages(config, shapes, stages, width, devices))
 
 
 def _table(by_dtype: Sequence[memory.Stage]) -> list[str]:
@@ -148,5 +190,5 @@ def _table(by_dtype: Sequence[memory.Stage]) -> list[str]:
   return [*lines, _row(f'peak, during {stage.largest_phase}', peaks)]
 
 
-def _row(name: str, sizes: Sequence[int]) -> str:
-  return f'    {name:<42}' + ''.join(f'{size / 1e6:>12,.1f}' for size in sizes)
+def _row(name: str, sizes: Sequence[int], unit: float = 1e6) -> str:
+  return f'    {name:<42}' + ''.join(f'{size / unit:>12,.1f}' for size in sizes)

@@ -1,7 +1,8 @@
 """The memory that each stage of a run will need, predicted only from the shapes of its models.
 
-No device is used and no weights are read. Sizes are bytes on one device, which holds all parameters
-and its share of a batch. Dims: T response, S padded length.
+No device is used and no weights are read. Sizes are bytes on one device, which holds its share of a
+batch and all parameters, or with `runtime.sharding=fsdp` its share of them. Dims: T response, S
+padded length.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from irl_jax.stages import buffers as buffers_lib
 from irl_jax.stages.buffers import ALWAYS
 from irl_jax.stages.buffers import Buffer
 from irl_jax.stages.buffers import FLOAT32
+from irl_jax.stages.buffers import held
 from irl_jax.stages.buffers import parameters
 from irl_jax.stages.buffers import Shape
 from irl_jax.stages.buffers import UNUSED
@@ -113,16 +115,22 @@ def ppo(
   # Without frozen blocks no activations are kept for later epochs.
   at_cut = rows * length * policy.hidden_size * width if frozen else 0
   logits = buffers_lib.logits(policy, minibatch * response, width)
-  reward_parameters = sum(parameters(model)[0] for model in reward_models)
+  own = held(policy, width, devices, config.runtime, config.ppo.trained_blocks)
+  reward_parameters = sum(
+    sum(held(model, width, devices, config.runtime)) for model in reward_models
+  )
   buffers = [
-    *buffers_lib.training(trained, frozen, width),
-    Buffer('reference: the trained part as it was', width * trained),
+    *buffers_lib.training(*own, width),
+    Buffer('reference: the trained part as it was', width * own.trained),
     Buffer('reward models', width * reward_parameters),
     Buffer('parameters joined for sampling', width * (trained + frozen), 'sampling'),
     *buffers_lib.decoding(policy, rows, prompt, response, width),
     Buffer('rollout: activations at the cut', at_cut, 'update'),
     Buffer('logits chunk', logits, 'update'),
-    *buffers_lib.update(policy, layers, minibatch, length, width, trained, config.runtime),
+    *buffers_lib.gathered(policy, width, devices, config.runtime, 'update'),
+    *buffers_lib.update(
+      policy, layers, minibatch, length, width, own.trained, config.runtime, devices
+    ),
   ]
   updates = config.ppo.epochs * config.ppo.rollouts_per_step // config.ppo.minibatch_size
   tokens = (
@@ -140,17 +148,20 @@ def irl(base: trunk.Config, config: config_lib.Config, width: int, devices: int)
     trained -= base.vocab_size * base.hidden_size  # a reward has no output head
   length = min(settings.max_tokens, base.max_position_embeddings)
   pairs = max(settings.batch_size // devices, 1)
+  own = held(base, width, devices, config.runtime, settings.trained_blocks, output_head=False)
   buffers = [
-    *buffers_lib.training(trained, frozen, width),
-    Buffer('the best parameters so far', FLOAT32 * trained),
+    *buffers_lib.training(*own, width),
+    Buffer('the best parameters so far', FLOAT32 * own.trained),
+    *buffers_lib.gathered(base, width, devices, config.runtime, 'update'),
     *buffers_lib.update(
       base,
       buffers_lib.trained_layers(base, settings.trained_blocks),
       pairs,
       length,
       width,
-      trained,
+      own.trained,
       config.runtime,
+      devices,
       texts=2,
       group_size=settings.group_size,
     ),
@@ -171,10 +182,12 @@ def supervised(
   rows, length = max(settings.batch_size // devices, 1), settings.max_tokens
   positions = rows * length if isinstance(shape, trunk.Config) else 0
   layers = shape.num_hidden_layers
+  own = held(shape, width, devices, runtime)
   buffers = [
-    *buffers_lib.training(trained, 0, width),
+    *buffers_lib.training(*own, width),
     Buffer('logits chunk', buffers_lib.logits(shape, positions, width), 'update'),
-    *buffers_lib.update(shape, layers, rows, length, width, trained, runtime),
+    *buffers_lib.gathered(shape, width, devices, runtime, 'update'),
+    *buffers_lib.update(shape, layers, rows, length, width, own.trained, runtime, devices),
   ]
   return Stage(name, trained, 0, f'{rows * devices} x {length} at most', buffers)
 
@@ -187,8 +200,10 @@ def sampling(
   prompt, response = prompt_and_response(config)
   rows = max(config.sampling.batch_size // devices, 1)
   total, _ = parameters(model)
+  own = held(model, width, devices, config.runtime)
   buffers = [
-    Buffer('parameters of one model at a time', width * total),
+    Buffer('parameters of one model at a time', width * own.trained),
+    *buffers_lib.gathered_whole(total, width, devices, config.runtime),
     *buffers_lib.decoding(model, rows, prompt, response, width),
   ]
   tokens = f'{rows * devices} x {response} sampled after {prompt}'
@@ -205,11 +220,13 @@ def evaluation(
   """
   model = max(models, key=lambda shape: sum(parameters(shape)))
   total = sum(sum(parameters(shape)) for shape in models)
+  own = sum(sum(held(shape, width, devices, config.runtime)) for shape in models)
   tokens = scoring.TOKENS_OF_A_TEXT * config.evaluation.batch_size // devices
   length = min(config.irl.max_tokens, model.max_position_embeddings)
   rows = max(tokens // length, 1)
   buffers = [
-    Buffer('parameters of both models', width * total),
+    Buffer('parameters of both models', width * own),
+    *buffers_lib.gathered(model, width, devices, config.runtime, 'scoring'),
     Buffer('logits chunk', buffers_lib.logits(model, rows * length, width), 'scoring'),
     Buffer('activations', buffers_lib.activations(model, 1, rows, length, width), 'scoring'),
   ]

@@ -28,6 +28,10 @@ class BlockShape(Protocol):
     """The numbers of each token that a block keeps for its gradient, without attention scores."""
 
   @property
+  def matmul_states(self) -> int:
+    """The numbers of each token that a block's input and the results of its matmuls take."""
+
+  @property
   def num_attention_heads(self) -> int:
     """H, the number of attention heads."""
 

@@ -76,6 +76,8 @@ def test_config_files_of_seven_billion_weights_are_enough_to_predict_that_they_f
   peaks = [line for line in lines if line.startswith('    peak, during ')]
   sizes = [float(line.split()[-1].replace(',', '')) for line in peaks]  # MB in bfloat16
   assert len(sizes) == 3 and max(sizes) < 80_000
+  least = 'smallest number of devices of 80 GB: 1, with config.runtime.sharding=replicated'
+  assert lines[-1].strip() == least
   # docs/usage.md quotes these lines: first of two blocks, then of the head alone.
   page = (CONFIG.parents[1] / 'docs' / 'usage.md').read_text(encoding='utf-8')
   of_two, of_head = page.split('With `--config.irl.trained_blocks=0`, the stage `irl` needs')

@@ -17,6 +17,8 @@ from irl_jax.models import encoder
 from irl_jax.models import gpt_neox
 from irl_jax.models import llama
 from irl_jax.models.huggingface import weights as huggingface_weights
+from irl_jax.runtime import parallel
+from irl_jax.runtime import sharding
 from irl_jax.stages import buffers
 from irl_jax.stages import memory
 from irl_jax.training import optimizer
@@ -172,6 +174,28 @@ def test_an_audit_of_seven_billion_weights_fits_a_device_of_80_gb(trained_blocks
   assert predicted[2].phase_size('') == 2 * 2 * total
 
 
+def irl_problem(shape, settings):
+  """Shapes of the state, frozen parameters and batch of an update, and its statics."""
+  shapes = huggingface_weights.shapes('causal_lm', shape)
+  shapes.pop('embed_out', None)
+  trained, frozen = jax.eval_shape(
+    functools.partial(cut_lib.split, trained_blocks=settings.trained_blocks), shapes
+  )
+  tx, _ = optimizer.adamw(learning_rate=1e-4, updates=10)
+  array = lambda dtype, *dims: jax.ShapeDtypeStruct(dims, dtype)
+  pairs, length = settings.batch_size, settings.max_tokens
+  text = structs.TextBatch(array(jnp.int32, pairs, length), array(bool, pairs, length))
+  trained['reward_head'] = {'direction': array(jnp.float32, shape.hidden_size)}
+  state = jax.eval_shape(lambda params: optimizer.new_state(params, tx), trained)
+  batch = structs.PairBatch(text, text, array(jnp.float32, pairs))
+  return (
+    state,
+    frozen,
+    batch,
+    dict(config=shape, dtype=jnp.float32, irl=settings, updates=10, tx=tx),
+  )
+
+
 SAVING = dict(micro_batch=8, rematerialise=True)
 
 
@@ -203,27 +227,8 @@ SAVING = dict(micro_batch=8, rematerialise=True)
 )
 def test_an_update_needs_what_the_compiler_says(shape, trained_blocks, pairs, length, saving):
   settings = c.IRL(batch_size=pairs, max_tokens=length, trained_blocks=trained_blocks)
-  shapes = huggingface_weights.shapes('causal_lm', shape)
-  shapes.pop('embed_out', None)
-  trained, frozen = jax.eval_shape(
-    functools.partial(cut_lib.split, trained_blocks=trained_blocks), shapes
-  )
-  tx, _ = optimizer.adamw(learning_rate=1e-4, updates=10)
-  array = lambda dtype, *dims: jax.ShapeDtypeStruct(dims, dtype)
-  text = structs.TextBatch(array(jnp.int32, pairs, length), array(bool, pairs, length))
-  trained['reward_head'] = {'direction': array(jnp.float32, shape.hidden_size)}
-  update = functools.partial(
-    irl_update.update,
-    config=shape,
-    dtype=jnp.float32,
-    irl=settings,
-    updates=10,
-    tx=tx,
-    axis_name=None,
-    **saving,
-  )
-  state = jax.eval_shape(lambda params: optimizer.new_state(params, tx), trained)
-  batch = structs.PairBatch(text, text, array(jnp.float32, pairs))
+  state, frozen, batch, bound = irl_problem(shape, settings)
+  update = functools.partial(irl_update.update, axis_name=None, **bound, **saving)
   found = (
     jax.jit(update, donate_argnums=0)
     .lower(state, frozen, batch)
@@ -237,3 +242,49 @@ def test_an_update_needs_what_the_compiler_says(shape, trained_blocks, pairs, le
     f'{predicted / 1e6:,.0f} MB predicted, {found / 1e6:,.0f} MB found'
   )  # pytest -rP shows them
   assert 0.85 < predicted / found < 1.15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'shape, trained_blocks, saving',
+  [
+    (PYTHIA['410m'], 3, {}),
+    (SEVEN_BILLION['pythia'], -1, {}),
+    (SEVEN_BILLION['pythia'], -1, SAVING),
+    (SEVEN_BILLION['llama'], -1, {}),
+  ],
+  ids=['410m', '6.9b', '6.9b, saving', 'llama 7b'],
+)
+def test_an_update_of_split_parameters_needs_what_the_compiler_says(shape, trained_blocks, saving):
+  """Four devices; what each holds all the time, and what an update adds."""
+  settings = c.IRL(batch_size=32, max_tokens=128, trained_blocks=trained_blocks)
+  saving = dict(micro_batch=8) | saving
+  *arguments, bound = irl_problem(shape, settings)
+  with sharding.using('fsdp'):
+    placed = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    state, frozen = jax.tree.map(placed, arguments[:2], sharding.shardings_of(arguments[:2]))
+    rows = sharding.named(sharding.SHARDED)
+    of_devices = lambda x: jax.ShapeDtypeStruct((4, x.shape[0] // 4, *x.shape[1:]), x.dtype)
+    batch = jax.tree.map(lambda x: placed(of_devices(x), rows), arguments[2])
+    update = parallel.map_update(irl_update.update, **bound, **saving)
+    found = update.lower(state, frozen, batch).compile().memory_analysis()
+  runtime = c.Runtime(sharding='fsdp', **saving)
+  predicted = memory.irl(shape, c.Config(irl=settings, runtime=runtime), width=4, devices=4)
+  best = sizes(predicted)['the best parameters so far']
+  for what, expected, size in (
+    ('always', predicted.phase_size('') - best, found.argument_size_in_bytes),
+    ('update', predicted.phase_size(predicted.largest_phase), found.temp_size_in_bytes),
+  ):
+    print(f'{what}: {expected / 1e6:,.0f} MB predicted, {size / 1e6:,.0f} MB found')
+    assert 0.85 < expected / size < 1.15
+
+
+def test_each_device_holds_its_share_of_large_arrays():
+  shape, runtime = SEVEN_BILLION['pythia'], c.Runtime(sharding='fsdp')
+  total = sum(buffers.parameters(shape))
+  assert buffers.held(shape, 2, 8, c.Runtime()) == (total, 0)
+  assert buffers.held(shape, 2, 1, runtime) == (total, 0)
+  small = 4096 * (32 * (3 + 1 + 4 + 1 + 4) + 2)  # whole: biases and norms
+  assert buffers.held(shape, 2, 8, runtime) == ((total - small) // 8 + small, 0)
+  half = buffers.held(shape, 2, 8, runtime, trained_blocks=16)
+  assert sum(half) == pytest.approx(total / 8, rel=0.01) and half.frozen > 0
