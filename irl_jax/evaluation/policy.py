@@ -184,8 +184,7 @@ def evaluate(
   log_probs = lambda model, sampled: response_log_probs(
     model, sampled.prompts, sampled.responses, config.sampling, dtype
   )
-  # The KL of a model to itself is 0 by definition: two forward passes could round differently.
-  kl = np.zeros(len(rows))
+  kl = np.zeros(len(rows))  # of a model to itself: two forward passes could round differently
   if policy is not reference:
     kl = log_probs(policy, untruncated) - log_probs(reference, untruncated)
   under_base = log_probs(base, drawn)

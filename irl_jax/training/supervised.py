@@ -111,8 +111,7 @@ def update(
     dtype: the compute type.
     tx: the optimiser.
     axis_name: the mapped axis of the devices that share the batch; None if there is only one.
-    micro_batch: the maximum number of texts that go forward and backward at once; 0 leaves the
-      choice to `micro_batch.size`.
+    micro_batch: texts that go forward and backward at once; 0: as `micro_batch.size` chooses.
     rematerialise: whether the backward pass recomputes each block.
 
   Returns:
@@ -144,8 +143,7 @@ def validate(
     batch_size: the last batch is padded to it with a repeated text, which does not count.
     buckets: padded lengths.
   """
-  sums: dict[str, float] = {}
-  count = 0.0
+  sums, count = dict[str, float](), 0.0
   order = np.argsort(examples.lengths, kind='stable')
   splits = range(batch_size, examples.count, batch_size)
   for rows in np.split(order, splits) if examples.count else ():
@@ -210,17 +208,16 @@ def fit(
     DivergedError: a loss is not finite, or too many consecutive gradients are not.
   """
   arguments.check_training(seed, folder, dtype, runtime, log, truncate_log, progress)
-  seed = int(seed)
   if not examples.count:
     raise errors.InputError(f'{name}: there are no texts to train on')
   batch_size = parallel.batch_size(config.batch_size, examples.count)
   per_epoch = max(examples.count // batch_size, 1)
   plan = loop_lib.Plan(config.epochs * per_epoch, per_epoch, per_epoch, config.checkpoint_every)
   hooks = loop_lib.Hooks(log, truncate_log, progress)
-  run_fingerprint = _fingerprint_of(model, examples, validation, config, seed)
+  run_fingerprint = _fingerprint_of(model, examples, validation, config, int(seed))
   with sharding.using(runtime.sharding):
     step, measure, tx = _compile_functions(model, losses, config, plan.updates, dtype, runtime)
-    task = _task(name, step, measure, examples, validation, batch_size, plan.updates, seed)
+    task = _task(name, step, measure, examples, validation, batch_size, plan.updates, int(seed))
     learner = loop_lib.Learner(
       optimizer.placed_state(model.params, tx), best=parallel.replicate(model.params, jnp.float32)
     )
