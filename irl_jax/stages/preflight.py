@@ -79,16 +79,16 @@ def roles(run: Run, stages: Sequence[str]) -> list[str]:
   """
   compared = ['aligned', 'base' if run.config.irl.contrast == 'base' else 'start']
   classifiers = ['classifier'] if run.has_true_reward else []
-  judges = ['judge'] if run.judge else []
+  second = ['judge'] if run.judge else []
   reads = {
     'data': ['base'] if run.config.data.source == 'prompts' else [],
     'sft': ['base'],
     'classifier': ['classifier'],
-    'rlhf': ['base', 'start', 'classifier', *judges],
+    'rlhf': ['base', 'start', 'classifier', *second],
     'demos': [*compared, *classifiers],
     'irl': ['base'],
     'evaluate': [*compared, *classifiers],
-    'rerlhf': ['base', 'start', 'classifier', *judges],
+    'rerlhf': ['base', 'start', 'classifier', *second],
   }
   return list(dict.fromkeys(role for stage in stages for role in reads.get(stage, [])))
 
@@ -190,11 +190,11 @@ def check_toxicity(config: config_lib.Config, models: Models) -> None:
         'another classifier, or none'
       )
     judges.check(judge, 'config.models.judge')
-  classifier, start = models.get('classifier'), models.get('start')
-  if not config.evaluation.toxicity_samples or start is None or classifier is None:
+  reward_model, start = models.get('classifier'), models.get('start')
+  if not config.evaluation.toxicity_samples or start is None or reward_model is None:
     return
-  if classifier.kind == 'classifier':
-    judges.check(classifier, 'config.models.classifier', config.models.label)
+  if reward_model.kind == 'classifier':
+    judges.check(reward_model, 'config.models.classifier', config.models.label)
   positions, length = start.config.max_position_embeddings, SAMPLING.max_new_tokens
   if positions <= length:
     raise errors.ConfigError(
