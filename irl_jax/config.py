@@ -227,7 +227,7 @@ class IRL(Section):
   # Share of the loss computed on a pair's prefixes; the rest is computed on whole texts
   prefix_weight: float = setting(0.0, low=0, high=1)
   # The better text of a pair: the aligned one, the one of the higher log-ratio, or half of each
-  label: str = setting('source', choices=('source', 'likelihood', 'mixed'))
+  pair_label: str = setting('source', choices=('source', 'likelihood', 'mixed'))
   evaluate_every: int = setting(0, low=0)  # updates between two validations; 0: one epoch
   checkpoint_every: int = setting(500, low=1)  # updates between two checkpoints
   # The model whose completions are compared with those of the aligned model

@@ -44,7 +44,7 @@ def early(run, base):
   from irl_jax.irl import reward
   from irl_jax.stages import irl as recovery
 
-  irl = dataclasses.replace(run.config.irl, label='source')
+  irl = dataclasses.replace(run.config.irl, pair_label='source')
   training, validation = (
     recovery.encode_demonstrations(base, recovery.different(run.demonstrations(split)), irl)
     for split in ('train', 'validation')

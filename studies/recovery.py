@@ -9,7 +9,7 @@ validation demonstrations. Its name says how it differs from the run's config. r
 table only, except in the variants that ask what recovery lacks: the same demonstrations, each pair
 in r*'s order, and pairs that people wrote (--human, fields toxic and neutral). Maximum entropy
 needs a run with config.irl.samples_per_prompt of at least 2. Labels by likelihood need one with
-config.irl.label other than 'source', whose demonstrations have log-ratios.
+config.irl.pair_label other than 'source', whose demonstrations have log-ratios.
 
 AUROC is against r*, on the texts of --texts, by default the validation demonstrations. Accuracy is
 at the zero that each seed chooses from the run's unlabelled texts. `ordered` is the share of rows
@@ -74,8 +74,8 @@ VARIANTS = {
   'logistic, 1/4 of the pairs': dict(objective='logistic', share=1 / 4),
   'logistic, 1/2 of the pairs': dict(objective='logistic', share=1 / 2),
   'logistic, two epochs': dict(objective='logistic', epochs=2),
-  'logistic, labels by likelihood': dict(objective='logistic', label='likelihood'),
-  'logistic, mixed labels': dict(objective='logistic', label='mixed'),
+  'logistic, labels by likelihood': dict(objective='logistic', pair_label='likelihood'),
+  'logistic, mixed labels': dict(objective='logistic', pair_label='mixed'),
   "pairs in r*'s order": dict(objective='logistic', pairs='true_reward'),
   "pairs in r*'s order, head alone": dict(objective='logistic', pairs='true_reward', **HEAD),
   'human-written pairs': WHOLE | dict(pairs='human'),
@@ -163,8 +163,8 @@ def left_out(settings: dict[str, Any], run, sources: dict[str, Any]) -> str:
   of_groups = COMPARES_GROUPS[settings.get('objective', run.config.irl.objective)]
   if of_groups and run.config.irl.samples_per_prompt < 2:
     return 'the run has config.irl.samples_per_prompt = 1'
-  if settings.get('label', 'source') != run.config.irl.label == 'source':
-    return 'the run has config.irl.label = source'
+  if settings.get('pair_label', 'source') != run.config.irl.pair_label == 'source':
+    return 'the run has config.irl.pair_label = source'
   return '' if settings.get('pairs', 'aligned') in sources else 'there is no --human'
 
 

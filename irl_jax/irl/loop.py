@@ -140,7 +140,7 @@ def train(
     prompts: the prompt of every training pair, for objectives of groups; None: any pairs form one.
     outputs: the frozen layers' outputs, shared with trainings of the same base, irl and dtype.
     labels: those of the training pairs, and those of the validation pairs: for each pair an array
-      with a probability for every token of its longer text; None, with irl.label 'source'.
+      with a probability for every token of its longer text; None, with irl.pair_label 'source'.
 
   Returns:
     (trained, frozen) parameters of the reward with the lowest validation loss, on the host.
@@ -277,11 +277,11 @@ def _checked_labels(
   """Returns the labels of the training and the validation pairs, or None for each.
 
   Raises:
-    ConfigError: there are labels, or none, against irl.label; or they are not those of the pairs.
+    ConfigError: labels are given or missing against irl.pair_label, or are not those of the pairs.
   """
-  if (labels is None) != (irl.label == 'source'):
+  if (labels is None) != (irl.pair_label == 'source'):
     needs = 'takes no labels' if labels is not None else 'needs labels'
-    raise errors.ConfigError(f'labels: config.irl.label = {irl.label!r} {needs}')
+    raise errors.ConfigError(f'labels: config.irl.pair_label = {irl.pair_label!r} {needs}')
   if labels is None:
     return [None, None]
   if not isinstance(labels, Sequence) or len(labels) != 2:

@@ -47,7 +47,7 @@ class DemonstrationRow(PairRow):
   true_reward_aligned: float | None  # r* of prompt + completion; None: the run has no true reward
   true_reward_base: float | None
   log_ratio_aligned: NotRequired[list[float]]  # cumulative, nats, one per token that IRL reads
-  log_ratio_base: NotRequired[list[float]]  # both only if config.irl.label needs them
+  log_ratio_base: NotRequired[list[float]]  # both only if config.irl.pair_label needs them
 
 
 class ScoredText(TypedDict):

@@ -136,4 +136,4 @@ def settings(irl: config_lib.IRL) -> config_lib.IRL:
     ConfigError: such a reward cannot be exported.
   """
   export.check(irl)
-  return dataclasses.replace(irl, prefix_weight=0.0, label='source')
+  return dataclasses.replace(irl, prefix_weight=0.0, pair_label='source')

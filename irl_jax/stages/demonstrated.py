@@ -54,8 +54,8 @@ def with_log_ratios(
 ) -> list[DemonstrationRow]:
   """Returns a split's rows with the cumulative log-ratios of both texts, if IRL needs them.
 
-  These are pairs of training and validation, with config.irl.label other than 'source'. A ratio is
-  that of the tokens that R̂ reads.
+  These are pairs of training and validation, with config.irl.pair_label other than 'source'. A
+  ratio is that of the tokens that R̂ reads.
 
   Args:
     run: its settings of irl are used.
@@ -64,7 +64,7 @@ def with_log_ratios(
     split: the name of the split.
   """
   settings = run.config.irl
-  if settings.label == 'source' or split == 'heldout':
+  if settings.pair_label == 'source' or split == 'heldout':
     return list(rows)
   used = training_rows(rows, settings) if split == 'train' else different(rows)
   if not used:
@@ -92,11 +92,11 @@ def labels_of(
   Raises:
     ConfigError: a row's log-ratios are missing, or are not those of its tokens.
   """
-  if settings.label == 'source':
+  if settings.pair_label == 'source':
     return None
   of_sets = [differences_of(*demonstrated) for demonstrated in (training, *others)]
   scale = labels_lib.deviation(of_sets[0])
-  return [labels_lib.from_differences(one, settings.label, scale) for one in of_sets]
+  return [labels_lib.from_differences(one, settings.pair_label, scale) for one in of_sets]
 
 
 def differences_of(
@@ -114,7 +114,7 @@ def differences_of(
       if len(ratio) != len(pair[number]):
         raise ConfigError(
           f'demos: the {side} text of prompt_id {row["prompt_id"]} has {len(ratio)} log-ratios and '
-          f'{len(pair[number])} tokens; config.irl.label needs one per token: run the stage '
+          f'{len(pair[number])} tokens; config.irl.pair_label needs one per token: run the stage '
           'demos in a new --workdir'
         )
     of_sides.append(ratios)

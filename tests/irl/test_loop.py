@@ -34,7 +34,7 @@ IRL = c.IRL(
   warmup_steps=5,
   weight_decay=0.0,
 )
-SOFT = dataclasses.replace(IRL, label='likelihood')
+SOFT = dataclasses.replace(IRL, pair_label='likelihood')
 WEIGHTS = np.random.default_rng(7).normal(size=23)  # of the letters from a to w
 
 
@@ -347,8 +347,8 @@ def test_what_cannot_be_trained_is_said(base, data, tmp_path):
     ({'truncate_log': None}, 'truncate_log = None: must be a function; lambda'),
     ({'progress': None}, 'progress = None: must be a function; iter does nothing'),
     ({'report': None}, r'report = None: must be a function; lambda \*_: {} does nothing'),
-    ({'labels': [[], []]}, "labels: config.irl.label = 'source' takes no labels"),
-    ({'irl': SOFT}, "labels: config.irl.label = 'likelihood' needs labels"),
+    ({'labels': [[], []]}, "labels: config.irl.pair_label = 'source' takes no labels"),
+    ({'irl': SOFT}, "labels: config.irl.pair_label = 'likelihood' needs labels"),
     (
       {'irl': SOFT, 'labels': [[]]},
       'labels: must be two lists, of the training and the validation',

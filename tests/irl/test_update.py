@@ -206,7 +206,7 @@ def test_every_prefix_of_a_pair_has_a_label_of_its_own(
     whole = loss(scores[0][-1] - scores[1][-1], labels[number][-1])
     rows.append(0.75 * whole + 0.25 * (np.mean(of_prefixes) if of_prefixes else 0))
   labelled = batch.replace(label=labels_lib.padded(labels, 16))
-  irl = dataclasses.replace(statics['irl'], prefix_weight=0.25, label='likelihood')
+  irl = dataclasses.replace(statics['irl'], prefix_weight=0.25, pair_label='likelihood')
   found = means(params, labelled, **statics | {'irl': irl})
   np.testing.assert_allclose(found['loss'], np.mean(rows), atol=1e-5)
 
@@ -271,7 +271,7 @@ def test_labels_of_a_prompt_exchange_its_samples_where_both_texts_go_on(
     )
     rows.append(0.75 * whole + 0.25 * (np.mean(of_prefixes) if of_prefixes else 0))
   labelled = batch.replace(label=labels_lib.padded(labels, 16))
-  irl = dataclasses.replace(OBJECTIVES['maximum_entropy'], label='likelihood')
+  irl = dataclasses.replace(OBJECTIVES['maximum_entropy'], pair_label='likelihood')
   found = means(params, labelled, **statics | {'irl': irl})
   np.testing.assert_allclose(found['loss'], np.mean(rows), atol=1e-5)
 

@@ -72,7 +72,7 @@ def test_a_mean_over_the_samples_of_a_prompt_needs_them_all(start, monkeypatch, 
 def test_the_log_ratios_that_demos_writes_are_the_labels_that_irl_reads(
   start, tmp_path, monkeypatch, policy, label
 ):
-  run, counted = start(IRL(label=label, seeds=1)), []
+  run, counted = start(IRL(pair_label=label, seeds=1)), []
 
   def ratios(aligned, base, texts, batch_size, dtype):
     counted.append(len(texts))
@@ -114,7 +114,7 @@ def test_log_ratios_of_other_tokens_are_refused(start, tmp_path):
   with pytest.raises(
     errors.ConfigError, match='the aligned text of prompt_id 7 has 1 log-ratios and 2 tokens'
   ):
-    recovery.irl(start(IRL(label='mixed')))
+    recovery.irl(start(IRL(pair_label='mixed')))
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_a_variant_that_cannot_run_is_left_out_by_name(finished, tmp_path, capsy
   assert json.loads(output.read_text())['variants'] == {}
   said = capsys.readouterr().err
   assert 'human-written pairs: left out, there is no --human' in said
-  assert 'logistic, mixed labels: left out, the run has config.irl.label = source' in said
+  assert 'logistic, mixed labels: left out, the run has config.irl.pair_label = source' in said
   assert (
     'maximum_entropy, head alone: left out, the run has config.irl.samples_per_prompt = 1' in said
   )
