@@ -124,7 +124,7 @@ def recover(
 
   settings = dict(settings)
   share, rows = settings.pop('share', 1.0), sources[settings.pop('pairs', 'aligned')]
-  settings = {'evaluate_every': 0, 'label': 'source'} | settings
+  settings = {'evaluate_every': 0, 'pair_label': 'source'} | settings
   irl = dataclasses.replace(run.config.irl, **settings)
   used = recovery.training_rows(rows[0], irl)[:pairs]
   used = used[: int(share * len(used))]

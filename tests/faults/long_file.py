@@ -103,7 +103,8 @@ def measure(model: str, folder: pathlib.Path, rows: int, stops: int) -> list[End
   if ends[0].code:
     raise IrlJaxError(f'the undisturbed call failed: {ends[0]}')
   size = whole.stat().st_size
-  places: Sequence[int | None] = [size * (stop + 1) // (stops + 1) for stop in range(stops)]
+  # Not near the end, which a call may reach before the signal does
+  places: Sequence[int | None] = [size * (stop + 1) // (stops + 2) for stop in range(stops)]
   for place in [*places, None]:
     ends.append(score(model, source, stopped, place))
     if ends[-1].code != (0 if place is None else 130):
