@@ -1,6 +1,6 @@
 """The streams of random numbers that a run draws samples from: one for each purpose.
 
-The streams of two runs with neighbouring seeds are apart too.
+Runs with neighbouring seeds share none.
 """
 
 SPACING = 1000  # streams of one run, at most; the seeds of IRL's rewards have the same spacing

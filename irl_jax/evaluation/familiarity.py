@@ -11,8 +11,8 @@ import numpy as np
 
 Tokens = Sequence[int]
 
-# Pairs of neighbours that are added to every text, of which the usual share is new: a text of three
-# words cannot be called unlike the others for one of them.
+# Imaginary pairs added to every text, of which the usual share is new. Without them, one new pair
+# would flag a text of three words.
 ADDED = 10
 SHARE = 0.99  # of texts like those of the recovery, which are not flagged
 NO_TEXTS = 'the flag needs texts to compare with, and texts to set its limit on'
@@ -28,7 +28,7 @@ class Familiar:
   limit: float  # novelty above which a text is flagged
 
   def novelty(self, texts: Sequence[Tokens]) -> np.ndarray:
-    """Returns the share of new pairs of each text [N], in [0, 1], drawn towards the usual one.
+    """Returns the share of new pairs of each text [N], in [0, 1], shrunk towards the usual share.
 
     With k new pairs among the m pairs of a text, it is (k + 10 usual) / (m + 10).
     """

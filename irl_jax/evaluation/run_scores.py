@@ -1,4 +1,4 @@
-"""What a run's folder tells about the scores of its recovered rewards, beyond the scores.
+"""Adds a probability and a flag to the scores of a recovered reward, from its run's folder.
 
 Dims: N texts.
 """
@@ -70,7 +70,7 @@ def fingerprint(folder: str | os.PathLike[str]) -> list[tuple[str, int]]:
 
 
 def extended(scorer: Scorer, place: Place, tokenizer: Any, vocabulary: int) -> Scorer:
-  """Adds to a recovered reward's scores what its run knows.
+  """Returns a scorer that gives two more values for each text.
 
   - harmless_probability: P(harmless | reward), if the run had labels to fit it on.
   - out_of_distribution: True for a text that is unlike those of the recovery

@@ -52,14 +52,14 @@ def validation_metrics(
   labels: labels_lib.Labels | None = None,
   of_prefixes: np.ndarray | None = None,
 ) -> dict[str, float]:
-  """Returns the validation metrics; the loss is that which is trained.
+  """Returns the validation metrics; the loss is the one that training minimises.
 
   Args:
     scores: R̂ of the whole texts of N pairs [N, 2].
     irl: hyper-parameters.
-    labels: of the pairs; None: the aligned texts are better.
-    of_prefixes: the mean loss over the prefixes of each pair [N], of which the loss is a share of
-      irl.prefix_weight; None: it is that of the whole texts.
+    labels: those of the pairs; None: the aligned texts are better.
+    of_prefixes: each pair's mean loss over its prefixes [N], with weight irl.prefix_weight in the
+      result; None: only whole texts count.
   """
   delta = scores[:, 0] - scores[:, 1]
   label = None if labels is None else labels_lib.of_whole_texts(labels)

@@ -1,11 +1,12 @@
-"""Functions compiled once over the rows of all devices, for parameters that are split among them.
+"""Functions that run once over the rows of all devices, for parameters split among the devices.
 
-`parallel` maps functions by these if the way is fsdp (sharding.py). They are called as mapped
-functions are: batches and per-example results are [n, N / n, ...].
+`parallel` uses them if the current way is fsdp (sharding.py). They are called like the functions
+that `parallel` maps otherwise: batches and per-example results are [n, N / n, ...].
 
 Dims: n devices, N rows of a batch.
 """
 
+import abc
 from collections.abc import Callable
 import functools
 from typing import Any
@@ -18,15 +19,15 @@ from irl_jax.runtime.sharding import REPLICATED
 from irl_jax.runtime.sharding import SHARDED
 
 
-class _Program:
+class _Program(abc.ABC):
   """A compiled function that is traced in its own way and mesh, whatever the caller's."""
 
   def __init__(self, way: sharding.Way) -> None:
     self._way = way
 
+  @abc.abstractmethod
   def _compiled(self, arguments: tuple[Any, ...]) -> Any:
     """Returns the jitted function for these arguments."""
-    raise NotImplementedError
 
   def __call__(self, *arguments: Any) -> Any:
     """Runs the function."""
@@ -40,7 +41,7 @@ class _Program:
 
 
 class Update(_Program):
-  """(state, frozen, batch) -> (state, metrics); the state is donated, and stays where it lay."""
+  """(state, frozen, batch) -> (state, metrics); the state is donated and keeps its placement."""
 
   def __init__(self, way: sharding.Way, update: Callable[..., tuple[Any, Any]]) -> None:
     """Prepares an update (state, frozen, batch [N, ...]) -> (state, metrics)."""

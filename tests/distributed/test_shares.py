@@ -17,7 +17,7 @@ UPDATES = ('sft', 'classifier', 'ppo', 'irl')
 
 @pytest.fixture(scope='module')
 def results(policy, classifier, start, tmp_path_factory):
-  """What shares.py found on eight devices."""
+  """The results of shares.py on eight devices."""
   folder = tmp_path_factory.mktemp('shares')
   for name, model in (('policy', policy), ('classifier', classifier)):
     pretrained.save(folder / name, model, '')

@@ -1,4 +1,4 @@
-"""What a run adds to the scores of its rewards: which folders it knows, a probability, a flag."""
+"""A run adds a probability and a flag to the scores of the rewards in its folder."""
 
 import json
 import math
