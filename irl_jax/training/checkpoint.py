@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import contextlib
 import copy
 import hashlib
+import os
 import pathlib
 import re
 from typing import Any
@@ -215,9 +216,12 @@ class Checkpoints:
       failed, self._pending = self._pending, None
       if isinstance(error.__cause__ or error, jax.errors.JaxRuntimeError):
         raise  # not a disk error: another process is gone
+      cause = _last_cause(error)
+      full = any(os.strerror(number) in cause for number in errors.DISK_FULL)
+      needed = 'the disk has free space' if full else 'the folder exists and can be written to'
       raise errors.CheckpointError(
-        f'the checkpoint of step {failed} could not be saved: {_last_cause(error)}; '
-        f'{self.saved}. Check that the disk has free space'
+        f'the checkpoint of step {failed} could not be saved: {cause}; {self.saved}. '
+        f'Check that {needed}'
       ) from error
 
 

@@ -1,6 +1,8 @@
 """Checkpoints: restored bit for bit; the latest are kept; damaged or unfit ones are refused."""
 
 import copy
+import errno
+import os
 import re
 import shutil
 
@@ -116,6 +118,27 @@ def test_a_save_that_orbax_declines_is_an_error(tmp_path, monkeypatch):
       checkpoints.save(4, state_of(0), {})
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.restore(state_of(0))[0] == 2
+
+
+@pytest.mark.parametrize(
+  ('number', 'advice'),
+  [
+    (errno.ENOSPC, 'the disk has free space'),
+    (errno.EFBIG, 'the disk has free space'),
+    (errno.ENOENT, 'the folder exists and can be written to'),
+    (errno.EROFS, 'the folder exists and can be written to'),
+  ],
+)
+def test_the_advice_is_about_the_disk_only_if_the_disk_is_full(
+  tmp_path, monkeypatch, number, advice
+):
+  def fail(*_, **__):
+    raise OSError(number, os.strerror(number))
+
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    monkeypatch.setattr(checkpoints._manager, 'save', fail)
+    with pytest.raises(errors.CheckpointError, match=f'{os.strerror(number)}.*Check that {advice}'):
+      checkpoints.save(4, state_of(0), {})
 
 
 @pytest.fixture(scope='module')
