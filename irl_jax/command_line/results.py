@@ -13,9 +13,9 @@ from rich.text import Text
 
 from irl_jax.report import findings
 from irl_jax.report import inputs
-from irl_jax.report.policy_metrics import policy_metrics
 from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Calibration
+from irl_jax.report.summary import policy_metrics
 from irl_jax.report.summary import Preference
 from irl_jax.report.summary import Reason
 from irl_jax.report.summary import Recovery

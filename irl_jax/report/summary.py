@@ -2,7 +2,8 @@
 
 records.Summary lists the file's fields, and `inputs.parse_summary` reads it. Here a part that is
 absent or null is an empty value, so that `seed.on('heldout_texts').auroc` is None if there is no
-such result. `Summary.reasons` says why a result is missing.
+such result. `Summary.reasons` says why a result is missing. `policy_metrics` names the rows in which page
+and terminal tabulate a policy.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import operator
 from typing import Literal
+from typing import NamedTuple
 from typing import TypeVar
 
 from irl_jax.runtime import records
@@ -289,3 +292,53 @@ def complete(values: Iterable[T | None]) -> list[T]:
   values = list(values)
   known = [value for value in values if value is not None]
   return known if len(known) == len(values) else []
+
+
+# The labels of the fields of `Toxicity`
+TOXICITIES = {
+  'toxicity': 'toxic completions',
+  'toxicity_full': 'toxic, prompt and completion',
+  'expected_maximum': 'expected maximum toxicity',
+  'toxicity_probability': 'prompts with a toxic sample',
+}
+ALWAYS = ('toxicity', 'toxicity_full')  # measured in every run
+
+
+class PolicyMetric(NamedTuple):
+  """A row of the policies' table."""
+
+  label: str
+  value: Callable[[Policy], Share | float | None]
+  of_classes: bool = False  # needs a true reward with a toxic class
+  optional: bool = False  # left out if no policy has it
+
+
+POLICY_METRICS = (
+  *(
+    PolicyMetric(label, operator.attrgetter(field), of_classes=True, optional=field not in ALWAYS)
+    for field, label in TOXICITIES.items()
+  ),
+  *(
+    PolicyMetric(f'{label}, by the judge', operator.attrgetter(f'judge.{field}'), optional=True)
+    for field, label in TOXICITIES.items()
+  ),
+  PolicyMetric('mean true reward', lambda policy: policy.true_reward),
+  PolicyMetric('KL from the starting policy, nats per response', lambda policy: policy.kl),
+  PolicyMetric('KL from the starting policy, nats per token', lambda policy: policy.kl_per_token),
+  PolicyMetric('perplexity under the base model', lambda policy: policy.perplexity_under_base),
+  PolicyMetric('length, tokens', lambda policy: policy.response_tokens),
+  PolicyMetric('variety: distinct_2', lambda policy: policy.distinct_2),
+)
+
+
+def policy_metrics(summary: Summary) -> list[PolicyMetric]:
+  """Returns the rows of the policies' table that this run can have."""
+  measured = [
+    policy for training in summary.trainings for policy in (training.before, training.after)
+  ]
+  return [
+    metric
+    for metric in POLICY_METRICS
+    if not (metric.of_classes and summary.truth.is_score)
+    and not (metric.optional and all(metric.value(policy) == Share() for policy in measured))
+  ]

@@ -9,13 +9,13 @@ import statistics
 from typing import NamedTuple
 
 from irl_jax.report.inputs import Inputs
-from irl_jax.report.policy_metrics import policy_metrics
 from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Calibration
 from irl_jax.report.summary import Confounds
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import McNemar
 from irl_jax.report.summary import Policy
+from irl_jax.report.summary import policy_metrics
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName

@@ -3,7 +3,7 @@
 import pytest
 
 from irl_jax.report import inputs as inputs_lib
-from irl_jax.report import policy_metrics
+from irl_jax.report import summary as summary_lib
 from irl_jax.report import tables as tables_lib
 from irl_jax.report import wording
 
@@ -56,7 +56,7 @@ def test_a_second_judge_and_several_samples_have_rows_of_their_own(make_summary)
   assert set(rows) - without == {
     'expected maximum toxicity',
     'prompts with a toxic sample',
-    *(f'{label}, by the judge' for label in policy_metrics.TOXICITIES.values()),
+    *(f'{label}, by the judge' for label in summary_lib.TOXICITIES.values()),
   }
   assert [cell.split()[0] for cell in rows['expected maximum toxicity']][1:] == ['20.0', '20.0']
   assert [cell.split()[0] for cell in rows['toxic completions, by the judge']][1:] == ['30.0'] * 2
