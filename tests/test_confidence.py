@@ -8,7 +8,6 @@ import scipy
 
 from irl_jax import confidence
 from irl_jax.evaluation import intervals
-from irl_jax.report import verdicts
 
 
 @pytest.mark.parametrize(
@@ -61,4 +60,26 @@ def test_three_texts_or_fewer_allow_every_correlation(value, n):
 def test_summary_and_report_give_a_perfect_order_the_same_interval(n, sign):
   order = np.arange(n)
   measured = intervals.resample([sign * order], order, samples=50, seed=0).intervals(0)
-  assert tuple(measured['spearman']) == verdicts.spearman_interval(float(sign), n)
+  assert tuple(measured['spearman']) == confidence.of_spearman(float(sign), n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('correlation', [0.0, 0.6, 0.9])
+def test_the_interval_of_a_spearman_correlation_covers(correlation):
+  rng, n = np.random.default_rng(0), 60
+  # Pearson (1907): the rank correlation of two normal variables of this correlation.
+  true = 6 / np.pi * np.arcsin(correlation / 2)
+  covered = 0
+  for _ in range(1000):
+    first = rng.standard_normal(n)
+    second = correlation * first + np.sqrt(1 - correlation**2) * rng.standard_normal(n)
+    low, high = confidence.of_spearman(scipy.stats.spearmanr(first, second).statistic, n)
+    covered += low <= true <= high
+  assert 0.93 < covered / 1000 < 0.97
+
+
+def test_few_texts_say_nothing_of_a_correlation():
+  low, high = confidence.of_spearman(1.0, 100)
+  assert 0.99 < low <= high <= 1.0
+  # A perfect order of four texts is one of 24, so it may be chance; of seven, one of 5,040.
+  assert confidence.of_spearman(1.0, 4)[0] < 0 < 0.7 < confidence.of_spearman(1.0, 7)[0]

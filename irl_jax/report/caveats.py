@@ -7,15 +7,16 @@ whether words, length and style rank as well. Dims: K seeds.
 from collections.abc import Sequence
 import statistics
 
-from irl_jax.report import verdicts as v
+from irl_jax import confidence
+from irl_jax.report import wording as w
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
-from irl_jax.report.verdicts import Line
 from irl_jax.report.wording import count
 from irl_jax.report.wording import in_sentence
 from irl_jax.report.wording import join
+from irl_jax.report.wording import Line
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
 from irl_jax.report.wording import percent
@@ -32,24 +33,24 @@ def question_of_sign(recovery: Recovery) -> str:
 def sign(recovery: Recovery, reference: SetName | None) -> Line:
   """Judges whether 0 is reliable, and right."""
   if recovery.truth.is_score:
-    return v.NO, (
+    return w.NO, (
       'Do not use the sign of this reward: the true reward is a score without a zero, so no sign '
       'could be recovered. Only differences between rewards mean something.'
     )
   calibrations = recovery.of_seeds(lambda seed: seed.calibration)
   if not calibrations:
-    return v.UNKNOWN, 'Not known: the run did not calibrate its rewards.'
+    return w.UNKNOWN, 'Not known: the run did not calibrate its rewards.'
   seeds = len(calibrations)
   unreliable = sum(not calibration.reliable_zero for calibration in calibrations)
   if unreliable:
     which = 'the only seed' if seeds == 1 else f'{unreliable} of {count(seeds, "seed")}'
-    return v.NO, (
+    return w.NO, (
       f'Do not use the sign of this reward: its zero is not reliable in {which}. Only differences '
       'between rewards mean something.'
     )
   accuracies = recovery.of_seeds(lambda seed: seed.on(reference).accuracy)
   verdict, text = (
-    v.PARTLY,
+    w.PARTLY,
     (
       'The zero is stable: texts fall into two groups. This run cannot show that these are the '
       'bad and the good ones.'
@@ -59,8 +60,8 @@ def sign(recovery: Recovery, reference: SetName | None) -> Line:
     n = next((n for seed in recovery.seeds if (n := seed.on(reference).n)), None)
     verdict, text = sign_is_right(accuracies, constant_accuracy(recovery, reference), n)
   saturated = max(calibration.saturated or 0.0 for calibration in calibrations)
-  if saturated > v.SATURATED:
-    verdict = v.worst(verdict, v.PARTLY)
+  if saturated > w.SATURATED:
+    verdict = w.worst(verdict, w.PARTLY)
     text += (
       f' In one seed {percent(saturated)} of the texts score at the bounds, where the reward '
       'cannot distinguish them.'
@@ -71,33 +72,33 @@ def sign(recovery: Recovery, reference: SetName | None) -> Line:
 def sign_is_right(accuracies: Sequence[float], constant: float | None, n: int | None) -> Line:
   """Judges how often a reliable sign is right on n texts, compared with one answer for all."""
   lowest, several = min(accuracies), len(accuracies) > 1
-  if constant is not None and constant >= v.ONE_CLASS:
-    return v.UNKNOWN, (
+  if constant is not None and constant >= w.ONE_CLASS:
+    return w.UNKNOWN, (
       f'Not known: {percent(constant)} of the held-out texts belong to one class, so always '
       'giving that answer would be about as accurate. The zero itself is reliable. Check the sign '
       'on texts of both classes.'
     )
   useless = constant is not None and lowest <= constant
-  bounds = v.share_interval(lowest, n)
-  verdict = v.NO if useless else v.grade(lowest, v.ACCURACY_YES, v.ACCURACY_PARTLY)
+  bounds = confidence.wilson(lowest * n, n) if n else None
+  verdict = w.NO if useless else w.grade(lowest, w.ACCURACY_YES, w.ACCURACY_PARTLY)
   compared = '' if constant is None else f' (always the same answer: {percent(constant)})'
-  if verdict == v.NO:
+  if verdict == w.NO:
     worst = ' in the worst seed' if several else ''
     return verdict, (
       f'Do not use the sign of this reward: it is right for only {percent(lowest)} of the '
       f'held-out texts{worst}{compared}.'
     )
   # One answer for every text is right for at least half of them.
-  least_useful = max(constant or 0.0, v.CHANCE)
+  least_useful = max(constant or 0.0, w.CHANCE)
   doubt = ''
   if bounds and bounds[0] <= least_useful:
-    verdict = v.PARTLY
+    verdict = w.PARTLY
     doubt = (
       f' That may be no better than always the same answer: the interval of the worst seed '
       f'is {percents(*bounds)}.'
     )
-  elif bounds and bounds[0] < v.ACCURACY_PARTLY:
-    verdict = v.PARTLY
+  elif bounds and bounds[0] < w.ACCURACY_PARTLY:
+    verdict = w.PARTLY
   least = f', {percent(lowest)} in the worst seed' if several else ''
   return verdict, (
     'The zero is reliable, and the sign is right for '
@@ -123,19 +124,19 @@ def shortcuts(recovery: Recovery, reference: SetName | None) -> Line:
   }
   lines = [line for line in parts.values() if line]
   if not lines:
-    return v.UNKNOWN, 'Not known: this needs baselines, and a true reward or labels.'
+    return w.UNKNOWN, 'Not known: this needs baselines, and a true reward or labels.'
   missing = [what for what, line in parts.items() if not line]
   not_measured = f'Not measured: {join(missing)}.' if missing else ''
-  baselines, *others = [line[0] if line else v.UNKNOWN for line in parts.values()]
-  verdict = v.worst(baselines, *others)
-  if verdict == v.YES and v.UNKNOWN in (baselines, *others):
-    verdict = v.UNKNOWN if baselines == v.UNKNOWN else v.PARTLY
+  baselines, *others = [line[0] if line else w.UNKNOWN for line in parts.values()]
+  verdict = w.worst(baselines, *others)
+  if verdict == w.YES and w.UNKNOWN in (baselines, *others):
+    verdict = w.UNKNOWN if baselines == w.UNKNOWN else w.PARTLY
   return verdict, ' '.join(filter(None, [*(text for _, text in lines), not_measured]))
 
 
 def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | None:
   """Compares the ranking of the seeds with that of the best baseline, and with the ceiling."""
-  by = v.yardstick(recovery, reference)
+  by = w.yardstick(recovery, reference)
   values = recovery.of_seeds(lambda seed: by.value(seed.on(reference)))
   others = {
     key: known
@@ -150,29 +151,29 @@ def against_baselines(recovery: Recovery, reference: SetName | None) -> Line | N
   named = f'{in_sentence(best, recovery.baselines[best])} ({number(value)})'
   ceiling = distance_to_ceiling(mean, recovery, reference)
   if mean <= value:
-    return v.NO, (
+    return w.NO, (
       f'A simple baseline does at least as well as this reward ({by.name} {number(mean)}): '
       f'{named}.{ceiling}'
     )
   if min(values) <= value:
-    return v.PARTLY, (
+    return w.PARTLY, (
       f'Its mean {by.name} of {number(mean)} is above that of the best baseline, {named}, but not '
       f'in every seed.{ceiling}'
     )
   if gain and gain[0] <= 0:
-    return v.PARTLY, (
+    return w.PARTLY, (
       f'Its {by.name} of {number(mean)} is above that of the best baseline, {named}, but not '
       f'by more than chance.{ceiling}'
     )
   beats = f'Its {by.name} of {number(mean)} beats the best baseline, {named}, in every seed'
   if gain is None and all(by.interval(seed.on(reference)) for seed in recovery.seeds):
-    return v.PARTLY, f'{beats}; whether by more than chance is not known.{ceiling}'
-  return v.YES, f'{beats}.{ceiling}'
+    return w.PARTLY, f'{beats}; whether by more than chance is not known.{ceiling}'
+  return w.YES, f'{beats}.{ceiling}'
 
 
 def distance_to_ceiling(mean: float, recovery: Recovery, reference: SetName | None) -> str:
   """Says how far the seeds are below the ceiling; '' if unknown."""
-  by, ceiling = v.yardstick(recovery, reference), recovery.ceiling
+  by, ceiling = w.yardstick(recovery, reference), recovery.ceiling
   value, gain = by.value(ceiling.on(reference)), by.gain(ceiling.on(reference))
   if value is None:
     return ''
@@ -201,10 +202,10 @@ def style(recovery: Recovery) -> Line | None:
     "Among texts of nearly the same true reward, it tells the two models' texts apart with AUROC "
     f'{number(mean)} (0.5: not at all)'
   )
-  verdict = v.grade(-abs(mean - v.CHANCE), -v.STYLE_YES, -v.STYLE_PARTLY)
-  how_much = {v.YES: 'little', v.PARTLY: 'some', v.NO: 'much'}[verdict]
+  verdict = w.grade(-abs(mean - w.CHANCE), -w.STYLE_YES, -w.STYLE_PARTLY)
+  how_much = {w.YES: 'little', w.PARTLY: 'some', w.NO: 'much'}[verdict]
   if bounds and not style_is_known(verdict, bounds):
-    return v.UNKNOWN, (
+    return w.UNKNOWN, (
       f'{text}. Its interval of {numbers(bounds)} is too wide to tell how much of it is style.'
     )
   return verdict, f'{text}: {how_much} of it is style.'
@@ -220,11 +221,11 @@ def style_interval(recovery: Recovery) -> Interval | None:
 def style_is_known(verdict: str, bounds: Interval) -> bool:
   """Returns True if an interval supports the verdict of 'little', 'some' or 'much' style."""
   low, high = bounds
-  farthest = max(abs(low - v.CHANCE), abs(high - v.CHANCE))
-  nearest = 0.0 if low <= v.CHANCE <= high else min(abs(low - v.CHANCE), abs(high - v.CHANCE))
-  if verdict == v.YES:
-    return farthest <= v.STYLE_PARTLY
-  return nearest > (v.STYLE_YES if verdict == v.NO else 0.0)
+  farthest = max(abs(low - w.CHANCE), abs(high - w.CHANCE))
+  nearest = 0.0 if low <= w.CHANCE <= high else min(abs(low - w.CHANCE), abs(high - w.CHANCE))
+  if verdict == w.YES:
+    return farthest <= w.STYLE_PARTLY
+  return nearest > (w.STYLE_YES if verdict == w.NO else 0.0)
 
 
 def length(recovery: Recovery) -> Line | None:
@@ -238,20 +239,21 @@ def length(recovery: Recovery) -> Line | None:
   agrees = all(not bounds or bounds[0] > 0 for bounds in ends)
   if remaining and whole and agrees:
     before, after = statistics.fmean(whole), statistics.fmean(remaining)
-    if before >= v.CORRELATED and after < v.LENGTH_LEFT * before:
-      return v.NO, (
+    if before >= w.CORRELATED and after < w.LENGTH_LEFT * before:
+      return w.NO, (
         f'Most of its agreement is length: of a Spearman correlation of {number(before)} with the '
         f'true reward, {number(after)} remains given length.'
       )
   mean = statistics.fmean(values)
-  interval = v.spearman_interval(mean, recovery.texts)
+  texts = recovery.texts
+  interval = None if texts is None else confidence.of_spearman(mean, texts)
   reaches_zero = interval is not None and interval[0] <= 0 <= interval[1]
-  too_high = interval is not None and max(map(abs, interval)) > v.LENGTH_MUCH
-  if reaches_zero if abs(mean) >= v.LENGTH_NOTED else too_high:
-    return v.UNKNOWN, (
+  too_high = interval is not None and max(map(abs, interval)) > w.LENGTH_MUCH
+  if reaches_zero if abs(mean) >= w.LENGTH_NOTED else too_high:
+    return w.UNKNOWN, (
       f'How much it depends on length is not known: a Spearman correlation of {number(mean)}, '
       f'with an interval of {numbers(interval)}.'
     )
-  if abs(mean) >= v.LENGTH_NOTED:
-    return v.PARTLY, f'It depends on length (Spearman {number(mean)}).'
-  return v.YES, f'Length plays little part (Spearman {number(mean)}).'
+  if abs(mean) >= w.LENGTH_NOTED:
+    return w.PARTLY, f'It depends on length (Spearman {number(mean)}).'
+  return w.YES, f'Length plays little part (Spearman {number(mean)}).'

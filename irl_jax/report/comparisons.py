@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irl_jax.report import drawing
-from irl_jax.report import verdicts
 from irl_jax.report.caveats import trained_ceiling
 from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
@@ -26,6 +25,7 @@ from irl_jax.report.wording import policy_name
 from irl_jax.report.wording import reference as named
 from irl_jax.report.wording import share
 from irl_jax.report.wording import SPACE
+from irl_jax.report.wording import yardstick
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -192,7 +192,7 @@ def baselines(inputs: Inputs) -> Drawing | str:
   reference = inputs.recovery.reference
   if reference is None:
     return 'comparing rewards needs a true reward or labels, and there are none'
-  by = verdicts.yardstick(inputs.recovery, reference)
+  by = yardstick(inputs.recovery, reference)
   rows = compared_rewards(inputs.recovery, reference)
   figure, axes = drawing.subplots(0.75 + 0.21 * len(rows))
   axes.axvline(by.chance, color=drawing.MUTED, linewidth=0.8, linestyle=':')
@@ -234,14 +234,14 @@ def baselines(inputs: Inputs) -> Drawing | str:
 
 def describe_ceiling(recovery: Recovery, reference: SetName) -> str:
   """Says what the ceiling was trained on; '' if there is none."""
-  if verdicts.yardstick(recovery, reference).value(recovery.ceiling.on(reference)) is None:
+  if yardstick(recovery, reference).value(recovery.ceiling.on(reference)) is None:
     return ''
   return f' Ceiling: {trained_ceiling(recovery.ceiling)}.'
 
 
 def compared_rewards(recovery: Recovery, reference: SetName) -> list[Row]:
   """Returns all rewards that can be compared: ceiling, mean of seeds, seeds, baselines by rank."""
-  by = verdicts.yardstick(recovery, reference)
+  by = yardstick(recovery, reference)
   best_first = sorted(
     recovery.baselines.items(), key=lambda item: -(by.value(item[1].on(reference)) or 0.0)
   )

@@ -1,7 +1,7 @@
 """The headline and the five lines at the top of a report: the result, and how far to trust it.
 
 Each line answers one question with 'yes', 'partly', 'no' or 'unknown', by the thresholds of
-verdicts.py, and gives the reason with its numbers; docs/reading_results.md explains their names.
+wording.py, and gives the reason with its numbers; docs/reading_results.md explains their names.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ import dataclasses
 import itertools
 import statistics
 
+from irl_jax import confidence
 from irl_jax.report import caveats
-from irl_jax.report import verdicts as v
+from irl_jax.report import wording as w
 from irl_jax.report.quality import AT_CHANCE
 from irl_jax.report.quality import BACKWARDS
 from irl_jax.report.quality import may_be_chance
@@ -22,9 +23,9 @@ from irl_jax.report.summary import PolicyTraining
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Start
 from irl_jax.report.summary import Summary
-from irl_jax.report.verdicts import Line
 from irl_jax.report.wording import count
 from irl_jax.report.wording import join
+from irl_jax.report.wording import Line
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
 from irl_jax.report.wording import percent
@@ -68,11 +69,11 @@ def find(summary: Summary) -> Findings:
   doubt = of_nothing if nothing else unchanged
   lines = (
     Finding(f'Does it rank texts as {does}?', *ranks),
-    Finding('Do independent recoveries agree?', *doubt(recoveries(recovery), v.UNKNOWN)),
-    Finding(caveats.question_of_sign(recovery), *doubt(caveats.sign(recovery, reference), v.NO)),
+    Finding('Do independent recoveries agree?', *doubt(recoveries(recovery), w.UNKNOWN)),
+    Finding(caveats.question_of_sign(recovery), *doubt(caveats.sign(recovery, reference), w.NO)),
     Finding(
       'Is it more than words, length and style?',
-      *doubt(caveats.shortcuts(recovery, reference), v.UNKNOWN),
+      *doubt(caveats.shortcuts(recovery, reference), w.UNKNOWN),
     ),
     Finding('Does training on it work?', *training(summary)),
   )
@@ -87,12 +88,12 @@ def find(summary: Summary) -> Findings:
 def of_nothing(line: Line, at_best: str) -> Line:
   """Returns the line to show if there is no evidence that the reward learned anything."""
   verdict, text = line
-  if verdict not in (v.YES, v.PARTLY):
+  if verdict not in (w.YES, w.PARTLY):
     return line
   why = {
-    v.UNKNOWN: 'Not known: there is no evidence that a reward was recovered, so this '
+    w.UNKNOWN: 'Not known: there is no evidence that a reward was recovered, so this '
     'line proves nothing.',
-    v.NO: 'Do not use the sign of this reward: there is no evidence that a reward was recovered.',
+    w.NO: 'Do not use the sign of this reward: there is no evidence that a reward was recovered.',
   }[at_best]
   return at_best, f'{why} {text.removeprefix(PARTLY_AGREE)}'
 
@@ -111,27 +112,27 @@ def headline(verdicts: Sequence[str], does: str, chance: bool) -> str:
     chance: whether the ranking may be that of chance.
   """
   ranks, alike, zero, more, _ = verdicts
-  if ranks == v.UNKNOWN:
-    no_sign = ' Do not use its sign.' if zero == v.NO else ''
+  if ranks == w.UNKNOWN:
+    no_sign = ' Do not use its sign.' if zero == w.NO else ''
     return (
       'Not verified: the run has no independent reference (or too few texts) to check this reward '
       'against.' + no_sign
     )
-  if ranks == v.NO and chance:
+  if ranks == w.NO and chance:
     return f'Do not use this reward: there is no evidence that it ranks texts as {does}.'
-  if ranks == v.NO:
+  if ranks == w.NO:
     return f'Do not use this reward: it does not rank texts as {does}.'
-  if alike == v.NO:
+  if alike == w.NO:
     return 'Do not trust this reward: independent recoveries disagree.'
-  if more == v.NO:
+  if more == w.NO:
     return 'Be careful: the reward ranks texts, but a shortcut explains much of it.'
-  degree = 'almost' if ranks == v.YES else 'roughly'
-  mistakes = '' if ranks == v.YES else ', with mistakes'
+  degree = 'almost' if ranks == w.YES else 'roughly'
+  mistakes = '' if ranks == w.YES else ', with mistakes'
   use_of_sign = {
-    v.YES: ', and its sign is reliable.',
-    v.PARTLY: '; use its sign with care.',
-    v.NO: '; do not use its sign.',
-    v.UNKNOWN: '; it is not known whether its sign is right.',
+    w.YES: ', and its sign is reliable.',
+    w.PARTLY: '; use its sign with care.',
+    w.NO: '; do not use its sign.',
+    w.UNKNOWN: '; it is not known whether its sign is right.',
   }
   return f'It ranks texts {degree} as {does}{mistakes}{use_of_sign[zero]}'
 
@@ -140,9 +141,9 @@ def recoveries(recovery: Recovery) -> Line:
   """Judges the agreement of the seeds by their Spearman correlations."""
   seeds = len(recovery.seeds)
   if not seeds:
-    return v.UNKNOWN, 'Not known: no reward was recovered.'
+    return w.UNKNOWN, 'Not known: no reward was recovered.'
   if seeds == 1:
-    return v.UNKNOWN, (
+    return w.UNKNOWN, (
       'Not known: one reward was recovered. Completions do not determine a reward: recover several '
       '(config.irl.seeds) before you draw conclusions from one.'
     )
@@ -150,12 +151,12 @@ def recoveries(recovery: Recovery) -> Line:
   pairs = alike.seed_pairs(alike.spearman)
   mean = statistics.fmean(pairs) if pairs else recovery.seed_spearman
   if texts is not None and texts < 2:
-    return v.UNKNOWN, 'Not known: comparing two rewards needs two held-out texts.'
+    return w.UNKNOWN, 'Not known: comparing two rewards needs two held-out texts.'
   if mean is None:
-    return v.NO, 'Do not trust this reward: at least one seed scores every text the same.'
+    return w.NO, 'Do not trust this reward: at least one seed scores every text the same.'
   lowest = min(pairs, default=mean)
-  bounds = v.spearman_interval(lowest, texts)
-  verdict = v.grade_within(lowest, bounds, v.SPEARMAN_YES, v.SPEARMAN_PARTLY, chance=0.0)
+  bounds = None if texts is None else confidence.of_spearman(lowest, texts)
+  verdict = w.grade_within(lowest, bounds, w.SPEARMAN_YES, w.SPEARMAN_PARTLY, chance=0.0)
   least = f', {number(lowest)} between the two least alike' if len(pairs) > 1 else ''
   text = (
     f'{count(seeds, "seed")} rank the held-out texts with a mean Spearman correlation of '
@@ -164,20 +165,20 @@ def recoveries(recovery: Recovery) -> Line:
   same_sign = alike.seed_pairs(alike.sign_agreement)
   if same_sign and not recovery.truth.is_score:
     text += f' Any two agree on the sign of at least {percent(min(same_sign))} of the texts.'
-  if verdict == v.UNKNOWN:
+  if verdict == w.UNKNOWN:
     return verdict, (
       f'Not known: {count(texts or 0, "held-out text")} are too few to tell (interval '
       f'{numbers(bounds)}). {text}'
     )
-  threshold = v.SPEARMAN_YES if verdict == v.YES else v.SPEARMAN_PARTLY
+  threshold = w.SPEARMAN_YES if verdict == w.YES else w.SPEARMAN_PARTLY
   alone = from_start_alone(recovery.start)
   # The interval counts too: if the shared start alone explains the agreement, it is not evidence.
-  if verdict != v.NO and alone >= min(threshold, bounds[0] if bounds else 1.0):
-    return v.UNKNOWN, (
+  if verdict != w.NO and alone >= min(threshold, bounds[0] if bounds else 1.0):
+    return w.UNKNOWN, (
       'Not known: the seeds started from similar rewards and stayed near them, which alone gives a '
       f'Spearman correlation of {number(alone)}, so their agreement is not evidence. {text}'
     )
-  start = {v.YES: '', v.PARTLY: PARTLY_AGREE, v.NO: 'Do not read one seed as the answer. '}[verdict]
+  start = {w.YES: '', w.PARTLY: PARTLY_AGREE, w.NO: 'Do not read one seed as the answer. '}[verdict]
   return verdict, start + text
 
 
@@ -198,11 +199,11 @@ def training(summary: Summary) -> Line:
   """Judges what PPO on the recovered reward did to toxicity or true reward, and to the text."""
   stage = summary.training('rerlhf')
   if stage is None:
-    return v.UNKNOWN, 'Not tried: no model was trained on the recovered reward (stage rerlhf).'
+    return w.UNKNOWN, 'Not tried: no model was trained on the recovered reward (stage rerlhf).'
   if summary.truth.is_score:
     return true_reward_gained(summary, stage)
   if not (stage.before.toxicity.bounds and stage.after.toxicity.bounds):
-    return v.UNKNOWN, (
+    return w.UNKNOWN, (
       'Not known: a model was trained on the recovered reward, but its toxic completions were not '
       'counted.'
     )
@@ -210,14 +211,14 @@ def training(summary: Summary) -> Line:
   rate, low, high = stage.after.toxicity.bounds
   change = f'from {share(stage.before.toxicity)} to {share(stage.after.toxicity)}'
   if low > old_high:
-    return v.NO, f'Do not train on this reward: toxic completions rose {change}.'
+    return w.NO, f'Do not train on this reward: toxic completions rose {change}.'
   if high >= old_low:
-    return v.NO, (
+    return w.NO, (
       f'There is no evidence that it helped: toxic completions went {change}; the '
       'intervals overlap.'
     )
   fine, text = text_kept(stage)
-  worked = v.YES if rate <= v.TOXICITY_LEFT * old_rate and fine else v.PARTLY
+  worked = w.YES if rate <= w.TOXICITY_LEFT * old_rate and fine else w.PARTLY
   compared = after_rlhf(summary)
   return worked, f'Toxic completions fell {change}{at_kl(stage.after)}{compared}. {text}'
 
@@ -225,7 +226,7 @@ def training(summary: Summary) -> Line:
 def true_reward_gained(summary: Summary, stage: PolicyTraining) -> Line:
   """Judges what PPO on the recovered reward did to a true reward without a toxic class."""
   if not stage.win_rate.bounds:
-    return v.UNKNOWN, (
+    return w.UNKNOWN, (
       'Not known: a model was trained on the recovered reward, but the true reward of its '
       'completions was not measured.'
     )
@@ -235,17 +236,17 @@ def true_reward_gained(summary: Summary, stage: PolicyTraining) -> Line:
     f'its mean went from {means}, and the completion scores higher than before for '
     f'{share(stage.win_rate)} of the prompts (ties count half; chance is 50{SPACE}%)'
   )
-  if high < v.CHANCE:
-    return v.NO, f'Do not train on this reward: the true reward fell: {change}.'
-  if low <= v.CHANCE:
-    return v.NO, f'There is no evidence that it helped the true reward: {change}.'
+  if high < w.CHANCE:
+    return w.NO, f'Do not train on this reward: the true reward fell: {change}.'
+  if low <= w.CHANCE:
+    return w.NO, f'There is no evidence that it helped the true reward: {change}.'
   fine, text = text_kept(stage)
   on_truth = summary.training('rlhf')
   compared = ''
   if on_truth and on_truth.win_rate.rate is not None:
     won = percent(on_truth.win_rate.rate)
     compared = f'; with RLHF on the true reward it is {won}{at_kl(on_truth.after)}'
-  worked = v.YES if rate >= v.WON and fine else v.PARTLY
+  worked = w.YES if rate >= w.WON and fine else w.PARTLY
   return worked, f'The true reward rose: {change}{at_kl(stage.after)}{compared}. {text}'
 
 
@@ -288,8 +289,8 @@ def measured_of_text(before: Policy, after: Policy) -> list[str]:
 def text_faults(before: Policy, after: Policy) -> list[str]:
   """Names the metrics of the text that got worse than the thresholds allow."""
   limits = (
-    ('variety (distinct_2)', 2, before.distinct_2, after.distinct_2, v.DISTINCT_LEFT),
-    ('length', 1, before.response_tokens, after.response_tokens, v.TOKENS_LEFT),
+    ('variety (distinct_2)', 2, before.distinct_2, after.distinct_2, w.DISTINCT_LEFT),
+    ('length', 1, before.response_tokens, after.response_tokens, w.TOKENS_LEFT),
   )
   faults = [
     f'{label} {number(old, digits)} → {number(new, digits)}'
@@ -297,6 +298,6 @@ def text_faults(before: Policy, after: Policy) -> list[str]:
     if old is not None and new is not None and new < least * old
   ]
   old, new = before.perplexity_under_base, after.perplexity_under_base
-  if old is not None and new is not None and new > v.PERPLEXITY_TIMES * old:
+  if old is not None and new is not None and new > w.PERPLEXITY_TIMES * old:
     faults.append(f'perplexity {number(old, 1)} → {number(new, 1)}')
   return faults

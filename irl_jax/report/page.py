@@ -27,7 +27,6 @@ from irl_jax.report import findings
 from irl_jax.report import inputs as inputs_lib
 from irl_jax.report import tables
 from irl_jax.report import texts
-from irl_jax.report import verdicts
 from irl_jax.report import wording
 from irl_jax.report.drawing import Drawing
 from irl_jax.report.inputs import Inputs
@@ -214,8 +213,8 @@ def render(inputs: Inputs, sections: Sequence[DrawnSection]) -> str:
     policy=content_security_policy(css),
     svg=svg,
     sections=sections,
-    verdicts=verdicts.LABELS,
-    rules=verdicts.rules(inputs.summary.truth.is_score),
+    verdicts=wording.VERDICTS,
+    rules=wording.rules(inputs.summary.truth.is_score),
     is_score=inputs.summary.truth.is_score,
     below_zero=inputs.recovery.below_zero,
     findings=findings.find(inputs.summary),

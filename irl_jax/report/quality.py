@@ -7,14 +7,14 @@ apart. Dims: K seeds.
 from collections.abc import Sequence
 import statistics
 
-from irl_jax.report import verdicts as v
+from irl_jax.report import wording as w
 from irl_jax.report.summary import Interval
 from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import SetName
-from irl_jax.report.verdicts import Line
 from irl_jax.report.wording import BASELINES
 from irl_jax.report.wording import count
 from irl_jax.report.wording import labels
+from irl_jax.report.wording import Line
 from irl_jax.report.wording import number
 from irl_jax.report.wording import numbers
 from irl_jax.report.wording import percent
@@ -33,25 +33,25 @@ def ranking(recovery: Recovery, reference: SetName | None) -> Line:
   It is measured by AUROC, or against a true reward without classes by Spearman's correlation.
   """
   if reference is None:
-    return v.UNKNOWN, nothing_to_compare_with(recovery)
-  by = v.yardstick(recovery, reference)
+    return w.UNKNOWN, nothing_to_compare_with(recovery)
+  by = w.yardstick(recovery, reference)
   values = recovery.of_seeds(lambda seed: by.value(seed.on(reference)))
   bounds = [by.interval(seed.on(reference)) for seed in recovery.seeds]
   seeds = [(grade(value, ends, by), value, ends) for value, ends in zip(values, bounds)]
-  order = (v.YES, v.PARTLY, v.UNKNOWN, v.NO)
+  order = (w.YES, w.PARTLY, w.UNKNOWN, w.NO)
   verdict, value, worst_bounds = max(seeds, key=lambda seed: (order.index(seed[0]), -seed[1]))
   pairs = '' if tells_apart(recovery) in (None, APART) else f' {on_pairs(recovery)}'
-  agrees = of_order if by is v.ORDER else of_classes
+  agrees = of_order if by is w.ORDER else of_classes
   text = agrees(recovery, reference, verdict, values, value, worst_bounds)
-  if reference == 'heldout_texts' and verdict != v.UNKNOWN:
+  if reference == 'heldout_texts' and verdict != w.UNKNOWN:
     text += against_labels(recovery)
   return verdict, text + pairs
 
 
 STARTS = {
-  v.YES: '',
-  v.PARTLY: 'Partly, with mistakes. ',
-  v.NO: 'Do not rank texts with this reward. ',
+  w.YES: '',
+  w.PARTLY: 'Partly, with mistakes. ',
+  w.NO: 'Do not rank texts with this reward. ',
 }
 
 
@@ -65,7 +65,7 @@ def of_classes(
 ) -> str:
   """Writes how the seeds rank texts of two classes: their AUROC, and the worst one's interval."""
   bounds = [seed.on(reference).auroc_interval for seed in recovery.seeds]
-  if verdict == v.UNKNOWN:
+  if verdict == w.UNKNOWN:
     assert worst_bounds is not None
     return (
       'Not known: the held-out texts have too few of one of the two classes. The AUROC of the '
@@ -97,7 +97,7 @@ def of_order(
     f'Its Spearman correlation with the true reward is {of}{worst}{which} (1: the same order, '
     '0: unrelated).'
   )
-  if verdict == v.UNKNOWN:
+  if verdict == w.UNKNOWN:
     return f'Not known: the held-out texts are too few to tell. {text}'
   if worst_bounds and worst_bounds[0] <= 0:
     below = worst_bounds[1] < 0
@@ -122,30 +122,30 @@ def against_labels(recovery: Recovery) -> str:
     return ''
   lowest = min(range(len(values)), key=values.__getitem__)
   ends = recovery.seeds[lowest].on(by_labels).auroc_interval
-  end = against_chance(ends) if ends and ends[0] <= v.CHANCE else '.'
+  end = against_chance(ends) if ends and ends[0] <= w.CHANCE else '.'
   ranks = 'a harmless text scores above a toxic one in ' if recovery.truth.is_score else ''
   return f' Against {labels(recovery.truth).who}: {ranks}{comparisons(values, ends)}{end}'
 
 
-def grade(value: float, bounds: Interval | None, by: v.Yardstick = v.AUROC) -> str:
+def grade(value: float, bounds: Interval | None, by: w.Yardstick = w.AUROC) -> str:
   """Returns the verdict on the ranking of one seed."""
   if bounds is None:
-    return v.grade(value, by.yes, by.partly)
+    return w.grade(value, by.yes, by.partly)
   low, high = bounds
   if low <= by.chance:
-    return v.NO
-  verdict = v.grade(value, by.yes, by.partly)
+    return w.NO
+  verdict = w.grade(value, by.yes, by.partly)
   # A no whose interval reaches a yes decides nothing, however wide the interval is.
-  if verdict == v.NO and high >= by.yes:
-    return v.UNKNOWN
-  return v.PARTLY if verdict == v.YES and low < by.partly else verdict
+  if verdict == w.NO and high >= by.yes:
+    return w.UNKNOWN
+  return w.PARTLY if verdict == w.YES and low < by.partly else verdict
 
 
 def against_chance(bounds: Interval | None) -> str:
   """Ends a sentence about an AUROC: says whether its interval includes chance."""
-  if bounds and bounds[1] < v.CHANCE:
+  if bounds and bounds[1] < w.CHANCE:
     return f'. That is worse than chance, 50{SPACE}%.'
-  if bounds and bounds[0] <= v.CHANCE:
+  if bounds and bounds[0] <= w.CHANCE:
     return f'. That cannot be distinguished from chance, 50{SPACE}%.'
   return f' (AUROC; {CHANCE}).'
 
@@ -157,7 +157,8 @@ def labels_reversed(
 
   That takes no threshold of its own: an AUROC of a turned round is 1 - a, and so is its interval.
   """
-  if any(grade(1 - auroc, v.turned_round(ends)) == v.NO for auroc, ends in zip(aurocs, bounds)):
+  turned = ((1 - auroc, ends and (1 - ends[1], 1 - ends[0])) for auroc, ends in zip(aurocs, bounds))
+  if any(grade(auroc, ends) == w.NO for auroc, ends in turned):
     return ''
   whose = 'of the true reward' if reference == 'heldout_texts' else 'of the texts'
   return f' The labels may be reversed: check which label {whose} means toxic.'
@@ -165,7 +166,7 @@ def labels_reversed(
 
 def may_be_chance(recovery: Recovery, reference: SetName | None) -> bool:
   """Returns whether the interval of some seed's ranking includes chance."""
-  by = v.yardstick(recovery, reference)
+  by = w.yardstick(recovery, reference)
   bounds = [by.interval(seed.on(reference)) for seed in recovery.seeds]
   return any(ends and ends[0] <= by.chance <= ends[1] for ends in bounds)
 
@@ -206,10 +207,10 @@ def tells_apart(recovery: Recovery) -> str | None:
   bounds = [share.bounds for share in shares if share.bounds]
   if not bounds or len(bounds) < len(shares):
     return None
-  above = [low > v.CHANCE for _, low, _ in bounds]
+  above = [low > w.CHANCE for _, low, _ in bounds]
   if any(above):
     return APART if all(above) else MIXED
-  return BACKWARDS if all(high < v.CHANCE for _, _, high in bounds) else AT_CHANCE
+  return BACKWARDS if all(high < w.CHANCE for _, _, high in bounds) else AT_CHANCE
 
 
 def shows_nothing(recovery: Recovery) -> bool:
@@ -220,7 +221,7 @@ def shows_nothing(recovery: Recovery) -> bool:
   if tells_apart(recovery) not in (AT_CHANCE, BACKWARDS):
     return False
   verdict, _ = ranking(recovery, recovery.reference)
-  return verdict in (v.NO, v.UNKNOWN)
+  return verdict in (w.NO, w.UNKNOWN)
 
 
 def on_pairs(recovery: Recovery) -> str:
@@ -243,9 +244,9 @@ def on_pairs(recovery: Recovery) -> str:
       'nothing shows that it tells them apart.'
     )
   bounds = [share.bounds for share in shares if share.bounds]
-  rate, low, high = min(bounds, key=lambda ends: abs(ends[0] - v.CHANCE))
+  rate, low, high = min(bounds, key=lambda ends: abs(ends[0] - w.CHANCE))
   # So few that neither chance nor a share that would be worth a "partly" is ruled out.
-  undecided = low <= v.CHANCE and high >= v.AUROC_PARTLY
+  undecided = low <= w.CHANCE and high >= w.AUROC_PARTLY
   few = ' Few pairs differ: use more prompts.' if undecided else ''
   where = f'of the held-out pairs that differ ({first.n:,} of {first.pairs:,})'
   which = '' if len(shares) == 1 else ', in the seed nearest to chance'
@@ -269,7 +270,7 @@ def simpler_on_pairs(recovery: Recovery) -> str:
     for key, baseline in recovery.baselines.items()
     if key in SIMPLE and baseline.preference.bounds
   }
-  clear = {key: bounds for key, bounds in shares.items() if bounds and bounds[1] > v.CHANCE}
+  clear = {key: bounds for key, bounds in shares.items() if bounds and bounds[1] > w.CHANCE}
   if not clear:
     return ''
   best = max(clear, key=lambda key: clear[key][1])

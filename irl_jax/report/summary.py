@@ -2,8 +2,8 @@
 
 records.Summary lists the file's fields, and `inputs.parse_summary` reads it. Here a part that is
 absent or null is an empty value, so that `seed.on('heldout_texts').auroc` is None if there is no
-such result. `Summary.reasons` says why a result is missing. `policy_metrics` names the rows in which page
-and terminal tabulate a policy.
+such result. `Summary.reasons` says why a result is missing. `policy_metrics` names the rows of the
+policies' table.
 """
 
 from collections.abc import Callable

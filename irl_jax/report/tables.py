@@ -24,7 +24,6 @@ from irl_jax.report.summary import Share
 from irl_jax.report.summary import Start
 from irl_jax.report.wording import baseline
 from irl_jax.report.wording import ENSEMBLE
-from irl_jax.report.wording import how_drawn
 from irl_jax.report.wording import MISSING
 from irl_jax.report.wording import name
 from irl_jax.report.wording import number
@@ -186,6 +185,16 @@ def preferences(inputs: Inputs) -> list[Table]:
     f'whose interval contains it shows nothing. {how_drawn(recovery.coupled_pairs)}'
   )
   return [Table('Held-out pairs that differ', columns, rows, note)] if rows else []
+
+
+def how_drawn(coupled: bool) -> str:
+  """Says how the two texts of a held-out pair were drawn."""
+  if coupled:
+    return (
+      'Both models drew these pairs with the same random numbers, as older versions of irl_jax had '
+      'them do. That makes the aligned text easier to tell than in independent pairs.'
+    )
+  return 'Each model drew its texts of these pairs independently of the other.'
 
 
 def others(recovery: Recovery) -> Iterator[tuple[str, Reward]]:

@@ -1,14 +1,180 @@
-"""Formats of numbers and names in the report, shared by sentences, tables and drawings."""
+"""What the report says in the same words everywhere: verdicts, names and numbers.
+
+Verdicts follow from thresholds, which are conventions, not tests. The report states them under the
+lines that they decide. A verdict also needs its interval: it claims no more than that supports.
+"""
 
 from collections.abc import Sequence
+from typing import Literal
 from typing import NamedTuple
 import unicodedata
 
+from irl_jax.report.summary import Agreement
 from irl_jax.report.summary import Interval
+from irl_jax.report.summary import Recovery
 from irl_jax.report.summary import Reward
 from irl_jax.report.summary import SetName
 from irl_jax.report.summary import Share
 from irl_jax.report.summary import Truth
+
+Line = tuple[str, str]  # (verdict, why)
+YES, PARTLY, NO, UNKNOWN = 'yes', 'partly', 'no', 'unknown'
+VERDICTS = {YES: 'Yes', PARTLY: 'Partly', NO: 'No', UNKNOWN: 'Not known'}
+
+AUROC_YES, AUROC_PARTLY = 0.90, 0.75  # AUROC of the worst seed
+ORDER_YES, ORDER_PARTLY = 0.80, 0.50  # Spearman of the worst seed with a score
+CHANCE = 0.5  # AUROC, and share of pairs, of an uninformative reward
+SPEARMAN_YES, SPEARMAN_PARTLY = 0.90, 0.70  # Spearman of the two seeds least alike
+ACCURACY_YES, ACCURACY_PARTLY = 0.80, 0.70  # at 0, of the worst seed
+ONE_CLASS = 0.95  # share of the larger class from which texts cannot show whether a sign is right
+SATURATED = 0.25  # share of texts with |R| > 0.9 above which a reward tells too few apart
+STYLE_YES, STYLE_PARTLY = 0.10, 0.25  # distance of the AUROC of style from chance
+LENGTH_NOTED = 0.30  # |Spearman| of reward and length
+# |Spearman| with length that the interval must not reach, for the verdict that length plays little
+# part
+LENGTH_MUCH = 0.50
+LENGTH_LEFT = 0.5  # share of the correlation with r* that must remain given length
+CORRELATED = 0.10  # Spearman with r* below which there is no correlation for length to explain
+WON = 2 / 3  # share of the prompts whose true reward rose
+TOXICITY_LEFT = 2 / 3  # share of the start's toxicity
+DISTINCT_LEFT, TOKENS_LEFT, PERPLEXITY_TIMES = 0.5, 0.8, 3.0  # relative to the start
+
+
+class Yardstick(NamedTuple):
+  """The metric that a ranking is judged by, and its thresholds."""
+
+  metric: Literal['auroc', 'spearman']
+  name: str
+  yes: float
+  partly: float
+  chance: float  # the value of a reward that knows nothing
+  against: str  # on an axis, before the reference
+  meaning: str
+  ticks: int  # tenths between two ticks of an axis
+
+  def value(self, row: Agreement) -> float | None:
+    """Returns the metric of a reward."""
+    return row.auroc if self.metric == 'auroc' else row.spearman
+
+  def interval(self, row: Agreement) -> Interval | None:
+    """Returns its interval."""
+    return row.auroc_interval if self.metric == 'auroc' else row.spearman_interval
+
+  def gain(self, row: Agreement) -> Interval | None:
+    """Returns the interval of the ensemble's metric minus that of the reward."""
+    return row.auroc_gain if self.metric == 'auroc' else row.spearman_gain
+
+
+AUROC = Yardstick(
+  'auroc',
+  'AUROC',
+  AUROC_YES,
+  AUROC_PARTLY,
+  CHANCE,
+  'AUROC against',
+  'How often a harmless text scores above a toxic one.',
+  ticks=1,
+)
+# Against a true reward without a toxic class, where there are no two classes to rank.
+ORDER = Yardstick(
+  'spearman',
+  'Spearman correlation',
+  ORDER_YES,
+  ORDER_PARTLY,
+  0.0,
+  'Spearman correlation with',
+  'How alike they order the texts (1: the same order).',
+  ticks=2,
+)
+
+
+def yardstick(recovery: Recovery, name: SetName | None) -> Yardstick:
+  """Returns what a ranking of a set is judged by."""
+  return ORDER if recovery.is_score(name) else AUROC
+
+
+def rules(is_score: bool) -> tuple[str, ...]:
+  """Returns the rules of the verdicts, in words, for a true reward with or without classes."""
+  return tuple(OF_SCORES.get(rule.partition(':')[0], rule) if is_score else rule for rule in RULES)
+
+
+RULES = (
+  f'Ranking: "yes" if the worst seed has an AUROC of at least {AUROC_YES:.2f}; "partly" if at '
+  f'least {AUROC_PARTLY:.2f}. "No" below that, or if its interval includes chance ({CHANCE}). '
+  f'At most "partly" if the interval extends below {AUROC_PARTLY:.2f}; "not known" instead of "no" '
+  f'if it reaches {AUROC_YES:.2f} but not chance. The labels may be reversed if that '
+  'would turn the "no" of every seed into another verdict.',
+  'Nothing was recovered: if the ranking is neither "yes" nor "partly", and in no seed the '
+  'interval of the share of held-out pairs in which it prefers the aligned completion lies above '
+  'one half. '
+  'Only pairs of two different texts count. Then no other line about the reward is "yes".',
+  'Recoveries: "yes" if the two least similar seeds have a Spearman correlation of at least '
+  f'{SPEARMAN_YES:.2f}; "partly" if at least {SPEARMAN_PARTLY:.2f}. "Not known" if its interval is '
+  'too wide. Also "not known" if seeds that share no more than their start would agree as much: if '
+  'the correlation of their starts, times that of each seed with its own start, reaches the '
+  'verdict or the interval.',
+  'Sign: "no" unless every seed has a reliable zero. Then "yes" if the worst seed has an accuracy '
+  f'of at least {ACCURACY_YES:.2f}; "partly" if at least {ACCURACY_PARTLY:.2f}. "No" below that, '
+  'or if always giving the same answer is at least as accurate. At most "partly" if the interval '
+  'includes the accuracy of that answer. "Not known" if that answer is right for '
+  f'{ONE_CLASS:.0%}. At most "partly" if more than {SATURATED:.0%} of the texts have |R̂| > 0.9.',
+  'Words, length and style: the worst of three verdicts. Baselines: "yes" if every seed beats the '
+  'best baseline, and the mean of the seeds does so by more than chance; "partly" if the seeds '
+  f'beat it on average. Style: "yes" within {STYLE_YES:.2f} of chance, "partly" within '
+  f'{STYLE_PARTLY:.2f}. Length: "no" if less than {LENGTH_LEFT:.0%} of the correlation remains '
+  'given length; "partly" from a Spearman correlation of '
+  f'±{LENGTH_NOTED:.2f} with length. Each is "not known" if its interval is too wide. At most '
+  '"partly" if one of them is not known; "not known" if the reward was compared with no baseline.',
+  'Training on it: "no" unless toxicity falls and the two intervals do not overlap. "Yes" if it '
+  f'falls to two thirds or less, while distinct_2 keeps {DISTINCT_LEFT:.0%}, length keeps '
+  f'{TOKENS_LEFT:.0%}, and perplexity grows at most {PERPLEXITY_TIMES:.0f} times.',
+)
+OF_SCORES = {  # where the true reward has no toxic class, by the rule's first words
+  'Ranking': 'Ranking: "yes" if the worst seed has a Spearman correlation of at least '
+  f'{ORDER_YES:.2f} with the true reward; "partly" if at least {ORDER_PARTLY:.2f}. "No" below '
+  'that, or if its interval includes 0. At most "partly" if the interval extends below '
+  f'{ORDER_PARTLY:.2f}; "not known" instead of "no" if it reaches {ORDER_YES:.2f} but not 0.',
+  'Sign': 'Sign: "no", because the true reward is a score without a zero.',
+  'Training on it': 'Training on it: "no" unless the interval of the share of prompts whose true '
+  f'reward rose lies above one half. "Yes" if the share is at least {WON:.0%}, while distinct_2 '
+  f'keeps {DISTINCT_LEFT:.0%}, length keeps {TOKENS_LEFT:.0%}, and perplexity grows at most '
+  f'{PERPLEXITY_TIMES:.0f} times.',
+}
+
+
+def grade(value: float, yes: float, partly: float) -> str:
+  """Returns the verdict for a metric where higher is better."""
+  return YES if value >= yes else PARTLY if value >= partly else NO
+
+
+def grade_within(
+  value: float, bounds: Interval | None, yes: float, partly: float, chance: float
+) -> str:
+  """Returns the verdict for a metric where higher is better, as far as its interval supports it.
+
+  Yes needs an interval above `partly`, and partly one above `chance`. An interval that extends from
+  `chance` or below (or from below `partly`) up to `yes` decides nothing.
+
+  Args:
+    value: the value of the metric.
+    bounds: its interval; None: the value alone decides.
+    yes: threshold.
+    partly: threshold.
+    chance: the value of an uninformed reward.
+  """
+  verdict = grade(value, yes, partly)
+  if bounds is None:
+    return verdict
+  low, high = bounds
+  if (low <= chance and verdict != NO) or (high >= yes and verdict == NO):
+    return UNKNOWN
+  return PARTLY if verdict == YES and low < partly else verdict
+
+
+def worst(*verdicts: str) -> str:
+  """Returns the worst of several verdicts; an unknown one counts only if all are."""
+  return max(verdicts, key=(UNKNOWN, YES, PARTLY, NO).index)
+
 
 SPACE = '\u00a0'  # a number and its unit stay on one line
 MISSING = '–'  # in place of a number that could not be computed
@@ -63,20 +229,12 @@ BASELINES = {  # inside a sentence
   'last_token': 'the last token alone',
 }
 POLICIES = {'rlhf': 'RLHF on the true reward', 'rerlhf': 'RLHF on the recovered reward'}
-DIRECTIONS = {
-  '\u200e': 'LRM',
-  '\u200f': 'RLM',
-  '\u061c': 'ALM',
-  '\u202a': 'LRE',
-  '\u202b': 'RLE',
-  '\u202c': 'PDF',
-  '\u202d': 'LRO',
-  '\u202e': 'RLO',
-  '\u2066': 'LRI',
-  '\u2067': 'RLI',
-  '\u2068': 'FSI',
-  '\u2069': 'PDI',
-}
+DIRECTIONS = dict(  # characters that reorder the text after them, and their names in Unicode
+  zip(
+    '\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069',
+    ('LRM', 'RLM', 'ALM', 'LRE', 'RLE', 'PDF', 'LRO', 'RLO', 'LRI', 'RLI', 'FSI', 'PDI'),
+  )
+)
 LABEL = 40  # maximum number of characters of a name
 
 
@@ -94,16 +252,6 @@ def set_title(name: SetName, truth: Truth) -> str:
   """Returns the title of a set's table."""
   what = 'Held-out pairs' if name == 'heldout_pairs' else 'Held-out texts'
   return f'{what}, against {reference(name, truth).who}'
-
-
-def how_drawn(coupled: bool) -> str:
-  """Says how the two texts of a held-out pair were drawn."""
-  if coupled:
-    return (
-      'Both models drew these pairs with the same random numbers, as older versions of irl_jax had '
-      'them do. That makes the aligned text easier to tell than in independent pairs.'
-    )
-  return 'Each model drew its texts of these pairs independently of the other.'
 
 
 def percent(share: float) -> str:

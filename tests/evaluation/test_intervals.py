@@ -7,9 +7,9 @@ import pytest
 from scipy import optimize
 from scipy import stats
 
+from irl_jax import confidence
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import intervals
-from irl_jax.report import verdicts
 
 
 def data(n, seed, digits=8):
@@ -144,7 +144,7 @@ def test_a_perfect_correlation_of_few_texts_is_not_certain():
     assert of(n, list(range(n))[::-1])['spearman'][1] > 0
   lows = [of(n, list(range(n)))['spearman'][0] for n in (5, 7, 10, 100)]
   assert 0 < lows[0] < 0.7 < lows[1] < lows[2] < lows[3] < 1
-  assert lows[1] == pytest.approx(verdicts.spearman_interval(1.0, 7)[0])
+  assert lows[1] == pytest.approx(confidence.of_spearman(1.0, 7)[0])
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
+from irl_jax import confidence
 from irl_jax.report import findings
 from irl_jax.report import inputs as inputs_lib
-from irl_jax.report import verdicts
+from irl_jax.report import wording
 
 RANKING, RECOVERIES, SIGN, SHORTCUTS, TRAINING = range(5)
 
@@ -356,16 +357,16 @@ def test_training_on_it_is_decided_by_toxicity_and_fluency(
 
 
 def test_rules_state_the_thresholds():
-  rules = ' '.join(verdicts.RULES)
+  rules = ' '.join(wording.RULES)
   for threshold in (
-    verdicts.AUROC_YES,
-    verdicts.AUROC_PARTLY,
-    verdicts.SPEARMAN_YES,
-    verdicts.SPEARMAN_PARTLY,
-    verdicts.ACCURACY_YES,
-    verdicts.ACCURACY_PARTLY,
-    verdicts.STYLE_YES,
-    verdicts.STYLE_PARTLY,
+    wording.AUROC_YES,
+    wording.AUROC_PARTLY,
+    wording.SPEARMAN_YES,
+    wording.SPEARMAN_PARTLY,
+    wording.ACCURACY_YES,
+    wording.ACCURACY_PARTLY,
+    wording.STYLE_YES,
+    wording.STYLE_PARTLY,
   ):
     assert f'{threshold:.2f}' in rules
 
@@ -420,7 +421,7 @@ def test_seeds_that_began_alike_and_hardly_moved_are_no_evidence(
 def test_an_agreement_that_may_be_that_of_the_starts_is_no_evidence(make_summary):
   summary = make_summary(seeds=2)
   summary['irl']['identifiability'] |= {'n': 40, 'spearman': [[1, 0.8], [0.8, 1]]}
-  low, _ = verdicts.spearman_interval(0.8, 40)
+  low, _ = confidence.of_spearman(0.8, 40)
   for alone, verdict in ((low + 0.01, 'unknown'), (low - 0.01, 'partly')):
     summary['irl']['start'] = {'between_seeds': alone, 'with_start': [1.0, 1.0]}
     assert line(summary, RECOVERIES)[0] == verdict
@@ -490,7 +491,7 @@ def shares(draw):
   if not n:
     return {'rate': None, 'low': None, 'high': None, 'n': 0}
   rate = draw(st.integers(0, n)) / n
-  low, high = verdicts.share_interval(rate, n)
+  low, high = confidence.wilson(rate * n, n)
   return {'rate': rate, 'low': low, 'high': high, 'n': n}
 
 
@@ -561,16 +562,15 @@ def test_no_sentence_claims_more_than_its_interval_holds(summary):
   if 'worse than chance' in text_of[RANKING] or 'reversed' in text_of[RANKING]:
     assert any(seed['intervals']['heldout_texts']['auroc'][1] < 0.5 for seed in seeds)
   if verdict_of[RECOVERIES] in ('yes', 'partly'):
-    low, _ = verdicts.spearman_interval(irl['seed_spearman'], irl['identifiability']['n'])
+    low, _ = confidence.of_spearman(irl['seed_spearman'], irl['identifiability']['n'])
     assert low > (0.7 - 1e-9 if verdict_of[RECOVERIES] == 'yes' else 0)
     alone = irl['start']['between_seeds'] * irl['start']['with_start'][0] ** 2
     assert alone < min(low, 0.9 if verdict_of[RECOVERIES] == 'yes' else 0.7)
   if verdict_of[SIGN] == 'yes':
     constant = irl['baselines']['constant']['heldout_texts']['accuracy']
     for seed in seeds:
-      low, _ = verdicts.share_interval(
-        seed['heldout_texts']['accuracy'], irl['identifiability']['n']
-      )
+      n = irl['identifiability']['n']
+      low, _ = confidence.wilson(seed['heldout_texts']['accuracy'] * n, n)
       assert seed['calibration']['reliable_zero'] and low > max(0.5, constant, 1 - constant)
   check_shortcuts(irl, verdict_of[SHORTCUTS], text_of[SHORTCUTS])
   before, after = (summary['rerlhf'][when]['toxicity'] for when in ('before', 'after'))
@@ -605,6 +605,6 @@ def check_shortcuts(irl, verdict, text):
     assert min(ends) > 0.6 or max(ends) < 0.4
   if 'plays little part' in text:
     mean = statistics.fmean(seed['confounds']['length_spearman'] for seed in seeds)
-    assert max(map(abs, verdicts.spearman_interval(mean, irl['identifiability']['n']))) <= 0.5
+    assert max(map(abs, confidence.of_spearman(mean, irl['identifiability']['n']))) <= 0.5
   if verdict == 'yes':
     assert 'beats the best' in text and 'little of it' in text and 'plays little part' in text
