@@ -1,4 +1,4 @@
-"""Errors for insufficient memory or disk space: what uses it, and which settings to lower."""
+"""Errors for insufficient memory or disk space: what uses it, and which settings to change."""
 
 import collections
 from collections.abc import Callable
@@ -58,8 +58,27 @@ def memory_explained(stage: str, config: Config, folder: pathlib.Path) -> Iterat
       f'stage {stage} is out of memory: '
       f'{reason.removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")}. Each device holds {largest()}. '
       f'Lower one of {settings} and start again with a different --workdir, or continue this run '
-      f'on larger devices with the same command: the checkpoints in {folder} are complete'
+      f'with the same command {elsewhere(config.runtime.sharding, jax.device_count())}: the '
+      f'checkpoints in {folder} are complete'
     ) from error
+
+
+def elsewhere(sharding: str, devices: int) -> str:
+  """Says how the same run can continue with less memory of each device.
+
+  Args:
+    sharding: config.runtime.sharding.
+    devices: the number of devices that share the run.
+  """
+  fsdp = '--config.runtime.sharding=fsdp'
+  if sharding == 'fsdp':
+    return f'on larger devices, or on more than {devices}'
+  if devices == 1:
+    return f'on a larger device, or on several with {fsdp}'
+  return (
+    f'and {fsdp} (each of the {devices} devices then holds a share of the parameters), or on '
+    'larger devices'
+  )
 
 
 @contextlib.contextmanager

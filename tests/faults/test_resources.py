@@ -134,6 +134,27 @@ def test_the_largest_arrays_are_named_with_their_number_and_size():
   del held
 
 
+@pytest.mark.parametrize(
+  'sharding, devices, advice',
+  [
+    ('replicated', 8, 'with the same command and --config.runtime.sharding=fsdp (each of the 8 '),
+    ('replicated', 1, 'on a larger device, or on several with --config.runtime.sharding=fsdp: the'),
+    ('fsdp', 8, 'with the same command on larger devices, or on more than 8: the checkpoints'),
+  ],
+)
+def test_out_of_memory_advises_to_split_parameters_or_to_use_more_devices(
+  tmp_path, monkeypatch, sharding, devices, advice
+):
+  monkeypatch.setattr(jax, 'device_count', lambda: devices)
+  settings = config.Config(runtime=config.Runtime(sharding=sharding))
+  with (
+    pytest.raises(errors.OutOfMemoryError) as caught,
+    exhaustion.memory_explained('irl', settings, tmp_path),
+  ):
+    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.')
+  assert advice in str(caught.value) and '\n' not in str(caught.value)
+
+
 def test_memory_of_the_host_is_explained_and_other_errors_pass(tmp_path):
   with (
     pytest.raises(errors.OutOfMemoryError, match='stage sft is out of memory: Unable to allocate'),
