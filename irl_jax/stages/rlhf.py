@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import functools
 from typing import Any
 
+import numpy as np
+
 from irl_jax import rewards
 from irl_jax.evaluation import policy as policy_metrics
 from irl_jax.evaluation import toxicity
@@ -15,8 +17,12 @@ from irl_jax.models import pretrained
 from irl_jax.models.huggingface import card
 from irl_jax.ppo import loop as ppo_loop
 from irl_jax.runtime import processes
+from irl_jax.runtime import records
 from irl_jax.runtime import terminal_tables
+from irl_jax.runtime import workdir
 from irl_jax.stages.run import Run
+
+BEFORE = 'rlhf/before.json'  # what was measured of the policy that PPO starts from
 
 
 def rlhf(run: Run) -> None:
@@ -33,6 +39,8 @@ def train_policy(
   report: Callable[[Sequence[str]], dict[str, float]] = lambda texts: {},
 ) -> None:
   """Trains a policy with PPO and measures it before and after -> <stage>/{policy,figures.json}.
+
+  Both stages start from the same policy, so rerlhf takes what rlhf has measured of it.
 
   Args:
     run: its starting policy, prompts and settings are used.
@@ -66,7 +74,10 @@ def train_policy(
     has_classes=true_reward.has_classes,
     judge=judge,
   )
-  (before, old), (after, new) = measure(start), measure(policy)
+  known = measured_before(run, len(held)) if stage == 'rerlhf' else None
+  (before, old), (after, new) = known or measure(start), measure(policy)
+  if stage == 'rlhf':
+    run.write_json(BEFORE, {'metrics': before, 'true_rewards': old.tolist()})
   results = collect(
     {
       'before': before,
@@ -77,6 +88,23 @@ def train_policy(
   )
   run.write_json(f'{stage}/figures.json', results)
   run.save(stage, 'policy', policy, run.start, results, in_words(run, true_reward))
+
+
+def measured_before(run: Run, prompts: int) -> tuple[records.PolicyMetrics, np.ndarray] | None:
+  """Returns what rlhf has measured of the starting policy: its metrics, and r* of its completions.
+
+  None if rlhf was not run here, or by a version that did not write it down.
+
+  Args:
+    run: its folder is used.
+    prompts: the number of held-out prompts.
+  """
+  path = run.folder / BEFORE
+  if not processes.broadcast(path.exists()):
+    return None
+  measured = workdir.read_json(path)
+  scores = np.array(measured['true_rewards'], np.float32)
+  return (measured['metrics'], scores) if len(scores) == prompts else None
 
 
 def show_samples(stage: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from irl_jax import scoring
 from irl_jax.data import rows as rows_lib
 from irl_jax.models import pretrained
 from irl_jax.runtime import metrics_log
+from irl_jax.runtime import workdir
 from irl_jax.stages import rerlhf
 from irl_jax.stages import rlhf
 from irl_jax.stages.run import Run
@@ -101,3 +102,39 @@ def test_the_classifier_is_loaded_and_placed_once_and_the_card_names_the_reward(
   with metrics_log.MetricsLog(tmp_path) as log:
     stage(Run(c.Config(models=judged), tmp_path, log, jnp.float32))
   assert judges[2:] == ['toxic', 'toxic'] and loaded.count('classifier') == 3  # r* and the judge
+
+
+def test_rerlhf_takes_what_rlhf_measured_of_the_same_starting_policy(
+  tmp_path, policy, classifier, monkeypatch
+):
+  for name, model in (('policy', policy), ('classifier', classifier)):
+    pretrained.save(tmp_path / name, model, '')
+  for split in ('train', 'heldout'):
+    rows_lib.write_jsonl(tmp_path / 'data' / f'{split}.jsonl', ROWS)
+  measured = []
+
+  def evaluate(model, start, *arguments, **settings):
+    measured.append('start' if model is start else 'trained')
+    value = 1 / 3 + 0.1 * len(measured)  # another one each time
+    return {'true_reward': value}, np.full(len(ROWS), value, np.float32)
+
+  def train(start, rows, reward, config, folder, **settings):
+    folder.mkdir(parents=True, exist_ok=True)
+    return dataclasses.replace(start)
+
+  monkeypatch.setattr(Run, 'recovered_rewards', lambda self: [constant(1)])
+  monkeypatch.setattr(rlhf.ppo_loop, 'train', train)
+  monkeypatch.setattr(rlhf.policy_metrics, 'evaluate', evaluate)
+  places = c.Models(base=str(tmp_path / 'policy'), classifier=str(tmp_path / 'classifier'))
+
+  def figures(stage):
+    with metrics_log.MetricsLog(tmp_path) as log:
+      stage(Run(c.Config(models=places), tmp_path, log, jnp.float32))
+    return workdir.read_json(tmp_path / stage.__name__ / 'figures.json')
+
+  alone = figures(rerlhf.rerlhf)  # rlhf has not run here
+  assert measured == ['start', 'trained']
+  first, second = figures(rlhf.rlhf), figures(rerlhf.rerlhf)
+  assert measured[2:] == ['start', 'trained', 'trained']
+  assert second['before'] == first['before'] != alone['before']
+  assert second['win_rate'] == first['win_rate'] and second['win_rate']['rate'] == 1
