@@ -12,13 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from irl_jax.data import text
 from irl_jax.errors import InputError
 from irl_jax.models import pretrained
 from irl_jax.runtime import notices
 from irl_jax.runtime import terminal
+from irl_jax.runtime import unread
 
 EXPECTED = 'pass an aligned model and the model that it was trained from'
 MOST_NAMED = 5  # tokens that a message names
@@ -246,7 +246,7 @@ def rounding(first: pretrained.Decoder, second: pretrained.Decoder) -> str:
   Such pairs result from merging an adapter or saving in another type. Training moves weights
   further.
   """
-  as_type = lambda leaf, dtype: np.asarray(leaf).astype(jnp.dtype(dtype))
+  as_type = lambda leaf, dtype: unread.as_array(leaf, jnp.dtype(dtype))
   types = ('bfloat16', 'float16')
   equal = (dtype for dtype in types if _equal(first, second, partial(as_type, dtype=dtype)))
   return next(equal, '')
@@ -258,16 +258,9 @@ def _equal(
   """Returns whether all parameters are equal after `prepare`, up to the last shared token."""
   rows = _shared_rows(first, second)
   return shapes(first, rows) == shapes(second, rows) and all(
-    _equal_arrays(prepare(one), prepare(other))
+    unread.equal(prepare(one), prepare(other))
     for one, other in zip(*(jax.tree.leaves(_with_rows(model, rows)) for model in (first, second)))
   )
-
-
-def _equal_arrays(one: Any, other: Any) -> bool:
-  """Returns whether two arrays have the same values, whatever types they are stored in."""
-  if one.dtype == other.dtype:
-    return np.array_equal(one, other)
-  return np.array_equal(np.asarray(one, np.float32), np.asarray(other, np.float32))
 
 
 def shared(
@@ -282,7 +275,7 @@ def shared(
     other = of_base.get(jax.tree_util.keystr(path))
     if other is None or (own.dtype, own.shape) != (other.dtype, other.shape):
       return own
-    return other if np.array_equal(own, other) else own
+    return other if unread.equal(own, other) else own
 
   of_base = {
     jax.tree_util.keystr(path): leaf

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+import numpy as np
 
 from irl_jax.models import layers
 from irl_jax.models import trunk
@@ -86,9 +87,15 @@ def join(trained: Params, frozen: Params) -> Params:
   params = {**frozen, **trained}
   if 'lower_blocks' in params:
     stacks = [params[name] for name in ('lower_blocks', 'blocks') if name in params]
-    params['blocks'] = jax.tree.map(lambda *x: jnp.concatenate(x), *stacks)
+    params['blocks'] = jax.tree.map(_concatenated, *stacks)
     del params['lower_blocks']
   return params
+
+
+def _concatenated(*stacks: Any) -> Any:
+  """Joins stacks of layers: on the host those that are there, as a device may be too small."""
+  on_host = all(isinstance(stack, np.ndarray) for stack in stacks)
+  return np.concatenate(stacks) if on_host else jnp.concatenate(stacks)
 
 
 def below(

@@ -21,6 +21,7 @@ from irl_jax.models import trunk
 from irl_jax.models.encoder import EncoderConfig
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.runtime import atomic
+from irl_jax.runtime import sharding
 
 __all__ = (
   'KINDS',
@@ -57,7 +58,8 @@ class Pretrained(Generic[ConfigType]):
 
   kind: Kind
   config: ConfigType
-  # Nested; of the types that the weights are stored in, or float32 if an adapter changed them
+  # Nested; of the types that the weights are stored in, or float32 if an adapter changed them. With
+  # fsdp large ones may still be in their files (runtime/unread.py)
   params: dict[str, Any]
   tokenizer: Any  # a fast tokenizer of transformers; its padding is not its EOS
   # config.json as it was read; empty for a model that was made here
@@ -132,6 +134,8 @@ def describe(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
 def load(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
   """Loads a model from a Hugging Face folder or from the hub; an adapter is merged into its base.
 
+  With fsdp, large parameters stay in their safetensors files until they are placed (unread.py).
+
   Args:
     spec: as for `read_config`.
     kinds: the kinds of model to accept.
@@ -141,7 +145,7 @@ def load(spec: str, kinds: tuple[Kind, ...] = KINDS) -> Pretrained:
     InputError: as `describe`, or weights that are missing, damaged, unsafe or do not fit.
   """
   model, folder, adapter = _open(spec, kinds, 'all')
-  stream = huggingface.weight_files.stream(folder)
+  stream = huggingface.weight_files.stream(folder, unread=sharding.current().splits)
   if adapter:
     logging.info('%s: merged into its base %s', adapter.where, adapter.base)
     stream = adapter.merge(stream, getattr(model.config, 'tie_word_embeddings', False))
@@ -291,7 +295,7 @@ def _check_written(folder: pathlib.Path, model: Pretrained, weights: dict[str, n
     tokenizer = huggingface.tokenizer.load(folder, model.config)
     same = {
       name: np.array_equal(array.view(np.uint32), weights[name].view(np.uint32))
-      for name, array in huggingface.weight_files.stream(folder)
+      for name, array in huggingface.weight_files.read(folder / 'model.safetensors')
     }
   except InputError as error:
     raise CheckpointError(f'{folder}: cannot be read back after writing: {error}') from error

@@ -257,7 +257,8 @@ def with_trained(
   """Returns the policy with its trained parameters, on the host and without the value head."""
   trained = parallel.to_host(state.params)
   trained = {name: value for name, value in trained.items() if name != 'value_head'}
-  params = cut_lib.join(trained, cut_lib.split(policy.params, trained_blocks)[1])
+  frozen = parallel.to_host(cut_lib.split(policy.params, trained_blocks)[1])
+  params = cut_lib.join(trained, frozen)
   return dataclasses.replace(policy, params=jax.tree.map(np.asarray, params))
 
 

@@ -32,6 +32,7 @@ from irl_jax.runtime import fsdp
 from irl_jax.runtime import host_memory
 from irl_jax.runtime import processes
 from irl_jax.runtime import sharding
+from irl_jax.runtime import unread
 from irl_jax.runtime import watchdog
 from irl_jax.runtime.sharding import AXIS
 from irl_jax.runtime.sharding import REPLICATED
@@ -71,15 +72,16 @@ def replicate(tree: Any, dtype: DTypeLike | None = None) -> Any:
   """Places parameters on the devices, once, so that later calls transfer nothing.
 
   Each device gets all of them, or with fsdp its share of the large ones: only these shares are
-  copied on the host. The leaves are copied: a donated state must not share a buffer with its
-  source. All processes must pass the same tree, which the next `gather` verifies.
+  read from files, and copied on the host. The leaves are copied: a donated state must not share a
+  buffer with its source. All processes must pass the same tree, which the next `gather` verifies.
 
   Args:
-    tree: arrays, on the host or the devices.
+    tree: arrays, on the host or the devices, or still in files (unread.py).
     dtype: the type that they are converted to; None: they keep their own.
   """
   way = sharding.current()
-  tree = jax.tree.map(np.asarray if way.splits else lambda x: np.array(x, dtype), tree)
+  on_host = unread.as_array if way.splits else lambda x: np.array(x, dtype)
+  tree = jax.tree.map(on_host, tree)
   _keep_freed(tree)
   if not processes.alone():
     _replicated.add(tree)
@@ -89,7 +91,7 @@ def replicate(tree: Any, dtype: DTypeLike | None = None) -> Any:
   return jax.tree.map(lambda x: _place_shares(x, x.dtype if dtype is None else dtype), tree)
 
 
-def _place_shares(array: np.ndarray, dtype: DTypeLike) -> jax.Array:
+def _place_shares(array: Any, dtype: DTypeLike) -> jax.Array:
   """Copies an array part by part to the devices that hold a share of it, converted to a type."""
   placed_as = jax.ShapeDtypeStruct(array.shape, dtype)
   placement = sharding.named(sharding.spec_of(placed_as))

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irl_jax import errors
+from irl_jax.runtime import unread
 from irl_jax.runtime import watchdog
 
 P = ParamSpec('P')
@@ -128,7 +129,10 @@ class SameTrees:
     self._pending: list[tuple[jax.Array | int, jax.Array | int]] = []
 
   def add(self, tree: Any) -> None:
-    """Starts to compare a tree of NumPy arrays with those of the other processes."""
+    """Starts to compare a tree of NumPy arrays with those of the other processes.
+
+    Of arrays that are still in files, a few numbers of each part are compared.
+    """
     checksum = _checksum(tree)
     self._pending.append((maximum(checksum), maximum(-checksum)))
 
@@ -148,8 +152,9 @@ class SameTrees:
 
 
 def _checksum(tree: Any) -> int:
-  """Returns a checksum of all bytes, in the range of int32."""
+  """Returns a checksum of all bytes that are compared, in the range of int32."""
   checksum = 0
   for leaf in jax.tree.leaves(tree):
+    leaf = leaf.sample() if isinstance(leaf, unread.Unread) else leaf
     checksum = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, checksum)
   return checksum >> 1

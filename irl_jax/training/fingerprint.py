@@ -18,6 +18,8 @@ import numpy as np
 
 from irl_jax import config as config_lib
 from irl_jax import errors
+from irl_jax.runtime import processes
+from irl_jax.runtime import unread
 from irl_jax.runtime import workdir
 from irl_jax.settings import Section
 
@@ -48,13 +50,18 @@ def of_rows(rows: Sequence[Any]) -> str:
   return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@processes.on_first
 def of_params(params: Any) -> str:
-  """Returns a digest of all arrays of a tree, by their paths, and of their values as float32."""
+  """Returns a digest of all arrays of a tree, by their paths, and of their values as float32.
+
+  Only the first process reads what is still in files.
+  """
   checksum = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     checksum = zlib.crc32(jax.tree_util.keystr(path).encode(), checksum)
-    array = np.ascontiguousarray(np.asarray(leaf, np.float32))
-    checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
+    for piece in unread.pieces(leaf):
+      array = np.ascontiguousarray(np.asarray(piece, np.float32))
+      checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
   return f'{checksum:08x}'
 
 

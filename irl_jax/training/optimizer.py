@@ -10,6 +10,7 @@ import optax
 
 from irl_jax import structs
 from irl_jax.runtime import parallel
+from irl_jax.runtime import unread
 
 
 @functools.lru_cache(maxsize=128)
@@ -85,8 +86,11 @@ def new_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainSta
 
 
 def masters(params: Any) -> Any:
-  """Returns parameters, on the host, as they are trained: float32, however they were stored."""
-  return jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+  """Returns parameters as they are trained: float32, however they were stored.
+
+  They are arrays of NumPy, or still in their files.
+  """
+  return jax.tree.map(lambda x: unread.as_array(x, np.float32), params)
 
 
 def placed_state(params: Any, tx: optax.GradientTransformation) -> structs.TrainState:

@@ -58,6 +58,30 @@ def test_matrices_are_gathered_layer_by_layer_and_their_gradients_summed(results
   assert not {layers * width * inner for layers in (2, 3)} & (gathered | reduced)
 
 
+@pytest.mark.parametrize('processes', [1, 2])
+def test_each_process_reads_what_its_devices_hold(policy, start, free_port, tmp_path, processes):
+  pretrained.save(tmp_path / 'policy', policy, '')
+  flags = quick_compilation.on_devices(8 // processes)
+  address = f'127.0.0.1:{free_port()}'
+  started = [
+    start(
+      'tests/distributed/loading.py',
+      str(tmp_path),
+      *([address, str(index)] if processes > 1 else []),
+      XLA_FLAGS=flags,
+    )
+    for index in range(processes)
+  ]
+  for index, process in enumerate(started):
+    assert process.wait() == 0, process.printed
+    found = json.loads((tmp_path / f'loading_{index}.json').read_text())
+    assert found['different'] == 0
+    # Two processes also compare a few numbers of each part, a tenth of so small a model.
+    assert found['bytes'] <= found['model'] * (1 if processes == 1 else 0.65)
+    assert 0 < found['most'] < found['model'] / 50
+    assert found['held'] >= found['model'] / processes
+
+
 def test_a_run_that_was_killed_continues_with_whole_parameters(start, tmp_path):
   flags = (
     '--config=configs/smoke.py',

@@ -25,6 +25,7 @@ from irl_jax.models.huggingface import weight_files
 from irl_jax.models.huggingface.adapter_config import MERGE
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.weights import DTYPES
+from irl_jax.models.huggingface.weights import Weight
 
 CONFIG = weight_files.ADAPTER
 _TASKS: dict[Kind, tuple[str | None, ...]] = {
@@ -140,14 +141,15 @@ class Adapter:
     return changes
 
   def merge(
-    self, weights: Iterable[tuple[str, np.ndarray]], tied: bool
-  ) -> Iterator[tuple[str, np.ndarray]]:
+    self, weights: Iterable[tuple[str, Weight]], tied: bool
+  ) -> Iterator[tuple[str, Weight]]:
     """Yields the base's weights with the adapter merged into them, one at a time.
 
     Weights that the adapter leaves alone are yielded as they are; the others are float32.
 
     Args:
-      weights: pairs of name and array, of the base.
+      weights: pairs of name and array, of the base; those that are left in their file and that the
+        adapter changes are read.
       tied: whether the base's output head is its input embedding.
 
     Raises:
@@ -170,7 +172,7 @@ class Adapter:
       assert change.replacement is not None
       yield name, change.replacement
 
-  def _changed(self, name: str, weight: np.ndarray, change: Change) -> np.ndarray:
+  def _changed(self, name: str, weight: Weight, change: Change) -> Weight:
     """Returns one weight of the base as the adapter makes it."""
     new = weight if change.replacement is None else change.replacement
     if new.shape != weight.shape and not (self._is_saved(name) and _is_embedding(name)):

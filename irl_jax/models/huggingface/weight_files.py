@@ -1,10 +1,16 @@
-"""Weight files of a Hugging Face folder, read one tensor at a time to save memory."""
+"""Weight files of a Hugging Face folder, read one tensor at a time to save memory.
+
+A tensor of a safetensors file can also be left in the file, and read in parts later.
+"""
 
 from collections.abc import Iterator
+import contextlib
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors
 
@@ -13,6 +19,12 @@ from irl_jax.models.huggingface import torch_bin
 
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
 INDEXED = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
+# The types that a model's weights may have, by their names in safetensors files
+UNREAD_TYPES = {
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+  'F32': np.dtype(np.float32),
+}
 ADAPTER = 'adapter_config.json'  # what makes a folder an adapter (huggingface/adapter.py)
 ADAPTER_WEIGHTS = ('adapter_model.safetensors', 'adapter_model.bin')
 # Files that other tools leave in place of weights, and the advice for each.
@@ -125,11 +137,40 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
   return paths
 
 
-def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tensor:
+  """A tensor that stays in its safetensors file; indexing reads the part that is asked for."""
+
+  path: pathlib.Path
+  name: str
+  file: Any  # open: another file that takes this one's name is not read
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+  def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+    """Reads a part.
+
+    Raises:
+      InputError: the file is damaged, or a number is not finite.
+    """
+    with _explained(self.path):
+      values = self.file.get_slice(self.name)[index]
+    if not np.isfinite(values).all():
+      raise InputError(f'{self.path}: {self.name} is not finite')
+    return values
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    del copy
+    with _explained(self.path):
+      values = self.file.get_tensor(self.name)
+    return values if dtype is None else values.astype(dtype, copy=False)
+
+
+@contextlib.contextmanager
+def _explained(path: pathlib.Path) -> Iterator[None]:
+  """Turns what safetensors raises into one line."""
   try:
-    with safetensors.safe_open(path, framework='np') as file:
-      for name in file.keys():  # noqa: SIM118  (the file is not a dict and cannot be iterated)
-        yield name, file.get_tensor(name)
+    yield
   except AttributeError as error:  # NumPy lacks the dtypes of eight bits and fewer
     raise InputError(
       f'{path}: contains numbers of a type that cannot be read ({error}); must be float16, '
@@ -139,6 +180,26 @@ def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
     raise InputError(
       f'{path}: truncated, damaged or not safetensors: {error}. Download it again'
     ) from error
+
+
+def _read_safetensors(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+  with _explained(path), safetensors.safe_open(path, framework='np') as file:
+    for name in file.keys():  # noqa: SIM118  (the file is not a dict and cannot be iterated)
+      yield name, file.get_tensor(name)
+
+
+def _tensors(path: pathlib.Path) -> Iterator[tuple[str, Tensor | np.ndarray]]:
+  """Yields the tensors of a safetensors file without reading those of the usual types."""
+  check_file(path)
+  with _explained(path):
+    file = safetensors.safe_open(path, framework='np')
+    for name in file.keys():  # noqa: SIM118
+      part = file.get_slice(name)
+      dtype = UNREAD_TYPES.get(part.get_dtype())
+      if dtype is None:
+        yield name, file.get_tensor(name)
+      else:
+        yield name, Tensor(path, name, file, tuple(part.get_shape()), dtype)
 
 
 def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -151,15 +212,20 @@ def read(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
   yield from (torch_bin.read if path.suffix == '.bin' else _read_safetensors)(path)
 
 
-def stream(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+def stream(folder: pathlib.Path, unread: bool = False) -> Iterator[tuple[str, np.ndarray | Tensor]]:
   """Yields every tensor of a folder as (name, array), in its stored dtype.
+
+  Args:
+    folder: the folder of a model.
+    unread: leave the tensors of safetensors files there; those of other files are read anyway.
 
   Raises:
     InputError: there are no weights, they are damaged or unsafe, or two tensors have one name.
   """
   seen: set[str] = set()
   for path in find_files(folder):
-    for name, array in read(path):
+    later = unread and path.suffix == '.safetensors'
+    for name, array in (_tensors if later else read)(path):
       if name in seen:
         raise InputError(f'{path}: {name} is also in another file of the folder')
       seen.add(name)

@@ -24,9 +24,12 @@ from irl_jax.models import trunk
 from irl_jax.models.huggingface.config import Kind
 from irl_jax.models.huggingface.config import model_type
 from irl_jax.models.huggingface.config import ModelConfig
+from irl_jax.models.huggingface.weight_files import Tensor
 from irl_jax.models.huggingface.weight_names import NAMES
 from irl_jax.models.llama_config import LlamaConfig
+from irl_jax.runtime import sharding
 from irl_jax.runtime import terminal
+from irl_jax.runtime import unread
 
 Params = dict[str, Any]
 _LEAVES = {'kernel': 'weight', 'embedding': 'weight', 'scale': 'weight', 'bias': 'bias'}
@@ -37,6 +40,7 @@ _SCORE = re.compile(r'(?:[^\W\d]\w*\.)*score\.(weight|bias)')
 # Weights of an adapter that was not merged into its model (PEFT: LoRA, DoRA, IA3)
 _ADAPTER = re.compile(r'.*\b(lora_\w+|ia3_\w+|base_layer|modules_to_save|original_module)\..*')
 DTYPES = tuple(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32)))
+Weight = np.ndarray | Tensor
 _LISTED = 6  # problems that a message names; a large model would have thousands
 
 
@@ -78,19 +82,23 @@ def named_views(family: str, params: Params) -> dict[str, np.ndarray]:
   return views
 
 
-def _problem(view: np.ndarray, weight: np.ndarray) -> str:
-  """Returns why a weight does not fit its parameter, or ''."""
+def _problem(view: np.ndarray, weight: Weight) -> str:
+  """Returns why a weight does not fit its parameter, or ''.
+
+  Of a weight that is not read yet, `Tensor` checks that it is finite.
+  """
   if weight.shape != view.shape:
     return f'is {list(weight.shape)}, must be {list(view.shape)}'
   if weight.dtype not in DTYPES:
     return f'is {weight.dtype}, must be float16, bfloat16 or float32'
-  return '' if np.isfinite(weight).all() else 'is not finite'
+  is_read = isinstance(weight, np.ndarray)
+  return 'is not finite' if is_read and not np.isfinite(weight).all() else ''
 
 
 def to_params(
   kind: Kind,
   config: ModelConfig,
-  weights: Iterable[tuple[str, np.ndarray]],
+  weights: Iterable[tuple[str, Weight]],
   where: str,
   zero: float = 0.0,
   labels: int = 1,
@@ -98,12 +106,13 @@ def to_params(
   """Returns the parameters that the weights of a file make; known buffers are ignored.
 
   A parameter has the type of its weights, which takes no more memory than the file does; it is
-  float32 if layers that are stacked in it have different types.
+  float32 if layers that are stacked in it have different types. If weights are left in their files,
+  parameters that the current way splits are left there too, as `unread.Unread`.
 
   Args:
     kind: the kind of model.
     config: the model's shape.
-    weights: pairs of name and array, read one at a time.
+    weights: pairs of name and array, read one at a time or left in the file.
     where: the name of the model in a message.
     zero: reward_zero of config.json: what transformers' score of a reward gives for 0.
     labels: as for `shapes`.
@@ -119,7 +128,7 @@ def to_params(
     raise InputError(
       f'{where}: the weights do not fit config.json ({len(problems)}): {_listed(problems)}'
     )
-  params = traverse_util.unflatten_dict(filling.params)
+  params = traverse_util.unflatten_dict(filling.finished())
   if 'bias' in params.get('score', {}):
     params['score']['bias'][...] = -zero
   return params
@@ -132,7 +141,10 @@ def _listed(problems: Sequence[str]) -> str:
 
 
 class _Filling:
-  """Copies the weights of a file into the parameters that `views` shows, and lists problems."""
+  """Copies the weights of a file into the parameters that `views` shows, and lists problems.
+
+  Parameters that the current way splits get nothing: their weights are collected in `parts`.
+  """
 
   def __init__(self, family: str, params: Params, kind: Kind, where: str) -> None:
     self.family, self.names, self.kind, self.where = family, NAMES[family], kind, where
@@ -140,14 +152,16 @@ class _Filling:
     self.owners: dict[str, tuple[str, ...]] = {}  # the parameter that a weight is a part of
     self.started = set[tuple[str, ...]]()  # parameters that have some of their weights
     self.views: dict[str, np.ndarray] = {}
+    self.split = {path for path, array in self.params.items() if sharding.axis_of(array)}
+    self.parts: dict[str, Weight] = {}
     for path, array in self.params.items():
       self._show(path, array)
     self.missing, self.problems = set(self.views), list[str]()
     self.prefixes: dict[str, str] = {}  # each prefix, with a name that has it
     self.heads, self.wrappers = list[str](), set[str]()
-    self.tied_head: np.ndarray | None = None
+    self.tied_head: Weight | None = None
 
-  def fill(self, weights: Iterable[tuple[str, np.ndarray]]) -> list[str]:
+  def fill(self, weights: Iterable[tuple[str, Weight]]) -> list[str]:
     """Copies weights into the parameters, and returns the problems."""
     for whole_name, weight in weights:
       self._refuse_adapters(whole_name)
@@ -158,7 +172,7 @@ class _Filling:
       elif self._is_head(name, whole_name):
         self.heads.append(whole_name)
       elif name == self.names.weight('embed_out'):  # the view of a tied model has none
-        self.tied_head = np.array(weight, np.float32)
+        self.tied_head = weight
       elif not self.names.unused.fullmatch(name):
         self.problems.append(f'{whole_name} is unexpected')
     self.problems += [f'{name} is missing' for name in self.views if name in self.missing]
@@ -209,7 +223,9 @@ class _Filling:
       return _SCORE.fullmatch(whole_name) is not None
     return name == self.names.weight('embed_out')
 
-  def _take(self, name: str, weight: np.ndarray) -> None:
+  def _take(self, name: str, weight: Weight) -> None:
+    path = self.owners[name]
+    weight = weight if path in self.split else np.asarray(weight)
     problem = _problem(self.views[name], weight)
     if name not in self.missing:
       problem = 'is there twice'
@@ -217,8 +233,11 @@ class _Filling:
     if problem:
       self.problems.append(f'{name} {problem}')
     else:
-      self._make_room(self.owners[name], weight.dtype)
-      self.views[name][...] = weight
+      self._make_room(path, weight.dtype)
+      if path in self.split:
+        self.parts[name] = weight
+      else:
+        self.views[name][...] = weight
 
   def _make_room(self, path: tuple[str, ...], dtype: np.dtype) -> None:
     """Gives a parameter a type that holds its weights so far and one of this type."""
@@ -228,7 +247,8 @@ class _Filling:
       if array.dtype != dtype:
         self._show(path, np.empty(array.shape, dtype))
     elif array.dtype not in (dtype, np.float32):
-      self._show(path, array.astype(np.float32))
+      is_empty = path in self.split
+      self._show(path, np.empty_like(array, np.float32) if is_empty else array.astype(np.float32))
 
   def _show(self, path: tuple[str, ...], array: np.ndarray) -> None:
     """Makes an array the parameter at this path."""
@@ -237,10 +257,30 @@ class _Filling:
     self.views |= views
     self.owners |= dict.fromkeys(views, path)
 
+  def finished(self) -> dict[tuple[str, ...], Any]:
+    """Returns the parameters; those of which some weights are left in files are left there."""
+    names: dict[tuple[str, ...], list[str]] = {path: [] for path in self.split}
+    for name, path in self.owners.items():  # layer by layer
+      if path in self.split:
+        names[path].append(name)
+    collected = {
+      path: unread.parameter(
+        tuple(self.parts[name] for name in of_path),
+        stacked=path[0] == 'blocks',
+        transposed=path[-1] == 'kernel',
+        dtype=self.params[path].dtype,
+      )
+      for path, of_path in names.items()
+    }
+    return self.params | collected
+
   def _check_tied(self) -> None:
     """Refuses an output head that is not the input embedding, if config.json ties the two."""
+    if self.tied_head is None:
+      return
     embedding = self.names.weight('embed_in')
-    if self.tied_head is not None and not np.array_equal(self.tied_head, self.views[embedding]):
+    own = self.parts.get(embedding, self.views[embedding])
+    if not unread.equal(self.tied_head, own):
       head = self.names.weight('embed_out')
       self.problems.append(f'{head} differs from {embedding}, but config.json ties them')
 
