@@ -3,6 +3,7 @@
 Dims: N texts, B bins, L vectors of labels.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import cast
@@ -23,6 +24,9 @@ from irl_jax.runtime import records
 BINS = 15
 DRAWS = 200  # label vectors that the ECE of a calibrated reward is averaged over
 FEWEST = 10  # labelled validation texts of each class; with fewer, the slope is not determined
+# Labelled validation texts that an isotonic fit needs: with fewer, two parameters are better than
+# steps (Niculescu-Mizil and Caruana 2005, section 5).
+FEWEST_ISOTONIC = 500
 NO_PROBABILITY = (
   f'a probability needs {FEWEST} labelled validation texts of each class; without them, use '
   'only the order of texts, and the zero chosen without labels'
@@ -78,8 +82,9 @@ def probability(
     seed: random seed for the labels that `ece_if_calibrated` draws.
 
   Returns:
-    platt (`fit_platt`), and the errors of its probabilities (`calibration_errors`). If there are
-    too few labels, they are None, with the reason under 'why'.
+    platt (`fit_platt`); isotonic (`fit_isotonic`), if there are enough labels; and the errors of
+    the probabilities (`calibration_errors`). If there are too few labels, they are None, with the
+    reason under 'why'.
   """
   scores, labels = labelled(validation, validation_labels)
   if np.bincount(labels, minlength=2).min() < FEWEST:
@@ -87,11 +92,21 @@ def probability(
   fitted = fit_platt(scores, labels == 0)
   if isinstance(fitted, str):
     return without_probability(fitted)
+  found: dict[str, Any] = {'platt': fitted}
+  if labels.size >= FEWEST_ISOTONIC:
+    found['isotonic'] = fit_isotonic(scores, labels == 0)
   scores, labels = labelled(held, held_labels)
   if not labels.size:
-    return without_probability('the held-out texts have no labels', platt=fitted)
-  errors = calibration_errors(platt_probability(scores, fitted), labels == 0, seed)
-  return cast(records.Probabilities, {'platt': fitted, **errors})
+    return without_probability('the held-out texts have no labels', **found)
+  errors = calibration_errors(harmless_probability(scores, found), labels == 0, seed)
+  return cast(records.Probabilities, {**found, **errors})
+
+
+def harmless_probability(scores: ArrayLike, fitted: Mapping[str, Any]) -> np.ndarray:
+  """Returns P(harmless) [N] of rewards [N], by the fits that `probability` has returned."""
+  if steps := fitted.get('isotonic'):
+    return np.interp(np.asarray(scores, np.float64), steps['reward'], steps['probability'])
+  return platt_probability(scores, fitted['platt'])
 
 
 def without_probability(reason: str, **known: Any) -> records.Probabilities:
@@ -165,6 +180,29 @@ def logistic_regression(features: np.ndarray, target: np.ndarray, start: np.ndar
     method='trust-exact',
     options={'gtol': 1e-10 * target.size},
   ).x
+
+
+def fit_isotonic(scores: ArrayLike, harmless: ArrayLike) -> records.Isotonic:
+  """Fits the P(harmless | R) that is best of all that never fall (Zadrozny and Elkan 2002).
+
+  The fit is a step function. Its steps are joined, and kept away from 0 and 1 as Platt's targets.
+
+  Args:
+    scores: [N] rewards of labelled texts that are neither trained on nor held out.
+    harmless: [N] bool.
+
+  Raises:
+    ValueError: a score is not finite.
+  """
+  scores, harmless = finite_vector(scores, 'scores'), np.asarray(harmless, np.float64)
+  values, place, weights = np.unique(scores, return_inverse=True, return_counts=True)
+  shares = np.bincount(place, harmless) / weights
+  steps = optimize.isotonic_regression(shares, weights=weights).x
+  ends = np.diff(steps, prepend=-1) > 0, np.diff(steps, append=2) > 0  # of each step
+  kept = np.logical_or(*ends)
+  above, below = harmless.sum(), scores.size - harmless.sum()
+  bounded = np.clip(steps[kept], 1 / (below + 2), (above + 1) / (above + 2))
+  return {'reward': values[kept].tolist(), 'probability': bounded.tolist(), 'n': scores.size}
 
 
 def platt_probability(scores: ArrayLike, fitted: records.Platt) -> np.ndarray:

@@ -59,14 +59,20 @@ def _members(irl: pathlib.Path) -> list[str]:
   return list(config.get('members', ())) if config.get('model_type') == ENSEMBLE else []
 
 
-def fingerprint(folder: str | os.PathLike[str]) -> list[tuple[str, int]]:
+def fingerprint(folder: str | os.PathLike[str]) -> list[tuple[str, int, int]]:
   """Returns values that change whenever the files that `extended` reads do.
 
   [] for a reward that is not in the folder of its run.
   """
   place = find(folder)
   paths = [place.irl / FITTED, *_demonstrations(place)] if place else []
-  return [(path.name, path.stat().st_mtime_ns) for path in paths if path.is_file()]
+  return [(path.name, *version(path)) for path in paths if path.is_file()]
+
+
+def version(path: pathlib.Path) -> tuple[int, int]:
+  """Returns a file's time and size; two writes may fall into one tick of its time."""
+  status = path.stat()
+  return status.st_mtime_ns, status.st_size
 
 
 def extended(scorer: Scorer, place: Place, tokenizer: Any, vocabulary: int) -> Scorer:
@@ -82,13 +88,13 @@ def extended(scorer: Scorer, place: Place, tokenizer: Any, vocabulary: int) -> S
     tokenizer: the reward's.
     vocabulary: the number of its token ids.
   """
-  fitted = _platt(place)
+  fitted = _fitted(place)
   familiar = _familiar(place, tokenizer, vocabulary)
 
   def scores(texts: Sequence[str]) -> dict[str, np.ndarray]:
     known = scorer(texts)
     if fitted:
-      known[HARMLESS] = calibration.platt_probability(known['reward'], fitted)
+      known[HARMLESS] = calibration.harmless_probability(known['reward'], fitted)
     if familiar:
       known[UNLIKE] = familiar.flags(text.encode(tokenizer, texts)[0])
     return known
@@ -96,14 +102,14 @@ def extended(scorer: Scorer, place: Place, tokenizer: Any, vocabulary: int) -> S
   return scores
 
 
-def _platt(place: Place) -> records.Platt | None:
-  """Returns the probability's fit; None if the run has not been evaluated, or had no labels."""
+def _fitted(place: Place) -> records.Probabilities | None:
+  """Returns the probability's fits; None if the run has not been evaluated, or had no labels."""
   path = place.irl / FITTED
   if not path.is_file():
     return None
   recovery = weight_files.read_json(path)['irl']
   results = recovery['ensemble'] if place.seed is None else recovery['seeds'][place.seed]
-  return results['calibration']['platt']
+  return results['calibration'] if results['calibration']['platt'] else None
 
 
 def _demonstrations(place: Place) -> list[pathlib.Path]:
@@ -115,13 +121,16 @@ def _familiar(place: Place, tokenizer: Any, vocabulary: int) -> familiarity.Fami
   paths = _demonstrations(place)
   if not all(path.is_file() for path in paths):
     return None
-  versions = tuple(path.stat().st_mtime_ns for path in paths)
+  versions = tuple(version(path) for path in paths)
   return _familiar_of(tuple(paths), versions, tokenizer, vocabulary)
 
 
 @functools.lru_cache(maxsize=CACHED)
 def _familiar_of(
-  paths: Sequence[pathlib.Path], versions: Sequence[int], tokenizer: Any, vocabulary: int
+  paths: Sequence[pathlib.Path],
+  versions: Sequence[tuple[int, int]],
+  tokenizer: Any,
+  vocabulary: int,
 ) -> familiarity.Familiar | None:
   """Fits the flag; `versions` makes the cache drop demonstrations that have changed."""
   del versions

@@ -208,6 +208,14 @@ class Platt(TypedDict):
   n: int
 
 
+class Isotonic(TypedDict):
+  """P(harmless | R), which never falls as R rises: linear between K knots, constant outside."""
+
+  reward: list[float]  # [K], ascending
+  probability: list[float]  # [K]
+  n: int  # the labelled texts that it was fitted on
+
+
 class ReliabilityBin(TypedDict):
   """Texts of similar predicted probability."""
 
@@ -224,6 +232,7 @@ class Probabilities(Explained):
   """A reward turned into probabilities, and their errors on held-out texts."""
 
   platt: Platt | None
+  isotonic: NotRequired[Isotonic]  # fitted too if there are enough labels; the errors are then its
   ece: float | None
   ece_if_calibrated: float | None
   brier: float | None

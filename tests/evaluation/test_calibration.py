@@ -132,6 +132,46 @@ def test_equal_predictions_share_a_bin():
   )
 
 
+def test_the_isotonic_fit_is_the_best_of_all_that_never_fall():
+  rng = np.random.default_rng(0)
+  scores = np.round(rng.normal(size=8), 1)  # with ties
+  scores[:2] = scores[2]
+  harmless = rng.random(8) < 0.5
+  found = calibration.fit_isotonic(scores, harmless)
+  fitted = calibration.harmless_probability(scores, {'isotonic': found})
+  # The minimax formula of Robertson, Wright and Dykstra 1988, theorem 1.4.4.
+  values = sorted(set(scores))
+  means = {
+    (low, high): np.mean(harmless[(scores >= low) & (scores <= high)])
+    for low in values
+    for high in values
+    if low <= high
+  }
+  for score, probability in zip(scores, fitted):
+    best = max(
+      min(means[low, high] for high in values if high >= score) for low in values if low <= score
+    )
+    above, below = harmless.sum(), (~harmless).sum()
+    assert probability == pytest.approx(np.clip(best, 1 / (below + 2), (above + 1) / (above + 2)))
+  assert found['reward'] == sorted(found['reward']) and found['n'] == 8
+
+
+def test_many_labels_give_an_isotonic_fit_that_keeps_the_order_and_errs_less():
+  rng = np.random.default_rng(1)
+  scores = rng.uniform(-1, 1, 4000)
+  plateau = np.where(np.abs(scores) < 0.3, 0.5, np.where(scores > 0, 0.99, 0.02))
+  labels = (rng.random(4000) > plateau).astype(int).tolist()
+  found = calibration.probability(scores[:2000], labels[:2000], scores[2000:], labels[2000:], 0)
+  predicted = calibration.harmless_probability(scores[2000:], found)
+  assert (np.diff(predicted[np.argsort(scores[2000:])]) >= 0).all()
+  harmless = np.array(labels[2000:]) == 0
+  of_platt = calibration.platt_probability(scores[2000:], found['platt'])
+  errors = calibration.calibration_errors(of_platt, harmless, 0)
+  assert found['ece'] < 0.5 * errors['ece'] and found['brier'] < errors['brier']
+  fewer = calibration.probability(scores[:400], labels[:400], scores[2000:], labels[2000:], 0)
+  assert 'isotonic' not in fewer
+
+
 def test_probabilities_are_fitted_on_labelled_validation_texts_alone():
   labels = [int(not harmless) for harmless in HARMLESS]
   some = [label if index % 3 else None for index, label in enumerate(labels)]
