@@ -1,9 +1,17 @@
 """Confidence intervals by formula, which both the evaluation and the report need."""
 
+from collections import Counter
+from collections.abc import Hashable
+from collections.abc import Iterable
+from collections.abc import Sequence
 import math
 import statistics
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 Z = statistics.NormalDist().inv_cdf(0.975)  # the normal distribution has 95 % within ± Z
+FEWEST_UNITS = 30  # with fewer, the correlation within them is not determined
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
@@ -25,6 +33,41 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
   low = centre - half if successes else 0.0
   high = centre + half if successes < n else 1.0
   return low, high
+
+
+def alike_size(units: Iterable[Hashable]) -> int:
+  """Returns the effective number of observations if those of one unit are all alike, at least 1.
+
+  With w observations of each unit, this is (sum w)^2 / sum w^2 (Kish 1965): their number if each
+  has a unit of its own.
+
+  Args:
+    units: the unit of each observation, such as the prompt of a completion.
+  """
+  uses = Counter(units).values()
+  return max(round(sum(uses) ** 2 / sum(use**2 for use in uses)), 1) if uses else 1
+
+
+def effective_size(outcomes: ArrayLike, units: Sequence[Hashable]) -> int:
+  """Returns the effective number of independent observations, from `alike_size` to N.
+
+  It is N over the design effect: the variance of the mean, with whole units as its independent
+  parts, over that of N independent observations (Korn and Graubard 1998). With fewer than
+  FEWEST_UNITS units, or if all outcomes are equal, the observations of a unit count as alike.
+
+  Args:
+    outcomes: [N], such as 1 for a success and 0 for a failure.
+    units: [N], the unit of each.
+  """
+  outcomes, alike = np.asarray(outcomes, np.float64), alike_size(units)
+  numbers = np.unique(np.asarray(units, object).astype(str), return_inverse=True)[1]
+  count = int(numbers.max(initial=-1)) + 1
+  if count < FEWEST_UNITS or np.ptp(outcomes) == 0:
+    return alike
+  centred = outcomes - outcomes.mean()
+  variance = count / (count - 1) * np.sum(np.bincount(numbers, centred) ** 2) / outcomes.size**2
+  independent = round(np.mean(centred**2) / variance) if variance else outcomes.size
+  return int(np.clip(independent, alike, outcomes.size))
 
 
 def of_spearman(value: float, texts: int) -> tuple[float, float]:

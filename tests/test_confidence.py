@@ -31,6 +31,34 @@ def test_wilson_refuses_the_impossible(successes, n):
     confidence.wilson(successes, n)
 
 
+@pytest.mark.parametrize(
+  'units, size',
+  [('abcd', 4), ('aaaa', 1), ('aabb', 2), ('aaab', 2), ('', 1)],  # 16/10 rounds to 2
+)
+def test_observations_that_are_alike_count_less(units, size):
+  assert confidence.alike_size(units) == size
+
+
+def test_the_effective_size_covers_the_truth_whatever_the_correlation_within_units():
+  rng, units = np.random.default_rng(0), np.repeat(np.arange(60), 5).tolist()
+  for shared, size in ((0.0, 300), (1.0, 60)):
+    covered, sizes = 0, []
+    for _ in range(200):
+      of_units = np.repeat(rng.random(60), 5)
+      alike = rng.random(300) < shared
+      outcomes = np.where(alike, of_units, rng.random(300)) < 0.3
+      sizes.append(confidence.effective_size(outcomes, units))
+      low, high = confidence.wilson(outcomes.mean() * sizes[-1], sizes[-1])
+      covered += low <= 0.3 <= high
+    assert covered >= 180 and 0.7 * size <= np.mean(sizes) <= size
+
+
+def test_few_units_and_equal_outcomes_count_as_alike():
+  assert confidence.effective_size([0, 1, 1, 1], 'aabb') == 2
+  assert confidence.effective_size(np.ones(120), np.repeat(np.arange(40), 3).tolist()) == 40
+  assert confidence.effective_size([0, 1] * 30, range(60)) == 60
+
+
 @pytest.mark.parametrize('value, n', [(0.0, 10), (0.6, 50), (-0.9, 200), (0.5, 4)])
 def test_the_interval_is_the_published_formula(value, n):
   half = 1.959963985 * math.sqrt((1 + value**2 / 2) / (n - 3))

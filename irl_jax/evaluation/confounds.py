@@ -131,8 +131,7 @@ def style(aligned: ArrayLike, base: ArrayLike, matched: Matches) -> dict[str, Ou
   This is the share of matched pairs in which R̂ puts the aligned text above (ties count half), the
   AUROC adjusted for r* (Janes and Pepe 2009). At .5, R̂ responds only to what r* rewards; at 1, it
   recognises the aligned model by its style. The Wilson interval is approximate: as the number of
-  pairs it uses the effective sample size (sum w)^2 / sum w^2, where w is how often each base text
-  is used (Kish 1965).
+  pairs it uses their effective size, because some base texts are used several times.
 
   Args:
     aligned: [M], R̂ of the aligned model's texts.
@@ -145,7 +144,6 @@ def style(aligned: ArrayLike, base: ArrayLike, matched: Matches) -> dict[str, Ou
     why = 'no aligned text has a base text with a similar r*'
     return {'style_auroc': why, 'style_low': why, 'style_high': why, 'style_n': 0}
   share = float(np.mean((aligned[first] > base[second]) + 0.5 * (aligned[first] == base[second])))
-  uses = np.unique(second, return_counts=True)[1]
-  independent = max(round(uses.sum() ** 2 / np.sum(uses**2)), 1)
+  independent = confidence.alike_size(second.tolist())
   low, high = confidence.wilson(round(share * independent), independent)
   return {'style_auroc': share, 'style_low': low, 'style_high': high, 'style_n': first.size}

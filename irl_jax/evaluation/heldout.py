@@ -30,7 +30,18 @@ class Reference:
   validation: Sequence[str] = ()  # the validation split's original texts
   validation_labels: Labels = ()  # [V]
   prompts: Sequence[Hashable] = ()  # [M] the prompt of each pair; (): every pair has its own
+  text_prompts: Sequence[Hashable] = ()  # [N] the prompt of each text; (): every text has its own
   has_classes: bool = True  # r* < 0 means toxic; False: r* is a score without a zero
+
+  @property
+  def pair_numbers(self) -> np.ndarray:
+    """The number of each pair's prompt [M]; pairs of one prompt are not independent."""
+    return numbers_of(self.prompts, len(self.aligned))
+
+  @property
+  def text_numbers(self) -> np.ndarray:
+    """The number of each text's prompt [N]."""
+    return numbers_of(self.text_prompts, len(self.texts))
 
   @property
   def labelled(self) -> np.ndarray:
@@ -62,6 +73,13 @@ class Scores:
   def pairs(self) -> np.ndarray:
     """Aligned, then base [2 M]."""
     return np.concatenate([self.aligned, self.base])
+
+
+def numbers_of(prompts: Sequence[Hashable], size: int) -> np.ndarray:
+  """Returns the numbers [N] of prompts in the order of their first use; of none, 0 to N - 1."""
+  numbers: dict[Hashable, int] = {}
+  found = [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
+  return np.array(found, int) if found else np.arange(size)
 
 
 def score(reward: rewards.Reward, held: Reference, validation: bool = False) -> Scores:

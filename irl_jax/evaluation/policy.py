@@ -213,7 +213,7 @@ def samples_of_prompts(
   dtype: DTypeLike,
   progress: Progress = iter,
 ) -> list[str]:
-  """Samples config.evaluation.toxicity_samples completions of each prompt, by the protocol.
+  """Samples config.evaluation.toxicity_samples completions of each distinct prompt.
 
   Returns:
     The samples of the first prompt, then of the next; [] if none are wanted.
@@ -221,7 +221,8 @@ def samples_of_prompts(
   count = config.evaluation.toxicity_samples
   if not count:
     return []
-  prompts = [row['prompt'] for row in rows for _ in range(count)]
+  distinct = dict.fromkeys(row['prompt'] for row in rows)
+  prompts = [prompt for prompt in distinct for _ in range(count)]
   limits = dataclasses.replace(maximum_toxicity.SAMPLING, batch_size=config.sampling.batch_size)
   # The keys follow those of `sample`, so that no sample repeats a completion's randomness.
   return sampling.complete(policy, prompts, limits, seed, dtype, progress, first=len(rows))
@@ -244,13 +245,14 @@ def toxicity_by(
     config: the settings of the samples, and of the bootstrap.
   """
   measured: dict[str, Any] = {
-    'toxicity': toxicity.toxicity(judge(drawn.completions)),
+    'toxicity': toxicity.toxicity(judge(drawn.completions), [row['prompt'] for row in rows]),
     'toxicity_full': of_full_texts(rows, drawn, judge),
   }
   if worst:
     assert isinstance(judge, rewards.TrueReward)
-    probability = -judge.probability(worst).reshape(len(rows), -1)
     settings = config.evaluation
+    distinct = len({row['prompt'] for row in rows})
+    probability = -judge.probability(worst).reshape(distinct, -1)
     measured['maximum_toxicity'] = maximum_toxicity.of_prompts(
       probability.max(axis=1), settings.bootstrap_samples, config.seed
     )
@@ -263,4 +265,5 @@ def of_full_texts(
   """Returns the toxicity of prompt + completion, of the rows whose prompt is harmless."""
   prompts = [row['prompt'] for row in rows]
   harmless = np.flatnonzero(true_reward(prompts) >= 0)
-  return toxicity.toxicity(true_reward([prompts[row] + drawn.completions[row] for row in harmless]))
+  scores = true_reward([prompts[row] + drawn.completions[row] for row in harmless])
+  return toxicity.toxicity(scores, [prompts[row] for row in harmless])

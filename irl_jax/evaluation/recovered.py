@@ -3,9 +3,7 @@
 Dims: K seeds, N texts, M pairs, V validation texts.
 """
 
-from collections import Counter
 from collections.abc import Callable
-from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -14,10 +12,12 @@ from typing import cast
 
 import numpy as np
 
+from irl_jax import confidence
 from irl_jax.evaluation import agreement
 from irl_jax.evaluation import baselines
 from irl_jax.evaluation import calibration
 from irl_jax.evaluation import confounds
+from irl_jax.evaluation import heldout
 from irl_jax.evaluation import identifiability
 from irl_jax.evaluation import intervals
 from irl_jax.evaluation.confounds import NO_TRUE_REWARD
@@ -192,7 +192,8 @@ def on_pairs(scores: Scores, held: Reference) -> dict[str, Any]:
 def preference(scores: Scores, held: Reference) -> records.Preference:
   """Measures how often R̂ prefers the aligned of two different texts, with an exact interval.
 
-  A pair of two equal texts is always a tie, so it would only narrow the interval.
+  A pair of two equal texts is always a tie, so it would only narrow the interval. Pairs of one
+  prompt are not independent, so the interval is that of their effective size.
   """
   rows = np.array(
     [row for row, texts in enumerate(zip(held.aligned, held.base)) if texts[0] != texts[1]], int
@@ -202,18 +203,11 @@ def preference(scores: Scores, held: Reference) -> records.Preference:
     missing = dict.fromkeys(('rate', 'low', 'high'), NO_DIFFERENT_PAIR)
     return cast(records.Preference, collect({**missing, **counts}))
   aligned, base = scores.aligned[rows], scores.base[rows]
-  rate = float(np.mean((aligned > base) + 0.5 * (aligned == base)))
-  low, high = exact_interval(rate, independent_pairs(rows, held.prompts))
+  prefers = (aligned > base) + 0.5 * (aligned == base)
+  rate = float(np.mean(prefers))
+  independent = confidence.effective_size(prefers, held.pair_numbers[rows].tolist())
+  low, high = exact_interval(rate, independent)
   return cast(records.Preference, {'rate': rate, 'low': low, 'high': high, **counts})
-
-
-def independent_pairs(rows: np.ndarray, prompts: Sequence[Hashable]) -> int:
-  """Returns the effective number of independent pairs, at least 1.
-
-  With w pairs per prompt, this is (sum w)^2 / sum w^2, as in `confounds.style` (Kish 1965).
-  """
-  uses = Counter(prompts[row] if len(prompts) else row for row in rows.tolist()).values()
-  return max(round(sum(uses) ** 2 / sum(use**2 for use in uses)), 1)
 
 
 def distance_to_truth(scores: Scores, held: Reference) -> Outcome:
@@ -229,21 +223,21 @@ def distance_to_truth(scores: Scores, held: Reference) -> Outcome:
 def resample(
   scores: Sequence[Scores], held: Reference, samples: int, seed: int
 ) -> dict[str, intervals.Resampled | None]:
-  """Resamples the metrics of several rewards on every set; pairs are drawn by prompt."""
+  """Resamples the metrics of several rewards on every set; texts and pairs are drawn by prompt."""
   result: dict[str, intervals.Resampled | None] = dict.fromkeys(SETS)
   if held.true_texts is not None and len(held.texts):
     texts = [row.texts for row in scores]
     result['heldout_texts'] = intervals.resample(
-      texts, held.true_texts, samples, seed, has_classes=held.has_classes
+      texts, held.true_texts, samples, seed, held.text_numbers, held.has_classes
     )
   if held.labelled.any():
     labelled = [row.texts[held.labelled] for row in scores]
-    result['heldout_texts_human'] = intervals.resample(labelled, held.human, samples, seed)
+    numbers = heldout.numbers_of(held.text_numbers[held.labelled].tolist(), 0)
+    result['heldout_texts_human'] = intervals.resample(labelled, held.human, samples, seed, numbers)
   if held.true_texts is not None and len(held.aligned):
-    prompt = np.tile(np.arange(len(held.aligned)), 2)
-    pairs = [row.pairs for row in scores]
+    pairs, numbers = [row.pairs for row in scores], np.tile(held.pair_numbers, 2)
     result['heldout_pairs'] = intervals.resample(
-      pairs, held.true_pairs, samples, seed, prompt, held.has_classes
+      pairs, held.true_pairs, samples, seed, numbers, held.has_classes
     )
   return result
 

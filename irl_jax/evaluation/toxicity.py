@@ -18,15 +18,34 @@ NO_PROMPT = 'no prompt'
 NO_BIGRAM = 'no completion has two words'
 
 
-def toxicity(rewards: ArrayLike) -> records.Share:
-  """Returns the share of texts whose true reward [N] is below 0, with its Wilson 95 % interval."""
+def toxicity(rewards: ArrayLike, prompts: Sequence[str] | None = None) -> records.Share:
+  """Returns the share of texts whose true reward is below 0, with its Wilson 95 % interval.
+
+  Args:
+    rewards: r* of N texts.
+    prompts: the prompt of each text, because texts of one prompt are not independent: the interval
+      is that of their effective size; None: each has a prompt of its own.
+  """
   rewards = finite_vector(rewards, 'rewards')
   if not rewards.size:
     missing = collect({'rate': 'no text', 'low': 'no text', 'high': 'no text', 'n': 0})
     return cast(records.Share, missing)
-  toxic = int(np.sum(rewards < 0))
-  low, high = confidence.wilson(toxic, rewards.size)
-  return {'rate': toxic / rewards.size, 'low': low, 'high': high, 'n': rewards.size}
+  rate, size = float(np.mean(rewards < 0)), independent(rewards < 0, prompts)
+  low, high = confidence.wilson(rate * size, size)
+  return {'rate': rate, 'low': low, 'high': high, 'n': rewards.size}
+
+
+def independent(outcomes: np.ndarray, prompts: Sequence[str] | None) -> int:
+  """Returns the effective number of independent outcomes [N].
+
+  Raises:
+    ValueError: there are not as many prompts as outcomes.
+  """
+  if prompts is None:
+    return outcomes.size
+  if len(prompts) != outcomes.size:
+    raise ValueError(f'prompts has {len(prompts)} rows, but there are {outcomes.size} texts')
+  return confidence.effective_size(outcomes, prompts)
 
 
 def mcnemar(before: ArrayLike, after: ArrayLike) -> records.McNemar:
@@ -67,8 +86,15 @@ def mcnemar(before: ArrayLike, after: ArrayLike) -> records.McNemar:
   return cast(records.McNemar, results)
 
 
-def win_rate(before: ArrayLike, after: ArrayLike) -> records.Share:
-  """Returns the share of prompts whose reward [N] rose, ties counted half, with its interval.
+def win_rate(
+  before: ArrayLike, after: ArrayLike, prompts: Sequence[str] | None = None
+) -> records.Share:
+  """Returns the share of prompts whose reward rose, ties counted half, with its interval.
+
+  Args:
+    before: r* of N completions.
+    after: r* of N completions of the same prompts.
+    prompts: as in `toxicity`.
 
   Raises:
     ValueError: the two differ in length, or a reward is not finite.
@@ -79,8 +105,9 @@ def win_rate(before: ArrayLike, after: ArrayLike) -> records.Share:
   if not before.size:
     missing = dict.fromkeys(('rate', 'low', 'high'), NO_PROMPT)
     return cast(records.Share, collect({**missing, 'n': 0}))
-  rate = float(np.mean((after > before) + 0.5 * (after == before)))
-  low, high = exact_interval(rate, before.size)
+  rises = (after > before) + 0.5 * (after == before)
+  rate = float(np.mean(rises))
+  low, high = exact_interval(rate, independent(rises, prompts))
   return {'rate': rate, 'low': low, 'high': high, 'n': before.size}
 
 

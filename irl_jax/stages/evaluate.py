@@ -98,7 +98,7 @@ def reference(
   """Returns held-out texts and pairs with r* and labels, and validation texts with labels."""
   validation = run.rows('validation')
   pairs = run.demonstrations('heldout')
-  texts, labels = texts_and_labels(run)
+  texts, labels, text_prompts = texts_of(run)
   true_aligned = np.array([row['true_reward_aligned'] for row in pairs]) if true_reward else None
   true_base = np.array([row['true_reward_base'] for row in pairs]) if true_reward else None
   return heldout.Reference(
@@ -111,23 +111,25 @@ def reference(
     true_base=true_base,
     validation=full_texts(validation),
     validation_labels=[row['label'] for row in validation],
-    prompts=[row['prompt_id'] for row in pairs],
+    prompts=[row['prompt'] for row in pairs],
+    text_prompts=text_prompts,
     has_classes=true_reward is None or true_reward.has_classes,
   )
 
 
-def texts_and_labels(run: Run) -> tuple[list[str], list[int | None]]:
-  """Returns the held-out texts and their labels: the split's own texts, or else completions.
+def texts_of(run: Run) -> tuple[list[str], list[int | None], list[str]]:
+  """Returns the held-out texts, labels and prompts: the split's own texts, or else completions.
 
   Rows that are prompts alone are not texts that a reward can judge. Then the texts are both models'
   completions of the held-out prompts, each once.
   """
   rows = run.rows('heldout')
   if any(row['original'] or row['label'] is not None for row in rows):
-    return full_texts(rows), [row['label'] for row in rows]
+    return full_texts(rows), [row['label'] for row in rows], [row['prompt'] for row in rows]
   pairs = run.demonstrations('heldout')
-  texts = dict.fromkeys([*full_texts(pairs, 'aligned'), *full_texts(pairs, 'base')])
-  return list(texts), [None] * len(texts)
+  texts = [*full_texts(pairs, 'aligned'), *full_texts(pairs, 'base')]
+  prompt = dict(zip(texts, [row['prompt'] for row in pairs] * 2))
+  return list(prompt), [None] * len(prompt), list(prompt.values())
 
 
 def first_scores(run: Run, texts: Sequence[str], seeds: int) -> list[np.ndarray] | None:

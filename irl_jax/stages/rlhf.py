@@ -82,7 +82,7 @@ def train_policy(
     {
       'before': before,
       'after': after,
-      'win_rate': toxicity.win_rate(old, new),
+      'win_rate': toxicity.win_rate(old, new, [row['prompt'] for row in held]),
       'mcnemar': toxicity.mcnemar(old < 0, new < 0) if true_reward.has_classes else NO_CLASSES,
     }
   )

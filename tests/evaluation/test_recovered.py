@@ -297,6 +297,18 @@ def test_samples_of_one_prompt_count_as_one_pair():
   assert together['n'] == alone['n'] == 8 and together['low'] == expected.low < alone['low']
 
 
+def test_texts_of_one_prompt_are_drawn_together():
+  held = dataclasses.replace(held_out(LABELS), text_prompts=[0, 1, 2, 3] * 2)
+  scores = heldout.score(blind, held)
+  found = recovered.resample([scores], held, 50, 0)
+  for name in ('heldout_texts', 'heldout_texts_human'):
+    reference = held.true_texts if name == 'heldout_texts' else held.human
+    expected = intervals.resample([scores.texts], reference, 50, 0, unit=np.array([0, 1, 2, 3] * 2))
+    np.testing.assert_array_equal(found[name].auroc, expected.auroc)
+  alone = recovered.resample([scores], held_out(LABELS), 50, 0)
+  assert not np.array_equal(alone['heldout_texts'].auroc, found['heldout_texts'].auroc)
+
+
 @pytest.mark.parametrize('n', range(1, 60, 3))
 def test_a_reward_that_knows_nothing_is_above_chance_once_in_40_audits(n):
   counts = np.arange(n + 1)

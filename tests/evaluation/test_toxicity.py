@@ -7,9 +7,11 @@ import pytest
 
 from irl_jax.confidence import wilson
 from irl_jax.evaluation.toxicity import distinct_2
+from irl_jax.evaluation.toxicity import exact_interval
 from irl_jax.evaluation.toxicity import mcnemar
 from irl_jax.evaluation.toxicity import NO_BIGRAM
 from irl_jax.evaluation.toxicity import toxicity
+from irl_jax.evaluation.toxicity import win_rate
 
 
 def test_toxicity_counts_rewards_below_zero():
@@ -26,6 +28,18 @@ def test_toxicity_of_nothing_is_null_with_a_reason():
   )
   with pytest.raises(ValueError, match=r'rewards\[0\] is nan'):
     toxicity([float('nan')])
+
+
+def test_completions_of_one_prompt_are_not_independent():
+  rewards = [-1.0, 1.0, -1.0, 1.0]
+  alone, alike = toxicity(rewards), toxicity(rewards, ['a', 'a', 'b', 'b'])
+  assert alone['rate'] == alike['rate'] == 0.5 and alike['n'] == 4
+  assert (alike['low'], alike['high']) == wilson(1, 2)
+  assert toxicity(rewards, ['a', 'b', 'c', 'd']) == alone
+  won = win_rate([0.0] * 4, rewards, ['a', 'a', 'b', 'b'])
+  assert (won['low'], won['high']) == exact_interval(0.5, 2)
+  with pytest.raises(ValueError, match='prompts has 1 rows, but there are 4 texts'):
+    toxicity(rewards, ['a'])
 
 
 def test_mcnemar_is_an_exact_sign_test_of_the_prompts_that_changed():
