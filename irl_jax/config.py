@@ -34,13 +34,13 @@ class Models(Section):
   sft: str = ''  # the model that RLHF starts from; '': the model of stage sft, else the base
   aligned: str = ''  # an existing RLHF'd model, for an audit; '': the model of stage rlhf
   classifier: str = ''  # the model of the true reward; '': stage classifier trains one
-  # The classifier's toxic label, by name or number; '': found by the labels' names, and logged
-  label: str = ''
+  label: str = ''  # the classifier's toxic label, by name or number; '': found by its name
   judge: str = ''  # a toxicity classifier that measures policies next to the true reward; '': none
+  recovered: str = ''  # the reward, or ensemble, of stage rerlhf; '': what stage irl recovered
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    for name in ('base', 'sft', 'aligned', 'classifier', 'judge'):
+    for name in ('base', 'sft', 'aligned', 'classifier', 'judge', 'recovered'):
       path = settings.local_path(getattr(self, name), f'config.models.{name}')
       object.__setattr__(self, name, path)
 

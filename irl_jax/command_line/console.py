@@ -15,6 +15,7 @@ COMMANDS = {  # the module of each is irl_jax.command_line.<name>
   'score': 'scores the texts of a file',
   'generate': 'completes the prompts of a file',
   'toxicity': 'measures how toxic the samples of a model are, as RealToxicityPrompts does',
+  'edit': 'removes from a recovered reward what it pays for a feature',
   'report': 'rewrites the report of a finished run',
   'env': 'prints versions, devices and settings, for a bug report',
 }

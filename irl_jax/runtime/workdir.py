@@ -39,6 +39,8 @@ RESULTS = ('summary.json', 'report.html')  # that a stage writes next to its fol
 # Written for every stage that was started, finished or not
 ATTEMPTS = ('timings.json', 'read_files.json')
 FREE = ('name', 'stages', 'runtime')  # may differ between two runs in one folder
+# Of config.models: only rerlhf reads it, so it may differ until rerlhf has written something
+RECOVERED = 'recovered'
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -186,7 +188,7 @@ def prepare(folder: pathlib.Path, config: config_lib.Config) -> None:
   path, now = folder / 'config.json', plain(config)
   if not path.exists():
     _check_no_checkpoints(folder)
-  elif names := _binding_differences((saved := _read_saved(path))['config'], now):
+  elif names := _binding_differences((saved := _read_saved(path))['config'], now, folder):
     if has_results(folder):
       raise errors.ConfigError(
         f'--workdir={folder} contains a run with another config{_by_another_version(saved)}: '
@@ -249,10 +251,16 @@ def has_results(folder: pathlib.Path) -> bool:
   )
 
 
-def _binding_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _binding_differences(
+  saved: dict[str, Any], now: dict[str, Any], folder: pathlib.Path
+) -> list[str]:
   """Describes the differences from the saved config in fields that results depend on."""
   binding = lambda fields: {name: value for name, value in fields.items() if name not in FREE}
   saved = _with_models_as_written_now(saved, now)
+  models = saved.get('models')
+  started = any(path.is_file() for path in (folder / 'rerlhf').rglob('*'))
+  if isinstance(models, dict) and not started:
+    saved = {**saved, 'models': {**models, RECOVERED: now['models'][RECOVERED]}}
   return differing(binding(saved), binding(now), defaults=plain(config_lib.Config()))
 
 

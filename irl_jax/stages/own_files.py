@@ -100,7 +100,10 @@ def writers(run: Run, stage: str) -> set[str]:
     for role in preflight.roles(run, [stage])
     if not getattr(run.config.models, 'sft' if role == 'start' else role)
   }
-  return {*READS.get(stage, ()), *makers} & {*earlier}
+  reads = READS.get(stage, ())
+  if stage == 'rerlhf' and run.config.models.recovered:
+    reads = ('data',)
+  return {*reads, *makers} & {*earlier}
 
 
 def described(run: Run, writer: str, known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

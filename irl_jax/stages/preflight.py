@@ -69,6 +69,9 @@ def check(config: config_lib.Config, folder: pathlib.Path, stages: Sequence[str]
   check_pair(config, models)
   check_classifier(config, models, stages)
   check_toxicity(config, models)
+  if 'rerlhf' in stages and config.models.recovered:
+    for place in run.recovered:
+      pretrained.describe(place, rewards.TRUE_KINDS)
   check_disk(run, models, stages)
 
 

@@ -169,6 +169,9 @@ def inputs_of(run: Run, stage: str) -> dict[str, list[tuple[pathlib.Path, dict[s
       spec = getattr(run.config.models, field)
       for name, part in (('', adapter.split(spec)[0]), ('base of ', adapters_base(spec))):
         inputs[f'{name}config.models.{field}'] = _marked(model_files(part), hub.cached(part))
+  if stage == 'rerlhf' and run.config.models.recovered:
+    paths = [path for place in run.recovered for path in model_files(place)]
+    inputs['config.models.recovered'] = _marked(paths, hub.cached(run.config.models.recovered))
   return {name: files for name, files in inputs.items() if files}
 
 

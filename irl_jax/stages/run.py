@@ -145,11 +145,18 @@ class Run:
     batch_size = self.config.evaluation.batch_size
     return judges.load(self.judge, 'config.models.judge', batch_size, self.dtype)
 
+  @property
+  def recovered(self) -> list[str]:
+    """The rewards of stage rerlhf: those that config.models.recovered names, else the run's own."""
+    named = self.config.models.recovered
+    if named and not pathlib.Path(named).is_dir():
+      return [named]  # of the hub
+    return list(map(str, rewards.members_of(named or self.folder / 'irl')))
+
   def recovered_rewards(self) -> list[rewards.Reward]:
-    """Loads the rewards of all seeds, as the irl stage wrote them."""
+    """Loads the rewards that `recovered` names."""
     return [
-      rewards.load(str(member), self.config.evaluation.batch_size, self.dtype)
-      for member in rewards.members_of(self.folder / 'irl')
+      rewards.load(place, self.config.evaluation.batch_size, self.dtype) for place in self.recovered
     ]
 
   @processes.on_first

@@ -7,7 +7,8 @@ import re
 from typing import Any
 from typing import Literal
 
-Stage = Literal['sft', 'classifier', 'rlhf', 'irl', 'rerlhf']  # the stages that export a model
+# The stages that export a model, and the command `edit`
+Stage = Literal['sft', 'classifier', 'rlhf', 'irl', 'rerlhf', 'edit']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,14 @@ _PRODUCTS: dict[Stage, _Product] = {
     'higher is better, and below 0 it calls a text bad. It estimates what the aligned model was '
     'rewarded for. It is not that reward: completions do not determine it. `report.html` of its '
     'run says whether anything was recovered, and whether the sign can be used: read it first.',
+    _SCORE,
+  ),
+  'edit': _Product(
+    'Edited reward model',
+    'A reward model (`ARCHITECTURE`, one label), recovered by inverse reinforcement learning and '
+    'edited by irl_jax, so that it no longer pays for a feature. Its score is read at the last '
+    'token of a text, with nothing added before or after: higher is better, and below 0 it calls a '
+    'text bad. Read `report.html` of the run of the base model first.',
     _SCORE,
   ),
   'rerlhf': _Product(
