@@ -117,7 +117,7 @@ def edit(
   compared = _contrast(parsed, contrast, source.all, max_texts)
   places = rewards.members_of(model) if os.path.isdir(model) else [pathlib.Path(model)]
   names = [place.relative_to(model).as_posix() if len(places) > 1 else '' for place in places]
-  done = {
+  done: dict[str, Any] = {
     'model': model,
     'features': [one.name for one in parsed],
     'method': method,

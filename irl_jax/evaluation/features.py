@@ -95,7 +95,7 @@ def left_out(features: Sequence[Feature], texts: Sequence[str]) -> list[tuple[st
 
 def in_first_half(text: str) -> bool:
   """Returns whether a text is one that edits are fitted on, by its hash; others check the edit."""
-  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()[0] % 2 == 0
+  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()[-1] % 2 == 0
 
 
 def check_counts(features: Sequence[Feature], has: np.ndarray, which: str) -> None:
