@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +29,18 @@ from irl_jax.stages import sft as sft_stage
 from irl_jax.training import optimizer
 from irl_jax.training import supervised
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('*.py'))
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / 'configs').glob('[!_]*.py'))
 PYTHIA = {  # layers, width, attention heads
   'EleutherAI/pythia-14m': (6, 128, 4),
+  'EleutherAI/pythia-31m': (6, 256, 8),
   'EleutherAI/pythia-70m': (6, 512, 8),
   'EleutherAI/pythia-160m': (12, 768, 12),
   'EleutherAI/pythia-410m': (24, 1024, 16),
+  'EleutherAI/pythia-1b': (16, 2048, 8),
+  'EleutherAI/pythia-1.4b': (24, 2048, 16),
+  'EleutherAI/pythia-2.8b': (32, 2560, 32),
+  'EleutherAI/pythia-6.9b': (32, 4096, 32),
+  'EleutherAI/pythia-12b': (36, 5120, 40),
   'lomahony/eleuther-pythia70m-hh-sft': (6, 512, 8),
   'lomahony/eleuther-pythia160m-hh-sft': (12, 768, 12),
   'lomahony/eleuther-pythia410m-hh-sft': (24, 1024, 16),
@@ -41,6 +48,7 @@ PYTHIA = {  # layers, width, attention heads
   'cleanrl/EleutherAI_pythia-1b-deduped__ppo__tldr': (16, 2048, 8),
   'cleanrl/EleutherAI_pythia-1b-deduped__reward__tldr': (16, 2048, 8),
 }
+VOCABULARIES = {'EleutherAI/pythia-6.9b': 50432, 'EleutherAI/pythia-12b': 50688}  # others: 50304
 OLMO2 = {
   'architectures': ['Olmo2ForCausalLM'],
   'model_type': 'olmo2',
@@ -88,6 +96,7 @@ OTHERS = {  # what changes the shapes, in config.json of their repositories
     'id2label': {'0': 'neutral', '1': 'toxic'},
   },
 }
+NEEDED = re.compile(r'It needs (\d+) devices? of 80 GB')
 OF_HUB = [path for path in CONFIGS if config_files.load(str(path)).models != c.Models()]
 
 
@@ -102,7 +111,7 @@ def raw_config(spec):
   return {
     'architectures': [f'GPTNeoXFor{kind}'],
     'model_type': 'gpt_neox',
-    'vocab_size': 50304,
+    'vocab_size': VOCABULARIES.get(name, 50304),
     'hidden_size': width,
     'num_hidden_layers': layers,
     'num_attention_heads': attention_heads,
@@ -184,6 +193,10 @@ def test_a_dry_run_needs_only_the_models_config_files(path, tmp_path):
   assert 'unknown' not in described
   predicted = [stage for stage in config.stages if stage not in ('data', 'report')]
   assert described.count('    peak, during ') == len(predicted)
+
+  if needed := NEEDED.search(path.read_text(encoding='utf-8')):
+    least = f'80 GB: {needed[1]}, with config.runtime.sharding={config.runtime.sharding}'
+    assert described.endswith(least)
 
 
 @pytest.mark.slow

@@ -45,8 +45,11 @@ def folder() -> pathlib.Path:
 
 
 def names() -> list[str]:
-  """Returns the names that --config takes in place of a path, in alphabetical order."""
-  return sorted(path.stem for path in folder().glob('*.py'))
+  """Returns the names that --config takes in place of a path, in alphabetical order.
+
+  A file whose name begins with _ is what several configs share.
+  """
+  return sorted(path.stem for path in folder().glob('[!_]*.py'))
 
 
 def find(spec: str) -> pathlib.Path:

@@ -16,7 +16,7 @@ CONTENT = 'from irl_jax.config import *\ndef get_config():\n  return Config(ppo=
 
 
 def test_every_config_of_the_repository_has_a_name_and_loads_by_it():
-  assert config_files.names() == sorted(path.stem for path in CONFIGS.glob('*.py'))
+  assert config_files.names() == sorted(path.stem for path in CONFIGS.glob('[!_]*.py'))
   assert config_files.load('tiny') == config_files.load(str(CONFIGS / 'tiny.py'))
   assert config_files.load('410m').name == '410m'
 

@@ -37,9 +37,14 @@ def test_every_command_has_help_of_its_own(name, capsys):
     (('trian',), "'trian': no such command; did you mean train?"),
     (
       ('audit',),
-      "'audit': no such command; must be one of train, score, generate, toxicity, edit, report, env",
+      "'audit': no such command; must be one of train, score, generate, toxicity, edit, "
+      'report, env',
     ),
-    ((), 'the command is missing: give one of train, score, generate, toxicity, edit, report, env first'),
+    (
+      (),
+      'the command is missing: give one of train, score, generate, toxicity, edit, report, env '
+      'first',
+    ),
     (('--config=tiny',), 'the command is missing: give one of train, '),
     (('train',), '--config is missing'),
     (('score', '--model=M'), '--input is missing: the file to read: .jsonl, '),

@@ -23,7 +23,7 @@ HOSTILE = (
   '<script>alert(1)</script><img src=x onerror=alert(2)> "q" \'s\' &lt; \u202e‮ \x00 👩‍👩‍👧 '
   + 'x' * 3000
 )
-CONFIGS = sorted((pathlib.Path(__file__).parents[2] / 'configs').glob('*.py'))
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / 'configs').glob('[!_]*.py'))
 VOID = {'meta', 'input', 'br', 'hr', 'img', 'link'}
 
 
