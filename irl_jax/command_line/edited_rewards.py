@@ -295,8 +295,8 @@ def _card(
   named = ', '.join(f'`{name}`' for name in done['features'])
   notes = (
     f'What it pays for {named} was removed from its head (`{done["method"]}`, fitted on '
-    f'{done["fitted"]} texts from {done["texts"]}). The results compare the reward before and after '
-    f'on {done["checked"]} other texts: its correlation with each feature, the AUROC of the '
+    f'{done["fitted"]} texts from {done["texts"]}). The results compare the reward before and '
+    f'after on {done["checked"]} other texts: its correlation with each feature, the AUROC of the '
     'feature by the reward, and the effect of the feature in standard deviations of the reward. '
     'An edit removes what a linear function of the last state shows. Something that goes with the '
     'feature, or another way to the same reward, may remain: audit a policy that was trained on it.'

@@ -48,10 +48,7 @@ def test_features_that_mean_nothing_are_refused(written, message):
 def test_texts_are_paired_with_themselves_without_the_features():
   named = [features.parse(name, []) for name in ('word:hi', 'word:bye')]
   texts = ['hi you and bye', 'nothing', 'hi', 'bye now', 'bye now']
-  assert features.left_out(named, texts) == [
-    ('hi you and bye', ' you and'),
-    ('bye now', ' now'),
-  ]
+  assert features.left_out(named, texts) == [('hi you and bye', ' you and'), ('bye now', ' now')]
   expected = [[True, True], [False, False], [True, False], [False, True], [False, True]]
   assert features.present(named, texts).tolist() == expected
 

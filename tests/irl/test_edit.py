@@ -1,4 +1,4 @@
-"""Edits of a reward's head: against LEACE written out with matrices, and what each method leaves."""
+"""Edits of a reward: against LEACE written out with matrices, and what each method leaves."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,9 @@ def rng():
 @pytest.fixture
 def states(rng):
   """Correlated states [N, D] of unequal spread, with a mean."""
-  return rng.normal(size=(N, D)) @ rng.normal(size=(D, D)) * [1, 2, 0.5, 1, 3, 1] + rng.normal(size=D)
+  return rng.normal(size=(N, D)) @ rng.normal(size=(D, D)) * [1, 2, 0.5, 1, 3, 1] + rng.normal(
+    size=D
+  )
 
 
 @pytest.fixture
