@@ -12,7 +12,9 @@ method replaces w by
 - leace: least-squares concept erasure (Belrose et al. 2023, arXiv:2306.03819, theorem 4.3),
   r(z) = z - W^+ P W (z - E z), where W = (S^(1/2))^+ and P projects onto the columns of W C. It is
   the smallest change of z after which no linear function of it predicts y. Because W^+ W C = C,
-  r(z) = z - C M (S^+ C)^T (z - E z), and <w, r(z)> = <w', z> + constant.
+  r(z) = z - C M (S^+ C)^T (z - E z), and <w, r(z)> = <w', z> + constant. S is shrunk towards a
+  multiple of the identity (`shrunk`), as in the authors' program: C^T w' = 0 holds for any A, but
+  the inverse of a sample covariance would make w' long in directions that hardly vary.
 - mean_difference: the columns of C are projected out. For one feature that is present or absent, C
   is a multiple of the difference of the two mean states.
 - subtract: R̂ minus its least-squares regression on y, with y predicted from z by least squares. The
@@ -82,9 +84,28 @@ def fit(states: np.ndarray, features: np.ndarray, method: str) -> Edit:
   mean = states.mean(axis=0)
   z, y = states - mean, features - features.mean(axis=0)
   cross = z.T @ y / len(z)  # [D, K]
-  applied = cross if method == 'mean_difference' else _inverse(z.T @ z / len(z)) @ cross
+  if method == 'mean_difference':
+    applied = cross
+  else:
+    applied = _inverse(shrunk(z) if method == 'leace' else z.T @ z / len(z)) @ cross
   inner = y.T @ y / len(y) if method == 'subtract' else cross.T @ applied  # [K, K]
   return Edit(cross, applied @ _inverse(inner), mean)
+
+
+def shrunk(centred: np.ndarray) -> np.ndarray:
+  """Returns the covariance [D, D] of centred states [N, D], by Ledoit and Wolf (2004).
+
+  It is (1 - a) S + a m I, where m is the mean eigenvalue of S. The share a minimises the expected
+  squared error: a = b^2 / d^2, with d^2 = |S - m I|^2 and b^2 the estimated variance of S, at most
+  d^2.
+  """
+  count, width = centred.shape
+  sample = centred.T @ centred / count
+  target = np.eye(width) * np.trace(sample) / width
+  distance = np.sum((sample - target) ** 2)
+  variance = (np.sum(np.sum(centred**2, axis=1) ** 2) / count - np.sum(sample**2)) / count
+  share = min(variance / distance, 1.0) if distance > 0 else 0.0
+  return (1 - share) * sample + share * target
 
 
 def _inverse(symmetric: np.ndarray) -> np.ndarray:

@@ -36,8 +36,8 @@ def test_every_command_has_help_of_its_own(name, capsys):
   [
     (('trian',), "'trian': no such command; did you mean train?"),
     (
-      ('audit',),
-      "'audit': no such command; must be one of train, score, generate, toxicity, edit, "
+      ('benchmark',),
+      "'benchmark': no such command; must be one of train, score, generate, toxicity, edit, "
       'report, env',
     ),
     (

@@ -45,11 +45,30 @@ def explained(states, feature):
   return float(np.var(predicted) / np.var(feature))
 
 
+def shrunk(states):
+  """Ledoit and Wolf (2004), lemma 3.2 to 3.4, one state at a time; norms are divided by D."""
+  centred = states - states.mean(axis=0)
+  sample = covariance(states, states)
+  norm = lambda matrix: np.trace(matrix @ matrix.T) / D
+  mean = np.trace(sample) / D
+  distance = norm(sample - mean * np.eye(D))
+  variance = sum(norm(np.outer(z, z) - sample) for z in centred) / len(centred) ** 2
+  variance = min(variance, distance)
+  return variance / distance * mean * np.eye(D) + (1 - variance / distance) * sample
+
+
+def test_the_covariance_is_shrunk_as_by_ledoit_and_wolf(states):
+  few = states[:20]
+  found = edit.shrunk(few - few.mean(axis=0))
+  np.testing.assert_allclose(found, shrunk(few), rtol=1e-9)
+  assert np.linalg.cond(found) < np.linalg.cond(covariance(few, few)) / 2
+
+
 @pytest.mark.parametrize('count', [1, 2])
 def test_leace_is_the_papers_formula(states, features, rng, count):
   """Belrose et al. 2023, theorem 4.3, with all its D x D matrices."""
   y = features[:, :count].astype(float)
-  whitening = np.linalg.pinv(scipy.linalg.sqrtm(covariance(states, states)).real)
+  whitening = np.linalg.pinv(scipy.linalg.sqrtm(shrunk(states)).real)
   whitened = whitening @ covariance(states, y)
   projection = whitened @ np.linalg.pinv(whitened)
   change = np.linalg.pinv(whitening) @ projection @ whitening
