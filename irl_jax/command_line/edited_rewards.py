@@ -282,7 +282,7 @@ def _measure(
   return collect(
     {
       'features': by_feature,
-      'rank_correlation': order(np.ones(len(without), bool)),
+      'rank_correlation': order(np.ones(len(compared.natural), bool)),
       'rank_correlation_without': order(without),
     }
   )

@@ -118,6 +118,7 @@ def test_one_reward_is_edited_alone_and_again(launch, models, tmp_path):
   }
 
 
+@pytest.mark.slow
 def test_transformers_give_an_edited_reward_the_same_scores(launch, models, tmp_path):
   torch = pytest.importorskip('torch')
   import transformers
