@@ -1,8 +1,6 @@
 """The timed parts of irl_jax, called as users and stages call them; weights are random."""
 
 from collections.abc import Callable
-from collections.abc import Iterator
-import contextlib
 import os
 import pathlib
 import subprocess
@@ -48,38 +46,28 @@ DTYPE = pipeline.compute_dtype('auto')
 LABELS, SOURCE = ('neutral', 'toxic'), 'random weights'
 
 
-def made(
-  kind: str, module: Any, config: Any, tokenizer: str, **names: Any
-) -> pretrained.Pretrained:
+def made(kind: str, module: Any, config: Any, **names: Any) -> pretrained.Pretrained:
   """Returns a model with random weights."""
   compilation_cache.use()
   params = jax.device_get(module.init(jax.random.key(0), config))
-  return pretrained.Pretrained(kind, config, params, inputs.tokenizer(tokenizer), names, SOURCE)
+  name = 'pythia_tokenizer' if kind == 'causal_lm' else 'roberta_tokenizer'
+  return pretrained.Pretrained(kind, config, params, inputs.tokenizer(name), names, SOURCE)
 
 
 def language_model(shape: costs.Shape) -> pretrained.Pretrained:
   """Returns a Pythia or a Llama of that shape."""
-  *sizes, groups = shape
+  *sizes, feed_forward, groups = shape
   if not groups:
-    return made('causal_lm', trunk, gpt_neox.GPTNeoXConfig(*sizes), 'pythia_tokenizer')
-  config = LlamaConfig(
-    *sizes[:-1], groups, shape.width // shape.heads, shape.feed_forward, tie_word_embeddings=True
-  )
-  return made('causal_lm', trunk, config, 'pythia_tokenizer')
+    return made('causal_lm', trunk, gpt_neox.GPTNeoXConfig(*sizes, feed_forward))
+  head = shape.width // shape.heads
+  config = LlamaConfig(*sizes, groups, head, feed_forward, tie_word_embeddings=True)
+  return made('causal_lm', trunk, config)
 
 
 def classifier(shape: costs.Shape) -> pretrained.Pretrained:
   """Returns a RoBERTa of that shape."""
-  *sizes, _ = shape
-  config, names = encoder.EncoderConfig(*sizes, labels=LABELS), dict(zip('01', LABELS))
-  return made('classifier', encoder, config, 'roberta_tokenizer', id2label=names)
-
-
-@contextlib.contextmanager
-def temporary() -> Iterator[pathlib.Path]:
-  """Makes a folder and removes it again."""
-  with tempfile.TemporaryDirectory() as name:
-    yield pathlib.Path(name)
+  config = encoder.EncoderConfig(*shape[:-1], labels=LABELS)
+  return made('classifier', encoder, config, id2label=dict(zip('01', LABELS)))
 
 
 def device(sizes: str) -> dict[str, Any]:
@@ -91,16 +79,12 @@ def device(sizes: str) -> dict[str, Any]:
 
   gpu, name = jax.default_backend() != 'cpu', jax.devices()[0].device_kind
   sizes = sizes if sizes != 'auto' else 'gpu' if gpu else 'cpu'
-  triad = compiled(lambda x, y: x + 3 * y)
+  work = map(compiled, (jnp.matmul, lambda x, y: x + 3 * y, jnp.sum))
   return {
-    'sizes': sizes,
-    'gpu': gpu,
-    'device': name,
-    'devices': jax.local_device_count(),
-    'dtype': DTYPE.name,
-    'item': DTYPE.itemsize,
-    'peak': machine.PEAKS.get(name),
-  } | machine.rates(sizes, [DTYPE], jnp.ones, compiled(jnp.matmul), triad, compiled(jnp.sum))
+    **dict(sizes=sizes, gpu=gpu, device=name, devices=jax.local_device_count()),
+    **dict(dtype=DTYPE.name, item=DTYPE.itemsize, peak=machine.PEAKS.get(name)),
+    **machine.rates(sizes, [DTYPE], jnp.ones, *work),
+  }
 
 
 def decode(lap: turns.Lap, work: costs.Work) -> None:
@@ -128,18 +112,12 @@ def scorer_of(shape: costs.Shape, tokens: int) -> rewards.Reward:
 
 def ppo(lap: turns.Lap, work: costs.Work) -> None:
   """Runs iterations of PPO, and waits for rollout, score and update; an epoch is one minibatch."""
+  rare = dict(steps=ENDLESS, checkpoint_every=ENDLESS, samples_every=ENDLESS)
+  sizes = dict(rollouts_per_step=work.batch, minibatch_size=work.batch, epochs=work.epochs)
   config = c.Config(
     data=c.Data(max_prompt_tokens=work.prompt),
     sampling=c.Sampling(work.new, work.new, top_k=costs.TOP_K),
-    ppo=c.PPO(
-      steps=ENDLESS,
-      rollouts_per_step=work.batch,
-      minibatch_size=work.batch,
-      epochs=work.epochs,
-      trained_blocks=work.trained_blocks,
-      checkpoint_every=ENDLESS,
-      samples_every=ENDLESS,
-    ),
+    ppo=c.PPO(trained_blocks=work.trained_blocks, **sizes, **rare),
   )
   model, parts = language_model(work.shape), {}
 
@@ -160,21 +138,20 @@ def ppo(lap: turns.Lap, work: costs.Work) -> None:
   rows = [{'prompt': prompt, 'original': ''} for prompt in prompts]
   score = timed('score', scorer_of(work.scorer, work.prompt + work.new))
   sample = timed('rollout', rollout_lib.start_sampling)
-  with temporary() as folder, mock.patch.object(rollout_lib, 'start_sampling', sample):
+  patched = mock.patch.object(rollout_lib, 'start_sampling', sample)
+  with tempfile.TemporaryDirectory() as folder, patched:
     ppo_loop.train(model, rows, score, config, folder, dtype=DTYPE, log=log)
 
 
 def train(lap: turns.Lap, work: costs.Work) -> None:
   """Runs epochs of language modelling, of `work.epochs` steps each, without validation."""
-  model = language_model(work.shape)
+  model, sizes = language_model(work.shape), dict(batch_size=work.batch, max_tokens=work.tokens)
   # sft adds EOS before and after a text.
   texts = inputs.texts_of(model.tokenizer, work.batch * work.epochs, work.tokens - 2)
-  config = c.Supervised(
-    epochs=ENDLESS, batch_size=work.batch, max_tokens=work.tokens, checkpoint_every=ENDLESS
-  )
-  log = lambda *unused: lap()
-  with temporary() as folder:
-    supervised.train_language_model(model, texts, [], config, 0, folder, dtype=DTYPE, log=log)
+  config = c.Supervised(epochs=ENDLESS, checkpoint_every=ENDLESS, **sizes)
+  options = dict(dtype=DTYPE, log=lambda *unused: lap())
+  with tempfile.TemporaryDirectory() as folder:
+    supervised.train_language_model(model, texts, [], config, 0, folder, **options)
 
 
 def irl(lap: turns.Lap, work: costs.Work) -> None:
@@ -184,9 +161,8 @@ def irl(lap: turns.Lap, work: costs.Work) -> None:
 
 def irl_frozen(lap: turns.Lap, work: costs.Work) -> None:
   """Trains a head on a frozen trunk, from start to end."""
-  model, log = language_model(work.shape), lambda *unused: None
-  settings = {'epochs': work.epochs, 'trained_blocks': 0}
-  turns.repeat(lap, lambda: train_irl(model, work, log, **settings))
+  model, settings = language_model(work.shape), dict(epochs=work.epochs, trained_blocks=0)
+  turns.repeat(lap, lambda: train_irl(model, work, lambda *unused: None, **settings))
 
 
 def train_irl(model: pretrained.Pretrained, work: costs.Work, log: Callable, **more: int) -> None:
@@ -196,7 +172,7 @@ def train_irl(model: pretrained.Pretrained, work: costs.Work, log: Callable, **m
   size = min(costs.IRL_BATCH, work.pairs)
   config = c.IRL('asymmetric', max_tokens=work.tokens, batch_size=size, **more)
   both = pairs[: work.pairs], pairs[work.pairs :]
-  with temporary() as folder:
+  with tempfile.TemporaryDirectory() as folder:
     irl_loop.train(model, *both, config, 0, folder, dtype=DTYPE, log=log)
 
 
@@ -230,11 +206,11 @@ def checkpoints(lap: turns.Lap, work: costs.Work, reading: bool) -> None:
 
 def start(lap: turns.Lap, work: costs.Work, warm: bool) -> None:
   """Times launch/train.py until its first PPO step; `warm` keeps its compilation cache."""
-  with temporary() as folder:
-    flags = start_flags(folder, work)
+  with tempfile.TemporaryDirectory() as folder:
+    flags = start_flags(pathlib.Path(folder), work)
     while True:
-      with temporary() as empty:
-        lap(seconds=seconds_to_first_step(flags, folder / 'cache' if warm else empty))
+      with tempfile.TemporaryDirectory() as empty:
+        lap(seconds=seconds_to_first_step(flags, f'{folder}/cache' if warm else empty))
 
 
 def start_flags(folder: pathlib.Path, work: costs.Work) -> list[str]:
@@ -244,29 +220,21 @@ def start_flags(folder: pathlib.Path, work: costs.Work) -> list[str]:
   pretrained.save(folder / 'classifier', classifier(work.scorer), SOURCE)
   texts = inputs.texts_of(policy.tokenizer, 20 * work.batch, 128)
   (folder / 'texts.txt').write_text('\n'.join(texts), encoding='utf-8')
-  fields = {
-    'models.base': folder / 'policy',
-    'models.sft': '',
-    'models.classifier': folder / 'classifier',
-    'data.source': folder / 'texts.txt',
-    'data.max_prompt_tokens': 32,
-    'ppo.rollouts_per_step': work.batch,
-    'ppo.minibatch_size': work.batch,
-    'ppo.epochs': 4,
-    'ppo.trained_blocks': -1,
-    'ppo.subtract_original': False,
-    'sampling.max_new_tokens': work.new,
-    'sampling.min_new_tokens': work.new,
-  }
-  overrides = [f'--config.{name}={value}' for name, value in fields.items()]
-  return ['--config=configs/70m.py', '--stages=data,rlhf', *overrides]
+  fields = (
+    *(f'models.base={folder}/policy', 'models.sft=', f'models.classifier={folder}/classifier'),
+    *(f'data.source={folder}/texts.txt', 'data.max_prompt_tokens=32'),
+    *(f'ppo.{size}={work.batch}' for size in ('rollouts_per_step', 'minibatch_size')),
+    *('ppo.epochs=4', 'ppo.trained_blocks=-1', 'ppo.subtract_original=False'),
+    *(f'sampling.{most}_new_tokens={work.new}' for most in ('max', 'min')),
+  )
+  return ['--config=configs/70m.py', '--stages=data,rlhf', *(f'--config.{one}' for one in fields)]
 
 
-def launch(run: pathlib.Path, flags: list[str], cache: pathlib.Path) -> subprocess.Popen:
+def launch(run: pathlib.Path, flags: list[str], cache: str) -> subprocess.Popen:
   """Starts launch/train.py as a user would, with its compilation cache in a given folder."""
   environment = os.environ | {
     'PYTHONPATH': os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])),
-    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_COMPILATION_CACHE_DIR': cache,
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'HF_HUB_OFFLINE': '1',
   }
@@ -274,10 +242,10 @@ def launch(run: pathlib.Path, flags: list[str], cache: pathlib.Path) -> subproce
   return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-def seconds_to_first_step(flags: list[str], cache: pathlib.Path) -> float:
+def seconds_to_first_step(flags: list[str], cache: str) -> float:
   """Returns the seconds until the first step of RLHF is in the log, and ends the run."""
-  with temporary() as folder:
-    log, begun = folder / 'run' / 'log.jsonl', time.perf_counter()
+  with tempfile.TemporaryDirectory() as folder:
+    log, begun = pathlib.Path(folder, 'run', 'log.jsonl'), time.perf_counter()
     process = launch(log.parent, flags, cache)
     try:
       while not (log.is_file() and '"stage": "rlhf"' in log.read_text(encoding='utf-8')):
@@ -292,9 +260,9 @@ def seconds_to_first_step(flags: list[str], cache: pathlib.Path) -> float:
 
 def whole_run(lap: turns.Lap, config: str) -> None:
   """Times runs of a config; the first one fills the compilation cache."""
-  with temporary() as cache:
+  with tempfile.TemporaryDirectory() as cache:
     while True:
-      with temporary() as folder:
-        if code := launch(folder / 'run', [f'--config={config}'], cache).wait():
+      with tempfile.TemporaryDirectory() as folder:
+        if code := launch(pathlib.Path(folder, 'run'), [f'--config={config}'], cache).wait():
           raise RuntimeError(f'{config}: exit code {code}')
       lap()

@@ -27,35 +27,29 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 
-def sizes_of(shape: costs.Shape) -> dict[str, int]:
-  """Returns a shape in transformers' words."""
-  return dict(
-    vocab_size=shape.vocabulary,
-    hidden_size=shape.width,
-    num_hidden_layers=shape.blocks,
-    num_attention_heads=shape.heads,
-    intermediate_size=shape.feed_forward,
-  )
+def made(model: type, config: type, shape: costs.Shape, **more: Any) -> Any:
+  """Returns a model of that shape with random weights."""
+  torch.manual_seed(0)
+  names = ('vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads')
+  sizes = dict(zip((*names, 'intermediate_size'), shape), bos_token_id=0)
+  return model(config(**sizes, **more)).to(DEVICE)
 
 
 def language_model(shape: costs.Shape) -> transformers.PreTrainedModel:
-  """Returns a Pythia or a Llama of that shape with random weights."""
-  torch.manual_seed(0)
-  more = dict(bos_token_id=0, eos_token_id=0, attention_dropout=0.0, max_position_embeddings=2048)
+  """Returns a Pythia or a Llama of that shape."""
+  more = dict(eos_token_id=0, attention_dropout=0.0, max_position_embeddings=2048)
   if groups := shape.key_value_heads:
     more |= dict(num_key_value_heads=groups, tie_word_embeddings=True)
-    config = transformers.LlamaConfig(**sizes_of(shape), **more)
-    return transformers.LlamaForCausalLM(config).to(DEVICE)
-  config = transformers.GPTNeoXConfig(**sizes_of(shape), **more, hidden_dropout=0.0)
-  return transformers.GPTNeoXForCausalLM(config).to(DEVICE)
+    return made(transformers.LlamaForCausalLM, transformers.LlamaConfig, shape, **more)
+  more |= dict(hidden_dropout=0.0)
+  return made(transformers.GPTNeoXForCausalLM, transformers.GPTNeoXConfig, shape, **more)
 
 
-def classifier(shape: costs.Shape) -> transformers.RobertaForSequenceClassification:
-  """Returns a RoBERTa of that shape with random weights."""
-  torch.manual_seed(0)
+def classifier(shape: costs.Shape) -> transformers.PreTrainedModel:
+  """Returns a RoBERTa of that shape."""
   more = dict(max_position_embeddings=514, type_vocab_size=1, pad_token_id=1, eos_token_id=2)
-  config = transformers.RobertaConfig(**sizes_of(shape), **more, bos_token_id=0)
-  return transformers.RobertaForSequenceClassification(config).to(DEVICE).eval()
+  model, config = transformers.RobertaForSequenceClassification, transformers.RobertaConfig
+  return made(model, config, shape, **more).eval()
 
 
 def ids_of(batch: int, tokens: int, shape: costs.Shape) -> torch.Tensor:
@@ -172,9 +166,8 @@ def checkpoints(lap: turns.Lap, work: costs.Work, reading: bool) -> None:
   optimizer = torch.optim.AdamW(model.parameters())
   step(model(input_ids=ids, labels=ids).loss, optimizer, model)
   state = {'model': model.state_dict(), 'optimizer': optimizer.state_dict()}
-  save = lambda path: torch.save(state, path)
   load = lambda path: torch.load(path, weights_only=True)
-  turns.files(lap, save, load, reading)
+  turns.files(lap, lambda path: torch.save(state, path), load, reading)
 
 
 def log_probs(model: Any, ids: torch.Tensor, new: int) -> tuple[torch.Tensor, torch.Tensor]:

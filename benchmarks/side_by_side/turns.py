@@ -10,7 +10,6 @@ from concurrent import futures
 import contextlib
 import dataclasses
 import importlib
-import itertools
 import multiprocessing
 from multiprocessing import connection as connection_lib
 import os
@@ -27,6 +26,7 @@ from irl_jax.errors import IrlJaxError
 
 FEWEST = 2  # turns that are taken regardless of the time limit
 CONTEXT = multiprocessing.get_context('spawn')
+Turn = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Finished(Exception):
 class Lap:
   """Called by a contestant after each piece of work; returns when its next turn begins.
 
-  `next_turn` takes the result of a turn, waits, and returns whether there is another.
+  `next_turn` takes the result of a turn and waits for the next one, or raises `Finished`.
   """
 
-  def __init__(self, next_turn: Callable[[dict[str, Any]], bool]):
+  def __init__(self, next_turn: Callable[[Turn], None]):
     self._next_turn, self._idle, self._start = next_turn, 0.0, time.perf_counter()
 
   def elapsed(self) -> float:
@@ -58,13 +58,11 @@ class Lap:
     return time.perf_counter() - self._start
 
   def __call__(self, parts: dict[str, float] | None = None, seconds: float | None = None) -> None:
-    """Ends a turn of `seconds` (by default since it began) with `parts`, or raises Finished."""
+    """Ends a turn of `seconds` (by default since it began) with `parts`."""
     seconds = self.elapsed() if seconds is None else seconds
     peak = peak_memory()
     processor, since = time.process_time(), time.perf_counter()
-    turn = {'seconds': seconds, 'parts': parts or {}, 'idle': self._idle, 'peak_gib': peak}
-    if not self._next_turn(turn):
-      raise Finished
+    self._next_turn(dict(seconds=seconds, parts=parts or {}, idle=self._idle, peak_gib=peak))
     self._idle = (time.process_time() - processor) / (time.perf_counter() - since)
     self._start = time.perf_counter()
 
@@ -114,56 +112,48 @@ def trace(contestant: Contestant, folder: str) -> None:
   """Runs a contestant in this process, and traces its third lap in JAX's format."""
   import jax
 
-  laps = itertools.count(1)
+  def stop() -> None:
+    jax.profiler.stop_trace()
+    raise Finished
 
-  def next_turn(unused: dict[str, Any]) -> bool:
-    done = next(laps)
-    if done == 2:
-      jax.profiler.start_trace(folder)
-    elif done == 3:
-      jax.profiler.stop_trace()
-    return done < 3
-
+  after_laps = iter([lambda: None, lambda: jax.profiler.start_trace(folder), stop])
   with contextlib.suppress(Finished):
-    call(contestant.function, Lap(next_turn), *contestant.work)
+    call(contestant.function, Lap(lambda turn: next(after_laps)()), *contestant.work)
 
 
 def live(connection: connection_lib.Connection, contestant: Contestant) -> None:
-  """Runs a contestant's process; it ends after its lap if the measuring process has ended."""
+  """Runs a contestant's process; it ends after its lap if the other end of `connection` closes."""
 
-  def next_turn(turn: dict[str, Any]) -> bool:
+  def next_turn(turn: Turn) -> None:
     connection.send(turn)
-    return connection.recv()
+    connection.recv()
 
   os.setpgid(0, 0)
-  with contextlib.suppress(Finished, EOFError, BrokenPipeError):
+  with contextlib.suppress(EOFError, BrokenPipeError):
+    connection.recv()
     call(contestant.function, Lap(next_turn), *contestant.work)
 
 
 @contextlib.contextmanager
-def running(contestant: Contestant) -> Iterator[Callable[[], dict[str, Any]]]:
+def running(contestant: Contestant) -> Iterator[Callable[[], Turn]]:
   """Runs a contestant's process; yields a function that times one turn and returns its result."""
   connection, theirs = CONTEXT.Pipe()
   process = CONTEXT.Process(target=live, args=(theirs, contestant))
   process.start()
   theirs.close()
 
-  def receive() -> dict[str, Any]:
+  def turn() -> Turn:
     try:
+      connection.send(None)
       return connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
       raise IrlJaxError(f'{contestant.name} ({contestant.function}) failed') from None
 
-  def turn() -> dict[str, Any]:
-    connection.send(True)
-    return receive()
-
   try:
-    receive()  # imports, random weights and compilation are not timed
+    turn()  # imports, random weights and compilation are not timed
     yield turn
   finally:
-    with contextlib.suppress(BrokenPipeError):
-      connection.send(False)
+    connection.close()
     process.join(10)
     if process.is_alive():
       os.killpg(process.pid, signal.SIGKILL)
@@ -190,24 +180,15 @@ def take(contestants: list[Contestant], repeats: int, seconds: float) -> list[di
   return [summary(contestant, laps) for contestant, laps in zip(contestants, zip(*rounds))]
 
 
-def summary(contestant: Contestant, laps: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(contestant: Contestant, laps: list[Turn]) -> dict[str, Any]:
   """Returns the median and quartiles of the whole work's seconds, and the medians of its parts.
 
   `idle` is the share of one core that waiting used; `peak_gib` is the process's peak memory.
   """
   scale, median = contestant.scale, statistics.median
   low, middle, high = np.percentile([scale * lap['seconds'] for lap in laps], (25, 50, 75)).tolist()
-  return {
-    'name': contestant.name,
-    'scale': scale,
-    'note': contestant.note,
-    'seconds': middle,
-    'low': low,
-    'high': high,
-    'n': len(laps),
-    'parts': {
-      part: scale * median(lap['parts'][part] for lap in laps) for part in laps[0]['parts']
-    },
-    'idle': median(lap['idle'] for lap in laps),
-    'peak_gib': max(lap['peak_gib'] for lap in laps),
-  }
+  parts = {name: scale * median(lap['parts'][name] for lap in laps) for name in laps[0]['parts']}
+  idle, peak = median(lap['idle'] for lap in laps), max(lap['peak_gib'] for lap in laps)
+  times = dict(seconds=middle, low=low, high=high, n=len(laps), parts=parts)
+  row = dict(name=contestant.name, scale=scale, note=contestant.note)
+  return row | times | dict(idle=idle, peak_gib=peak)
