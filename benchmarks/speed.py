@@ -8,6 +8,7 @@
 Each result is printed once it is known, and written to --output as JSON. Peers need torch and are
 left out without it. On a GPU the computation is in bfloat16 and the sizes are larger. A trace opens
 in https://ui.perfetto.dev or TensorBoard; on a CPU it shows XLA's operations by name.
+`device.sh` runs this and the tests for one accelerator, in parts that resume.
 Tokenizers and comments are read from the folder $BENCHMARK_INPUTS, by default ../shared; what it
 lacks is made up.
 """
@@ -30,6 +31,7 @@ from side_by_side import work
 
 from irl_jax.command_line import launch
 from irl_jax.errors import ConfigError
+from irl_jax.runtime import atomic
 from irl_jax.runtime import host_memory
 
 FLAGS = flags.FlagValues()
@@ -42,7 +44,9 @@ flags.DEFINE_float(
 flags.DEFINE_enum(
   'sizes', 'auto', ['auto', *work.SIZES], 'shapes; auto: by the kind of device', **define
 )
+flags.DEFINE_bool('peers', True, 'time torch and the rewritten loops, if torch is there', **define)
 flags.DEFINE_string('output', '', 'the .json file to write', **define)
+flags.DEFINE_bool('resume', False, 'keep what --output has, and time only what it lacks', **define)
 flags.DEFINE_string('markdown', '', 'the page to write, such as BENCHMARKS.md', **define)
 flags.DEFINE_string(
   'profile', '', 'do not time: trace a lap of ours in each --only into this folder', **define
@@ -58,24 +62,33 @@ def chosen(names: list[str], groups: list[work.Group]) -> list[work.Group]:
   return [group for group in groups if (group.name in names if names else not group.rare)]
 
 
-def measure(options: flags.FlagValues) -> None:
-  """Times the groups; prints and writes each once it is known."""
-  machine = machine_lib.measure(options.sizes)
-  groups = chosen(options.only, work.all_groups(machine['jax']['sizes'], machine['peers']))
+def begun(options: flags.FlagValues) -> dict[str, Any]:
+  """Returns the results so far: with --resume those of --output, otherwise the machine alone."""
+  file = pathlib.Path(options.output)
+  if options.resume and file.is_file():
+    return json.loads(file.read_text(encoding='utf-8'))
   only = f' --only={",".join(options.only)}' if options.only else ''
   limits = f' --repeats={options.repeats} --seconds={options.seconds:g}'
   command = f'python benchmarks/speed.py{only}{limits}'
-  results: dict[str, Any] = {'command': command, 'machine': machine, 'groups': []}
+  machine = machine_lib.measure(options.sizes, options.peers)
+  return {'command': command, 'machine': machine, 'groups': []}
+
+
+def measure(options: flags.FlagValues) -> None:
+  """Times the groups; prints and writes each once it is known."""
+  results = begun(options)
+  machine, done = results['machine'], {group['name'] for group in results['groups']}
   print(page.head(results), flush=True)
-  for group in (work.worth_timing(group, machine) for group in groups):
+  for group in chosen(options.only, work.all_groups(machine['jax']['sizes'], machine['peers'])):
+    if group.name in done:
+      continue
+    group = work.worth_timing(group, machine)
     rounds = [group.contestants] if group.together else [[one] for one in group.contestants]
     rows = [row for part in rounds for row in turns.take(part, options.repeats, options.seconds)]
     results['groups'].append(work.described(group, rows, machine))
     print(page.section(results['groups'][-1]), flush=True)
     if options.output:
-      pathlib.Path(options.output).write_text(
-        json.dumps(results, indent=2) + '\n', encoding='utf-8'
-      )
+      atomic.write(options.output, f'{json.dumps(results, indent=2)}\n'.encode())
     if options.markdown:
       pathlib.Path(options.markdown).write_text(page.markdown(results), encoding='utf-8')
 

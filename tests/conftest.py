@@ -13,8 +13,9 @@ import tempfile
 import pytest
 import quick_compilation
 
-os.environ['XLA_FLAGS'] = quick_compilation.on_devices(4)
-os.environ['JAX_PLATFORMS'] = 'cpu'
+if 'TEST_ON_DEVICE' not in os.environ:  # benchmarks/device.sh tests what is there
+  os.environ['XLA_FLAGS'] = quick_compilation.on_devices(4)
+  os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['HF_HUB_OFFLINE'] = '1'
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # the processes of pytest-xdist inherit it
   CACHE = tempfile.TemporaryDirectory(prefix='irl_jax_tests_')

@@ -22,8 +22,14 @@ NUMBERS = {'cpu': 2**26, 'gpu': 2**29, 'tiny': 2**12}  # per array of the memory
 SECONDS = 4  # of each measurement
 PEAKS = {  # dense bfloat16 FLOP/s, by JAX's name of the device; from the vendors' data sheets
   'NVIDIA H100 80GB HBM3': 989e12,
+  'NVIDIA H100 NVL': 835e12,
+  'NVIDIA H100 PCIe': 756e12,
   'NVIDIA H200': 989e12,
+  'NVIDIA A100-SXM4-40GB': 312e12,
   'NVIDIA A100-SXM4-80GB': 312e12,
+  'NVIDIA A100 80GB PCIe': 312e12,
+  'NVIDIA L4': 121e12,
+  'NVIDIA L40S': 362e12,
 }
 
 
@@ -58,15 +64,18 @@ def rates(
   return {'products': products, 'memory': memory}
 
 
-def measure(sizes: str) -> dict[str, Any]:
+def measure(sizes: str, peers: bool) -> dict[str, Any]:
   """Returns a description, and the better of XLA's and torch's rates in irl_jax's type.
 
-  `sizes` 'auto' is by the kind of device.
+  Args:
+    sizes: 'auto' is by the kind of device.
+    peers: whether to measure torch too, if it is installed and can use the device.
   """
   load, jax = os.getloadavg()[0], turns.alone('ours.device', sizes)
   found = {'jax': jax}
-  if util.find_spec('torch') and (torch := turns.alone('peers.device', jax['sizes'], jax['gpu'])):
-    found['torch'] = torch
+  if peers and util.find_spec('torch'):
+    torch = turns.alone('peers.device', jax['sizes'], jax['gpu'])
+    found |= {'torch': torch} if torch else {}
   peers = 'torch' in found
   products = [pair for source in found.values() for pair in source['products'].items()]
   return found | {

@@ -50,6 +50,7 @@ def torch_logits(folder, ids, valid):
     return model(torch.tensor(ids).long(), attention_mask=torch.tensor(valid).long()).logits.numpy()
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(
   'changes',
   [

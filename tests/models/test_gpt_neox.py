@@ -83,6 +83,7 @@ def torch_logits(network, ids, valid):
     ).logits.numpy()
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(
   'switches',
   # The first two have every value of every switch.

@@ -193,6 +193,7 @@ def network_of(name, params):
   return network
 
 
+@pytest.mark.device
 @pytest.mark.parametrize('name', EVERY)
 def test_logits_are_those_of_transformers(name):
   torch = pytest.importorskip('torch')

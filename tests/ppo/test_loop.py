@@ -127,6 +127,7 @@ def assert_same(trained, log, finished):
   chex.assert_trees_all_equal(trained.params, finished[0].params)
 
 
+@pytest.mark.device
 @pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_continues_bit_for_bit(finished, policy, tmp_path):
   log, calls = Log(), []
@@ -242,6 +243,7 @@ def test_the_self_check_passes_with_logits_of_any_size(policy, tmp_path, offset)
   assert list(log) == [0]
 
 
+@pytest.mark.device
 @pytest.mark.slow
 @pytest.mark.parametrize('temperature', [1.0, 0.01])
 @pytest.mark.parametrize('factor', [1, 100])
