@@ -8,7 +8,7 @@
 # repeat the part. FOLDER/log has the output of each part, FOLDER/device.json all results, and
 # FOLDER/device.md the page. PYTHON names the interpreter, DEVICE_SECONDS another time limit.
 set -u
-status=0
+status=0 child=
 out=$(realpath -m "${1:-device_results}")
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python} limit=${DEVICE_SECONDS:-600}
@@ -19,6 +19,7 @@ case ${DEVICE_SIZES:-gpu} in
 esac
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
 mkdir -p "$out"/{parts,log}
+trap 'kill "$child" 2> /dev/null; exit 130' INT TERM HUP
 
 # Runs `COMMAND...` for at most SECONDS. A part that ends has a result; one that is cut off has none.
 part() {  # NAME SECONDS COMMAND...
@@ -31,7 +32,9 @@ part() {  # NAME SECONDS COMMAND...
     return
   fi
   echo "$name ..."
-  timeout --kill-after=10 "$((most < left ? most : left))" "$@" > "$out/log/$name.txt" 2>&1
+  timeout --kill-after=10 "$((most < left ? most : left))" "$@" > "$out/log/$name.txt" 2>&1 &
+  child=$!
+  wait "$child"
   code=$?
   case $code in
     124 | 130 | 137 | 143)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -21,39 +22,65 @@ echo "$@" >> {folder}/calls
 case "$*" in
   *--worst*) echo decode_tiny ;;
   *"{failing}"*) exit 3 ;;
+  *"{slow}"*) echo $$ > {folder}/pid; exec sleep 60 ;;
 esac
 """
 
 
-def run(folder, failing='nothing'):
-  """Runs device.sh with an interpreter that does nothing; returns its exit code and the calls."""
+def start(folder, failing='nothing', slow='nothing'):
+  """Starts device.sh with an interpreter that does nothing."""
   calls, stub = folder / 'calls', folder / 'python'
   calls.write_text('')
-  stub.write_text(INTERPRETER.format(folder=folder, failing=failing))
+  stub.write_text(INTERPRETER.format(folder=folder, failing=failing, slow=slow))
   stub.chmod(0o755)
   environment = os.environ | {'PYTHON': str(stub), 'DEVICE_SIZES': 'tiny'}
   command = [str(ROOT / 'benchmarks' / 'device.sh'), str(folder / 'out')]
-  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-  return done, calls.read_text().splitlines()
+  return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def run(folder, **options):
+  """Runs device.sh so; returns its exit code, what it printed, and the calls."""
+  process = start(folder, **options)
+  printed, _ = process.communicate(timeout=60)
+  return process.returncode, printed, (folder / 'calls').read_text().splitlines()
 
 
 def test_a_part_that_has_a_result_is_skipped(tmp_path):
-  done, calls = run(tmp_path)
-  assert done.returncode == 0, done.stderr
+  code, _, calls = run(tmp_path)
+  assert code == 0
   assert sorted(file.name for file in (tmp_path / 'out/parts').iterdir()) == sorted(PARTS)
   assert len(calls) == len(PARTS) + 2  # the worst group, and the page
   assert '-m device' in calls[0] and 'tests/test_device.py' in calls[0]
   (tmp_path / 'out/parts/ppo_tiny').unlink()
-  done, calls = run(tmp_path)
-  assert done.returncode == 0 and len(calls) == 3
+  code, _, calls = run(tmp_path)
+  assert code == 0 and len(calls) == 3
   assert '--only=ppo_tiny' in calls[0] and '--resume' in calls[0]
 
 
 def test_a_part_that_fails_is_named_and_the_others_run(tmp_path):
-  done, calls = run(tmp_path, failing='--only=ppo_tiny')
-  assert 'ppo_tiny: exit code 3' in done.stdout and len(calls) == len(PARTS) + 2
+  _, printed, calls = run(tmp_path, failing='--only=ppo_tiny')
+  assert 'ppo_tiny: exit code 3' in printed and len(calls) == len(PARTS) + 2
   code, _ = (tmp_path / 'out/parts/ppo_tiny').read_text().split()
   assert code == '3' and (tmp_path / 'out/parts/irl_tiny').read_text().startswith('0 ')
+
+
+def test_a_part_that_is_interrupted_ends_and_is_repeated(tmp_path):
+  process, pid = start(tmp_path, slow='--only=ppo_tiny'), tmp_path / 'pid'
+  wait_for(lambda: pid.is_file() and pid.read_text().endswith('\n'))
+  process.terminate()
+  process.communicate(timeout=60)
+  wait_for(lambda: not pathlib.Path('/proc', pid.read_text().strip()).exists())
+  assert not (tmp_path / 'out/parts/ppo_tiny').exists() and process.returncode == 130
+  code, _, calls = run(tmp_path)
+  assert code == 0 and '--only=ppo_tiny' in calls[0]
+
+
+def wait_for(condition):
+  for _ in range(600):
+    if condition():
+      return
+    time.sleep(0.1)
+  raise AssertionError('it did not happen')
 
 
 def test_a_size_that_does_not_exist_is_refused(tmp_path):
