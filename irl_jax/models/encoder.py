@@ -258,9 +258,10 @@ def classify(
     raise ValueError(
       f'a row has {ids.shape[1]} tokens, but this {config.family} reads at most {config.max_tokens}'
     )
-  embeddings, head = sharding.whole((params['embeddings'], params['classifier']))
-  hidden = layers.apply(Embeddings(config, dtype), embeddings, ids)
+  embed = functools.partial(layers.apply, Embeddings(config, dtype))
+  hidden = sharding.over_rows(embed, params['embeddings'], ids)
   block = Block(config, dtype)
-  run = lambda hidden, params: (layers.apply(block, params, hidden, valid), None)
-  hidden, _ = layers.scan_layers(run, hidden, params['blocks'], rematerialise)
-  return layers.apply(Classifier(config), head, hidden[:, 0])
+  run = lambda hidden, params, valid: (layers.apply(block, params, hidden, valid), None)
+  hidden, _ = layers.scan_layers(run, hidden, params['blocks'], rematerialise, valid)
+  head = functools.partial(layers.apply, Classifier(config))
+  return sharding.over_rows(head, params['classifier'], hidden[:, 0])

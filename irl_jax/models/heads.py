@@ -37,7 +37,7 @@ def init_value_head(key: jax.Array, width: int) -> Params:
 
 def values(head: Params, hidden: jax.Array) -> jax.Array:
   """Returns values [...], float32, of hidden states [..., D]."""
-  return layers.apply(ValueHead(), sharding.whole(head), hidden)
+  return sharding.over_rows(functools.partial(layers.apply, ValueHead()), head, hidden)
 
 
 def init_reward_head(key: jax.Array, width: int) -> Params:

@@ -161,31 +161,34 @@ def decode_layers(blocks: Params) -> list[Params]:
 
 
 def scan_layers(
-  run: Callable[[jax.Array, Any], tuple[jax.Array, Any]],
+  run: Callable[[jax.Array, Any, Any], tuple[jax.Array, Any]],
   hidden: jax.Array,
   blocks: Any,
   rematerialise: bool,
+  inputs: Any = (),
 ) -> tuple[jax.Array, Any]:
   """Runs stacked layers one after the other, as `jax.lax.scan`.
 
   Args:
-    run: one layer: (hidden, its parameters) -> (hidden, output).
+    run: one layer: (hidden, its parameters, inputs) -> (hidden, output).
     hidden: [B, S, D], the input of the first layer.
     blocks: parameters stacked on a leading layer axis [L, ...].
     rematerialise: keep only each layer's input for the backward pass.
+    inputs: leaves [B, ...] that every layer reads; other arrays of B rows may not reach `run`.
 
   Returns:
-    hidden [B, S, D] after the last layer, and the layers' outputs stacked [L, ...].
+    hidden [B, S, D] after the last layer, and the layers' outputs [B, ...] stacked [L, B, ...].
   """
   if sharding.shares() > 1:
-    return sharding.scan_layers(run, hidden, blocks, rematerialise)
+    return sharding.scan_layers(run, hidden, blocks, rematerialise, inputs)
+  one_layer = lambda hidden, layer: run(hidden, layer, inputs)
   if (
     rematerialise
     # Always a loop: if layers were unrolled, XLA would merge the recomputation with the first
     # computation
   ):
-    return jax.lax.scan(jax.checkpoint(run, prevent_cse=False), hidden, blocks)
-  return jax.lax.scan(run, hidden, blocks, unroll=cpu.unroll(depth(blocks)))
+    return jax.lax.scan(jax.checkpoint(one_layer, prevent_cse=False), hidden, blocks)
+  return jax.lax.scan(one_layer, hidden, blocks, unroll=cpu.unroll(depth(blocks)))
 
 
 def layer_normalised(hidden: jax.Array, epsilon: float) -> jax.Array:

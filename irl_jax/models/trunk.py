@@ -132,19 +132,20 @@ def _scan_blocks(
   views = family.views(positions, valid, mask, config)
   block = family.Block(config, hidden.dtype)
   if len(set(slides)) < 2:
-    view = views[any(slides)]
-    run = lambda hidden, params: layers_lib.apply(block, params, hidden, view)
-    return layers_lib.scan_layers(run, hidden, blocks, rematerialise)
+    run = lambda hidden, params, view: layers_lib.apply(block, params, hidden, view)
+    return layers_lib.scan_layers(run, hidden, blocks, rematerialise, views[any(slides)])
   # Some layers slide and some do not: the scan reads a flag for each, which selects its view.
-  both = jax.tree.map(lambda *x: jnp.stack(x), *views)
+  both = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *views)  # [B, 2, ...]
 
-  def run_either(hidden: jax.Array, layer: tuple[Params, jax.Array]) -> tuple[jax.Array, Any]:
+  def run_either(
+    hidden: jax.Array, layer: tuple[Params, jax.Array], both: layers_lib.View
+  ) -> tuple[jax.Array, Any]:
     params, sliding = layer
-    view = jax.tree.map(lambda x: x[sliding], both)
+    view = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, sliding, 1, False), both)
     return layers_lib.apply(block, params, hidden, view)
 
   return layers_lib.scan_layers(
-    run_either, hidden, (blocks, np.array(slides, np.int32)), rematerialise
+    run_either, hidden, (blocks, np.array(slides, np.int32)), rematerialise, both
   )
 
 
@@ -195,7 +196,8 @@ def decode_blocks(
 def final_norm(params: Params, hidden: jax.Array, config: Config) -> jax.Array:
   """Applies the norm after the last block to hidden states [..., D]."""
   norm = _FAMILIES[type(config)].norm(config, hidden.dtype)
-  return layers_lib.apply(norm, params['final_layer_norm'], hidden)
+  apply = functools.partial(layers_lib.apply, norm)
+  return sharding.over_rows(apply, params['final_layer_norm'], hidden)
 
 
 def normalise(hidden: jax.Array, config: Config) -> jax.Array:

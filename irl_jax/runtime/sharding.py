@@ -4,7 +4,8 @@
   of the batch, and collectives add up the sums (`jax.pmap`).
 - `fsdp` (fully sharded data parallel; Rajbhandari et al. 2020, arXiv:1910.02054, stage 3): each
   device holds a share of every large array. The same function runs once over the rows of all
-  devices (`jax.jit`, axis_name=None), and the compiler divides its work by rows.
+  devices (`jax.jit`, axis_name=None), and the compiler divides its work by rows. Only layers and
+  heads are divided here (`jax.shard_map`), so that gradients are summed in float32, into shares.
 
 `parallel` compiles functions for either way. A model calls the functions here where it reads a
 large array. They are the identity unless the rows of several devices are being traced together:
@@ -180,66 +181,105 @@ def as_placed(tree: Any) -> Any:
   return jax.tree.map(lambda x: _constrained(x, spec_of(x)), tree)
 
 
-def whole(tree: Any) -> Any:
-  """Gathers arrays for the computation that follows; their gradients are split again."""
-  if shares() == 1:
-    return tree
-  return jax.tree.map(lambda x: _gathered(x, axis_of(x), x.dtype.name, x.dtype.name), tree)
+def whole(x: jax.Array) -> jax.Array:
+  """Gathers an array for the computation that follows, which no gradient passes through."""
+  return x if shares() == 1 else _constrained(jax.lax.optimization_barrier(x), REPLICATED)
 
 
 def rows_of(table: jax.Array, ids: jax.Array, parameter: jax.Array) -> jax.Array:
   """Returns the rows [..., D] of an embedding [V, D] at ids [...]; the first axis is that of rows.
 
   A split embedding is not gathered. Each device looks up its share of the width for all ids, and
-  the devices then exchange shares of the width for rows.
+  the devices then exchange shares of the width for rows. The gradient is summed in the type of the
+  parameter.
 
   Args:
     table: the embedding, perhaps converted to another type.
     ids: token ids.
     parameter: the embedding as it was placed.
   """
-  found = table[ids]
   if shares() == 1:
-    return found
+    return table[ids]
+  found = parameter[ids].astype(table.dtype)
   if axis_of(parameter) is not None:
     found = _constrained(found, _spec(ids.ndim))
   return by_rows(found)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _gathered(x: jax.Array, axis: int | None, stored: str, dtype: str) -> jax.Array:
-  """Returns an array that is split on `axis`, of type `stored`, whole and of another type.
+def over_rows(run: Callable[..., Any], params: Any, *inputs: Any) -> Any:
+  """Returns `run(params, *inputs)`; each device computes its own rows with gathered parameters.
 
-  It is converted before it is gathered. Its gradient is split on the same axis.
+  The gradients of the parameters are summed over the devices in the type of the parameters.
+
+  Args:
+    run: a function of parameters and leaves [N, ...] whose results are [N, ...].
+    params: parameters as they were placed.
+    *inputs: leaves [N, ...].
   """
-  return _gathered_forward(x, axis, stored, dtype)[0]
+  if shares() == 1:
+    return run(params, *inputs)
+  leaves, structure = jax.tree.flatten(params)
+  axes = list(map(axis_of, leaves))
+
+  def on_device(own: Any, *inputs: Any) -> Any:
+    gathered = [_gathered(x, axis, x.dtype.name) for x, axis in zip(own, axes)]
+    return run(jax.tree.unflatten(structure, gathered), *inputs)
+
+  return _on_devices(on_device, axes, inputs, SHARDED)(leaves, *inputs)
 
 
-def _gathered_forward(
-  x: jax.Array, axis: int | None, stored: str, dtype: str
+def _on_devices(
+  run: Callable[..., Any], axes: list[int | None], inputs: Any, results: Any
+) -> Callable[..., Any]:
+  """Maps `run(shares of parameters, *inputs [N, ...])` over the devices.
+
+  JAX adds up the gradients of parameters that are whole on each device.
+  """
+  places = list(map(_spec, axes)), *[SHARDED] * len(inputs)
+  return jax.shard_map(run, mesh=mesh(), in_specs=places, out_specs=results, check_vma=False)
+
+
+def _gathered(x: jax.Array, axis: int | None, dtype: str) -> jax.Array:
+  """Returns a device's share of an array, split on `axis`, whole and of another type."""
+  return x if axis is None else _all_gathered(x, axis, x.dtype.name, dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _all_gathered(x: jax.Array, axis: int, stored: str, dtype: str) -> jax.Array:
+  """Returns the whole of an array of type `stored`, whose share on this device is `x`.
+
+  It is converted before it is gathered. Its gradient is summed over the devices in `stored`: in
+  bfloat16, the sum over many devices would lose what a replicated gradient keeps.
+  """
+  return _all_gathered_forward(x, axis, stored, dtype)[0]
+
+
+def _all_gathered_forward(
+  x: jax.Array, axis: int, stored: str, dtype: str
 ) -> tuple[jax.Array, None]:
-  del axis, stored
+  del stored
   # Without the barrier, XLA on CPU stores whole stacks in the layout that a gather prefers.
   x = jax.lax.optimization_barrier(x.astype(dtype))
-  # Not by `_gathered` itself, whose call `scan_layers` could take for a result to keep.
-  return _constrained(x, REPLICATED), None
+  return jax.lax.all_gather(x, AXIS, axis=axis, tiled=True), None
 
 
-def _gathered_backward(
-  axis: int | None, stored: str, dtype: str, residuals: None, gradient: jax.Array
+def _all_gathered_backward(
+  axis: int, stored: str, dtype: str, residuals: None, gradient: jax.Array
 ) -> tuple[jax.Array]:
   del dtype, residuals
-  return (_constrained(gradient, _spec(axis)).astype(stored),)
+  gradient = gradient.astype(stored)
+  return (jax.lax.psum_scatter(gradient, AXIS, scatter_dimension=axis, tiled=True),)
 
 
-_gathered.defvjp(_gathered_forward, _gathered_backward)
+_all_gathered.defvjp(_all_gathered_forward, _all_gathered_backward)
 
 
 def scan_layers(
-  run: Callable[[jax.Array, Any], tuple[jax.Array, Any]],
+  run: Callable[[jax.Array, Any, Any], tuple[jax.Array, Any]],
   hidden: jax.Array,
   blocks: Any,
   rematerialise: bool,
+  inputs: Any,
 ) -> tuple[jax.Array, Any]:
   """Runs stacked layers whose matrices are split, and gathers those of one layer at a time.
 
@@ -248,21 +288,23 @@ def scan_layers(
   merge the two gathers of unrolled layers. The arguments are those of `models.layers.scan_layers`.
   """
   leaves, structure = jax.tree.flatten(blocks)
-  axes = [axis_of(leaf) for leaf in leaves]
+  axes = list(map(axis_of, leaves))
 
-  def of_layer(leaf: jax.Array, axis: int | None) -> jax.Array:
-    if axis is None:
-      return leaf
+  def of_layer(share: jax.Array, axis: int | None) -> jax.Array:
     # A layer reads its matrices in the type of its input, and its vectors in their own.
-    dtype = hidden.dtype if leaf.ndim > 1 else leaf.dtype
-    return _gathered(leaf, axis - 1, leaf.dtype.name, jnp.dtype(dtype).name)
+    dtype = hidden.dtype if share.ndim > 1 else share.dtype
+    return _gathered(share, axis and axis - 1, jnp.dtype(dtype).name)
 
-  def gathering(hidden: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
-    gathered = list(map(of_layer, jax.tree.leaves(layer), axes))
-    return run(by_rows(hidden), jax.tree.unflatten(structure, gathered))
+  def on_device(own: Any, hidden: jax.Array, inputs: Any) -> tuple[jax.Array, Any]:
+    def gathering(hidden: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
+      gathered = list(map(of_layer, layer, axes))
+      return run(hidden, jax.tree.unflatten(structure, gathered), inputs)
 
-  policy = None if rematerialise else jax.checkpoint_policies.dots_saveable
-  return jax.lax.scan(jax.checkpoint(gathering, prevent_cse=False, policy=policy), hidden, blocks)
+    policy = None if rematerialise else jax.checkpoint_policies.dots_saveable
+    return jax.lax.scan(jax.checkpoint(gathering, prevent_cse=False, policy=policy), hidden, own)
+
+  results = SHARDED, jax.sharding.PartitionSpec(None, AXIS)
+  return _on_devices(on_device, axes, (hidden, inputs), results)(leaves, hidden, inputs)
 
 
 def cast_split(tree: Any, dtype: DTypeLike) -> Any:

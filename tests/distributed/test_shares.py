@@ -13,6 +13,7 @@ from irl_jax.training import checkpoint
 pytestmark = pytest.mark.slow  # every test starts processes
 
 UPDATES = ('sft', 'classifier', 'ppo', 'irl')
+STEPS = 24  # of a run that is killed three times, each time after a step or more
 
 
 @pytest.fixture(scope='module')
@@ -42,8 +43,9 @@ def test_split_parameters_sample_and_score_as_whole_ones_do(results):
 
 
 @pytest.mark.parametrize('name', UPDATES)
-def test_matrices_are_gathered_layer_by_layer_and_their_gradients_summed(results, policy, name):
-  """XLA on a CPU reduces a gradient whole and takes its share; elsewhere it reduces to shares."""
+def test_matrices_are_gathered_layer_by_layer_and_their_gradients_are_summed_into_shares(
+  results, policy, name
+):
   collectives = results[name]['collectives']
   width, inner = policy.config.hidden_size, policy.config.intermediate_size
   sizes = lambda kinds: {
@@ -52,10 +54,11 @@ def test_matrices_are_gathered_layer_by_layer_and_their_gradients_summed(results
     if kind in kinds
     for shape in shapes
   }
-  gathered, reduced = sizes(('all-gather',)), sizes(('all-reduce', 'reduce-scatter'))
+  gathered, shares = sizes(('all-gather',)), sizes(('reduce-scatter',))
   # The matrices of the feed-forward network, one layer at a time: never those of two layers.
-  assert width * inner in gathered and width * inner in reduced
-  assert not {layers * width * inner for layers in (2, 3)} & (gathered | reduced)
+  assert width * inner in gathered and width * inner // 8 in shares
+  assert not {layers * width * inner for layers in (2, 3)} & (gathered | shares)
+  assert not {layers * width * inner for layers in (1, 2, 3)} & sizes(('all-reduce',))
 
 
 @pytest.mark.parametrize('processes', [1, 2])
@@ -82,36 +85,47 @@ def test_each_process_reads_what_its_devices_hold(policy, start, free_port, tmp_
     assert found['held'] >= found['model'] / processes
 
 
-def test_a_run_that_was_killed_continues_with_whole_parameters(start, tmp_path):
+def saved(checkpoints) -> int:
+  """Returns the newest step whose checkpoint is complete, or 0."""
+  folders = [path for path in checkpoints.glob('*') if path.name.isdigit()]
+  return max((int(path.name) for path in folders if checkpoint.damage(path) == ''), default=0)
+
+
+def test_a_run_that_was_killed_continues_on_fewer_devices_and_with_whole_parameters(
+  start, tmp_path
+):
+  """Split over eight devices, then over four, then whole on four, and split again."""
   flags = (
     '--config=configs/smoke.py',
     f'--workdir={tmp_path}',
     '--stages=data,sft,classifier,rlhf',
-    '--config.ppo.steps=12',
+    f'--config.ppo.steps={STEPS}',
     '--config.ppo.checkpoint_every=1',
   )
-  four = {'XLA_FLAGS': quick_compilation.on_devices(4)}
-  split = start(
-    'tests/distributed/train_with_shares.py', *flags, '--config.runtime.sharding=fsdp', **four
-  )
-  checkpoints = tmp_path / 'rlhf' / 'checkpoints'
+  checkpoints, reached = tmp_path / 'rlhf' / 'checkpoints', [0]
+  for devices, way in ((8, 'fsdp'), (4, 'fsdp'), (4, 'replicated'), (4, 'fsdp')):
+    script = 'launch/train.py' if way == 'replicated' else 'tests/distributed/train_with_shares.py'
+    process = start(
+      script,
+      *flags,
+      f'--config.runtime.sharding={way}',
+      XLA_FLAGS=quick_compilation.on_devices(devices),
+    )
+    if len(reached) == 4:
+      break
+    deadline = time.monotonic() + 600
+    while saved(checkpoints) == reached[-1]:
+      assert process.popen.poll() is None and time.monotonic() < deadline, process.printed
+      time.sleep(0.05)
+    process.popen.kill()
+    process.popen.wait()
+    if reached[-1]:
+      assert f'{checkpoints}: continues from step {reached[-1]}\n' in process.printed
+    reached.append(saved(checkpoints))
 
-  def saved() -> list[int]:
-    folders = [path for path in checkpoints.glob('*') if path.name.isdigit()]
-    return [int(path.name) for path in folders if checkpoint.damage(path) == '']
-
-  deadline = time.monotonic() + 600
-  while not saved():
-    assert split.popen.poll() is None and time.monotonic() < deadline, split.printed
-    time.sleep(0.05)
-  split.popen.kill()
-  split.popen.wait()
-  newest = max(saved())
-
-  whole = start('launch/train.py', *flags, **four)
-  assert whole.wait() == 0, whole.printed
-  assert f'{checkpoints}: continues from step {newest}\n' in whole.printed
+  assert process.wait() == 0, process.printed
+  assert f'{checkpoints}: continues from step {reached[-1]}\n' in process.printed
   rows = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
   steps = [row['step'] for row in rows if row['stage'] == 'rlhf']
-  assert steps == list(range(12)) and 0 < newest < 12
+  assert steps == list(range(STEPS)) and 0 < reached[1] < reached[2] < reached[3] < STEPS
   assert (tmp_path / 'rlhf' / 'policy' / 'model.safetensors').exists()

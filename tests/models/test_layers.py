@@ -42,8 +42,8 @@ def test_stacked_layers_are_split_into_one_tree_each():
   chex.assert_trees_all_equal(layers.unstacked(blocks)[1], {'a': np.array([2, 3]), 'b': {'c': 1}})
 
 
-def run(hidden, params):
-  hidden = jnp.tanh(hidden @ params['kernel'])
+def run(hidden, params, inputs):
+  hidden = jnp.tanh(hidden @ params['kernel'] + inputs)
   return hidden, hidden.sum()
 
 
@@ -56,7 +56,7 @@ def test_layers_one_by_one_are_layers_in_a_loop(monkeypatch, rematerialise):
   hidden = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
 
   def loss(blocks):
-    last, outputs = layers.scan_layers(run, hidden, blocks, rematerialise)
+    last, outputs = layers.scan_layers(run, hidden, blocks, rematerialise, hidden[:, :1])
     return jnp.sum(last**2) + outputs @ np.arange(3.0, dtype=np.float32)
 
   outcomes = []

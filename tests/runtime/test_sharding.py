@@ -1,14 +1,21 @@
 """The rule that splits parameters over the devices, and what is placed and mapped by it."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from irl_jax import structs
+from irl_jax.data import batches
 from irl_jax.runtime import parallel
 from irl_jax.runtime import sharding
 from irl_jax.training import gradients
+from irl_jax.training import optimizer
+from irl_jax.training import supervised
 
 MEGABYTE = 2**20
 
@@ -104,6 +111,61 @@ def test_every_micro_batch_has_rows_of_every_device():
     found = parallel.gather(parallel.map_forward(forward)((), parallel.shard(rows)))
   np.testing.assert_array_equal(found[:8], [0, 1, 4, 5, 8, 9, 12, 13])
   np.testing.assert_array_equal(found[8:], [2, 3, 6, 7, 10, 11, 14, 15])
+
+
+SUMMED = re.compile(
+  r'"stablehlo\.(reduce_scatter|all_reduce)".*?\}\) : \(tensor<(?:\d+x)*(\w+)>', re.DOTALL
+)
+
+
+@pytest.mark.parametrize('kind', ['policy', 'classifier'])
+def test_a_bfloat16_update_has_float32_sums_over_devices(request, kind):
+  model, tx = request.getfixturevalue(kind), optax.sgd(1.0)
+  batch = batches.text_batch([[2, 3, 4]] * 8, 0, 12)
+  losses = supervised.language_model_losses
+  if kind == 'classifier':
+    losses = supervised.classifier_losses
+    batch = structs.LabelledBatch(batch, np.zeros(8, np.int32))
+  with sharding.using('fsdp', smallest=0):
+    statics = dict(losses=losses, config=model.config, dtype=jnp.bfloat16, tx=tx)
+    update = parallel.map_update(supervised.update, **statics)
+    program = update.lower(optimizer.placed_state(model.params, tx), (), parallel.shard(batch))
+  summed = SUMMED.findall(program.as_text())
+  matrices = sum(leaf.ndim == 3 for leaf in jax.tree.leaves(model.params['blocks']))
+  assert [operation for operation, _ in summed].count('reduce_scatter') >= matrices
+  assert {dtype for _, dtype in summed} == {'f32'}
+
+
+def test_gradients_of_bfloat16_layers_lose_nothing_in_the_sum_over_devices():
+  """They are 256, 1, 1 and 1 on the four devices; bfloat16 has no 259."""
+  blocks = {
+    'kernel': np.ones((1, 8, 8), np.float32),
+    'bias': np.zeros((1, 8), np.float32),
+    'scale': np.ones((1, 1), np.float32),  # whole on each device
+  }
+  weights = np.float32([256, 1, 1, 1])
+
+  def run(hidden, layer, weights):
+    bias, scale = layer['bias'].astype(hidden.dtype), layer['scale'].astype(hidden.dtype)
+    out = hidden @ layer['kernel'] * scale[0] + bias[None]
+    return out * weights[:, None].astype(hidden.dtype), None
+
+  def loss(blocks, weights):
+    ones = jnp.ones((len(weights), 8), jnp.bfloat16)
+    last, _ = sharding.scan_layers(run, ones, blocks, False, weights)
+    return jnp.sum(last.astype(jnp.float32))
+
+  def update(blocks, frozen, batch, *, axis_name):
+    del frozen, axis_name
+    return jax.grad(loss)(blocks, batch), {}
+
+  with sharding.using('fsdp', smallest=0):
+    placed = parallel.replicate(blocks)
+    assert placed['kernel'].sharding.spec == jax.P(None, 'data')
+    gradient, _ = parallel.map_update(update)(placed, (), parallel.shard(weights))
+  gradient = parallel.to_host(gradient)
+  assert np.all(gradient['kernel'] == 259) and np.all(gradient['bias'] == 259)
+  assert np.all(gradient['scale'] == 259 * 64)
 
 
 def total_loss(weights, frozen, batch):
