@@ -34,11 +34,10 @@ FLOAT32 = micro_batch.FLOAT32
 
 ALWAYS = ''  # the phase of a buffer that stays in memory during the whole step
 UNUSED = 'unused'  # the phase of a buffer that only another setting needs
-# Float32 numbers for each trained parameter that XLA on CPU needs in the optimiser's step, without
-# and with a split over devices, and for copies that it makes of split moments before that; measured
-# on models of 1 to 12 billion parameters (docs/speed.md).
-STEP = {False: 2.6, True: 3.2}
-COPIED = 1.3
+# Float32 numbers for each trained parameter that XLA on CPU needs in the optimiser's step: its
+# gradient as it was computed, and as it is read. The step changes parameters and moments in place.
+# Measured on models of 1 to 12 billion parameters (docs/speed.md).
+STEP = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,8 +203,7 @@ def update(
 ) -> list[Buffer]:
   """Returns what an update adds to `training`: gradients, and the activations of a micro-batch.
 
-  The optimiser's step follows, when the activations are no longer needed. XLA then copies moments
-  before it overwrites them. How much of this it keeps at once was measured (`STEP`).
+  The optimiser's step follows, when the activations are no longer needed (`STEP`).
 
   Args:
     shape: the model's shape.
@@ -230,13 +228,11 @@ def update(
   ]
   (name, size), (other_name, other_size) = reversed(choices) if runtime.rematerialise else choices
   copies = 2 if parts > 1 else 1  # a micro-batch's gradients are added to the sum of the others
-  copied = round(COPIED * FLOAT32 * trained) if split and parts == 1 else 0
   return [
     Buffer('gradients', copies * FLOAT32 * trained, 'update'),
-    *([Buffer('copies of moments', copied, 'update')] if copied else []),
     Buffer(name, size, 'update'),
     Buffer(f'({other_name}, instead)', other_size, UNUSED),
-    Buffer('gradients and copies of moments', round(STEP[split] * FLOAT32 * trained), 'step'),
+    Buffer('gradients, before and after their sum', STEP * FLOAT32 * trained, 'step'),
   ]
 
 

@@ -53,9 +53,13 @@ def adamw(
     if warmup
     else after
   )
-  return optax.chain(
-    clip_by_global_norm(max_norm), optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay)
-  ), rate
+  # As in optax.adamw, so that its checkpoints can be continued
+  after_clipping = optax.chain(
+    scale_by_adam(b1, b2),
+    optax.add_decayed_weights(weight_decay),
+    optax.scale_by_learning_rate(rate),
+  )
+  return optax.chain(clip_by_global_norm(max_norm), after_clipping), rate
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
@@ -72,6 +76,40 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     return jax.tree.map(lambda x: x * scale, gradients), state
 
   return optax.GradientTransformation(lambda params: optax.EmptyState(), clip)
+
+
+class Moments(optax.ScaleByAdamState):
+  """Adam's moments, which `scale_by_adam` itself leaves as they are in a step that is skipped."""
+
+
+def scale_by_adam(b1: float, b2: float, eps: float = 1e-8) -> optax.GradientTransformation:
+  """Returns optax's scale_by_adam with moments that do not change unless the gradient is finite.
+
+  The updates are computed from the moments that are kept. If instead the moments were restored
+  afterwards, XLA would have to copy them before it overwrites them, for every step.
+  """
+
+  def update(
+    gradients: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params | None = None,
+    *,
+    finite: jax.Array,
+    **_: Any,
+  ) -> tuple[optax.Updates, optax.OptState]:
+    del params
+    keep = functools.partial(jnp.where, finite)
+    first = optax.tree.update_moment(gradients, state.mu, b1, 1)
+    second = optax.tree.update_moment_per_elem_norm(gradients, state.nu, b2, 2)
+    first, second = jax.tree.map(keep, (first, second), (state.mu, state.nu))
+    count = optax.safe_increment(state.count)
+    unbiased = optax.tree.bias_correction(first, b1, count)
+    scales = optax.tree.bias_correction(second, b2, count)
+    updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), unbiased, scales)
+    return updates, Moments(keep(count, state.count), first, second)
+
+  init = optax.scale_by_adam(b1, b2, eps).init
+  return optax.GradientTransformationExtraArgs(lambda params: Moments(*init(params)), update)
 
 
 @functools.partial(jax.jit, static_argnames='tx')
@@ -113,13 +151,17 @@ def apply_gradients(
   """
   norm = optax.tree.norm(gradients)
   finite = jnp.isfinite(norm)
-  updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+  step = optax.with_extra_args_support(tx).update
+  updates, opt_state = step(gradients, state.opt_state, state.params, finite=finite)
   params = optax.apply_updates(state.params, updates)
-  keep = lambda new, old: jnp.where(finite, new, old)
+  keep = functools.partial(jnp.where, finite)
+  kept = lambda new, old: new if isinstance(new, Moments) else jax.tree.map(keep, new, old)
   new = structs.TrainState(
     step=state.step + 1,
     params=jax.tree.map(keep, params, state.params),
-    opt_state=jax.tree.map(keep, opt_state, state.opt_state),
+    opt_state=jax.tree.map(
+      kept, opt_state, state.opt_state, is_leaf=lambda x: isinstance(x, Moments)
+    ),
     skipped=state.skipped + ~finite,
     skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
   )

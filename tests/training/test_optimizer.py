@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from irl_jax.runtime import parallel
@@ -70,6 +71,39 @@ def test_a_gradient_that_is_not_finite_is_left_out(bad):
   chex.assert_trees_all_equal((after.params, after.opt_state), (state.params, state.opt_state))
   assert int(after.step) == 1 and int(after.skipped) == int(metrics['skipped']) == 1
   assert int(after.skipped_in_row) == int(metrics['skipped_in_row']) == 1
+
+
+def test_steps_are_bit_for_bit_those_of_optax():
+  rng = np.random.default_rng(0)
+  draw = lambda: {name: rng.normal(size=(5, 7)).astype(np.float32) for name in 'ab'}
+  tx, rate = optimizer.adamw(learning_rate=0.02, updates=9, warmup=2, weight_decay=0.1)
+  theirs = optax.chain(optimizer.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=0.1))
+  step = lambda state, gradients, tx: optimizer.apply_gradients(state, gradients, tx)[0]
+  params = draw()
+  states = [optimizer.new_state(params, one) for one in (tx, theirs)]
+  paths = [jax.tree_util.tree_leaves_with_path(state.opt_state) for state in states]
+  assert [path for path, _ in paths[0]] == [path for path, _ in paths[1]]  # in checkpoints
+  for _ in range(4):
+    gradients = draw()
+    states = [step(state, gradients, one) for state, one in zip(states, (tx, theirs))]
+    chex.assert_trees_all_equal(*(jax.tree.leaves(state) for state in states))
+
+
+def test_a_step_copies_no_parameters_and_no_moments():
+  """By the compiler's account, it needs the gradients alone in addition to the state."""
+  params = {str(number): jax.ShapeDtypeStruct((64, 1024), jnp.float32) for number in range(4)}
+  size = 4 * 64 * 1024 * 4
+  tx, _ = optimizer.adamw(learning_rate=0.02, updates=9, weight_decay=0.1)
+  state = jax.eval_shape(lambda params: optimizer.new_state(params, tx), params)
+
+  def update(state, rows):
+    loss = lambda params: sum(jnp.sum(jnp.tanh(rows @ kernel)) for kernel in params.values())
+    return optimizer.apply_gradients(state, jax.grad(loss)(state.params), tx)
+
+  rows = jax.ShapeDtypeStruct((8, 64), jnp.float32)
+  found = jax.jit(update, donate_argnums=0).lower(state, rows).compile().memory_analysis()
+  assert size <= found.temp_size_in_bytes < 1.2 * size
+  assert found.alias_size_in_bytes >= 3 * size
 
 
 def test_updates_that_are_left_out_are_counted_in_all_and_in_a_row():
