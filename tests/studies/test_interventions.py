@@ -54,7 +54,12 @@ def test_the_audit_flags_the_liked_word_that_became_more_frequent(tmp_path, monk
     (tmp_path / 'audit' / folder).mkdir(parents=True)
   rows.write_jsonl(
     tmp_path / 'audit' / 'evaluation' / 'words.jsonl',
-    [word('rarer', 0.1, 0.3, 0.2), word('unsure', -0.1, 0, 1), word('liked', 0.1, 0.1, 0.4)],
+    [
+      word('rarer', 0.1, 0.3, 0.2),
+      word('common', 0.1, 0.1, 0.2),
+      word('unsure', -0.1, 0.0, 1.0),
+      word('liked', 0.1, 0.1, 0.4),
+    ],
   )
   pairs = [{'base': ' x', 'aligned': ' y'}]
   rows.write_jsonl(tmp_path / 'audit' / 'demos' / 'heldout.jsonl', pairs)
