@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import re
 
 import interventions
 import numpy as np
@@ -82,11 +81,13 @@ def cells(row):
 
 
 def test_the_page_says_what_its_file_holds():
-  found = json.loads((ROOT / 'docs' / 'interventions.json').read_text(encoding='utf-8'))
   page = (ROOT / 'docs' / 'interventions.md').read_text(encoding='utf-8')
-  table = {
-    name: [cell.strip() for cell in line.split('|')]
-    for name, line in re.findall(r'^\| `(\w+)` \|(.*)\|$', page, re.MULTILINE)
-  }
-  assert {name: cells(row) for name, row in found['policies'].items()}.items() <= table.items()
-  assert f'`{found["audit"]["flagged"]}`' in page
+  found = json.loads((ROOT / 'docs' / 'interventions.json').read_text(encoding='utf-8'))
+  for word, study in found.items():
+    assert study['word'] == study['audit']['flagged'] == word and f'`{word}`' in page
+    for name, row in study['policies'].items():
+      assert '\n' + ' | '.join([f'| `{name}`', *cells(row)]) + ' |\n' in page, (word, name)
+    for method, done in study['edits'].items():
+      after = done['ensemble']['features'][f'word:{word}']['after']
+      shown = [f'{after[key]:.3f}'.removeprefix('0') for key in ('correlation', 'auroc', 'effect')]
+      assert ' | '.join([f'\n| {method}', *shown]) in page, (word, method)
