@@ -39,7 +39,7 @@ def test_an_installed_package_holds_the_configs_in_a_folder_of_its_own(tmp_path,
   [
     ('tinny', '--config=tinny: no such config; did you mean --config=tiny?'),
     ('configs/tiny.py', '--config=configs/tiny.py: no such file; did you mean --config=tiny?'),
-    ('mine', '--config=mine: no such config; give a Python file with get_config(), or one of 160m'),
+    ('mine', '--config=mine: no such config; give a Python file with get_config(), or one of 1.4b'),
     ('x/mine', '--config=x/mine: no such file; give a Python file with get_config(), or one of '),
     ('..', '--config=..: is a folder without a config.json; '),
   ],
