@@ -241,7 +241,8 @@ def test_an_update_needs_what_the_compiler_says(shape, trained_blocks, pairs, le
   print(
     f'{predicted / 1e6:,.0f} MB predicted, {found / 1e6:,.0f} MB found'
   )  # pytest -rP shows them
-  assert 0.85 < predicted / found < 1.15
+  # With micro-batches, a part of the gradients is added to their sum in place.
+  assert 0.85 < predicted / found < (1.25 if saving else 1.15)
 
 
 @pytest.mark.slow
