@@ -10,9 +10,7 @@ from collections.abc import Sequence
 import re
 
 import numpy as np
-from scipy import optimize
-from scipy import sparse
-from scipy import special
+import scipy
 from transformers import PreTrainedTokenizerBase
 
 from irl_jax.data import text as text_lib
@@ -155,11 +153,13 @@ def bag_of_words(aligned: Sequence[str], base: Sequence[str], penalty: float = 1
   def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
     weights, bias = parameters[:-1], parameters[-1]
     margin = target * (features @ weights + bias)
-    slope = -target * special.expit(-margin)
+    slope = -target * scipy.special.expit(-margin)
     gradient = np.append(features.T @ slope + penalty * weights, slope.sum())
     return np.logaddexp(0, -margin).sum() + penalty / 2 * weights @ weights, gradient
 
-  fitted = optimize.minimize(loss, np.zeros(len(vocabulary) + 1), jac=True, method='L-BFGS-B').x
+  fitted = scipy.optimize.minimize(
+    loss, np.zeros(len(vocabulary) + 1), jac=True, method='L-BFGS-B'
+  ).x
   return lambda texts: presence(texts, vocabulary) @ fitted[:-1] + fitted[-1]
 
 
@@ -168,7 +168,7 @@ def words_of(text: str) -> list[str]:
   return list(dict.fromkeys(re.findall(r"[\w']+", text.casefold())))
 
 
-def presence(texts: Sequence[str], vocabulary: dict[str, int]) -> sparse.csr_array:
+def presence(texts: Sequence[str], vocabulary: dict[str, int]) -> 'scipy.sparse.csr_array':
   """Returns which words of the vocabulary each text contains: 0 or 1, [N, words].
 
   Other words are left out.
@@ -176,6 +176,6 @@ def presence(texts: Sequence[str], vocabulary: dict[str, int]) -> sparse.csr_arr
   columns = [[vocabulary[word] for word in words_of(text) if word in vocabulary] for text in texts]
   ends = np.cumsum([0, *map(len, columns)])
   indices = np.array([column for row in columns for column in row], dtype=np.int64)
-  return sparse.csr_array(
+  return scipy.sparse.csr_array(
     (np.ones(indices.size), indices, ends), shape=(len(columns), len(vocabulary))
   )

@@ -10,8 +10,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
-from scipy import special
+import scipy
 
 from irl_jax import confidence
 from irl_jax.evaluation.metrics import collect
@@ -165,14 +164,14 @@ def logistic_regression(features: np.ndarray, target: np.ndarray, start: np.ndar
 
   def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
     logits = features @ weights
-    gradient = features.T @ (special.expit(logits) - target)
+    gradient = features.T @ (scipy.special.expit(logits) - target)
     return np.sum(np.logaddexp(0, logits) - target * logits), gradient
 
   def curvature(weights: np.ndarray) -> np.ndarray:
-    probability = special.expit(features @ weights)
+    probability = scipy.special.expit(features @ weights)
     return (features.T * (probability * (1 - probability))) @ features
 
-  return optimize.minimize(
+  return scipy.optimize.minimize(
     loss,
     start,
     jac=True,
@@ -197,7 +196,7 @@ def fit_isotonic(scores: ArrayLike, harmless: ArrayLike) -> records.Isotonic:
   scores, harmless = finite_vector(scores, 'scores'), np.asarray(harmless, np.float64)
   values, place, weights = np.unique(scores, return_inverse=True, return_counts=True)
   shares = np.bincount(place, harmless) / weights
-  steps = optimize.isotonic_regression(shares, weights=weights).x
+  steps = scipy.optimize.isotonic_regression(shares, weights=weights).x
   ends = np.diff(steps, prepend=-1) > 0, np.diff(steps, append=2) > 0  # of each step
   kept = np.logical_or(*ends)
   above, below = harmless.sum(), scores.size - harmless.sum()
@@ -207,7 +206,7 @@ def fit_isotonic(scores: ArrayLike, harmless: ArrayLike) -> records.Isotonic:
 
 def platt_probability(scores: ArrayLike, fitted: records.Platt) -> np.ndarray:
   """Returns P(harmless) [N] of rewards [N]."""
-  return special.expit(fitted['slope'] * np.asarray(scores, np.float64) + fitted['intercept'])
+  return scipy.special.expit(fitted['slope'] * np.asarray(scores, np.float64) + fitted['intercept'])
 
 
 def calibration_errors(predicted: ArrayLike, harmless: ArrayLike, seed: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
+import scipy
 
 Labels = Sequence[np.ndarray]  # N arrays [L], each within [0, 1]
 
@@ -52,7 +52,7 @@ def from_differences(of_pairs: Sequence[np.ndarray], label: str, scale: float) -
     label: 'likelihood', or 'mixed': half from the likelihood and half from the source.
     scale: the deviation of the training pairs' differences, nats.
   """
-  soft = [special.expit(STEEPNESS * difference / scale) for difference in of_pairs]
+  soft = [scipy.special.expit(STEEPNESS * difference / scale) for difference in of_pairs]
   mixed = label == 'mixed'
   return [((1 + one) / 2 if mixed else one).astype(np.float32) for one in soft]
 
