@@ -94,7 +94,7 @@ def response_log_probs(
   allowed = distribution.allowed_for(
     model.tokenizer, model.config, limits.temperature, model.never_sampled
   )
-  inputs = parallel.replicate((cut_lib.stored(model.params, dtype), allowed))
+  inputs = parallel.replicate((cut_lib.stored(model.params, dtype), allowed), donated=False)
   devices = parallel.device_count()
   batch_size = -(-min(limits.batch_size, len(prompts)) // devices) * devices
   out = np.zeros(len(prompts), np.float32)

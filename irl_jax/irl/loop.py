@@ -205,7 +205,7 @@ def _task(
   groups_of = batches.order_by_bucket(dataset.padded, groups, seed)
   plan = _plan(irl, per_epoch=max(len(dataset) // groups, 1))
   update, over_validation, tx = compile_functions(config, irl, plan.updates, dtype, runtime)
-  placed = parallel.replicate(cut_lib.stored(parts[1], dtype))
+  placed = parallel.replicate(cut_lib.stored(parts[1], dtype), donated=False)
   at_once = pairs_at_once(held, groups * irl.group_size, config, dtype)
 
   def validate(params: reward_lib.Params) -> dict[str, float]:

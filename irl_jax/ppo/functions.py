@@ -131,4 +131,5 @@ def initial_state(
   allowed = distribution.allowed_for(policy.tokenizer, policy.config, config.sampling.temperature)
   state = optimizer.placed_state(trained, tx)
   frozen, reference = cut_lib.stored(frozen, dtype), cut_lib.stored(reference, dtype)
-  return state, parallel.replicate(update_lib.Frozen(frozen, reference, allowed))
+  of_frozen = update_lib.Frozen(frozen, reference, allowed)
+  return state, parallel.replicate(of_frozen, donated=False)

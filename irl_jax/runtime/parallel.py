@@ -68,19 +68,20 @@ def _keep_freed(tree: Any) -> None:
     host_memory.keep_freed(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
 
 
-def replicate(tree: Any, dtype: DTypeLike | None = None) -> Any:
+def replicate(tree: Any, dtype: DTypeLike | None = None, donated: bool = True) -> Any:
   """Places parameters on the devices, once, so that later calls transfer nothing.
 
   Each device gets all of them, or with fsdp its share of the large ones: only these shares are
-  read from files, and copied on the host. The leaves are copied: a donated state must not share a
-  buffer with its source. All processes must pass the same tree, which the next `gather` verifies.
+  read from files, and copied on the host. All processes must pass the same tree, which the next
+  `gather` verifies.
 
   Args:
     tree: arrays, on the host or the devices, or still in files (unread.py).
     dtype: the type that they are converted to; None: they keep their own.
+    donated: whether an update may donate them; if so, they share no buffer with their source.
   """
-  way = sharding.current()
-  on_host = unread.as_array if way.splits else lambda x: np.array(x, dtype)
+  way, whole = sharding.current(), np.array if donated else np.asarray
+  on_host = unread.as_array if way.splits else lambda x: whole(x, dtype)
   tree = jax.tree.map(on_host, tree)
   _keep_freed(tree)
   if not processes.alone():
@@ -132,7 +133,7 @@ def replicated(tree: Any) -> Any:
     return tree
   # What is one array, such as weights that two models share, is placed once.
   once = {id(leaf): number for number, leaf in reversed([*enumerate(leaves)])}
-  distinct = replicate({number: leaves[number] for number in sorted(once.values())})
+  distinct = replicate({number: leaves[number] for number in sorted(once.values())}, donated=False)
   return jax.tree.unflatten(structure, [distinct[once[id(leaf)]] for leaf in leaves])
 
 

@@ -50,6 +50,17 @@ def test_what_is_replicated_is_a_copy_on_every_device():
   np.testing.assert_array_equal(first, [0, 1, 2])
 
 
+def test_only_what_an_update_may_donate_is_copied_on_the_host(monkeypatch):
+  given, place, x = [], parallel._place, np.arange(3.0)
+  monkeypatch.setattr(
+    parallel, '_place', lambda array, where: given.append(array) or place(x, where)
+  )
+  parallel.replicate(x)
+  parallel.replicate(x, donated=False)
+  parallel.replicated(x)
+  assert [np.shares_memory(x, array) for array in given] == [False, True, True]
+
+
 def test_one_array_of_several_trees_is_placed_once():
   shared, own = np.arange(3.0), np.arange(3.0)
   placed = parallel.replicated({'a': {'x': shared}, 'b': {'x': shared, 'y': own}})

@@ -233,10 +233,13 @@ class _Filling:
     if problem:
       self.problems.append(f'{name} {problem}')
     else:
-      self._make_room(path, weight.dtype)
       if path in self.split:
+        self._make_room(path, weight.dtype)
         self.parts[name] = weight
+      elif path[0] != 'blocks' and path[-1] == 'embedding':  # a weight that is a whole parameter
+        self._show(path, np.asarray(weight))
       else:
+        self._make_room(path, weight.dtype)
         self.views[name][...] = weight
 
   def _make_room(self, path: tuple[str, ...], dtype: np.dtype) -> None:

@@ -29,6 +29,13 @@ def test_a_kernel_is_transposed_and_belongs_to_its_layer(language_model):
   np.testing.assert_array_equal(weights['gpt_neox.layers.1.mlp.dense_h_to_4h.weight'], kernel[1].T)
 
 
+def test_an_embedding_is_not_copied(language_model):
+  weights = huggingface.weights.from_params(language_model.config, language_model.params)
+  params = convert(language_model, weights)
+  for name, ours in (('gpt_neox.embed_in', 'embed_in'), ('embed_out', 'embed_out')):
+    assert np.shares_memory(params[ours]['embedding'], weights[f'{name}.weight'])
+
+
 def test_all_that_does_not_fit_is_listed(language_model):
   weights = huggingface.weights.from_params(language_model.config, language_model.params)
   norm = 'gpt_neox.layers.0.input_layernorm'
