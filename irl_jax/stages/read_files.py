@@ -52,6 +52,8 @@ def update(run: Run, stages: Sequence[str], bound: Sequence[str]) -> None:
       name: [described(file, known) | marks for file, marks in files]
       for name, files in inputs_of(run, stage).items()
     }
+    # Several stages read one model, whose files are then read once.
+    known |= {file['path']: file for files in now[stage].values() for file in files}
   for stage in bound:
     for name, files in saved.get(stage, {}).items():
       # A deleted input does no harm: a stage that still needs it reports that.

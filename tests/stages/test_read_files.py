@@ -113,6 +113,17 @@ def test_a_file_whose_time_has_not_changed_is_not_read_again(run, monkeypatch):
   read_files.update(run, ('irl',), ('data',))
 
 
+def test_a_model_that_several_stages_read_is_read_once(run, monkeypatch):
+  read, digest = [], hashlib.file_digest
+  monkeypatch.setattr(
+    hashlib, 'file_digest', lambda file, name: read.append(file.name) or digest(file, name)
+  )
+  read_files.update(run, ('sft', 'irl'), ())
+  assert read and len(read) == len(set(read))
+  saved = json.loads((run.folder / read_files.NAME).read_text())
+  assert saved['sft'] == saved['irl'] and saved['sft']['config.models.base']
+
+
 def test_a_folder_of_an_older_version_continues(run):
   read_files.update(run, (), ('data', 'irl'))
   assert read_files.summary(run) == {} and not (run.folder / read_files.NAME).exists()
