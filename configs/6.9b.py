@@ -3,7 +3,7 @@
   python launch/train.py --config=configs/6.9b.py
 
 Hyper-parameters follow those of 410M (_pythia.py). Models and data come from the hub.
-It needs 8 devices of 80 GB, as --dry_run predicts.
+It needs 4 devices of 80 GB, as --dry_run predicts.
 """
 
 import _pythia
