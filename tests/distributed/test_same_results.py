@@ -1,4 +1,8 @@
-"""Two processes of two devices compute what one of four does, and continue its runs."""
+"""Two processes compute what one does, and continue its runs.
+
+With replicated parameters they have two devices each. With split ones they have four each, and read
+their shares of the weights alone.
+"""
 
 import importlib.util
 import json
@@ -7,6 +11,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+import quick_compilation
 
 from irl_jax.models import pretrained
 from irl_jax.training import optimizer
@@ -29,15 +34,18 @@ def trainings():
   optimizer.adamw = adamw
 
 
-@pytest.fixture(scope='module')
-def folder(trainings, policy, start, free_port, tmp_path_factory):
+@pytest.fixture(scope='module', params=[('replicated', 2), ('fsdp', 4)], ids=lambda way: way[0])
+def folder(request, trainings, policy, start, free_port, tmp_path_factory):
   """A folder in which two processes trained from the start, and continued a run of this one."""
+  way, devices = request.param
   folder = tmp_path_factory.mktemp('two')
   pretrained.save(folder / 'policy', policy, '')
   trainings.train(policy, folder / 'second', 1)
   address = f'127.0.0.1:{free_port()}'
+  flags = {'XLA_FLAGS': quick_compilation.on_devices(devices)}
   processes = [
-    start(SCRIPT, address, str(index), str(folder / 'policy'), str(folder)) for index in (0, 1)
+    start(SCRIPT, address, str(index), str(folder / 'policy'), str(folder), way, **flags)
+    for index in (0, 1)
   ]
   for process in processes:
     assert process.wait() == 0, process.printed
