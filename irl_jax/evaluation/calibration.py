@@ -181,7 +181,7 @@ def logistic_regression(features: np.ndarray, target: np.ndarray, start: np.ndar
   ).x
 
 
-def fit_isotonic(scores: ArrayLike, harmless: ArrayLike) -> records.Isotonic:
+def fit_isotonic(scores: ArrayLike, harmless: ArrayLike) -> dict[str, list[float]]:
   """Fits the P(harmless | R) that is best of all that never fall (Zadrozny and Elkan 2002).
 
   The fit is a step function. Its steps are joined, and kept away from 0 and 1 as Platt's targets.
@@ -189,6 +189,10 @@ def fit_isotonic(scores: ArrayLike, harmless: ArrayLike) -> records.Isotonic:
   Args:
     scores: [N] rewards of labelled texts that are neither trained on nor held out.
     harmless: [N] bool.
+
+  Returns:
+    `reward` [K], ascending, and the `probability` [K] at each. It is linear between them, and
+    constant outside.
 
   Raises:
     ValueError: a score is not finite.
@@ -201,7 +205,7 @@ def fit_isotonic(scores: ArrayLike, harmless: ArrayLike) -> records.Isotonic:
   kept = np.logical_or(*ends)
   above, below = harmless.sum(), scores.size - harmless.sum()
   bounded = np.clip(steps[kept], 1 / (below + 2), (above + 1) / (above + 2))
-  return {'reward': values[kept].tolist(), 'probability': bounded.tolist(), 'n': scores.size}
+  return {'reward': values[kept].tolist(), 'probability': bounded.tolist()}
 
 
 def platt_probability(scores: ArrayLike, fitted: records.Platt) -> np.ndarray:

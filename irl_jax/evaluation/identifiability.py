@@ -188,7 +188,9 @@ def mean_and_std(seeds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], di
     values = [seed.get(name) for seed in seeds]
     present = [value for value in values if value is not None]
     if any(isinstance(value, dict) for value in present):
-      mean[name], std[name] = mean_and_std(present)
+      nested = mean_and_std(present)
+      if any(nested):  # not if nothing in it is a number
+        mean[name], std[name] = nested
     elif not any(isinstance(value, (bool, str, list)) for value in present):
       mean[name] = statistics.fmean(present) if present else reason(seeds, name)
       std[name] = (

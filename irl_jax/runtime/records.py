@@ -208,14 +208,6 @@ class Platt(TypedDict):
   n: int
 
 
-class Isotonic(TypedDict):
-  """P(harmless | R), which never falls as R rises: linear between K knots, constant outside."""
-
-  reward: list[float]  # [K], ascending
-  probability: list[float]  # [K]
-  n: int  # the labelled texts that it was fitted on
-
-
 class ReliabilityBin(TypedDict):
   """Texts of similar predicted probability."""
 
@@ -232,7 +224,7 @@ class Probabilities(Explained):
   """A reward turned into probabilities, and their errors on held-out texts."""
 
   platt: Platt | None
-  isotonic: NotRequired[Isotonic]  # fitted too if there are enough labels; the errors are then its
+  isotonic: NotRequired[dict[str, list[float]]]  # `fit_isotonic`; the errors are then those of it
   ece: float | None
   ece_if_calibrated: float | None
   brier: float | None
@@ -306,10 +298,7 @@ class Identifiability(Explained):
 
 
 class Start(Explained):
-  """The similarity of the seeds' rewards before training, and how far training moved each.
-
-  All are Spearman correlations on the held-out texts.
-  """
+  """Correlations (Spearman) of the seeds' rewards of held-out texts before training."""
 
   between_seeds: float | None  # the initial rewards of the two least similar seeds
   with_start: list[float | None]  # every seed's reward against its own first reward

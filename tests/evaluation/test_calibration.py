@@ -153,7 +153,7 @@ def test_the_isotonic_fit_is_the_best_of_all_that_never_fall():
     )
     above, below = harmless.sum(), (~harmless).sum()
     assert probability == pytest.approx(np.clip(best, 1 / (below + 2), (above + 1) / (above + 2)))
-  assert found['reward'] == sorted(found['reward']) and found['n'] == 8
+  assert found['reward'] == sorted(found['reward'])
 
 
 def test_many_labels_give_an_isotonic_fit_that_keeps_the_order_and_errs_less():
