@@ -22,6 +22,7 @@ from absl import flags
 from irl_jax.config import Config
 from irl_jax.errors import ConfigError
 from irl_jax.runtime import distributed
+from irl_jax.runtime import host_memory
 
 
 def define_flags() -> flags.FlagValues:
@@ -109,10 +110,11 @@ def main(options: flags.FlagValues) -> None:
     print(dry_run.describe(config, workdir, stages))
     return
   with distributed.joined(options):
-    from irl_jax import pipeline
-    from irl_jax.command_line import results
-    from irl_jax.runtime import processes
-    from irl_jax.runtime import terminal_tables
+    with host_memory.importing('irl_jax.pipeline'):
+      from irl_jax import pipeline
+      from irl_jax.command_line import results
+      from irl_jax.runtime import processes
+      from irl_jax.runtime import terminal_tables
 
     summary = pipeline.run(config, workdir, stages)
     if summary and processes.is_first():

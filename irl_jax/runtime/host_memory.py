@@ -1,4 +1,4 @@
-"""glibc's allocation of host memory: huge pages for large arrays, and freed memory kept for reuse.
+"""Host memory: huge pages for large arrays, freed memory kept for reuse, and garbage collection.
 
 The kernel zeroes every new page. XLA allocates its buffers again at each step, so this costs 1/8 of
 a CPU training step with 4 KiB pages and 1/10 with huge pages.
@@ -7,7 +7,10 @@ Source: mallopt(3), and
 https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html
 """
 
+from collections.abc import Iterator
+import contextlib
 import ctypes
+import gc
 import os
 import pathlib
 import sys
@@ -77,3 +80,24 @@ def available() -> int:
   of_machine = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   limit = CGROUP_LIMIT.read_text(encoding='ascii').strip() if CGROUP_LIMIT.is_file() else 'max'
   return of_machine if limit == 'max' else min(of_machine, int(limit))
+
+
+@contextlib.contextmanager
+def importing(name: str) -> Iterator[None]:
+  """Keeps the garbage collector away from what the block imports, then and later.
+
+  Modules stay for as long as the process. The collector would look through all of their objects
+  again and again while JAX traces.
+
+  Args:
+    name: a module that the block imports; if it is there already, nothing is done.
+  """
+  if name in sys.modules:
+    yield
+    return
+  gc.disable()
+  try:
+    yield
+  finally:
+    gc.freeze()
+    gc.enable()
