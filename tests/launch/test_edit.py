@@ -74,6 +74,7 @@ def test_the_methods_are_those_that_the_command_names():
   assert command.METHODS == edit.METHODS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['leace', 'mean_difference'])
 def test_an_edited_ensemble_does_not_pay_for_the_word(launch, models, tmp_path, capsys, method):
   output = tmp_path / 'edited'
