@@ -22,6 +22,7 @@ from typing import Any
 
 from absl import flags
 import finished_run
+import recovering
 
 from irl_jax.command_line import launch as command_line
 
@@ -40,27 +41,14 @@ EARLY = 0.05  # share of the training pairs that an early reward has seen
 
 def early(run, base):
   """Recovers a reward from a twentieth of the pairs, by seed 0."""
-  from irl_jax.irl import loop
-  from irl_jax.irl import reward
-  from irl_jax.stages import irl as recovery
+  from irl_jax.stages import demonstrated
 
-  irl = dataclasses.replace(run.config.irl, pair_label='source')
-  training, validation = (
-    recovery.encode_demonstrations(base, recovery.different(run.demonstrations(split)), irl)
-    for split in ('train', 'validation')
+  rows, validation = (run.demonstrations(split) for split in ('train', 'validation'))
+  used = demonstrated.different(rows)
+  used = used[: max(int(EARLY * len(used)), 1)]
+  return recovering.recover(
+    run, base, used, validation, {'evaluate_every': run.config.irl.evaluate_every}, seed=0
   )
-  with tempfile.TemporaryDirectory() as folder:
-    parts = loop.train(
-      base,
-      training[: max(int(EARLY * len(training)), 1)],
-      validation,
-      irl,
-      0,
-      pathlib.Path(folder),
-      dtype=run.dtype,
-      log=lambda step, metrics: None,
-    )
-  return reward.scorer(base, parts, dtype=run.dtype)
 
 
 def random_head(run, base):

@@ -20,16 +20,15 @@ Dims: K seeds, M pairs, N texts.
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import dataclasses
 import json
 import pathlib
 import sys
-import tempfile
 import time
 from typing import Any
 
 from absl import flags
 import finished_run
+import recovering
 import variant_results
 
 from irl_jax.command_line import launch as command_line
@@ -81,14 +80,7 @@ VARIANTS = {
   'human-written pairs': WHOLE | dict(pairs='human'),
   'human-written pairs, head alone': dict(objective='logistic', pairs='human', **HEAD),
 }
-Rows = Sequence[dict[str, Any]]
-
-
-def in_true_order(rows: Rows) -> list[dict[str, Any]]:
-  """Returns each pair with the text of higher r* as the aligned one; ties are left out."""
-  swapped = lambda row: row | {'aligned': row['base'], 'base': row['aligned']}
-  gain = lambda row: row['true_reward_aligned'] - row['true_reward_base']
-  return [row if gain(row) > 0 else swapped(row) for row in rows if gain(row)]
+Rows = recovering.Rows
 
 
 def human_pairs(path: str) -> list[list[dict[str, Any]]]:
@@ -118,36 +110,16 @@ def recover(
     pairs: the maximum number of training pairs; None: all.
     seeds: the number of rewards.
   """
-  from irl_jax.irl import loop
-  from irl_jax.irl import reward
-  from irl_jax.stages import irl as recovery
+  from irl_jax.stages import demonstrated
 
   settings = dict(settings)
-  share, rows = settings.pop('share', 1.0), sources[settings.pop('pairs', 'aligned')]
-  settings = {'evaluate_every': 0, 'pair_label': 'source'} | settings
-  irl = dataclasses.replace(run.config.irl, **settings)
-  used = recovery.training_rows(rows[0], irl)[:pairs]
-  used = used[: int(share * len(used))]
-  training, validation = (
-    recovery.encode_demonstrations(base, part, irl) for part in (used, rows[1])
+  share, (training, validation) = (
+    settings.pop('share', 1.0),
+    sources[settings.pop('pairs', 'aligned')],
   )
-  scorers = []
-  for seed in range(seeds):
-    with tempfile.TemporaryDirectory() as folder:
-      parts = loop.train(
-        base,
-        training,
-        validation,
-        irl,
-        seed,
-        pathlib.Path(folder),
-        dtype=run.dtype,
-        prompts=[row['prompt'] for row in used],
-        labels=recovery.labels_of(irl, (used, training), (rows[1], validation)),
-        log=lambda step, metrics: None,
-      )
-    scorers.append(reward.scorer(base, parts, irl.pooling, dtype=run.dtype))
-  return scorers
+  used = demonstrated.training_rows(training, recovering.changed(run, settings))[:pairs]
+  used = used[: int(share * len(used))]
+  return [recovering.recover(run, base, used, validation, settings, seed) for seed in range(seeds)]
 
 
 def read_texts(path: str, fields: Sequence[str]) -> list[str]:
@@ -173,7 +145,7 @@ def sources_of(run, human: str) -> dict[str, Sequence[Rows]]:
   from irl_jax.stages import irl as recovery
 
   rows = run.demonstrations('train'), recovery.different(run.demonstrations('validation'))
-  sources = {'aligned': rows, 'true_reward': [in_true_order(part) for part in rows]}
+  sources = {'aligned': rows, 'true_reward': [recovering.in_true_order(part) for part in rows]}
   return sources | ({'human': human_pairs(human)} if human else {})
 
 

@@ -7,6 +7,7 @@ import runpy
 
 import numpy as np
 import pytest
+import recovering
 
 from irl_jax import rewards
 from irl_jax.command_line import launch as command_line
@@ -92,7 +93,7 @@ def test_true_order_swaps_the_pairs_that_the_true_reward_turns_round_and_drops_t
     {'aligned': 'a', 'base': 'b', 'true_reward_aligned': aligned, 'true_reward_base': 1.0}
     for aligned in (2.0, 0.0, 1.0)
   ]
-  assert [(row['aligned'], row['base']) for row in MODULE['in_true_order'](rows)] == [
+  assert [(row['aligned'], row['base']) for row in recovering.in_true_order(rows)] == [
     ('a', 'b'),
     ('b', 'a'),
   ]
