@@ -7,7 +7,8 @@ r"""Transfer of recovered rewards: agreement with r* and with labels on texts th
 
 The table has each seed, their mean, and the baselines of the run's evaluation, with 95 % bootstrap
 intervals over texts. --pairs names a file of toxic texts and their neutral rewritings (fields
-`toxic` and `neutral`); `ordered` is how often the rewriting scores higher. `longer` and `shorter`
+`toxic` and `neutral`), of which --half reads one half (halves.py); resamples draw whole rows.
+`ordered` is how often the rewriting scores higher. `longer` and `shorter`
 are the two rules of length: rewritings are mostly shorter. --per_class keeps the rows of each label
 whose `id` has the smallest sha256. docs/recovery.md has the tables of two runs.
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 from absl import flags
 import finished_run
+import halves
 
 from irl_jax.command_line import launch as command_line
 
@@ -28,6 +30,9 @@ FLAGS = flags.FlagValues()
 finished_run.define_flags(FLAGS)
 flags.DEFINE_string(
   'pairs', '', 'file of rows with the fields toxic and neutral', flag_values=FLAGS
+)
+flags.DEFINE_enum(
+  'half', '', ['', *halves.HALVES], 'the half of --pairs to read; default: all', flag_values=FLAGS
 )
 flags.DEFINE_string('texts', '', 'file of rows with the field text', flag_values=FLAGS)
 flags.DEFINE_string('label_field', '', "the texts' label, 1 toxic, 0 not", flag_values=FLAGS)
@@ -55,6 +60,7 @@ def read(options: flags.FlagValues) -> tuple[list[str], list[int | None]]:
 
   if options.pairs:
     rows, _ = rows_lib.read_rows(options.pairs, fields=['toxic'])
+    rows = halves.rows_of(rows, options.half, 'toxic')
     return [row[name] for name in ('toxic', 'neutral') for row in rows], [1] * len(rows) + [
       0
     ] * len(rows)
@@ -94,7 +100,7 @@ def describe(name: str, row: dict[str, Any]) -> str:
   return '   '.join(parts)
 
 
-def reference(run, texts: Sequence[str], labels: Sequence[int | None]):
+def reference(run, texts: Sequence[str], labels: Sequence[int | None], of_pairs: bool = False):
   """Returns the texts with their labels and r*, as evaluation takes them."""
   import numpy as np
 
@@ -108,6 +114,7 @@ def reference(run, texts: Sequence[str], labels: Sequence[int | None]):
     true_aligned=np.zeros(0),
     true_base=np.zeros(0),
     true_texts=np.asarray(run.true_reward()(texts), np.float64),
+    text_prompts=np.tile(np.arange(len(texts) // 2), 2).tolist() if of_pairs else (),
   )
 
 
@@ -134,7 +141,7 @@ def main(options: flags.FlagValues) -> None:
   from irl_jax.evaluation import recovered
 
   texts, labels = read(options)
-  held = reference(run, texts, labels)
+  held = reference(run, texts, labels, bool(options.pairs))
   seeds, table = scores_of(run, held)
   resampled = recovered.resample(
     list(table.values()), held, run.config.evaluation.bootstrap_samples, run.config.seed

@@ -23,9 +23,9 @@ def demos(run: Run) -> None:
 
   Both models draw the pairs of training and validation with the same keys, so that a pair differs
   only if the models do (config.irl.coupled). Where two such texts part, the aligned one nearly
-  always has the token whose probability RLHF raised more: good for training, but easier to tell
-  than what the models write on their own. So held-out pairs are drawn independently. Without a true
-  reward its values are None.
+  always has the token whose probability RLHF raised more, and is easier to tell than what the
+  models write on their own. So held-out pairs are drawn independently. Without a true reward its
+  values are None.
   """
   models = load_models(run)
   chat_templates.check_alike(

@@ -1,64 +1,32 @@
 """The study of transfer, on a run of tiny models, through its command line."""
 
-import dataclasses
 import json
 import pathlib
 import runpy
 
-import jax
 import numpy as np
 import pytest
+import recovered_run
+from recovered_run import draw
 
 from irl_jax import rewards
 from irl_jax.command_line import launch as command_line
-from irl_jax.irl import export
-from irl_jax.models import heads
-from irl_jax.models import pretrained
 
 ROOT = pathlib.Path(__file__).parents[2]
 PATH = str(ROOT / 'studies' / 'transfer.py')
 
 
-def write(path, rows):
-  path.parent.mkdir(exist_ok=True)
-  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-
-
-def draw(count, seed):
-  rng = np.random.default_rng(seed)
-  return [''.join(letters) for letters in rng.choice(list('abcdefghijklmnop'), (count, 6))]
-
-
 @pytest.fixture(scope='module')
 def finished(policy, classifier, tmp_path_factory):
   """A run of which two rewards with random heads were recovered."""
-  folder = tmp_path_factory.mktemp('run')
-  moved = jax.tree.map(lambda leaf: np.asarray(leaf * 1.1, np.float32), policy.params)
-  pretrained.save(folder / 'sft' / 'policy', policy, '')
-  pretrained.save(folder / 'rlhf' / 'policy', dataclasses.replace(policy, params=moved), '')
-  pretrained.save(folder / 'classifier' / 'classifier', classifier, '')
-  trunk = {name: policy.params[name] for name in ('embed_in', 'blocks', 'final_layer_norm')}
-  for seed in (0, 1):
-    head = heads.init_reward_head(jax.random.key(seed), 16)
-    model = export.reward_model(policy, (trunk | {'reward_head': head}, {}))
-    pretrained.save(folder / 'irl' / f'seed_{seed}' / 'reward', model, '')
-  members = [f'seed_{seed}/reward' for seed in (0, 1)]
-  ensemble = {'model_type': 'irl_jax_ensemble', 'members': members}
-  (folder / 'irl' / 'config.json').write_text(json.dumps(ensemble))
-  demonstrated = list(zip(draw(20, 1), draw(20, 2), draw(20, 3)))
-  of_stages = {'demos': ('prompt', 'aligned', 'base'), 'data': ('prompt', 'original')}
-  for stage, names in of_stages.items():
-    for split in ('train', 'validation', 'heldout'):
-      rows = [dict(zip(names, row)) for row in demonstrated]
-      write(folder / stage / f'{split}.jsonl', rows)
-  return folder
+  return recovered_run.make(tmp_path_factory.mktemp('run'), policy, classifier)
 
 
 @pytest.mark.slow
 def test_every_reward_is_measured_on_pairs_that_no_stage_saw(finished, tmp_path, capsys):
   toxic, neutral = draw(12, 4), draw(12, 5)
   rows = [{'toxic': one, 'neutral': other} for one, other in zip(toxic, neutral)]
-  write(tmp_path / 'pairs.jsonl', rows)
+  recovered_run.write(tmp_path / 'pairs.jsonl', rows)
   module = runpy.run_path(PATH)
   arguments = [
     'transfer.py',
