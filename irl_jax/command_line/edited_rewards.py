@@ -3,6 +3,7 @@
 Dims: N texts, D width, K features.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -115,8 +116,6 @@ def edit(
   source = _texts(model, texts, field, bad_rows)
   parsed = [features_lib.parse(name, source.all) for name in dict.fromkeys(written)]
   compared = _contrast(parsed, contrast, source.all, max_texts)
-  places = rewards.members_of(model) if os.path.isdir(model) else [pathlib.Path(model)]
-  names = [place.relative_to(model).as_posix() if len(places) > 1 else '' for place in places]
   done: dict[str, Any] = {
     'model': model,
     'features': [one.name for one in parsed],
@@ -128,18 +127,32 @@ def edit(
     'irl_jax': __version__,
   }
   job = functools.partial(_edit_one, parsed, method, compared, source, batch_size, done)
+  count = _write(output, model, job, functools.partial(_measure, parsed, compared), done)
+  terminal_tables.show(table(done))
+  print(terminal.printable(f'{output}: {terminal.count(count, "reward")}'))
+  return done
+
+
+def _write(
+  output: str,
+  model: str,
+  job: Callable[[str, pathlib.Path], tuple[Any, Any]],
+  measure: Callable[..., Any],
+  done: dict[str, Any],
+) -> int:
+  """Writes the edited rewards and edit.json; adds their results to it, and returns their number."""
+  places = rewards.members_of(model) if os.path.isdir(model) else [pathlib.Path(model)]
+  names = [place.relative_to(model).as_posix() if len(places) > 1 else '' for place in places]
   with atomic.folder(output) as partial:
     results = [job(str(place), partial / name) for place, name in zip(places, names)]
     before, after = (np.mean(scores, axis=0) for scores in zip(*(scores for _, scores in results)))
     done |= {'members': [measured for measured, _ in results]}
-    done |= {'ensemble': _measure(parsed, compared, before, after)}
+    done |= {'ensemble': measure(before, after)}
     if len(places) > 1:
       config = {'model_type': run_scores.ENSEMBLE, 'members': names}
       workdir.write_json(partial / 'config.json', config)
     workdir.write_json(partial / NAME, done)
-  terminal_tables.show(table(done))
-  print(terminal.printable(f'{output}: {terminal.count(len(places), "reward")}'))
-  return done
+  return len(places)
 
 
 def _texts(model: str, texts: str, field: str, bad_rows: str) -> Texts:
