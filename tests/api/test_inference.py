@@ -45,10 +45,10 @@ def placements(monkeypatch):
   """The number of transfers of more than a few numbers to the devices."""
   seen, replicate = [], parallel.replicate
 
-  def counted(tree):
+  def counted(tree, **settings):
     if isinstance(tree, dict):  # a model's parameters
       seen.append(tree)
-    return replicate(tree)
+    return replicate(tree, **settings)
 
   monkeypatch.setattr(parallel, 'replicate', counted)
   return seen

@@ -84,7 +84,9 @@ def test_the_classifier_is_loaded_and_placed_once_and_the_card_names_the_reward(
 
   def evaluate(model, start, base, rows, true_reward, config, dtype, has_classes, judge):
     judges.append(judge and judge.label)
-    return {'true_reward': float(np.mean(true_reward(['a', 'b'])))}, np.array([-1.0, 1.0])
+    return {'true_reward': float(np.mean(true_reward(['a', 'b'])))}, np.resize(
+      [-1.0, 1.0], len(rows)
+    )
 
   monkeypatch.setattr(pretrained, 'load', load_and_count)
   monkeypatch.setattr(scoring, 'batched', batched_and_count)
