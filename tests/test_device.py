@@ -1,4 +1,4 @@
-"""What an accelerator computes otherwise than a CPU; benchmarks/device.sh runs these tests on one.
+"""Computations that differ between an accelerator and a CPU; benchmarks/device.sh runs these tests.
 
 It runs all tests with the mark `device`. The others compare with transformers, check that PPO
 checks itself in bfloat16, and that an interrupted training continues as if nothing had happened.

@@ -1,4 +1,4 @@
-"""What the report says in the same words everywhere: verdicts, names and numbers.
+"""Shared wording of the report: verdicts, names and formatted numbers.
 
 Verdicts follow from thresholds, which are conventions, not tests. The report states them under the
 lines that they decide. A verdict also needs its interval: it claims no more than that supports.
@@ -150,7 +150,7 @@ def grade(value: float, yes: float, partly: float) -> str:
 def grade_within(
   value: float, bounds: Interval | None, yes: float, partly: float, chance: float
 ) -> str:
-  """Returns the verdict for a metric where higher is better, as far as its interval supports it.
+  """Returns the verdict that a metric's interval supports, if a higher metric is better.
 
   Yes needs an interval above `partly`, and partly one above `chance`. An interval that extends from
   `chance` or below (or from below `partly`) up to `yes` decides nothing.
